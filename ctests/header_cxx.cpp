@@ -1,0 +1,16 @@
+/* The header is C++ too: it has C linkage, and its initialiser and types need no cast. */
+#include <shmslot.h>
+
+static const shmslot_options options = SHMSLOT_OPTIONS_INIT;
+
+int main()
+{
+    shmslot_segment *segment = nullptr;
+    shmslot_error detail;
+    detail.code = 0;
+    if (options.struct_size != sizeof options) return 1;
+    if (shmslot_version() != SHMSLOT_VERSION) return 2;
+    if (shmslot_segment_attach("a/b", &options, &segment, &detail) != SHMSLOT_E_BAD_NAME) return 3;
+    if (detail.code != SHMSLOT_E_BAD_NAME || segment != nullptr) return 4;
+    return 0;
+}

@@ -1,0 +1,194 @@
+//! Every way a call can fail: one table of number, C constant and text.
+//!
+//! A number is never reused and never changes its meaning. Two failures share a code only when the
+//! caller's reaction to them is the same.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+/// Gives each code its text, and refuses to compile when the two lists below differ: the enum is spelled
+/// out because the header generator reads source text.
+macro_rules! codes {
+    ($( $name:ident = $number:literal, $text:literal; )+) => {
+        impl Code {
+            /// All codes, in the order of their numbers.
+            pub const ALL: &'static [Code] = &[$(Code::$name),+];
+
+            /// What happened and the way out, in one line.
+            pub const fn text(self) -> &'static str {
+                match self { $(Code::$name => $text),+ }
+            }
+        }
+        const _: () = { $( assert!(Code::$name as i32 == $number); )+ };
+    };
+}
+
+/// The kind of a failure: what a call returns, if it is negative. A number is never reused.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Code {
+    /// A pointer is NULL or an argument is impossible.
+    Invalid = -1,
+    /// Memory, or space in the shared-memory file system, is exhausted.
+    NoMemory = -2,
+    /// A system call failed; `os_errno` tells which.
+    Sys = -3,
+    /// A live segment already has this name.
+    Exists = -4,
+    /// No segment has this name.
+    NotFound = -5,
+    /// The segment belongs to somebody else, or may not be opened.
+    Permission = -6,
+    /// The file was not made by this library.
+    NotASegment = -7,
+    /// The segment speaks another layout version, byte order or feature set.
+    LayoutVersion = -8,
+    /// The segment carries another type than the caller expects.
+    TypeMismatch = -9,
+    /// The segment contradicts itself.
+    Corrupt = -10,
+    /// Nothing to read now.
+    Again = -11,
+    /// The deadline passed.
+    Timeout = -12,
+    /// The wait was ended by an interrupt call.
+    Interrupted = -13,
+    /// Every slot is loaned, held or unread.
+    NoFreeSlot = -14,
+    /// The payload is larger than a slot.
+    TooLarge = -15,
+    /// A token that was used already, belongs to another segment, or was never given out.
+    Stale = -16,
+    /// As many readers as the segment allows are joined.
+    NoReaderSlot = -17,
+    /// The operation does not exist for this kind of segment or on this system.
+    NotSupported = -18,
+    /// A defect in the library was caught; the handle is unusable.
+    Panic = -19,
+    /// The segment name is malformed.
+    BadName = -20,
+    /// A timeout below -1.
+    BadTimeout = -21,
+    /// An options field is out of its range.
+    BadOptions = -22,
+    /// A reader index is out of range or belongs to somebody else.
+    BadIndex = -23,
+    /// More bytes committed than were reserved.
+    BadLength = -24,
+    /// The path names a directory, socket, pipe or device.
+    NotAFile = -25,
+    /// The file is shorter than its header says.
+    Truncated = -26,
+    /// The file descriptor lacks the seals that make it safe to map.
+    NotSealed = -27,
+    /// A single-writer segment already has its writer.
+    WriterExists = -28,
+    /// As many participants as the segment allows are attached.
+    NoParticipantSlot = -29,
+    /// This reader already has that sample in its hands.
+    Held = -30,
+    /// The file is empty.
+    Empty = -31,
+    /// This writer has as many loans out as its limit allows.
+    LoanLimit = -32,
+}
+
+codes! {
+    Invalid = -1, "invalid argument: a required pointer is NULL or a value is impossible; check the call against the header";
+    NoMemory = -2, "out of memory: the process or the shared-memory file system is full; free space or ask for fewer or smaller slots";
+    Sys = -3, "a system call failed; os_errno in the error detail says why";
+    Exists = -4, "a live segment already has this name; attach to it, use open, or choose another name";
+    NotFound = -5, "no segment has this name; create it first, or check name and directory";
+    Permission = -6, "not permitted: the segment belongs to another user or its mode was loosened; have its owner set the mode option, and attach with SHMSLOT_ANY_OWNER if you trust that user";
+    NotASegment = -7, "not a shmslot segment: the file holds something else; choose another name or remove the file";
+    LayoutVersion = -8, "the segment has another layout version, byte order or required feature; use the same library version on both sides and create the segment anew";
+    TypeMismatch = -9, "the segment carries another type; build both sides from the same type definition, or attach without type_hash to look at it";
+    Corrupt = -10, "the segment contradicts itself: a process has written outside its slots; stop its users, unlink it and create it anew";
+    Again = -11, "nothing to read now; wait for it with shmslot_wait or try again later";
+    Timeout = -12, "the time is over before it happened; wait longer or look at the other side";
+    Interrupted = -13, "the wait was ended by an interrupt call from another thread";
+    NoFreeSlot = -14, "no free slot: all are loaned, unread or held; let the readers named by shmslot_writer_blockers mark theirs, give the segment more slots, or another policy";
+    TooLarge = -15, "the payload is larger than slot_capacity; split it or create the segment with larger slots";
+    Stale = -16, "stale token: it was committed, discarded or marked already, or is not from this segment or handle; use each loan and each sample once";
+    NoReaderSlot = -17, "max_readers readers are joined; let one leave or create the segment with a larger max_readers";
+    NotSupported = -18, "not supported: this kind of segment, handle or kernel does not have this operation; the header says which do";
+    Panic = -19, "a defect inside the library was caught and this handle is now unusable; close it and report the defect";
+    BadName = -20, "bad name: a name is 1 to 200 bytes of UTF-8 without '/' and NUL, or an absolute path";
+    BadTimeout = -21, "bad timeout: use nanoseconds from 0 (do not wait) upwards, or -1 for no limit";
+    BadOptions = -22, "bad options: a field is out of its range; start from SHMSLOT_OPTIONS_INIT, the error detail names the field";
+    BadIndex = -23, "bad reader index: use 0 to max_readers-1, and none that a joined reader has";
+    BadLength = -24, "the commit is longer than the reservation; reserve what you will write at most";
+    NotAFile = -25, "the path is a directory, pipe, socket or device, not a segment; check the path";
+    Truncated = -26, "the file is shorter than its header says: somebody cut it; unlink it and create it anew";
+    NotSealed = -27, "the descriptor is not sealed against shrinking, growing and unsealing; pass one made by shmslot_segment_create_anonymous";
+    WriterExists = -28, "the segment was created for a single writer and has it; close that writer first, or create the segment without SHMSLOT_SINGLE_WRITER";
+    NoParticipantSlot = -29, "max_participants are attached; let one close or create the segment with a larger max_participants";
+    Held = -30, "this reader already has that sample in its hands; mark it first";
+    Empty = -31, "the file is empty: no segment was ever made in it; remove it and create one";
+    LoanLimit = -32, "this writer has max_loans loans out; commit or discard one first";
+}
+
+impl Code {
+    /// The number that the C ABI returns.
+    pub const fn number(self) -> i32 {
+        self as i32
+    }
+
+    /// The code of a number, if there is one.
+    pub fn from_number(number: i32) -> Option<Code> {
+        Code::ALL.iter().copied().find(|code| code.number() == number)
+    }
+}
+
+/// A failure: its [`Code`], the kernel's error number where there is one, and which thing it was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error {
+    code: Code,
+    os_errno: i32,
+    about: &'static str,
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T> = core::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) const fn about(code: Code, about: &'static str) -> Error {
+        Error { code, os_errno: 0, about }
+    }
+
+    pub(crate) const fn with_errno(code: Code, os_errno: i32, about: &'static str) -> Error {
+        Error { code, os_errno, about }
+    }
+
+    /// The kind of failure.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The kernel's error number, or 0.
+    pub const fn os_errno(&self) -> i32 {
+        self.os_errno
+    }
+}
+
+impl From<Code> for Error {
+    fn from(code: Code) -> Error {
+        Error { code, os_errno: 0, about: "" }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.about.is_empty() {
+            write!(f, "{}: ", self.about)?;
+        }
+        f.write_str(self.code.text())?;
+        if self.os_errno != 0 {
+            write!(f, " ({})", std::io::Error::from_raw_os_error(self.os_errno))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

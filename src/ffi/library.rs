@@ -1,0 +1,89 @@
+//! Version, codes and texts.
+
+use std::ffi::{c_char, c_int};
+
+use crate::error::{Code, Error};
+use crate::ffi::boundary::Plain;
+
+/// Major version of this header.
+pub const SHMSLOT_VERSION_MAJOR: u32 = 0;
+/// Minor version of this header.
+pub const SHMSLOT_VERSION_MINOR: u32 = 1;
+/// Patch version of this header.
+pub const SHMSLOT_VERSION_PATCH: u32 = 0;
+/// Version of this header, as shmslot_version() gives that of the library: major * 65536 + minor * 256 + patch.
+pub const SHMSLOT_VERSION: u32 = 256;
+/// Success. Every other success is positive.
+pub const SHMSLOT_OK: i32 = 0;
+
+const fn number(digits: &str) -> u32 {
+    let (bytes, mut value, mut i) = (digits.as_bytes(), 0, 0);
+    #[allow(clippy::indexing_slicing)] // at compile time
+    while i < bytes.len() {
+        value = value * 10 + (bytes[i] - b'0') as u32;
+        i += 1;
+    }
+    value
+}
+
+const _: () = {
+    assert!(SHMSLOT_VERSION_MAJOR == number(env!("CARGO_PKG_VERSION_MAJOR")));
+    assert!(SHMSLOT_VERSION_MINOR == number(env!("CARGO_PKG_VERSION_MINOR")));
+    assert!(SHMSLOT_VERSION_PATCH == number(env!("CARGO_PKG_VERSION_PATCH")));
+    assert!(
+        SHMSLOT_VERSION == SHMSLOT_VERSION_MAJOR << 16 | SHMSLOT_VERSION_MINOR << 8 | SHMSLOT_VERSION_PATCH
+    );
+};
+
+/// What a failed call can tell beside its code. Owned by the caller; written on failure only.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_error {
+    /// The code that the call returned.
+    pub code: i32,
+    /// The kernel's error number (errno), or 0.
+    pub os_errno: i32,
+    /// What it was about and the way out; ends in a NUL.
+    pub text: [c_char; 248],
+}
+
+impl From<Error> for shmslot_error {
+    fn from(error: Error) -> shmslot_error {
+        let mut text = [0; 248];
+        let message = error.to_string();
+        let (last, _) = text.split_last_mut().map_or((None, ()), |(_, rest)| (Some(rest), ()));
+        for (target, byte) in last.into_iter().flatten().zip(message.bytes()) {
+            *target = byte as c_char;
+        }
+        shmslot_error { code: error.code().number(), os_errno: error.os_errno(), text }
+    }
+}
+
+// SAFETY: integers only.
+unsafe impl Plain for shmslot_error {}
+
+/// The version of the library that is running: major * 65536 + minor * 256 + patch. Compare it with SHMSLOT_VERSION,
+/// which is that of the header.
+///
+/// Threads: any. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn shmslot_version() -> u32 {
+    SHMSLOT_VERSION
+}
+
+/// What a code means and the way out, in one line. Never NULL, whatever the number; static, not to be freed.
+///
+/// Threads: any. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn shmslot_strerror(code: c_int) -> *const c_char {
+    static TEXTS: std::sync::OnceLock<Vec<(i32, std::ffi::CString)>> = std::sync::OnceLock::new();
+    let texts = TEXTS.get_or_init(|| {
+        let text = |code: &Code| Some((code.number(), std::ffi::CString::new(code.text()).ok()?));
+        Code::ALL.iter().filter_map(text).collect()
+    });
+    match texts.iter().find(|(number, _)| *number == code) {
+        Some((_, text)) => text.as_ptr(),
+        None if code >= SHMSLOT_OK => c"success".as_ptr(),
+        None => c"a code of a newer version of shmslot; see its header".as_ptr(),
+    }
+}

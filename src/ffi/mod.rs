@@ -1,0 +1,28 @@
+//! The C ABI: what `include/shmslot.h` is generated from.
+//!
+//! Rules of this boundary:
+//! - Every function is a thin shim: open the pointers, call the core, map the result. All of that goes through
+//!   `boundary`, which is also the only place that catches a panic.
+//! - Signatures hold raw pointers and integers only. NULL, a wrong number and a wrong size are errors, not undefined
+//!   behaviour, in release builds too.
+//! - An output is written on success only.
+//! - The comments of this module are the documentation of the header.
+#![allow(unsafe_code)] // One of the three places: pointers that C hands over.
+#![allow(non_camel_case_types)] // The names are those of the C types.
+#![allow(missing_debug_implementations)] // Handles are opaque on the other side.
+#![allow(unreachable_pub)] // Exported by symbol, not by path.
+
+mod boundary;
+
+// In the order of the header's sections; the blank lines keep it.
+mod library;
+
+mod options;
+
+mod segment;
+
+mod writer;
+
+mod reader;
+
+mod reference;

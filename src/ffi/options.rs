@@ -1,0 +1,235 @@
+//! Options and what a segment tells of itself.
+
+use std::ffi::{CStr, c_char};
+use std::time::Duration;
+
+use crate::error::{Code, Error, Result};
+use crate::ffi::boundary::{self, Plain};
+use crate::layout::{self, Policy};
+use crate::segment::{IfDead, Info, Options};
+
+/// Option flag: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
+pub const SHMSLOT_SINGLE_WRITER: u32 = 1;
+/// Option flag: each commit notes the monotonic time in its sample; about 25 ns a sample.
+pub const SHMSLOT_TIMESTAMPS: u32 = 2;
+/// Option flag: map all pages at once, not at their first use.
+pub const SHMSLOT_PREFAULT: u32 = 4;
+/// Option flag: ask for huge pages; shmslot_info.huge_bytes says what was obtained.
+pub const SHMSLOT_HUGE_PAGES: u32 = 8;
+/// Attach flag: accept a segment of another user, or one whose mode was loosened.
+pub const SHMSLOT_ANY_OWNER: u32 = 16;
+/// Attach flag: map read-only and join nothing. Only info, path, fd and the slot sizes work on such a handle.
+pub const SHMSLOT_LOOK_ONLY: u32 = 32;
+
+/// Policy: a reserve that finds nothing free fails at once.
+pub const SHMSLOT_FAIL: u32 = 0;
+/// Policy: it waits until a reader has marked enough.
+pub const SHMSLOT_BLOCK: u32 = 1;
+/// Policy: it takes the oldest sample that no reader has in hand away from those that have not read it.
+pub const SHMSLOT_DROP_OLDEST: u32 = 2;
+
+/// if_dead: give the name of a segment that nobody is attached to any more to the new one.
+pub const SHMSLOT_DEAD_REPLACE: u32 = 0;
+/// if_dead: attach to it as it is.
+pub const SHMSLOT_DEAD_ADOPT: u32 = 1;
+/// if_dead: fail with SHMSLOT_E_EXISTS.
+pub const SHMSLOT_DEAD_REFUSE: u32 = 2;
+
+// The header spells out the numbers of the enums that the core works with.
+const _: () = {
+    assert!(SHMSLOT_FAIL == Policy::Fail as u32 && SHMSLOT_BLOCK == Policy::Block as u32);
+    assert!(SHMSLOT_DROP_OLDEST == Policy::DropOldest as u32);
+    assert!(SHMSLOT_DEAD_REPLACE == IfDead::Replace as u32 && SHMSLOT_DEAD_ADOPT == IfDead::Adopt as u32);
+    assert!(SHMSLOT_DEAD_REFUSE == IfDead::Refuse as u32);
+};
+
+/// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
+/// Attaching looks at flags (from PREFAULT on), type_hash, spin_ns and max_loans only.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_options {
+    /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
+    pub struct_size: u32,
+    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES; at attach also
+    /// SHMSLOT_ANY_OWNER, SHMSLOT_LOOK_ONLY.
+    pub flags: u32,
+    /// Number of slots, 1 to 16777216; default 64.
+    pub slot_count: u32,
+    /// Alignment of each payload in bytes, a power of two from 64 to 4096; default 64.
+    pub payload_align: u32,
+    /// Payload bytes of a slot, 1 to 4294967296; default 4096.
+    pub slot_capacity: u64,
+    /// Bytes of user header beside each slot, 0 to 256; default 0.
+    pub user_header_size: u32,
+    /// Readers that may be joined at once, 1 to 63; default 15. More than 15 cost a little more.
+    pub max_readers: u32,
+    /// Processes that may be attached at once, 1 to 4095; default 64.
+    pub max_participants: u32,
+    /// Samples kept for readers that join later, less than slot_count; default 0.
+    pub history: u32,
+    /// SHMSLOT_FAIL, SHMSLOT_BLOCK or SHMSLOT_DROP_OLDEST; default SHMSLOT_FAIL.
+    pub policy: u32,
+    /// Permission bits of a named segment, 0600 plus any of 0066; default 0600.
+    pub mode: u32,
+    /// What to do when the name belongs to a segment that nobody is attached to; default SHMSLOT_DEAD_REPLACE.
+    pub if_dead: u32,
+    /// How long a wait polls before it sleeps, in nanoseconds; 1 is not at all, default 10000.
+    pub spin_ns: u32,
+    /// Loans that one writer may have out at once; default no limit.
+    pub max_loans: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Identity of the sample type. All zero: none at creation, any at attach.
+    pub type_hash: [u8; 16],
+    /// Name of the sample type, at most 63 bytes, or NULL. Read during the call only.
+    pub type_name: *const c_char,
+}
+
+// SAFETY: integers and a pointer.
+unsafe impl Plain for shmslot_options {}
+
+/// What a segment is made of and how it is used at this moment.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_info {
+    /// Random number that tells this segment from every other.
+    pub segment_id: u64,
+    /// Bytes of the whole segment.
+    pub total_size: u64,
+    /// Bytes of this mapping in huge pages, as far as they were asked for.
+    pub huge_bytes: u64,
+    /// The sequence that the next sample gets; the first is 1.
+    pub next_sequence: u64,
+    /// Joined readers: reader i is bit i.
+    pub readers: u64,
+    /// Payload bytes of a slot.
+    pub slot_capacity: u64,
+    /// Number of slots.
+    pub slot_count: u32,
+    /// Attached processes.
+    pub participants: u32,
+    /// Alignment of each payload in bytes.
+    pub payload_align: u32,
+    /// Bytes of user header beside each slot.
+    pub user_header_size: u32,
+    /// Readers that may be joined at once.
+    pub max_readers: u32,
+    /// Processes that may be attached at once.
+    pub max_participants: u32,
+    /// Samples kept for readers that join later.
+    pub history: u32,
+    /// SHMSLOT_FAIL, SHMSLOT_BLOCK or SHMSLOT_DROP_OLDEST.
+    pub policy: u32,
+    /// SHMSLOT_SINGLE_WRITER and SHMSLOT_TIMESTAMPS, as the segment was created.
+    pub flags: u32,
+    /// Permission bits that the creator gave it.
+    pub mode: u32,
+    /// Version of the bytes in shared memory.
+    pub layout_version: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Identity of the sample type, all zero if there is none.
+    pub type_hash: [u8; 16],
+    /// Name of the sample type; ends in a NUL.
+    pub type_name: [c_char; 64],
+}
+
+// SAFETY: integers only.
+unsafe impl Plain for shmslot_info {}
+
+impl From<&Info> for shmslot_info {
+    fn from(info: &Info) -> shmslot_info {
+        let geometry = &info.geometry;
+        shmslot_info {
+            segment_id: geometry.segment_id,
+            total_size: info.total_size,
+            huge_bytes: info.huge_bytes,
+            next_sequence: info.next_sequence,
+            readers: info.readers,
+            slot_capacity: geometry.slot_capacity,
+            slot_count: geometry.slot_count,
+            participants: info.participants,
+            payload_align: geometry.payload_align,
+            user_header_size: geometry.user_header_size,
+            max_readers: geometry.max_readers,
+            max_participants: geometry.max_participants,
+            history: geometry.history,
+            policy: geometry.policy as u32,
+            flags: if geometry.single_writer { SHMSLOT_SINGLE_WRITER } else { 0 }
+                | if geometry.timestamps { SHMSLOT_TIMESTAMPS } else { 0 },
+            mode: geometry.mode,
+            layout_version: layout::LAYOUT_VERSION,
+            reserved: 0,
+            type_hash: geometry.type_hash,
+            type_name: geometry.type_name.map(|byte| byte as c_char),
+        }
+    }
+}
+
+/// Whether options are for making a segment or for attaching to one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    Create,
+    Attach,
+    /// Either, as it turns out.
+    Open,
+}
+
+fn bad(field: &'static str) -> Error {
+    Error::about(Code::BadOptions, field)
+}
+
+/// The options that C handed over; NULL is all defaults.
+pub(crate) fn options(input: *const shmslot_options, used_for: Use) -> Result<Options> {
+    let default = Options::default();
+    if input.is_null() {
+        return Ok(default);
+    }
+    let given = boundary::take_sized(input)?;
+    let known = match used_for {
+        Use::Create => SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS | SHMSLOT_PREFAULT | SHMSLOT_HUGE_PAGES,
+        Use::Attach | Use::Open => SHMSLOT_LOOK_ONLY * 2 - 1,
+    };
+    if given.flags & !known != 0 || used_for == Use::Open && given.flags & SHMSLOT_LOOK_ONLY != 0 {
+        return Err(bad("flags"));
+    }
+    if given.reserved != 0 {
+        return Err(bad("reserved"));
+    }
+    let or = |value: u32, default: u32| if value == 0 { default } else { value };
+    Ok(Options {
+        slot_count: or(given.slot_count, default.slot_count),
+        slot_capacity: if given.slot_capacity == 0 { default.slot_capacity } else { given.slot_capacity },
+        payload_align: or(given.payload_align, default.payload_align),
+        user_header_size: given.user_header_size,
+        max_readers: or(given.max_readers, default.max_readers),
+        max_participants: or(given.max_participants, default.max_participants),
+        history: given.history,
+        policy: Policy::from_number(given.policy).ok_or(bad("policy"))?,
+        single_writer: given.flags & SHMSLOT_SINGLE_WRITER != 0,
+        timestamps: given.flags & SHMSLOT_TIMESTAMPS != 0,
+        mode: or(given.mode, default.mode),
+        if_dead: IfDead::from_number(given.if_dead).ok_or(bad("if_dead"))?,
+        type_hash: given.type_hash,
+        type_name: type_name(given.type_name)?,
+        prefault: given.flags & SHMSLOT_PREFAULT != 0,
+        huge_pages: given.flags & SHMSLOT_HUGE_PAGES != 0,
+        any_owner: given.flags & SHMSLOT_ANY_OWNER != 0,
+        look_only: given.flags & SHMSLOT_LOOK_ONLY != 0,
+        spin: match given.spin_ns {
+            0 => default.spin,
+            1 => Duration::ZERO,
+            ns => Duration::from_nanos(u64::from(ns)),
+        },
+        max_loans: given.max_loans,
+    })
+}
+
+fn type_name(name: *const c_char) -> Result<String> {
+    if name.is_null() {
+        return Ok(String::new());
+    }
+    // SAFETY: not NULL, and by the header's word a string that ends in a NUL and lives for the call.
+    let name = unsafe { CStr::from_ptr(name) };
+    name.to_str().map(str::to_owned).map_err(|_| bad("type_name"))
+}

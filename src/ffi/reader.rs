@@ -1,0 +1,290 @@
+//! Readers and samples.
+
+use std::ffi::{c_int, c_void};
+use std::sync::Arc;
+
+use crate::error::{Code, Result};
+use crate::ffi::boundary::{self, Handle, Health, Plain};
+use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::segment::shmslot_segment;
+use crate::ffi::writer::not_null;
+use crate::reader::{self, Core, Hold, Taken};
+
+/// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
+///
+/// Each sample in hand counts the handle once more, so that it outlives shmslot_reader_leave.
+pub struct shmslot_reader {
+    core: Core,
+    health: Health,
+}
+
+impl Handle for shmslot_reader {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+/// A sample in hand: its bytes cannot change or move until it is marked. Plain data: it may be copied and moved.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_sample {
+    /// The payload, aligned as the segment says; readable for len bytes until the sample is marked.
+    pub data: *const c_void,
+    /// Length of the payload in bytes.
+    pub len: u64,
+    /// Its place in the order of all samples of the segment; the first is 1.
+    pub sequence: u64,
+    /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
+    pub timestamp_ns: u64,
+    /// The slot's user header, as many bytes as the segment says; NULL if it has none.
+    pub user_header: *const c_void,
+    /// The segment that it belongs to.
+    pub segment_id: u64,
+    /// The slot that it is in.
+    pub slot: u32,
+    /// The same for all samples of one writer, and different from those of the others that are open.
+    pub writer_id: u32,
+    /// How it is kept in hand; for the library.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: integers and pointers.
+unsafe impl Plain for shmslot_sample {}
+
+const HELD: u32 = 1;
+
+impl shmslot_reader {
+    /// Hands a sample to the caller; it counts the handle.
+    #[inline]
+    fn hand_out(&self, taken: Option<Taken>, ret_sample: *mut shmslot_sample) -> Result<c_int> {
+        let taken = taken.ok_or(Code::Again)?;
+        let facts = match self.core.facts(taken) {
+            Ok(facts) => facts,
+            Err(error) => {
+                // It cannot be shown, so it is let go; the first error is the one to report.
+                let _ = self.core.mark(taken);
+                return Err(error);
+            }
+        };
+        // SAFETY: `self` stands in the Arc that `shmslot_reader_join` gave out. The count goes back in `mark`.
+        unsafe { Arc::increment_strong_count(self) };
+        boundary::give(ret_sample, self.describe(taken, facts))?;
+        Ok(SHMSLOT_OK)
+    }
+
+    #[inline]
+    fn describe(&self, taken: Taken, facts: reader::Facts) -> shmslot_sample {
+        let segment = self.core.segment();
+        shmslot_sample {
+            data: segment.payload(taken.slot).cast_const().cast(),
+            len: facts.len,
+            sequence: taken.sequence,
+            timestamp_ns: facts.timestamp_ns,
+            user_header: segment.user_header(taken.slot).cast_const().cast(),
+            segment_id: segment.geometry().segment_id,
+            slot: taken.slot,
+            writer_id: facts.writer,
+            flags: if taken.hold == Hold::Held { HELD } else { 0 },
+            reserved: 0,
+        }
+    }
+}
+
+/// Marks a sample of a reader that may have left already, and gives back the count that the sample had.
+#[inline]
+fn mark(reader: *mut shmslot_reader, find: impl FnOnce(&Core) -> Result<Taken>) -> c_int {
+    let marked = boundary::with(reader, |handle| {
+        handle.core.mark(find(&handle.core)?)?;
+        Ok(SHMSLOT_OK)
+    });
+    if marked == SHMSLOT_OK {
+        // SAFETY: exactly one mark of each sample succeeds, and the sample had its own count since `hand_out`. If it was
+        // the last, the reader has left, and dropping gives its row back.
+        boundary::silently(|| unsafe { Arc::decrement_strong_count(reader) });
+    }
+    marked
+}
+
+/// Joins the segment as a reader. It sees every sample that is committed from now on, exactly once and in order, and
+/// before those up to history samples that the segment has retained.
+///
+/// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look),
+/// CORRUPT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_reader_join(
+    segment: *mut shmslot_segment,
+    history: u32,
+    ret_reader: *mut *mut shmslot_reader,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_reader)?;
+        let segment = boundary::open(segment)?;
+        let core = Core::join(Arc::clone(segment.segment.inner()), history)?;
+        let handle = Arc::new(shmslot_reader { core, health: Health::default() });
+        boundary::give(ret_reader, Arc::into_raw(handle).cast_mut())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Leaves; NULL is fine. Never fails and never waits. What was not read is given back. Samples in hand stay valid and
+/// are marked with the same reader pointer as before; it dies with the last of them, or now if there is none.
+///
+/// Threads: any, once, while no other call than a mark uses the reader. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
+    if !reader.is_null() {
+        boundary::silently(|| {
+            // SAFETY: made by `shmslot_reader_join`, and by the header's word left once; this is that count.
+            let handle = unsafe { Arc::from_raw(reader.cast_const()) };
+            handle.core.leave();
+        });
+    }
+}
+
+/// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or the next if none is running.
+///
+/// Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -> c_int {
+    boundary::with(reader, |reader| {
+        reader.core.interrupt();
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read. Exact; 0 under the other
+/// policies.
+///
+/// Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_reader_lost(reader: *const shmslot_reader, ret_lost: *mut u64) -> c_int {
+    boundary::with(reader, |reader| {
+        boundary::give(ret_lost, reader.core.lost())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The reader's bit in masks of readers, 0 to 62.
+///
+/// Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> c_int {
+    boundary::with(reader, |reader| Ok(reader.core.index() as c_int))
+}
+
+/// Takes the next sample in hand. Several may be in hand, and marked in any order. No system call.
+///
+/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing there yet), HELD (the
+/// next one is in hand by a peek), CORRUPT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_read(
+    reader: *mut shmslot_reader,
+    ret_sample: *mut shmslot_sample,
+) -> c_int {
+    boundary::with(reader, |reader| {
+        boundary::present(ret_sample)?;
+        reader.hand_out(reader.core.next()?, ret_sample)
+    })
+}
+
+/// Takes the newest sample in hand that this reader has not marked yet or that the segment retains as history. It does
+/// not move the reader: reads go on as if nothing had happened. On a segment with history there is always one.
+///
+/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN, HELD (it is in hand already),
+/// CORRUPT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_peek_latest(
+    reader: *mut shmslot_reader,
+    ret_sample: *mut shmslot_sample,
+) -> c_int {
+    boundary::with(reader, |reader| {
+        boundary::present(ret_sample)?;
+        reader.hand_out(reader.core.peek_latest()?, ret_sample)
+    })
+}
+
+/// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is marked once, in any order,
+/// also after shmslot_reader_leave.
+///
+/// Threads: any. Errors: INVALID, STALE. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_mark(
+    reader: *mut shmslot_reader,
+    sample: *const shmslot_sample,
+) -> c_int {
+    mark(reader, |core| {
+        let sample = boundary::take(sample)?;
+        if sample.segment_id != core.segment().geometry().segment_id {
+            return Err(Code::Stale.into());
+        }
+        let hold = match sample.flags {
+            0 => Hold::Owed,
+            HELD => Hold::Held,
+            _ => return Err(Code::Stale.into()),
+        };
+        Ok(Taken { slot: sample.slot, sequence: sample.sequence, hold })
+    })
+}
+
+/// shmslot_slot_mark for callers that kept only the payload pointer of the sample.
+///
+/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample in this reader's hands. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_mark_ptr(reader: *mut shmslot_reader, data: *const c_void) -> c_int {
+    mark(reader, |core| core.taken_at(not_null(data)?))
+}
+
+/// The sample in this reader's hands whose payload begins at data, found in constant time. It is not taken once more.
+///
+/// Threads: any. Errors: INVALID, STALE if there is none. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_sample_from_ptr(
+    reader: *mut shmslot_reader,
+    data: *const c_void,
+    ret_sample: *mut shmslot_sample,
+) -> c_int {
+    boundary::with(reader, |reader| {
+        boundary::present(ret_sample)?;
+        let taken = reader.core.taken_at(not_null(data)?)?;
+        boundary::give(ret_sample, reader.describe(taken, reader.core.facts(taken)?))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using the processor.
+///
+/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
+/// TIMEOUT, INTERRUPTED, CORRUPT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i64) -> c_int {
+    boundary::with(reader, |reader| {
+        reader.core.wait(boundary::timeout(timeout_ns)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Waits until one of count readers has a sample; they may belong to different segments. *ret_index says which; the lowest
+/// if several have.
+///
+/// count: 1 to 128. Else as shmslot_wait; also NOT_SUPPORTED for readers in plural on kernels before 5.16. Threads: see
+/// shmslot_reader. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_wait_any(
+    readers: *const *mut shmslot_reader,
+    count: usize,
+    timeout_ns: i64,
+    ret_index: *mut usize,
+) -> c_int {
+    boundary::without_handle(std::ptr::null_mut(), || {
+        boundary::present(ret_index)?;
+        let timeout = boundary::timeout(timeout_ns)?;
+        let handles = boundary::open_all(readers, count)?;
+        let cores: Vec<&Core> = handles.iter().map(|handle| &handle.core).collect();
+        boundary::give(ret_index, reader::wait_any(&cores, timeout)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}

@@ -1,0 +1,259 @@
+//! The reference slot model.
+
+use std::ffi::{c_int, c_void};
+
+use crate::error::{Code, Result};
+use crate::ffi::boundary::{self, Plain};
+use crate::ffi::library::SHMSLOT_OK;
+use crate::ffi::segment::shmslot_segment;
+use crate::ffi::writer::{pack, unpack};
+use crate::reference::{Ref, Reference};
+
+/// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is over.
+///
+/// The shmslot_ref_ calls are for middleware that keeps the books of its readers itself: readers are the caller's own
+/// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
+/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first of them. Joined readers
+/// see these samples like all others; they get their numbers from the top, so leave those out.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_ref {
+    /// The segment that it belongs to.
+    pub segment_id: u64,
+    /// Which slot, in which of its lives.
+    pub token: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl Plain for shmslot_ref {}
+
+/// What is known of a published slot beside its bytes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_ref_header {
+    /// Its place in the order of all samples; the first is 1.
+    pub sequence: u64,
+    /// Length of the payload in bytes.
+    pub len: u64,
+    /// The readers that have not marked it: bit i is reader i.
+    pub unread: u64,
+    /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
+    pub timestamp_ns: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl Plain for shmslot_ref_header {}
+
+impl From<Ref> for shmslot_ref {
+    fn from(reference: Ref) -> shmslot_ref {
+        shmslot_ref { segment_id: reference.segment_id, token: pack(reference.slot, reference.generation) }
+    }
+}
+
+fn take(reference: *const shmslot_ref) -> Result<Ref> {
+    let given = boundary::take(reference)?;
+    let (slot, generation) = unpack(given.token);
+    Ok(Ref { segment_id: given.segment_id, slot, generation })
+}
+
+impl shmslot_segment {
+    fn reference(&self) -> Result<&Reference> {
+        if let Some(reference) = self.reference.get() {
+            return Ok(reference);
+        }
+        let made = self.segment.reference()?;
+        // Another thread may have been faster; then this one's goes again.
+        Ok(self.reference.get_or_init(|| made))
+    }
+}
+
+/// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
+///
+/// Threads: any; on a SHMSLOT_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
+/// BAD_INDEX (a bit from max_readers on), NO_FREE_SLOT, NOT_SUPPORTED, WRITER_EXISTS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_reserve(
+    segment: *mut shmslot_segment,
+    active_readers: u64,
+    ret_ref: *mut shmslot_ref,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_ref)?;
+        boundary::give(ret_ref, segment.reference()?.reserve(active_readers)?.into())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The payload of a reserved slot, and how many bytes it takes.
+///
+/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_data_ptr(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+    ret_data: *mut *mut c_void,
+    ret_capacity: *mut usize,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_data)?;
+        boundary::present(ret_capacity)?;
+        let (data, capacity) = segment.reference()?.data_ptr(take(reference)?)?;
+        boundary::give(ret_data, data.cast())?;
+        boundary::give(ret_capacity, capacity)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve.
+///
+/// ret_sequence: NULL if not wanted. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_commit_copy(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+    bytes: *const c_void,
+    len: usize,
+    ret_sequence: *mut u64,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        let bytes = boundary::bytes(bytes.cast(), len)?;
+        let sequence = segment.reference()?.commit_copy(take(reference)?, bytes)?;
+        boundary::give_if_wanted(ret_sequence, sequence);
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Publishes the first len bytes of a reserved slot, which were written in place.
+///
+/// ret_sequence: NULL if not wanted. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_commit_in_place(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+    len: usize,
+    ret_sequence: *mut u64,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        let sequence = segment.reference()?.commit_in_place(take(reference)?, len)?;
+        boundary::give_if_wanted(ret_sequence, sequence);
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Gives a reserved slot back.
+///
+/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_discard(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        segment.reference()?.discard(take(reference)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The oldest sample that a reader has not marked. It stays the answer until it is marked.
+///
+/// Threads: one at a time for each reader. Errors: INVALID, AGAIN (there is none), BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_next_unread(
+    segment: *mut shmslot_segment,
+    reader_index: u32,
+    ret_ref: *mut shmslot_ref,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_ref)?;
+        let found = segment.reference()?.next_unread(reader_index)?.ok_or(Code::Again)?;
+        boundary::give(ret_ref, found.into())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
+/// not marked it.
+///
+/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED, CORRUPT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_read_ptr(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+    ret_data: *mut *const c_void,
+    ret_len: *mut usize,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_data)?;
+        boundary::present(ret_len)?;
+        let (data, len) = segment.reference()?.read_ptr(take(reference)?)?;
+        boundary::give(ret_data, data.cast())?;
+        boundary::give(ret_len, len)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted.
+///
+/// Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED, CORRUPT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_read_copy(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+    ret_header: *mut shmslot_ref_header,
+    buffer: *mut c_void,
+    size: usize,
+    ret_len: *mut usize,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        let reference = take(reference)?;
+        let header = segment.reference()?.header(reference)?;
+        if header.len > size as u64 {
+            return Err(Code::TooLarge.into());
+        }
+        // Only what will be written.
+        let buffer = boundary::buffer(buffer.cast(), header.len as usize)?;
+        let header = segment.reference()?.read_copy(reference, buffer)?;
+        boundary::give_if_wanted(
+            ret_header,
+            shmslot_ref_header {
+                sequence: header.sequence,
+                len: header.len,
+                unread: header.unread,
+                timestamp_ns: header.timestamp_ns,
+            },
+        );
+        boundary::give_if_wanted(ret_len, header.len as usize);
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Marks a published slot as read by one reader.
+///
+/// Threads: any. Errors: INVALID, STALE (also if this reader had marked it), BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_mark_read(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+    reader_index: u32,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        segment.reference()?.mark_read(take(reference)?, reader_index)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Marks everything as read by one reader, which is gone. Looks at every slot.
+///
+/// Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_mark_reader_disconnected(
+    segment: *mut shmslot_segment,
+    reader_index: u32,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        segment.reference()?.mark_reader_disconnected(reader_index)?;
+        Ok(SHMSLOT_OK)
+    })
+}

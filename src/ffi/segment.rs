@@ -1,0 +1,309 @@
+//! Segments.
+
+use std::ffi::{c_char, c_int};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
+
+use crate::error::{Code, Result};
+use crate::ffi::boundary::{self, Handle, Health};
+use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::options::{Use, options, shmslot_info, shmslot_options};
+use crate::reference::Reference;
+use crate::segment::Segment;
+use crate::sys;
+
+/// An attachment of this process to a segment. Threads: any.
+pub struct shmslot_segment {
+    pub(crate) segment: Segment,
+    /// The reference operations, made at their first use.
+    pub(crate) reference: OnceLock<Reference>,
+    health: Health,
+}
+
+impl Handle for shmslot_segment {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+/// Makes a handle and gives it to the caller.
+fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment) -> Result<()> {
+    boundary::present(ret_segment)?;
+    let handle = shmslot_segment { segment, reference: OnceLock::new(), health: Health::default() };
+    boundary::give(ret_segment, Box::into_raw(Box::new(handle)))
+}
+
+/// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. All its memory is allocated
+/// now.
+///
+/// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
+/// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_dead
+/// decides.
+///
+/// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, PERMISSION, NO_MEMORY, NOT_SUPPORTED (file system
+/// without unnamed files), and of a file that has the name but is no segment what attach says of it. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_create(
+    name: *const c_char,
+    options: *const shmslot_options,
+    ret_segment: *mut *mut shmslot_segment,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_segment)?;
+        let options = self::options(options, Use::Create)?;
+        hand_out(ret_segment, Segment::create(boundary::name(name)?, &options)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
+/// its descriptor: inherit it, or pass it over a unix socket.
+///
+/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_create_anonymous(
+    options: *const shmslot_options,
+    ret_segment: *mut *mut shmslot_segment,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_segment)?;
+        let options = self::options(options, Use::Create)?;
+        hand_out(ret_segment, Segment::create_anonymous(&options)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Makes a segment in private memory of this process: the same calls between threads, and for tests. It has neither
+/// name nor descriptor.
+///
+/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_create_local(
+    options: *const shmslot_options,
+    ret_segment: *mut *mut shmslot_segment,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_segment)?;
+        let options = self::options(options, Use::Create)?;
+        hand_out(ret_segment, Segment::create_local(&options)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Attaches to the segment of this name. Everything in it is checked before it is used; a file that is no segment, or a
+/// spoiled one, is an error and nothing worse.
+///
+/// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, PERMISSION, NOT_A_FILE, EMPTY, NOT_A_SEGMENT,
+/// TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_attach(
+    name: *const c_char,
+    options: *const shmslot_options,
+    ret_segment: *mut *mut shmslot_segment,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_segment)?;
+        let options = self::options(options, Use::Attach)?;
+        hand_out(ret_segment, Segment::attach(boundary::name(name)?, &options)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
+/// descriptor stays the caller's, who may close it after the call.
+///
+/// Threads: any. Errors: those of shmslot_segment_attach, and NOT_SEALED if somebody could still change its size.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_attach_fd(
+    fd: c_int,
+    options: *const shmslot_options,
+    ret_segment: *mut *mut shmslot_segment,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_segment)?;
+        if fd < 0 {
+            return Err(Code::Invalid.into());
+        }
+        // SAFETY: not negative; borrowed for the call. A closed one only makes system calls fail.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let options = self::options(options, Use::Attach)?;
+        hand_out(ret_segment, Segment::attach_fd(fd, &options)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Attaches to the segment of this name, or creates it. Of several processes that do this at once one creates. What
+/// exists is taken as it is: compare shmslot_segment_info with what you need.
+///
+/// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
+/// shmslot_segment_attach. Threads: any. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_open(
+    name: *const c_char,
+    options: *const shmslot_options,
+    ret_segment: *mut *mut shmslot_segment,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_segment)?;
+        let options = self::options(options, Use::Open)?;
+        let (segment, created) = Segment::open(boundary::name(name)?, &options)?;
+        hand_out(ret_segment, segment)?;
+        Ok(c_int::from(created))
+    })
+}
+
+/// Takes the name of a segment away. Who is attached stays attached; the memory goes with the last of them.
+///
+/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND, PERMISSION, NOT_A_FILE, NOT_A_SEGMENT (nothing is removed that
+/// this library did not make). Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mut shmslot_error) -> c_int {
+    boundary::without_handle(reterr, || {
+        Segment::unlink(boundary::name(name)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
+/// before or after: the mapping lives as long as any of them. A named segment keeps its name until it is unlinked.
+///
+/// Threads: any, once. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {
+    if !segment.is_null() {
+        // SAFETY: made by `hand_out`, and by the header's word closed once.
+        boundary::silently(|| drop(unsafe { Box::from_raw(segment) }));
+    }
+}
+
+/// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older library does not
+/// know is filled with zeros.
+///
+/// Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_info(
+    segment: *const shmslot_segment,
+    ret_info: *mut shmslot_info,
+    info_size: usize,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        let info = shmslot_info::from(&segment.segment.info());
+        boundary::give_sized(ret_info, info_size, &info)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The descriptor of the segment, 0 or greater. It stays the segment's: do not close it; pass it on, or duplicate it.
+///
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none). Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> c_int {
+    boundary::with(segment, |segment| Ok(segment.segment.fd().ok_or(Code::NotSupported)?.as_raw_fd()))
+}
+
+/// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;
+/// *ret_len is the whole length without it, as of snprintf. buffer may be NULL if size is 0.
+///
+/// Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_path(
+    segment: *const shmslot_segment,
+    buffer: *mut c_char,
+    size: usize,
+    ret_len: *mut usize,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_len)?;
+        let path = segment.segment.path().map_or(&[][..], sys::path_bytes);
+        let buffer = boundary::buffer(buffer.cast(), size)?;
+        // The last byte stays the NUL that it is.
+        let room = buffer.len().saturating_sub(1);
+        for (target, byte) in buffer.iter_mut().take(room).zip(path) {
+            *target = *byte;
+        }
+        boundary::give(ret_len, path.len())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The number of slots. Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_slot_count(
+    segment: *const shmslot_segment,
+    ret_count: *mut u64,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::give(ret_count, u64::from(segment.segment.inner().geometry().slot_count))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_slot_total_size(
+    segment: *const shmslot_segment,
+    ret_bytes: *mut u64,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::give(ret_bytes, segment.segment.slot_total_size())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The payload bytes of a slot. The same for its creator and for everybody else. Threads: any. Errors: INVALID.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_slot_capacity(
+    segment: *const shmslot_segment,
+    ret_bytes: *mut u64,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::give(ret_bytes, segment.segment.inner().geometry().slot_capacity)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// A number that changes with the first commit, discard or mark after this call, by whatever process. Ask for it, look
+/// at what you wait for, then give it to shmslot_segment_wait_for_change: no change is missed in between. For one
+/// reader shmslot_wait is cheaper and says more.
+///
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_generation(
+    segment: *const shmslot_segment,
+    ret_generation: *mut u32,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_generation)?;
+        boundary::give(ret_generation, segment.segment.generation()?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Sleeps until the generation is no longer last. timeout_ns: nanoseconds from 0, or -1 for no limit.
+/// ret_generation: the new one; NULL if not wanted.
+///
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_wait_for_change(
+    segment: *const shmslot_segment,
+    last: u32,
+    timeout_ns: i64,
+    ret_generation: *mut u32,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        let timeout = boundary::timeout(timeout_ns)?;
+        let generation = segment.segment.wait_for_change(last, timeout)?;
+        boundary::give_if_wanted(ret_generation, generation);
+        Ok(SHMSLOT_OK)
+    })
+}

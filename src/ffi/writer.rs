@@ -1,0 +1,268 @@
+//! Writers and loans.
+
+use std::ffi::{c_int, c_void};
+
+use crate::error::{Code, Result};
+use crate::ffi::boundary::{self, Handle, Health, Plain};
+use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::segment::shmslot_segment;
+use crate::protocol::words::Ctl;
+use crate::writer::{Token, Writer};
+
+/// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_SINGLE_WRITER segment one at a time.
+pub struct shmslot_writer {
+    writer: Writer,
+    health: Health,
+}
+
+impl Handle for shmslot_writer {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+/// A slot reserved and not yet committed or discarded. Plain data: it may be copied, moved and forgotten.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_loan {
+    /// The payload, aligned as the segment says; writable for len bytes until the loan ends.
+    pub data: *mut c_void,
+    /// The bytes that were reserved.
+    pub len: u64,
+    /// The slot's user header, as many bytes as the segment says; NULL if it has none.
+    pub user_header: *mut c_void,
+    /// The segment that it belongs to.
+    pub segment_id: u64,
+    /// Which slot, in which of its lives.
+    pub token: u64,
+}
+
+// SAFETY: integers and pointers.
+unsafe impl Plain for shmslot_loan {}
+
+/// Slot and generation in one number.
+pub(crate) fn pack(slot: u32, generation: u64) -> u64 {
+    generation << 24 | u64::from(slot)
+}
+
+pub(crate) fn unpack(token: u64) -> (u32, u64) {
+    (token as u32 & 0xff_ffff, token >> 24 & Ctl::GENERATION_MASK)
+}
+
+impl shmslot_writer {
+    fn loan_of(&self, token: Token) -> Result<shmslot_loan> {
+        let segment = self.writer.segment();
+        Ok(shmslot_loan {
+            data: segment.payload(token.slot).cast(),
+            len: self.writer.reserved(token)?,
+            user_header: segment.user_header(token.slot).cast(),
+            segment_id: segment.geometry().segment_id,
+            token: pack(token.slot, token.generation),
+        })
+    }
+
+    #[inline]
+    fn token_of(&self, loan: *const shmslot_loan) -> Result<Token> {
+        let loan = boundary::take(loan)?;
+        if loan.segment_id != self.writer.segment().geometry().segment_id {
+            return Err(Code::Stale.into());
+        }
+        let (slot, generation) = unpack(loan.token);
+        Ok(Token { slot, generation, owner: self.writer.owner() })
+    }
+
+    #[inline]
+    fn commit(&self, token: Token, len: usize, ret_sequence: *mut u64) -> Result<c_int> {
+        let sequence = self.writer.commit_token(token, len as u64)?;
+        boundary::give_if_wanted(ret_sequence, sequence);
+        Ok(SHMSLOT_OK)
+    }
+}
+
+/// Opens a writer on the segment. From now on this process may write to all payloads.
+///
+/// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_writer_open(
+    segment: *mut shmslot_segment,
+    ret_writer: *mut *mut shmslot_writer,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_writer)?;
+        let segment = boundary::open(segment)?;
+        let handle = shmslot_writer { writer: segment.segment.writer()?, health: Health::default() };
+        boundary::give(ret_writer, Box::into_raw(Box::new(handle)))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Closes the writer; NULL is fine. Never fails and never waits. Loans that are still out are discarded: do not write to
+/// their payloads any more.
+///
+/// Threads: any, once. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
+    if !writer.is_null() {
+        // SAFETY: made by `shmslot_writer_open`, and by the header's word closed once.
+        boundary::silently(|| drop(unsafe { Box::from_raw(writer) }));
+    }
+}
+
+/// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or the next if none is running.
+///
+/// Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_writer_interrupt(writer: *mut shmslot_writer) -> c_int {
+    boundary::with(writer, |writer| {
+        writer.writer.interrupt();
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The readers that keep the slots which this writer would take next: bit i is reader i, as shmslot_reader_index tells.
+/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most.
+///
+/// Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_writer_blockers(
+    writer: *mut shmslot_writer,
+    ret_readers: *mut u64,
+) -> c_int {
+    boundary::with(writer, |writer| {
+        boundary::give(ret_readers, writer.writer.blockers())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Reserves a slot for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order.
+///
+/// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
+/// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:
+/// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. No system call unless it has to wait.
+///
+/// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
+/// TOO_LARGE, NO_FREE_SLOT, TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_reserve(
+    writer: *mut shmslot_writer,
+    len: usize,
+    timeout_ns: i64,
+    ret_loan: *mut shmslot_loan,
+) -> c_int {
+    boundary::with(writer, |handle| {
+        boundary::present(ret_loan)?;
+        let token = handle.writer.reserve_token(len as u64, boundary::timeout(timeout_ns)?)?;
+        boundary::give(ret_loan, handle.loan_of(token)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Publishes the first len bytes of a loan to all readers; len may be less than was reserved, and 0. The order of
+/// commits is the order of samples, over all writers of the segment.
+///
+/// ret_sequence: the sample's place in that order, from 1; NULL if not wanted. The loan is over on success; on failure it
+/// is as it was. Threads: see shmslot_writer. Errors: INVALID, BAD_LENGTH, STALE, CORRUPT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_commit(
+    writer: *mut shmslot_writer,
+    loan: *const shmslot_loan,
+    len: usize,
+    ret_sequence: *mut u64,
+) -> c_int {
+    boundary::with(writer, |handle| handle.commit(handle.token_of(loan)?, len, ret_sequence))
+}
+
+/// Gives a loan back unpublished. It leaves no hole in the sequence.
+///
+/// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_discard(
+    writer: *mut shmslot_writer,
+    loan: *const shmslot_loan,
+) -> c_int {
+    boundary::with(writer, |handle| {
+        handle.writer.discard_token(handle.token_of(loan)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Reserves, copies len bytes and commits. bytes may be NULL if len is 0.
+///
+/// Arguments, threads and errors as in shmslot_slot_reserve and shmslot_slot_commit. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_write(
+    writer: *mut shmslot_writer,
+    bytes: *const c_void,
+    len: usize,
+    timeout_ns: i64,
+    ret_sequence: *mut u64,
+) -> c_int {
+    boundary::with(writer, |handle| {
+        let bytes = boundary::bytes(bytes.cast(), len)?;
+        let sequence = handle.writer.write(bytes, boundary::timeout(timeout_ns)?)?;
+        boundary::give_if_wanted(ret_sequence, sequence);
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// shmslot_slot_commit for callers that kept only the payload pointer of the loan.
+///
+/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_commit_ptr(
+    writer: *mut shmslot_writer,
+    data: *const c_void,
+    len: usize,
+    ret_sequence: *mut u64,
+) -> c_int {
+    boundary::with(writer, |handle| {
+        handle.commit(handle.writer.token_at(not_null(data)?)?, len, ret_sequence)
+    })
+}
+
+/// shmslot_slot_discard for callers that kept only the payload pointer of the loan.
+///
+/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_discard_ptr(writer: *mut shmslot_writer, data: *const c_void) -> c_int {
+    boundary::with(writer, |handle| {
+        handle.writer.discard_token(handle.writer.token_at(not_null(data)?)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The loan of this writer whose payload begins at data, found in constant time.
+///
+/// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_loan_from_ptr(
+    writer: *mut shmslot_writer,
+    data: *const c_void,
+    ret_loan: *mut shmslot_loan,
+) -> c_int {
+    boundary::with(writer, |handle| {
+        boundary::present(ret_loan)?;
+        let token = handle.writer.token_at(not_null(data)?)?;
+        boundary::give(ret_loan, handle.loan_of(token)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Waits until a slot can be had. With several writers another may be faster then.
+///
+/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
+/// TIMEOUT, INTERRUPTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout_ns: i64) -> c_int {
+    boundary::with(writer, |handle| {
+        handle.writer.wait_space(boundary::timeout(timeout_ns)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// A payload pointer that came from the caller, for its address only.
+pub(crate) fn not_null(data: *const c_void) -> Result<*const u8> {
+    if data.is_null() { Err(Code::Invalid.into()) } else { Ok(data.cast()) }
+}

@@ -1,0 +1,60 @@
+//! Samples between the processes of one machine, without copying them and without a daemon.
+//!
+//! A [`Segment`] of shared memory holds fixed slots. A [`Writer`] reserves a slot, fills it in place and commits
+//! it; every [`Reader`] reads it in place and marks it when done. Whoever has nothing to do sleeps on a futex.
+//!
+//! ```
+//! use shmslot::{Options, Segment};
+//! # fn main() -> shmslot::Result<()> {
+//! let segment = Segment::create_anonymous(&Options::default())?;
+//! let mut reader = segment.reader(0)?;
+//! let writer = segment.writer()?;
+//!
+//! let mut loan = writer.reserve(5, None)?;
+//! loan.copy_from(b"hello")?;
+//! let sequence = loan.commit(5)?;
+//!
+//! let sample = reader.read()?.expect("one was committed");
+//! assert_eq!((sample.sequence(), sample.to_vec()), (sequence, b"hello".to_vec()));
+//! # Ok(()) }
+//! ```
+//!
+//! The C header `shmslot.h` is the contract of this library; this Rust API has the same nouns, verbs and rules.
+//!
+//! # The house, in reading order
+//!
+//! Dependencies point one way, from the bottom of this list to its top.
+//!
+//! - `error`: the table of codes and texts.
+//! - `atomics`: the only door to atomics, fences and the futex, real or modelled.
+//! - [`layout`]: every byte of a segment.
+//! - `protocol`: the slot protocol as pure state machines on atomics; it knows no fd, no mapping, no process.
+//! - `sys`: the few things asked of the operating system.
+//! - `segment`: from a file that may hold anything to a checked, typed view.
+//! - `writer`, `reader`, `reference`: what a user holds.
+//! - `ffi`: the C ABI.
+//!
+//! `unsafe` is allowed in `segment`, `sys` and `ffi` only.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("shmslot runs on Linux: it needs memfd seals, shared futexes and open-file-description locks");
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("shmslot is made for x86-64 and aarch64; other processors have not been proved");
+
+mod atomics;
+mod error;
+mod ffi;
+pub mod layout;
+mod protocol;
+mod reader;
+mod reference;
+mod segment;
+mod sys;
+mod writer;
+
+pub use error::{Code, Error, Result};
+pub use layout::Policy;
+pub use reader::{Interrupter, Reader, Sample};
+pub use reference::{Ref, RefHeader, Reference};
+pub use segment::{IfDead, Info, Options, Segment};
+pub use writer::{Loan, Writer};

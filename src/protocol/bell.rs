@@ -1,0 +1,92 @@
+//! A bell: one futex word to sleep on, that costs its ringer a load when nobody sleeps.
+//!
+//! The word is count 31 | armed 1. A sleeper arms the bell, looks once more at what it waits for, and sleeps
+//! while the word stays the same. A ringer makes its change visible, then looks at the word: unarmed, there is
+//! nobody to wake. The armed bit goes with the wake, so a sleeper that is killed costs one needless wake and
+//! no more.
+
+use crate::atomics::{Deadline, FutexWord, Ordering, Woken, fence};
+
+const ARMED: u32 = 1;
+const ONE_RING: u32 = 2;
+
+/// A view of one bell word of a segment.
+#[derive(Clone, Copy)]
+pub(crate) struct Bell<'a>(pub(crate) &'a FutexWord);
+
+/// The word as it was when the bell was armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Armed(u32);
+
+impl Armed {
+    /// How often the bell had been rung.
+    pub(crate) fn count(self) -> u32 {
+        self.0 >> 1
+    }
+}
+
+impl Bell<'_> {
+    /// Announces a sleeper. After this the caller looks once more at what it waits for, and only then sleeps.
+    pub(crate) fn arm(self) -> Armed {
+        // Relaxed: the fence below orders it; pairs with the load in `ring`.
+        let before = self.0.0.fetch_or(ARMED, Ordering::Relaxed);
+        // Either the look after this fence sees the ringer's change, or the ringer's look, after its own
+        // fence, sees the bit.
+        fence(Ordering::SeqCst);
+        Armed(before | ARMED)
+    }
+
+    /// Sleeps until the bell has been rung since `armed`.
+    pub(crate) fn sleep(self, armed: Armed, deadline: Deadline) -> Woken {
+        self.0.sleep(armed.0, deadline)
+    }
+
+    /// Sleeps until one of several bells has been rung since it was armed.
+    #[cfg(not(loom))]
+    pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) -> crate::error::Result<Woken> {
+        let words: Vec<_> = bells.iter().map(|(bell, armed)| (bell.0, armed.0)).collect();
+        FutexWord::sleep_any(&words, deadline)
+    }
+
+    /// Wakes the sleepers, if there are any. The caller has made its change visible and has passed a
+    /// sequentially consistent fence since.
+    #[inline]
+    pub(crate) fn ring(self) {
+        if self.is_armed() {
+            self.ring_sleepers();
+        }
+    }
+
+    /// Whether somebody sleeps or is about to. Same condition as [`Bell::ring`].
+    #[inline]
+    pub(crate) fn is_armed(self) -> bool {
+        // Relaxed: ordered by the caller's fence; pairs with the fence in `arm`.
+        self.0.0.load(Ordering::Relaxed) & ARMED != 0
+    }
+
+    #[cold]
+    fn ring_sleepers(self) {
+        if self.count_ring() & ARMED != 0 {
+            self.0.wake_all();
+        }
+    }
+
+    /// Wakes whoever sleeps and makes whoever is about to sleep look again, armed or not.
+    pub(crate) fn ring_everybody(self) {
+        fence(Ordering::SeqCst);
+        self.count_ring();
+        self.0.wake_all();
+    }
+
+    /// Counts a ring and disarms in one step; returns the word before it.
+    fn count_ring(self) -> u32 {
+        // AcqRel: a sleeper that arms after this and finds the word changed has synchronised with the
+        // ringer, so its look sees the change. Never fails: the closure always returns a word.
+        self.0
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| {
+                Some((word & !ARMED).wrapping_add(ONE_RING))
+            })
+            .unwrap_or_else(|word| word)
+    }
+}

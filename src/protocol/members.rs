@@ -1,0 +1,98 @@
+//! Who is owed samples: readers join and leave.
+
+use super::Table;
+use super::order::{self, FIRST, Position};
+use super::slot::{self, Cursor, Want};
+use super::words::{Bit, Marks};
+use crate::atomics::{Ordering, fence, fence_after_rmw};
+use crate::error::Code;
+
+/// Phases of a reader row, in its lowest bits; the participant stands above them.
+const FREE: u64 = 0;
+const JOINED: u64 = 1;
+/// Has left, but still has samples in hand.
+const DRAINING: u64 = 2;
+const PHASE_BITS: u32 = 8;
+
+/// A reader that is a member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    pub(crate) index: u32,
+    pub(crate) bit: Bit,
+}
+
+/// Takes a reader row and makes its reader a member. It starts at the samples that come from now on, or at up to
+/// `history` retained ones before them.
+pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<(Member, Cursor), Code> {
+    let index = take_row(table, participant)?;
+    let bit = Bit::of_reader(index);
+    table.hot.active.0.fetch_or(1 << index, Ordering::AcqRel);
+    // Either a commit sees the bit, or the tail below is at most its sequence. Pairs with the exchange and the
+    // fence in `order::commit`.
+    fence_after_rmw();
+    let joined_at = order::settled_tail(table)?;
+    let start = joined_at.saturating_sub(u64::from(history)).max(FIRST);
+    // A commit that saw the row's previous reader may have left it a bit behind the sweep.
+    for (slot, line) in (0..).zip(table.lines) {
+        slot::release_reader(table, slot, line, bit, |marks| {
+            if marks.is_before(start) { bit.owed | bit.held } else { 0 }
+        });
+    }
+    let mut place = Position::of(&table.shape, start);
+    while place.sequence < joined_at {
+        let entry = place.look(table)?;
+        if entry.compare(place.sequence).is_eq() {
+            slot::hold(table, entry.slot(), bit, place.sequence, Want::Owed)?;
+        }
+        place = place.next(&table.shape);
+    }
+    let cursor = Cursor { place: Position::of(&table.shape, start), since: joined_at, lost: 0 };
+    Ok((Member { index, bit }, cursor))
+}
+
+/// Rows are given from the top, because callers of the reference operations count theirs from 0.
+fn take_row(table: &Table<'_>, participant: u32) -> Result<u32, Code> {
+    let mine = u64::from(participant) << PHASE_BITS | JOINED;
+    for (index, row) in table.readers.iter().enumerate().rev() {
+        // AcqRel: pairs with the release in `give_row_back`.
+        let taken = row.state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed);
+        if taken.is_ok() {
+            return Ok(index as u32);
+        }
+    }
+    Err(Code::NoReaderSlot)
+}
+
+/// Ends a membership. What the reader has not read is given back; what it has in hand stays, until it is marked.
+/// The row stays taken as long.
+pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor: u64) {
+    if let Some(row) = table.readers.get(member.index as usize) {
+        row.state.store(u64::from(participant) << PHASE_BITS | DRAINING, Ordering::Release);
+    }
+    table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);
+    // Either a commit sees the bit gone and clears the mark that it has set, or the sweep below sees the mark.
+    // Pairs with the fence in `order::commit`.
+    fence_after_rmw();
+    for (slot, line) in (0..).zip(table.lines) {
+        slot::release_reader(table, slot, line, member.bit, |marks| {
+            // Lossless, an owed sample before the cursor is one in hand.
+            if table.shape.drop_oldest || !marks.is_before(cursor) { member.bit.owed } else { 0 }
+        });
+    }
+}
+
+/// Frees the row of a reader that has left and has nothing in hand any more.
+pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
+    if let Some(row) = table.readers.get(member.index as usize) {
+        row.state.store(FREE, Ordering::Release);
+    }
+}
+
+/// Clears every mark of a reader whose books the caller keeps, and that is gone.
+pub(crate) fn disconnect(table: &Table<'_>, bit: Bit) {
+    for (slot, line) in (0..).zip(table.lines) {
+        slot::release_reader(table, slot, line, bit, |_: Marks| bit.owed | bit.held);
+    }
+    fence(Ordering::SeqCst);
+    super::bell::Bell(&table.hot.bells.0.change).ring();
+}

@@ -1,0 +1,77 @@
+//! The slot protocol: pure state machines on atomics.
+//!
+//! Nothing here knows a file descriptor, a mapping or a process, so the same source runs in every process,
+//! under loom, and on a heap. Everything read from the shared words is checked before it is used, and every
+//! loop is bounded by numbers that only this process can write.
+//!
+//! Reading order: [`words`] (what one word means), [`order`] (how a sample gets its sequence), [`slot`]
+//! (one slot's life), [`members`] (who is owed samples), [`vacancy`] (where free slots are), [`bell`]
+//! (sleeping and waking). `docs/protocol.md` tells the same with the proofs.
+#![forbid(unsafe_code)]
+
+pub(crate) mod bell;
+pub(crate) mod members;
+pub(crate) mod order;
+pub(crate) mod slot;
+pub(crate) mod vacancy;
+pub(crate) mod words;
+
+use crate::atomics::AtomicU64;
+use crate::error::Code;
+use crate::layout::{Claim, Hot, MARK_WORDS, Policy, ReaderRow, SlotLine};
+
+/// Retries of a compare-and-swap that an honest peer can make fail only by progress of its own. An enemy
+/// can make it fail for ever, so it ends here.
+pub(crate) const RETRY_LIMIT: u32 = 1 << 16;
+
+/// This process's private copy of what the protocol must know of the geometry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) slots: u32,
+    pub(crate) capacity: u64,
+    pub(crate) mark_words: usize,
+    pub(crate) history: u32,
+    pub(crate) single_writer: bool,
+    pub(crate) drop_oldest: bool,
+    /// log2 of `slots` where it is a power of two: saves two divisions a sample.
+    pub(crate) shift: Option<u32>,
+}
+
+impl Shape {
+    pub(crate) fn new(geometry: &crate::layout::Geometry) -> Shape {
+        let slots = geometry.slot_count;
+        Shape {
+            slots,
+            capacity: geometry.slot_capacity,
+            mark_words: geometry.mark_words().min(MARK_WORDS),
+            history: geometry.history,
+            single_writer: geometry.single_writer,
+            drop_oldest: geometry.policy == Policy::DropOldest,
+            shift: slots.is_power_of_two().then(|| slots.trailing_zeros()),
+        }
+    }
+}
+
+/// A checked view of the shared words of one segment.
+pub(crate) struct Table<'a> {
+    pub(crate) shape: Shape,
+    pub(crate) hot: &'a Hot,
+    pub(crate) lines: &'a [SlotLine],
+    pub(crate) claims: &'a [Claim],
+    pub(crate) vacancy: &'a [AtomicU64],
+    pub(crate) readers: &'a [ReaderRow],
+}
+
+impl Table<'_> {
+    /// The line of a slot whose number may come from shared memory.
+    #[inline]
+    pub(crate) fn line(&self, slot: u32) -> Result<&SlotLine, Code> {
+        self.lines.get(slot as usize).ok_or(Code::Corrupt)
+    }
+
+    /// The claim of a slot whose number may come from shared memory.
+    #[inline]
+    pub(crate) fn claim(&self, slot: u32) -> Result<&Claim, Code> {
+        self.claims.get(slot as usize).ok_or(Code::Corrupt)
+    }
+}

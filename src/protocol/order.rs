@@ -1,0 +1,260 @@
+//! The order: how a sample gets its sequence, and where a sequence is looked up.
+//!
+//! Sequence s has its place in line s mod n, entry (s / n) mod 2. Publishing it is one step, the exchange of
+//! that entry. Two laps of entries are needed and enough: a reader that joins while commits are under way may
+//! miss up to n - 1 samples in between those that it is owed, and it is owed at most n.
+
+use core::cmp;
+
+use super::slot;
+use super::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Owner, Phase};
+use super::{RETRY_LIMIT, Shape, Table};
+use crate::atomics::{AtomicU64, Ordering, fence, fence_after_rmw};
+use crate::error::Code;
+use crate::layout::SlotLine;
+
+/// The first sequence of a segment; 0 means none.
+pub(crate) const FIRST: u64 = 1;
+
+/// A sequence and its place in the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) sequence: u64,
+    pub(crate) line: u32,
+    pub(crate) lap: u32,
+}
+
+impl Position {
+    #[inline]
+    pub(crate) fn of(shape: &Shape, sequence: u64) -> Position {
+        let (line, lap) = match shape.shift {
+            Some(shift) => (sequence & (u64::from(shape.slots) - 1), sequence >> shift),
+            None => (sequence % u64::from(shape.slots), sequence / u64::from(shape.slots)),
+        };
+        Position { sequence, line: line as u32, lap: lap as u32 & 1 }
+    }
+
+    /// The place of the next sequence, without a division.
+    #[inline]
+    pub(crate) fn next(self, shape: &Shape) -> Position {
+        let wraps = self.line + 1 >= shape.slots;
+        Position {
+            sequence: self.sequence.wrapping_add(1),
+            line: if wraps { 0 } else { self.line + 1 },
+            lap: self.lap ^ u32::from(wraps),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn entry<'a>(self, table: &'a Table<'_>) -> Result<&'a AtomicU64, Code> {
+        let line = table.line(self.line)?;
+        line.entry.get(self.lap as usize).ok_or(Code::Corrupt)
+    }
+
+    /// The entry at this place. Acquire: pairs with the exchange in [`publish`], so everything that the writer
+    /// stored for the sample is visible after it.
+    #[inline]
+    pub(crate) fn look(self, table: &Table<'_>) -> Result<Entry, Code> {
+        Ok(Entry(self.entry(table)?.load(Ordering::Acquire)))
+    }
+}
+
+/// The sequence that the next sample gets, as far as this thread can see.
+pub(crate) fn tail(table: &Table<'_>) -> u64 {
+    // Acquire: pairs with the exchanges in `advance`, so entries below are visible.
+    table.hot.tail.0.load(Ordering::Acquire)
+}
+
+/// Moves the tail past `sequence`, which is published.
+fn advance(table: &Table<'_>, sequence: u64) {
+    // AcqRel: pairs with `tail`. Failure means that somebody helped.
+    let _ = table.hot.tail.0.compare_exchange(
+        sequence,
+        sequence.wrapping_add(1),
+        Ordering::AcqRel,
+        Ordering::Relaxed,
+    );
+}
+
+/// The tail after every sample that is published already, whoever published it.
+pub(crate) fn settled_tail(table: &Table<'_>) -> Result<u64, Code> {
+    for _ in 0..RETRY_LIMIT {
+        let sequence = tail(table);
+        if Position::of(&table.shape, sequence).look(table)?.compare(sequence) != cmp::Ordering::Equal {
+            return Ok(sequence);
+        }
+        advance(table, sequence);
+    }
+    Err(Code::Corrupt)
+}
+
+/// To whom a sample is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owed {
+    /// To the readers that are joined now, and to history if the segment keeps any.
+    Members,
+    /// To these readers beside the joined ones; the caller keeps their books.
+    Named(u64),
+}
+
+/// A loan as its token says: which slot, in which generation, whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loan {
+    pub(crate) slot: u32,
+    pub(crate) generation: u64,
+    pub(crate) owner: Owner,
+}
+
+impl Loan {
+    pub(crate) fn ctl(self, phase: Phase) -> Ctl {
+        Ctl::new(phase, self.owner, self.generation)
+    }
+}
+
+/// Gives a filled slot its sequence and shows it to its readers. The payload was written before by this
+/// thread, or handed to it. `time` is kept with the sample if the segment keeps times.
+pub(crate) fn commit(
+    table: &Table<'_>,
+    loan: Loan,
+    len: u64,
+    owed: Owed,
+    time: Option<u64>,
+) -> Result<u64, Code> {
+    let line = table.line(loan.slot)?;
+    let claim = table.claim(loan.slot)?;
+    slot::begin_commit(table, loan)?;
+
+    // Plain stores: the exchange that publishes releases them.
+    line.extent.store(Extent::new(len, loan.owner).0, Ordering::Relaxed);
+    if let Some(time) = time {
+        claim.aux.store(time, Ordering::Relaxed);
+    }
+    // Relaxed: a reader that joins or leaves at this moment is dealt with after publication.
+    let joined = table.hot.active.0.load(Ordering::Relaxed);
+    let named = match owed {
+        Owed::Members => 0,
+        Owed::Named(readers) => readers,
+    };
+    let audience = Audience::of_readers(joined | named, table.shape.history > 0);
+
+    let (place, replaced) = match publish(table, line, loan.slot, audience) {
+        Ok(done) => done,
+        Err(code) => {
+            // Only a broken order gets here. The loan is given back as it was.
+            claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
+            return Err(code);
+        }
+    };
+    let sequence = place.sequence;
+    // Between the exchange and the looks below; pairs with the fences in `members::leave` and `Bell::arm`.
+    fence_after_rmw();
+
+    // A reader that left while this was going on may have swept this slot before the marks were stored. It
+    // must not be owed a sample for ever. Before the slot becomes Published: a kill in between would leak.
+    let left = joined & !table.hot.active.0.load(Ordering::Relaxed) & !named;
+    if left != 0 {
+        slot::forgive(line, sequence, Audience::of_readers(left, false), table.shape.mark_words);
+    }
+    // Release: pairs with the acquire in `slot::claim`.
+    claim.ctl.store(loan.ctl(Phase::Published).0, Ordering::Release);
+    if !table.shape.single_writer {
+        advance(table, sequence);
+        // Between the claim word and the look at the space bell: a writer that met the slot while it was
+        // committing, and its readers already done, goes to sleep over it.
+        fence_after_rmw();
+    }
+    if audience.0 == 0 || left != 0 {
+        fence(Ordering::SeqCst);
+        slot::free_if_clear(table, loan.slot, line);
+    }
+    if table.shape.history > 0 {
+        expire_history(table, sequence)?;
+    }
+    if table.shape.drop_oldest {
+        slot::forget_overwritten(table, replaced, sequence)?;
+    }
+    slot::ring_commit(table, loan.slot, line);
+    Ok(sequence)
+}
+
+/// The one moment of publication. Returns the place in the order and the entry that stood there before.
+#[inline]
+fn publish(
+    table: &Table<'_>,
+    line: &SlotLine,
+    slot: u32,
+    audience: Audience,
+) -> Result<(Position, Entry), Code> {
+    let write_marks = |sequence: u64| {
+        line.sequence.store(sequence, Ordering::Relaxed);
+        for (word, marks) in line.marks.iter().take(table.shape.mark_words).enumerate() {
+            marks.store(Marks::owing(sequence, audience, word).0, Ordering::Relaxed);
+        }
+    };
+    if table.shape.single_writer {
+        // Nobody else publishes: no comparison, and the tail is a plain store that a successor could redo.
+        let sequence = table.hot.tail.0.load(Ordering::Relaxed);
+        let place = Position::of(&table.shape, sequence);
+        let entry = place.entry(table)?;
+        write_marks(sequence);
+        // AcqRel: pairs with `Position::look`.
+        let before = Entry(entry.swap(Entry::new(sequence, slot).0, Ordering::AcqRel));
+        // Release: pairs with `tail`.
+        table.hot.tail.0.store(sequence.wrapping_add(1), Ordering::Release);
+        return Ok((place, before));
+    }
+    for _ in 0..RETRY_LIMIT {
+        let sequence = tail(table);
+        let place = Position::of(&table.shape, sequence);
+        let entry = place.entry(table)?;
+        // Acquire: so that the help below comes after the publication that it completes.
+        let before = Entry(entry.load(Ordering::Acquire));
+        match before.compare(sequence) {
+            cmp::Ordering::Less => {
+                write_marks(sequence);
+                // AcqRel: pairs with `Position::look`.
+                let mine = Entry::new(sequence, slot).0;
+                if entry.compare_exchange(before.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    return Ok((place, before));
+                }
+            }
+            // Published, but the tail not moved yet: its writer may be stopped, so it is moved here.
+            cmp::Ordering::Equal => advance(table, sequence),
+            // The tail went on between the two loads.
+            cmp::Ordering::Greater => {}
+        }
+    }
+    Err(Code::Corrupt)
+}
+
+/// Ends the retention of the sample that `sequence` pushes out of history.
+fn expire_history(table: &Table<'_>, sequence: u64) -> Result<(), Code> {
+    let Some(expired) = sequence.checked_sub(u64::from(table.shape.history)) else { return Ok(()) };
+    if expired < FIRST {
+        return Ok(());
+    }
+    let entry = Position::of(&table.shape, expired).look(table)?;
+    match entry.compare(expired) {
+        cmp::Ordering::Equal => {
+            let line = table.line(entry.slot())?;
+            slot::expire(table, entry.slot(), line, expired);
+        }
+        // This writer was stopped for two laps, and the entry is gone. The sample may still be retained
+        // somewhere, so every slot is looked at; this is as rare as a stop at this very place.
+        cmp::Ordering::Greater => sweep_history(table),
+        cmp::Ordering::Less => {}
+    }
+    Ok(())
+}
+
+/// Ends the retention of every sample that is too old for history.
+fn sweep_history(table: &Table<'_>) {
+    let oldest = tail(table).wrapping_sub(u64::from(table.shape.history));
+    for (slot, line) in (0..).zip(table.lines) {
+        let [marks, ..] = &line.marks;
+        let seen = Marks(marks.load(Ordering::Acquire));
+        if seen.0 & Bit::HISTORY.owed != 0 && seen.is_before(oldest) {
+            slot::expire(table, slot, line, seen.0 >> 32);
+        }
+    }
+}

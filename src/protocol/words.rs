@@ -1,0 +1,173 @@
+//! What one shared word means. Pure values; no atomics here.
+
+use core::cmp::Ordering;
+
+/// Where a slot is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Holds a published sample, or nothing. Free when no mark is left on it.
+    Published,
+    /// A writer fills it.
+    Loaned,
+    /// Its writer is giving it a sequence.
+    Committing,
+    /// A writer is taking an unread sample away from its readers.
+    Reclaiming,
+}
+
+/// Who holds a slot: 12 bits of participant, 12 bits of that participant's writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner(pub(crate) u32);
+
+impl Owner {
+    pub(crate) const BITS: u32 = 24;
+
+    pub(crate) fn new(participant: u32, writer: u32) -> Owner {
+        Owner((participant & 0xfff) << 12 | writer & 0xfff)
+    }
+}
+
+/// The claim word of a slot: generation 36 | owner 24 | phase 4. The generation grows with every loan, so
+/// that a token of an earlier loan never fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ctl(pub(crate) u64);
+
+impl Ctl {
+    pub(crate) const GENERATION_MASK: u64 = (1 << 36) - 1;
+
+    pub(crate) fn new(phase: Phase, owner: Owner, generation: u64) -> Ctl {
+        Ctl((generation & Ctl::GENERATION_MASK) << 28 | u64::from(owner.0) << 4 | phase as u64)
+    }
+
+    pub(crate) fn phase(self) -> Option<Phase> {
+        match self.0 & 0xf {
+            0 => Some(Phase::Published),
+            1 => Some(Phase::Loaned),
+            2 => Some(Phase::Committing),
+            3 => Some(Phase::Reclaiming),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn owner(self) -> Owner {
+        Owner((self.0 >> 4) as u32 & ((1 << Owner::BITS) - 1))
+    }
+
+    pub(crate) fn generation(self) -> u64 {
+        self.0 >> 28
+    }
+}
+
+/// An entry of the order: sequence 40 | slot 24. Zero is older than every sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry(pub(crate) u64);
+
+impl Entry {
+    pub(crate) fn new(sequence: u64, slot: u32) -> Entry {
+        Entry(sequence << 24 | u64::from(slot & 0xff_ffff))
+    }
+
+    pub(crate) fn slot(self) -> u32 {
+        self.0 as u32 & 0xff_ffff
+    }
+
+    /// Whether the entry is older than `sequence`, is `sequence`, or is newer; right while the two are
+    /// less than 2^39 apart.
+    #[inline]
+    pub(crate) fn compare(self, sequence: u64) -> Ordering {
+        // The difference of the upper 40 bits, as a signed number.
+        ((self.0 & !0xff_ffff).wrapping_sub(sequence << 24) as i64).cmp(&0)
+    }
+}
+
+/// One bit in one word of marks: a reader's, or history's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bit {
+    pub(crate) word: usize,
+    pub(crate) owed: u64,
+    pub(crate) held: u64,
+}
+
+impl Bit {
+    /// Samples kept for readers that join later are owed to nobody in particular.
+    pub(crate) const HISTORY: Bit = Bit { word: 0, owed: 1 << 16, held: 1 };
+
+    pub(crate) fn of_reader(index: u32) -> Bit {
+        let place = (index & 63) + 1;
+        let held = 1 << (place % 16);
+        Bit { word: (place / 16) as usize, owed: held << 16, held }
+    }
+}
+
+/// One word of marks: tag 32 | owed 16 | held 16. The tag is the low half of the sequence that the bits speak
+/// of, so that nobody late can touch the marks of a later sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks(pub(crate) u64);
+
+impl Marks {
+    pub(crate) const OWED: u64 = 0xffff << 16;
+    pub(crate) const HELD: u64 = 0xffff;
+    /// Moves a tag to one that no sample in the order can have: 2^31 away, and the order spans at most 2^25.
+    pub(crate) const REVOKED: u64 = 1 << 63;
+
+    /// Word `word` of the marks that owe `sequence` to each bit of `audience`.
+    pub(crate) fn owing(sequence: u64, audience: Audience, word: usize) -> Marks {
+        Marks(sequence << 32 | (audience.0 >> (16 * word) & 0xffff) << 16)
+    }
+
+    pub(crate) fn is_of(self, sequence: u64) -> bool {
+        self.0 >> 32 == sequence & 0xffff_ffff
+    }
+
+    /// Whether the marks spoke of `sequence` until a writer took the sample away.
+    pub(crate) fn is_revoked_of(self, sequence: u64) -> bool {
+        Marks(self.0 ^ Marks::REVOKED).is_of(sequence)
+    }
+
+    pub(crate) fn is_clear(self) -> bool {
+        self.0 & (Marks::OWED | Marks::HELD) == 0
+    }
+
+    /// Owed and held bits as an audience of word `word`.
+    pub(crate) fn readers(self, word: usize) -> Audience {
+        Audience((self.0 >> 16 & 0xffff | self.0 & 0xffff) << (16 * word))
+    }
+
+    /// Whether the sample that the marks speak of comes before `sequence`; right within 2^31.
+    pub(crate) fn is_before(self, sequence: u64) -> bool {
+        (((self.0 >> 32) as u32).wrapping_sub(sequence as u32) as i32) < 0
+    }
+}
+
+/// A set of readers, with history as its lowest bit: reader i is bit i + 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Audience(pub(crate) u64);
+
+impl Audience {
+    pub(crate) fn of_readers(readers: u64, history: bool) -> Audience {
+        Audience(readers << 1 | u64::from(history))
+    }
+
+    /// The readers alone, reader i as bit i.
+    pub(crate) fn readers(self) -> u64 {
+        self.0 >> 1
+    }
+}
+
+/// The extent word of a sample: writer 24 | flags 7 | length 33.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent(pub(crate) u64);
+
+impl Extent {
+    pub(crate) fn new(len: u64, owner: Owner) -> Extent {
+        Extent(u64::from(owner.0) << 40 | len & ((1 << 33) - 1))
+    }
+
+    pub(crate) fn len(self) -> u64 {
+        self.0 & ((1 << 33) - 1)
+    }
+
+    pub(crate) fn writer(self) -> u32 {
+        (self.0 >> 40) as u32
+    }
+}

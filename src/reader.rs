@@ -1,0 +1,441 @@
+//! What a consumer holds: readers and samples.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::atomics::Woken;
+use crate::error::{Code, Error, Result};
+use crate::protocol::bell::Bell;
+use crate::protocol::members::{self, Member};
+use crate::protocol::order::Position;
+use crate::protocol::slot::{self, Cursor};
+use crate::protocol::words::{Extent, Marks};
+use crate::segment::{Inner, deadline_of};
+use crate::sys;
+use crate::writer::spin;
+
+/// Which bit keeps a sample in a reader's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// The owed bit: it was read, on a segment where owed samples cannot be taken back.
+    Owed,
+    /// The held bit: it was read where they can, or peeked.
+    Held,
+}
+
+/// A sample in hand, as its token says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) slot: u32,
+    pub(crate) sequence: u64,
+    pub(crate) hold: Hold,
+}
+
+/// What is known of a sample beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) len: u64,
+    pub(crate) timestamp_ns: u64,
+    pub(crate) writer: u32,
+}
+
+/// A membership. It lives until its reader has left and everything that it read has been marked, whichever comes
+/// last; then the row is free for another.
+pub(crate) struct Core {
+    segment: Arc<Inner>,
+    member: Member,
+    participant: u32,
+    /// The cursor, in atomics because marks from other threads look at its sequence. Written by the one thread
+    /// that reads.
+    sequence: AtomicU64,
+    line_and_lap: AtomicU64,
+    since: u64,
+    lost: AtomicU64,
+    interrupted: AtomicBool,
+}
+
+impl Core {
+    pub(crate) fn join(segment: Arc<Inner>, history: u32) -> Result<Core> {
+        let participant = segment.writable()?;
+        if history > segment.geometry().history {
+            return Err(Error::about(Code::BadOptions, "history is larger than the segment's"));
+        }
+        let (member, cursor) = members::join(segment.table(), participant, history)?;
+        let core = Core {
+            segment,
+            member,
+            participant,
+            sequence: AtomicU64::new(0),
+            line_and_lap: AtomicU64::new(0),
+            since: cursor.since,
+            lost: AtomicU64::new(0),
+            interrupted: AtomicBool::new(false),
+        };
+        core.set_cursor(cursor);
+        Ok(core)
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Inner> {
+        &self.segment
+    }
+
+    pub(crate) fn index(&self) -> u32 {
+        self.member.index
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn cursor(&self) -> Cursor {
+        let line_and_lap = self.line_and_lap.load(Ordering::Relaxed);
+        let place = Position {
+            sequence: self.sequence.load(Ordering::Relaxed),
+            line: line_and_lap as u32,
+            lap: (line_and_lap >> 32) as u32,
+        };
+        Cursor { place, since: self.since, lost: self.lost.load(Ordering::Relaxed) }
+    }
+
+    #[inline]
+    fn set_cursor(&self, cursor: Cursor) {
+        let place = cursor.place;
+        // Relaxed: a thread that marks a sample got it from the thread that read it.
+        self.line_and_lap.store(u64::from(place.lap) << 32 | u64::from(place.line), Ordering::Relaxed);
+        self.sequence.store(place.sequence, Ordering::Relaxed);
+        self.lost.store(cursor.lost, Ordering::Relaxed);
+        if let Some(row) = self.segment.table().readers.get(self.member.index as usize) {
+            // Relaxed: for tools that show how far readers are.
+            row.cursor.store(place.sequence, Ordering::Relaxed);
+            row.lost.store(cursor.lost, Ordering::Relaxed);
+        }
+    }
+
+    /// The next sample, taken in hand.
+    #[inline]
+    pub(crate) fn next(&self) -> Result<Option<Taken>> {
+        let mut cursor = self.cursor();
+        let before = cursor.place.sequence;
+        let found = slot::next(self.segment.table(), self.member.bit, &mut cursor);
+        if cursor.place.sequence != before {
+            self.set_cursor(cursor);
+        }
+        let hold = if self.segment.table().shape.drop_oldest { Hold::Held } else { Hold::Owed };
+        let sequence = cursor.place.sequence.wrapping_sub(1);
+        Ok(found?.map(|slot| Taken { slot, sequence, hold }))
+    }
+
+    /// Whether `next` would find a sample.
+    pub(crate) fn is_ready(&self) -> Result<bool> {
+        let mut cursor = self.cursor();
+        let before = cursor.place.sequence;
+        let found = slot::seek(self.segment.table(), self.member.bit, &mut cursor);
+        if cursor.place.sequence != before {
+            self.set_cursor(cursor);
+        }
+        Ok(found?.is_some())
+    }
+
+    pub(crate) fn peek_latest(&self) -> Result<Option<Taken>> {
+        let found = slot::peek_latest(self.segment.table(), self.member.bit)?;
+        Ok(found.map(|(slot, sequence)| Taken { slot, sequence, hold: Hold::Held }))
+    }
+
+    /// Lets go of a sample; stale if it is not in this reader's hands.
+    #[inline]
+    pub(crate) fn mark(&self, taken: Taken) -> Result<()> {
+        let bit = match taken.hold {
+            Hold::Held => self.member.bit.held,
+            // An owed sample that was not read yet is not in hand, whatever the caller says.
+            Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => self.member.bit.owed,
+            Hold::Owed => return Err(Code::Stale.into()),
+        };
+        Ok(slot::mark(self.segment.table(), taken.slot, self.member.bit.word, bit, taken.sequence)?)
+    }
+
+    /// The sample in hand whose payload starts at this address. In hand twice, by a read and by a peek, the read
+    /// comes first.
+    pub(crate) fn taken_at(&self, payload: *const u8) -> Result<Taken> {
+        let slot = self.segment.slot_of(payload).ok_or(Code::Stale)?;
+        let table = self.segment.table();
+        let line = table.line(slot)?;
+        let sequence = line.sequence.load(Ordering::Relaxed);
+        let bit = self.member.bit;
+        let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
+        let seen = Marks(marks.load(Ordering::Acquire));
+        let read = seen.0 & bit.owed != 0 && sequence < self.sequence.load(Ordering::Relaxed);
+        let hold = match (seen.is_of(sequence), read && !table.shape.drop_oldest, seen.0 & bit.held != 0) {
+            (true, true, _) => Hold::Owed,
+            (true, false, true) => Hold::Held,
+            _ => return Err(Code::Stale.into()),
+        };
+        Ok(Taken { slot, sequence, hold })
+    }
+
+    /// What is known of a sample in hand; corrupt if somebody wrote over it.
+    #[inline]
+    pub(crate) fn facts(&self, taken: Taken) -> Result<Facts> {
+        let table = self.segment.table();
+        // Relaxed: in hand, these words stand still, and the entry was loaded with acquire.
+        let extent = Extent(table.line(taken.slot)?.extent.load(Ordering::Relaxed));
+        if extent.len() > table.shape.capacity {
+            return Err(Code::Corrupt.into());
+        }
+        let timestamp_ns = match self.segment.geometry().timestamps {
+            true => table.claim(taken.slot)?.aux.load(Ordering::Relaxed),
+            false => 0,
+        };
+        Ok(Facts { len: extent.len(), timestamp_ns, writer: extent.writer() })
+    }
+
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<()> {
+        wait_any(&[self], timeout).map(drop)
+    }
+
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Release);
+        Bell(&self.segment.table().hot.bells.0.data).ring_everybody();
+    }
+
+    /// Gives back everything that is not in hand.
+    pub(crate) fn leave(&self) {
+        let cursor = self.sequence.load(Ordering::Relaxed);
+        members::leave(self.segment.table(), self.member, self.participant, cursor);
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        members::give_row_back(self.segment.table(), self.member);
+    }
+}
+
+/// Waits until one of several readers has a sample; which. They may belong to different segments.
+pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<usize> {
+    if readers.is_empty() || readers.len() > sys::FUTEX_WAIT_ANY_MAX {
+        return Err(Error::about(Code::Invalid, "number of readers"));
+    }
+    let ready = || {
+        for (index, reader) in readers.iter().enumerate() {
+            if reader.is_ready()? {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    };
+    if let Some(index) = ready()? {
+        return Ok(index);
+    }
+    if timeout == Some(Duration::ZERO) {
+        return Err(Code::Timeout.into());
+    }
+    let deadline = deadline_of(timeout);
+    let longest = readers.iter().map(|reader| reader.segment.spin()).max().unwrap_or_default();
+    if let Some(index) = spin(timeout.map_or(longest, |timeout| timeout.min(longest)), ready)? {
+        return Ok(index);
+    }
+    let mut timed_out = false;
+    loop {
+        let armed: Vec<_> = readers
+            .iter()
+            .map(|reader| {
+                let bell = Bell(&reader.segment.table().hot.bells.0.data);
+                (bell, bell.arm())
+            })
+            .collect();
+        if let Some(index) = ready()? {
+            return Ok(index);
+        }
+        if readers.iter().any(|reader| reader.interrupted.swap(false, Ordering::Acquire)) {
+            return Err(Code::Interrupted.into());
+        }
+        if timed_out {
+            return Err(Code::Timeout.into());
+        }
+        let woken = match armed.as_slice() {
+            [(bell, armed)] => bell.sleep(*armed, deadline),
+            several => Bell::sleep_any(several, deadline)?,
+        };
+        timed_out = woken == Woken::TimedOut;
+    }
+}
+
+/// Reads the samples of a segment, in the order of their sequence.
+pub struct Reader {
+    core: Arc<Core>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("index", &self.core.index()).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    pub(crate) fn join(segment: Arc<Inner>, history: u32) -> Result<Reader> {
+        Ok(Reader { core: Arc::new(Core::join(segment, history)?) })
+    }
+
+    /// The next sample; `None` if there is none yet.
+    pub fn read(&mut self) -> Result<Option<Sample>> {
+        match self.core.next()? {
+            Some(taken) => self.sample(taken).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The newest sample that this reader is owed or that history retains. It does not move the reader.
+    pub fn peek_latest(&mut self) -> Result<Option<Sample>> {
+        match self.core.peek_latest()? {
+            Some(taken) => self.sample(taken).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn sample(&self, taken: Taken) -> Result<Sample> {
+        match self.core.facts(taken) {
+            Ok(facts) => Ok(Sample { core: Arc::clone(&self.core), taken, facts }),
+            Err(error) => {
+                // It cannot be shown, so it is let go; the first error is the one to report.
+                let _ = self.core.mark(taken);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until there is a sample to read; `None` waits without limit.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
+        self.core.wait(timeout)
+    }
+
+    /// Waits until one of several readers, of whatever segments, has a sample; its place in the slice.
+    pub fn wait_any(readers: &mut [&mut Reader], timeout: Option<Duration>) -> Result<usize> {
+        let cores: Vec<&Core> = readers.iter().map(|reader| &*reader.core).collect();
+        wait_any(&cores, timeout)
+    }
+
+    /// A handle that ends waits of this reader from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter { core: Arc::clone(&self.core) }
+    }
+
+    /// Samples that were taken away from this reader before it read them (drop-oldest only).
+    pub fn lost(&self) -> u64 {
+        self.core.lost()
+    }
+
+    /// This reader's bit in masks of readers.
+    pub fn index(&self) -> u32 {
+        self.core.index()
+    }
+}
+
+impl Drop for Reader {
+    /// Leaves. Samples in hand stay valid until they are dropped.
+    fn drop(&mut self) {
+        self.core.leave();
+    }
+}
+
+/// Ends waits of one reader from any thread.
+#[derive(Clone)]
+pub struct Interrupter {
+    core: Arc<Core>,
+}
+
+impl fmt::Debug for Interrupter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupter").finish_non_exhaustive()
+    }
+}
+
+impl Interrupter {
+    /// Ends one wait, the running one or the next, with [`Code::Interrupted`].
+    pub fn interrupt(&self) {
+        self.core.interrupt();
+    }
+}
+
+/// A sample in hand: its bytes cannot change or move until it is dropped, which marks it. It may outlive its reader
+/// and go to another thread.
+///
+/// Payload bytes are shared memory: they are read through copies or raw pointers, never through references.
+pub struct Sample {
+    core: Arc<Core>,
+    taken: Taken,
+    facts: Facts,
+}
+
+impl fmt::Debug for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sample")
+            .field("sequence", &self.taken.sequence)
+            .field("len", &self.facts.len)
+            .finish()
+    }
+}
+
+impl Sample {
+    /// The payload, aligned as the segment says; readable for [`Sample::len`] bytes.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.core.segment.payload(self.taken.slot)
+    }
+
+    /// Length of the payload in bytes.
+    pub fn len(&self) -> usize {
+        // At most the capacity, which fits the address space with the mapping.
+        self.facts.len as usize
+    }
+
+    /// Whether the payload has no bytes; such a sample is one like any other.
+    pub fn is_empty(&self) -> bool {
+        self.facts.len == 0
+    }
+
+    /// Its place in the order of all samples of the segment; the first is 1.
+    pub fn sequence(&self) -> u64 {
+        self.taken.sequence
+    }
+
+    /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
+    pub fn timestamp_ns(&self) -> u64 {
+        self.facts.timestamp_ns
+    }
+
+    /// The [`Writer::id`](crate::Writer::id) of its writer.
+    pub fn writer_id(&self) -> u32 {
+        self.facts.writer
+    }
+
+    /// The slot's user header, as many bytes as the segment says; null if it has none.
+    pub fn user_header(&self) -> *const u8 {
+        self.core.segment.user_header(self.taken.slot)
+    }
+
+    /// Copies the start of the payload into `buffer`, as much as fits; how many bytes.
+    pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
+        let len = buffer.len().min(self.len());
+        if let Some(buffer) = buffer.get_mut(..len) {
+            crate::segment::copy_out(self.as_ptr(), buffer);
+        }
+        len
+    }
+
+    /// A copy of the payload.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len()];
+        self.copy_to(&mut bytes);
+        bytes
+    }
+}
+
+impl Drop for Sample {
+    fn drop(&mut self) {
+        // It is in hand exactly once; a segment that was spoiled meanwhile has nothing to give back to.
+        let _ = self.core.mark(self.taken);
+    }
+}

@@ -1,0 +1,350 @@
+//! Linux: futex, memfd and seals, unnamed files, OFD locks, page protection.
+#![allow(unsafe_code)] // One of the three places: system calls that no crate wraps safely.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{self, AtFlags, FallocateFlags, FcntlArg, OFlag, SealFlag};
+use nix::sys::memfd::{self, MFdFlags};
+use nix::sys::mman::{self, ProtFlags};
+use nix::sys::stat::{self, Mode};
+use nix::sys::uio;
+use nix::unistd;
+
+use crate::atomics::{AtomicU32, Deadline, Woken};
+use crate::error::{Code, Error, Result};
+
+fn failed(errno: Errno, about: &'static str) -> Error {
+    let code = match errno {
+        Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT => Code::NoMemory,
+        Errno::ENOENT => Code::NotFound,
+        Errno::EEXIST => Code::Exists,
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => Code::Permission,
+        Errno::EISDIR | Errno::ENXIO | Errno::ENOTDIR => Code::NotAFile,
+        Errno::EOPNOTSUPP | Errno::ENOSYS => Code::NotSupported,
+        Errno::ENAMETOOLONG | Errno::ELOOP => Code::BadName,
+        _ => Code::Sys,
+    };
+    Error::with_errno(code, errno as i32, about)
+}
+
+/// Nanoseconds of the monotonic clock; no system call where the kernel offers a vDSO.
+pub(crate) fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid timespec for the call to fill; the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn timespec(deadline: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (deadline / 1_000_000_000) as libc::time_t,
+        tv_nsec: (deadline % 1_000_000_000) as libc::c_long,
+    }
+}
+
+/// Sleeps while `word` is `expected`. Shared, not private: the waker may be another process. WAIT_BITSET,
+/// because that form takes an absolute monotonic deadline.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Woken {
+    let until = deadline.map(timespec);
+    let until = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the word is a live, aligned u32; `until` is null or points at a timespec that outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            until,
+            std::ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        )
+    };
+    if result == -1 && Errno::last() == Errno::ETIMEDOUT { Woken::TimedOut } else { Woken::LookAgain }
+}
+
+/// Wakes every sleeper of `word`, in whatever process.
+pub(crate) fn futex_wake_all(word: &AtomicU32) {
+    // SAFETY: the word is a live, aligned u32; the call only uses its address.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+/// Most words that [`futex_wait_any`] sleeps on at once; the kernel's own limit.
+pub(crate) const FUTEX_WAIT_ANY_MAX: usize = 128;
+
+/// Sleeps while every word has its expected value.
+pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Result<Woken> {
+    let waiters: Vec<libc::futex_waitv> = words
+        .iter()
+        .map(|(word, expected)| {
+            // SAFETY: all-zero is a valid futex_waitv, a plain struct of integers.
+            let mut waiter: libc::futex_waitv = unsafe { std::mem::zeroed() };
+            waiter.val = u64::from(*expected);
+            waiter.uaddr = word.as_ptr() as u64;
+            waiter.flags = libc::FUTEX2_SIZE_U32 as u32;
+            waiter
+        })
+        .collect();
+    let until = deadline.map(timespec);
+    let until = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `waiters` holds as many entries as the count says, each with the address of a live u32; `until` is
+    // null or points at a timespec that outlives the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), waiters.len(), 0, until, libc::CLOCK_MONOTONIC)
+    };
+    if result >= 0 {
+        return Ok(Woken::LookAgain);
+    }
+    match Errno::last() {
+        Errno::ETIMEDOUT => Ok(Woken::TimedOut),
+        Errno::EAGAIN | Errno::EINTR => Ok(Woken::LookAgain),
+        errno => Err(failed(errno, "waiting on several readers")),
+    }
+}
+
+/// A random number that is not zero.
+pub(crate) fn random_id() -> Result<u64> {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the buffer is writable for its length.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got != bytes.len() as isize {
+        return Err(failed(Errno::last(), "segment id"));
+    }
+    Ok(u64::from_ne_bytes(bytes) | 1)
+}
+
+/// This process's number.
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// This process's effective user.
+pub(crate) fn effective_uid() -> u32 {
+    unistd::geteuid().as_raw()
+}
+
+/// An anonymous file, mode 0600, that may be sealed.
+pub(crate) fn anonymous_file(name: &CStr) -> Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    // Never executable, where the kernel knows the flag (6.3); older ones refuse it.
+    let never_run = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    let fd = memfd::memfd_create(name, flags | never_run)
+        .or_else(|_| memfd::memfd_create(name, flags))
+        .map_err(|errno| failed(errno, "anonymous segment"))?;
+    set_mode(&fd, 0o600)?;
+    Ok(fd)
+}
+
+/// Forbids to shrink, to grow and to unseal.
+pub(crate) fn seal_size(fd: &OwnedFd) -> Result<()> {
+    fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size_seals())).map(drop).map_err(|errno| failed(errno, "sealing"))
+}
+
+fn size_seals() -> SealFlag {
+    SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL
+}
+
+/// Whether nobody can shrink, grow or unseal the file any more.
+pub(crate) fn is_size_sealed(fd: &OwnedFd) -> bool {
+    fcntl::fcntl(fd, FcntlArg::F_GET_SEALS)
+        .is_ok_and(|seals| SealFlag::from_bits_retain(seals).contains(size_seals()))
+}
+
+/// A file without a name in `directory`, mode 0600: it disappears with its last descriptor unless it is linked.
+pub(crate) fn unnamed_file(directory: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    fcntl::open(directory, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno {
+        // What kernels and file systems without O_TMPFILE say.
+        Errno::EISDIR | Errno::EOPNOTSUPP | Errno::EINVAL => Error::with_errno(
+            Code::NotSupported,
+            errno as i32,
+            "the directory's file system has no unnamed files (use a tmpfs)",
+        ),
+        errno => failed(errno, "directory of the segment"),
+    })
+}
+
+/// Sets the permission bits, whatever the umask.
+pub(crate) fn set_mode(fd: &OwnedFd, mode: u32) -> Result<()> {
+    stat::fchmod(fd, Mode::from_bits_truncate(mode)).map_err(|errno| failed(errno, "mode"))
+}
+
+fn fd_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Gives an unnamed file its name, in one step; `Exists` if the name is taken.
+pub(crate) fn link_file(fd: &OwnedFd, path: &Path) -> Result<()> {
+    use std::os::fd::AsFd;
+    let unnamed = fd_path(fd.as_fd());
+    let follow = AtFlags::AT_SYMLINK_FOLLOW;
+    unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow)
+        .map_err(|errno| failed(errno, "naming the segment"))
+}
+
+/// Takes a name away.
+pub(crate) fn unlink_file(path: &Path) -> Result<()> {
+    unistd::unlink(path).map_err(|errno| failed(errno, "unlink"))
+}
+
+/// Opens an existing file by name; never follows a link at the end, never blocks on a pipe.
+pub(crate) fn open_file(path: &Path, writable: bool) -> Result<OwnedFd> {
+    let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    fcntl::open(path, flags, Mode::empty()).map_err(|errno| failed(errno, "opening the segment"))
+}
+
+/// Opens the file of a descriptor anew, so that locks and life are this participant's own.
+pub(crate) fn reopen(fd: BorrowedFd<'_>, writable: bool) -> Result<OwnedFd> {
+    // Follows the link of /proc on purpose: it is the descriptor.
+    let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    let flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    fcntl::open(fd_path(fd).as_str(), flags, Mode::empty())
+        .map_err(|errno| failed(errno, "reopening the descriptor"))
+}
+
+/// What an attach must know of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileFacts {
+    pub(crate) is_regular: bool,
+    pub(crate) owner: u32,
+    pub(crate) mode: u32,
+    pub(crate) size: u64,
+    /// Device and inode: the file's identity.
+    pub(crate) identity: (u64, u64),
+}
+
+pub(crate) fn file_facts(fd: BorrowedFd<'_>) -> Result<FileFacts> {
+    let facts = stat::fstat(fd).map_err(|errno| failed(errno, "looking at the file"))?;
+    Ok(facts_of(&facts))
+}
+
+/// The same by name, not following a link.
+pub(crate) fn named_file_facts(path: &Path) -> Result<FileFacts> {
+    let facts = stat::lstat(path).map_err(|errno| failed(errno, "looking at the file"))?;
+    Ok(facts_of(&facts))
+}
+
+fn facts_of(facts: &stat::FileStat) -> FileFacts {
+    FileFacts {
+        is_regular: facts.st_mode & libc::S_IFMT == libc::S_IFREG,
+        owner: facts.st_uid,
+        mode: facts.st_mode & 0o7777,
+        size: u64::try_from(facts.st_size).unwrap_or(0),
+        identity: (facts.st_dev, facts.st_ino),
+    }
+}
+
+/// Sets the size and has every page allocated now, so that a full file system is an error here and never a
+/// SIGBUS later.
+pub(crate) fn allocate(fd: &OwnedFd, size: u64) -> Result<()> {
+    let len = libc::off_t::try_from(size).map_err(|_| Code::NoMemory)?;
+    fcntl::fallocate(fd, FallocateFlags::empty(), 0, len)
+        .map_err(|errno| failed(errno, "allocating the segment"))
+}
+
+/// Reads from the start of a file; short only at its end.
+pub(crate) fn read_start(fd: &OwnedFd, buffer: &mut [u8]) -> Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match uio::pread(fd, rest, done as libc::off_t) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno, "reading the header")),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes one 32-bit word of a file that need not be mapped.
+pub(crate) fn write_word(fd: &OwnedFd, offset: u64, word: u32) -> Result<()> {
+    uio::pwrite(fd, &word.to_le_bytes(), offset as libc::off_t)
+        .map(drop)
+        .map_err(|errno| failed(errno, "writing to the segment"))
+}
+
+fn byte_range(offset: u64, len: u64) -> libc::flock {
+    // SAFETY: all-zero is a valid flock, a plain struct of integers.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = libc::F_WRLCK as libc::c_short;
+    range.l_whence = libc::SEEK_SET as libc::c_short;
+    range.l_start = offset as libc::off_t;
+    range.l_len = len as libc::off_t;
+    range
+}
+
+/// Locks a range of bytes for this open file; false if another open file has any of it. The kernel gives the lock
+/// back when the last descriptor of this open file is gone, however that comes about.
+pub(crate) fn lock(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
+    match fcntl::fcntl(fd, FcntlArg::F_OFD_SETLK(&byte_range(offset, len))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(failed(errno, "locking")),
+    }
+}
+
+/// Gives a locked range back.
+pub(crate) fn unlock(fd: &OwnedFd, offset: u64, len: u64) {
+    let mut range = byte_range(offset, len);
+    range.l_type = libc::F_UNLCK as libc::c_short;
+    // Unlocking a range of an open file cannot fail for a reason that anybody could act on.
+    let _ = fcntl::fcntl(fd, FcntlArg::F_OFD_SETLK(&range));
+}
+
+/// Whether any other open file has a lock in the range.
+pub(crate) fn is_locked(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
+    let mut range = byte_range(offset, len);
+    fcntl::fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| failed(errno, "locking"))?;
+    Ok(range.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// Sets whether a range of whole pages may be written.
+///
+/// # Safety
+/// The range lies in one live mapping of this library, and when write access goes, no code writes there.
+pub(crate) unsafe fn protect(start: NonNull<u8>, len: usize, writable: bool) -> Result<()> {
+    let access = if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
+    // SAFETY: the caller vouches for the range.
+    unsafe { mman::mprotect(start.cast(), len, access) }.map_err(|errno| failed(errno, "page protection"))
+}
+
+/// Asks for huge pages; the bytes that are in huge pages now.
+///
+/// # Safety
+/// The range lies in one live mapping of this library.
+pub(crate) unsafe fn collapse(start: NonNull<u8>, len: usize) -> usize {
+    const HUGE: usize = 2 << 20;
+    let skip = start.as_ptr().addr().next_multiple_of(HUGE) - start.as_ptr().addr();
+    let whole = len.saturating_sub(skip) / HUGE * HUGE;
+    if whole == 0 {
+        return 0;
+    }
+    let first = start.as_ptr().wrapping_add(skip);
+    // SAFETY: inside the caller's range, which stays mapped; collapsing changes no byte of it.
+    let result = unsafe { libc::madvise(first.cast(), whole, libc::MADV_COLLAPSE) };
+    if result == 0 { whole } else { 0 }
+}
+
+/// The system's directory for shared memory.
+pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
+
+/// A path as the bytes that the kernel sees.
+pub(crate) fn path_bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+/// How many processors this process may use.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A duration as nanoseconds, cut at what fits.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

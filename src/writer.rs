@@ -1,0 +1,369 @@
+//! What a producer holds: writers and loans.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::atomics::{Deadline, Woken};
+use crate::error::{Code, Error, Result};
+use crate::layout::Policy;
+use crate::protocol::bell::Bell;
+use crate::protocol::order::{self, Owed};
+use crate::protocol::slot;
+use crate::protocol::words::{Owner, Phase};
+use crate::segment::{Inner, deadline_of, writer_word};
+use crate::sys;
+
+pub(crate) use crate::protocol::order::Loan as Token;
+
+/// How many polls go by between two looks at the clock.
+const POLLS_PER_LOOK: u32 = 16;
+
+/// Polls until `ready` has an answer or the time is over.
+pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+    if limit.is_zero() {
+        return Ok(None);
+    }
+    let end = sys::monotonic_ns().saturating_add(sys::nanoseconds(limit));
+    loop {
+        for _ in 0..POLLS_PER_LOOK {
+            if let Some(answer) = ready()? {
+                return Ok(Some(answer));
+            }
+            std::hint::spin_loop();
+        }
+        if sys::monotonic_ns() >= end {
+            return Ok(None);
+        }
+    }
+}
+
+/// Reserves slots of a segment, and commits them.
+///
+/// A `Writer` may move to another thread, and stays with one thread at a time; open one for each thread.
+pub struct Writer {
+    segment: Arc<Inner>,
+    owner: Owner,
+    number: u32,
+    /// Loans out, counted only if there is a limit.
+    loans: AtomicU32,
+    /// Where the last search for the oldest unread sample ended.
+    resume: AtomicU64,
+    /// Whether the last look for a slot out of order found none: then slots come back in order, and it pays to
+    /// poll the next one alone.
+    in_order: AtomicBool,
+    interrupted: AtomicBool,
+    one_thread: PhantomData<Cell<()>>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("id", &self.owner.0).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub(crate) fn open(segment: Arc<Inner>) -> Result<Writer> {
+        let participant = segment.writable()?;
+        let number = segment.add_writer()?;
+        let owner = Owner::new(participant, number);
+        if segment.geometry().single_writer {
+            // AcqRel: the next writer sees all that the one before has done.
+            let word = writer_word(&segment);
+            let taken = word.compare_exchange(0, owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed);
+            if taken.is_err() {
+                segment.remove_writer(number);
+                return Err(Code::WriterExists.into());
+            }
+        }
+        Ok(Writer {
+            segment,
+            owner,
+            number,
+            loans: AtomicU32::new(0),
+            resume: AtomicU64::new(0),
+            in_order: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
+            one_thread: PhantomData,
+        })
+    }
+
+    /// Reserves a slot for up to `len` bytes. When nothing is free it does what the segment's policy says, for at
+    /// most `timeout`; `None` waits without limit.
+    pub fn reserve(&self, len: usize, timeout: Option<Duration>) -> Result<Loan<'_>> {
+        let token = self.reserve_token(len as u64, timeout)?;
+        Ok(Loan { writer: self, token, len })
+    }
+
+    /// Reserves, copies and commits; the sequence.
+    pub fn write(&self, bytes: &[u8], timeout: Option<Duration>) -> Result<u64> {
+        let mut loan = self.reserve(bytes.len(), timeout)?;
+        loan.copy_from(bytes)?;
+        loan.commit(bytes.len())
+    }
+
+    /// Waits until a slot can be had; `None` waits without limit. Another writer may be faster then.
+    pub fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
+        let table = self.segment.table();
+        let ready = || Ok(slot::has_space(table).then_some(()));
+        self.wait(timeout, ready, ready)
+    }
+
+    /// Ends one wait of this writer, the running one or the next. From any thread that can reach it.
+    pub fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Release);
+        Bell(&self.segment.table().hot.bells.0.space).ring_everybody();
+    }
+
+    /// The readers that keep the slots which this writer would take next, reader i as bit i.
+    pub fn blockers(&self) -> u64 {
+        slot::blockers(self.segment.table())
+    }
+
+    /// The number that samples of this writer carry.
+    pub fn id(&self) -> u32 {
+        self.owner.0
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Inner> {
+        &self.segment
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    #[inline]
+    pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Result<Token> {
+        if len > self.segment.table().shape.capacity {
+            return Err(Code::TooLarge.into());
+        }
+        self.count_loan()?;
+        match self.reserve_slot(timeout) {
+            Ok(token) => {
+                // Relaxed: read back by whoever holds the token.
+                self.segment.table().claim(token.slot)?.aux.store(len, Ordering::Relaxed);
+                Ok(token)
+            }
+            Err(error) => {
+                self.uncount_loan();
+                Err(error)
+            }
+        }
+    }
+
+    #[inline]
+    fn reserve_slot(&self, timeout: Option<Duration>) -> Result<Token> {
+        match self.try_home()? {
+            Some(token) => Ok(token),
+            None => self.reserve_elsewhere(timeout),
+        }
+    }
+
+    fn reserve_elsewhere(&self, timeout: Option<Duration>) -> Result<Token> {
+        let may_wait = self.segment.geometry().policy != Policy::Fail && timeout != Some(Duration::ZERO);
+        if may_wait && self.in_order.load(Ordering::Relaxed) {
+            // In steady order nobody writes to the vacancy map, and a look at it would be the first to.
+            if let Some(token) = spin(self.segment.spin(), || self.try_home())? {
+                return Ok(token);
+            }
+        }
+        if let Some(token) = self.try_elsewhere()? {
+            return Ok(token);
+        }
+        if !may_wait {
+            return Err(Code::NoFreeSlot.into());
+        }
+        self.wait(timeout, || self.try_home(), || Ok(self.try_home()?.or(self.try_elsewhere()?)))
+    }
+
+    #[inline]
+    fn try_home(&self) -> Result<Option<Token>> {
+        Ok(slot::reserve_home(self.segment.table(), self.owner)?)
+    }
+
+    /// A slot out of order, or by taking one from readers where the policy allows it.
+    fn try_elsewhere(&self) -> Result<Option<Token>> {
+        let table = self.segment.table();
+        let found = slot::reserve_vacant(table, self.owner)?;
+        self.in_order.store(found.is_none(), Ordering::Relaxed);
+        if found.is_some() || !table.shape.drop_oldest {
+            return Ok(found);
+        }
+        Ok(slot::reclaim_oldest(table, self.owner, &self.resume)?)
+    }
+
+    /// Polls `cheap`, then sleeps on the space bell until `thorough` has an answer.
+    fn wait<T>(
+        &self,
+        timeout: Option<Duration>,
+        cheap: impl FnMut() -> Result<Option<T>>,
+        mut thorough: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        let deadline: Deadline = deadline_of(timeout);
+        if timeout != Some(Duration::ZERO) {
+            let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
+            if let Some(answer) = spin(limit, cheap)? {
+                return Ok(answer);
+            }
+        }
+        let bell = Bell(&self.segment.table().hot.bells.0.space);
+        let mut timed_out = timeout == Some(Duration::ZERO);
+        loop {
+            let armed = bell.arm();
+            if let Some(answer) = thorough()? {
+                return Ok(answer);
+            }
+            if self.interrupted.swap(false, Ordering::Acquire) {
+                return Err(Code::Interrupted.into());
+            }
+            if timed_out {
+                return Err(Code::Timeout.into());
+            }
+            timed_out = bell.sleep(armed, deadline) == Woken::TimedOut;
+        }
+    }
+
+    fn count_loan(&self) -> Result<()> {
+        let limit = self.segment.max_loans();
+        if limit != 0 && self.loans.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.loans.fetch_sub(1, Ordering::Relaxed);
+            return Err(Code::LoanLimit.into());
+        }
+        Ok(())
+    }
+
+    fn uncount_loan(&self) {
+        if self.segment.max_loans() != 0 {
+            self.loans.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn commit_token(&self, token: Token, len: u64) -> Result<u64> {
+        if len > self.reserved(token)? {
+            return Err(Code::BadLength.into());
+        }
+        self.commit_to(token, len, Owed::Members)
+    }
+
+    /// Commits without a look at the reserved length.
+    pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> Result<u64> {
+        let time = self.segment.geometry().timestamps.then(sys::monotonic_ns);
+        let sequence = order::commit(self.segment.table(), token, len, owed, time)?;
+        self.uncount_loan();
+        Ok(sequence)
+    }
+
+    pub(crate) fn discard_token(&self, token: Token) -> Result<()> {
+        slot::discard(self.segment.table(), token)?;
+        self.uncount_loan();
+        Ok(())
+    }
+
+    /// How many bytes a loan was reserved for; stale if it is none.
+    pub(crate) fn reserved(&self, token: Token) -> Result<u64> {
+        let table = self.segment.table();
+        if token.owner != self.owner || !slot::is_loaned(table, token) {
+            return Err(Code::Stale.into());
+        }
+        Ok(table.claim(token.slot)?.aux.load(Ordering::Relaxed).min(table.shape.capacity))
+    }
+
+    /// The loan that this payload address is, if it is one of this writer's.
+    pub(crate) fn token_at(&self, payload: *const u8) -> Result<Token> {
+        let slot = self.segment.slot_of(payload).ok_or(Code::Stale)?;
+        Ok(slot::loan_of(self.segment.table(), slot, self.owner)?)
+    }
+}
+
+impl Drop for Writer {
+    /// Discards the loans that are still out, and gives the writer's number back.
+    fn drop(&mut self) {
+        let table = self.segment.table();
+        for slot in 0..table.shape.slots {
+            if let Ok(token) = slot::loan_of(table, slot, self.owner) {
+                // Nobody else ends a loan of this writer.
+                let _ = slot::discard(table, token);
+            }
+        }
+        if self.segment.geometry().single_writer {
+            // Release: pairs with the exchange in `open`.
+            writer_word(&self.segment).store(0, Ordering::Release);
+        }
+        self.segment.remove_writer(self.number);
+    }
+}
+
+/// A slot reserved and not yet committed. Dropping it discards it, which leaves no hole in the sequence.
+///
+/// Payload bytes are shared memory: they are written through copies or raw pointers, never through references.
+pub struct Loan<'w> {
+    writer: &'w Writer,
+    token: Token,
+    len: usize,
+}
+
+impl fmt::Debug for Loan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loan").field("slot", &self.token.slot).field("len", &self.len).finish()
+    }
+}
+
+impl Loan<'_> {
+    /// The payload, aligned as the segment says; writable for [`Loan::reserved`] bytes until the loan ends.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.writer.segment.payload(self.token.slot)
+    }
+
+    /// The bytes that were reserved.
+    pub fn reserved(&self) -> usize {
+        self.len
+    }
+
+    /// The slot's user header, as many bytes as the segment says; null if it has none.
+    pub fn user_header(&mut self) -> *mut u8 {
+        self.writer.segment.user_header(self.token.slot)
+    }
+
+    /// Copies `bytes` to the start of the payload.
+    pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.len() > self.len {
+            return Err(Error::from(Code::BadLength));
+        }
+        crate::segment::copy_in(bytes, self.as_mut_ptr());
+        Ok(())
+    }
+
+    /// Publishes the first `len` bytes; the sequence of the sample. An error leaves nothing behind.
+    pub fn commit(self, len: usize) -> Result<u64> {
+        if len > self.len {
+            return Err(Code::BadLength.into());
+        }
+        let (writer, token) = (self.writer, self.token);
+        std::mem::forget(self);
+        match writer.commit_to(token, len as u64, Owed::Members) {
+            Ok(sequence) => Ok(sequence),
+            Err(error) => {
+                // The slot goes back; the first error is the one to report.
+                let _ = writer.discard_token(token);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the slot back unpublished.
+    pub fn discard(self) {}
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        debug_assert!(slot::is_loaned(self.writer.segment.table(), self.token), "{:?}", Phase::Loaned);
+        // A loan ends once; a segment that was spoiled meanwhile has nothing to give back to.
+        let _ = self.writer.discard_token(self.token);
+    }
+}

@@ -1,0 +1,130 @@
+//! Builds C programs against this crate's static library and runs them: what the C tests and the README share.
+//!
+//! Cargo does not put a static library where a test could find it, so it is built here, once for each test
+//! binary, in a target folder of its own (where cargo finds it fresh the next time).
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// What the static library needs from the system (`--print native-static-libs`).
+const NATIVE_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
+
+/// What every C and C++ source here is compiled with.
+const WARNINGS: &[&str] = &["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+
+/// The exit status of a program that found nothing to test on this machine.
+const SKIPPED: i32 = 77;
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder for what the tests make.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    folder
+}
+
+/// Runs a command that must succeed.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed with {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    output
+}
+
+/// The static library, in the profile of the test itself.
+pub fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("staticlib");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["rustc", "--lib", "--crate-type", "staticlib", "--locked", "--offline", "--quiet"])
+            .arg("--manifest-path")
+            .arg(root().join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&target);
+        let profile = if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            cargo.arg("--release");
+            "release"
+        };
+        run(&mut cargo);
+        target.join(profile).join("libshmslot.a")
+    })
+}
+
+/// The triple of this machine: the tests run here, so they are built for here.
+fn host() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let output = run(Command::new(rustc).arg("-vV"));
+        let text = String::from_utf8(output.stdout).expect("rustc prints text");
+        text.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
+    })
+}
+
+/// The system's C or C++ compiler, as the `cc` crate finds it.
+fn compiler(cpp: bool) -> Command {
+    cc::Build::new()
+        .cargo_metadata(false)
+        .cpp(cpp)
+        .host(host())
+        .target(host())
+        .opt_level(1)
+        .debug(true)
+        .get_compiler()
+        .to_command()
+}
+
+/// The C compiler.
+pub fn c_compiler() -> Command {
+    compiler(false)
+}
+
+/// The C++ compiler.
+pub fn cxx_compiler() -> Command {
+    compiler(true)
+}
+
+/// Adds the standard, the warnings and the header's folder to a compiler's command line.
+pub fn with_header<'a>(compiler: &'a mut Command, standard: &str) -> &'a mut Command {
+    compiler.arg(format!("-std={standard}")).args(WARNINGS).arg("-I").arg(root().join("include"))
+}
+
+/// Adds the static library, after the sources.
+pub fn with_library(compiler: &mut Command) -> &mut Command {
+    compiler.arg(library()).args(NATIVE_LIBRARIES)
+}
+
+/// Compiles one C source against the header and links it with the static library.
+pub fn build(source: &Path, program: &Path) {
+    let mut compiler = c_compiler();
+    with_header(&mut compiler, "c99").arg(source).arg("-o").arg(program);
+    run(with_library(&mut compiler));
+}
+
+/// Runs a test program: status 0 passes, 77 is skipped with its reason, all else fails with what it printed.
+pub fn check(program: &Path) {
+    let output = Command::new(program).output().expect("the program was built and starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        Some(0) => {}
+        // Past the test runner's capture: a skipped test must not look like a passed one.
+        Some(SKIPPED) => drop(writeln!(std::io::stderr(), "{}: {}", program.display(), said.trim_end())),
+        _ => panic!("{} ended with {}\n{said}", program.display(), output.status),
+    }
+}

@@ -1,0 +1,115 @@
+//! `include/shmslot.h` is what the sources say, compiles everywhere, and is documented.
+
+mod harness;
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+fn header() -> String {
+    std::fs::read_to_string(harness::root().join("include/shmslot.h")).expect("include/shmslot.h is there")
+}
+
+/// The first lines in which two texts differ, or nothing.
+fn first_difference(committed: &str, generated: &str) -> Option<String> {
+    const SHOWN: usize = 5;
+    let at = committed.lines().zip(generated.lines()).take_while(|(a, b)| a == b).count();
+    let mut report = format!("first difference in line {}:\n", at + 1);
+    for line in committed.lines().skip(at).take(SHOWN) {
+        writeln!(report, "- {line}").expect("a String grows");
+    }
+    for line in generated.lines().skip(at).take(SHOWN) {
+        writeln!(report, "+ {line}").expect("a String grows");
+    }
+    (committed != generated).then_some(report)
+}
+
+/// `SHMSLOT_BLESS=1 cargo test --test header` rewrites the header after a change of the boundary.
+#[test]
+fn header_is_current() {
+    let config =
+        cbindgen::Config::from_file(harness::root().join("cbindgen.toml")).expect("cbindgen.toml is right");
+    let mut generated = Vec::new();
+    cbindgen::generate_with_config(harness::root(), config)
+        .expect("cbindgen reads the sources")
+        .write(&mut generated);
+    let generated = String::from_utf8(generated).expect("the header is text");
+    if std::env::var_os("SHMSLOT_BLESS").is_some() {
+        std::fs::write(harness::root().join("include/shmslot.h"), &generated)
+            .expect("the header can be written");
+        return;
+    }
+    if let Some(difference) = first_difference(&header(), &generated) {
+        panic!("include/shmslot.h is not what the sources give; SHMSLOT_BLESS=1 rewrites it\n{difference}");
+    }
+}
+
+/// The compilers of one language: the system's, and clang's where it is installed.
+fn compilers(system: Command, other: &str) -> Vec<Command> {
+    let found = Command::new(other).arg("--version").output().is_ok_and(|output| output.status.success());
+    std::iter::once(system).chain(found.then(|| Command::new(other))).collect()
+}
+
+/// Compiles sources of `ctests/` into a program, with or without the library, and runs it.
+fn compile(mut compiler: Command, standard: &str, sources: &[&str], with_library: bool) {
+    let compiler_name = compiler.get_program().to_string_lossy().replace('/', "_");
+    let program = harness::scratch("header").join(format!("{}-{standard}-{compiler_name}", sources[0]));
+    let folder = harness::root().join("ctests");
+    harness::with_header(&mut compiler, standard)
+        .args(sources.iter().map(|source| folder.join(source)))
+        .arg("-o")
+        .arg(&program);
+    if with_library {
+        harness::with_library(&mut compiler);
+    }
+    harness::run(&mut compiler);
+    harness::check(&program);
+}
+
+#[test]
+fn header_compiles_as_c() {
+    for standard in ["c99", "c11", "c17"] {
+        for sources in [&["header_alone.c"][..], &["header_twice_a.c", "header_twice_b.c"]] {
+            for compiler in compilers(harness::c_compiler(), "clang") {
+                compile(compiler, standard, sources, false);
+            }
+        }
+    }
+}
+
+#[test]
+fn header_compiles_as_cxx() {
+    for standard in ["c++11", "c++14", "c++17", "c++20"] {
+        for compiler in compilers(harness::cxx_compiler(), "clang++") {
+            compile(compiler, standard, &["header_cxx.cpp"], true);
+        }
+    }
+}
+
+#[test]
+fn header_is_short() {
+    let lines = header().lines().count();
+    assert!(lines < 900, "include/shmslot.h has {lines} lines");
+}
+
+/// Every function has a comment right above it that is more than its name.
+#[test]
+fn every_function_is_documented() {
+    let header = header();
+    let lines: Vec<&str> = header.lines().collect();
+    let mut functions = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let starts_a_line = line.starts_with(|c: char| c.is_ascii_alphabetic());
+        let is_function = line.contains("shmslot_") && line.contains('(') && starts_a_line;
+        if !is_function || line.starts_with("typedef") {
+            continue;
+        }
+        functions += 1;
+        let above = lines[..at].iter().rev().find(|line| !line.trim().is_empty());
+        assert!(
+            above.is_some_and(|line| line.trim_end().ends_with("*/")),
+            "line {}: no comment above {line}",
+            at + 1
+        );
+    }
+    assert!(functions > 40, "only {functions} functions were found: this test does not see them");
+}
