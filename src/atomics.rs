@@ -57,27 +57,33 @@ impl FutexWord {
     }
 }
 
-/// The futex as a model: the compare and the sleep are one step under a lock, as in the kernel. Deadlines
-/// never pass in a model, so that a lost wake shows as a deadlock.
+/// The futex as a model: comparing and lying down are one step, as in the kernel. Deadlines never pass in a
+/// model, so that a lost wake shows as a deadlock.
 #[cfg(loom)]
-pub(crate) struct FutexWord(pub(crate) AtomicU32, loom::sync::Mutex<()>, loom::sync::Condvar);
+pub(crate) struct FutexWord(pub(crate) AtomicU32, std::sync::Mutex<Vec<loom::thread::Thread>>);
 
 #[cfg(loom)]
 impl FutexWord {
     pub(crate) fn new(value: u32) -> FutexWord {
-        FutexWord(AtomicU32::new(value), loom::sync::Mutex::new(()), loom::sync::Condvar::new())
+        FutexWord(AtomicU32::new(value), std::sync::Mutex::default())
     }
 
     pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) -> Woken {
-        let guard = self.1.lock().expect("no model thread panics while it holds the lock");
-        if self.0.load(Ordering::SeqCst) == expected {
-            drop(self.2.wait(guard).expect("no model thread panics while it holds the lock"));
+        // Exchanged for itself, the word is the newest; no other thread has a turn before this one lies down.
+        if self.0.compare_exchange(expected, expected, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.sleepers().push(loom::thread::current());
+            loom::thread::park();
         }
         Woken::LookAgain
     }
 
     pub(crate) fn wake_all(&self) {
-        drop(self.1.lock().expect("no model thread panics while it holds the lock"));
-        self.2.notify_all();
+        // Changes nothing; with it, this step and `sleep` are tried in both orders.
+        self.0.fetch_or(0, Ordering::Relaxed);
+        self.sleepers().drain(..).for_each(|sleeper| sleeper.unpark());
+    }
+
+    fn sleepers(&self) -> std::sync::MutexGuard<'_, Vec<loom::thread::Thread>> {
+        self.1.lock().expect("no model thread panics while it holds the lock")
     }
 }

@@ -1,7 +1,9 @@
 //! What a consumer holds: readers and samples.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub(crate) enum Hold {
     Owed,
     /// The held bit: it was read where they can, or peeked.
     Held,
+    /// None any more: another token has it now.
+    Moved,
 }
 
 /// A sample in hand, as its token says.
@@ -90,7 +94,7 @@ impl Core {
         self.lost.load(Ordering::Relaxed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn cursor(&self) -> Cursor {
         let line_and_lap = self.line_and_lap.load(Ordering::Relaxed);
         let place = Position {
@@ -101,7 +105,7 @@ impl Core {
         Cursor { place, since: self.since, lost: self.lost.load(Ordering::Relaxed) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_cursor(&self, cursor: Cursor) {
         let place = cursor.place;
         // Relaxed: a thread that marks a sample got it from the thread that read it.
@@ -116,8 +120,8 @@ impl Core {
     }
 
     /// The next sample, taken in hand.
-    #[inline]
-    pub(crate) fn next(&self) -> Result<Option<Taken>> {
+    #[inline(always)]
+    pub(crate) fn next(&self) -> core::result::Result<Option<Taken>, Code> {
         let mut cursor = self.cursor();
         let before = cursor.place.sequence;
         let found = slot::next(self.segment.table(), self.member.bit, &mut cursor);
@@ -146,15 +150,15 @@ impl Core {
     }
 
     /// Lets go of a sample; stale if it is not in this reader's hands.
-    #[inline]
-    pub(crate) fn mark(&self, taken: Taken) -> Result<()> {
+    #[inline(always)]
+    pub(crate) fn mark(&self, taken: Taken) -> core::result::Result<(), Code> {
         let bit = match taken.hold {
             Hold::Held => self.member.bit.held,
             // An owed sample that was not read yet is not in hand, whatever the caller says.
             Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => self.member.bit.owed,
-            Hold::Owed => return Err(Code::Stale.into()),
+            Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
-        Ok(slot::mark(self.segment.table(), taken.slot, self.member.bit.word, bit, taken.sequence)?)
+        slot::mark(self.segment.table(), taken.slot, self.member.bit.word, bit, taken.sequence)
     }
 
     /// The sample in hand whose payload starts at this address. In hand twice, by a read and by a peek, the read
@@ -177,13 +181,13 @@ impl Core {
     }
 
     /// What is known of a sample in hand; corrupt if somebody wrote over it.
-    #[inline]
-    pub(crate) fn facts(&self, taken: Taken) -> Result<Facts> {
+    #[inline(always)]
+    pub(crate) fn facts(&self, taken: Taken) -> core::result::Result<Facts, Code> {
         let table = self.segment.table();
         // Relaxed: in hand, these words stand still, and the entry was loaded with acquire.
         let extent = Extent(table.line(taken.slot)?.extent.load(Ordering::Relaxed));
         if extent.len() > table.shape.capacity {
-            return Err(Code::Corrupt.into());
+            return Err(Code::Corrupt);
         }
         let timestamp_ns = match self.segment.geometry().timestamps {
             true => table.claim(taken.slot)?.aux.load(Ordering::Relaxed),
@@ -265,8 +269,11 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
 }
 
 /// Reads the samples of a segment, in the order of their sequence.
+///
+/// A `Reader` may move to another thread, and stays with one thread at a time. Its samples may go anywhere.
 pub struct Reader {
     core: Arc<Core>,
+    one_thread: PhantomData<Cell<()>>,
 }
 
 impl fmt::Debug for Reader {
@@ -277,11 +284,11 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     pub(crate) fn join(segment: Arc<Inner>, history: u32) -> Result<Reader> {
-        Ok(Reader { core: Arc::new(Core::join(segment, history)?) })
+        Ok(Reader { core: Arc::new(Core::join(segment, history)?), one_thread: PhantomData })
     }
 
-    /// The next sample; `None` if there is none yet.
-    pub fn read(&mut self) -> Result<Option<Sample>> {
+    /// The next sample; `None` if there is none yet. Several may be in hand, and dropped in any order.
+    pub fn read(&self) -> Result<Option<Sample<'_>>> {
         match self.core.next()? {
             Some(taken) => self.sample(taken).map(Some),
             None => Ok(None),
@@ -289,31 +296,32 @@ impl Reader {
     }
 
     /// The newest sample that this reader is owed or that history retains. It does not move the reader.
-    pub fn peek_latest(&mut self) -> Result<Option<Sample>> {
+    pub fn peek_latest(&self) -> Result<Option<Sample<'_>>> {
         match self.core.peek_latest()? {
             Some(taken) => self.sample(taken).map(Some),
             None => Ok(None),
         }
     }
 
-    fn sample(&self, taken: Taken) -> Result<Sample> {
+    #[inline(always)]
+    fn sample(&self, taken: Taken) -> Result<Sample<'_>> {
         match self.core.facts(taken) {
-            Ok(facts) => Ok(Sample { core: Arc::clone(&self.core), taken, facts }),
+            Ok(facts) => Ok(Sample { reader: Hand::Borrowed(&self.core), taken, facts }),
             Err(error) => {
                 // It cannot be shown, so it is let go; the first error is the one to report.
                 let _ = self.core.mark(taken);
-                Err(error)
+                Err(error.into())
             }
         }
     }
 
     /// Waits until there is a sample to read; `None` waits without limit.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<()> {
         self.core.wait(timeout)
     }
 
     /// Waits until one of several readers, of whatever segments, has a sample; its place in the slice.
-    pub fn wait_any(readers: &mut [&mut Reader], timeout: Option<Duration>) -> Result<usize> {
+    pub fn wait_any(readers: &[&Reader], timeout: Option<Duration>) -> Result<usize> {
         let cores: Vec<&Core> = readers.iter().map(|reader| &*reader.core).collect();
         wait_any(&cores, timeout)
     }
@@ -335,7 +343,7 @@ impl Reader {
 }
 
 impl Drop for Reader {
-    /// Leaves. Samples in hand stay valid until they are dropped.
+    /// Leaves. Samples in hand, [made independent](Sample::into_owned), stay valid until they are dropped.
     fn drop(&mut self) {
         self.core.leave();
     }
@@ -360,29 +368,52 @@ impl Interrupter {
     }
 }
 
-/// A sample in hand: its bytes cannot change or move until it is dropped, which marks it. It may outlive its reader
-/// and go to another thread.
+/// What keeps a sample's membership alive.
+enum Hand<'r> {
+    Borrowed(&'r Arc<Core>),
+    Owned(Arc<Core>),
+}
+
+/// A sample in hand: its bytes cannot change or move until it is dropped, which marks it.
 ///
+/// It borrows its reader, which costs nothing; [`Sample::into_owned`] makes one that may outlive the reader.
 /// Payload bytes are shared memory: they are read through copies or raw pointers, never through references.
-pub struct Sample {
-    core: Arc<Core>,
+pub struct Sample<'r> {
+    reader: Hand<'r>,
     taken: Taken,
     facts: Facts,
 }
 
-impl fmt::Debug for Sample {
+impl fmt::Debug for Sample<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sample")
-            .field("sequence", &self.taken.sequence)
-            .field("len", &self.facts.len)
-            .finish()
+        f.debug_struct("Sample").field("sequence", &self.taken.sequence).field("len", &self.facts.len).finish()
     }
 }
 
-impl Sample {
+impl<'r> Sample<'r> {
+    #[inline(always)]
+    fn core(&self) -> &Core {
+        match &self.reader {
+            Hand::Borrowed(core) => core,
+            Hand::Owned(core) => core,
+        }
+    }
+
+    /// The same sample, independent of its reader.
+    pub fn into_owned(mut self) -> Sample<'static> {
+        let core = match &self.reader {
+            Hand::Borrowed(core) => Arc::clone(core),
+            Hand::Owned(core) => Arc::clone(core),
+        };
+        let (taken, facts) = (self.taken, self.facts);
+        // The hold moves to the new sample, so this one must not end it.
+        self.taken.hold = Hold::Moved;
+        Sample { reader: Hand::Owned(core), taken, facts }
+    }
+
     /// The payload, aligned as the segment says; readable for [`Sample::len`] bytes.
     pub fn as_ptr(&self) -> *const u8 {
-        self.core.segment.payload(self.taken.slot)
+        self.core().segment.payload(self.taken.slot)
     }
 
     /// Length of the payload in bytes.
@@ -413,7 +444,7 @@ impl Sample {
 
     /// The slot's user header, as many bytes as the segment says; null if it has none.
     pub fn user_header(&self) -> *const u8 {
-        self.core.segment.user_header(self.taken.slot)
+        self.core().segment.user_header(self.taken.slot)
     }
 
     /// Copies the start of the payload into `buffer`, as much as fits; how many bytes.
@@ -433,9 +464,11 @@ impl Sample {
     }
 }
 
-impl Drop for Sample {
+impl Drop for Sample<'_> {
     fn drop(&mut self) {
-        // It is in hand exactly once; a segment that was spoiled meanwhile has nothing to give back to.
-        let _ = self.core.mark(self.taken);
+        if self.taken.hold != Hold::Moved {
+            // It is in hand exactly once; a segment that was spoiled meanwhile has nothing to give back to.
+            let _ = self.core().mark(self.taken);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::error::{Code, Result};
 use crate::ffi::boundary::{self, Handle, Health, Plain};
@@ -11,11 +12,14 @@ use crate::ffi::writer::not_null;
 use crate::reader::{self, Core, Hold, Taken};
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
-///
-/// Each sample in hand counts the handle once more, so that it outlives shmslot_reader_leave.
 pub struct shmslot_reader {
     core: Core,
     health: Health,
+    /// Samples handed out, counted by the thread that reads.
+    handed_out: AtomicU64,
+    /// Minus the samples marked; after leaving, plus those handed out: then it is what is still in hand, and who
+    /// brings it to 0 frees the handle.
+    balance: AtomicI64,
 }
 
 impl Handle for shmslot_reader {
@@ -56,7 +60,7 @@ unsafe impl Plain for shmslot_sample {}
 const HELD: u32 = 1;
 
 impl shmslot_reader {
-    /// Hands a sample to the caller; it counts the handle.
+    /// Hands a sample to the caller.
     #[inline]
     fn hand_out(&self, taken: Option<Taken>, ret_sample: *mut shmslot_sample) -> Result<c_int> {
         let taken = taken.ok_or(Code::Again)?;
@@ -65,11 +69,11 @@ impl shmslot_reader {
             Err(error) => {
                 // It cannot be shown, so it is let go; the first error is the one to report.
                 let _ = self.core.mark(taken);
-                return Err(error);
+                return Err(error.into());
             }
         };
-        // SAFETY: `self` stands in the Arc that `shmslot_reader_join` gave out. The count goes back in `mark`.
-        unsafe { Arc::increment_strong_count(self) };
+        // Not one step: only the thread that reads writes it, and `leave` comes after that.
+        self.handed_out.store(self.handed_out.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         boundary::give(ret_sample, self.describe(taken, facts))?;
         Ok(SHMSLOT_OK)
     }
@@ -86,23 +90,27 @@ impl shmslot_reader {
             segment_id: segment.geometry().segment_id,
             slot: taken.slot,
             writer_id: facts.writer,
-            flags: if taken.hold == Hold::Held { HELD } else { 0 },
+            flags: u32::from(taken.hold == Hold::Held) * HELD,
             reserved: 0,
         }
     }
 }
 
-/// Marks a sample of a reader that may have left already, and gives back the count that the sample had.
-#[inline]
+/// Marks a sample of a reader that may have left already.
+#[inline(always)]
 fn mark(reader: *mut shmslot_reader, find: impl FnOnce(&Core) -> Result<Taken>) -> c_int {
+    let mut last = false;
     let marked = boundary::with(reader, |handle| {
         handle.core.mark(find(&handle.core)?)?;
+        // AcqRel: whoever frees the handle comes after all that others did with it. The last touch of this thread,
+        // unless it is the one that frees.
+        last = handle.balance.fetch_sub(1, Ordering::AcqRel) == 1;
         Ok(SHMSLOT_OK)
     });
-    if marked == SHMSLOT_OK {
-        // SAFETY: exactly one mark of each sample succeeds, and the sample had its own count since `hand_out`. If it was
-        // the last, the reader has left, and dropping gives its row back.
-        boundary::silently(|| unsafe { Arc::decrement_strong_count(reader) });
+    if last {
+        // SAFETY: made by `shmslot_reader_join`; its reader has left and the balance says that nothing is in hand any
+        // more, which happens once, because exactly one mark of each sample succeeds.
+        boundary::silently(|| drop(unsafe { Box::from_raw(reader) }));
     }
     marked
 }
@@ -124,8 +132,13 @@ pub unsafe extern "C" fn shmslot_reader_join(
         boundary::present(ret_reader)?;
         let segment = boundary::open(segment)?;
         let core = Core::join(Arc::clone(segment.segment.inner()), history)?;
-        let handle = Arc::new(shmslot_reader { core, health: Health::default() });
-        boundary::give(ret_reader, Arc::into_raw(handle).cast_mut())?;
+        let handle = shmslot_reader {
+            core,
+            health: Health::default(),
+            handed_out: AtomicU64::new(0),
+            balance: AtomicI64::new(0),
+        };
+        boundary::give(ret_reader, Box::into_raw(Box::new(handle)))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -133,15 +146,17 @@ pub unsafe extern "C" fn shmslot_reader_join(
 /// Leaves; NULL is fine. Never fails and never waits. What was not read is given back. Samples in hand stay valid and
 /// are marked with the same reader pointer as before; it dies with the last of them, or now if there is none.
 ///
-/// Threads: any, once, while no other call than a mark uses the reader. Since 0.1.
+/// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
-    if !reader.is_null() {
-        boundary::silently(|| {
-            // SAFETY: made by `shmslot_reader_join`, and by the header's word left once; this is that count.
-            let handle = unsafe { Arc::from_raw(reader.cast_const()) };
-            handle.core.leave();
-        });
+    // SAFETY: NULL, or made by `shmslot_reader_join` and by the header's word left once.
+    let Some(handle) = (unsafe { reader.as_ref() }) else { return };
+    boundary::silently(|| handle.core.leave());
+    let handed_out = handle.handed_out.load(Ordering::Relaxed) as i64;
+    // AcqRel: as in `mark`.
+    if handle.balance.fetch_add(handed_out, Ordering::AcqRel) + handed_out == 0 {
+        // SAFETY: nothing is in hand any more, so nobody uses the handle after this.
+        boundary::silently(|| drop(unsafe { Box::from_raw(reader) }));
     }
 }
 

@@ -113,6 +113,7 @@ impl Loan {
 
 /// Gives a filled slot its sequence and shows it to its readers. The payload was written before by this
 /// thread, or handed to it. `time` is kept with the sample if the segment keeps times.
+#[inline(always)]
 pub(crate) fn commit(
     table: &Table<'_>,
     loan: Loan,
@@ -178,7 +179,7 @@ pub(crate) fn commit(
 }
 
 /// The one moment of publication. Returns the place in the order and the entry that stood there before.
-#[inline]
+#[inline(always)]
 fn publish(
     table: &Table<'_>,
     line: &SlotLine,
@@ -228,6 +229,7 @@ fn publish(
 }
 
 /// Ends the retention of the sample that `sequence` pushes out of history.
+#[inline(never)]
 fn expire_history(table: &Table<'_>, sequence: u64) -> Result<(), Code> {
     let Some(expired) = sequence.checked_sub(u64::from(table.shape.history)) else { return Ok(()) };
     if expired < FIRST {

@@ -20,24 +20,28 @@ use crate::layout::SlotLine;
 const HOME_TRIES: u32 = 4;
 
 /// Rings for a commit. The caller has passed a sequentially consistent fence since it published.
-#[inline]
+#[inline(always)]
 pub(crate) fn ring_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
     let bells = &table.hot.bells.0;
     Bell(&bells.data).ring();
     Bell(&bells.change).ring();
-    let space = Bell(&bells.space);
-    if space.is_armed() {
-        // A writer sleeps. What it can use now: this slot, if its readers were done before it was Published;
-        // or this sample, if it may take unread ones.
-        free_if_clear(table, slot, line);
-        if table.shape.drop_oldest {
-            space.ring();
-        }
+    if Bell(&bells.space).is_armed() {
+        ring_space_at_commit(table, slot, line);
+    }
+}
+
+/// A writer sleeps. What it can use now: this slot, if its readers were done before it was Published; or this
+/// sample, if it may take unread ones.
+#[cold]
+fn ring_space_at_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
+    free_if_clear(table, slot, line);
+    if table.shape.drop_oldest {
+        Bell(&table.hot.bells.0.space).ring();
     }
 }
 
 /// Offers a slot that has become free, and rings for it. Same condition as [`ring_commit`].
-#[inline]
+#[inline(always)]
 fn freed(table: &Table<'_>, slot: u32) {
     vacancy::offer(table, slot);
     Bell(&table.hot.bells.0.space).ring();
@@ -46,7 +50,7 @@ fn freed(table: &Table<'_>, slot: u32) {
 /// Whether no mark is left. Words in order from the lowest: a joining reader that takes a sample from history
 /// sets its bit first and then looks at the history bit, which stands in the lowest word, so at least one of
 /// the two sees the other. Acquire: pairs with the release in [`clear`], so the readers are done with the bytes.
-#[inline]
+#[inline(always)]
 fn is_clear(line: &SlotLine, words: usize) -> bool {
     line.marks.iter().take(words).all(|marks| Marks(marks.load(Ordering::Acquire)).is_clear())
 }
@@ -76,7 +80,7 @@ enum Attempt {
 }
 
 /// Takes a slot if it is free. `waited_for` are the readers whose marks count; normally all.
-#[inline]
+#[inline(always)]
 fn claim(table: &Table<'_>, slot: u32, owner: Owner, waited_for: Audience) -> Result<Attempt, Code> {
     let line = table.line(slot)?;
     let ctl_word = &table.claim(slot)?.ctl;
@@ -113,14 +117,25 @@ pub(crate) const EVERYBODY: Audience = Audience(u64::MAX);
 
 /// Takes the slot that is next in the order, if it is free. The slots after it are tried only while other
 /// loans are in the way.
-#[inline]
+#[inline(always)]
 pub(crate) fn reserve_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
     // Relaxed: a guess, checked in the slot.
     let mut home = Position::of(&table.shape, table.hot.tail.0.load(Ordering::Relaxed));
-    for _ in 0..HOME_TRIES {
-        match claim(table, home.line, owner, EVERYBODY)? {
+    match claim(table, home.line, owner, EVERYBODY)? {
+        Attempt::Mine(loan) => return Ok(Some(loan)),
+        Attempt::Busy | Attempt::Passing => home = home.next(&table.shape),
+        Attempt::Unread => return Ok(None),
+    }
+    reserve_near(table, owner, home)
+}
+
+/// Goes on from a home slot that is another loan.
+#[inline(never)]
+fn reserve_near(table: &Table<'_>, owner: Owner, mut place: Position) -> Result<Option<Loan>, Code> {
+    for _ in 1..HOME_TRIES {
+        match claim(table, place.line, owner, EVERYBODY)? {
             Attempt::Mine(loan) => return Ok(Some(loan)),
-            Attempt::Busy | Attempt::Passing => home = home.next(&table.shape),
+            Attempt::Busy | Attempt::Passing => place = place.next(&table.shape),
             Attempt::Unread => break,
         }
     }
@@ -276,6 +291,7 @@ fn is_finished(table: &Table<'_>, place: Position) -> Result<bool, Code> {
 
 /// The entry that a commit replaced was the only way to its sample. If somebody held that sample for two laps,
 /// others may still be owed it; they have lost it now.
+#[inline(never)]
 pub(crate) fn forget_overwritten(table: &Table<'_>, replaced: Entry, sequence: u64) -> Result<(), Code> {
     let old = sequence.wrapping_sub(2 * u64::from(table.shape.slots));
     if sequence <= 2 * u64::from(table.shape.slots)
@@ -299,7 +315,7 @@ pub(crate) fn forget_overwritten(table: &Table<'_>, replaced: Entry, sequence: u
 }
 
 /// Moves a slot from `Loaned` to `Committing`, once.
-#[inline]
+#[inline(always)]
 pub(crate) fn begin_commit(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
     end_loan(table, loan, Phase::Committing)
 }
@@ -315,7 +331,7 @@ pub(crate) fn discard(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
 }
 
 /// Ends a loan if it still is one; a token used before, or never given out, changes nothing.
-#[inline]
+#[inline(always)]
 fn end_loan(table: &Table<'_>, loan: Loan, phase: Phase) -> Result<(), Code> {
     let ctl_word = &table.claim(loan.slot).map_err(|_| Code::Stale)?.ctl;
     let (loaned, ended) = (loan.ctl(Phase::Loaned).0, loan.ctl(phase).0);
@@ -380,7 +396,7 @@ impl Cursor {
 }
 
 /// Moves a reader to its next sample and takes it in hand; `None` if there is none yet.
-#[inline]
+#[inline(always)]
 pub(crate) fn next(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
     for _ in 0..RETRY_LIMIT {
         let Some(slot) = seek(table, bit, cursor)? else { return Ok(None) };
@@ -396,7 +412,7 @@ pub(crate) fn next(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<O
 
 /// Moves a reader to its next sample without taking it. Samples that were taken away are counted; samples that
 /// were never owed to it, because they were under way as it joined, are passed over.
-#[inline]
+#[inline(always)]
 pub(crate) fn seek(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
     // Each step but the last passes a place of the order, of which there are two laps.
     for _ in 0..=2 * u64::from(table.shape.slots) + 64 {
@@ -566,7 +582,7 @@ fn is_retained(line: &SlotLine, sequence: u64) -> Result<bool, Code> {
 }
 
 /// Lets go of a sample: clears `bit` (this reader's owed or held bit) and frees the slot if it was the last.
-#[inline]
+#[inline(always)]
 pub(crate) fn mark(table: &Table<'_>, slot: u32, word: usize, bit: u64, sequence: u64) -> Result<(), Code> {
     let line = table.line(slot).map_err(|_| Code::Stale)?;
     let left = clear(line.marks.get(word).ok_or(Code::Stale)?, sequence, bit)?;
@@ -584,7 +600,7 @@ pub(crate) fn mark(table: &Table<'_>, slot: u32, word: usize, bit: u64, sequence
 }
 
 /// Clears one bit of marks that speak of `sequence`; stale if it is not set, or they speak of another.
-#[inline]
+#[inline(always)]
 fn clear(marks: &AtomicU64, sequence: u64, bit: u64) -> Result<Marks, Code> {
     retry(|| {
         let seen = Marks(marks.load(Ordering::Relaxed));
@@ -606,6 +622,7 @@ pub(crate) fn expire(table: &Table<'_>, slot: u32, line: &SlotLine, sequence: u6
 }
 
 /// Clears the owed bits of `audience` on the sample `sequence`; bits in hand stay.
+#[cold]
 pub(crate) fn forgive(line: &SlotLine, sequence: u64, audience: Audience, words: usize) {
     for (word, marks) in line.marks.iter().take(words).enumerate() {
         let bits = (audience.0 >> (16 * word) & 0xffff) << 16;
