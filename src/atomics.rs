@@ -6,7 +6,7 @@
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use crate::modelled::{AtomicU32, AtomicU64, FutexWord, Ordering, fence};
 
 /// A sequentially consistent fence for a place where the thread's last shared access was a successful
 /// read-modify-write.
@@ -54,36 +54,5 @@ impl FutexWord {
     /// Wakes every sleeper.
     pub(crate) fn wake_all(&self) {
         crate::sys::futex_wake_all(&self.0);
-    }
-}
-
-/// The futex as a model: comparing and lying down are one step, as in the kernel. Deadlines never pass in a
-/// model, so that a lost wake shows as a deadlock.
-#[cfg(loom)]
-pub(crate) struct FutexWord(pub(crate) AtomicU32, std::sync::Mutex<Vec<loom::thread::Thread>>);
-
-#[cfg(loom)]
-impl FutexWord {
-    pub(crate) fn new(value: u32) -> FutexWord {
-        FutexWord(AtomicU32::new(value), std::sync::Mutex::default())
-    }
-
-    pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) -> Woken {
-        // Exchanged for itself, the word is the newest; no other thread has a turn before this one lies down.
-        if self.0.compare_exchange(expected, expected, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.sleepers().push(loom::thread::current());
-            loom::thread::park();
-        }
-        Woken::LookAgain
-    }
-
-    pub(crate) fn wake_all(&self) {
-        // Changes nothing; with it, this step and `sleep` are tried in both orders.
-        self.0.fetch_or(0, Ordering::Relaxed);
-        self.sleepers().drain(..).for_each(|sleeper| sleeper.unpark());
-    }
-
-    fn sleepers(&self) -> std::sync::MutexGuard<'_, Vec<loom::thread::Thread>> {
-        self.1.lock().expect("no model thread panics while it holds the lock")
     }
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::atomics::Woken;
@@ -13,11 +13,11 @@ use crate::error::{Code, Error, Result};
 use crate::protocol::bell::Bell;
 use crate::protocol::members::{self, Member};
 use crate::protocol::order::Position;
-use crate::protocol::slot::{self, Cursor};
+use crate::protocol::slot::{self, Cursor, Step};
 use crate::protocol::words::{Extent, Marks};
 use crate::segment::{Inner, deadline_of};
 use crate::sys;
-use crate::writer::spin;
+use crate::writer::{Hot, spin};
 
 /// Which bit keeps a sample in a reader's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,8 @@ pub(crate) struct Core {
     /// The cursor, in atomics because marks from other threads look at its sequence. Written by the one thread
     /// that reads.
     sequence: AtomicU64,
-    line_and_lap: AtomicU64,
+    line: AtomicU32,
+    lap: AtomicU32,
     since: u64,
     lost: AtomicU64,
     interrupted: AtomicBool,
@@ -73,7 +74,8 @@ impl Core {
             member,
             participant,
             sequence: AtomicU64::new(0),
-            line_and_lap: AtomicU64::new(0),
+            line: AtomicU32::new(0),
+            lap: AtomicU32::new(0),
             since: cursor.since,
             lost: AtomicU64::new(0),
             interrupted: AtomicBool::new(false),
@@ -95,46 +97,69 @@ impl Core {
     }
 
     #[inline(always)]
-    fn cursor(&self) -> Cursor {
-        let line_and_lap = self.line_and_lap.load(Ordering::Relaxed);
-        let place = Position {
+    fn place(&self) -> Position {
+        Position {
             sequence: self.sequence.load(Ordering::Relaxed),
-            line: line_and_lap as u32,
-            lap: (line_and_lap >> 32) as u32,
-        };
-        Cursor { place, since: self.since, lost: self.lost.load(Ordering::Relaxed) }
+            line: self.line.load(Ordering::Relaxed),
+            lap: self.lap.load(Ordering::Relaxed),
+        }
     }
 
     #[inline(always)]
-    fn set_cursor(&self, cursor: Cursor) {
-        let place = cursor.place;
+    fn set_place(&self, place: Position) {
         // Relaxed: a thread that marks a sample got it from the thread that read it.
-        self.line_and_lap.store(u64::from(place.lap) << 32 | u64::from(place.line), Ordering::Relaxed);
         self.sequence.store(place.sequence, Ordering::Relaxed);
-        self.lost.store(cursor.lost, Ordering::Relaxed);
+        self.line.store(place.line, Ordering::Relaxed);
+        self.lap.store(place.lap, Ordering::Relaxed);
         if let Some(row) = self.segment.table().readers.get(self.member.index as usize) {
             // Relaxed: for tools that show how far readers are.
             row.cursor.store(place.sequence, Ordering::Relaxed);
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor { place: self.place(), since: self.since, lost: self.lost.load(Ordering::Relaxed) }
+    }
+
+    fn set_cursor(&self, cursor: Cursor) {
+        self.set_place(cursor.place);
+        self.lost.store(cursor.lost, Ordering::Relaxed);
+        if let Some(row) = self.segment.table().readers.get(self.member.index as usize) {
             row.lost.store(cursor.lost, Ordering::Relaxed);
         }
     }
 
-    /// The next sample, taken in hand.
-    #[inline(always)]
-    pub(crate) fn next(&self) -> core::result::Result<Option<Taken>, Code> {
-        let mut cursor = self.cursor();
-        let before = cursor.place.sequence;
-        let found = slot::next(self.segment.table(), self.member.bit, &mut cursor);
-        if cursor.place.sequence != before {
-            self.set_cursor(cursor);
+    /// The slot of the next sample, taken in hand; [`Core::last_read`] tells the rest.
+    pub(crate) fn next(&self) -> Hot<Option<u32>> {
+        let table = self.segment.table();
+        let place = self.place();
+        match slot::step(table, self.member.bit, place)? {
+            Step::Empty => Ok(None),
+            Step::Sample(slot) => {
+                self.set_place(place.next(&table.shape));
+                Ok(Some(slot))
+            }
+            Step::Irregular => self.next_irregular(),
         }
+    }
+
+    #[inline(never)]
+    fn next_irregular(&self) -> Hot<Option<u32>> {
+        let mut cursor = self.cursor();
+        let found = slot::next(self.segment.table(), self.member.bit, &mut cursor);
+        self.set_cursor(cursor);
+        found
+    }
+
+    /// The sample in `slot`, which the last call of [`Core::next`] took.
+    #[inline(always)]
+    pub(crate) fn last_read(&self, slot: u32) -> Taken {
         let hold = if self.segment.table().shape.drop_oldest { Hold::Held } else { Hold::Owed };
-        let sequence = cursor.place.sequence.wrapping_sub(1);
-        Ok(found?.map(|slot| Taken { slot, sequence, hold }))
+        Taken { slot, sequence: self.sequence.load(Ordering::Relaxed).wrapping_sub(1), hold }
     }
 
     /// Whether `next` would find a sample.
-    pub(crate) fn is_ready(&self) -> Result<bool> {
+    pub(crate) fn is_ready(&self) -> Hot<bool> {
         let mut cursor = self.cursor();
         let before = cursor.place.sequence;
         let found = slot::seek(self.segment.table(), self.member.bit, &mut cursor);
@@ -150,8 +175,7 @@ impl Core {
     }
 
     /// Lets go of a sample; stale if it is not in this reader's hands.
-    #[inline(always)]
-    pub(crate) fn mark(&self, taken: Taken) -> core::result::Result<(), Code> {
+    pub(crate) fn mark(&self, taken: Taken) -> Hot<()> {
         let bit = match taken.hold {
             Hold::Held => self.member.bit.held,
             // An owed sample that was not read yet is not in hand, whatever the caller says.
@@ -182,7 +206,7 @@ impl Core {
 
     /// What is known of a sample in hand; corrupt if somebody wrote over it.
     #[inline(always)]
-    pub(crate) fn facts(&self, taken: Taken) -> core::result::Result<Facts, Code> {
+    pub(crate) fn facts(&self, taken: Taken) -> Hot<Facts> {
         let table = self.segment.table();
         // Relaxed: in hand, these words stand still, and the entry was loaded with acquire.
         let extent = Extent(table.line(taken.slot)?.extent.load(Ordering::Relaxed));
@@ -288,9 +312,10 @@ impl Reader {
     }
 
     /// The next sample; `None` if there is none yet. Several may be in hand, and dropped in any order.
+    #[inline]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
         match self.core.next()? {
-            Some(taken) => self.sample(taken).map(Some),
+            Some(slot) => self.sample(self.core.last_read(slot)).map(Some),
             None => Ok(None),
         }
     }
@@ -303,7 +328,7 @@ impl Reader {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn sample(&self, taken: Taken) -> Result<Sample<'_>> {
         match self.core.facts(taken) {
             Ok(facts) => Ok(Sample { reader: Hand::Borrowed(&self.core), taken, facts }),
@@ -391,7 +416,7 @@ impl fmt::Debug for Sample<'_> {
 }
 
 impl<'r> Sample<'r> {
-    #[inline(always)]
+    #[inline]
     fn core(&self) -> &Core {
         match &self.reader {
             Hand::Borrowed(core) => core,
@@ -465,6 +490,7 @@ impl<'r> Sample<'r> {
 }
 
 impl Drop for Sample<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.taken.hold != Hold::Moved {
             // It is in hand exactly once; a segment that was spoiled meanwhile has nothing to give back to.

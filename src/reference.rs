@@ -76,24 +76,24 @@ impl Reference {
         let owner = self.writer.owner();
         let joined = table.hot.active.0.load(Ordering::Relaxed);
         let waited_for = Audience::of_readers(active_readers | joined, true);
-        let token = match slot::reserve_home(table, owner)? {
-            Some(token) => Some(token),
+        let found = match slot::reserve_home(table, owner)? {
+            Some(loan) => Some(loan),
             None => match slot::reserve_vacant(table, owner)? {
-                Some(token) => Some(token),
+                Some(loan) => Some(loan),
                 None => slot::reserve_unneeded(table, owner, waited_for)?,
             },
         };
-        let token = token.ok_or(Code::NoFreeSlot)?;
+        let loan = found.ok_or(Code::NoFreeSlot)?;
         // Nobody looks at the extent of a loaned slot, so the mask waits there for the commit.
-        table.line(token.slot)?.extent.store(active_readers, Ordering::Relaxed);
-        Ok(self.reference_of(token.slot, token.generation))
+        table.line(loan.slot)?.extent.store(active_readers, Ordering::Relaxed);
+        Ok(self.reference_of(loan.slot, loan.generation))
     }
 
     /// The payload of a reserved slot, and how much it takes.
     pub fn data_ptr(&self, reference: Ref) -> Result<(*mut u8, usize)> {
         let token = self.loan(reference)?;
         let capacity = self.segment.inner().table().shape.capacity;
-        Ok((self.segment.inner().payload(token.slot), capacity as usize))
+        Ok((self.segment.inner().payload(token.slot()), capacity as usize))
     }
 
     /// Copies `bytes` into a reserved slot and publishes it; its sequence.
@@ -114,14 +114,14 @@ impl Reference {
             return Err(Code::BadLength.into());
         }
         let allowed = u64::MAX >> (64 - self.segment.inner().geometry().max_readers);
-        let readers = table.line(token.slot)?.extent.load(Ordering::Relaxed) & allowed;
-        self.writer.commit_to(token, len as u64, Owed::Named(readers))
+        let readers = table.line(token.slot())?.extent.load(Ordering::Relaxed) & allowed;
+        Ok(self.writer.commit_to(token, len as u64, Owed::Named(readers))?)
     }
 
     /// Gives a reserved slot back.
     pub fn discard(&self, reference: Ref) -> Result<()> {
         let token = self.loan(reference)?;
-        self.writer.discard_token(token)
+        Ok(self.writer.discard_token(token)?)
     }
 
     /// The oldest sample that a reader has not marked; `None` if there is none. It stays the answer until it is
@@ -222,10 +222,9 @@ impl Reference {
     }
 
     fn loan(&self, reference: Ref) -> Result<Token> {
-        let token =
-            Token { slot: reference.slot, generation: reference.generation, owner: self.writer.owner() };
+        let token = Token::new(reference.slot, reference.generation);
         let ours = reference.segment_id == self.segment.inner().geometry().segment_id;
-        if !ours || !slot::is_loaned(self.segment.inner().table(), token) {
+        if !ours || !self.writer.has_loan(token) {
             return Err(Code::Stale.into());
         }
         Ok(token)

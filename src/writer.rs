@@ -12,19 +12,41 @@ use crate::atomics::{Deadline, Woken};
 use crate::error::{Code, Error, Result};
 use crate::layout::Policy;
 use crate::protocol::bell::Bell;
-use crate::protocol::order::{self, Owed};
+use crate::protocol::order::{self, Loan as Loaned, Owed};
 use crate::protocol::slot;
-use crate::protocol::words::{Owner, Phase};
+use crate::protocol::words::{Ctl, Owner};
 use crate::segment::{Inner, deadline_of, writer_word};
 use crate::sys;
 
-pub(crate) use crate::protocol::order::Loan as Token;
+/// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token(pub(crate) u64);
+
+impl Token {
+    #[inline(always)]
+    pub(crate) fn new(slot: u32, generation: u64) -> Token {
+        Token(generation << 24 | u64::from(slot))
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(self) -> u32 {
+        self.0 as u32 & 0xff_ffff
+    }
+
+    #[inline(always)]
+    pub(crate) fn generation(self) -> u64 {
+        self.0 >> 24 & Ctl::GENERATION_MASK
+    }
+}
+
+/// What the hot calls return inside: it fits two registers.
+pub(crate) type Hot<T> = std::result::Result<T, Code>;
 
 /// How many polls go by between two looks at the clock.
 const POLLS_PER_LOOK: u32 = 16;
 
 /// Polls until `ready` has an answer or the time is over.
-pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Hot<Option<T>>) -> Hot<Option<T>> {
     if limit.is_zero() {
         return Ok(None);
     }
@@ -94,6 +116,7 @@ impl Writer {
 
     /// Reserves a slot for up to `len` bytes. When nothing is free it does what the segment's policy says, for at
     /// most `timeout`; `None` waits without limit.
+    #[inline]
     pub fn reserve(&self, len: usize, timeout: Option<Duration>) -> Result<Loan<'_>> {
         let token = self.reserve_token(len as u64, timeout)?;
         Ok(Loan { writer: self, token, len })
@@ -110,7 +133,7 @@ impl Writer {
     pub fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
         let table = self.segment.table();
         let ready = || Ok(slot::has_space(table).then_some(()));
-        self.wait(timeout, ready, ready)
+        Ok(self.wait(timeout, ready, ready)?)
     }
 
     /// Ends one wait of this writer, the running one or the next. From any thread that can reach it.
@@ -137,73 +160,76 @@ impl Writer {
         self.owner
     }
 
-    #[inline]
-    pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Result<Token> {
-        if len > self.segment.table().shape.capacity {
-            return Err(Code::TooLarge.into());
+    pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Hot<Token> {
+        let table = self.segment.table();
+        if len > table.shape.capacity {
+            return Err(Code::TooLarge);
         }
-        self.count_loan()?;
-        match self.reserve_slot(timeout) {
-            Ok(token) => {
+        if self.segment.max_loans() != 0 {
+            self.count_loan()?;
+        }
+        let found = match slot::reserve_home(table, self.owner) {
+            Ok(Some(loan)) => Ok(loan),
+            Ok(None) => self.reserve_elsewhere(timeout),
+            Err(code) => Err(code),
+        };
+        match found {
+            Ok(loan) => {
                 // Relaxed: read back by whoever holds the token.
-                self.segment.table().claim(token.slot)?.aux.store(len, Ordering::Relaxed);
-                Ok(token)
+                table.claim(loan.slot)?.aux.store(len, Ordering::Relaxed);
+                Ok(Token::new(loan.slot, loan.generation))
             }
-            Err(error) => {
+            Err(code) => {
                 self.uncount_loan();
-                Err(error)
+                Err(code)
             }
         }
     }
 
-    #[inline]
-    fn reserve_slot(&self, timeout: Option<Duration>) -> Result<Token> {
-        match self.try_home()? {
-            Some(token) => Ok(token),
-            None => self.reserve_elsewhere(timeout),
-        }
-    }
-
-    fn reserve_elsewhere(&self, timeout: Option<Duration>) -> Result<Token> {
+    #[inline(never)]
+    fn reserve_elsewhere(&self, timeout: Option<Duration>) -> Hot<Loaned> {
         let may_wait = self.segment.geometry().policy != Policy::Fail && timeout != Some(Duration::ZERO);
         if may_wait && self.in_order.load(Ordering::Relaxed) {
             // In steady order nobody writes to the vacancy map, and a look at it would be the first to.
-            if let Some(token) = spin(self.segment.spin(), || self.try_home())? {
-                return Ok(token);
+            if let Some(loan) = spin(self.segment.spin(), || self.try_home())? {
+                return Ok(loan);
             }
         }
-        if let Some(token) = self.try_elsewhere()? {
-            return Ok(token);
+        if let Some(loan) = self.try_elsewhere()? {
+            return Ok(loan);
         }
         if !may_wait {
-            return Err(Code::NoFreeSlot.into());
+            return Err(Code::NoFreeSlot);
         }
-        self.wait(timeout, || self.try_home(), || Ok(self.try_home()?.or(self.try_elsewhere()?)))
+        let anywhere = || match self.try_home()? {
+            Some(loan) => Ok(Some(loan)),
+            None => self.try_elsewhere(),
+        };
+        self.wait(timeout, || self.try_home(), anywhere)
     }
 
-    #[inline]
-    fn try_home(&self) -> Result<Option<Token>> {
-        Ok(slot::reserve_home(self.segment.table(), self.owner)?)
+    fn try_home(&self) -> Hot<Option<Loaned>> {
+        slot::reserve_home(self.segment.table(), self.owner)
     }
 
     /// A slot out of order, or by taking one from readers where the policy allows it.
-    fn try_elsewhere(&self) -> Result<Option<Token>> {
+    fn try_elsewhere(&self) -> Hot<Option<Loaned>> {
         let table = self.segment.table();
         let found = slot::reserve_vacant(table, self.owner)?;
         self.in_order.store(found.is_none(), Ordering::Relaxed);
         if found.is_some() || !table.shape.drop_oldest {
             return Ok(found);
         }
-        Ok(slot::reclaim_oldest(table, self.owner, &self.resume)?)
+        slot::reclaim_oldest(table, self.owner, &self.resume)
     }
 
     /// Polls `cheap`, then sleeps on the space bell until `thorough` has an answer.
     fn wait<T>(
         &self,
         timeout: Option<Duration>,
-        cheap: impl FnMut() -> Result<Option<T>>,
-        mut thorough: impl FnMut() -> Result<Option<T>>,
-    ) -> Result<T> {
+        cheap: impl FnMut() -> Hot<Option<T>>,
+        mut thorough: impl FnMut() -> Hot<Option<T>>,
+    ) -> Hot<T> {
         let deadline: Deadline = deadline_of(timeout);
         if timeout != Some(Duration::ZERO) {
             let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
@@ -219,65 +245,81 @@ impl Writer {
                 return Ok(answer);
             }
             if self.interrupted.swap(false, Ordering::Acquire) {
-                return Err(Code::Interrupted.into());
+                return Err(Code::Interrupted);
             }
             if timed_out {
-                return Err(Code::Timeout.into());
+                return Err(Code::Timeout);
             }
             timed_out = bell.sleep(armed, deadline) == Woken::TimedOut;
         }
     }
 
-    fn count_loan(&self) -> Result<()> {
-        let limit = self.segment.max_loans();
-        if limit != 0 && self.loans.fetch_add(1, Ordering::Relaxed) >= limit {
+    #[cold]
+    fn count_loan(&self) -> Hot<()> {
+        if self.loans.fetch_add(1, Ordering::Relaxed) >= self.segment.max_loans() {
             self.loans.fetch_sub(1, Ordering::Relaxed);
-            return Err(Code::LoanLimit.into());
+            return Err(Code::LoanLimit);
         }
         Ok(())
     }
 
+    #[inline(always)]
     fn uncount_loan(&self) {
         if self.segment.max_loans() != 0 {
             self.loans.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    #[inline]
-    pub(crate) fn commit_token(&self, token: Token, len: u64) -> Result<u64> {
+    pub(crate) fn commit_token(&self, token: Token, len: u64) -> Hot<u64> {
         if len > self.reserved(token)? {
-            return Err(Code::BadLength.into());
+            return Err(Code::BadLength);
         }
         self.commit_to(token, len, Owed::Members)
     }
 
     /// Commits without a look at the reserved length.
-    pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> Result<u64> {
-        let time = self.segment.geometry().timestamps.then(sys::monotonic_ns);
-        let sequence = order::commit(self.segment.table(), token, len, owed, time)?;
+    #[inline(always)]
+    pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> Hot<u64> {
+        let time = match self.segment.geometry().timestamps {
+            true => Some(sys::monotonic_ns()),
+            false => None,
+        };
+        let sequence = order::commit(self.segment.table(), self.loaned(token), len, owed, time)?;
         self.uncount_loan();
         Ok(sequence)
     }
 
-    pub(crate) fn discard_token(&self, token: Token) -> Result<()> {
-        slot::discard(self.segment.table(), token)?;
+    pub(crate) fn discard_token(&self, token: Token) -> Hot<()> {
+        slot::discard(self.segment.table(), self.loaned(token))?;
         self.uncount_loan();
         Ok(())
     }
 
     /// How many bytes a loan was reserved for; stale if it is none.
-    pub(crate) fn reserved(&self, token: Token) -> Result<u64> {
+    #[inline(always)]
+    pub(crate) fn reserved(&self, token: Token) -> Hot<u64> {
         let table = self.segment.table();
-        if token.owner != self.owner || !slot::is_loaned(table, token) {
-            return Err(Code::Stale.into());
+        if !slot::is_loaned(table, self.loaned(token)) {
+            return Err(Code::Stale);
         }
-        Ok(table.claim(token.slot)?.aux.load(Ordering::Relaxed).min(table.shape.capacity))
+        Ok(table.claim(token.slot())?.aux.load(Ordering::Relaxed).min(table.shape.capacity))
+    }
+
+    /// Whether the token is a loan of this writer that is still out.
+    pub(crate) fn has_loan(&self, token: Token) -> bool {
+        slot::is_loaned(self.segment.table(), self.loaned(token))
+    }
+
+    #[inline(always)]
+    fn loaned(&self, token: Token) -> Loaned {
+        Loaned { slot: token.slot(), generation: token.generation(), owner: self.owner }
     }
 
     /// The loan that this payload address is, if it is one of this writer's.
-    pub(crate) fn token_at(&self, payload: *const u8) -> Result<Token> {
+    pub(crate) fn token_at(&self, payload: *const u8) -> Hot<Token> {
         let slot = self.segment.slot_of(payload).ok_or(Code::Stale)?;
-        Ok(slot::loan_of(self.segment.table(), slot, self.owner)?)
+        let loan = slot::loan_of(self.segment.table(), slot, self.owner)?;
+        Ok(Token::new(loan.slot, loan.generation))
     }
 }
 
@@ -310,14 +352,14 @@ pub struct Loan<'w> {
 
 impl fmt::Debug for Loan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loan").field("slot", &self.token.slot).field("len", &self.len).finish()
+        f.debug_struct("Loan").field("slot", &self.token.slot()).field("len", &self.len).finish()
     }
 }
 
 impl Loan<'_> {
     /// The payload, aligned as the segment says; writable for [`Loan::reserved`] bytes until the loan ends.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.writer.segment.payload(self.token.slot)
+        self.writer.segment.payload(self.token.slot())
     }
 
     /// The bytes that were reserved.
@@ -327,7 +369,7 @@ impl Loan<'_> {
 
     /// The slot's user header, as many bytes as the segment says; null if it has none.
     pub fn user_header(&mut self) -> *mut u8 {
-        self.writer.segment.user_header(self.token.slot)
+        self.writer.segment.user_header(self.token.slot())
     }
 
     /// Copies `bytes` to the start of the payload.
@@ -339,21 +381,13 @@ impl Loan<'_> {
         Ok(())
     }
 
-    /// Publishes the first `len` bytes; the sequence of the sample. An error leaves nothing behind.
+    /// Publishes the first `len` bytes; the sequence of the sample. An error gives the slot back.
+    #[inline]
     pub fn commit(self, len: usize) -> Result<u64> {
-        if len > self.len {
-            return Err(Code::BadLength.into());
-        }
         let (writer, token) = (self.writer, self.token);
+        let sequence = writer.commit_token(token, len as u64)?;
         std::mem::forget(self);
-        match writer.commit_to(token, len as u64, Owed::Members) {
-            Ok(sequence) => Ok(sequence),
-            Err(error) => {
-                // The slot goes back; the first error is the one to report.
-                let _ = writer.discard_token(token);
-                Err(error)
-            }
-        }
+        Ok(sequence)
     }
 
     /// Gives the slot back unpublished.
@@ -362,7 +396,6 @@ impl Loan<'_> {
 
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
-        debug_assert!(slot::is_loaned(self.writer.segment.table(), self.token), "{:?}", Phase::Loaned);
         // A loan ends once; a segment that was spoiled meanwhile has nothing to give back to.
         let _ = self.writer.discard_token(self.token);
     }

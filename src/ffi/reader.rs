@@ -202,7 +202,8 @@ pub unsafe extern "C" fn shmslot_slot_read(
 ) -> c_int {
     boundary::with(reader, |reader| {
         boundary::present(ret_sample)?;
-        reader.hand_out(reader.core.next()?, ret_sample)
+        let found = reader.core.next()?;
+        reader.hand_out(found.map(|slot| reader.core.last_read(slot)), ret_sample)
     })
 }
 

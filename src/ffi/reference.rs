@@ -6,8 +6,8 @@ use crate::error::{Code, Result};
 use crate::ffi::boundary::{self, Plain};
 use crate::ffi::library::SHMSLOT_OK;
 use crate::ffi::segment::shmslot_segment;
-use crate::ffi::writer::{pack, unpack};
 use crate::reference::{Ref, Reference};
+use crate::writer::Token;
 
 /// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is over.
 ///
@@ -46,14 +46,17 @@ unsafe impl Plain for shmslot_ref_header {}
 
 impl From<Ref> for shmslot_ref {
     fn from(reference: Ref) -> shmslot_ref {
-        shmslot_ref { segment_id: reference.segment_id, token: pack(reference.slot, reference.generation) }
+        shmslot_ref {
+            segment_id: reference.segment_id,
+            token: Token::new(reference.slot, reference.generation).0,
+        }
     }
 }
 
 fn take(reference: *const shmslot_ref) -> Result<Ref> {
     let given = boundary::take(reference)?;
-    let (slot, generation) = unpack(given.token);
-    Ok(Ref { segment_id: given.segment_id, slot, generation })
+    let token = Token(given.token);
+    Ok(Ref { segment_id: given.segment_id, slot: token.slot(), generation: token.generation() })
 }
 
 impl shmslot_segment {

@@ -6,7 +6,6 @@ use crate::error::{Code, Result};
 use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::segment::shmslot_segment;
-use crate::protocol::words::Ctl;
 use crate::writer::{Token, Writer};
 
 /// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_SINGLE_WRITER segment one at a time.
@@ -40,24 +39,15 @@ pub struct shmslot_loan {
 // SAFETY: integers and pointers.
 unsafe impl Plain for shmslot_loan {}
 
-/// Slot and generation in one number.
-pub(crate) fn pack(slot: u32, generation: u64) -> u64 {
-    generation << 24 | u64::from(slot)
-}
-
-pub(crate) fn unpack(token: u64) -> (u32, u64) {
-    (token as u32 & 0xff_ffff, token >> 24 & Ctl::GENERATION_MASK)
-}
-
 impl shmslot_writer {
     fn loan_of(&self, token: Token) -> Result<shmslot_loan> {
         let segment = self.writer.segment();
         Ok(shmslot_loan {
-            data: segment.payload(token.slot).cast(),
+            data: segment.payload(token.slot()).cast(),
             len: self.writer.reserved(token)?,
-            user_header: segment.user_header(token.slot).cast(),
+            user_header: segment.user_header(token.slot()).cast(),
             segment_id: segment.geometry().segment_id,
-            token: pack(token.slot, token.generation),
+            token: token.0,
         })
     }
 
@@ -67,8 +57,7 @@ impl shmslot_writer {
         if loan.segment_id != self.writer.segment().geometry().segment_id {
             return Err(Code::Stale.into());
         }
-        let (slot, generation) = unpack(loan.token);
-        Ok(Token { slot, generation, owner: self.writer.owner() })
+        Ok(Token(loan.token))
     }
 
     #[inline]
