@@ -241,8 +241,9 @@ fn streaming(single_writer: bool) -> f64 {
 
 /// Reserve, commit, read and mark by one thread, payload untouched, with `backlog` samples in hand.
 fn one_thread(single_writer: bool, policy: Policy, slots: u32, backlog: u32) -> f64 {
-    let segment = Segment::create_anonymous(&Options { prefault: true, ..options(single_writer, policy, slots) })
-        .expect("segment");
+    let segment =
+        Segment::create_anonymous(&Options { prefault: true, ..options(single_writer, policy, slots) })
+            .expect("segment");
     let reader = segment.reader(0).expect("reader");
     let writer = segment.writer().expect("writer");
     let mut hands = Vec::new();
@@ -358,9 +359,21 @@ fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mode = |single: bool| if single { "single writer" } else { "many writers" };
     for single in [true, false] {
-        rows.push((format!("one way, {}, lossless", mode(single)), Box::new(move || one_way(single, Policy::Fail)), Against::Hop));
-        rows.push((format!("one way, {}, drop-oldest", mode(single)), Box::new(move || one_way(single, Policy::DropOldest)), Against::Hop));
-        rows.push((format!("streaming, {}, lossless", mode(single)), Box::new(move || streaming(single)), Against::Stream));
+        rows.push((
+            format!("one way, {}, lossless", mode(single)),
+            Box::new(move || one_way(single, Policy::Fail)),
+            Against::Hop,
+        ));
+        rows.push((
+            format!("one way, {}, drop-oldest", mode(single)),
+            Box::new(move || one_way(single, Policy::DropOldest)),
+            Against::Hop,
+        ));
+        rows.push((
+            format!("streaming, {}, lossless", mode(single)),
+            Box::new(move || streaming(single)),
+            Against::Stream,
+        ));
     }
     for single in [true, false] {
         for slots in [8, 64, 1024, 16_384, 1 << 20] {
@@ -370,7 +383,9 @@ fn rows() -> Vec<Row> {
                 Against::Nothing,
             ));
         }
-        for (slots, backlog, name) in [(16_384, 8192, "half in hand"), (16_384, 16_383, "all but one in hand")] {
+        for (slots, backlog, name) in
+            [(16_384, 8192, "half in hand"), (16_384, 16_383, "all but one in hand")]
+        {
             rows.push((
                 format!("one thread, {}, {slots} slots, {name}", mode(single)),
                 Box::new(move || one_thread(single, Policy::Fail, slots, backlog)),
@@ -382,11 +397,19 @@ fn rows() -> Vec<Row> {
             Box::new(move || one_thread(single, Policy::DropOldest, 64, 0)),
             Against::Nothing,
         ));
-        rows.push((format!("one thread, {}, 64 slots, C ABI", mode(single)), Box::new(move || one_thread_c(single)), Against::Nothing));
+        rows.push((
+            format!("one thread, {}, 64 slots, C ABI", mode(single)),
+            Box::new(move || one_thread_c(single)),
+            Against::Nothing,
+        ));
     }
     rows.push(("poll that finds nothing".into(), Box::new(empty_poll), Against::Nothing));
     for readers in [0, 1, 15, 63] {
-        rows.push((format!("reserve + commit, {readers} idle readers"), Box::new(move || commit_against(readers)), Against::Nothing));
+        rows.push((
+            format!("reserve + commit, {readers} idle readers"),
+            Box::new(move || commit_against(readers)),
+            Against::Nothing,
+        ));
     }
     rows
 }

@@ -148,8 +148,6 @@ typedef enum {
 } shmslot_e;
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
-///
-/// Each sample in hand counts the handle once more, so that it outlives shmslot_reader_leave.
 typedef struct shmslot_reader shmslot_reader;
 
 /// An attachment of this process to a segment. Threads: any.
@@ -440,7 +438,8 @@ int shmslot_writer_open(shmslot_segment *segment, shmslot_writer **ret_writer, s
 /// Threads: any, once. Since 0.1.
 void shmslot_writer_close(shmslot_writer *writer);
 
-/// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or the next if none is running.
+/// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
+/// wait.
 ///
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_writer_interrupt(shmslot_writer *writer);
@@ -510,10 +509,11 @@ int shmslot_reader_join(shmslot_segment *segment, uint32_t history, shmslot_read
 /// Leaves; NULL is fine. Never fails and never waits. What was not read is given back. Samples in hand stay valid and
 /// are marked with the same reader pointer as before; it dies with the last of them, or now if there is none.
 ///
-/// Threads: any, once, while no other call than a mark uses the reader. Since 0.1.
+/// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.1.
 void shmslot_reader_leave(shmslot_reader *reader);
 
-/// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or the next if none is running.
+/// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
+/// wait.
 ///
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_reader_interrupt(shmslot_reader *reader);

@@ -3,10 +3,10 @@
 //! The protocol is written against these names, so the very source that ships is what the models check.
 #![forbid(unsafe_code)]
 
-#[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
 pub(crate) use crate::modelled::{AtomicU32, AtomicU64, FutexWord, Ordering, fence};
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A sequentially consistent fence for a place where the thread's last shared access was a successful
 /// read-modify-write.

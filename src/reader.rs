@@ -411,7 +411,10 @@ pub struct Sample<'r> {
 
 impl fmt::Debug for Sample<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sample").field("sequence", &self.taken.sequence).field("len", &self.facts.len).finish()
+        f.debug_struct("Sample")
+            .field("sequence", &self.taken.sequence)
+            .field("len", &self.facts.len)
+            .finish()
     }
 }
 

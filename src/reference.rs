@@ -86,6 +86,7 @@ impl Reference {
         let loan = found.ok_or(Code::NoFreeSlot)?;
         // Nobody looks at the extent of a loaned slot, so the mask waits there for the commit.
         table.line(loan.slot)?.extent.store(active_readers, Ordering::Relaxed);
+        table.claim(loan.slot)?.aux.store(table.shape.capacity, Ordering::Relaxed);
         Ok(self.reference_of(loan.slot, loan.generation))
     }
 
@@ -110,12 +111,9 @@ impl Reference {
     pub fn commit_in_place(&self, reference: Ref, len: usize) -> Result<u64> {
         let token = self.loan(reference)?;
         let table = self.segment.inner().table();
-        if len as u64 > table.shape.capacity {
-            return Err(Code::BadLength.into());
-        }
         let allowed = u64::MAX >> (64 - self.segment.inner().geometry().max_readers);
         let readers = table.line(token.slot())?.extent.load(Ordering::Relaxed) & allowed;
-        Ok(self.writer.commit_to(token, len as u64, Owed::Named(readers))?)
+        Ok(self.writer.commit_token(token, len as u64, Owed::Named(readers))?)
     }
 
     /// Gives a reserved slot back.

@@ -348,7 +348,7 @@ impl Segment {
     /// A number that changes with the next commit, discard or mark after this call.
     pub fn generation(&self) -> Result<u32> {
         self.inner.writable()?;
-        Ok(Bell(&self.inner.table().hot.bells.0.change).arm().count())
+        Ok(Bell(&self.inner.table().hot.bells.0.change).watch())
     }
 
     /// Sleeps until the [generation](Segment::generation) is no longer `last`; the new one. `None` waits without

@@ -270,16 +270,7 @@ impl Writer {
         }
     }
 
-    pub(crate) fn commit_token(&self, token: Token, len: u64) -> Hot<u64> {
-        if len > self.reserved(token)? {
-            return Err(Code::BadLength);
-        }
-        self.commit_to(token, len, Owed::Members)
-    }
-
-    /// Commits without a look at the reserved length.
-    #[inline(always)]
-    pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> Hot<u64> {
+    pub(crate) fn commit_token(&self, token: Token, len: u64, owed: Owed) -> Hot<u64> {
         let time = match self.segment.geometry().timestamps {
             true => Some(sys::monotonic_ns()),
             false => None,
@@ -296,7 +287,6 @@ impl Writer {
     }
 
     /// How many bytes a loan was reserved for; stale if it is none.
-    #[inline(always)]
     pub(crate) fn reserved(&self, token: Token) -> Hot<u64> {
         let table = self.segment.table();
         if !slot::is_loaned(table, self.loaned(token)) {
@@ -385,7 +375,7 @@ impl Loan<'_> {
     #[inline]
     pub fn commit(self, len: usize) -> Result<u64> {
         let (writer, token) = (self.writer, self.token);
-        let sequence = writer.commit_token(token, len as u64)?;
+        let sequence = writer.commit_token(token, len as u64, Owed::Members)?;
         std::mem::forget(self);
         Ok(sequence)
     }

@@ -173,7 +173,8 @@ fn crowd(policy: Policy, history: u32) {
     };
     let segment = Segment::create(&name, &options).expect("create");
     let unlink = Unlink(&name);
-    let roles = (0..READERS).map(|i| format!("reader {i}")).chain((0..WRITERS).map(|i| format!("writer {i}")));
+    let roles =
+        (0..READERS).map(|i| format!("reader {i}")).chain((0..WRITERS).map(|i| format!("writer {i}")));
     let mut members: Vec<Member> = roles.map(|role| Member::start(&name, role)).collect();
     for member in &mut members {
         assert_eq!(member.listen(), "ready");

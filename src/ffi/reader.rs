@@ -160,7 +160,8 @@ pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
     }
 }
 
-/// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or the next if none is running.
+/// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
+/// wait.
 ///
 /// Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]

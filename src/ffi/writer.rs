@@ -6,6 +6,7 @@ use crate::error::{Code, Result};
 use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::segment::shmslot_segment;
+use crate::protocol::order::Owed;
 use crate::writer::{Token, Writer};
 
 /// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_SINGLE_WRITER segment one at a time.
@@ -40,15 +41,16 @@ pub struct shmslot_loan {
 unsafe impl Plain for shmslot_loan {}
 
 impl shmslot_writer {
-    fn loan_of(&self, token: Token) -> Result<shmslot_loan> {
+    #[inline(always)]
+    fn loan_of(&self, token: Token, len: u64) -> shmslot_loan {
         let segment = self.writer.segment();
-        Ok(shmslot_loan {
+        shmslot_loan {
             data: segment.payload(token.slot()).cast(),
-            len: self.writer.reserved(token)?,
+            len,
             user_header: segment.user_header(token.slot()).cast(),
             segment_id: segment.geometry().segment_id,
             token: token.0,
-        })
+        }
     }
 
     #[inline]
@@ -62,7 +64,7 @@ impl shmslot_writer {
 
     #[inline]
     fn commit(&self, token: Token, len: usize, ret_sequence: *mut u64) -> Result<c_int> {
-        let sequence = self.writer.commit_token(token, len as u64)?;
+        let sequence = self.writer.commit_token(token, len as u64, Owed::Members)?;
         boundary::give_if_wanted(ret_sequence, sequence);
         Ok(SHMSLOT_OK)
     }
@@ -99,7 +101,8 @@ pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
     }
 }
 
-/// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or the next if none is running.
+/// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
+/// wait.
 ///
 /// Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
@@ -143,7 +146,7 @@ pub unsafe extern "C" fn shmslot_slot_reserve(
     boundary::with(writer, |handle| {
         boundary::present(ret_loan)?;
         let token = handle.writer.reserve_token(len as u64, boundary::timeout(timeout_ns)?)?;
-        boundary::give(ret_loan, handle.loan_of(token)?)?;
+        boundary::give(ret_loan, handle.loan_of(token, len as u64))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -234,7 +237,8 @@ pub unsafe extern "C" fn shmslot_loan_from_ptr(
     boundary::with(writer, |handle| {
         boundary::present(ret_loan)?;
         let token = handle.writer.token_at(not_null(data)?)?;
-        boundary::give(ret_loan, handle.loan_of(token)?)?;
+        let len = handle.writer.reserved(token)?;
+        boundary::give(ret_loan, handle.loan_of(token, len))?;
         Ok(SHMSLOT_OK)
     })
 }

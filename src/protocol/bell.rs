@@ -1,14 +1,17 @@
 //! A bell: one futex word to sleep on, that costs its ringer a load when nobody sleeps.
 //!
-//! The word is count 31 | armed 1. A sleeper arms the bell, looks once more at what it waits for, and sleeps
-//! while the word stays the same. A ringer makes its change visible, then looks at the word: unarmed, there is
-//! nobody to wake. The armed bit goes with the wake, so a sleeper that is killed costs one needless wake and
-//! no more.
+//! The word is count 30 | watched 1 | armed 1. A sleeper arms the bell, looks once more at what it waits for, and
+//! sleeps while the word stays the same. A ringer makes its change visible, then looks at the word: with neither bit
+//! set there is nobody to wake and nobody to tell. The bits go with the ring, so a sleeper that is killed costs one
+//! needless wake and no more.
 
 use crate::atomics::{Deadline, FutexWord, Ordering, Woken, fence};
 
+/// Somebody sleeps, or is about to.
 const ARMED: u32 = 1;
-const ONE_RING: u32 = 2;
+/// Somebody will compare the count, without sleeping yet.
+const WATCHED: u32 = 2;
+const ONE_RING: u32 = 4;
 
 /// A view of one bell word of a segment.
 #[derive(Clone, Copy)]
@@ -21,19 +24,28 @@ pub(crate) struct Armed(u32);
 impl Armed {
     /// How often the bell had been rung.
     pub(crate) fn count(self) -> u32 {
-        self.0 >> 1
+        self.0 >> 2
     }
 }
 
 impl Bell<'_> {
     /// Announces a sleeper. After this the caller looks once more at what it waits for, and only then sleeps.
     pub(crate) fn arm(self) -> Armed {
+        self.announce(ARMED)
+    }
+
+    /// The count, which the next ring changes.
+    pub(crate) fn watch(self) -> u32 {
+        self.announce(WATCHED).count()
+    }
+
+    fn announce(self, bit: u32) -> Armed {
         // Relaxed: the fence below orders it; pairs with the load in `ring`.
-        let before = self.0.0.fetch_or(ARMED, Ordering::Relaxed);
+        let before = self.0.0.fetch_or(bit, Ordering::Relaxed);
         // Either the look after this fence sees the ringer's change, or the ringer's look, after its own
         // fence, sees the bit.
         fence(Ordering::SeqCst);
-        Armed(before | ARMED)
+        Armed(before | bit)
     }
 
     /// Sleeps until the bell has been rung since `armed`.
@@ -57,11 +69,11 @@ impl Bell<'_> {
         }
     }
 
-    /// Whether somebody sleeps or is about to. Same condition as [`Bell::ring`].
+    /// Whether somebody wants to know. Same condition as [`Bell::ring`].
     #[inline]
     pub(crate) fn is_armed(self) -> bool {
-        // Relaxed: ordered by the caller's fence; pairs with the fence in `arm`.
-        self.0.0.load(Ordering::Relaxed) & ARMED != 0
+        // Relaxed: ordered by the caller's fence; pairs with the fence in `announce`.
+        self.0.0.load(Ordering::Relaxed) & (ARMED | WATCHED) != 0
     }
 
     #[cold]
@@ -85,7 +97,7 @@ impl Bell<'_> {
         self.0
             .0
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| {
-                Some((word & !ARMED).wrapping_add(ONE_RING))
+                Some((word & !(ARMED | WATCHED)).wrapping_add(ONE_RING))
             })
             .unwrap_or_else(|word| word)
     }

@@ -111,8 +111,8 @@ impl Loan {
     }
 }
 
-/// Gives a filled slot its sequence and shows it to its readers. The payload was written before by this
-/// thread, or handed to it. `time` is kept with the sample if the segment keeps times.
+/// Gives a filled slot its sequence and shows its first `len` bytes to its readers. The payload was written before
+/// by this thread, or handed to it. `time` is kept with the sample if the segment keeps times.
 #[inline(always)]
 pub(crate) fn commit(
     table: &Table<'_>,
@@ -121,9 +121,14 @@ pub(crate) fn commit(
     owed: Owed,
     time: Option<u64>,
 ) -> Result<u64, Code> {
-    let line = table.line(loan.slot)?;
-    let claim = table.claim(loan.slot)?;
+    let line = table.line(loan.slot).map_err(|_| Code::Stale)?;
+    let claim = table.claim(loan.slot).map_err(|_| Code::Stale)?;
     slot::begin_commit(table, loan)?;
+    // Only now is it certain that the word beside the claim is the length of this reservation.
+    if len > claim.aux.load(Ordering::Relaxed).min(table.shape.capacity) {
+        claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
+        return Err(Code::BadLength);
+    }
 
     // Plain stores: the exchange that publishes releases them.
     line.extent.store(Extent::new(len, loan.owner).0, Ordering::Relaxed);
@@ -178,6 +183,15 @@ pub(crate) fn commit(
     Ok(sequence)
 }
 
+/// Writes what readers of `sequence` will find in its slot. Relaxed: nobody looks before it is published.
+#[inline(always)]
+fn owe(table: &Table<'_>, line: &SlotLine, sequence: u64, audience: Audience) {
+    line.sequence.store(sequence, Ordering::Relaxed);
+    for (word, marks) in line.marks.iter().take(table.shape.mark_words).enumerate() {
+        marks.store(Marks::owing(sequence, audience, word).0, Ordering::Relaxed);
+    }
+}
+
 /// The one moment of publication. Returns the place in the order and the entry that stood there before.
 #[inline(always)]
 fn publish(
@@ -186,18 +200,12 @@ fn publish(
     slot: u32,
     audience: Audience,
 ) -> Result<(Position, Entry), Code> {
-    let write_marks = |sequence: u64| {
-        line.sequence.store(sequence, Ordering::Relaxed);
-        for (word, marks) in line.marks.iter().take(table.shape.mark_words).enumerate() {
-            marks.store(Marks::owing(sequence, audience, word).0, Ordering::Relaxed);
-        }
-    };
     if table.shape.single_writer {
         // Nobody else publishes: no comparison, and the tail is a plain store that a successor could redo.
         let sequence = table.hot.tail.0.load(Ordering::Relaxed);
         let place = Position::of(&table.shape, sequence);
         let entry = place.entry(table)?;
-        write_marks(sequence);
+        owe(table, line, sequence, audience);
         // AcqRel: pairs with `Position::look`.
         let before = Entry(entry.swap(Entry::new(sequence, slot).0, Ordering::AcqRel));
         // Release: pairs with `tail`.
@@ -212,7 +220,7 @@ fn publish(
         let before = Entry(entry.load(Ordering::Acquire));
         match before.compare(sequence) {
             cmp::Ordering::Less => {
-                write_marks(sequence);
+                owe(table, line, sequence, audience);
                 // AcqRel: pairs with `Position::look`.
                 let mine = Entry::new(sequence, slot).0;
                 if entry.compare_exchange(before.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {

@@ -265,7 +265,7 @@ fn reclaim(table: &Table<'_>, owner: Owner, place: Position) -> Result<Option<Lo
 fn advance_horizon(table: &Table<'_>, from: u64, tail: u64) -> Result<(), Code> {
     const STEPS: u64 = 8;
     let mut place = Position::of(&table.shape, from);
-    while place.sequence < tail && place.sequence < from + STEPS && is_finished(table, place)? {
+    while place.sequence < tail && place.sequence < from.saturating_add(STEPS) && is_finished(table, place)? {
         place = place.next(&table.shape);
     }
     // It only grows. Release: pairs with the acquire in `next`.

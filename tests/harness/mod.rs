@@ -19,19 +19,19 @@ const WARNINGS: &[&str] = &["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 const SKIPPED: i32 = 77;
 
 /// The root of the repository.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A folder for what the tests make.
-pub fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
     folder
 }
 
 /// Runs a command that must succeed.
-pub fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     assert!(
         output.status.success(),
@@ -44,7 +44,7 @@ pub fn run(command: &mut Command) -> Output {
 }
 
 /// The static library, in the profile of the test itself.
-pub fn library() -> &'static Path {
+pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("staticlib");
@@ -91,34 +91,34 @@ fn compiler(cpp: bool) -> Command {
 }
 
 /// The C compiler.
-pub fn c_compiler() -> Command {
+pub(crate) fn c_compiler() -> Command {
     compiler(false)
 }
 
 /// The C++ compiler.
-pub fn cxx_compiler() -> Command {
+pub(crate) fn cxx_compiler() -> Command {
     compiler(true)
 }
 
 /// Adds the standard, the warnings and the header's folder to a compiler's command line.
-pub fn with_header<'a>(compiler: &'a mut Command, standard: &str) -> &'a mut Command {
+pub(crate) fn with_header<'a>(compiler: &'a mut Command, standard: &str) -> &'a mut Command {
     compiler.arg(format!("-std={standard}")).args(WARNINGS).arg("-I").arg(root().join("include"))
 }
 
 /// Adds the static library, after the sources.
-pub fn with_library(compiler: &mut Command) -> &mut Command {
+pub(crate) fn with_library(compiler: &mut Command) -> &mut Command {
     compiler.arg(library()).args(NATIVE_LIBRARIES)
 }
 
 /// Compiles one C source against the header and links it with the static library.
-pub fn build(source: &Path, program: &Path) {
+pub(crate) fn build(source: &Path, program: &Path) {
     let mut compiler = c_compiler();
     with_header(&mut compiler, "c99").arg(source).arg("-o").arg(program);
     run(with_library(&mut compiler));
 }
 
 /// Runs a test program: status 0 passes, 77 is skipped with its reason, all else fails with what it printed.
-pub fn check(program: &Path) {
+pub(crate) fn check(program: &Path) {
     let output = Command::new(program).output().expect("the program was built and starts");
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {

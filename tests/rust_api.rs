@@ -1,0 +1,266 @@
+//! The Rust API: what the types promise beyond the C calls, which `ctests/` covers.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use shmslot::{Code, Error, IfDead, Options, Policy, Reader, Segment};
+
+const NOW: Option<Duration> = Some(Duration::ZERO);
+
+fn small() -> Options {
+    Options { slot_count: 2, slot_capacity: 64, ..Options::default() }
+}
+
+fn code<T>(result: Result<T, Error>) -> Code {
+    match result {
+        Ok(_) => panic!("that should have failed"),
+        Err(error) => error.code(),
+    }
+}
+
+/// A directory of this test's own, a domain of its own; gone at the end, whatever happens.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Directory {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("/dev/shm/shmslot-test-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).expect("a directory");
+        Directory(path)
+    }
+
+    fn name(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a path of ASCII").to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_sample_made_independent_outlives_reader_and_segment() {
+    let segment = Segment::create_local(&small()).expect("create");
+    let reader = segment.reader(0).expect("reader");
+    let writer = segment.writer().expect("writer");
+    for text in [b"one", b"two"] {
+        writer.write(text, NOW).expect("write");
+    }
+    let first = reader.read().expect("read").expect("a sample").into_owned();
+    let keeper = segment.reader(0).expect("reader");
+    drop(reader);
+    drop(segment);
+    // "two" was unread and is free again, "one" is in hand.
+    writer.write(b"new", NOW).expect("one slot is free");
+    assert_eq!(code(writer.write(b"too many", NOW)), Code::NoFreeSlot);
+    let bytes = std::thread::spawn(move || first.to_vec()).join().expect("no panic");
+    assert_eq!(bytes, b"one");
+    writer.write(b"now", NOW).expect("it was marked on the other thread");
+    assert_eq!(std::iter::from_fn(|| keeper.read().expect("read")).count(), 2);
+}
+
+#[test]
+fn a_dropped_loan_leaves_no_hole() {
+    let segment = Segment::create_local(&small()).expect("create");
+    let reader = segment.reader(0).expect("reader");
+    let writer = segment.writer().expect("writer");
+    assert_eq!(writer.write(b"a", NOW).expect("write"), 1);
+    drop(writer.reserve(8, NOW).expect("a slot"));
+    writer.reserve(8, NOW).expect("a slot").discard();
+    assert_eq!(code(writer.reserve(8, NOW).expect("a slot").commit(9)), Code::BadLength);
+    assert_eq!(writer.write(b"b", NOW).expect("the slot came back each time"), 2);
+    let sequences: Vec<u64> =
+        std::iter::from_fn(|| reader.read().expect("read")).map(|sample| sample.sequence()).collect();
+    assert_eq!(sequences, [1, 2]);
+}
+
+#[test]
+fn several_samples_are_in_hand_at_once() {
+    let segment = Segment::create_local(&Options { slot_count: 3, ..small() }).expect("create");
+    let reader = segment.reader(0).expect("reader");
+    let writer = segment.writer().expect("writer");
+    for text in [b"1", b"2", b"3"] {
+        writer.write(text, NOW).expect("write");
+    }
+    let mut hands: Vec<_> = std::iter::from_fn(|| reader.read().expect("read")).collect();
+    assert_eq!(code(writer.reserve(1, NOW)), Code::NoFreeSlot);
+    assert_eq!(writer.blockers(), 1 << reader.index());
+    drop(hands.remove(1));
+    writer.write(b"4", NOW).expect("the middle one is free");
+    assert_eq!(hands.iter().map(|sample| sample.to_vec()).collect::<Vec<_>>(), [b"1", b"3"]);
+}
+
+#[test]
+fn waiting_on_readers_of_two_segments() {
+    let segments = [(); 2].map(|()| Segment::create_anonymous(&small()).expect("create"));
+    let readers = [0, 1].map(|i| segments[i].reader(0).expect("reader"));
+    let both: Vec<&Reader> = readers.iter().collect();
+    assert_eq!(code(Reader::wait_any(&both, NOW)), Code::Timeout);
+    std::thread::scope(|scope| {
+        let segment = &segments[1];
+        let waiting = scope.spawn(|| {
+            let readers = [0, 1].map(|i| segments[i].reader(0).expect("reader"));
+            Reader::wait_any(&readers.each_ref(), None)
+        });
+        // Nobody can tell from outside that the other thread sleeps, so this goes on until it has woken.
+        while !waiting.is_finished() {
+            let writer = segment.writer().expect("writer");
+            let _ = writer.write(b"wake", NOW);
+            while let Ok(Some(_)) = readers[1].read() {}
+        }
+        assert_eq!(waiting.join().expect("no panic").expect("a sample"), 1);
+    });
+    assert_eq!(code(Reader::wait_any(&[], NOW)), Code::Invalid);
+}
+
+#[test]
+fn an_interrupt_ends_a_wait_from_another_thread() {
+    let segment = Segment::create_local(&small()).expect("create");
+    let reader = segment.reader(0).expect("reader");
+    let interrupter = reader.interrupter();
+    std::thread::scope(|scope| {
+        scope.spawn(move || interrupter.interrupt());
+        assert_eq!(code(reader.wait(None)), Code::Interrupted);
+    });
+    // Once only.
+    assert_eq!(code(reader.wait(Some(Duration::from_nanos(1)))), Code::Timeout);
+}
+
+#[test]
+fn names_that_a_c_string_cannot_even_hold() {
+    let long = "n".repeat(201);
+    for name in ["", "a/b", "with\0nul", "/with\0nul", "/ends/in/", &long] {
+        assert_eq!(code(Segment::create(name, &small())), Code::BadName, "{name:?}");
+        assert_eq!(code(Segment::attach(name, &small())), Code::BadName, "{name:?}");
+        assert_eq!(code(Segment::unlink(name)), Code::BadName, "{name:?}");
+    }
+    assert_eq!(code(Segment::attach("nobody-made-this", &small())), Code::NotFound);
+}
+
+#[test]
+fn the_name_of_a_dead_segment_can_be_taken() {
+    let directory = Directory::new();
+    let name = directory.name("segment");
+    let first = Segment::create(&name, &small()).expect("create");
+    assert_eq!(code(Segment::create(&name, &small())), Code::Exists);
+    first.writer().expect("writer").write(b"left behind", NOW).expect("write");
+    let id = first.info().geometry.segment_id;
+    drop(first);
+
+    let refuse = Options { if_dead: IfDead::Refuse, ..small() };
+    assert_eq!(code(Segment::create(&name, &refuse)), Code::Exists);
+    let adopted = Segment::create(&name, &Options { if_dead: IfDead::Adopt, ..small() }).expect("adopt");
+    assert_eq!((adopted.info().geometry.segment_id, adopted.info().next_sequence), (id, 2));
+    drop(adopted);
+    let replaced = Segment::create(&name, &small()).expect("replace");
+    assert_ne!(replaced.info().geometry.segment_id, id);
+    assert_eq!(replaced.info().next_sequence, 1);
+    let (attached, created) = Segment::open(&name, &small()).expect("open");
+    assert!(!created && attached.info().geometry.segment_id == replaced.info().geometry.segment_id);
+    Segment::unlink(&name).expect("unlink");
+    assert_eq!(code(Segment::unlink(&name)), Code::NotFound);
+}
+
+/// Many threads race to replace a dead segment and to attach: all that succeed at the same time see one segment.
+#[test]
+fn racing_for_a_name_gives_one_segment() {
+    let directory = Directory::new();
+    let name = directory.name("segment");
+    for _ in 0..50 {
+        drop(Segment::create(&name, &small()).expect("nobody is attached"));
+        let barrier = std::sync::Barrier::new(4);
+        let ids: Vec<u64> = std::thread::scope(|scope| {
+            let racer = |create: bool| {
+                let (name, barrier) = (&name, &barrier);
+                move || {
+                    barrier.wait();
+                    let made = match create {
+                        true => Segment::create(name, &small()),
+                        false => Segment::open(name, &small()).map(|(segment, _)| segment),
+                    };
+                    // Attached until everybody has tried.
+                    let id = made.as_ref().ok().map(|segment| segment.info().geometry.segment_id);
+                    if let Err(error) = &made {
+                        assert_eq!(error.code(), Code::Exists);
+                    }
+                    barrier.wait();
+                    id
+                }
+            };
+            let racers = [true, true, false, false].map(|create| scope.spawn(racer(create)));
+            racers.into_iter().filter_map(|racer| racer.join().expect("no panic")).collect()
+        });
+        assert!(!ids.is_empty() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
+}
+
+#[test]
+fn looking_joins_nothing_and_changes_nothing() {
+    let segment = Segment::create_anonymous(&small()).expect("create");
+    let fd = segment.fd().expect("a descriptor");
+    let look = Segment::attach_fd(fd, &Options { look_only: true, ..small() }).expect("look");
+    segment.writer().expect("writer").write(b"x", NOW).expect("write");
+    assert_eq!((look.info().next_sequence, look.info().participants), (2, 1));
+    assert_eq!(code(look.writer()), Code::NotSupported);
+    assert_eq!(code(look.reader(0)), Code::NotSupported);
+    assert_eq!(code(look.generation()), Code::NotSupported);
+    assert_eq!(code(look.wait_for_change(0, NOW)), Code::NotSupported);
+}
+
+#[test]
+fn participants_and_readers_are_limited_as_said() {
+    let options = Options { max_participants: 2, max_readers: 2, ..small() };
+    let segment = Segment::create_anonymous(&options).expect("create");
+    let fd = segment.fd().expect("a descriptor");
+    let second = Segment::attach_fd(fd, &options).expect("a second");
+    assert_eq!(code(Segment::attach_fd(fd, &options)), Code::NoParticipantSlot);
+    drop(second);
+    drop(Segment::attach_fd(fd, &options).expect("the place is free again"));
+    let readers = [(); 2].map(|()| segment.reader(0).expect("reader"));
+    assert_eq!(code(segment.reader(0)), Code::NoReaderSlot);
+    drop(readers);
+    segment.reader(0).expect("the places are free again");
+}
+
+/// Every slot count that is special to some table, three laps, with readers in the first and the last word of marks.
+#[test]
+fn odd_sizes_go_round() {
+    for slots in [1, 2, 3, 63, 64, 65, 1000, 4097] {
+        for policy in [Policy::Fail, Policy::DropOldest] {
+            let options = Options {
+                slot_count: slots,
+                slot_capacity: 8,
+                max_readers: 63,
+                policy,
+                ..Options::default()
+            };
+            let segment = Segment::create_local(&options).expect("create");
+            let readers: Vec<Reader> = (0..63).map(|_| segment.reader(0).expect("reader")).collect();
+            let (first, last) = (&readers[0], &readers[62]);
+            let others = &readers[1..62];
+            let writer = segment.writer().expect("writer");
+            for count in 0..3 * u64::from(slots) {
+                assert_eq!(writer.write(&count.to_le_bytes(), NOW).expect("write"), count + 1);
+                for reader in [first, last] {
+                    let sample = reader.read().expect("read").expect("a sample");
+                    assert_eq!(sample.to_vec(), count.to_le_bytes());
+                }
+                if policy == Policy::Fail {
+                    for reader in others {
+                        drop(reader.read().expect("read").expect("a sample"));
+                    }
+                }
+            }
+            if policy == Policy::DropOldest {
+                for reader in others {
+                    let kept = std::iter::from_fn(|| reader.read().expect("read")).count() as u64;
+                    assert_eq!((kept, reader.lost()), (u64::from(slots), 2 * u64::from(slots)));
+                }
+            }
+        }
+    }
+}
