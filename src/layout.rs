@@ -144,15 +144,17 @@ impl Geometry {
             (self.history < self.slot_count, "history"),
             (self.mode & !0o666 == 0 && self.mode & 0o600 == 0o600, "mode"),
             (self.type_name[MAX_TYPE_NAME] == 0, "type_name"),
-            (self.offsets().is_some(), "slot_capacity times slot_count"),
         ];
         match ranges.iter().find(|(holds, _)| !holds) {
             Some((_, field)) => Err(field),
+            // Only with every field in its range does the arithmetic make sense.
+            None if self.offsets().is_none() => Err("slot_capacity times slot_count"),
             None => Ok(()),
         }
     }
 
-    /// The one place where sizes become offsets; `None` when the sum does not fit a file.
+    /// The one place where sizes become offsets; `None` when the sum does not fit a file. Fields must be in their
+    /// ranges.
     pub fn offsets(&self) -> Option<Offsets> {
         let slots = u64::from(self.slot_count);
         let participants = u64::from(self.max_participants).checked_mul(PARTICIPANT_ROW_SIZE)?;
@@ -193,7 +195,7 @@ pub(crate) fn vacancy_words(slot_count: u32) -> u64 {
     loop {
         level = level.div_ceil(64);
         words += level;
-        if level == 1 {
+        if level <= 1 {
             return words;
         }
     }

@@ -264,3 +264,29 @@ fn odd_sizes_go_round() {
         }
     }
 }
+
+#[test]
+fn options_out_of_range_are_named() {
+    let cases = [
+        ("slot_count", Options { slot_count: 0, ..small() }),
+        ("slot_count", Options { slot_count: (1 << 24) + 1, ..small() }),
+        ("slot_capacity", Options { slot_capacity: 0, ..small() }),
+        ("slot_capacity", Options { slot_capacity: (1 << 32) + 1, ..small() }),
+        ("payload_align", Options { payload_align: 0, ..small() }),
+        ("payload_align", Options { payload_align: 96, ..small() }),
+        ("payload_align", Options { payload_align: 8192, ..small() }),
+        ("user_header_size", Options { user_header_size: 257, ..small() }),
+        ("max_readers", Options { max_readers: 0, ..small() }),
+        ("max_readers", Options { max_readers: 64, ..small() }),
+        ("max_participants", Options { max_participants: 0, ..small() }),
+        ("history", Options { history: 2, ..small() }),
+        ("mode", Options { mode: 0o777, ..small() }),
+        ("type_name", Options { type_name: "n".repeat(64), ..small() }),
+        ("look_only", Options { look_only: true, ..small() }),
+    ];
+    for (field, options) in cases {
+        let error = Segment::create_local(&options).expect_err(field);
+        assert_eq!(error.code(), Code::BadOptions);
+        assert!(error.to_string().starts_with(field), "{error}");
+    }
+}
