@@ -20,12 +20,24 @@ use crate::sys;
 
 /// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token(pub(crate) u64);
+pub(crate) struct Token(u64);
 
 impl Token {
     #[inline(always)]
     pub(crate) fn new(slot: u32, generation: u64) -> Token {
         Token(generation << 24 | u64::from(slot))
+    }
+
+    /// As a caller keeps it.
+    #[inline(always)]
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// A token as a caller gave it back; stale if no loan can have this number.
+    #[inline(always)]
+    pub(crate) fn from_number(number: u64) -> Hot<Token> {
+        if number >> 60 == 0 { Ok(Token(number)) } else { Err(Code::Stale) }
     }
 
     #[inline(always)]

@@ -48,14 +48,14 @@ impl From<Ref> for shmslot_ref {
     fn from(reference: Ref) -> shmslot_ref {
         shmslot_ref {
             segment_id: reference.segment_id,
-            token: Token::new(reference.slot, reference.generation).0,
+            token: Token::new(reference.slot, reference.generation).number(),
         }
     }
 }
 
 fn take(reference: *const shmslot_ref) -> Result<Ref> {
     let given = boundary::take(reference)?;
-    let token = Token(given.token);
+    let token = Token::from_number(given.token)?;
     Ok(Ref { segment_id: given.segment_id, slot: token.slot(), generation: token.generation() })
 }
 

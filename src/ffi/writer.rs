@@ -49,7 +49,7 @@ impl shmslot_writer {
             len,
             user_header: segment.user_header(token.slot()).cast(),
             segment_id: segment.geometry().segment_id,
-            token: token.0,
+            token: token.number(),
         }
     }
 
@@ -59,7 +59,7 @@ impl shmslot_writer {
         if loan.segment_id != self.writer.segment().geometry().segment_id {
             return Err(Code::Stale.into());
         }
-        Ok(Token(loan.token))
+        Ok(Token::from_number(loan.token)?)
     }
 
     #[inline]
