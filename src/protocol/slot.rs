@@ -2,7 +2,7 @@
 //!
 //! Who may change what: the claim word belongs to writers; marks are set by the committing writer (and by a
 //! joining reader that takes a sample from history), then each reader clears its own bits. A slot is free when
-//! it is `Published` and no mark is left. All bits of 16 readers move in one word together with the tag of
+//! it is `Free`, or `Published` and no mark is left. All bits of 16 readers move in one word together with the tag of
 //! their sequence, so "unread", "in hand" and "of which sample" can never disagree.
 
 use core::cmp;
@@ -87,7 +87,7 @@ fn claim(table: &Table<'_>, slot: u32, owner: Owner, waited_for: Audience) -> Re
     // Acquire: pairs with the release in `order::commit`.
     let ctl = Ctl(ctl_word.load(Ordering::Acquire));
     match ctl.phase() {
-        Some(Phase::Published) => {}
+        Some(Phase::Free | Phase::Published) => {}
         Some(Phase::Loaned) => return Ok(Attempt::Busy),
         Some(Phase::Committing | Phase::Reclaiming) => return Ok(Attempt::Passing),
         None => return Err(Code::Corrupt),
@@ -322,7 +322,7 @@ pub(crate) fn begin_commit(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
 
 /// Gives a loan back unpublished.
 pub(crate) fn discard(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
-    end_loan(table, loan, Phase::Published)?;
+    end_loan(table, loan, Phase::Free)?;
     // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`.
     fence(Ordering::SeqCst);
     freed(table, loan.slot);
@@ -695,7 +695,8 @@ pub(crate) fn has_space(table: &Table<'_>) -> bool {
         seen.is_clear() || table.shape.drop_oldest && seen.0 & Marks::HELD == 0
     };
     table.lines.iter().zip(table.claims).any(|(line, claim)| {
-        Ctl(claim.ctl.load(Ordering::Acquire)).phase() == Some(Phase::Published)
+        let phase = Ctl(claim.ctl.load(Ordering::Acquire)).phase();
+        matches!(phase, Some(Phase::Free | Phase::Published))
             && line.marks.iter().take(table.shape.mark_words).all(usable)
     })
 }

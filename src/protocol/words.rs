@@ -5,12 +5,14 @@ use core::cmp::Ordering;
 /// Where a slot is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Holds a published sample, or nothing. Free when no mark is left on it.
-    Published,
+    /// Holds nothing: new, or given back unpublished.
+    Free,
     /// A writer fills it.
     Loaned,
     /// Its writer is giving it a sequence.
     Committing,
+    /// Holds a sample. As good as free when no mark is left on it.
+    Published,
     /// A writer is taking an unread sample away from its readers.
     Reclaiming,
 }
@@ -41,10 +43,11 @@ impl Ctl {
 
     pub(crate) fn phase(self) -> Option<Phase> {
         match self.0 & 0xf {
-            0 => Some(Phase::Published),
+            0 => Some(Phase::Free),
             1 => Some(Phase::Loaned),
             2 => Some(Phase::Committing),
-            3 => Some(Phase::Reclaiming),
+            3 => Some(Phase::Published),
+            4 => Some(Phase::Reclaiming),
             _ => None,
         }
     }
