@@ -353,7 +353,8 @@ int shmslot_segment_create_anonymous(const shmslot_options *options, shmslot_seg
 int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment of this name. Everything in it is checked before it is used; a file that is no segment, or a
-/// spoiled one, is an error and nothing worse.
+/// spoiled one, is an error and nothing worse. But nobody must cut the file later: then touching it raises SIGBUS. A
+/// sealed one (shmslot_segment_create_anonymous) cannot be cut.
 ///
 /// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, PERMISSION, NOT_A_FILE, EMPTY, NOT_A_SEGMENT,
@@ -441,7 +442,7 @@ void shmslot_writer_close(shmslot_writer *writer);
 /// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
 /// wait.
 ///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 int shmslot_writer_interrupt(shmslot_writer *writer);
 
 /// The readers that keep the slots which this writer would take next: bit i is reader i, as shmslot_reader_index tells.
@@ -515,11 +516,11 @@ void shmslot_reader_leave(shmslot_reader *reader);
 /// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
 /// wait.
 ///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 int shmslot_reader_interrupt(shmslot_reader *reader);
 
-/// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read. Exact; 0 under the other
-/// policies.
+/// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
+/// the commit began after it had joined and that it has not read. 0 under the other policies.
 ///
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_reader_lost(const shmslot_reader *reader, uint64_t *ret_lost);
@@ -536,7 +537,8 @@ int shmslot_reader_index(const shmslot_reader *reader);
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Takes the newest sample in hand that this reader has not marked yet or that the segment retains as history. It does
-/// not move the reader: reads go on as if nothing had happened. On a segment with history there is always one.
+/// not move the reader: reads go on as if nothing had happened. With history, and no SHMSLOT_DROP_OLDEST, there is one as
+/// soon as there was a commit.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN, HELD (it is in hand already),
 /// CORRUPT. Since 0.1.

@@ -8,11 +8,11 @@ pub(crate) use crate::modelled::{AtomicU32, AtomicU64, FutexWord, Ordering, fenc
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// A sequentially consistent fence for a place where the thread's last shared access was a successful
-/// read-modify-write.
+/// A sequentially consistent fence for a place where the thread's last read-modify-write lies between the accesses
+/// that are to be ordered.
 ///
-/// On x86-64 that instruction was a full barrier already, so only the compiler has to be held back; the
-/// difference is 2 to 3 ns on every commit and mark. Elsewhere it is the fence itself.
+/// On x86-64 that instruction, whether it succeeded or not, was a full barrier already, so only the compiler has to
+/// be held back; the difference is 2 to 3 ns on every commit and mark. Elsewhere it is the fence itself.
 #[inline(always)]
 pub(crate) fn fence_after_rmw() {
     #[cfg(all(target_arch = "x86_64", not(loom)))]

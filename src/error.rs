@@ -4,6 +4,7 @@
 //! caller's reaction to them is the same.
 #![forbid(unsafe_code)]
 
+use core::ffi::CStr;
 use core::fmt;
 
 /// Gives each code its text, and refuses to compile when the two lists below differ: the enum is spelled
@@ -18,8 +19,18 @@ macro_rules! codes {
             pub const fn text(self) -> &'static str {
                 match self { $(Code::$name => $text),+ }
             }
+
+            /// The same for C.
+            pub(crate) const fn c_text(self) -> &'static CStr {
+                match self {
+                    $(Code::$name => match CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
+                        Ok(text) => text,
+                        Err(_) => panic!("a text contains a NUL"),
+                    }),+
+                }
+            }
         }
-        const _: () = { $( assert!(Code::$name as i32 == $number); )+ };
+        const _: () = { $( assert!(Code::$name as i32 == $number); let _ = Code::$name.c_text(); )+ };
     };
 }
 

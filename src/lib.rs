@@ -54,7 +54,7 @@ mod writer;
 
 pub use error::{Code, Error, Result};
 pub use layout::Policy;
-pub use reader::{Interrupter, Reader, Sample};
+pub use reader::{Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference};
 pub use segment::{IfDead, Info, Options, Segment};
-pub use writer::{Loan, Writer};
+pub use writer::{Interrupter, Loan, Writer};

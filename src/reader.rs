@@ -17,7 +17,7 @@ use crate::protocol::slot::{self, Cursor, Step};
 use crate::protocol::words::{Extent, Marks};
 use crate::segment::{Inner, deadline_of};
 use crate::sys;
-use crate::writer::{Hot, spin};
+use crate::writer::{Hot, Interrupter, Side, interrupt, spin};
 
 /// Which bit keeps a sample in a reader's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(crate) struct Core {
     lap: AtomicU32,
     since: u64,
     lost: AtomicU64,
-    interrupted: AtomicBool,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Core {
@@ -78,7 +78,7 @@ impl Core {
             lap: AtomicU32::new(0),
             since: cursor.since,
             lost: AtomicU64::new(0),
-            interrupted: AtomicBool::new(false),
+            interrupted: Arc::default(),
         };
         core.set_cursor(cursor);
         Ok(core)
@@ -225,8 +225,7 @@ impl Core {
     }
 
     pub(crate) fn interrupt(&self) {
-        self.interrupted.store(true, Ordering::Release);
-        Bell(&self.segment.table().hot.bells.0.data).ring_everybody();
+        interrupt(&self.segment, &self.interrupted, Side::Data);
     }
 
     /// Gives back everything that is not in hand.
@@ -353,7 +352,7 @@ impl Reader {
 
     /// A handle that ends waits of this reader from another thread.
     pub fn interrupter(&self) -> Interrupter {
-        Interrupter { core: Arc::clone(&self.core) }
+        Interrupter::new(&self.core.segment, &self.core.interrupted, Side::Data)
     }
 
     /// Samples that were taken away from this reader before it read them (drop-oldest only).
@@ -371,25 +370,6 @@ impl Drop for Reader {
     /// Leaves. Samples in hand, [made independent](Sample::into_owned), stay valid until they are dropped.
     fn drop(&mut self) {
         self.core.leave();
-    }
-}
-
-/// Ends waits of one reader from any thread.
-#[derive(Clone)]
-pub struct Interrupter {
-    core: Arc<Core>,
-}
-
-impl fmt::Debug for Interrupter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Interrupter").finish_non_exhaustive()
-    }
-}
-
-impl Interrupter {
-    /// Ends one wait, the running one or the next, with [`Code::Interrupted`].
-    pub fn interrupt(&self) {
-        self.core.interrupt();
     }
 }
 

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::error::{Code, Error, Result};
 use crate::layout::MAX_READERS;
@@ -131,7 +131,7 @@ impl Reference {
         let tail = order::settled_tail(table)?;
         let oldest = tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
         // It only ever grows past samples that are not owed to this reader, and those never become owed to it.
-        let start = cursor.load(Ordering::Relaxed).clamp(oldest, tail);
+        let start = cursor.load(Ordering::Relaxed).max(oldest);
         let mut place = Position::of(&table.shape, start);
         while place.sequence < tail {
             if let Some(reference) = self.unread_at(place, bit)? {
@@ -140,7 +140,7 @@ impl Reference {
             }
             place = place.next(&table.shape);
         }
-        cursor.store(tail, Ordering::Relaxed);
+        cursor.store(place.sequence, Ordering::Relaxed);
         Ok(None)
     }
 
@@ -181,9 +181,6 @@ impl Reference {
         let table = inner.table();
         let line = table.line(reference.slot)?;
         let extent = Extent(line.extent.load(Ordering::Relaxed));
-        if extent.len() > table.shape.capacity {
-            return Err(Code::Corrupt.into());
-        }
         let marks = line.marks.iter().take(table.shape.mark_words).enumerate();
         let unread =
             marks.fold(0, |all, (word, marks)| all | Marks(marks.load(Ordering::Acquire)).readers(word).0);
@@ -191,12 +188,19 @@ impl Reference {
             true => table.claim(reference.slot)?.aux.load(Ordering::Relaxed),
             false => 0,
         };
-        Ok(RefHeader {
+        let header = RefHeader {
             sequence: line.sequence.load(Ordering::Relaxed),
             len: extent.len(),
             unread: Audience(unread).readers(),
             timestamp_ns,
-        })
+        };
+        // What was read above belongs together only if the slot is still in this life.
+        fence(Ordering::Acquire);
+        self.check_published(reference)?;
+        if header.len > table.shape.capacity {
+            return Err(Code::Corrupt.into());
+        }
+        Ok(header)
     }
 
     /// Marks a published slot as read by one reader; stale if it had marked it already.

@@ -396,7 +396,9 @@ fn make_way(path: &Path, options: &Options) -> Result<Way> {
     if rows.any_taken(&fd)? {
         return Err(Error::about(Code::Exists, ""));
     }
-    match options.if_dead {
+    // Somebody has begun to take its name and was stopped.
+    let if_dead = if is_retired(&fd)? { IfDead::Replace } else { options.if_dead };
+    match if_dead {
         IfDead::Refuse => Err(Error::about(Code::Exists, "nobody is attached to it")),
         IfDead::Adopt => match Inner::attach(fd, options, Some(path.to_owned()), false)? {
             Some(inner) => Ok(Way::Adopted(Segment { inner: Arc::new(inner) })),
@@ -409,6 +411,14 @@ fn make_way(path: &Path, options: &Options) -> Result<Way> {
     }
 }
 
+/// Where the word stands that says that a segment is being replaced.
+const RETIRED_OFFSET: u64 =
+    HOT_OFFSET + std::mem::offset_of!(Hot, life) as u64 + std::mem::offset_of!(layout::Life, retired) as u64;
+
+fn is_retired(fd: &OwnedFd) -> Result<bool> {
+    Ok(sys::read_word(fd, RETIRED_OFFSET)? != 0)
+}
+
 /// Takes a name from a dead segment. Who attaches locks its row and then looks at the word; this writes the word
 /// and then looks at the rows: one of the two sees the other.
 fn retire(path: &Path, fd: &OwnedFd, rows: Rows) -> Result<()> {
@@ -416,12 +426,9 @@ fn retire(path: &Path, fd: &OwnedFd, rows: Rows) -> Result<()> {
         // Somebody else is at it; the caller looks again.
         return Ok(());
     }
-    let word = HOT_OFFSET
-        + std::mem::offset_of!(Hot, life) as u64
-        + std::mem::offset_of!(layout::Life, retired) as u64;
-    sys::write_word(fd, word, 1)?;
+    sys::write_word(fd, RETIRED_OFFSET, 1)?;
     if rows.any_taken(fd)? {
-        sys::write_word(fd, word, 0)?;
+        sys::write_word(fd, RETIRED_OFFSET, 0)?;
         sys::unlock(fd, REPLACER_LOCK, 1);
         return Err(Error::about(Code::Exists, ""));
     }
@@ -557,8 +564,8 @@ impl Inner {
     ) -> Result<Option<Inner>> {
         let (geometry, offsets) = Inner::check_file(&fd, options, must_be_sealed)?;
         let map = map_file(&fd, &offsets, options)?;
-        // SAFETY: the file is at least `offsets.total` bytes, `check_file` made sure; a named one can be cut by
-        // its owner later, which docs/threat-model.md and the header say.
+        // SAFETY: the file is as long as `offsets.total`, `check_file` made sure. Its owner can cut a named one later;
+        // then an access faults, as the header says, which ends the process and corrupts nothing.
         let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
         let inner = Inner::finish(map, table, participants, Some(fd), geometry, offsets, options, path)?;
         // After the row was locked: see `retire`.
@@ -690,7 +697,8 @@ impl Inner {
         let first = self.payload(0).addr();
         let distance = payload.addr().checked_sub(first)? as u64;
         let slot = u32::try_from(distance / self.offsets.payload_stride).ok()?;
-        (distance % self.offsets.payload_stride == 0 && slot < self.geometry.slot_count).then_some(slot)
+        (distance.is_multiple_of(self.offsets.payload_stride) && slot < self.geometry.slot_count)
+            .then_some(slot)
     }
 
     /// Gives a new writer its number, and the process write access to payloads.
@@ -723,7 +731,11 @@ impl Inner {
     /// Payloads and user headers are read-only in a process until it opens a writer: a stray store of a reader
     /// faults instead of spoiling what others read.
     fn protect_payload(&self, writable: bool) -> Result<()> {
-        let control = self.offsets.control_size as usize;
+        // Pages may be larger than the layout's; then the first payloads share one with the control part.
+        let control = (self.offsets.control_size as usize).next_multiple_of(sys::page_size());
+        if control >= self.map.len() {
+            return Ok(());
+        }
         let start = self.base().as_ptr().wrapping_add(control);
         let Some(start) = NonNull::new(start) else { return Ok(()) };
         // SAFETY: from a page border inside the mapping to its end. Access goes only at attach, before any

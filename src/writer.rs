@@ -76,6 +76,48 @@ pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Hot<Option<T>>
     }
 }
 
+/// Which of a segment's bells a wait sleeps on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Data,
+    Space,
+}
+
+/// Sets the flag that a wait looks at after it armed its bell, and makes it look.
+pub(crate) fn interrupt(segment: &Inner, flag: &AtomicBool, side: Side) {
+    let bells = &segment.table().hot.bells.0;
+    flag.store(true, Ordering::Release);
+    match side {
+        Side::Data => Bell(&bells.data).ring_everybody(),
+        Side::Space => Bell(&bells.space).ring_everybody(),
+    }
+}
+
+/// Ends waits of one reader or writer from any thread.
+#[derive(Clone)]
+pub struct Interrupter {
+    segment: Arc<Inner>,
+    flag: Arc<AtomicBool>,
+    side: Side,
+}
+
+impl fmt::Debug for Interrupter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupter").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+impl Interrupter {
+    pub(crate) fn new(segment: &Arc<Inner>, flag: &Arc<AtomicBool>, side: Side) -> Interrupter {
+        Interrupter { segment: Arc::clone(segment), flag: Arc::clone(flag), side }
+    }
+
+    /// Ends one wait, the running one or the next that has to wait, with [`Code::Interrupted`].
+    pub fn interrupt(&self) {
+        interrupt(&self.segment, &self.flag, self.side);
+    }
+}
+
 /// Reserves slots of a segment, and commits them.
 ///
 /// A `Writer` may move to another thread, and stays with one thread at a time; open one for each thread.
@@ -90,7 +132,7 @@ pub struct Writer {
     /// Whether the last look for a slot out of order found none: then slots come back in order, and it pays to
     /// poll the next one alone.
     in_order: AtomicBool,
-    interrupted: AtomicBool,
+    interrupted: Arc<AtomicBool>,
     one_thread: PhantomData<Cell<()>>,
 }
 
@@ -113,6 +155,12 @@ impl Writer {
                 segment.remove_writer(number);
                 return Err(Code::WriterExists.into());
             }
+            // The one before may have been stopped between its last publication and the tail.
+            if let Err(code) = order::settled_tail(segment.table()) {
+                word.store(0, Ordering::Release);
+                segment.remove_writer(number);
+                return Err(code.into());
+            }
         }
         Ok(Writer {
             segment,
@@ -121,7 +169,7 @@ impl Writer {
             loans: AtomicU32::new(0),
             resume: AtomicU64::new(0),
             in_order: AtomicBool::new(false),
-            interrupted: AtomicBool::new(false),
+            interrupted: Arc::default(),
             one_thread: PhantomData,
         })
     }
@@ -148,10 +196,13 @@ impl Writer {
         Ok(self.wait(timeout, ready, ready)?)
     }
 
-    /// Ends one wait of this writer, the running one or the next. From any thread that can reach it.
-    pub fn interrupt(&self) {
-        self.interrupted.store(true, Ordering::Release);
-        Bell(&self.segment.table().hot.bells.0.space).ring_everybody();
+    /// A handle that ends waits of this writer from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter::new(&self.segment, &self.interrupted, Side::Space)
+    }
+
+    pub(crate) fn interrupt(&self) {
+        interrupt(&self.segment, &self.interrupted, Side::Space);
     }
 
     /// The readers that keep the slots which this writer would take next, reader i as bit i.
@@ -201,7 +252,8 @@ impl Writer {
     #[inline(never)]
     fn reserve_elsewhere(&self, timeout: Option<Duration>) -> Hot<Loaned> {
         let may_wait = self.segment.geometry().policy != Policy::Fail && timeout != Some(Duration::ZERO);
-        if may_wait && self.in_order.load(Ordering::Relaxed) {
+        let blocks = self.segment.geometry().policy == Policy::Block;
+        if may_wait && blocks && self.in_order.load(Ordering::Relaxed) {
             // In steady order nobody writes to the vacancy map, and a look at it would be the first to.
             if let Some(loan) = spin(self.segment.spin(), || self.try_home())? {
                 return Ok(loan);
@@ -229,10 +281,14 @@ impl Writer {
         let table = self.segment.table();
         let found = slot::reserve_vacant(table, self.owner)?;
         self.in_order.store(found.is_none(), Ordering::Relaxed);
-        if found.is_some() || !table.shape.drop_oldest {
+        if found.is_some() {
             return Ok(found);
         }
-        slot::reclaim_oldest(table, self.owner, &self.resume)
+        order::help_history(table)?;
+        match slot::reserve_vacant(table, self.owner)? {
+            None if table.shape.drop_oldest => slot::reclaim_oldest(table, self.owner, &self.resume),
+            found => Ok(found),
+        }
     }
 
     /// Polls `cheap`, then sleeps on the space bell until `thorough` has an answer.

@@ -76,13 +76,8 @@ pub extern "C" fn shmslot_version() -> u32 {
 /// Threads: any. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_strerror(code: c_int) -> *const c_char {
-    static TEXTS: std::sync::OnceLock<Vec<(i32, std::ffi::CString)>> = std::sync::OnceLock::new();
-    let texts = TEXTS.get_or_init(|| {
-        let text = |code: &Code| Some((code.number(), std::ffi::CString::new(code.text()).ok()?));
-        Code::ALL.iter().filter_map(text).collect()
-    });
-    match texts.iter().find(|(number, _)| *number == code) {
-        Some((_, text)) => text.as_ptr(),
+    match Code::from_number(code) {
+        Some(code) => code.c_text().as_ptr(),
         None if code >= SHMSLOT_OK => c"success".as_ptr(),
         None => c"a code of a newer version of shmslot; see its header".as_ptr(),
     }

@@ -163,7 +163,7 @@ pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
 /// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
 /// wait.
 ///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -> c_int {
     boundary::with(reader, |reader| {
@@ -172,8 +172,8 @@ pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -
     })
 }
 
-/// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read. Exact; 0 under the other
-/// policies.
+/// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
+/// the commit began after it had joined and that it has not read. 0 under the other policies.
 ///
 /// Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
@@ -209,7 +209,8 @@ pub unsafe extern "C" fn shmslot_slot_read(
 }
 
 /// Takes the newest sample in hand that this reader has not marked yet or that the segment retains as history. It does
-/// not move the reader: reads go on as if nothing had happened. On a segment with history there is always one.
+/// not move the reader: reads go on as if nothing had happened. With history, and no SHMSLOT_DROP_OLDEST, there is one as
+/// soon as there was a commit.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN, HELD (it is in hand already),
 /// CORRUPT. Since 0.1.

@@ -95,7 +95,8 @@ pub unsafe extern "C" fn shmslot_segment_create_local(
 }
 
 /// Attaches to the segment of this name. Everything in it is checked before it is used; a file that is no segment, or a
-/// spoiled one, is an error and nothing worse.
+/// spoiled one, is an error and nothing worse. But nobody must cut the file later: then touching it raises SIGBUS. A
+/// sealed one (shmslot_segment_create_anonymous) cannot be cut.
 ///
 /// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, PERMISSION, NOT_A_FILE, EMPTY, NOT_A_SEGMENT,

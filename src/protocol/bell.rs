@@ -1,9 +1,10 @@
 //! A bell: one futex word to sleep on, that costs its ringer a load when nobody sleeps.
 //!
-//! The word is count 30 | watched 1 | armed 1. A sleeper arms the bell, looks once more at what it waits for, and
-//! sleeps while the word stays the same. A ringer makes its change visible, then looks at the word: with neither bit
-//! set there is nobody to wake and nobody to tell. The bits go with the ring, so a sleeper that is killed costs one
-//! needless wake and no more.
+//! The word is count 29 | waking 1 | watched 1 | armed 1. A sleeper arms the bell, looks once more at what it waits
+//! for, and sleeps while the word stays the same. A ringer makes its change visible, then looks at the word: with no
+//! bit set there is nobody to wake and nobody to tell. Armed and watched go with the ring, so a sleeper that is killed
+//! costs one needless wake and no more. Waking stands from there until the wake is done: a ringer that is stopped in
+//! between leaves it to the next.
 
 use crate::atomics::{Deadline, FutexWord, Ordering, Woken, fence};
 
@@ -11,7 +12,9 @@ use crate::atomics::{Deadline, FutexWord, Ordering, Woken, fence};
 const ARMED: u32 = 1;
 /// Somebody will compare the count, without sleeping yet.
 const WATCHED: u32 = 2;
-const ONE_RING: u32 = 4;
+/// Somebody was to be woken, and may not have been yet.
+const WAKING: u32 = 4;
+const ONE_RING: u32 = 8;
 
 /// A view of one bell word of a segment.
 #[derive(Clone, Copy)]
@@ -24,7 +27,7 @@ pub(crate) struct Armed(u32);
 impl Armed {
     /// How often the bell had been rung.
     pub(crate) fn count(self) -> u32 {
-        self.0 >> 2
+        self.0 >> 3
     }
 }
 
@@ -73,32 +76,40 @@ impl Bell<'_> {
     #[inline]
     pub(crate) fn is_armed(self) -> bool {
         // Relaxed: ordered by the caller's fence; pairs with the fence in `announce`.
-        self.0.0.load(Ordering::Relaxed) & (ARMED | WATCHED) != 0
+        self.0.0.load(Ordering::Relaxed) & (ARMED | WATCHED | WAKING) != 0
     }
 
     #[cold]
     fn ring_sleepers(self) {
-        if self.count_ring() & ARMED != 0 {
-            self.0.wake_all();
+        let rung = self.count_ring(0);
+        if rung & WAKING != 0 {
+            self.wake(rung);
         }
     }
 
     /// Wakes whoever sleeps and makes whoever is about to sleep look again, armed or not.
     pub(crate) fn ring_everybody(self) {
         fence(Ordering::SeqCst);
-        self.count_ring();
-        self.0.wake_all();
+        let rung = self.count_ring(WAKING);
+        self.wake(rung);
     }
 
-    /// Counts a ring and disarms in one step; returns the word before it.
-    fn count_ring(self) -> u32 {
-        // AcqRel: a sleeper that arms after this and finds the word changed has synchronised with the
-        // ringer, so its look sees the change. Never fails: the closure always returns a word.
-        self.0
-            .0
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| {
-                Some((word & !(ARMED | WATCHED)).wrapping_add(ONE_RING))
-            })
-            .unwrap_or_else(|word| word)
+    fn wake(self, rung: u32) {
+        self.0.wake_all();
+        // Only if nothing happened since: otherwise somebody may have armed or rung, and the bit stays for the next
+        // ringer. Relaxed: it tells nothing but itself.
+        let _ = self.0.0.compare_exchange(rung, rung & !WAKING, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Counts a ring, and takes note that a wake is due, in one step; returns the word after it.
+    fn count_ring(self, due: u32) -> u32 {
+        let ring = |word: u32| {
+            let due = due | if word & ARMED != 0 { WAKING } else { word & WAKING };
+            (word & !(ARMED | WATCHED | WAKING)).wrapping_add(ONE_RING) | due
+        };
+        // AcqRel: a sleeper that arms after this and finds the word changed has synchronised with the ringer, so its
+        // look sees the change. Never fails: the closure always returns a word.
+        let before = self.0.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| Some(ring(word)));
+        before.map_or_else(ring, ring)
     }
 }

@@ -3,7 +3,7 @@
 use super::Table;
 use super::order::{self, FIRST, Position};
 use super::slot::{self, Cursor, Want};
-use super::words::{Bit, Marks};
+use super::words::Bit;
 use crate::atomics::{Ordering, fence, fence_after_rmw};
 use crate::error::Code;
 
@@ -25,17 +25,30 @@ pub(crate) struct Member {
 /// `history` retained ones before them.
 pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<(Member, Cursor), Code> {
     let index = take_row(table, participant)?;
-    let bit = Bit::of_reader(index);
+    let member = Member { index, bit: Bit::of_reader(index) };
+    match become_member(table, member, history) {
+        Ok(cursor) => Ok((member, cursor)),
+        Err(code) => {
+            // Only a broken order gets here. Nothing of the membership stays.
+            leave(table, member, participant, 0);
+            give_row_back(table, member);
+            Err(code)
+        }
+    }
+}
+
+fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32) -> Result<Cursor, Code> {
     table.hot.active.0.fetch_or(1 << index, Ordering::AcqRel);
     // Either a commit sees the bit, or the tail below is at most its sequence. Pairs with the exchange and the
     // fence in `order::commit`.
     fence_after_rmw();
     let joined_at = order::settled_tail(table)?;
     let start = joined_at.saturating_sub(u64::from(history)).max(FIRST);
-    // A commit that saw the row's previous reader may have left it a bit behind the sweep.
+    // A commit that saw the row's previous reader may have left it a bit behind that one's sweep.
     for (slot, line) in (0..).zip(table.lines) {
-        slot::release_reader(table, slot, line, bit, |marks| {
-            if marks.is_before(start) { bit.owed | bit.held } else { 0 }
+        slot::release_reader(table, slot, line, bit, |marks, sequence| {
+            let older = sequence.map_or(marks.is_before(joined_at), |sequence| sequence < joined_at);
+            if older { bit.owed | bit.held } else { 0 }
         });
     }
     let mut place = Position::of(&table.shape, start);
@@ -46,8 +59,7 @@ pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<
         }
         place = place.next(&table.shape);
     }
-    let cursor = Cursor { place: Position::of(&table.shape, start), since: joined_at, lost: 0 };
-    Ok((Member { index, bit }, cursor))
+    Ok(Cursor { place: Position::of(&table.shape, start), since: joined_at, lost: 0 })
 }
 
 /// Rows are given from the top, because callers of the reference operations count theirs from 0.
@@ -74,9 +86,10 @@ pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor:
     // Pairs with the fence in `order::commit`.
     fence_after_rmw();
     for (slot, line) in (0..).zip(table.lines) {
-        slot::release_reader(table, slot, line, member.bit, |marks| {
-            // Lossless, an owed sample before the cursor is one in hand.
-            if table.shape.drop_oldest || !marks.is_before(cursor) { member.bit.owed } else { 0 }
+        slot::release_reader(table, slot, line, member.bit, |_, sequence| {
+            // Lossless, an owed sample before the cursor is one in hand, and its slot stands still.
+            let in_hand = !table.shape.drop_oldest && sequence.is_some_and(|sequence| sequence < cursor);
+            if in_hand { 0 } else { member.bit.owed }
         });
     }
 }
@@ -91,7 +104,7 @@ pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
 /// Clears every mark of a reader whose books the caller keeps, and that is gone.
 pub(crate) fn disconnect(table: &Table<'_>, bit: Bit) {
     for (slot, line) in (0..).zip(table.lines) {
-        slot::release_reader(table, slot, line, bit, |_: Marks| bit.owed | bit.held);
+        slot::release_reader(table, slot, line, bit, |_, _| bit.owed | bit.held);
     }
     fence(Ordering::SeqCst);
     super::bell::Bell(&table.hot.bells.0.change).ring();

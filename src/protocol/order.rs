@@ -143,6 +143,8 @@ pub(crate) fn commit(
     };
     let audience = Audience::of_readers(joined | named, table.shape.history > 0);
 
+    // Before the exchange; see `slot::forget_overwritten`.
+    let horizon = if table.shape.drop_oldest { table.hot.horizon.0.load(Ordering::Acquire) } else { 0 };
     let (place, replaced) = match publish(table, line, loan.slot, audience) {
         Ok(done) => done,
         Err(code) => {
@@ -177,7 +179,7 @@ pub(crate) fn commit(
         expire_history(table, sequence)?;
     }
     if table.shape.drop_oldest {
-        slot::forget_overwritten(table, replaced, sequence)?;
+        slot::forget_overwritten(table, replaced, sequence, horizon)?;
     }
     slot::ring_commit(table, loan.slot, line);
     Ok(sequence)
@@ -240,6 +242,11 @@ fn publish(
 #[inline(never)]
 fn expire_history(table: &Table<'_>, sequence: u64) -> Result<(), Code> {
     let Some(expired) = sequence.checked_sub(u64::from(table.shape.history)) else { return Ok(()) };
+    expire_one(table, expired)
+}
+
+/// Ends the retention of one sample that history does not keep any more.
+fn expire_one(table: &Table<'_>, expired: u64) -> Result<(), Code> {
     if expired < FIRST {
         return Ok(());
     }
@@ -253,6 +260,23 @@ fn expire_history(table: &Table<'_>, sequence: u64) -> Result<(), Code> {
         // somewhere, so every slot is looked at; this is as rare as a stop at this very place.
         cmp::Ordering::Greater => sweep_history(table),
         cmp::Ordering::Less => {}
+    }
+    Ok(())
+}
+
+/// Does for writers that were stopped what they should have done after their last commits, so that the slots come
+/// free: looks at the samples that left history last.
+pub(crate) fn help_history(table: &Table<'_>) -> Result<(), Code> {
+    const LOOK_BACK: u64 = 64;
+    if table.shape.history == 0 {
+        return Ok(());
+    }
+    let kept_from = settled_tail(table)?.saturating_sub(u64::from(table.shape.history));
+    for expired in kept_from.saturating_sub(LOOK_BACK)..kept_from {
+        let entry = Position::of(&table.shape, expired).look(table)?;
+        if expired >= FIRST && entry.compare(expired).is_eq() {
+            slot::expire(table, entry.slot(), table.line(entry.slot())?, expired);
+        }
     }
     Ok(())
 }

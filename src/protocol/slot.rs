@@ -150,10 +150,7 @@ pub(crate) fn reserve_vacant(table: &Table<'_>, owner: Owner) -> Result<Option<L
         vacancy::withdraw(table, slot);
         match claim(table, slot, owner, EVERYBODY)? {
             Attempt::Mine(loan) => return Ok(Some(loan)),
-            Attempt::Passing => {
-                fence_after_rmw();
-                vacancy::offer(table, slot);
-            }
+            Attempt::Passing => vacancy::offer(table, slot),
             Attempt::Busy | Attempt::Unread => {}
         }
         from = slot + 1;
@@ -169,9 +166,22 @@ pub(crate) fn reserve_unneeded(
     waited_for: Audience,
 ) -> Result<Option<Loan>, Code> {
     for slot in 0..table.shape.slots {
-        if let Attempt::Mine(loan) = claim(table, slot, owner, waited_for)? {
-            return Ok(Some(loan));
+        let before = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
+        let Attempt::Mine(loan) = claim(table, slot, owner, waited_for)? else { continue };
+        // A reader that joined since `waited_for` was made may have taken this sample from history. Either this look
+        // sees it as a member, or it sees the slot loaned; pairs with the fence in `members::join`.
+        fence(Ordering::SeqCst);
+        let joined = Audience::of_readers(table.hot.active.0.load(Ordering::Relaxed), false);
+        if joined.0 & !waited_for.0 != 0 {
+            table.claim(slot)?.ctl.store(before.0, Ordering::Release);
+            return Ok(None);
         }
+        // Bits of readers that nobody waits for would outlive the sample that they speak of.
+        for marks in table.line(slot)?.marks.iter().take(table.shape.mark_words) {
+            let left = Marks(marks.load(Ordering::Relaxed));
+            marks.store(left.revoked().0, Ordering::Relaxed);
+        }
+        return Ok(Some(loan));
     }
     Ok(None)
 }
@@ -244,8 +254,7 @@ fn reclaim(table: &Table<'_>, owner: Owner, place: Position) -> Result<Option<Lo
                 return Some(false);
             }
             // The tag goes with the bits: that is how a reader tells "taken away" from "never mine".
-            let empty = (seen.0 & !(Marks::OWED | Marks::HELD)) ^ Marks::REVOKED;
-            swap(marks, seen.0, empty).then_some(true)
+            swap(marks, seen.0, seen.revoked().0).then_some(true)
         })?;
         if !revoked {
             // A reader got it in hand at the last moment. The slot stays as it is.
@@ -268,7 +277,7 @@ fn advance_horizon(table: &Table<'_>, from: u64, tail: u64) -> Result<(), Code> 
     while place.sequence < tail && place.sequence < from.saturating_add(STEPS) && is_finished(table, place)? {
         place = place.next(&table.shape);
     }
-    // It only grows. Release: pairs with the acquire in `next`.
+    // It only grows. Release: pairs with the acquire loads of the horizon.
     table.hot.horizon.0.fetch_max(place.sequence, Ordering::AcqRel);
     Ok(())
 }
@@ -290,12 +299,18 @@ fn is_finished(table: &Table<'_>, place: Position) -> Result<bool, Code> {
 }
 
 /// The entry that a commit replaced was the only way to its sample. If somebody held that sample for two laps,
-/// others may still be owed it; they have lost it now.
+/// others may still be owed it; they have lost it now. `horizon` is from before the exchange: since then others may
+/// have moved it past the sample, because its entry was gone.
 #[inline(never)]
-pub(crate) fn forget_overwritten(table: &Table<'_>, replaced: Entry, sequence: u64) -> Result<(), Code> {
+pub(crate) fn forget_overwritten(
+    table: &Table<'_>,
+    replaced: Entry,
+    sequence: u64,
+    horizon: u64,
+) -> Result<(), Code> {
     let old = sequence.wrapping_sub(2 * u64::from(table.shape.slots));
     if sequence <= 2 * u64::from(table.shape.slots)
-        || old < table.hot.horizon.0.load(Ordering::Acquire)
+        || old < horizon
         || replaced.compare(old) != cmp::Ordering::Equal
     {
         return Ok(());
@@ -364,11 +379,11 @@ pub(crate) fn loan_of(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Loan
     Ok(Loan { slot, generation: ctl.generation(), owner })
 }
 
-/// The loan that a published slot was, if its generation is the given one.
+/// Whether a slot holds, or is just being given, the sample of the given generation.
 pub(crate) fn is_published(table: &Table<'_>, slot: u32, generation: u64) -> bool {
     table.claim(slot).is_ok_and(|claim| {
         let ctl = Ctl(claim.ctl.load(Ordering::Acquire));
-        // Committing with an entry in the order is published, only its writer is not done yet.
+        // Committing: a reader may have found its entry already, only its writer is not done yet.
         matches!(ctl.phase(), Some(Phase::Published | Phase::Committing)) && ctl.generation() == generation
     })
 }
@@ -421,7 +436,7 @@ pub(crate) fn step(table: &Table<'_>, bit: Bit, place: Position) -> Result<Step,
     if !seen.is_of(place.sequence) || seen.0 & bit.owed == 0 {
         return Ok(Step::Irregular);
     }
-    // Lossless, an owed sample cannot be taken back, so owing it is holding it: no write at all.
+    // Lossless, an owed sample cannot be taken back, so owing it is holding it: nothing is written that others look at.
     if table.shape.drop_oldest && !grasp(line, bit, place.sequence)? {
         return Ok(Step::Irregular);
     }
@@ -444,8 +459,9 @@ pub(crate) fn next(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<O
 /// Moves a reader to its next sample without taking it. Samples that were taken away are counted; samples that
 /// were never owed to it, because they were under way as it joined, are passed over.
 pub(crate) fn seek(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
-    // Each step but the last passes a place of the order, of which there are two laps.
-    for _ in 0..=2 * u64::from(table.shape.slots) + 64 {
+    // Each step passes a place of the order, of which there are two laps, or meets a writer that laps this reader
+    // while it looks.
+    for _ in 0..=2 * u64::from(table.shape.slots) + u64::from(RETRY_LIMIT) {
         let place = cursor.place;
         let entry = place.look(table)?;
         match entry.compare(place.sequence) {
@@ -557,6 +573,11 @@ pub(crate) fn hold(
     let line = table.line(slot)?;
     let wanted = if want == Want::Held { reader.held } else { reader.owed };
     let marks = line.marks.get(reader.word).ok_or(Code::Corrupt)?;
+    // While its writer is not done, it may still forgive a reader that left and had this one's bit before.
+    // Acquire: pairs with the release in `order::commit`.
+    if Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire)).phase() != Some(Phase::Published) {
+        return Ok(false);
+    }
     /// What keeps the sample alive while the bit is set.
     enum Anchor {
         None,
@@ -591,7 +612,7 @@ pub(crate) fn hold(
             // Too late. The bit goes again, unless the slot went on already.
             if clear(marks, sequence, wanted).is_ok() {
                 fence_after_rmw();
-                free_if_clear(table, slot, line);
+                released(table, slot, line);
             }
             Ok(false)
         }
@@ -665,18 +686,29 @@ pub(crate) fn forgive(line: &SlotLine, sequence: u64, audience: Audience, words:
     }
 }
 
-/// Clears bits of one reader in one slot whatever sample they speak of, as far as `which` says so.
+/// After a reader's bit was cleared: frees the slot, or tells a waiting writer that it may now take the sample from
+/// the others. Same condition as [`ring_commit`].
+fn released(table: &Table<'_>, slot: u32, line: &SlotLine) {
+    free_if_clear(table, slot, line);
+    if table.shape.drop_oldest {
+        Bell(&table.hot.bells.0.space).ring();
+    }
+}
+
+/// Clears bits of one reader in one slot whatever sample they speak of, as far as `which` says so. It is given the
+/// marks, and the whole sequence of their sample where the slot stands still.
 pub(crate) fn release_reader(
     table: &Table<'_>,
     slot: u32,
     line: &SlotLine,
     reader: Bit,
-    which: impl Fn(Marks) -> u64,
+    which: impl Fn(Marks, Option<u64>) -> u64,
 ) {
     let Some(marks) = line.marks.get(reader.word) else { return };
     let changed = retry(|| {
         let seen = Marks(marks.load(Ordering::Acquire));
-        let bits = which(seen) & (reader.owed | reader.held);
+        let sequence = line.sequence.load(Ordering::Relaxed);
+        let bits = which(seen, seen.is_of(sequence).then_some(sequence)) & (reader.owed | reader.held);
         if seen.0 & bits == 0 {
             return Some(false);
         }
@@ -684,7 +716,7 @@ pub(crate) fn release_reader(
     });
     if changed == Ok(true) {
         fence_after_rmw();
-        free_if_clear(table, slot, line);
+        released(table, slot, line);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A hint only. Whether a slot is free stands in the slot; the map says where to look without walking them
 //! all. Its promise: a slot that is free has its bit set, or somebody is about to set it. A writer that takes
 //! its home slot leaves the bit alone, so in steady order nobody writes here, and who frees a slot finds its
-//! bit set already. Losing a bit (to a kill between freeing and setting) costs a sweep, never correctness.
+//! bit set already. A bit lost to a kill between freeing and setting hides the slot until it is next in the order.
 
 use super::Table;
 use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
@@ -51,7 +51,7 @@ fn set(table: &Table<'_>, slot: u32) {
     for level in levels(table) {
         let Some(word) = level.get(place / 64) else { return };
         let bit = 1 << (place % 64);
-        // The levels above are looked at even when the bit was set: who set it may have died in between.
+        // Level by level, each looked at: the bit above may have been cleared since the one below was set.
         if word.load(Ordering::Relaxed) & bit == 0 {
             word.fetch_or(bit, Ordering::Relaxed);
             // Pairs with the fence in `clear`: either this thread sees the cleared bit above, or the

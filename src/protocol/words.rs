@@ -122,6 +122,11 @@ impl Marks {
         self.0 >> 32 == sequence & 0xffff_ffff
     }
 
+    /// No bit left, and a tag that says that they were taken away.
+    pub(crate) fn revoked(self) -> Marks {
+        Marks((self.0 & !(Marks::OWED | Marks::HELD)) ^ Marks::REVOKED)
+    }
+
     /// Whether the marks spoke of `sequence` until a writer took the sample away.
     pub(crate) fn is_revoked_of(self, sequence: u64) -> bool {
         Marks(self.0 ^ Marks::REVOKED).is_of(sequence)

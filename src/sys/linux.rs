@@ -262,6 +262,14 @@ pub(crate) fn read_start(fd: &OwnedFd, buffer: &mut [u8]) -> Result<usize> {
     Ok(done)
 }
 
+/// Reads one 32-bit word of a file that need not be mapped.
+pub(crate) fn read_word(fd: &OwnedFd, offset: u64) -> Result<u32> {
+    let mut word = [0; 4];
+    uio::pread(fd, &mut word, offset as libc::off_t)
+        .map(|_| u32::from_le_bytes(word))
+        .map_err(|errno| failed(errno, "reading the segment"))
+}
+
 /// Writes one 32-bit word of a file that need not be mapped.
 pub(crate) fn write_word(fd: &OwnedFd, offset: u64, word: u32) -> Result<()> {
     uio::pwrite(fd, &word.to_le_bytes(), offset as libc::off_t)
@@ -337,6 +345,13 @@ pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
 /// A path as the bytes that the kernel sees.
 pub(crate) fn path_bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
+}
+
+/// Size of the pages that the kernel protects.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: asks for a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
 }
 
 /// How many processors this process may use.
