@@ -1,0 +1,1 @@
+#include "consumer.c" // the header must serve C++ as it stands

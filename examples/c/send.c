@@ -1,0 +1,181 @@
+/* send NAME FILE READERS: streams a file through the segment NAME, once that many readers have joined.
+ * The last sample is an empty one. Readers may be in any language; see receive.c and ../rust/receive.rs. */
+#define _POSIX_C_SOURCE 200809L
+#include <shmslot.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MILLISECOND INT64_C(1000000)
+#define SECOND (1000 * MILLISECOND)
+
+enum { SLOT_COUNT = 64, SLOT_CAPACITY = 64 * 1024 };
+
+static volatile sig_atomic_t stopped; /* by a signal: leave the loops, so that the segment is unlinked */
+
+static void on_signal(int number)
+{
+    (void)number;
+    stopped = 1;
+}
+
+static int fail(const char *what, const char *why)
+{
+    fprintf(stderr, "send: %s: %s\n", what, why);
+    return 1;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+static int count_bits(uint64_t mask)
+{
+    int count = 0;
+    for (; mask != 0; mask &= mask - 1)
+        count++;
+    return count;
+}
+
+/* Joining and leaving wake nobody, and both happen once: a look every 10 ms will do. */
+static int await_readers(const shmslot_segment *segment, int at_least, int at_most)
+{
+    const struct timespec pause = {0, 10 * MILLISECOND};
+    const int64_t deadline = now_ns() + 30 * SECOND;
+
+    for (;;) {
+        shmslot_info info;
+        int code = shmslot_segment_info(segment, &info, sizeof info);
+        int readers;
+        if (code < 0)
+            return fail("info", shmslot_strerror(code));
+        readers = count_bits(info.readers);
+        if (readers >= at_least && readers <= at_most)
+            return 0;
+        if (stopped)
+            return fail("stopped", "by a signal");
+        if (now_ns() > deadline)
+            return fail("readers", at_least > 0 ? "too few have joined" : "some do not leave");
+        nanosleep(&pause, NULL);
+    }
+}
+
+static void show_progress(uint64_t sent, uint64_t size)
+{
+    enum { WIDTH = 40 };
+    static const char bar[WIDTH + 1] = "########################################";
+    int percent = size == 0 || sent >= size ? 100 : (int)(sent * 100 / size);
+    fprintf(stderr, "\r[%-*.*s] %3d %%", WIDTH, WIDTH * percent / 100, bar, percent);
+}
+
+/* The file is read straight into the slots; a read of nothing makes the empty sample that ends the stream. */
+static int stream(shmslot_writer *writer, FILE *file, uint64_t size)
+{
+    const int on_terminal = isatty(STDERR_FILENO);
+    const int64_t start = now_ns();
+    int64_t next_progress = start;
+    uint64_t sent = 0, samples = 0;
+    size_t len;
+    double seconds;
+
+    do {
+        shmslot_loan loan;
+        int code;
+        do { /* a full segment blocks us; look at the signal flag now and then */
+            code = shmslot_slot_reserve(writer, SLOT_CAPACITY, 100 * MILLISECOND, &loan);
+            if (stopped)
+                return fail("stopped", "by a signal");
+        } while (code == SHMSLOT_E_TIMEOUT);
+        if (code < 0)
+            return fail("reserve", shmslot_strerror(code));
+
+        len = fread(loan.data, 1, SLOT_CAPACITY, file);
+        if (ferror(file))
+            return fail("read", strerror(errno)); /* closing the writer discards the loan */
+
+        code = shmslot_slot_commit(writer, &loan, len, NULL);
+        if (code < 0)
+            return fail("commit", shmslot_strerror(code));
+        sent += len;
+        samples++;
+        if (on_terminal && (len == 0 || now_ns() >= next_progress)) {
+            show_progress(sent, size);
+            next_progress = now_ns() + 50 * MILLISECOND;
+        }
+    } while (len > 0);
+
+    if (on_terminal)
+        fputc('\n', stderr);
+    seconds = (double)(now_ns() - start) / 1e9;
+    printf("C sender:      %.1f MB in %" PRIu64 " samples, %.2f s: %.0f MB/s, %.0f samples/s\n", (double)sent / 1e6,
+           samples, seconds, (double)sent / 1e6 / seconds, (double)samples / seconds);
+    return 0;
+}
+
+static int send_file(shmslot_segment *segment, FILE *file, uint64_t size, int readers)
+{
+    shmslot_writer *writer = NULL;
+    shmslot_error error;
+    int status;
+
+    if (shmslot_writer_open(segment, &writer, &error) < 0)
+        return fail("writer", error.text);
+    status = await_readers(segment, readers, INT_MAX);
+    if (status == 0)
+        status = stream(writer, file, size);
+    shmslot_writer_close(writer);
+    if (status == 0) /* readers need no name any more, but who looks for it should still find it */
+        status = await_readers(segment, 0, 0);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_segment *segment = NULL;
+    shmslot_error error;
+    struct sigaction action;
+    struct stat about;
+    FILE *file;
+    int readers, status;
+
+    if (argc != 4 || (readers = atoi(argv[3])) < 1) {
+        fprintf(stderr, "usage: send NAME FILE READERS\n");
+        return 2;
+    }
+    file = fopen(argv[2], "rb");
+    if (file == NULL || fstat(fileno(file), &about) != 0)
+        return fail(argv[2], strerror(errno));
+
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+
+    options.flags = SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS;
+    options.policy = SHMSLOT_BLOCK;
+    options.slot_count = SLOT_COUNT;
+    options.slot_capacity = SLOT_CAPACITY;
+    if (shmslot_segment_create(argv[1], &options, &segment, &error) < 0)
+        return fail(argv[1], error.text);
+
+    status = send_file(segment, file, (uint64_t)about.st_size, readers);
+
+    shmslot_segment_close(segment);
+    if (shmslot_segment_unlink(argv[1], &error) < 0)
+        status = fail(argv[1], error.text);
+    fclose(file);
+    return status;
+}
