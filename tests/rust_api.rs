@@ -290,3 +290,62 @@ fn options_out_of_range_are_named() {
         assert!(error.to_string().starts_with(field), "{error}");
     }
 }
+
+#[test]
+fn a_slot_taken_past_an_inactive_reader_is_not_owed_to_it_any_more() {
+    let segment = Segment::create_local(&Options { slot_count: 1, ..small() }).expect("create");
+    let reference = segment.reference().expect("reference operations");
+    let first = reference.reserve(0b11).expect("a slot");
+    reference.commit_copy(first, b"x").expect("commit");
+    reference.mark_read(first, 0).expect("mark");
+    assert_eq!(code(reference.reserve(0b11)), Code::NoFreeSlot);
+    let second = reference.reserve(0b01).expect("reader 1 is left out");
+    reference.discard(second).expect("discard");
+    assert_eq!(reference.next_unread(1).expect("an answer"), None);
+    assert_eq!(code(reference.read_ptr(first)), Code::Stale);
+    reference.reserve(0b11).expect("nobody needs the slot");
+}
+
+/// Words that no honest process writes: every call still ends, with an answer or a code, and none with a panic.
+#[test]
+fn spoiled_words_are_answered() {
+    let directory = Directory::new();
+    let offsets: Vec<usize> = shmslot::layout::word_offsets()
+        .into_iter()
+        .filter(|(name, _)| ["tail", "active", "horizon"].contains(name))
+        .map(|(_, offset)| offset)
+        .collect();
+    for policy in [Policy::Fail, Policy::DropOldest] {
+        for (case, offset) in offsets.iter().flat_map(|offset| {
+            [0, 1, 5, u64::MAX, u64::MAX - 3, 1 << 40, 1 << 63].map(move |value| (value, *offset))
+        }) {
+            let name = directory.name("spoiled");
+            let options =
+                Options { slot_count: 3, slot_capacity: 8, history: 1, policy, ..Options::default() };
+            let segment = Segment::create(&name, &options).expect("create");
+            let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
+            for _ in 0..2 {
+                writer.write(b"sound", NOW).expect("write");
+            }
+            let file = std::fs::OpenOptions::new().write(true).open(&name).expect("the file");
+            std::os::unix::fs::FileExt::write_all_at(&file, &case.to_le_bytes(), offset as u64)
+                .expect("spoil");
+
+            let no_panic =
+                |what: &str, code: Code| assert_ne!(code, Code::Panic, "{what} at {offset:#x} = {case:#x}");
+            for _ in 0..8 {
+                writer.write(b"after", NOW).err().inspect(|error| no_panic("write", error.code()));
+                reader.read().err().inspect(|error| no_panic("read", error.code()));
+                reader.peek_latest().err().inspect(|error| no_panic("peek", error.code()));
+                reader.wait(NOW).err().inspect(|error| no_panic("wait", error.code()));
+            }
+            segment.reader(1).err().inspect(|error| no_panic("join", error.code()));
+            if let Ok(reference) = segment.reference() {
+                reference.next_unread(0).err().inspect(|error| no_panic("next_unread", error.code()));
+                reference.reserve(1).err().inspect(|error| no_panic("reserve", error.code()));
+            }
+            let _ = (segment.info(), writer.blockers());
+            Segment::unlink(&name).expect("unlink");
+        }
+    }
+}
