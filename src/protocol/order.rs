@@ -189,8 +189,12 @@ pub(crate) fn commit(
 #[inline(always)]
 fn owe(table: &Table<'_>, line: &SlotLine, sequence: u64, audience: Audience) {
     line.sequence.store(sequence, Ordering::Relaxed);
-    for (word, marks) in line.marks.iter().take(table.shape.mark_words).enumerate() {
-        marks.store(Marks::owing(sequence, audience, word).0, Ordering::Relaxed);
+    let [first, rest @ ..] = &line.marks;
+    first.store(Marks::owing(sequence, audience, 0).0, Ordering::Relaxed);
+    if table.shape.mark_words > 1 {
+        for (word, marks) in (1..table.shape.mark_words).zip(rest) {
+            marks.store(Marks::owing(sequence, audience, word).0, Ordering::Relaxed);
+        }
     }
 }
 
