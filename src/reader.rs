@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::atomics::Woken;
 use crate::error::{Code, Error, Result};
 use crate::protocol::bell::Bell;
+use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members::{self, Member};
 use crate::protocol::order::Position;
-use crate::protocol::slot::{self, Cursor, Step};
 use crate::protocol::words::{Extent, Marks};
 use crate::segment::{Inner, deadline_of};
 use crate::sys;
@@ -133,7 +133,7 @@ impl Core {
     pub(crate) fn next(&self) -> Hot<Option<u32>> {
         let table = self.segment.table();
         let place = self.place();
-        match slot::step(table, self.member.bit, place)? {
+        match hold::step(table, self.member.bit, place)? {
             Step::Empty => Ok(None),
             Step::Sample(slot) => {
                 self.set_place(place.next(&table.shape));
@@ -146,7 +146,7 @@ impl Core {
     #[inline(never)]
     fn next_irregular(&self) -> Hot<Option<u32>> {
         let mut cursor = self.cursor();
-        let found = slot::next(self.segment.table(), self.member.bit, &mut cursor);
+        let found = hold::next(self.segment.table(), self.member.bit, &mut cursor);
         self.set_cursor(cursor);
         found
     }
@@ -162,7 +162,7 @@ impl Core {
     pub(crate) fn is_ready(&self) -> Hot<bool> {
         let mut cursor = self.cursor();
         let before = cursor.place.sequence;
-        let found = slot::seek(self.segment.table(), self.member.bit, &mut cursor);
+        let found = hold::seek(self.segment.table(), self.member.bit, &mut cursor);
         if cursor.place.sequence != before {
             self.set_cursor(cursor);
         }
@@ -170,7 +170,7 @@ impl Core {
     }
 
     pub(crate) fn peek_latest(&self) -> Result<Option<Taken>> {
-        let found = slot::peek_latest(self.segment.table(), self.member.bit)?;
+        let found = hold::peek_latest(self.segment.table(), self.member.bit)?;
         Ok(found.map(|(slot, sequence)| Taken { slot, sequence, hold: Hold::Held }))
     }
 
@@ -182,7 +182,7 @@ impl Core {
             Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => self.member.bit.owed,
             Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
-        slot::mark(self.segment.table(), taken.slot, self.member.bit.word, bit, taken.sequence)
+        hold::mark(self.segment.table(), taken.slot, self.member.bit.word, bit, taken.sequence)
     }
 
     /// The sample in hand whose payload starts at this address. In hand twice, by a read and by a peek, the read

@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::layout::MAX_READERS;
 use crate::protocol::order::{self, FIRST, Owed, Position};
 use crate::protocol::words::{Audience, Bit, Ctl, Entry, Extent, Marks};
-use crate::protocol::{members, slot};
+use crate::protocol::{hold, loan, members};
 use crate::segment::{Segment, copy_in, copy_out};
 use crate::writer::{Token, Writer};
 
@@ -76,11 +76,11 @@ impl Reference {
         let owner = self.writer.owner();
         let joined = table.hot.active.0.load(Ordering::Relaxed);
         let waited_for = Audience::of_readers(active_readers | joined, true);
-        let found = match slot::reserve_home(table, owner)? {
+        let found = match loan::reserve_home(table, owner)? {
             Some(loan) => Some(loan),
-            None => match slot::reserve_vacant(table, owner)? {
+            None => match loan::reserve_vacant(table, owner)? {
                 Some(loan) => Some(loan),
-                None => slot::reserve_unneeded(table, owner, waited_for)?,
+                None => loan::reserve_unneeded(table, owner, waited_for)?,
             },
         };
         let loan = found.ok_or(Code::NoFreeSlot)?;
@@ -209,7 +209,7 @@ impl Reference {
         self.check_published(reference)?;
         let table = self.segment.inner().table();
         let sequence = table.line(reference.slot)?.sequence.load(Ordering::Relaxed);
-        Ok(slot::mark(table, reference.slot, bit.word, bit.owed, sequence)?)
+        Ok(hold::mark(table, reference.slot, bit.word, bit.owed, sequence)?)
     }
 
     /// Marks everything as read by one reader.
@@ -235,7 +235,7 @@ impl Reference {
     fn check_published(&self, reference: Ref) -> Result<()> {
         let inner = self.segment.inner();
         let ours = reference.segment_id == inner.geometry().segment_id;
-        if !ours || !slot::is_published(inner.table(), reference.slot, reference.generation) {
+        if !ours || !loan::is_published(inner.table(), reference.slot, reference.generation) {
             return Err(Code::Stale.into());
         }
         Ok(())

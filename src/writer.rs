@@ -12,8 +12,8 @@ use crate::atomics::{Deadline, Woken};
 use crate::error::{Code, Error, Result};
 use crate::layout::Policy;
 use crate::protocol::bell::Bell;
-use crate::protocol::order::{self, Loan as Loaned, Owed};
-use crate::protocol::slot;
+use crate::protocol::loan::{self, Loan as Loaned};
+use crate::protocol::order::{self, Owed};
 use crate::protocol::words::{Ctl, Owner};
 use crate::segment::{Inner, deadline_of, writer_word};
 use crate::sys;
@@ -192,7 +192,7 @@ impl Writer {
     /// Waits until a slot can be had; `None` waits without limit. Another writer may be faster then.
     pub fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
         let table = self.segment.table();
-        let ready = || Ok(slot::has_space(table).then_some(()));
+        let ready = || Ok(loan::has_space(table).then_some(()));
         Ok(self.wait(timeout, ready, ready)?)
     }
 
@@ -207,7 +207,7 @@ impl Writer {
 
     /// The readers that keep the slots which this writer would take next, reader i as bit i.
     pub fn blockers(&self) -> u64 {
-        slot::blockers(self.segment.table())
+        loan::blockers(self.segment.table())
     }
 
     /// The number that samples of this writer carry.
@@ -231,7 +231,7 @@ impl Writer {
         if self.segment.max_loans() != 0 {
             self.count_loan()?;
         }
-        let found = match slot::reserve_home(table, self.owner) {
+        let found = match loan::reserve_home(table, self.owner) {
             Ok(Some(loan)) => Ok(loan),
             Ok(None) => self.reserve_elsewhere(timeout),
             Err(code) => Err(code),
@@ -273,20 +273,20 @@ impl Writer {
     }
 
     fn try_home(&self) -> Hot<Option<Loaned>> {
-        slot::reserve_home(self.segment.table(), self.owner)
+        loan::reserve_home(self.segment.table(), self.owner)
     }
 
     /// A slot out of order, or by taking one from readers where the policy allows it.
     fn try_elsewhere(&self) -> Hot<Option<Loaned>> {
         let table = self.segment.table();
-        let found = slot::reserve_vacant(table, self.owner)?;
+        let found = loan::reserve_vacant(table, self.owner)?;
         self.in_order.store(found.is_none(), Ordering::Relaxed);
         if found.is_some() {
             return Ok(found);
         }
         order::help_history(table)?;
-        match slot::reserve_vacant(table, self.owner)? {
-            None if table.shape.drop_oldest => slot::reclaim_oldest(table, self.owner, &self.resume),
+        match loan::reserve_vacant(table, self.owner)? {
+            None if table.shape.drop_oldest => loan::reclaim_oldest(table, self.owner, &self.resume),
             found => Ok(found),
         }
     }
@@ -349,7 +349,7 @@ impl Writer {
     }
 
     pub(crate) fn discard_token(&self, token: Token) -> Hot<()> {
-        slot::discard(self.segment.table(), self.loaned(token))?;
+        loan::discard(self.segment.table(), self.loaned(token))?;
         self.uncount_loan();
         Ok(())
     }
@@ -357,7 +357,7 @@ impl Writer {
     /// How many bytes a loan was reserved for; stale if it is none.
     pub(crate) fn reserved(&self, token: Token) -> Hot<u64> {
         let table = self.segment.table();
-        if !slot::is_loaned(table, self.loaned(token)) {
+        if !loan::is_loaned(table, self.loaned(token)) {
             return Err(Code::Stale);
         }
         Ok(table.claim(token.slot())?.aux.load(Ordering::Relaxed).min(table.shape.capacity))
@@ -365,7 +365,7 @@ impl Writer {
 
     /// Whether the token is a loan of this writer that is still out.
     pub(crate) fn has_loan(&self, token: Token) -> bool {
-        slot::is_loaned(self.segment.table(), self.loaned(token))
+        loan::is_loaned(self.segment.table(), self.loaned(token))
     }
 
     #[inline(always)]
@@ -376,7 +376,7 @@ impl Writer {
     /// The loan that this payload address is, if it is one of this writer's.
     pub(crate) fn token_at(&self, payload: *const u8) -> Hot<Token> {
         let slot = self.segment.slot_of(payload).ok_or(Code::Stale)?;
-        let loan = slot::loan_of(self.segment.table(), slot, self.owner)?;
+        let loan = loan::loan_of(self.segment.table(), slot, self.owner)?;
         Ok(Token::new(loan.slot, loan.generation))
     }
 }
@@ -386,9 +386,9 @@ impl Drop for Writer {
     fn drop(&mut self) {
         let table = self.segment.table();
         for slot in 0..table.shape.slots {
-            if let Ok(token) = slot::loan_of(table, slot, self.owner) {
+            if let Ok(token) = loan::loan_of(table, slot, self.owner) {
                 // Nobody else ends a loan of this writer.
-                let _ = slot::discard(table, token);
+                let _ = loan::discard(table, token);
             }
         }
         if self.segment.geometry().single_writer {

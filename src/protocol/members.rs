@@ -1,8 +1,9 @@
 //! Who is owed samples: readers join and leave.
 
 use super::Table;
+use super::hold::{self, Cursor, Want};
 use super::order::{self, FIRST, Position};
-use super::slot::{self, Cursor, Want};
+use super::slot;
 use super::words::Bit;
 use crate::atomics::{Ordering, fence, fence_after_rmw};
 use crate::error::Code;
@@ -55,7 +56,7 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
     while place.sequence < joined_at {
         let entry = place.look(table)?;
         if entry.compare(place.sequence).is_eq() {
-            slot::hold(table, entry.slot(), bit, place.sequence, Want::Owed)?;
+            hold::hold(table, entry.slot(), bit, place.sequence, Want::Owed)?;
         }
         place = place.next(&table.shape);
     }

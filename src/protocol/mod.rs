@@ -4,12 +4,14 @@
 //! under loom, and on a heap. Everything read from the shared words is checked before it is used, and every
 //! loop is bounded by numbers that only this process can write.
 //!
-//! Reading order: [`words`] (what one word means), [`order`] (how a sample gets its sequence), [`slot`]
-//! (one slot's life), [`members`] (who is owed samples), [`vacancy`] (where free slots are), [`bell`]
-//! (sleeping and waking). `docs/protocol.md` tells the same with the proofs.
+//! Reading order: [`words`] (what one word means), [`slot`] (one slot's words), [`loan`] (a writer takes a slot),
+//! [`order`] (its sample gets a sequence), [`hold`] (a reader takes the sample in hand), [`members`] (who is owed
+//! samples), [`vacancy`] (where free slots are), [`bell`] (sleeping and waking). `docs/protocol.md` tells the same with the proofs.
 #![forbid(unsafe_code)]
 
 pub(crate) mod bell;
+pub(crate) mod hold;
+pub(crate) mod loan;
 pub(crate) mod members;
 pub(crate) mod order;
 pub(crate) mod slot;

@@ -6,8 +6,9 @@
 
 use core::cmp;
 
+use super::loan::{self, Loan};
 use super::slot;
-use super::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Owner, Phase};
+use super::words::{Audience, Bit, Entry, Extent, Marks, Phase};
 use super::{RETRY_LIMIT, Shape, Table};
 use crate::atomics::{AtomicU64, Ordering, fence, fence_after_rmw};
 use crate::error::Code;
@@ -97,20 +98,6 @@ pub(crate) enum Owed {
     Named(u64),
 }
 
-/// A loan as its token says: which slot, in which generation, whose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Loan {
-    pub(crate) slot: u32,
-    pub(crate) generation: u64,
-    pub(crate) owner: Owner,
-}
-
-impl Loan {
-    pub(crate) fn ctl(self, phase: Phase) -> Ctl {
-        Ctl::new(phase, self.owner, self.generation)
-    }
-}
-
 /// Gives a filled slot its sequence and shows its first `len` bytes to its readers. The payload was written before
 /// by this thread, or handed to it. `time` is kept with the sample if the segment keeps times.
 #[inline(always)]
@@ -123,7 +110,7 @@ pub(crate) fn commit(
 ) -> Result<u64, Code> {
     let line = table.line(loan.slot).map_err(|_| Code::Stale)?;
     let claim = table.claim(loan.slot).map_err(|_| Code::Stale)?;
-    slot::begin_commit(table, loan)?;
+    loan::begin_commit(table, loan)?;
     // Only now is it certain that the word beside the claim is the length of this reservation.
     if len > claim.aux.load(Ordering::Relaxed).min(table.shape.capacity) {
         claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
@@ -143,7 +130,7 @@ pub(crate) fn commit(
     };
     let audience = Audience::of_readers(joined | named, table.shape.history > 0);
 
-    // Before the exchange; see `slot::forget_overwritten`.
+    // Before the exchange; see `loan::forget_overwritten`.
     let horizon = if table.shape.drop_oldest { table.hot.horizon.0.load(Ordering::Acquire) } else { 0 };
     let (place, replaced) = match publish(table, line, loan.slot, audience) {
         Ok(done) => done,
@@ -163,7 +150,7 @@ pub(crate) fn commit(
     if left != 0 {
         slot::forgive(line, sequence, Audience::of_readers(left, false), table.shape.mark_words);
     }
-    // Release: pairs with the acquire in `slot::claim`.
+    // Release: pairs with the acquire in `loan::claim`.
     claim.ctl.store(loan.ctl(Phase::Published).0, Ordering::Release);
     if !table.shape.single_writer {
         advance(table, sequence);
@@ -179,7 +166,7 @@ pub(crate) fn commit(
         expire_history(table, sequence)?;
     }
     if table.shape.drop_oldest {
-        slot::forget_overwritten(table, replaced, sequence, horizon)?;
+        loan::forget_overwritten(table, replaced, sequence, horizon)?;
     }
     slot::ring_commit(table, loan.slot, line);
     Ok(sequence)

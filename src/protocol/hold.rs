@@ -1,0 +1,274 @@
+//! A reader's half of a slot's life: it takes a sample in hand, and lets go of it.
+
+use core::cmp;
+
+use super::bell::Bell;
+use super::order::{self, FIRST, Position};
+use super::slot::{clear, freed, is_clear, released, retry, swap};
+use super::words::{Bit, Ctl, Marks, Phase};
+use super::{RETRY_LIMIT, Table};
+use crate::atomics::{Ordering, fence_after_rmw};
+use crate::error::Code;
+use crate::layout::SlotLine;
+
+/// How far a reader has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor {
+    /// The place that it looks at next.
+    pub(crate) place: Position,
+    /// The first sequence that came after it joined: what it misses before that was never its own.
+    pub(crate) since: u64,
+    /// Samples that were taken away from it.
+    pub(crate) lost: u64,
+}
+
+impl Cursor {
+    /// Goes past everything below `place`, unread.
+    fn lose(&mut self, table: &Table<'_>, place: Position) {
+        if table.shape.drop_oldest {
+            let from = self.place.sequence.max(self.since);
+            self.lost = self.lost.wrapping_add(place.sequence.saturating_sub(from));
+        }
+        self.place = place;
+    }
+}
+
+/// What a reader found at its place in the order.
+pub(crate) enum Step {
+    /// Nothing yet.
+    Empty,
+    /// A sample, now in hand.
+    Sample(u32),
+    /// Anything else; [`next`] finds out.
+    Irregular,
+}
+
+/// Takes the sample at a reader's place in hand, if all is as it nearly always is: the short way of [`next`].
+#[inline(always)]
+pub(crate) fn step(table: &Table<'_>, bit: Bit, place: Position) -> Result<Step, Code> {
+    let entry = place.look(table)?;
+    match entry.compare(place.sequence) {
+        cmp::Ordering::Less => return Ok(Step::Empty),
+        cmp::Ordering::Equal => {}
+        cmp::Ordering::Greater => return Ok(Step::Irregular),
+    }
+    let line = table.line(entry.slot())?;
+    let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
+    // Relaxed: the entry was loaded with acquire, and only this reader clears its bit while that is regular.
+    let seen = Marks(marks.load(Ordering::Relaxed));
+    if !seen.is_of(place.sequence) || seen.0 & bit.owed == 0 {
+        return Ok(Step::Irregular);
+    }
+    // Lossless, an owed sample cannot be taken back, so owing it is holding it: nothing is written that others look at.
+    if table.shape.drop_oldest && !grasp(line, bit, place.sequence)? {
+        return Ok(Step::Irregular);
+    }
+    Ok(Step::Sample(entry.slot()))
+}
+
+/// Moves a reader to its next sample and takes it in hand; `None` if there is none yet.
+pub(crate) fn next(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
+    for _ in 0..RETRY_LIMIT {
+        let Some(slot) = seek(table, bit, cursor)? else { return Ok(None) };
+        if table.shape.drop_oldest && !grasp(table.line(slot)?, bit, cursor.place.sequence)? {
+            continue;
+        }
+        cursor.place = cursor.place.next(&table.shape);
+        return Ok(Some(slot));
+    }
+    Err(Code::Corrupt)
+}
+
+/// Moves a reader to its next sample without taking it. Samples that were taken away are counted; samples that
+/// were never owed to it, because they were under way as it joined, are passed over.
+pub(crate) fn seek(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
+    // Each step passes a place of the order, of which there are two laps, or meets a writer that laps this reader
+    // while it looks.
+    for _ in 0..=2 * u64::from(table.shape.slots) + u64::from(RETRY_LIMIT) {
+        let place = cursor.place;
+        let entry = place.look(table)?;
+        match entry.compare(place.sequence) {
+            cmp::Ordering::Less => return Ok(None),
+            cmp::Ordering::Equal => {
+                let line = table.line(entry.slot())?;
+                let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
+                // Acquire: pairs with `forgive`, so that the second look at the entry below sees the one that
+                // replaced it.
+                let seen = Marks(marks.load(Ordering::Acquire));
+                if !seen.is_of(place.sequence) {
+                    cursor.lose(table, place.next(&table.shape));
+                } else if seen.0 & bit.owed != 0 {
+                    return Ok(Some(entry.slot()));
+                } else if place.look(table)? == entry {
+                    // Never owed. Or forgotten because its entry was overwritten; then it counts as lost.
+                    cursor.place = place.next(&table.shape);
+                }
+            }
+            cmp::Ordering::Greater => overrun(table, cursor)?,
+        }
+    }
+    Err(Code::Corrupt)
+}
+
+/// Moves a cursor whose entry has been overwritten to the oldest sample that may still be there.
+#[cold]
+fn overrun(table: &Table<'_>, cursor: &mut Cursor) -> Result<(), Code> {
+    if !table.shape.drop_oldest {
+        // Lossless: this one was under way as the reader joined, or it would still be there.
+        cursor.place = cursor.place.next(&table.shape);
+        return Ok(());
+    }
+    let tail = order::settled_tail(table)?;
+    // Everything two laps back is overwritten, everything below the horizon is finished.
+    let overwritten = tail.saturating_sub(2 * u64::from(table.shape.slots));
+    let finished = table.hot.horizon.0.load(Ordering::Acquire).min(tail);
+    let oldest = cursor.place.sequence.wrapping_add(1).max(overwritten).max(finished);
+    cursor.lose(table, Position::of(&table.shape, oldest));
+    Ok(())
+}
+
+/// Takes an owed sample that writers may take back in hand; false if one just did.
+#[inline(always)]
+fn grasp(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> {
+    let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
+    let taken = retry(|| {
+        let seen = Marks(marks.load(Ordering::Relaxed));
+        if !seen.is_of(sequence) || seen.0 & bit.owed == 0 {
+            return Some(Ok(false));
+        }
+        if seen.0 & bit.held != 0 {
+            return Some(Err(Code::Held)); // by a peek of this reader
+        }
+        // From "owed" to "in hand" in one step: a writer that wants the slot back sees one or the other.
+        swap(marks, seen.0, seen.0 & !bit.owed | bit.held).then_some(Ok(true))
+    })??;
+    // The tag is half a sequence. In hand, the slot stands still, and the whole sequence can be compared: they
+    // differ only if this reader was stopped for 2^32 samples.
+    if taken && line.sequence.load(Ordering::Relaxed) != sequence {
+        retry(|| {
+            let seen = marks.load(Ordering::Relaxed);
+            swap(marks, seen, seen & !bit.held | bit.owed).then_some(())
+        })?;
+        return Ok(false);
+    }
+    Ok(taken)
+}
+
+/// Takes the newest sample in hand without moving the reader: one that it is owed, or that history retains.
+pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32, u64)>, Code> {
+    // A new sample may push the newest out of history while it is being taken; then there is a newer one.
+    for _ in 0..RETRY_LIMIT {
+        let newest = order::settled_tail(table)?.wrapping_sub(1);
+        if newest < FIRST {
+            return Ok(None);
+        }
+        let entry = Position::of(&table.shape, newest).look(table)?;
+        if entry.compare(newest) == cmp::Ordering::Equal
+            && hold(table, entry.slot(), reader, newest, Want::Held)?
+        {
+            return Ok(Some((entry.slot(), newest)));
+        }
+        if order::settled_tail(table)?.wrapping_sub(1) == newest {
+            return Ok(None);
+        }
+    }
+    Err(Code::Corrupt)
+}
+
+/// Which of its bits a reader sets on a sample that history retains.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// In hand.
+    Held,
+    /// Owed, to be read in its turn.
+    Owed,
+}
+
+/// Sets a reader's bit on a sample that is owed to that reader already or that history retains; false if
+/// neither.
+pub(crate) fn hold(
+    table: &Table<'_>,
+    slot: u32,
+    reader: Bit,
+    sequence: u64,
+    want: Want,
+) -> Result<bool, Code> {
+    let line = table.line(slot)?;
+    let wanted = if want == Want::Held { reader.held } else { reader.owed };
+    let marks = line.marks.get(reader.word).ok_or(Code::Corrupt)?;
+    // While its writer is not done, it may still forgive a reader that left and had this one's bit before.
+    // Acquire: pairs with the release in `order::commit`.
+    if Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire)).phase() != Some(Phase::Published) {
+        return Ok(false);
+    }
+    /// What keeps the sample alive while the bit is set.
+    enum Anchor {
+        None,
+        /// In the same word: certain.
+        Here,
+        /// To be looked at now that the bit is set.
+        History,
+    }
+    let anchor = retry(|| {
+        let seen = Marks(marks.load(Ordering::Acquire));
+        if !seen.is_of(sequence) {
+            return Some(Ok(Anchor::None));
+        }
+        if seen.0 & wanted != 0 {
+            return Some(if want == Want::Held { Err(Code::Held) } else { Ok(Anchor::Here) });
+        }
+        let here = reader.owed | if reader.word == Bit::HISTORY.word { Bit::HISTORY.owed } else { 0 };
+        let anchor = match (seen.0 & here != 0, reader.word == Bit::HISTORY.word) {
+            (true, _) => Anchor::Here,
+            (false, true) => return Some(Ok(Anchor::None)),
+            (false, false) => Anchor::History,
+        };
+        swap(marks, seen.0, seen.0 | wanted).then_some(Ok(anchor))
+    })??;
+    match anchor {
+        Anchor::None => Ok(false),
+        Anchor::Here => Ok(true),
+        Anchor::History => {
+            if is_retained(line, sequence)? {
+                return Ok(true);
+            }
+            // Too late. The bit goes again, unless the slot went on already.
+            if clear(marks, sequence, wanted).is_ok() {
+                fence_after_rmw();
+                released(table, slot, line);
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// Whether history retains the sample, asked with a write: whoever clears the bit later has synchronised with
+/// this, and so has the writer that finds it cleared, which then sees the bit set before in another word.
+fn is_retained(line: &SlotLine, sequence: u64) -> Result<bool, Code> {
+    let [marks, ..] = &line.marks;
+    retry(|| {
+        let seen = Marks(marks.load(Ordering::Relaxed));
+        if !seen.is_of(sequence) || seen.0 & Bit::HISTORY.owed == 0 {
+            return Some(false);
+        }
+        swap(marks, seen.0, seen.0).then_some(true)
+    })
+}
+
+/// Lets go of a sample: clears `bit` (this reader's owed or held bit) and frees the slot if it was the last.
+#[inline(always)]
+pub(crate) fn mark(table: &Table<'_>, slot: u32, word: usize, bit: u64, sequence: u64) -> Result<(), Code> {
+    let line = table.line(slot).map_err(|_| Code::Stale)?;
+    let left = clear(line.marks.get(word).ok_or(Code::Stale)?, sequence, bit)?;
+    // Pairs with the fence in `vacancy::withdraw`, with that in `Bell::arm`, and with this same one of a
+    // reader in another word: the later of the two sees both words clear.
+    fence_after_rmw();
+    if left.is_clear() && (table.shape.mark_words == 1 || is_clear(line, table.shape.mark_words)) {
+        freed(table, slot);
+    } else if table.shape.drop_oldest {
+        // No longer in this reader's hands, it may be what a waiting writer can take away from the others.
+        Bell(&table.hot.bells.0.space).ring();
+    }
+    Bell(&table.hot.bells.0.change).ring();
+    Ok(())
+}

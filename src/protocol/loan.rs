@@ -1,0 +1,376 @@
+//! A writer's half of a slot's life: it takes a free slot, or an unread sample away from its readers, and gives it back.
+
+use core::cmp;
+
+use super::bell::Bell;
+use super::order::{self, FIRST, Position};
+use super::slot::{self, free_if_clear, freed, is_clear, marks_left, retry, swap};
+use super::words::{Audience, Ctl, Entry, Marks, Owner, Phase};
+use super::{Table, vacancy};
+use crate::atomics::{AtomicU64, Ordering, fence};
+use crate::error::Code;
+
+/// A loan as its token says: which slot, in which generation, whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loan {
+    pub(crate) slot: u32,
+    pub(crate) generation: u64,
+    pub(crate) owner: Owner,
+}
+
+impl Loan {
+    pub(crate) fn ctl(self, phase: Phase) -> Ctl {
+        Ctl::new(phase, self.owner, self.generation)
+    }
+}
+
+/// How many places of the order a reserve tries before it asks the vacancy map: as many as writers are likely
+/// to have loans out side by side.
+const HOME_TRIES: u32 = 4;
+
+/// What an attempt to take a slot met.
+enum Attempt {
+    Mine(Loan),
+    /// Somebody loans it, publishes it or takes it back.
+    Busy,
+    /// Such a moment that passes without anybody setting the hint again.
+    Passing,
+    /// It holds a sample that is not read by all.
+    Unread,
+}
+
+/// Takes a slot if it is free. `waited_for` are the readers whose marks count; normally all.
+#[inline(always)]
+fn claim(table: &Table<'_>, slot: u32, owner: Owner, waited_for: Audience) -> Result<Attempt, Code> {
+    let line = table.line(slot)?;
+    let ctl_word = &table.claim(slot)?.ctl;
+    // Acquire: pairs with the release in `order::commit`.
+    let ctl = Ctl(ctl_word.load(Ordering::Acquire));
+    match ctl.phase() {
+        Some(Phase::Free | Phase::Published) => {}
+        Some(Phase::Loaned) => return Ok(Attempt::Busy),
+        Some(Phase::Committing | Phase::Reclaiming) => return Ok(Attempt::Passing),
+        None => return Err(Code::Corrupt),
+    }
+    let free = if waited_for == EVERYBODY {
+        is_clear(line, table.shape.mark_words)
+    } else {
+        marks_left(line, table.shape.mark_words).0 & waited_for.0 == 0
+    };
+    if !free {
+        return Ok(Attempt::Unread);
+    }
+    let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
+    let mine = loan.ctl(Phase::Loaned).0;
+    if table.shape.single_writer {
+        // Relaxed: no other writer looks at it while this one is open.
+        ctl_word.store(mine, Ordering::Relaxed);
+    } else if ctl_word.compare_exchange(ctl.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        // AcqRel: pairs with the same exchange of other writers.
+        return Ok(Attempt::Busy);
+    }
+    Ok(Attempt::Mine(loan))
+}
+
+/// Every reader and history.
+pub(crate) const EVERYBODY: Audience = Audience(u64::MAX);
+
+/// Takes the slot that is next in the order, if it is free. The slots after it are tried only while other
+/// loans are in the way.
+#[inline(always)]
+pub(crate) fn reserve_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
+    // Relaxed: a guess, checked in the slot.
+    let mut home = Position::of(&table.shape, table.hot.tail.0.load(Ordering::Relaxed));
+    match claim(table, home.line, owner, EVERYBODY)? {
+        Attempt::Mine(loan) => return Ok(Some(loan)),
+        Attempt::Busy | Attempt::Passing => home = home.next(&table.shape),
+        Attempt::Unread => return Ok(None),
+    }
+    reserve_near(table, owner, home)
+}
+
+/// Goes on from a home slot that is another loan.
+#[inline(never)]
+fn reserve_near(table: &Table<'_>, owner: Owner, mut place: Position) -> Result<Option<Loan>, Code> {
+    for _ in 1..HOME_TRIES {
+        match claim(table, place.line, owner, EVERYBODY)? {
+            Attempt::Mine(loan) => return Ok(Some(loan)),
+            Attempt::Busy | Attempt::Passing => place = place.next(&table.shape),
+            Attempt::Unread => break,
+        }
+    }
+    Ok(None)
+}
+
+/// Takes any free slot that the vacancy map knows. Each hint that turns out stale is withdrawn, and whoever
+/// freed a slot paid for setting it, so the walk costs nothing in the long run, however many slots there are.
+pub(crate) fn reserve_vacant(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
+    let mut from = 0;
+    while let Some(slot) = vacancy::next_from(table, from) {
+        vacancy::withdraw(table, slot);
+        match claim(table, slot, owner, EVERYBODY)? {
+            Attempt::Mine(loan) => return Ok(Some(loan)),
+            Attempt::Passing => vacancy::offer(table, slot),
+            Attempt::Busy | Attempt::Unread => {}
+        }
+        from = slot + 1;
+    }
+    Ok(None)
+}
+
+/// Takes the first slot that no reader of `waited_for` needs: for callers who keep the books themselves and may
+/// leave out readers that still have bits. Walks all slots.
+pub(crate) fn reserve_unneeded(
+    table: &Table<'_>,
+    owner: Owner,
+    waited_for: Audience,
+) -> Result<Option<Loan>, Code> {
+    for slot in 0..table.shape.slots {
+        let before = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
+        let Attempt::Mine(loan) = claim(table, slot, owner, waited_for)? else { continue };
+        // A reader that joined since `waited_for` was made may have taken this sample from history. Either this look
+        // sees it as a member, or it sees the slot loaned; pairs with the fence in `members::join`.
+        fence(Ordering::SeqCst);
+        let joined = Audience::of_readers(table.hot.active.0.load(Ordering::Relaxed), false);
+        if joined.0 & !waited_for.0 != 0 {
+            table.claim(slot)?.ctl.store(before.0, Ordering::Release);
+            return Ok(None);
+        }
+        // Bits of readers that nobody waits for would outlive the sample that they speak of.
+        for marks in table.line(slot)?.marks.iter().take(table.shape.mark_words) {
+            let left = Marks(marks.load(Ordering::Relaxed));
+            marks.store(left.revoked().0, Ordering::Relaxed);
+        }
+        return Ok(Some(loan));
+    }
+    Ok(None)
+}
+
+/// How many samples a search for the oldest looks at again each time.
+const LOOK_BACK: u64 = 64;
+
+/// Takes the oldest sample that nobody has in hand away from the readers that have not read it. `resume` is
+/// where this writer's last search ended.
+pub(crate) fn reclaim_oldest(
+    table: &Table<'_>,
+    owner: Owner,
+    resume: &AtomicU64,
+) -> Result<Option<Loan>, Code> {
+    let tail = order::settled_tail(table)?;
+    let oldest = tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
+    let horizon = table.hot.horizon.0.load(Ordering::Acquire).max(oldest);
+    // Samples in somebody's hands are passed over, and hold the horizon back. So the search looks at the first
+    // few from the horizon, then goes on where it ended last time, and last at what lies between.
+    let few = horizon.saturating_add(LOOK_BACK).min(tail);
+    let resumed = resume.load(Ordering::Relaxed);
+    let start = if (few..tail).contains(&resumed) { resumed } else { few };
+    for range in [horizon..few, start..tail, few..start] {
+        let mut place = Position::of(&table.shape, range.start);
+        while place.sequence < range.end {
+            if let Some(loan) = reclaim(table, owner, place)? {
+                resume.store(place.sequence.wrapping_add(1), Ordering::Relaxed);
+                advance_horizon(table, horizon, tail)?;
+                return Ok(Some(loan));
+            }
+            place = place.next(&table.shape);
+        }
+    }
+    Ok(None)
+}
+
+/// Takes one sample back if it is unread by somebody and in nobody's hands.
+fn reclaim(table: &Table<'_>, owner: Owner, place: Position) -> Result<Option<Loan>, Code> {
+    let entry = place.look(table)?;
+    if entry.compare(place.sequence) != cmp::Ordering::Equal {
+        return Ok(None);
+    }
+    let slot = entry.slot();
+    let line = table.line(slot)?;
+    let ctl_word = &table.claim(slot)?.ctl;
+    let marks = line.marks.iter().take(table.shape.mark_words);
+    // A word may be revoked already, by a search that met a hand in the next word.
+    let untouched = marks.clone().all(|marks| {
+        let seen = Marks(marks.load(Ordering::Acquire));
+        (seen.is_of(place.sequence) || seen.is_revoked_of(place.sequence)) && seen.0 & Marks::HELD == 0
+    });
+    // Acquire: pairs with the release in `order::commit`.
+    let ctl = Ctl(ctl_word.load(Ordering::Acquire));
+    if !untouched || ctl.phase() != Some(Phase::Published) {
+        return Ok(None);
+    }
+    // Excludes other writers. A kill after this leaves the marks as far as they are; the sweep puts the
+    // phase back.
+    let taking = Ctl::new(Phase::Reclaiming, owner, ctl.generation());
+    if ctl_word.compare_exchange(ctl.0, taking.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        return Ok(None);
+    }
+    for marks in marks {
+        let revoked = retry(|| {
+            let seen = Marks(marks.load(Ordering::Acquire));
+            if !seen.is_of(place.sequence) {
+                return Some(seen.is_revoked_of(place.sequence));
+            }
+            if seen.0 & Marks::HELD != 0 {
+                return Some(false);
+            }
+            // The tag goes with the bits: that is how a reader tells "taken away" from "never mine".
+            swap(marks, seen.0, seen.revoked().0).then_some(true)
+        })?;
+        if !revoked {
+            // A reader got it in hand at the last moment. The slot stays as it is.
+            ctl_word.store(ctl.0, Ordering::Release);
+            // Its readers may have marked while the phase kept other writers away.
+            fence(Ordering::SeqCst);
+            free_if_clear(table, slot, line);
+            return Ok(None);
+        }
+    }
+    let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
+    ctl_word.store(loan.ctl(Phase::Loaned).0, Ordering::Relaxed);
+    Ok(Some(loan))
+}
+
+/// Moves the horizon past samples that nobody is owed any more: a few steps each time, so that it keeps up.
+fn advance_horizon(table: &Table<'_>, from: u64, tail: u64) -> Result<(), Code> {
+    const STEPS: u64 = 8;
+    let mut place = Position::of(&table.shape, from);
+    while place.sequence < tail && place.sequence < from.saturating_add(STEPS) && is_finished(table, place)? {
+        place = place.next(&table.shape);
+    }
+    // It only grows. Release: pairs with the acquire loads of the horizon.
+    table.hot.horizon.0.fetch_max(place.sequence, Ordering::AcqRel);
+    Ok(())
+}
+
+/// Whether the sample of a published place is owed to nobody any more.
+fn is_finished(table: &Table<'_>, place: Position) -> Result<bool, Code> {
+    let entry = place.look(table)?;
+    match entry.compare(place.sequence) {
+        cmp::Ordering::Less => Ok(false),
+        cmp::Ordering::Greater => Ok(true),
+        cmp::Ordering::Equal => {
+            let line = table.line(entry.slot())?;
+            Ok(line.marks.iter().take(table.shape.mark_words).all(|marks| {
+                let seen = Marks(marks.load(Ordering::Acquire));
+                !seen.is_of(place.sequence) || seen.0 & Marks::OWED == 0
+            }))
+        }
+    }
+}
+
+/// The entry that a commit replaced was the only way to its sample. If somebody held that sample for two laps,
+/// others may still be owed it; they have lost it now. `horizon` is from before the exchange: since then others may
+/// have moved it past the sample, because its entry was gone.
+#[inline(never)]
+pub(crate) fn forget_overwritten(
+    table: &Table<'_>,
+    replaced: Entry,
+    sequence: u64,
+    horizon: u64,
+) -> Result<(), Code> {
+    let old = sequence.wrapping_sub(2 * u64::from(table.shape.slots));
+    if sequence <= 2 * u64::from(table.shape.slots)
+        || old < horizon
+        || replaced.compare(old) != cmp::Ordering::Equal
+    {
+        return Ok(());
+    }
+    let line = table.line(replaced.slot())?;
+    let marks = line.marks.iter().take(table.shape.mark_words);
+    if marks.clone().all(|marks| {
+        let seen = Marks(marks.load(Ordering::Acquire));
+        !seen.is_of(old) || seen.0 & Marks::OWED == 0
+    }) {
+        return Ok(());
+    }
+    slot::forgive(line, old, EVERYBODY, table.shape.mark_words);
+    fence(Ordering::SeqCst);
+    free_if_clear(table, replaced.slot(), line);
+    Ok(())
+}
+
+/// Moves a slot from `Loaned` to `Committing`, once.
+#[inline(always)]
+pub(crate) fn begin_commit(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
+    end_loan(table, loan, Phase::Committing)
+}
+
+/// Gives a loan back unpublished.
+pub(crate) fn discard(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
+    end_loan(table, loan, Phase::Free)?;
+    // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`.
+    fence(Ordering::SeqCst);
+    freed(table, loan.slot);
+    Bell(&table.hot.bells.0.change).ring();
+    Ok(())
+}
+
+/// Ends a loan if it still is one; a token used before, or never given out, changes nothing.
+#[inline(always)]
+fn end_loan(table: &Table<'_>, loan: Loan, phase: Phase) -> Result<(), Code> {
+    let ctl_word = &table.claim(loan.slot).map_err(|_| Code::Stale)?.ctl;
+    let (loaned, ended) = (loan.ctl(Phase::Loaned).0, loan.ctl(phase).0);
+    if table.shape.single_writer {
+        // Relaxed: only this writer's thread touches it.
+        if ctl_word.load(Ordering::Relaxed) != loaned {
+            return Err(Code::Stale);
+        }
+        ctl_word.store(ended, Ordering::Release);
+        return Ok(());
+    }
+    // AcqRel: pairs with the acquire in `claim`. One step, so that of two threads with the same token one wins.
+    match ctl_word.compare_exchange(loaned, ended, Ordering::AcqRel, Ordering::Relaxed) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Code::Stale),
+    }
+}
+
+/// Whether a loan is out.
+pub(crate) fn is_loaned(table: &Table<'_>, loan: Loan) -> bool {
+    table.claim(loan.slot).is_ok_and(|claim| claim.ctl.load(Ordering::Acquire) == loan.ctl(Phase::Loaned).0)
+}
+
+/// The loan of `owner` that a slot is, if it is one.
+pub(crate) fn loan_of(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Loan, Code> {
+    let ctl = Ctl(table.claim(slot).map_err(|_| Code::Stale)?.ctl.load(Ordering::Acquire));
+    if ctl.phase() != Some(Phase::Loaned) || ctl.owner() != owner {
+        return Err(Code::Stale);
+    }
+    Ok(Loan { slot, generation: ctl.generation(), owner })
+}
+
+/// Whether a slot holds, or is just being given, the sample of the given generation.
+pub(crate) fn is_published(table: &Table<'_>, slot: u32, generation: u64) -> bool {
+    table.claim(slot).is_ok_and(|claim| {
+        let ctl = Ctl(claim.ctl.load(Ordering::Acquire));
+        // Committing: a reader may have found its entry already, only its writer is not done yet.
+        matches!(ctl.phase(), Some(Phase::Published | Phase::Committing)) && ctl.generation() == generation
+    })
+}
+
+/// Whether a writer would get a slot now. Walks all slots.
+pub(crate) fn has_space(table: &Table<'_>) -> bool {
+    let usable = |marks: &AtomicU64| {
+        let seen = Marks(marks.load(Ordering::Acquire));
+        seen.is_clear() || table.shape.drop_oldest && seen.0 & Marks::HELD == 0
+    };
+    table.lines.iter().zip(table.claims).any(|(line, claim)| {
+        let phase = Ctl(claim.ctl.load(Ordering::Acquire)).phase();
+        matches!(phase, Some(Phase::Free | Phase::Published))
+            && line.marks.iter().take(table.shape.mark_words).all(usable)
+    })
+}
+
+/// The readers that keep the slots which a writer would take next: those of the oldest samples.
+pub(crate) fn blockers(table: &Table<'_>) -> u64 {
+    const LOOK_AT: u32 = 64;
+    let mut home = Position::of(&table.shape, order::tail(table));
+    let mut all = 0;
+    for _ in 0..table.shape.slots.min(LOOK_AT) {
+        if let Ok(line) = table.line(home.line) {
+            all |= marks_left(line, table.shape.mark_words).readers();
+        }
+        home = home.next(&table.shape);
+    }
+    all
+}
