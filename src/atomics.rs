@@ -6,7 +6,11 @@
 #[cfg(loom)]
 pub(crate) use crate::modelled::{AtomicU32, AtomicU64, FutexWord, Ordering, fence};
 #[cfg(not(loom))]
+pub(crate) use core::hint::spin_loop;
+#[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub(crate) use loom::hint::spin_loop;
 
 /// A sequentially consistent fence for a place where the thread's last read-modify-write lies between the accesses
 /// that are to be ordered.

@@ -426,7 +426,7 @@ pub(crate) struct Claim {
 /// A joined reader.
 #[repr(C, align(64))]
 pub(crate) struct ReaderRow {
-    /// Phase and participant.
+    /// Phase, participant and pins.
     pub(crate) state: AtomicU64,
     /// The sequence that it reads next; a hint for tools.
     pub(crate) cursor: AtomicU64,

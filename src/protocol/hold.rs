@@ -5,7 +5,7 @@ use core::cmp;
 use super::bell::Bell;
 use super::order::{self, FIRST, Position};
 use super::slot::{clear, freed, is_clear, released, retry, swap};
-use super::words::{Bit, Ctl, Marks, Phase};
+use super::words::{Bit, Marks};
 use super::{RETRY_LIMIT, Table};
 use crate::atomics::{Ordering, fence_after_rmw};
 use crate::error::Code;
@@ -196,11 +196,6 @@ pub(crate) fn hold(
     let line = table.line(slot)?;
     let wanted = if want == Want::Held { reader.held } else { reader.owed };
     let marks = line.marks.get(reader.word).ok_or(Code::Corrupt)?;
-    // While its writer is not done, it may still forgive a reader that left and had this one's bit before.
-    // Acquire: pairs with the release in `order::commit`.
-    if Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire)).phase() != Some(Phase::Published) {
-        return Ok(false);
-    }
     /// What keeps the sample alive while the bit is set.
     enum Anchor {
         None,

@@ -4,7 +4,7 @@ use core::cmp;
 
 use super::bell::Bell;
 use super::order::{self, FIRST, Position};
-use super::slot::{self, free_if_clear, freed, is_clear, marks_left, retry, swap};
+use super::slot::{self, free_if_clear, freed, is_clear, marks_left, released, retry, swap};
 use super::words::{Audience, Ctl, Entry, Marks, Owner, Phase};
 use super::{Table, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
@@ -102,18 +102,33 @@ fn reserve_near(table: &Table<'_>, owner: Owner, mut place: Position) -> Result<
     Ok(None)
 }
 
+/// Whether a slot is in a phase that passes without anybody setting the hint again.
+fn is_passing(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
+    let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Relaxed));
+    Ok(matches!(ctl.phase(), Some(Phase::Committing | Phase::Reclaiming)))
+}
+
 /// Takes any free slot that the vacancy map knows. Each hint that turns out stale is withdrawn, and whoever
 /// freed a slot paid for setting it, so the walk costs nothing in the long run, however many slots there are.
 pub(crate) fn reserve_vacant(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
     let mut from = 0;
     while let Some(slot) = vacancy::next_from(table, from) {
+        from = slot + 1;
+        // Its hint stays: nobody sets it again when the moment is over.
+        if is_passing(table, slot)? {
+            continue;
+        }
         vacancy::withdraw(table, slot);
         match claim(table, slot, owner, EVERYBODY)? {
             Attempt::Mine(loan) => return Ok(Some(loan)),
-            Attempt::Passing => vacancy::offer(table, slot),
+            Attempt::Passing => {
+                // Since the look above. Another writer may have missed the hint meanwhile, and gone to sleep.
+                vacancy::offer(table, slot);
+                fence(Ordering::SeqCst);
+                Bell(&table.hot.bells.0.space).ring();
+            }
             Attempt::Busy | Attempt::Unread => {}
         }
-        from = slot + 1;
     }
     Ok(None)
 }
@@ -219,9 +234,9 @@ fn reclaim(table: &Table<'_>, owner: Owner, place: Position) -> Result<Option<Lo
         if !revoked {
             // A reader got it in hand at the last moment. The slot stays as it is.
             ctl_word.store(ctl.0, Ordering::Release);
-            // Its readers may have marked while the phase kept other writers away.
+            // Its readers may have marked, and other writers gone to sleep, while the phase kept them away.
             fence(Ordering::SeqCst);
-            free_if_clear(table, slot, line);
+            released(table, slot, line);
             return Ok(None);
         }
     }

@@ -1,19 +1,24 @@
 //! Who is owed samples: readers join and leave.
 
-use super::Table;
 use super::hold::{self, Cursor, Want};
 use super::order::{self, FIRST, Position};
 use super::slot;
-use super::words::Bit;
-use crate::atomics::{Ordering, fence, fence_after_rmw};
+use super::words::{Audience, Bit};
+use super::{RETRY_LIMIT, Table};
+use crate::atomics::{Ordering, fence, fence_after_rmw, spin_loop};
 use crate::error::Code;
+use crate::layout::{ReaderRow, SlotLine};
 
-/// Phases of a reader row, in its lowest bits; the participant stands above them.
+/// Phases of a reader row, in its lowest bits; then the participant, then the pins.
 const FREE: u64 = 0;
 const JOINED: u64 = 1;
 /// Has left, but still has samples in hand.
 const DRAINING: u64 = 2;
 const PHASE_BITS: u32 = 8;
+const PHASE: u64 = (1 << PHASE_BITS) - 1;
+/// A writer is cleaning up after the row's former reader: nobody may take the row for the moment.
+const ONE_PIN: u64 = 1 << 32;
+const PINS: u64 = !(ONE_PIN - 1);
 
 /// A reader that is a member.
 #[derive(Clone, Copy, Debug)]
@@ -66,21 +71,66 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
 /// Rows are given from the top, because callers of the reference operations count theirs from 0.
 fn take_row(table: &Table<'_>, participant: u32) -> Result<u32, Code> {
     let mine = u64::from(participant) << PHASE_BITS | JOINED;
-    for (index, row) in table.readers.iter().enumerate().rev() {
-        // AcqRel: pairs with the release in `give_row_back`.
-        let taken = row.state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed);
-        if taken.is_ok() {
-            return Ok(index as u32);
+    for _ in 0..RETRY_LIMIT {
+        match try_row(table, mine) {
+            Row::Taken(index) => return Ok(index),
+            Row::None => break,
+            // Its writer is a few steps from done, unless it was stopped right here.
+            Row::Pinned => spin_loop(),
         }
     }
     Err(Code::NoReaderSlot)
+}
+
+/// What a walk over the rows found.
+enum Row {
+    Taken(u32),
+    Pinned,
+    None,
+}
+
+fn try_row(table: &Table<'_>, mine: u64) -> Row {
+    let mut found = Row::None;
+    for (index, row) in table.readers.iter().enumerate().rev() {
+        // AcqRel: pairs with the release in `give_row_back`.
+        match row.state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return Row::Taken(index as u32),
+            Err(state) if state & PHASE == FREE => found = Row::Pinned,
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+/// Moves a row on, whatever pins it has. Release: pairs with the acquire in `try_row`.
+fn set_row(row: &ReaderRow, state: u64) {
+    // Never fails: the closure always returns a state.
+    let _ = row.state.fetch_update(Ordering::Release, Ordering::Relaxed, |seen| Some(seen & PINS | state));
+}
+
+/// Clears the marks that a commit has set for readers which left before it was published.
+///
+/// Their rows must not be taken by others in between: a reader that joins with history may have this very sample in hand by
+/// the very bit that is to be cleared. So each row is pinned first. If it is a member's again, that one joined after the
+/// publication, and has cleared or taken the bit as its own.
+#[cold]
+pub(crate) fn forgive_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, left: u64) {
+    for (index, row) in (0u32..).zip(table.readers).filter(|(index, _)| left >> index & 1 != 0) {
+        // AcqRel: pairs with the exchange in `try_row`; one of the two comes first.
+        let state = row.state.fetch_add(ONE_PIN, Ordering::AcqRel);
+        if state & PHASE != JOINED {
+            slot::forgive(line, sequence, Audience::of_readers(1 << index, false), table.shape.mark_words);
+        }
+        // Release: who takes the row comes after the clearing.
+        row.state.fetch_sub(ONE_PIN, Ordering::AcqRel);
+    }
 }
 
 /// Ends a membership. What the reader has not read is given back; what it has in hand stays, until it is marked.
 /// The row stays taken as long.
 pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor: u64) {
     if let Some(row) = table.readers.get(member.index as usize) {
-        row.state.store(u64::from(participant) << PHASE_BITS | DRAINING, Ordering::Release);
+        set_row(row, u64::from(participant) << PHASE_BITS | DRAINING);
     }
     table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);
     // Either a commit sees the bit gone and clears the mark that it has set, or the sweep below sees the mark.
@@ -98,7 +148,7 @@ pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor:
 /// Frees the row of a reader that has left and has nothing in hand any more.
 pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
     if let Some(row) = table.readers.get(member.index as usize) {
-        row.state.store(FREE, Ordering::Release);
+        set_row(row, FREE);
     }
 }
 

@@ -7,6 +7,7 @@
 use core::cmp;
 
 use super::loan::{self, Loan};
+use super::members;
 use super::slot;
 use super::words::{Audience, Bit, Entry, Extent, Marks, Phase};
 use super::{RETRY_LIMIT, Shape, Table};
@@ -148,7 +149,7 @@ pub(crate) fn commit(
     // must not be owed a sample for ever. Before the slot becomes Published: a kill in between would leak.
     let left = joined & !table.hot.active.0.load(Ordering::Relaxed) & !named;
     if left != 0 {
-        slot::forgive(line, sequence, Audience::of_readers(left, false), table.shape.mark_words);
+        members::forgive_departed(table, line, sequence, left);
     }
     // Release: pairs with the acquire in `loan::claim`.
     claim.ctl.store(loan.ctl(Phase::Published).0, Ordering::Release);

@@ -6,6 +6,7 @@
 //! bit set already. A bit lost to a kill between freeing and setting hides the slot until it is next in the order.
 
 use super::Table;
+use super::bell::Bell;
 use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 
 /// Levels of a map over 2^24 slots.
@@ -79,6 +80,8 @@ fn clear(table: &Table<'_>, number: usize, place: usize) {
         clear(table, number + 1, above);
         if word.load(Ordering::Relaxed) != 0 {
             raise(table, number + 1, above);
+            // Another writer may have missed the bit meanwhile, and gone to sleep.
+            Bell(&table.hot.bells.0.space).ring();
         }
     }
 }
