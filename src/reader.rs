@@ -58,6 +58,7 @@ pub(crate) struct Core {
     line: AtomicU32,
     lap: AtomicU32,
     since: u64,
+    adopts: bool,
     lost: AtomicU64,
     interrupted: Arc<AtomicBool>,
 }
@@ -77,6 +78,7 @@ impl Core {
             line: AtomicU32::new(0),
             lap: AtomicU32::new(0),
             since: cursor.since,
+            adopts: cursor.adopts,
             lost: AtomicU64::new(0),
             interrupted: Arc::default(),
         };
@@ -118,7 +120,12 @@ impl Core {
     }
 
     fn cursor(&self) -> Cursor {
-        Cursor { place: self.place(), since: self.since, lost: self.lost.load(Ordering::Relaxed) }
+        Cursor {
+            place: self.place(),
+            since: self.since,
+            adopts: self.adopts,
+            lost: self.lost.load(Ordering::Relaxed),
+        }
     }
 
     fn set_cursor(&self, cursor: Cursor) {

@@ -18,6 +18,8 @@ pub(crate) struct Cursor {
     pub(crate) place: Position,
     /// The first sequence that came after it joined: what it misses before that was never its own.
     pub(crate) since: u64,
+    /// Whether it joined with history, and so wants retained samples that are not owed to it.
+    pub(crate) adopts: bool,
     /// Samples that were taken away from it.
     pub(crate) lost: u64,
 }
@@ -98,6 +100,9 @@ pub(crate) fn seek(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<O
                 if !seen.is_of(place.sequence) {
                     cursor.lose(table, place.next(&table.shape));
                 } else if seen.0 & bit.owed != 0 {
+                    return Ok(Some(entry.slot()));
+                } else if cursor.adopts && hold(table, entry.slot(), bit, place.sequence, Want::Owed)? {
+                    // It was being committed as this reader joined, which asked for what is retained.
                     return Ok(Some(entry.slot()));
                 } else if place.look(table)? == entry {
                     // Never owed. Or forgotten because its entry was overwritten; then it counts as lost.

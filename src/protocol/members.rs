@@ -65,7 +65,8 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
         }
         place = place.next(&table.shape);
     }
-    Ok(Cursor { place: Position::of(&table.shape, start), since: joined_at, lost: 0 })
+    let place = Position::of(&table.shape, start);
+    Ok(Cursor { place, since: joined_at, adopts: history > 0, lost: 0 })
 }
 
 /// Rows are given from the top, because callers of the reference operations count theirs from 0.
