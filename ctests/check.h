@@ -1,0 +1,281 @@
+/* What every test program needs, and nothing else: checks that tell what they saw, names of one's own that are
+ * cleaned up whatever happens, a watchdog, children with a link to talk over. Programs exit 0 (passed),
+ * 1 (a check failed), 77 (skipped) or 124 (the watchdog ended it). */
+#ifndef SHMSLOT_CTESTS_CHECK_H
+#define SHMSLOT_CTESTS_CHECK_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <shmslot.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHECK_WATCHDOG_S 120
+#define CHECK_SHM_DIR "/dev/shm"
+
+/* ---- checks ---- */
+
+#define CHECK(cond)                                                                                                    \
+    do {                                                                                                               \
+        if (!(cond)) check_fail(__FILE__, __LINE__, #cond);                                                            \
+    } while (0)
+#define CHECK_OK(call)                                                                                                 \
+    do {                                                                                                               \
+        int check_got_ = (call);                                                                                       \
+        if (check_got_ < 0) check_fail_code(__FILE__, __LINE__, #call, check_got_, "success");                         \
+    } while (0)
+#define CHECK_CODE(call, want)                                                                                         \
+    do {                                                                                                               \
+        int check_got_ = (call);                                                                                       \
+        if (check_got_ != (want)) check_fail_code(__FILE__, __LINE__, #call, check_got_, #want);                       \
+    } while (0)
+#define CHECK_U64(got, want)                                                                                           \
+    do {                                                                                                               \
+        uint64_t check_got_ = (got), check_want_ = (want);                                                             \
+        if (check_got_ != check_want_) check_fail_u64(__FILE__, __LINE__, #got, check_got_, check_want_);              \
+    } while (0)
+#define SKIP(reason)                                                                                                   \
+    do {                                                                                                               \
+        fprintf(stderr, "skipped: %s\n", reason);                                                                      \
+        exit(77);                                                                                                      \
+    } while (0)
+
+/* For helpers that check on behalf of their caller: notes where the caller is, and a failure tells it. */
+static __thread const char *check_caller_file;
+static __thread int check_caller_line;
+#define CHECK_HERE(call) (check_note_caller(__FILE__, __LINE__), (call))
+
+static inline void check_note_caller(const char *file, int line)
+{
+    check_caller_file = file;
+    check_caller_line = line;
+}
+
+static pid_t check_parent; /* set in forked children: they clean up nothing and leave by _exit */
+
+static inline void check_leave(void)
+{
+    if (check_caller_file != NULL) {
+        fprintf(stderr, "  in or after the call at %s:%d\n", check_caller_file, check_caller_line);
+    }
+    if (check_parent == 0) exit(1);
+    if (getppid() == check_parent) (void)kill(check_parent, SIGALRM); /* others may wait for this one */
+    _exit(1);
+}
+
+static inline void check_fail(const char *file, int line, const char *expression)
+{
+    int saved = errno;
+    fprintf(stderr, "%s:%d: failed: %s (errno %d: %s)\n", file, line, expression, saved, strerror(saved));
+    check_leave();
+}
+
+static inline void check_fail_code(const char *file, int line, const char *expression, int got, const char *want)
+{
+    fprintf(stderr, "%s:%d: %s returned %d (%s), expected %s\n", file, line, expression, got, shmslot_strerror(got),
+            want);
+    check_leave();
+}
+
+static inline void check_fail_u64(const char *file, int line, const char *expression, uint64_t got, uint64_t want)
+{
+    fprintf(stderr, "%s:%d: %s is %" PRIu64 ", expected %" PRIu64 "\n", file, line, expression, got, want);
+    check_leave();
+}
+
+/* ---- cleaning up: paths are removed at exit and by the watchdog, the last one registered first ---- */
+
+static char check_paths[128][512];
+static volatile sig_atomic_t check_path_count;
+
+static inline void check_remove_paths(void)
+{
+    if (check_parent != 0) return;
+    while (check_path_count > 0) {
+        const char *path = check_paths[--check_path_count];
+        if (unlink(path) != 0) (void)rmdir(path);
+    }
+}
+
+static inline void cleanup_path(const char *path)
+{
+    CHECK(check_path_count < (int)(sizeof check_paths / sizeof check_paths[0]));
+    CHECK(strlen(path) < sizeof check_paths[0]);
+    strcpy(check_paths[check_path_count], path);
+    check_path_count = check_path_count + 1;
+}
+
+static inline void check_on_alarm(int signal_number)
+{
+    static const char text[] = "watchdog: the test hangs, or one of its processes has failed\n";
+    (void)signal_number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(125);
+    check_remove_paths();
+    _exit(124);
+}
+
+/* First line of every main. */
+static inline void check_begin(void)
+{
+    CHECK(signal(SIGALRM, check_on_alarm) != SIG_ERR);
+    CHECK(atexit(check_remove_paths) == 0);
+    alarm(CHECK_WATCHDOG_S);
+}
+
+/* A segment name that nobody else uses. Its file goes away at exit. */
+static inline const char *unique_name(char *buffer, size_t size, const char *tag)
+{
+    static unsigned counter;
+    char path[512];
+    int length = snprintf(buffer, size, "ctest-%s-%ld-%u", tag, (long)getpid(), ++counter);
+    CHECK(length > 0 && (size_t)length < size);
+    snprintf(path, sizeof path, CHECK_SHM_DIR "/shmslot.%s", buffer);
+    cleanup_path(path);
+    return buffer;
+}
+
+/* A directory of one's own on the shared-memory file system. It goes away at exit when it is empty. */
+static inline const char *own_directory(char *buffer, size_t size)
+{
+    int length = snprintf(buffer, size, CHECK_SHM_DIR "/ctest-dir-XXXXXX");
+    CHECK(length > 0 && (size_t)length < size);
+    CHECK(mkdtemp(buffer) != NULL);
+    cleanup_path(buffer);
+    return buffer;
+}
+
+/* `directory`/`file` into `buffer`. It goes away at exit. */
+static inline const char *own_path(char *buffer, size_t size, const char *directory, const char *file)
+{
+    int length = snprintf(buffer, size, "%s/%s", directory, file);
+    CHECK(length > 0 && (size_t)length < size);
+    cleanup_path(buffer);
+    return buffer;
+}
+
+/* ---- links: a byte stream between two processes or threads; nobody ever sleeps to be in step ---- */
+
+static inline void send_bytes(int link, const void *bytes, size_t size)
+{
+    CHECK(send(link, bytes, size, MSG_NOSIGNAL) == (ssize_t)size);
+}
+
+static inline void receive_bytes(int link, void *bytes, size_t size)
+{
+    CHECK(recv(link, bytes, size, MSG_WAITALL) == (ssize_t)size);
+}
+
+static inline void say(int link)
+{
+    send_bytes(link, "!", 1);
+}
+
+/* Returns when the other side said; fails when it died instead. */
+static inline void hear(int link)
+{
+    char byte;
+    receive_bytes(link, &byte, 1);
+}
+
+/* ---- children: they attach on their own, by name or by an inherited fd, never through the parent's handles ---- */
+
+typedef struct child {
+    pid_t pid;
+    int link;
+} child;
+
+static inline child start_child(int (*body)(int link, void *argument), void *argument)
+{
+    int ends[2];
+    child started;
+    pid_t parent = getpid();
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    started.pid = fork();
+    CHECK(started.pid >= 0);
+    if (started.pid == 0) {
+        check_parent = parent;
+        (void)close(ends[0]);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        alarm(CHECK_WATCHDOG_S);
+        _exit(body(ends[1], argument));
+    }
+    (void)close(ends[1]);
+    started.link = ends[0];
+    return started;
+}
+
+/* The exit status of the child, or 128 + the signal that ended it. */
+static inline int end_child(child started)
+{
+    int status = 0;
+    CHECK(waitpid(started.pid, &status, 0) == started.pid);
+    (void)close(started.link);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+#define CHECK_CHILD(started) CHECK_U64((uint64_t)end_child(started), 0)
+
+static inline int run_child(int (*body)(int link, void *argument), void *argument)
+{
+    return end_child(start_child(body, argument));
+}
+
+/* ---- threads ---- */
+
+static inline pthread_t start_thread(void *(*body)(void *), void *argument)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, body, argument) == 0);
+    return thread;
+}
+
+static inline void end_thread(pthread_t thread)
+{
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
+static inline pid_t thread_id(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
+/* Returns when the kernel shows that thread or process as sleeping. */
+static inline void until_asleep(pid_t id)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)id);
+    for (;;) {
+        const char *state;
+        ssize_t length;
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        CHECK(fd >= 0);
+        length = read(fd, text, sizeof text - 1);
+        CHECK(length > 0);
+        (void)close(fd);
+        text[length] = '\0';
+        state = strrchr(text, ')');
+        CHECK(state != NULL && state[1] == ' ');
+        if (state[2] == 'S') return;
+        CHECK(state[2] != 'Z' && state[2] != 'X');
+        (void)sched_yield();
+    }
+}
+
+#endif

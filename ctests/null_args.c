@@ -1,0 +1,207 @@
+/* NULL where a pointer must be is INVALID in every call, in release builds too; closers accept it. */
+#include "samples.h"
+
+#define INVALID(call) CHECK_CODE(call, SHMSLOT_E_INVALID)
+
+static char name[64];
+static shmslot_segment *segment;
+static shmslot_writer *writer;
+static shmslot_reader *reader;
+
+static void check_closers(void)
+{
+    shmslot_segment_close(NULL);
+    shmslot_writer_close(NULL);
+    shmslot_reader_leave(NULL);
+}
+
+static void check_segment_calls(void)
+{
+    shmslot_segment *other = NULL;
+    shmslot_info info;
+    shmslot_error detail;
+    uint64_t number;
+    uint32_t generation;
+    size_t length;
+    char path[256];
+
+    INVALID(shmslot_segment_create(NULL, NULL, &other, NULL));
+    INVALID(shmslot_segment_create("ctest-null", NULL, NULL, NULL));
+    INVALID(shmslot_segment_create_anonymous(NULL, NULL, NULL));
+    INVALID(shmslot_segment_create_local(NULL, NULL, NULL));
+    INVALID(shmslot_segment_attach(NULL, NULL, &other, NULL));
+    INVALID(shmslot_segment_attach(name, NULL, NULL, NULL));
+    INVALID(shmslot_segment_attach_fd(shmslot_segment_fd(segment), NULL, NULL, NULL));
+    INVALID(shmslot_segment_open(NULL, NULL, &other, NULL));
+    INVALID(shmslot_segment_open(name, NULL, NULL, NULL));
+    INVALID(shmslot_segment_unlink(NULL, NULL));
+    memset(&detail, 0, sizeof detail);
+    INVALID(shmslot_segment_attach(NULL, NULL, &other, &detail));
+    CHECK(detail.code == SHMSLOT_E_INVALID);
+    CHECK(other == NULL);
+
+    INVALID(shmslot_segment_info(NULL, &info, sizeof info));
+    INVALID(shmslot_segment_info(segment, NULL, sizeof info));
+    INVALID(shmslot_segment_fd(NULL));
+    INVALID(shmslot_segment_path(NULL, path, sizeof path, &length));
+    INVALID(shmslot_segment_path(segment, NULL, sizeof path, &length));
+    INVALID(shmslot_segment_path(segment, path, sizeof path, NULL));
+    INVALID(shmslot_segment_slot_count(NULL, &number));
+    INVALID(shmslot_segment_slot_count(segment, NULL));
+    INVALID(shmslot_segment_slot_total_size(NULL, &number));
+    INVALID(shmslot_segment_slot_total_size(segment, NULL));
+    INVALID(shmslot_segment_slot_capacity(NULL, &number));
+    INVALID(shmslot_segment_slot_capacity(segment, NULL));
+    INVALID(shmslot_segment_generation(NULL, &generation));
+    INVALID(shmslot_segment_generation(segment, NULL));
+    INVALID(shmslot_segment_wait_for_change(NULL, 0, AT_ONCE, &generation));
+}
+
+static void check_writer_calls(void)
+{
+    shmslot_writer *other = NULL;
+    shmslot_loan loan, none;
+    uint64_t number;
+
+    memset(&none, 0, sizeof none);
+    INVALID(shmslot_writer_open(NULL, &other, NULL));
+    INVALID(shmslot_writer_open(segment, NULL, NULL));
+    INVALID(shmslot_writer_interrupt(NULL));
+    INVALID(shmslot_writer_blockers(NULL, &number));
+    INVALID(shmslot_writer_blockers(writer, NULL));
+    INVALID(shmslot_slot_reserve(NULL, 8, AT_ONCE, &loan));
+    INVALID(shmslot_slot_reserve(writer, 8, AT_ONCE, NULL));
+    INVALID(shmslot_slot_commit(NULL, &none, 0, NULL));
+    INVALID(shmslot_slot_commit(writer, NULL, 0, NULL));
+    INVALID(shmslot_slot_discard(NULL, &none));
+    INVALID(shmslot_slot_discard(writer, NULL));
+    INVALID(shmslot_slot_write(NULL, "x", 1, AT_ONCE, NULL));
+    INVALID(shmslot_slot_write(writer, NULL, 1, AT_ONCE, NULL));
+    INVALID(shmslot_slot_commit_ptr(NULL, &none, 0, NULL));
+    INVALID(shmslot_slot_commit_ptr(writer, NULL, 0, NULL));
+    INVALID(shmslot_slot_discard_ptr(NULL, &none));
+    INVALID(shmslot_slot_discard_ptr(writer, NULL));
+    INVALID(shmslot_loan_from_ptr(NULL, &none, &loan));
+    INVALID(shmslot_loan_from_ptr(writer, NULL, &loan));
+    INVALID(shmslot_loan_from_ptr(writer, &none, NULL));
+    INVALID(shmslot_wait_space(NULL, AT_ONCE));
+}
+
+static void check_reader_calls(void)
+{
+    shmslot_reader *other = NULL;
+    shmslot_reader *with_null[2];
+    shmslot_sample sample, none;
+    uint64_t number;
+    size_t index;
+
+    memset(&none, 0, sizeof none);
+    INVALID(shmslot_reader_join(NULL, 0, &other, NULL));
+    INVALID(shmslot_reader_join(segment, 0, NULL, NULL));
+    INVALID(shmslot_reader_interrupt(NULL));
+    INVALID(shmslot_reader_lost(NULL, &number));
+    INVALID(shmslot_reader_lost(reader, NULL));
+    INVALID(shmslot_reader_index(NULL));
+    INVALID(shmslot_slot_read(NULL, &sample));
+    INVALID(shmslot_slot_read(reader, NULL));
+    INVALID(shmslot_slot_peek_latest(NULL, &sample));
+    INVALID(shmslot_slot_peek_latest(reader, NULL));
+    INVALID(shmslot_slot_mark(NULL, &none));
+    INVALID(shmslot_slot_mark(reader, NULL));
+    INVALID(shmslot_slot_mark_ptr(NULL, &none));
+    INVALID(shmslot_slot_mark_ptr(reader, NULL));
+    INVALID(shmslot_sample_from_ptr(NULL, &none, &sample));
+    INVALID(shmslot_sample_from_ptr(reader, NULL, &sample));
+    INVALID(shmslot_sample_from_ptr(reader, &none, NULL));
+    INVALID(shmslot_wait(NULL, AT_ONCE));
+    INVALID(shmslot_wait_any(NULL, 1, AT_ONCE, &index));
+    with_null[0] = reader;
+    with_null[1] = NULL;
+    INVALID(shmslot_wait_any(with_null, 2, AT_ONCE, &index));
+    INVALID(shmslot_wait_any(with_null, 0, AT_ONCE, &index));
+    INVALID(shmslot_wait_any(with_null, 1, AT_ONCE, NULL));
+}
+
+/* The joined reader sees the samples of the reference operations too. */
+static uint64_t take_length(void)
+{
+    shmslot_sample sample = hold(reader);
+    CHECK_OK(shmslot_slot_mark(reader, &sample));
+    return sample.len;
+}
+
+static void check_reference_calls(void)
+{
+    shmslot_ref ref, none;
+    shmslot_ref_header header;
+    const void *shared;
+    void *data;
+    char buffer[8];
+    size_t length;
+
+    memset(&none, 0, sizeof none);
+    INVALID(shmslot_ref_reserve(NULL, 1, &ref));
+    INVALID(shmslot_ref_reserve(segment, 1, NULL));
+    INVALID(shmslot_ref_data_ptr(NULL, &none, &data, &length));
+    INVALID(shmslot_ref_data_ptr(segment, NULL, &data, &length));
+    INVALID(shmslot_ref_data_ptr(segment, &none, NULL, &length));
+    INVALID(shmslot_ref_commit_copy(NULL, &none, buffer, 1, NULL));
+    INVALID(shmslot_ref_commit_copy(segment, NULL, buffer, 1, NULL));
+    INVALID(shmslot_ref_commit_copy(segment, &none, NULL, 1, NULL));
+    INVALID(shmslot_ref_commit_in_place(NULL, &none, 0, NULL));
+    INVALID(shmslot_ref_commit_in_place(segment, NULL, 0, NULL));
+    INVALID(shmslot_ref_discard(NULL, &none));
+    INVALID(shmslot_ref_discard(segment, NULL));
+    INVALID(shmslot_ref_next_unread(NULL, 0, &ref));
+    INVALID(shmslot_ref_next_unread(segment, 0, NULL));
+    INVALID(shmslot_ref_read_ptr(NULL, &none, &shared, &length));
+    INVALID(shmslot_ref_read_ptr(segment, NULL, &shared, &length));
+    INVALID(shmslot_ref_read_ptr(segment, &none, NULL, &length));
+    INVALID(shmslot_ref_read_copy(NULL, &none, &header, buffer, sizeof buffer, &length));
+    INVALID(shmslot_ref_read_copy(segment, NULL, &header, buffer, sizeof buffer, &length));
+    CHECK_OK(shmslot_ref_reserve(segment, 1, &ref));
+    CHECK_OK(shmslot_ref_commit_copy(segment, &ref, "x", 1, NULL));
+    INVALID(shmslot_ref_read_copy(segment, &ref, &header, NULL, sizeof buffer, &length));
+    CHECK_OK(shmslot_ref_read_copy(segment, &ref, NULL, buffer, sizeof buffer, NULL));
+    CHECK(buffer[0] == 'x');
+    CHECK_OK(shmslot_ref_mark_read(segment, &ref, 0));
+    CHECK_U64(take_length(), 1);
+    INVALID(shmslot_ref_mark_read(NULL, &none, 0));
+    INVALID(shmslot_ref_mark_read(segment, NULL, 0));
+    INVALID(shmslot_ref_mark_reader_disconnected(NULL, 0));
+}
+
+/* Where a pointer may be NULL, it may. */
+static void check_what_may_be_null(void)
+{
+    uint64_t number = 0;
+    shmslot_loan loan;
+    CHECK_OK(shmslot_slot_write(writer, NULL, 0, AT_ONCE, NULL));
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+    CHECK_OK(shmslot_slot_commit(writer, &loan, 0, NULL));
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+    CHECK_OK(shmslot_slot_commit_ptr(writer, loan.data, 0, NULL));
+    CHECK_OK(shmslot_segment_slot_count(segment, &number));
+    CHECK_U64(number, 4);
+}
+
+int main(void)
+{
+    shmslot_options options = options_of(4, 8);
+    check_begin();
+    segment = make_named(unique_name(name, sizeof name, "null"), &options);
+    CHECK_U64(options.struct_size, sizeof options);
+    writer = open_writer(segment);
+    reader = join(segment, 0);
+    check_closers();
+    check_segment_calls();
+    check_writer_calls();
+    check_reader_calls();
+    check_reference_calls();
+    check_what_may_be_null();
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+    return 0;
+}

@@ -1,0 +1,261 @@
+/* The options struct: its size rule, the range of every field, the defaults. */
+#include "samples.h"
+
+#include <stddef.h>
+
+static void refuse(const shmslot_options *options)
+{
+    shmslot_segment *segment = NULL;
+    shmslot_error detail;
+    memset(&detail, 0, sizeof detail);
+    CHECK_CODE(shmslot_segment_create_anonymous(options, &segment, &detail), SHMSLOT_E_BAD_OPTIONS);
+    CHECK(detail.code == SHMSLOT_E_BAD_OPTIONS);
+    CHECK(detail.text[0] != '\0');
+    CHECK_CODE(shmslot_segment_create_local(options, &segment, NULL), SHMSLOT_E_BAD_OPTIONS);
+    CHECK(segment == NULL);
+}
+
+static void allow(const shmslot_options *options)
+{
+    shmslot_segment *segment = make_anonymous(options);
+    shmslot_segment_close(segment);
+}
+
+static void check_defaults_of(const shmslot_options *options)
+{
+    shmslot_segment *segment = make_anonymous(options);
+    shmslot_info info = info_of(segment);
+    CHECK_U64(info.slot_count, 64);
+    CHECK_U64(info.slot_capacity, 4096);
+    CHECK_U64(info.payload_align, 64);
+    CHECK_U64(info.user_header_size, 0);
+    CHECK_U64(info.max_readers, 15);
+    CHECK_U64(info.max_participants, 64);
+    CHECK_U64(info.history, 0);
+    CHECK_U64(info.policy, SHMSLOT_FAIL);
+    CHECK_U64(info.flags & (SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS | SHMSLOT_HUGE_PAGES), 0);
+    CHECK(info.type_name[0] == '\0');
+    shmslot_segment_close(segment);
+}
+
+static void check_struct_size(void)
+{
+    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    struct {
+        shmslot_options known;
+        unsigned char tail[32];
+    } larger;
+    size_t i;
+
+    CHECK_U64(options.struct_size, sizeof options);
+    options.struct_size = 0;
+    refuse(&options);
+    options.struct_size = 3;
+    refuse(&options);
+    options.struct_size = offsetof(shmslot_options, type_name); /* no released version was shorter */
+    refuse(&options);
+    options.struct_size = UINT32_MAX;
+    refuse(&options);
+
+    memset(&larger, 0, sizeof larger);
+    larger.known.slot_count = 3;
+    larger.known.struct_size = sizeof larger;
+    allow(&larger.known);
+    for (i = 0; i < sizeof larger.tail; i++) {
+        larger.tail[i] = 1;
+        refuse(&larger.known);
+        larger.tail[i] = 0;
+    }
+}
+
+/* Sets one field to a value and says whether create takes it. */
+#define FIELD(field, value, verdict)                                                                                   \
+    do {                                                                                                               \
+        shmslot_options options_ = SHMSLOT_OPTIONS_INIT;                                                               \
+        options_.field = (value);                                                                                      \
+        verdict(&options_);                                                                                            \
+    } while (0)
+
+static void check_ranges(void)
+{
+    shmslot_options options;
+    char type_name[65];
+
+    FIELD(slot_count, 1, allow);
+    FIELD(slot_count, (UINT32_C(1) << 24) + 1, refuse);
+    FIELD(slot_count, UINT32_MAX, refuse);
+    FIELD(slot_capacity, 1, allow);
+    FIELD(slot_capacity, (UINT64_C(4) << 30) + 1, refuse);
+    FIELD(slot_capacity, UINT64_MAX, refuse);
+    FIELD(payload_align, 64, allow);
+    FIELD(payload_align, 4096, allow);
+    FIELD(payload_align, 32, refuse);
+    FIELD(payload_align, 96, refuse);
+    FIELD(payload_align, 8192, refuse);
+    FIELD(payload_align, UINT32_MAX, refuse);
+    FIELD(user_header_size, 256, allow);
+    FIELD(user_header_size, 257, refuse);
+    FIELD(user_header_size, UINT32_MAX, refuse);
+    FIELD(max_readers, 1, allow);
+    FIELD(max_readers, 63, allow);
+    FIELD(max_readers, 64, refuse);
+    FIELD(max_readers, UINT32_MAX, refuse);
+    FIELD(max_participants, 1, allow);
+    FIELD(max_participants, 4095, allow);
+    FIELD(max_participants, 4096, refuse);
+    FIELD(max_participants, UINT32_MAX, refuse);
+    FIELD(history, 63, allow);
+    FIELD(history, 64, refuse);
+    FIELD(history, UINT32_MAX, refuse);
+    FIELD(policy, SHMSLOT_FAIL, allow);
+    FIELD(policy, SHMSLOT_BLOCK, allow);
+    FIELD(policy, SHMSLOT_DROP_OLDEST, allow);
+    FIELD(policy, 3, refuse);
+    FIELD(policy, UINT32_MAX, refuse);
+    FIELD(mode, 0660, allow);
+    FIELD(mode, 010000, refuse);
+    FIELD(mode, UINT32_MAX, refuse);
+    FIELD(if_dead, SHMSLOT_DEAD_REFUSE, allow);
+    FIELD(if_dead, 3, refuse);
+    FIELD(flags, SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS | SHMSLOT_PREFAULT, allow);
+    FIELD(flags, SHMSLOT_HUGE_PAGES, allow); /* a wish: info says what was obtained */
+    FIELD(flags, UINT32_C(1) << 31, refuse);
+    FIELD(flags, UINT32_MAX, refuse);
+    FIELD(spin_ns, 1, allow);
+    FIELD(max_loans, 1, allow);
+    FIELD(reserved, 1, refuse);
+
+    memset(type_name, 't', sizeof type_name);
+    type_name[63] = '\0';
+    FIELD(type_name, type_name, allow);
+    type_name[63] = 't';
+    type_name[64] = '\0';
+    FIELD(type_name, type_name, refuse);
+    FIELD(type_name, "\xff", refuse);
+
+    /* Fields that are fine alone and impossible together. */
+    options = options_of(4, 8);
+    options.history = 4;
+    refuse(&options);
+    options.history = 3;
+    allow(&options);
+}
+
+/* 64 PiB: each field in range, and more than any file system of memory has. */
+static void check_impossible_size(void)
+{
+    char name[64];
+    shmslot_options options = options_of(UINT32_C(1) << 24, UINT64_C(4) << 30);
+    shmslot_segment *segment = NULL;
+    CHECK_CODE(shmslot_segment_create(unique_name(name, sizeof name, "options"), &options, &segment, NULL),
+               SHMSLOT_E_NO_MEMORY);
+    CHECK(segment == NULL);
+    CHECK_CODE(shmslot_segment_unlink(name, NULL), SHMSLOT_E_NOT_FOUND);
+}
+
+/* Attach takes the same struct; what only create can use must not hurt, what attach uses is checked. */
+static void check_attach_options(void)
+{
+    char name[64];
+    shmslot_options made = options_of(4, 8), asked = SHMSLOT_OPTIONS_INIT;
+    shmslot_segment *creator = make_named(unique_name(name, sizeof name, "options"), &made), *other = NULL;
+    CHECK_OK(shmslot_segment_attach(name, &asked, &other, NULL));
+    shmslot_segment_close(other);
+    other = NULL;
+    asked.struct_size = 2;
+    CHECK_CODE(shmslot_segment_attach(name, &asked, &other, NULL), SHMSLOT_E_BAD_OPTIONS);
+    asked.struct_size = sizeof asked;
+    asked.flags = UINT32_C(1) << 30;
+    CHECK_CODE(shmslot_segment_attach(name, &asked, &other, NULL), SHMSLOT_E_BAD_OPTIONS);
+    CHECK(other == NULL);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(creator);
+}
+
+static void check_max_loans(void)
+{
+    shmslot_options options = options_of(4, 8);
+    shmslot_segment *segment;
+    shmslot_writer *writer, *other;
+    shmslot_loan first, second, third;
+    options.max_loans = 2;
+    segment = make_anonymous(&options);
+    writer = open_writer(segment);
+    other = open_writer(segment);
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &first));
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &second));
+    CHECK_CODE(shmslot_slot_reserve(writer, 8, AT_ONCE, &third), SHMSLOT_E_LOAN_LIMIT);
+    CHECK_OK(shmslot_slot_reserve(other, 8, AT_ONCE, &third)); /* the limit is each writer's own */
+    CHECK_OK(shmslot_slot_commit(writer, &first, 8, NULL));
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &first));
+    CHECK_CODE(shmslot_slot_reserve(writer, 8, AT_ONCE, &third), SHMSLOT_E_LOAN_LIMIT);
+    CHECK_OK(shmslot_slot_discard(writer, &first));
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &first));
+    shmslot_writer_close(writer);
+    shmslot_writer_close(other);
+    shmslot_segment_close(segment);
+}
+
+static void check_max_participants(void)
+{
+    char name[64];
+    shmslot_options options = options_of(4, 8);
+    shmslot_segment *creator, *second = NULL, *third = NULL;
+    options.max_participants = 2;
+    creator = make_named(unique_name(name, sizeof name, "options"), &options);
+    CHECK_OK(shmslot_segment_attach(name, NULL, &second, NULL));
+    CHECK_CODE(shmslot_segment_attach(name, NULL, &third, NULL), SHMSLOT_E_NO_PARTICIPANT_SLOT);
+    CHECK_U64(info_of(creator).participants, 2);
+    shmslot_segment_close(second);
+    CHECK_OK(shmslot_segment_attach(name, NULL, &third, NULL));
+    shmslot_segment_close(third);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(creator);
+}
+
+static void check_timestamps(void)
+{
+    uint32_t with;
+    for (with = 0; with < 2; with++) {
+        shmslot_options options = options_of(4, 8);
+        shmslot_segment *segment;
+        shmslot_writer *writer;
+        shmslot_reader *reader;
+        shmslot_sample first, second;
+        options.flags = with ? SHMSLOT_TIMESTAMPS : 0;
+        segment = make_anonymous(&options);
+        writer = open_writer(segment);
+        reader = join(segment, 0);
+        (void)put(writer, 1);
+        (void)put(writer, 2);
+        first = hold(reader);
+        second = hold(reader);
+        if (with) {
+            CHECK(first.timestamp_ns > 0);
+            CHECK(second.timestamp_ns >= first.timestamp_ns);
+        } else {
+            CHECK_U64(first.timestamp_ns, 0);
+        }
+        CHECK_OK(shmslot_slot_mark(reader, &first));
+        CHECK_OK(shmslot_slot_mark(reader, &second));
+        shmslot_reader_leave(reader);
+        shmslot_writer_close(writer);
+        shmslot_segment_close(segment);
+    }
+}
+
+int main(void)
+{
+    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    check_begin();
+    check_defaults_of(NULL);
+    check_defaults_of(&options);
+    check_struct_size();
+    check_ranges();
+    check_impossible_size();
+    check_attach_options();
+    check_max_loans();
+    check_max_participants();
+    check_timestamps();
+    return 0;
+}

@@ -1,0 +1,429 @@
+/* Sleeping and being woken: by a sample, by space, by an interrupt, by a deadline. */
+#include "samples.h"
+
+#include <time.h>
+
+static int64_t now(void)
+{
+    struct timespec time;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &time) == 0);
+    return (int64_t)time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
+static shmslot_segment *segment_with(uint32_t policy, uint32_t slots)
+{
+    shmslot_options options = options_of(slots, 64);
+    options.policy = policy;
+    return make_anonymous(&options);
+}
+
+/* A thread that makes one call; its caller returns from `start` when the thread sleeps inside that call. */
+struct waiting {
+    int (*call)(struct waiting *self);
+    shmslot_reader *reader;
+    shmslot_reader *const *readers;
+    shmslot_writer *writer;
+    shmslot_segment *segment;
+    uint32_t generation;
+    size_t index;
+    int result;
+    int ends[2];
+    pthread_t thread;
+};
+
+static int call_wait(struct waiting *self)
+{
+    return shmslot_wait(self->reader, FOR_EVER);
+}
+
+static int call_wait_any(struct waiting *self)
+{
+    return shmslot_wait_any(self->readers, 2, FOR_EVER, &self->index);
+}
+
+static int call_wait_space(struct waiting *self)
+{
+    return shmslot_wait_space(self->writer, FOR_EVER);
+}
+
+static int call_reserve(struct waiting *self)
+{
+    shmslot_loan loan;
+    int result = shmslot_slot_reserve(self->writer, 8, FOR_EVER, &loan);
+    if (result == SHMSLOT_OK) CHECK_OK(shmslot_slot_discard(self->writer, &loan));
+    return result;
+}
+
+static int call_wait_for_change(struct waiting *self)
+{
+    return shmslot_segment_wait_for_change(self->segment, self->generation, FOR_EVER, &self->generation);
+}
+
+static void *make_the_call(void *argument)
+{
+    struct waiting *self = argument;
+    pid_t id = thread_id();
+    send_bytes(self->ends[1], &id, sizeof id);
+    self->result = self->call(self);
+    return NULL;
+}
+
+static void start(struct waiting *self, int (*call)(struct waiting *self))
+{
+    pid_t id;
+    self->call = call;
+    self->result = 1;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, self->ends) == 0);
+    self->thread = start_thread(make_the_call, self);
+    receive_bytes(self->ends[0], &id, sizeof id);
+    until_asleep(id);
+}
+
+static int finish(const struct waiting *self)
+{
+    end_thread(self->thread);
+    (void)close(self->ends[0]);
+    (void)close(self->ends[1]);
+    return self->result;
+}
+
+static void check_wait(void)
+{
+    shmslot_segment *segment = segment_with(SHMSLOT_FAIL, 4);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    struct waiting waiting;
+    int64_t before;
+
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    before = now();
+    CHECK_CODE(shmslot_wait(reader, 3 * MILLISECOND), SHMSLOT_E_TIMEOUT);
+    CHECK(now() - before >= 3 * MILLISECOND);
+
+    memset(&waiting, 0, sizeof waiting);
+    waiting.reader = reader;
+    start(&waiting, call_wait);
+    (void)put(writer, 8);
+    CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_OK); /* still there: waiting does not consume */
+    CHECK_CODE(shmslot_wait(reader, FOR_EVER), SHMSLOT_OK);
+    CHECK_U64(take(reader), 8);
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait(reader, INT64_MIN), SHMSLOT_E_BAD_TIMEOUT);
+    (void)put(writer, 9);
+    CHECK_CODE(shmslot_wait(reader, INT64_MAX), SHMSLOT_OK); /* the longest time is no overflow */
+    CHECK_CODE(shmslot_wait(reader, -2), SHMSLOT_E_BAD_TIMEOUT);
+
+    /* A discard is nothing to read. */
+    CHECK_U64(take(reader), 9);
+    {
+        shmslot_loan loan;
+        CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+        CHECK_OK(shmslot_slot_discard(writer, &loan));
+        CHECK_CODE(shmslot_wait(reader, MILLISECOND), SHMSLOT_E_TIMEOUT);
+    }
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+static int commit_when_told(int link, void *name)
+{
+    shmslot_segment *segment = attach(name);
+    shmslot_writer *writer = open_writer(segment);
+    say(link);
+    hear(link);
+    (void)put(writer, 31);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+    return 0;
+}
+
+static void check_wait_wakes_across_processes(void)
+{
+    char name[64];
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "wait"), &options);
+    child other = start_child(commit_when_told, name);
+    struct waiting waiting;
+    hear(other.link);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    memset(&waiting, 0, sizeof waiting);
+    waiting.reader = join(segment, 0);
+    start(&waiting, call_wait);
+    say(other.link);
+    CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+    CHECK_U64(take(waiting.reader), 31);
+    CHECK_CHILD(other);
+    shmslot_reader_leave(waiting.reader);
+    shmslot_segment_close(segment);
+}
+
+static void check_interrupt(void)
+{
+    shmslot_segment *segment = segment_with(SHMSLOT_BLOCK, 2);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0), *bystander = join(segment, 0);
+    struct waiting waiting, other;
+
+    memset(&waiting, 0, sizeof waiting);
+    memset(&other, 0, sizeof other);
+    waiting.reader = reader;
+    other.reader = bystander;
+    start(&waiting, call_wait);
+    start(&other, call_wait);
+    CHECK_OK(shmslot_reader_interrupt(reader));
+    CHECK_CODE(finish(&waiting), SHMSLOT_E_INTERRUPTED);
+    CHECK_CODE(shmslot_wait(reader, MILLISECOND), SHMSLOT_E_TIMEOUT); /* it ends one wait, not two */
+    (void)put(writer, 1);
+    CHECK_CODE(finish(&other), SHMSLOT_OK); /* the bystander slept on */
+
+    CHECK_U64(take(reader), 1);
+    CHECK_OK(shmslot_reader_interrupt(reader)); /* nobody waits now: the next wait ends */
+    CHECK_CODE(shmslot_wait(reader, FOR_EVER), SHMSLOT_E_INTERRUPTED);
+    CHECK_CODE(shmslot_wait(reader, MILLISECOND), SHMSLOT_E_TIMEOUT);
+
+    (void)put(writer, 2); /* both slots are unread now: the writer has no space */
+    waiting.writer = writer;
+    start(&waiting, call_wait_space);
+    CHECK_OK(shmslot_writer_interrupt(writer));
+    CHECK_CODE(finish(&waiting), SHMSLOT_E_INTERRUPTED);
+    start(&waiting, call_reserve);
+    CHECK_OK(shmslot_writer_interrupt(writer));
+    CHECK_CODE(finish(&waiting), SHMSLOT_E_INTERRUPTED);
+    CHECK_OK(shmslot_writer_interrupt(writer));
+    CHECK_CODE(shmslot_wait_space(writer, FOR_EVER), SHMSLOT_E_INTERRUPTED);
+    CHECK_CODE(shmslot_wait_space(writer, MILLISECOND), SHMSLOT_E_TIMEOUT);
+
+    shmslot_reader_leave(bystander);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+static void check_wait_any(void)
+{
+    shmslot_segment *segments[2];
+    shmslot_writer *writers[2];
+    shmslot_reader *readers[2];
+    struct waiting waiting;
+    size_t i, index = 77;
+
+    for (i = 0; i < 2; i++) {
+        segments[i] = segment_with(SHMSLOT_FAIL, 4);
+        writers[i] = open_writer(segments[i]);
+        readers[i] = join(segments[i], 0);
+    }
+    CHECK_CODE(shmslot_wait_any(readers, 2, AT_ONCE, &index), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait_any(readers, 2, MILLISECOND, &index), SHMSLOT_E_TIMEOUT);
+    CHECK_U64(index, 77);
+    CHECK_CODE(shmslot_wait_any(readers, 2, -2, &index), SHMSLOT_E_BAD_TIMEOUT);
+    for (i = 0; i < 2; i++) {
+        memset(&waiting, 0, sizeof waiting);
+        waiting.readers = readers;
+        start(&waiting, call_wait_any);
+        (void)put(writers[i], 50 + i);
+        CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+        CHECK_U64(waiting.index, i);
+        CHECK_U64(take(readers[i]), 50 + i);
+    }
+    for (i = 0; i < 2; i++) {
+        (void)put(writers[i], 60);
+        CHECK_CODE(shmslot_wait_any(readers, 2, AT_ONCE, &index), SHMSLOT_OK);
+        CHECK_U64(index, i);
+        CHECK_CODE(shmslot_wait_any(&readers[i], 1, AT_ONCE, &index), SHMSLOT_OK);
+        CHECK_U64(index, 0);
+        CHECK_U64(take(readers[i]), 60);
+    }
+    memset(&waiting, 0, sizeof waiting);
+    waiting.readers = readers;
+    start(&waiting, call_wait_any);
+    CHECK_OK(shmslot_reader_interrupt(readers[1]));
+    CHECK_CODE(finish(&waiting), SHMSLOT_E_INTERRUPTED);
+    CHECK_CODE(shmslot_wait_any(readers, 2, MILLISECOND, &index), SHMSLOT_E_TIMEOUT);
+    for (i = 0; i < 2; i++) {
+        shmslot_reader_leave(readers[i]);
+        shmslot_writer_close(writers[i]);
+        shmslot_segment_close(segments[i]);
+    }
+}
+
+static void check_wait_space(void)
+{
+    shmslot_segment *segment = segment_with(SHMSLOT_BLOCK, 2);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    struct waiting waiting;
+    shmslot_sample held;
+    int64_t before;
+
+    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_OK);
+    (void)put(writer, 1);
+    (void)put(writer, 2);
+    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    before = now();
+    CHECK_CODE(shmslot_wait_space(writer, 3 * MILLISECOND), SHMSLOT_E_TIMEOUT);
+    CHECK(now() - before >= 3 * MILLISECOND);
+    held = hold(reader);
+    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_E_TIMEOUT); /* reading alone frees nothing */
+    memset(&waiting, 0, sizeof waiting);
+    waiting.writer = writer;
+    start(&waiting, call_wait_space);
+    CHECK_OK(shmslot_slot_mark(reader, &held));
+    CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_OK);
+    (void)put(writer, 3);
+
+    held = hold(reader); /* by pointer it wakes as well */
+    start(&waiting, call_reserve);
+    CHECK_OK(shmslot_slot_mark_ptr(reader, held.data));
+    CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* A discard gives space too. */
+static void check_discard_wakes_a_writer(void)
+{
+    shmslot_segment *segment = segment_with(SHMSLOT_BLOCK, 1);
+    shmslot_writer *writer = open_writer(segment), *other = open_writer(segment);
+    struct waiting waiting;
+    shmslot_loan loan;
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+    memset(&waiting, 0, sizeof waiting);
+    waiting.writer = other;
+    start(&waiting, call_reserve);
+    CHECK_OK(shmslot_slot_discard(writer, &loan));
+    CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+    shmslot_writer_close(other);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* So does a commit: of a sample that nobody is owed, and under DROP_OLDEST of any sample. */
+static void check_commit_wakes_a_writer(uint32_t policy)
+{
+    shmslot_segment *segment = segment_with(policy, 1);
+    shmslot_writer *writer = open_writer(segment), *other = open_writer(segment);
+    shmslot_reader *reader = policy == SHMSLOT_DROP_OLDEST ? join(segment, 0) : NULL;
+    struct waiting waiting;
+    shmslot_loan loan;
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+    memset(&waiting, 0, sizeof waiting);
+    waiting.writer = other;
+    start(&waiting, call_reserve);
+    CHECK_OK(shmslot_slot_commit(writer, &loan, 8, NULL));
+    CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+    if (reader != NULL) {
+        check_nothing_to_read(reader);
+        (void)put(writer, 2);
+        CHECK_U64(take(reader), 2);
+        CHECK_U64(lost(reader), 1);
+    }
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(other);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+static uint32_t generation_of(const shmslot_segment *segment)
+{
+    uint32_t generation = 0;
+    CHECK_OK(shmslot_segment_generation(segment, &generation));
+    return generation;
+}
+
+static void check_generation(void)
+{
+    shmslot_segment *segment = segment_with(SHMSLOT_FAIL, 4);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    struct waiting waiting;
+    shmslot_sample held;
+    shmslot_loan loan;
+    uint32_t last = generation_of(segment), next = last;
+
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, AT_ONCE, &next), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, MILLISECOND, &next), SHMSLOT_E_TIMEOUT);
+    CHECK_U64(next, last);
+    CHECK_U64(generation_of(segment), last);
+
+    (void)put(writer, 1); /* commit */
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, FOR_EVER, &next), SHMSLOT_OK);
+    CHECK(next != last);
+    last = generation_of(segment);
+    held = hold(reader);
+    CHECK_OK(shmslot_slot_mark(reader, &held)); /* mark */
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, FOR_EVER, NULL), SHMSLOT_OK);
+    last = generation_of(segment);
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+    CHECK_OK(shmslot_slot_discard(writer, &loan)); /* discard */
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, FOR_EVER, &next), SHMSLOT_OK);
+    CHECK(next != last);
+
+    memset(&waiting, 0, sizeof waiting);
+    waiting.segment = segment;
+    waiting.generation = last = generation_of(segment);
+    start(&waiting, call_wait_for_change);
+    (void)put(writer, 2);
+    CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+    CHECK(waiting.generation != last);
+
+    waiting.generation = generation_of(segment);
+    held = hold(reader);
+    start(&waiting, call_wait_for_change);
+    CHECK_OK(shmslot_slot_mark(reader, &held));
+    CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, -2, NULL), SHMSLOT_E_BAD_TIMEOUT);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* Signals do not end a wait: EINTR is handled inside. */
+static void ignore(int signal_number)
+{
+    (void)signal_number;
+}
+
+static void check_signals_do_not_end_a_wait(void)
+{
+    shmslot_segment *segment = segment_with(SHMSLOT_FAIL, 4);
+    shmslot_writer *writer = open_writer(segment);
+    struct waiting waiting;
+    struct sigaction action;
+    int i;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = ignore; /* without SA_RESTART */
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    memset(&waiting, 0, sizeof waiting);
+    waiting.reader = join(segment, 0);
+    start(&waiting, call_wait);
+    for (i = 0; i < 20; i++) {
+        CHECK(pthread_kill(waiting.thread, SIGUSR1) == 0);
+        (void)sched_yield();
+    }
+    (void)put(writer, 1);
+    CHECK_CODE(finish(&waiting), SHMSLOT_OK);
+    CHECK_U64(take(waiting.reader), 1);
+    shmslot_reader_leave(waiting.reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+int main(void)
+{
+    check_begin();
+    check_wait();
+    check_wait_wakes_across_processes();
+    check_interrupt();
+    check_wait_any();
+    check_wait_space();
+    check_discard_wakes_a_writer();
+    check_commit_wakes_a_writer(SHMSLOT_BLOCK);
+    check_commit_wakes_a_writer(SHMSLOT_DROP_OLDEST);
+    check_generation();
+    check_signals_do_not_end_a_wait();
+    return 0;
+}

@@ -1,0 +1,72 @@
+//! Runs every program of `ctests/` under plain `cargo test`.
+
+mod harness;
+
+use std::collections::BTreeSet;
+
+/// One test for each C program, and the list of their names.
+macro_rules! c_programs {
+    ($($name:ident)+) => {
+        $(
+            #[test]
+            fn $name() {
+                let name = stringify!($name);
+                let program = harness::scratch("ctests").join(name);
+                harness::build(&harness::root().join("ctests").join(name).with_extension("c"), &program);
+                harness::check(&program);
+            }
+        )+
+
+        const LISTED: &[&str] = &[$(stringify!($name)),+];
+    };
+}
+
+c_programs! {
+    alignment
+    anonymous
+    attach_bad
+    drop_oldest
+    error_codes
+    history
+    holds
+    joining
+    life_cycle
+    local
+    names
+    no_syscalls
+    null_args
+    options
+    order4
+    policies
+    processes
+    publication
+    reference_ops
+    single_writer
+    sizes
+    threads
+    tokens
+    waiting
+}
+
+/// A program that nobody runs tests nothing: each one stands in the list above and in `ctests/CMakeLists.txt`.
+/// The `header_…` sources belong to `tests/header.rs`.
+#[test]
+fn every_program_is_listed() {
+    let folder = harness::root().join("ctests");
+    let programs: BTreeSet<String> = std::fs::read_dir(&folder)
+        .expect("ctests/ is there")
+        .map(|entry| entry.expect("ctests/ can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
+        .map(|path| path.file_stem().expect("it has a name").to_string_lossy().into_owned())
+        .filter(|name| !name.starts_with("header_"))
+        .collect();
+    let listed: BTreeSet<String> = LISTED.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(programs, listed, "ctests/*.c against the list in tests/c_programs.rs");
+
+    let cmake =
+        std::fs::read_to_string(folder.join("CMakeLists.txt")).expect("ctests/CMakeLists.txt is there");
+    let words: BTreeSet<&str> = cmake.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    for name in &programs {
+        assert!(words.contains(name.as_str()), "{name} is missing in ctests/CMakeLists.txt");
+    }
+}
