@@ -36,6 +36,9 @@
 //!
 //! `unsafe` is allowed in `segment`, `sys` and `ffi` only.
 
+// What could panic is not written in the first place.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("shmslot runs on Linux: it needs memfd seals, shared futexes and open-file-description locks");
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

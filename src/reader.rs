@@ -462,6 +462,15 @@ impl<'r> Sample<'r> {
         self.core().segment.user_header(self.taken.slot)
     }
 
+    /// Copies the start of the user header into `buffer`, as much as there is and fits; how many bytes.
+    pub fn read_user_header(&self, buffer: &mut [u8]) -> usize {
+        let len = buffer.len().min(self.core().segment.geometry().user_header_size as usize);
+        if let Some(buffer) = buffer.get_mut(..len).filter(|buffer| !buffer.is_empty()) {
+            crate::segment::copy_out(self.user_header(), buffer);
+        }
+        len
+    }
+
     /// Copies the start of the payload into `buffer`, as much as fits; how many bytes.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
         let len = buffer.len().min(self.len());

@@ -819,16 +819,19 @@ pub(crate) fn writer_word(inner: &Inner) -> &AtomicU32 {
     &inner.table().hot.life.0.writer
 }
 
-/// Copies `bytes` to a payload that this process has on loan, for as many bytes.
+/// Copies `bytes` to a payload or user header that this process has on loan, for as many bytes.
 pub(crate) fn copy_in(bytes: &[u8], payload: *mut u8) {
-    // SAFETY: callers pass the payload of a loan that was reserved for at least as many bytes, inside the mapping;
-    // a private slice cannot overlap it.
+    if bytes.is_empty() {
+        return; // there may be no memory to point at
+    }
+    // SAFETY: callers pass the payload, or the user header, of a loan that has room for at least as many bytes, inside
+    // the mapping; a private slice cannot overlap it.
     unsafe { payload.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
 }
 
-/// Copies from a payload that this process has in hand, as many bytes as `buffer` takes.
+/// Copies from a payload or user header that this process has in hand, as many bytes as `buffer` takes.
 pub(crate) fn copy_out(payload: *const u8, buffer: &mut [u8]) {
-    // SAFETY: callers pass the payload of a sample in hand of at least as many bytes, inside the mapping; a private
+    // SAFETY: callers pass the payload, or the user header, of a sample in hand of at least as many bytes, inside the mapping; a private
     // slice cannot overlap it.
     unsafe { buffer.as_mut_ptr().copy_from_nonoverlapping(payload, buffer.len()) };
 }

@@ -430,6 +430,15 @@ impl Loan<'_> {
         self.writer.segment.user_header(self.token.slot())
     }
 
+    /// Copies `bytes` to the start of the user header.
+    pub fn write_user_header(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.len() > self.writer.segment.geometry().user_header_size as usize {
+            return Err(Error::about(Code::TooLarge, "user header"));
+        }
+        crate::segment::copy_in(bytes, self.user_header());
+        Ok(())
+    }
+
     /// Copies `bytes` to the start of the payload.
     pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
         if bytes.len() > self.len {
