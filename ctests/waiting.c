@@ -208,6 +208,7 @@ static void check_wait_any(void)
     shmslot_reader *readers[2];
     struct waiting waiting;
     size_t i, index = 77;
+    int result;
 
     for (i = 0; i < 2; i++) {
         segments[i] = segment_with(SHMSLOT_FAIL, 4);
@@ -215,7 +216,12 @@ static void check_wait_any(void)
         readers[i] = join(segments[i], 0);
     }
     CHECK_CODE(shmslot_wait_any(readers, 2, AT_ONCE, &index), SHMSLOT_E_TIMEOUT);
-    CHECK_CODE(shmslot_wait_any(readers, 2, MILLISECOND, &index), SHMSLOT_E_TIMEOUT);
+    result = shmslot_wait_any(readers, 2, MILLISECOND, &index);
+    if (result == SHMSLOT_E_NOT_SUPPORTED) {
+        fprintf(stderr, "left out: sleeping for several readers (this kernel cannot)\n");
+        goto done;
+    }
+    CHECK_CODE(result, SHMSLOT_E_TIMEOUT);
     CHECK_U64(index, 77);
     CHECK_CODE(shmslot_wait_any(readers, 2, -2, &index), SHMSLOT_E_BAD_TIMEOUT);
     for (i = 0; i < 2; i++) {
@@ -241,6 +247,7 @@ static void check_wait_any(void)
     CHECK_OK(shmslot_reader_interrupt(readers[1]));
     CHECK_CODE(finish(&waiting), SHMSLOT_E_INTERRUPTED);
     CHECK_CODE(shmslot_wait_any(readers, 2, MILLISECOND, &index), SHMSLOT_E_TIMEOUT);
+done:
     for (i = 0; i < 2; i++) {
         shmslot_reader_leave(readers[i]);
         shmslot_writer_close(writers[i]);
