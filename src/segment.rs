@@ -236,6 +236,10 @@ impl Segment {
     pub fn create_anonymous(options: &Options) -> Result<Segment> {
         let mut geometry = options.geometry()?;
         geometry.mode = 0o600;
+        // A memfd has no file system whose size would end the allocation before the machine's memory does.
+        if geometry.offsets().is_none_or(|offsets| offsets.total > sys::machine_memory()) {
+            return Err(Error::about(Code::NoMemory, "the segment is larger than all memory"));
+        }
         let fd = sys::anonymous_file(c"shmslot")?;
         let inner = Inner::build(Some(fd), geometry, options, None)?;
         inner.fd.as_ref().map_or(Ok(()), sys::seal_size)?;

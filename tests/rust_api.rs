@@ -266,6 +266,12 @@ fn odd_sizes_go_round() {
 }
 
 #[test]
+fn more_than_all_memory_is_refused_at_once() {
+    let options = Options { slot_count: 1 << 20, slot_capacity: 1 << 32, ..Options::default() };
+    assert_eq!(code(Segment::create_anonymous(&options)), Code::NoMemory);
+}
+
+#[test]
 fn options_out_of_range_are_named() {
     let cases = [
         ("slot_count", Options { slot_count: 0, ..small() }),

@@ -209,7 +209,7 @@ pub unsafe extern "C" fn shmslot_slot_read(
 }
 
 /// Takes the newest sample in hand that this reader has not marked yet or that the segment retains as history. It does
-/// not move the reader: reads go on as if nothing had happened. With history, and no SHMSLOT_DROP_OLDEST, there is one as
+/// not move the reader. Under SHMSLOT_DROP_OLDEST a read that comes to this sample waits for its mark. With history, and no SHMSLOT_DROP_OLDEST, there is one as
 /// soon as there was a commit.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN, HELD (it is in hand already),

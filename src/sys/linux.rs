@@ -140,6 +140,17 @@ pub(crate) fn anonymous_file(name: &CStr) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// All memory and swap of the machine, in bytes.
+pub(crate) fn machine_memory() -> u64 {
+    // SAFETY: all-zero is a valid sysinfo, a plain struct of integers, which the call fills.
+    let info = unsafe {
+        let mut info: libc::sysinfo = std::mem::zeroed();
+        libc::sysinfo(&mut info);
+        info
+    };
+    info.totalram.saturating_add(info.totalswap).saturating_mul(u64::from(info.mem_unit))
+}
+
 /// Forbids to shrink, to grow and to unseal.
 pub(crate) fn seal_size(fd: &OwnedFd) -> Result<()> {
     fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size_seals())).map(drop).map_err(|errno| failed(errno, "sealing"))
