@@ -369,7 +369,8 @@ int shmslot_segment_attach(const char *name, const shmslot_options *options, shm
 int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment of this name, or creates it. Of several processes that do this at once one creates. What
-/// exists is taken as it is: compare shmslot_segment_info with what you need.
+/// exists is taken as it is: compare shmslot_segment_info with what you need. If nobody is attached to it any more,
+/// options.if_dead decides, with REFUSE like ADOPT.
 ///
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.1.
@@ -421,7 +422,9 @@ int shmslot_segment_slot_capacity(const shmslot_segment *segment, uint64_t *ret_
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.1.
 int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_generation);
 
-/// Sleeps until the generation is no longer last. timeout_ns: nanoseconds from 0, or -1 for no limit.
+/// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
+///
+/// timeout_ns: nanoseconds from 0, or -1 for no limit.
 /// ret_generation: the new one; NULL if not wanted.
 ///
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.1.
@@ -545,7 +548,7 @@ int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is marked once, in any order,
-/// also after shmslot_reader_leave.
+/// also after shmslot_reader_leave. A second mark is STALE; but after leaving, the mark of the last sample ends the handle.
 ///
 /// Threads: any. Errors: INVALID, STALE. Since 0.1.
 int shmslot_slot_mark(shmslot_reader *reader, const shmslot_sample *sample);
@@ -612,7 +615,8 @@ int shmslot_ref_next_unread(shmslot_segment *segment, uint32_t reader_index, shm
 /// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED, CORRUPT. Since 0.1.
 int shmslot_ref_read_ptr(shmslot_segment *segment, const shmslot_ref *reference, const void **ret_data, size_t *ret_len);
 
-/// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted.
+/// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted. The buffer
+/// may be overwritten by a call that fails.
 ///
 /// Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED, CORRUPT. Since 0.1.
 int shmslot_ref_read_copy(shmslot_segment *segment, const shmslot_ref *reference, shmslot_ref_header *ret_header, void *buffer, size_t size, size_t *ret_len);

@@ -428,7 +428,7 @@ pub(crate) struct Claim {
 pub(crate) struct ReaderRow {
     /// Phase, participant and pins.
     pub(crate) state: AtomicU64,
-    /// The sequence that it reads next; a hint for tools.
+    /// The sequence that it reads next. Once it has left, what lies before is in its hands.
     pub(crate) cursor: AtomicU64,
     /// Samples it lost; a hint for tools.
     pub(crate) lost: AtomicU64,

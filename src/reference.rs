@@ -13,7 +13,7 @@ use crate::layout::MAX_READERS;
 use crate::protocol::order::{self, FIRST, Owed, Position};
 use crate::protocol::words::{Audience, Bit, Ctl, Entry, Extent, Marks};
 use crate::protocol::{hold, loan, members};
-use crate::segment::{Segment, copy_in, copy_out};
+use crate::segment::{Bytes, Segment, copy_out};
 use crate::writer::{Token, Writer};
 
 /// A slot in one of its lives: reserved, or published. Stale as soon as that life is over.
@@ -74,8 +74,9 @@ impl Reference {
             return Err(Code::BadIndex.into());
         }
         let owner = self.writer.owner();
-        let joined = table.hot.active.0.load(Ordering::Relaxed);
-        let waited_for = Audience::of_readers(active_readers | joined, true);
+        // Members, and readers that have left with samples in hand.
+        let rows = members::taken_rows(table);
+        let waited_for = Audience::of_readers(active_readers | rows, true);
         let found = match loan::reserve_home(table, owner)? {
             Some(loan) => Some(loan),
             None => match loan::reserve_vacant(table, owner)? {
@@ -99,11 +100,14 @@ impl Reference {
 
     /// Copies `bytes` into a reserved slot and publishes it; its sequence.
     pub fn commit_copy(&self, reference: Ref, bytes: &[u8]) -> Result<u64> {
-        let (payload, capacity) = self.data_ptr(reference)?;
-        if bytes.len() > capacity {
+        self.commit_from(reference, bytes.into())
+    }
+
+    pub(crate) fn commit_from(&self, reference: Ref, bytes: Bytes<'_>) -> Result<u64> {
+        let token = self.loan(reference)?;
+        if !self.segment.inner().fill(token.slot(), bytes) {
             return Err(Code::TooLarge.into());
         }
-        copy_in(bytes, payload);
         self.commit_in_place(reference, bytes.len())
     }
 
@@ -171,6 +175,9 @@ impl Reference {
         let header = self.header(reference)?;
         let target = buffer.get_mut(..header.len as usize).ok_or(Code::TooLarge)?;
         copy_out(self.segment.inner().payload(reference.slot), target);
+        // What was copied is one sample only if the slot is still in this life.
+        fence(Ordering::Acquire);
+        self.check_published(reference)?;
         Ok(header)
     }
 
@@ -244,8 +251,8 @@ impl Reference {
     /// The bit of a reader that the caller numbers, which no joined reader has.
     fn bit_of(&self, reader: u32) -> Result<Bit> {
         let inner = self.segment.inner();
-        let joined = inner.table().hot.active.0.load(Ordering::Relaxed);
-        if reader >= inner.geometry().max_readers || joined >> reader & 1 != 0 {
+        let rows = members::taken_rows(inner.table());
+        if reader >= inner.geometry().max_readers || rows >> reader & 1 != 0 {
             return Err(Code::BadIndex.into());
         }
         Ok(Bit::of_reader(reader))

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -211,19 +212,24 @@ const NAME_RACES: u32 = 64;
 impl Segment {
     /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one.
     pub fn create(name: &str, options: &Options) -> Result<Segment> {
+        Ok(Segment::create_or_adopt(name, options)?.0)
+    }
+
+    /// The segment, and whether it was made rather than adopted.
+    fn create_or_adopt(name: &str, options: &Options) -> Result<(Segment, bool)> {
         let path = path_of(name)?;
         let geometry = options.geometry()?;
         for _ in 0..NAME_RACES {
             match make_way(&path, options)? {
                 Way::Clear => {}
-                Way::Adopted(segment) => return Ok(segment),
+                Way::Adopted(segment) => return Ok((segment, false)),
             }
             let directory = path.parent().unwrap_or(Path::new("/"));
             let fd = sys::unnamed_file(directory)?;
             sys::set_mode(&fd, geometry.mode)?;
             let inner = Inner::build(Some(fd), geometry.clone(), options, Some(path.clone()))?;
             match inner.fd.as_ref().map_or(Ok(()), |fd| sys::link_file(fd, &path)) {
-                Ok(()) => return Ok(Segment { inner: Arc::new(inner) }),
+                Ok(()) => return Ok((Segment { inner: Arc::new(inner) }, true)),
                 Err(error) if error.code() == Code::Exists => {}
                 Err(error) => return Err(error),
             }
@@ -280,16 +286,17 @@ impl Segment {
     }
 
     /// Attaches to the segment of this name, or creates it; true if this call created it. Of several processes
-    /// that do this at once one creates.
+    /// that do this at once one creates. If nobody is attached to it any more, `if_dead` decides; to refuse it is to
+    /// adopt it here.
     pub fn open(name: &str, options: &Options) -> Result<(Segment, bool)> {
         for _ in 0..NAME_RACES {
+            match Segment::create_or_adopt(name, options) {
+                Err(error) if error.code() == Code::Exists => {}
+                made => return made,
+            }
             match Segment::attach(name, options) {
                 Err(error) if error.code() == Code::NotFound => {}
                 attached => return attached.map(|segment| (segment, false)),
-            }
-            match Segment::create(name, &Options { if_dead: IfDead::Refuse, ..options.clone() }) {
-                Err(error) if error.code() == Code::Exists => {}
-                created => return created.map(|segment| (segment, true)),
             }
         }
         Err(Error::about(Code::Exists, "the name changes hands all the time"))
@@ -360,6 +367,12 @@ impl Segment {
     pub fn wait_for_change(&self, last: u32, timeout: Option<Duration>) -> Result<u32> {
         self.inner.writable()?;
         let bell = Bell(&self.inner.table().hot.bells.0.change);
+        if bell.count() != last {
+            return Ok(bell.count());
+        }
+        if timeout == Some(Duration::ZERO) {
+            return Err(Code::Timeout.into());
+        }
         let deadline = deadline_of(timeout);
         loop {
             let armed = bell.arm();
@@ -696,6 +709,27 @@ impl Inner {
         self.map.as_mut_ptr().wrapping_add(offset as usize)
     }
 
+    /// Copies to the start of a payload that this process has on loan; false if they are too many.
+    pub(crate) fn fill(&self, slot: u32, bytes: Bytes<'_>) -> bool {
+        let fits = bytes.len as u64 <= self.geometry.slot_capacity && slot < self.geometry.slot_count;
+        if fits && bytes.len > 0 {
+            // SAFETY: readable by the promise of `Bytes`; writable, because a writer is open and the payload of a slot
+            // that exists has room for the capacity. They may overlap.
+            unsafe { self.payload(slot).copy_from(bytes.start, bytes.len) };
+        }
+        fits
+    }
+
+    /// Copies to the start of the user header of a slot that this process has on loan; false if they are too many.
+    pub(crate) fn fill_user_header(&self, slot: u32, bytes: Bytes<'_>) -> bool {
+        let fits = bytes.len <= self.geometry.user_header_size as usize && slot < self.geometry.slot_count;
+        if fits && bytes.len > 0 {
+            // SAFETY: as in `fill`; the size is not 0, so there is a header.
+            unsafe { self.user_header(slot).copy_from(bytes.start, bytes.len) };
+        }
+        fits
+    }
+
     /// The slot whose payload starts at this address.
     pub(crate) fn slot_of(&self, payload: *const u8) -> Option<u32> {
         let first = self.payload(0).addr();
@@ -823,14 +857,30 @@ pub(crate) fn writer_word(inner: &Inner) -> &AtomicU32 {
     &inner.table().hot.life.0.writer
 }
 
-/// Copies `bytes` to a payload or user header that this process has on loan, for as many bytes.
-pub(crate) fn copy_in(bytes: &[u8], payload: *mut u8) {
-    if bytes.is_empty() {
-        return; // there may be no memory to point at
+/// Readable bytes that may be shared memory: a C caller may well pass a payload.
+#[derive(Clone, Copy)]
+pub(crate) struct Bytes<'a> {
+    start: *const u8,
+    len: usize,
+    lives: PhantomData<&'a [u8]>,
+}
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Bytes<'a> {
+        Bytes { start: bytes.as_ptr(), len: bytes.len(), lives: PhantomData }
     }
-    // SAFETY: callers pass the payload, or the user header, of a loan that has room for at least as many bytes, inside
-    // the mapping; a private slice cannot overlap it.
-    unsafe { payload.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+}
+
+impl Bytes<'_> {
+    /// # Safety
+    /// `len` bytes at `start` are readable as long as the value is used; if `len` is 0, `start` may be anything.
+    pub(crate) unsafe fn from_raw(start: *const u8, len: usize) -> Self {
+        Bytes { start, len, lives: PhantomData }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
 }
 
 /// Copies from a payload or user header that this process has in hand, as many bytes as `buffer` takes.

@@ -15,7 +15,7 @@ use crate::protocol::bell::Bell;
 use crate::protocol::loan::{self, Loan as Loaned};
 use crate::protocol::order::{self, Owed};
 use crate::protocol::words::{Ctl, Owner};
-use crate::segment::{Inner, deadline_of, writer_word};
+use crate::segment::{Bytes, Inner, deadline_of, writer_word};
 use crate::sys;
 
 /// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
@@ -184,8 +184,13 @@ impl Writer {
 
     /// Reserves, copies and commits; the sequence.
     pub fn write(&self, bytes: &[u8], timeout: Option<Duration>) -> Result<u64> {
-        let mut loan = self.reserve(bytes.len(), timeout)?;
-        loan.copy_from(bytes)?;
+        self.write_from(bytes.into(), timeout)
+    }
+
+    pub(crate) fn write_from(&self, bytes: Bytes<'_>, timeout: Option<Duration>) -> Result<u64> {
+        let loan = self.reserve(bytes.len(), timeout)?;
+        // It fits: the loan was given for as many bytes.
+        self.segment.fill(loan.token.slot(), bytes);
         loan.commit(bytes.len())
     }
 
@@ -193,6 +198,12 @@ impl Writer {
     pub fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
         let table = self.segment.table();
         let ready = || Ok(loan::has_space(table).then_some(()));
+        if loan::has_space(table) {
+            return Ok(());
+        }
+        if timeout == Some(Duration::ZERO) {
+            return Err(Code::Timeout.into());
+        }
         Ok(self.wait(timeout, ready, ready)?)
     }
 
@@ -291,7 +302,8 @@ impl Writer {
         }
     }
 
-    /// Polls `cheap`, then sleeps on the space bell until `thorough` has an answer.
+    /// Polls `cheap`, then sleeps on the space bell until `thorough` has an answer. The caller has looked already, and
+    /// does want to wait: only who is about to sleep may arm the bell.
     fn wait<T>(
         &self,
         timeout: Option<Duration>,
@@ -299,14 +311,12 @@ impl Writer {
         mut thorough: impl FnMut() -> Hot<Option<T>>,
     ) -> Hot<T> {
         let deadline: Deadline = deadline_of(timeout);
-        if timeout != Some(Duration::ZERO) {
-            let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
-            if let Some(answer) = spin(limit, cheap)? {
-                return Ok(answer);
-            }
+        let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
+        if let Some(answer) = spin(limit, cheap)? {
+            return Ok(answer);
         }
         let bell = Bell(&self.segment.table().hot.bells.0.space);
-        let mut timed_out = timeout == Some(Duration::ZERO);
+        let mut timed_out = false;
         loop {
             let armed = bell.arm();
             if let Some(answer) = thorough()? {
@@ -432,11 +442,11 @@ impl Loan<'_> {
 
     /// Copies `bytes` to the start of the user header.
     pub fn write_user_header(&mut self, bytes: &[u8]) -> Result<()> {
-        if bytes.len() > self.writer.segment.geometry().user_header_size as usize {
-            return Err(Error::about(Code::TooLarge, "user header"));
+        if self.writer.segment.fill_user_header(self.token.slot(), bytes.into()) {
+            Ok(())
+        } else {
+            Err(Error::about(Code::TooLarge, "user header"))
         }
-        crate::segment::copy_in(bytes, self.user_header());
-        Ok(())
     }
 
     /// Copies `bytes` to the start of the payload.
@@ -444,7 +454,7 @@ impl Loan<'_> {
         if bytes.len() > self.len {
             return Err(Error::from(Code::BadLength));
         }
-        crate::segment::copy_in(bytes, self.as_mut_ptr());
+        self.writer.segment.fill(self.token.slot(), bytes.into());
         Ok(())
     }
 

@@ -355,3 +355,58 @@ fn spoiled_words_are_answered() {
         }
     }
 }
+
+#[test]
+fn reference_operations_leave_the_hands_of_departed_readers_alone() {
+    let segment = Segment::create_local(&Options { slot_count: 1, ..small() }).expect("create");
+    let reader = segment.reader(0).expect("reader");
+    let index = reader.index();
+    let reference = segment.reference().expect("reference operations");
+    let first = reference.reserve(0).expect("a slot");
+    reference.commit_copy(first, b"AAAA").expect("commit");
+    let sample = reader.read().expect("read").expect("a sample").into_owned();
+    drop(reader);
+    assert_eq!(code(reference.reserve(1)), Code::NoFreeSlot);
+    assert_eq!(code(reference.mark_read(first, index)), Code::BadIndex);
+    assert_eq!(code(reference.mark_reader_disconnected(index)), Code::BadIndex);
+    assert_eq!(sample.to_vec(), b"AAAA");
+    drop(sample);
+    reference.reserve(1).expect("it was marked");
+}
+
+/// A reader leaves with a sample in hand while the commit of that sample is not over: the commit cleans up after readers
+/// that left, and must not take this one's hand away.
+#[test]
+fn a_hand_outlives_a_leave_in_the_middle_of_the_commit() {
+    let options = Options { slot_count: 4, slot_capacity: 64, ..Options::default() };
+    let segment = Segment::create_anonymous(&options).expect("create");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let writer = segment.writer().expect("writer");
+            let mut count = 0u64;
+            while !done.load(Ordering::Relaxed) {
+                count += 1;
+                let bytes: Vec<u8> = count.to_le_bytes().repeat(8);
+                let _ = writer.write(&bytes, NOW);
+            }
+        });
+        for _ in 0..20_000 {
+            let reader = segment.reader(0).expect("reader");
+            let mut sample = None;
+            for _ in 0..1000 {
+                sample = reader.read().expect("read").map(shmslot::Sample::into_owned);
+                if sample.is_some() {
+                    break;
+                }
+            }
+            drop(reader);
+            let Some(sample) = sample else { continue };
+            let first = sample.to_vec();
+            for _ in 0..20 {
+                assert_eq!(sample.to_vec(), first, "sample {}", sample.sequence());
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::library::shmslot_error;
+use crate::segment::Bytes;
 
 /// What every handle begins with: whether a caught panic made it unusable.
 #[derive(Default)]
@@ -69,10 +70,7 @@ pub(crate) fn without_handle(reterr: *mut shmslot_error, call: impl FnOnce() -> 
     match outcome {
         Ok(number) => number,
         Err(error) => {
-            // SAFETY: `reterr` is NULL or points at a struct that the caller owns.
-            if let Some(detail) = unsafe { reterr.as_mut() } {
-                *detail = shmslot_error::from(error);
-            }
+            give_if_wanted(reterr, shmslot_error::from(error));
             error.code().number()
         }
     }
@@ -172,15 +170,12 @@ pub(crate) fn name<'a>(name: *const c_char) -> Result<&'a str> {
 }
 
 /// Bytes to be read; `(NULL, 0)` is empty.
-pub(crate) fn bytes<'a>(start: *const u8, len: usize) -> Result<&'a [u8]> {
-    if len == 0 {
-        return Ok(&[]);
-    }
-    if start.is_null() || len > isize::MAX as usize {
+pub(crate) fn bytes<'a>(start: *const u8, len: usize) -> Result<Bytes<'a>> {
+    if len > 0 && start.is_null() || len > isize::MAX as usize {
         return Err(Code::Invalid.into());
     }
     // SAFETY: by the header's word `len` bytes at `start` are readable for the call.
-    Ok(unsafe { std::slice::from_raw_parts(start, len) })
+    Ok(unsafe { Bytes::from_raw(start, len) })
 }
 
 /// Bytes to be written; `(NULL, 0)` is empty.

@@ -226,7 +226,7 @@ pub unsafe extern "C" fn shmslot_slot_peek_latest(
 }
 
 /// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is marked once, in any order,
-/// also after shmslot_reader_leave.
+/// also after shmslot_reader_leave. A second mark is STALE; but after leaving, the mark of the last sample ends the handle.
 ///
 /// Threads: any. Errors: INVALID, STALE. Since 0.1.
 #[unsafe(no_mangle)]

@@ -121,7 +121,7 @@ pub unsafe extern "C" fn shmslot_ref_commit_copy(
 ) -> c_int {
     boundary::with(segment, |segment| {
         let bytes = boundary::bytes(bytes.cast(), len)?;
-        let sequence = segment.reference()?.commit_copy(take(reference)?, bytes)?;
+        let sequence = segment.reference()?.commit_from(take(reference)?, bytes)?;
         boundary::give_if_wanted(ret_sequence, sequence);
         Ok(SHMSLOT_OK)
     })
@@ -197,7 +197,8 @@ pub unsafe extern "C" fn shmslot_ref_read_ptr(
     })
 }
 
-/// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted.
+/// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted. The buffer
+/// may be overwritten by a call that fails.
 ///
 /// Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]

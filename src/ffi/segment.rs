@@ -142,7 +142,8 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
 }
 
 /// Attaches to the segment of this name, or creates it. Of several processes that do this at once one creates. What
-/// exists is taken as it is: compare shmslot_segment_info with what you need.
+/// exists is taken as it is: compare shmslot_segment_info with what you need. If nobody is attached to it any more,
+/// options.if_dead decides, with REFUSE like ADOPT.
 ///
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.1.
@@ -290,7 +291,9 @@ pub unsafe extern "C" fn shmslot_segment_generation(
     })
 }
 
-/// Sleeps until the generation is no longer last. timeout_ns: nanoseconds from 0, or -1 for no limit.
+/// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
+///
+/// timeout_ns: nanoseconds from 0, or -1 for no limit.
 /// ret_generation: the new one; NULL if not wanted.
 ///
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.1.

@@ -193,7 +193,7 @@ pub unsafe extern "C" fn shmslot_slot_write(
 ) -> c_int {
     boundary::with(writer, |handle| {
         let bytes = boundary::bytes(bytes.cast(), len)?;
-        let sequence = handle.writer.write(bytes, boundary::timeout(timeout_ns)?)?;
+        let sequence = handle.writer.write_from(bytes, boundary::timeout(timeout_ns)?)?;
         boundary::give_if_wanted(ret_sequence, sequence);
         Ok(SHMSLOT_OK)
     })

@@ -37,6 +37,12 @@ impl Bell<'_> {
         self.announce(ARMED)
     }
 
+    /// The count as it is.
+    pub(crate) fn count(self) -> u32 {
+        // Acquire: pairs with `count_ring`.
+        Armed(self.0.0.load(Ordering::Acquire)).count()
+    }
+
     /// The count, which the next ring changes.
     pub(crate) fn watch(self) -> u32 {
         self.announce(WATCHED).count()

@@ -6,7 +6,7 @@ use super::bell::Bell;
 use super::order::{self, FIRST, Position};
 use super::slot::{self, free_if_clear, freed, is_clear, marks_left, released, retry, swap};
 use super::words::{Audience, Ctl, Entry, Marks, Owner, Phase};
-use super::{Table, vacancy};
+use super::{Table, members, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
 
@@ -146,9 +146,12 @@ pub(crate) fn reserve_unneeded(
         // A reader that joined since `waited_for` was made may have taken this sample from history. Either this look
         // sees it as a member, or it sees the slot loaned; pairs with the fence in `members::join`.
         fence(Ordering::SeqCst);
-        let joined = Audience::of_readers(table.hot.active.0.load(Ordering::Relaxed), false);
-        if joined.0 & !waited_for.0 != 0 {
+        let rows = Audience::of_readers(members::taken_rows(table), false);
+        if rows.0 & !waited_for.0 != 0 {
             table.claim(slot)?.ctl.store(before.0, Ordering::Release);
+            // Its readers may have marked meanwhile, and another writer have found it loaned and gone to sleep.
+            fence(Ordering::SeqCst);
+            free_if_clear(table, slot, table.line(slot)?);
             return Ok(None);
         }
         // Bits of readers that nobody waits for would outlive the sample that they speak of.

@@ -119,7 +119,12 @@ pub(crate) fn forgive_departed(table: &Table<'_>, line: &SlotLine, sequence: u64
     for (index, row) in (0u32..).zip(table.readers).filter(|(index, _)| left >> index & 1 != 0) {
         // AcqRel: pairs with the exchange in `try_row`; one of the two comes first.
         let state = row.state.fetch_add(ONE_PIN, Ordering::AcqRel);
-        if state & PHASE != JOINED {
+        // Lossless, what a reader that left still has in hand it has by this very bit. Its cursor was stored before its
+        // row was set to draining.
+        let in_hand = !table.shape.drop_oldest
+            && state & PHASE == DRAINING
+            && sequence < row.cursor.load(Ordering::Relaxed);
+        if state & PHASE != JOINED && !in_hand {
             slot::forgive(line, sequence, Audience::of_readers(1 << index, false), table.shape.mark_words);
         }
         // Release: who takes the row comes after the clearing.
@@ -144,6 +149,13 @@ pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor:
             if in_hand { 0 } else { member.bit.owed }
         });
     }
+}
+
+/// The rows that readers have, as bits: joined, or left with samples in hand.
+pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
+    // Acquire: pairs with the release in `set_row`.
+    let taken = |row: &ReaderRow| u64::from(row.state.load(Ordering::Acquire) & PHASE != FREE);
+    table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | taken(row) << index)
 }
 
 /// Frees the row of a reader that has left and has nothing in hand any more.
