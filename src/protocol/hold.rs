@@ -247,7 +247,8 @@ pub(crate) fn hold(
 fn is_retained(line: &SlotLine, sequence: u64) -> Result<bool, Code> {
     let [marks, ..] = &line.marks;
     retry(|| {
-        let seen = Marks(marks.load(Ordering::Relaxed));
+        // Acquire: who finds the bit gone sees the commit that pushed the sample out.
+        let seen = Marks(marks.load(Ordering::Acquire));
         if !seen.is_of(sequence) || seen.0 & Bit::HISTORY.owed == 0 {
             return Some(false);
         }

@@ -136,6 +136,8 @@ pub(crate) fn forgive_departed(table: &Table<'_>, line: &SlotLine, sequence: u64
 /// The row stays taken as long.
 pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor: u64) {
     if let Some(row) = table.readers.get(member.index as usize) {
+        // Relaxed: released with the state, for `forgive_departed`.
+        row.cursor.store(cursor, Ordering::Relaxed);
         set_row(row, u64::from(participant) << PHASE_BITS | DRAINING);
     }
     table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);

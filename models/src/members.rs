@@ -1,0 +1,211 @@
+//! Readers that come and go while samples are committed.
+
+use std::rc::Rc;
+
+use loom::thread;
+
+use crate::atomics::Ordering;
+use crate::protocol::order::Owed;
+use crate::protocol::words::{Audience, Bit};
+use crate::protocol::{Shape, loan, members};
+use crate::world::{Consumer, ONE_SLOT, PLAIN, ROWS, World, explore, sound};
+
+/// What a reader saw of one writer's samples is their end.
+fn is_end_of(seen: &[(u64, u64)], committed: &[(u64, u64)]) {
+    assert!(committed.ends_with(seen), "{seen:?} is not the end of {committed:?}");
+}
+
+/// Joins between commits: sees the samples from some one on, and misses none that was committed after.
+fn join(name: &str, preemptions: usize, shape: Shape, samples: u64) {
+    explore(name, preemptions, move || {
+        let world = World::new(shape, ROWS);
+        let writer = world.producer(1);
+        let writing = thread::spawn(move || {
+            for value in 1..=samples {
+                writer.try_write(value);
+            }
+            writer
+        });
+        let mut reader = world.join(0);
+        reader.take();
+        let writer = writing.join().expect("the writer is done");
+        reader.take_all();
+        let last = writer.try_write(9).expect("a slot is free");
+        reader.take_all();
+        assert_eq!(reader.seen.last(), Some(&(last, 9)));
+        if shape.drop_oldest {
+            let after =
+                world.committed().into_iter().filter(|(sequence, _)| *sequence >= reader.cursor.since);
+            assert!(reader.seen.len() as u64 + reader.cursor.lost <= after.count() as u64);
+        } else {
+            is_end_of(&reader.seen, &world.committed());
+        }
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn join_during_commits() {
+    join("join_during_commits", 3, PLAIN, 2);
+}
+
+#[test]
+fn join_a_single_writer() {
+    join("join_a_single_writer", 3, Shape { single_writer: true, ..PLAIN }, 2);
+}
+
+#[test]
+fn join_during_commits_drop_oldest() {
+    join("join_during_commits_drop_oldest", 3, Shape { drop_oldest: true, ..ONE_SLOT }, 2);
+}
+
+#[test]
+fn join_during_two_commits() {
+    explore("join_during_two_commits", 2, || {
+        let world = World::new(PLAIN, ROWS);
+        let writing = [1, 2].map(|number| {
+            let writer = world.producer(number);
+            thread::spawn(move || {
+                writer.try_write(number.into()).expect("a slot is free");
+                writer
+            })
+        });
+        let mut reader = world.join(0);
+        let [writer, _] = writing.map(|writing| writing.join().expect("the writer is done"));
+        reader.take_all();
+        let last = writer.try_write(9).expect("a slot is free");
+        reader.take_all();
+        assert_eq!(reader.seen.last(), Some(&(last, 9)));
+        world.check_at_rest();
+    });
+}
+
+/// Leaves between commits, with or without a sample in hand: nothing stays owed to it.
+fn leave(name: &str, preemptions: usize, shape: Shape, holds: bool) {
+    explore(name, preemptions, move || {
+        let world = World::new(shape, ROWS);
+        let mut reader = world.join(0);
+        let writer = world.producer(1);
+        writer.try_write(1);
+        let writing = thread::spawn(move || {
+            writer.try_write(2);
+            writer.try_write(3);
+        });
+        let in_hand = holds.then(|| reader.read()).flatten();
+        reader.leave();
+        if let Some(sample) = in_hand {
+            reader.mark(sample);
+        }
+        reader.give_row_back();
+        writing.join().expect("the writer is done");
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn leave_during_commits() {
+    leave("leave_during_commits", 3, PLAIN, false);
+}
+
+#[test]
+fn leave_with_a_sample_in_hand() {
+    leave("leave_with_a_sample_in_hand", 3, PLAIN, true);
+}
+
+#[test]
+fn leave_a_single_writer() {
+    leave("leave_a_single_writer", 3, Shape { single_writer: true, ..PLAIN }, false);
+}
+
+#[test]
+fn leave_during_commits_drop_oldest() {
+    leave("leave_during_commits_drop_oldest", 3, Shape { drop_oldest: true, ..PLAIN }, true);
+}
+
+/// Leaves with the sample in hand whose commit is not over, which then cleans up after readers that left.
+#[test]
+fn leave_with_the_sample_of_a_commit_under_way() {
+    explore("leave_with_the_sample_of_a_commit_under_way", 3, || {
+        let world = World::new(PLAIN, ROWS);
+        let mut reader = world.join(0);
+        let writer = world.producer(1);
+        let writing = thread::spawn(move || {
+            writer.try_write(1);
+            writer.try_fill();
+            writer.try_fill();
+        });
+        let in_hand = reader.read();
+        reader.leave();
+        if let Some(sample) = in_hand {
+            reader.mark(sample);
+        }
+        reader.give_row_back();
+        writing.join().expect("the writer is done");
+        world.check_at_rest();
+    });
+}
+
+/// Leaves, and another joins in the same row, while a commit that knew the first is under way.
+fn rejoin(name: &str, preemptions: usize, shape: Shape) {
+    explore(name, preemptions, move || {
+        let world = World::new(shape, 1);
+        let first = world.join(0);
+        let writer = world.producer(1);
+        let writing = thread::spawn(move || {
+            writer.try_write(1);
+            writer.try_write(2);
+            writer
+        });
+        first.leave();
+        first.give_row_back();
+        let mut second: Consumer = world.join(0);
+        assert_eq!(first.member.index, second.member.index);
+        second.take();
+        let writer = writing.join().expect("the writer is done");
+        second.take_all();
+        let last = writer.try_write(9).expect("a slot is free");
+        second.take_all();
+        assert_eq!(second.seen.last(), Some(&(last, 9)));
+        is_end_of(&second.seen, &world.committed());
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn rejoin_during_commits() {
+    rejoin("rejoin_during_commits", 3, PLAIN);
+}
+
+#[test]
+fn rejoin_during_commits_drop_oldest() {
+    rejoin("rejoin_during_commits_drop_oldest", 3, Shape { drop_oldest: true, ..PLAIN });
+}
+
+/// A sample that only a reader with books of its own has unread, which nobody waits for, leaves history. A writer takes
+/// its slot while another reader joins and may have taken that sample.
+#[test]
+fn slot_of_an_inactive_reader() {
+    explore("slot_of_an_inactive_reader", 3, || {
+        let world = World::new(Shape { history: 1, ..PLAIN }, ROWS);
+        let writer = world.producer(1);
+        let loan = writer.try_reserve().expect("it is free");
+        writer.commit_to(loan, 1, Owed::Named(1));
+        let writing = thread::spawn({
+            let world = Rc::clone(&world);
+            move || {
+                writer.try_write(2);
+                let joined = world.hot.active.0.load(Ordering::Relaxed);
+                let waited_for = Audience::of_readers(joined, true);
+                if let Some(loan) = sound(loan::reserve_unneeded(&world.table(), writer.owner, waited_for)) {
+                    writer.discard(loan);
+                }
+            }
+        });
+        let mut reader = world.join(1);
+        reader.take();
+        writing.join().expect("the writer is done");
+        reader.take_all();
+        members::disconnect(&world.table(), Bit::of_reader(0));
+        world.check_at_rest();
+    });
+}
