@@ -1,0 +1,23 @@
+//! Model checks of the slot protocol: the files that ship, compiled against loom's atomics.
+#![cfg(test)]
+#![allow(dead_code, reason = "the shipped files hold more than the models call")]
+
+#[cfg(not(loom))]
+compile_error!("these are built with --cfg loom, as scripts/loom does");
+
+#[path = "../../src/atomics.rs"]
+mod atomics;
+#[path = "../../src/error.rs"]
+mod error;
+#[path = "../../src/layout.rs"]
+mod layout;
+#[path = "../../src/protocol/mod.rs"]
+mod protocol;
+
+mod hints;
+mod history;
+mod members;
+mod modelled;
+mod samples;
+mod sleep;
+mod world;

@@ -1,0 +1,157 @@
+//! A sample's way from its writer to its readers, and its slot's way back.
+
+use loom::thread;
+
+use crate::protocol::Shape;
+use crate::world::{ONE_SLOT, PLAIN, ROWS, ROWS_OF_TWO_WORDS, World, explore};
+
+const DROPPING: Shape = Shape { drop_oldest: true, ..PLAIN };
+const ONE_DROPPING: Shape = Shape { drop_oldest: true, ..ONE_SLOT };
+const TWO_WORDS: Shape = Shape { mark_words: 2, ..ONE_SLOT };
+
+/// One writer, one reader: each sample once, in order, its payload untouched while in hand; its slot comes back.
+fn stream(name: &str, preemptions: usize, shape: Shape, samples: u64) {
+    explore(name, preemptions, move || {
+        let world = World::new(shape, ROWS);
+        let mut reader = world.join(0);
+        let writer = world.producer(1);
+        let writing = thread::spawn(move || {
+            for value in 1..=samples {
+                writer.try_write(value);
+            }
+        });
+        reader.take();
+        reader.take();
+        writing.join().expect("the writer is done");
+        reader.take_all();
+        reader.check_books();
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn stream_through_one_slot() {
+    stream("stream_through_one_slot", 3, ONE_SLOT, 3);
+}
+
+#[test]
+fn stream_through_two_slots() {
+    stream("stream_through_two_slots", 3, PLAIN, 4);
+}
+
+#[test]
+fn stream_of_a_single_writer() {
+    stream("stream_of_a_single_writer", 3, Shape { single_writer: true, ..ONE_SLOT }, 3);
+}
+
+#[test]
+fn drop_oldest_through_one_slot() {
+    stream("drop_oldest_through_one_slot", 3, ONE_DROPPING, 3);
+}
+
+#[test]
+fn drop_oldest_through_two_slots() {
+    stream("drop_oldest_through_two_slots", 3, DROPPING, 4);
+}
+
+#[test]
+fn drop_oldest_of_a_single_writer() {
+    stream("drop_oldest_of_a_single_writer", 3, Shape { single_writer: true, ..ONE_DROPPING }, 3);
+}
+
+/// Two writers at once, one reader: no gap, no sample twice, and the tail is right whoever moved it.
+fn two_writers(name: &str, preemptions: usize, shape: Shape, samples: u64) {
+    explore(name, preemptions, move || {
+        let world = World::new(shape, ROWS);
+        let mut reader = world.join(0);
+        let writing = [1, 2].map(|number| {
+            let writer = world.producer(number);
+            thread::spawn(move || {
+                for value in 1..=samples {
+                    writer.try_write(10 * u64::from(number) + value);
+                }
+            })
+        });
+        reader.take();
+        for writing in writing {
+            writing.join().expect("the writer is done");
+        }
+        reader.take_all();
+        reader.check_books();
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn two_writers_two_slots() {
+    two_writers("two_writers_two_slots", 2, PLAIN, 1);
+}
+
+#[test]
+fn two_writers_one_slot() {
+    two_writers("two_writers_one_slot", 2, ONE_SLOT, 1);
+}
+
+#[test]
+fn two_writers_drop_oldest() {
+    two_writers("two_writers_drop_oldest", 2, ONE_DROPPING, 1);
+}
+
+/// Two readers whose marks stand in two words, one writer that wants their slot.
+fn two_words(name: &str, preemptions: usize, shape: Shape) {
+    explore(name, preemptions, move || {
+        let world = World::new(shape, ROWS_OF_TWO_WORDS);
+        let readers = [world.join(0), world.join(0)];
+        assert_ne!(readers[0].member.bit.word, readers[1].member.bit.word);
+        let writer = world.producer(1);
+        writer.try_write(1);
+        let reading = readers.map(|mut reader| {
+            thread::spawn(move || {
+                reader.take();
+                reader
+            })
+        });
+        writer.try_write(2);
+        for reading in reading {
+            let mut reader = reading.join().expect("the reader is done");
+            reader.take_all();
+            reader.check_books();
+        }
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn marks_in_two_words() {
+    two_words("marks_in_two_words", 2, TWO_WORDS);
+}
+
+#[test]
+fn drop_oldest_from_two_words() {
+    two_words("drop_oldest_from_two_words", 2, Shape { drop_oldest: true, ..TWO_WORDS });
+}
+
+/// One reader holds the oldest sample for two laps of the order, while another, that is owed it too, comes to read
+/// just as its entry is overwritten: it has lost that sample, and counts it.
+#[test]
+fn overwritten_while_held() {
+    explore("overwritten_while_held", 3, || {
+        let world = World::new(DROPPING, ROWS);
+        let [mut holding, mut late] = [world.join(0), world.join(0)];
+        let writer = world.producer(1);
+        writer.try_write(1);
+        let held = holding.read().expect("it was committed");
+        for value in 2..5 {
+            writer.try_write(value).expect("the other slot can be taken");
+        }
+        let writing = thread::spawn(move || writer.try_write(5));
+        late.take();
+        writing.join().expect("the writer is done");
+        late.take_all();
+        holding.mark(held);
+        holding.take_all();
+        holding.check_books();
+        late.check_books();
+        world.check_at_rest();
+    });
+}

@@ -1,0 +1,368 @@
+//! A segment on the heap, and those who use it.
+//!
+//! [`Producer`] and [`Consumer`] call the protocol in the order in which `Writer` and `Reader` do. Payloads are
+//! cells that loom watches: a byte written while somebody may read it is reported as a race.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
+use std::time::Instant;
+
+use loom::cell::Cell;
+
+use crate::atomics::{AtomicU32, AtomicU64, FutexWord, Ordering};
+use crate::error::Code;
+use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, SlotLine};
+use crate::protocol::bell::Bell;
+use crate::protocol::hold::{self, Cursor, Step};
+use crate::protocol::loan::{self, Loan};
+use crate::protocol::members::{self, Member};
+use crate::protocol::order::{self, FIRST, Owed};
+use crate::protocol::words::{Extent, Marks, Owner};
+use crate::protocol::{Shape, Table, vacancy};
+
+/// Two slots, many writers, nothing is dropped, no history, one word of marks.
+pub(crate) const PLAIN: Shape = Shape {
+    slots: 2,
+    capacity: 99,
+    mark_words: 1,
+    history: 0,
+    single_writer: false,
+    drop_oldest: false,
+    shift: Some(1),
+};
+pub(crate) const ONE_SLOT: Shape = Shape { slots: 1, shift: Some(0), ..PLAIN };
+
+/// Rows, and with them readers, of a world. The first that joins gets the last row.
+pub(crate) const ROWS: usize = 2;
+/// So many that the reader in the last row has its bits in the second word of marks.
+pub(crate) const ROWS_OF_TWO_WORDS: usize = 16;
+
+/// Tries a model in every order of its steps in which threads are preempted up to `preemptions` times
+/// (`LOOM_MAX_PREEMPTIONS` overrules it), and says how many there were.
+pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    builder.max_branches = 10_000;
+    let executions = Arc::new(PlainU64::new(0));
+    let count = Arc::clone(&executions);
+    let since = Instant::now();
+    builder.check(move || {
+        count.fetch_add(1, PlainOrdering::Relaxed);
+        model();
+    });
+    let executions = executions.load(PlainOrdering::Relaxed);
+    println!("{name}: {executions} executions in {:.1} s", since.elapsed().as_secs_f32());
+}
+
+/// A segment, its payloads, and what was committed to it.
+pub(crate) struct World {
+    pub(crate) shape: Shape,
+    pub(crate) hot: Hot,
+    lines: Vec<SlotLine>,
+    claims: Vec<Claim>,
+    vacancy: Vec<AtomicU64>,
+    readers: Vec<ReaderRow>,
+    payloads: Vec<Cell<u64>>,
+    /// Sequence and payload of each sample. No part of the model: loom runs one thread at a time.
+    committed: RefCell<Vec<(u64, u64)>>,
+}
+
+impl World {
+    pub(crate) fn new(shape: Shape, rows: usize) -> Rc<World> {
+        World::with_lines(shape, rows, shape.slots)
+    }
+
+    /// A world of which only the first slots can be used, if any: for what looks at the map alone.
+    pub(crate) fn with_lines(shape: Shape, rows: usize, slots: u32) -> Rc<World> {
+        let word = || AtomicU64::new(0);
+        let line = || SlotLine {
+            entry: std::array::from_fn(|_| word()),
+            marks: std::array::from_fn(|_| word()),
+            sequence: word(),
+            extent: word(),
+        };
+        let row = || ReaderRow { state: word(), cursor: word(), lost: word() };
+        let bell = || FutexWord::new(0);
+        let world = World {
+            shape,
+            hot: Hot {
+                tail: Apart(AtomicU64::new(FIRST)),
+                active: Apart(word()),
+                bells: Apart(Bells { data: bell(), space: bell(), change: bell() }),
+                horizon: Apart(word()),
+                life: Apart(Life { retired: AtomicU32::new(0), writer: AtomicU32::new(0) }),
+            },
+            lines: (0..slots).map(|_| line()).collect(),
+            claims: (0..slots).map(|_| Claim { ctl: word(), aux: word() }).collect(),
+            vacancy: (0..layout::vacancy_words(shape.slots)).map(|_| word()).collect(),
+            readers: (0..rows).map(|_| row()).collect(),
+            payloads: (0..slots).map(|_| Cell::new(0)).collect(),
+            committed: RefCell::default(),
+        };
+        vacancy::offer_all(&world.table());
+        Rc::new(world)
+    }
+
+    pub(crate) fn table(&self) -> Table<'_> {
+        Table {
+            shape: self.shape,
+            hot: &self.hot,
+            lines: &self.lines,
+            claims: &self.claims,
+            vacancy: &self.vacancy,
+            readers: &self.readers,
+        }
+    }
+
+    pub(crate) fn producer(self: &Rc<World>, number: u32) -> Producer {
+        Producer { world: Rc::clone(self), owner: Owner::new(0, number), resume: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn join(self: &Rc<World>, history: u32) -> Consumer {
+        let (member, cursor) = members::join(&self.table(), 0, history).expect("a row is free");
+        Consumer { world: Rc::clone(self), member, cursor, seen: Vec::new() }
+    }
+
+    /// Samples committed so far, in order, which must have no gap.
+    pub(crate) fn committed(&self) -> Vec<(u64, u64)> {
+        let mut all = self.committed.borrow().clone();
+        all.sort_unstable();
+        let sequences: Vec<u64> = all.iter().map(|(sequence, _)| *sequence).collect();
+        assert_eq!(sequences, (FIRST..FIRST + all.len() as u64).collect::<Vec<_>>(), "committed");
+        all
+    }
+
+    /// What must hold when all threads are done and every reader has left or marked everything: the tail is right,
+    /// no mark is left but that of retained samples, and a writer finds every other slot.
+    pub(crate) fn check_at_rest(self: &Rc<World>) {
+        let table = self.table();
+        let committed = self.committed().len() as u64;
+        assert_eq!(order::tail(&table), FIRST + committed, "the tail");
+        let retained = (committed as usize).min(self.shape.history as usize);
+        let marked = table.lines.iter().filter(|line| !self.is_clear(line)).count();
+        let taken = self.shape.drop_oldest && marked < retained;
+        assert!(marked == retained || taken, "{marked} slots with marks, {retained} retained samples");
+        let writer = self.producer(9);
+        let mut found = 0;
+        while let Some(loan) = sound(loan::reserve_vacant(&table, writer.owner)) {
+            writer.fill(loan, 0);
+            found += 1;
+        }
+        assert_eq!(found + marked, self.shape.slots as usize, "slots that a writer finds");
+    }
+
+    fn is_clear(&self, line: &SlotLine) -> bool {
+        let mut marks = line.marks.iter().take(self.shape.mark_words);
+        marks.all(|marks| Marks(marks.load(Ordering::Acquire)).is_clear())
+    }
+}
+
+/// A writer.
+pub(crate) struct Producer {
+    world: Rc<World>,
+    pub(crate) owner: Owner,
+    resume: AtomicU64,
+}
+
+impl Producer {
+    /// A slot that is free.
+    fn find(&self) -> Option<Loan> {
+        let table = self.world.table();
+        sound(loan::reserve_home(&table, self.owner))
+            .or_else(|| sound(loan::reserve_vacant(&table, self.owner)))
+    }
+
+    /// A slot, free or taken from readers where the policy allows it.
+    pub(crate) fn try_reserve(&self) -> Option<Loan> {
+        let found = self.find();
+        if found.is_none() && self.world.shape.drop_oldest { self.try_reclaim() } else { self.noted(found) }
+    }
+
+    /// A slot taken from readers.
+    pub(crate) fn try_reclaim(&self) -> Option<Loan> {
+        self.noted(sound(loan::reclaim_oldest(&self.world.table(), self.owner, &self.resume)))
+    }
+
+    /// A loan with its length beside it.
+    fn noted(&self, found: Option<Loan>) -> Option<Loan> {
+        let loan = found?;
+        let claim = &self.world.claims[loan.slot as usize];
+        claim.aux.store(self.world.shape.capacity, Ordering::Relaxed);
+        Some(loan)
+    }
+
+    /// A slot; sleeps until there is one.
+    pub(crate) fn reserve(&self) -> Loan {
+        self.try_reserve().unwrap_or_else(|| self.wait(Producer::try_reserve))
+    }
+
+    /// Sleeps until `find` has found a slot.
+    pub(crate) fn wait(&self, find: fn(&Producer) -> Option<Loan>) -> Loan {
+        let bell = Bell(&self.world.hot.bells.0.space);
+        loop {
+            let armed = bell.arm();
+            if let Some(loan) = find(self) {
+                return loan;
+            }
+            bell.sleep(armed, None);
+        }
+    }
+
+    fn fill(&self, loan: Loan, value: u64) {
+        self.world.payloads[loan.slot as usize].set(value);
+    }
+
+    /// Gives a slot back, filled or not.
+    pub(crate) fn discard(&self, loan: Loan) {
+        self.fill(loan, 0);
+        sound(loan::discard(&self.world.table(), loan));
+    }
+
+    /// Fills a slot and commits it.
+    pub(crate) fn commit(&self, loan: Loan, value: u64) -> u64 {
+        self.commit_to(loan, value, Owed::Members)
+    }
+
+    /// Fills a slot and commits it to certain readers.
+    pub(crate) fn commit_to(&self, loan: Loan, value: u64, owed: Owed) -> u64 {
+        self.fill(loan, value);
+        let sequence = order::commit(&self.world.table(), loan, value, owed, None).expect("a loan");
+        self.world.committed.borrow_mut().push((sequence, value));
+        sequence
+    }
+
+    /// Reserves and fills, if there is a slot, and gives it back.
+    pub(crate) fn try_fill(&self) {
+        if let Some(loan) = self.try_reserve() {
+            self.discard(loan);
+        }
+    }
+
+    /// Reserves and commits, if there is a slot.
+    pub(crate) fn try_write(&self, value: u64) -> Option<u64> {
+        self.try_reserve().map(|loan| self.commit(loan, value))
+    }
+
+    /// Reserves and commits; sleeps until there is a slot.
+    pub(crate) fn write(&self, value: u64) -> u64 {
+        self.commit(self.reserve(), value)
+    }
+}
+
+/// A reader, and what it has read.
+pub(crate) struct Consumer {
+    pub(crate) world: Rc<World>,
+    pub(crate) member: Member,
+    pub(crate) cursor: Cursor,
+    /// Sequence and payload of each sample that it has marked.
+    pub(crate) seen: Vec<(u64, u64)>,
+}
+
+/// A sample in a reader's hands.
+#[derive(Clone, Copy)]
+pub(crate) struct InHand {
+    slot: u32,
+    bit: u64,
+    pub(crate) sequence: u64,
+    pub(crate) value: u64,
+}
+
+impl Consumer {
+    pub(crate) fn read(&mut self) -> Option<InHand> {
+        let table = self.world.table();
+        let bit = self.member.bit;
+        let slot = match sound(hold::step(&table, bit, self.cursor.place)) {
+            Step::Empty => return None,
+            Step::Sample(slot) => {
+                self.cursor.place = self.cursor.place.next(&table.shape);
+                slot
+            }
+            Step::Irregular => sound(hold::next(&table, bit, &mut self.cursor))?,
+        };
+        let bit = if table.shape.drop_oldest { bit.held } else { bit.owed };
+        Some(self.show(slot, bit, self.cursor.place.sequence - 1))
+    }
+
+    /// The next sample; sleeps until there is one.
+    pub(crate) fn read_waiting(&mut self) -> InHand {
+        let world = Rc::clone(&self.world);
+        let bell = Bell(&world.hot.bells.0.data);
+        loop {
+            if let Some(sample) = self.read() {
+                return sample;
+            }
+            let armed = bell.arm();
+            if sound(hold::seek(&world.table(), self.member.bit, &mut self.cursor)).is_none() {
+                bell.sleep(armed, None);
+            }
+        }
+    }
+
+    pub(crate) fn peek(&self) -> Option<InHand> {
+        let latest = sound(hold::peek_latest(&self.world.table(), self.member.bit));
+        latest.map(|(slot, sequence)| self.show(slot, self.member.bit.held, sequence))
+    }
+
+    fn show(&self, slot: u32, bit: u64, sequence: u64) -> InHand {
+        let value = self.world.payloads[slot as usize].get();
+        let extent = Extent(self.world.lines[slot as usize].extent.load(Ordering::Relaxed));
+        assert_eq!(extent.len(), value, "length and payload are of one sample");
+        InHand { slot, bit, sequence, value }
+    }
+
+    pub(crate) fn mark(&mut self, sample: InHand) {
+        assert_eq!(self.world.payloads[sample.slot as usize].get(), sample.value, "changed in hand");
+        let word = self.member.bit.word;
+        let marked = hold::mark(&self.world.table(), sample.slot, word, sample.bit, sample.sequence);
+        assert_eq!(marked, Ok(()), "in hand until now");
+        if let Some((last, _)) = self.seen.last() {
+            assert!(*last < sample.sequence, "sequences rise");
+        }
+        self.seen.push((sample.sequence, sample.value));
+    }
+
+    /// Reads and marks, if there is a sample.
+    pub(crate) fn take(&mut self) -> bool {
+        let sample = self.read();
+        if let Some(sample) = sample {
+            self.mark(sample);
+        }
+        sample.is_some()
+    }
+
+    pub(crate) fn take_waiting(&mut self) {
+        let sample = self.read_waiting();
+        self.mark(sample);
+    }
+
+    pub(crate) fn take_all(&mut self) {
+        while self.take() {}
+    }
+
+    /// Gives back what is not in hand; the row stays taken.
+    pub(crate) fn leave(&self) {
+        members::leave(&self.world.table(), self.member, 0, self.cursor.place.sequence);
+    }
+
+    pub(crate) fn give_row_back(&self) {
+        members::give_row_back(&self.world.table(), self.member);
+    }
+
+    /// Each sample once, or counted as lost.
+    pub(crate) fn check_books(&self) {
+        let committed = self.world.committed();
+        if self.world.shape.drop_oldest {
+            assert!(self.seen.iter().all(|sample| committed.contains(sample)), "seen");
+            assert_eq!(self.seen.len() as u64 + self.cursor.lost, committed.len() as u64, "seen and lost");
+        } else {
+            assert_eq!(self.seen, committed, "seen");
+        }
+    }
+}
+
+/// Says which error a call gave that must not fail.
+pub(crate) fn sound<T>(result: Result<T, Code>) -> T {
+    result.expect("the words are sound")
+}
