@@ -30,11 +30,13 @@
 //! - [`layout`]: every byte of a segment.
 //! - `protocol`: the slot protocol as pure state machines on atomics; it knows no fd, no mapping, no process.
 //! - `sys`: the few things asked of the operating system.
-//! - `segment`: from a file that may hold anything to a checked, typed view.
+//! - `options`: how a segment is made.
+//! - `attachment`: from a file that may hold anything to a checked, typed view.
+//! - `segment`: segments by name, by descriptor, or private.
 //! - `writer`, `reader`, `reference`: what a user holds.
 //! - `ffi`: the C ABI.
 //!
-//! `unsafe` is allowed in `segment`, `sys` and `ffi` only.
+//! `unsafe` is allowed in `attachment`, `sys` and `ffi` only.
 
 // What could panic is not written in the first place.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -45,9 +47,11 @@ compile_error!("shmslot runs on Linux: it needs memfd seals, shared futexes and 
 compile_error!("shmslot is made for x86-64 and aarch64; other processors have not been proved");
 
 mod atomics;
+mod attachment;
 mod error;
 mod ffi;
 pub mod layout;
+mod options;
 mod protocol;
 mod reader;
 mod reference;
@@ -57,7 +61,8 @@ mod writer;
 
 pub use error::{Code, Error, Result};
 pub use layout::Policy;
+pub use options::{IfDead, Options};
 pub use reader::{Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference};
-pub use segment::{IfDead, Info, Options, Segment};
+pub use segment::{Info, Segment};
 pub use writer::{Interrupter, Loan, Writer};

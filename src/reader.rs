@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::atomics::Woken;
+use crate::attachment::Attachment;
 use crate::error::{Code, Error, Result};
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members::{self, Member};
 use crate::protocol::order::Position;
 use crate::protocol::words::{Extent, Marks};
-use crate::segment::{Inner, deadline_of};
+use crate::segment::deadline_of;
 use crate::sys;
 use crate::writer::{Hot, Interrupter, Side, interrupt, spin};
 
@@ -49,7 +50,7 @@ pub(crate) struct Facts {
 /// A membership. It lives until its reader has left and everything that it read has been marked, whichever comes
 /// last; then the row is free for another.
 pub(crate) struct Core {
-    segment: Arc<Inner>,
+    segment: Arc<Attachment>,
     member: Member,
     participant: u32,
     /// The cursor, in atomics because marks from other threads look at its sequence. Written by the one thread
@@ -64,7 +65,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn join(segment: Arc<Inner>, history: u32) -> Result<Core> {
+    pub(crate) fn join(segment: Arc<Attachment>, history: u32) -> Result<Core> {
         let participant = segment.writable()?;
         if history > segment.geometry().history {
             return Err(Error::about(Code::BadOptions, "history is larger than the segment's"));
@@ -86,7 +87,7 @@ impl Core {
         Ok(core)
     }
 
-    pub(crate) fn segment(&self) -> &Arc<Inner> {
+    pub(crate) fn segment(&self) -> &Arc<Attachment> {
         &self.segment
     }
 
@@ -313,7 +314,7 @@ impl fmt::Debug for Reader {
 }
 
 impl Reader {
-    pub(crate) fn join(segment: Arc<Inner>, history: u32) -> Result<Reader> {
+    pub(crate) fn join(segment: Arc<Attachment>, history: u32) -> Result<Reader> {
         Ok(Reader { core: Arc::new(Core::join(segment, history)?), one_thread: PhantomData })
     }
 
@@ -466,7 +467,7 @@ impl<'r> Sample<'r> {
     pub fn read_user_header(&self, buffer: &mut [u8]) -> usize {
         let len = buffer.len().min(self.core().segment.geometry().user_header_size as usize);
         if let Some(buffer) = buffer.get_mut(..len).filter(|buffer| !buffer.is_empty()) {
-            crate::segment::copy_out(self.user_header(), buffer);
+            crate::attachment::copy_out(self.user_header(), buffer);
         }
         len
     }
@@ -475,7 +476,7 @@ impl<'r> Sample<'r> {
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
         let len = buffer.len().min(self.len());
         if let Some(buffer) = buffer.get_mut(..len) {
-            crate::segment::copy_out(self.as_ptr(), buffer);
+            crate::attachment::copy_out(self.as_ptr(), buffer);
         }
         len
     }

@@ -8,12 +8,13 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use crate::attachment::{Bytes, copy_out};
 use crate::error::{Code, Error, Result};
 use crate::layout::MAX_READERS;
 use crate::protocol::order::{self, FIRST, Owed, Position};
 use crate::protocol::words::{Audience, Bit, Ctl, Entry, Extent, Marks};
 use crate::protocol::{hold, loan, members};
-use crate::segment::{Bytes, Segment, copy_out};
+use crate::segment::Segment;
 use crate::writer::{Token, Writer};
 
 /// A slot in one of its lives: reserved, or published. Stale as soon as that life is over.

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::atomics::{Deadline, Woken};
+use crate::attachment::{Attachment, Bytes, writer_word};
 use crate::error::{Code, Error, Result};
 use crate::layout::Policy;
 use crate::protocol::bell::Bell;
 use crate::protocol::loan::{self, Loan as Loaned};
 use crate::protocol::order::{self, Owed};
 use crate::protocol::words::{Ctl, Owner};
-use crate::segment::{Bytes, Inner, deadline_of, writer_word};
+use crate::segment::deadline_of;
 use crate::sys;
 
 /// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
@@ -84,7 +85,7 @@ pub(crate) enum Side {
 }
 
 /// Sets the flag that a wait looks at after it armed its bell, and makes it look.
-pub(crate) fn interrupt(segment: &Inner, flag: &AtomicBool, side: Side) {
+pub(crate) fn interrupt(segment: &Attachment, flag: &AtomicBool, side: Side) {
     let bells = &segment.table().hot.bells.0;
     flag.store(true, Ordering::Release);
     match side {
@@ -96,7 +97,7 @@ pub(crate) fn interrupt(segment: &Inner, flag: &AtomicBool, side: Side) {
 /// Ends waits of one reader or writer from any thread.
 #[derive(Clone)]
 pub struct Interrupter {
-    segment: Arc<Inner>,
+    segment: Arc<Attachment>,
     flag: Arc<AtomicBool>,
     side: Side,
 }
@@ -108,7 +109,7 @@ impl fmt::Debug for Interrupter {
 }
 
 impl Interrupter {
-    pub(crate) fn new(segment: &Arc<Inner>, flag: &Arc<AtomicBool>, side: Side) -> Interrupter {
+    pub(crate) fn new(segment: &Arc<Attachment>, flag: &Arc<AtomicBool>, side: Side) -> Interrupter {
         Interrupter { segment: Arc::clone(segment), flag: Arc::clone(flag), side }
     }
 
@@ -122,7 +123,7 @@ impl Interrupter {
 ///
 /// A `Writer` may move to another thread, and stays with one thread at a time; open one for each thread.
 pub struct Writer {
-    segment: Arc<Inner>,
+    segment: Arc<Attachment>,
     owner: Owner,
     number: u32,
     /// Loans out, counted only if there is a limit.
@@ -143,7 +144,7 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(crate) fn open(segment: Arc<Inner>) -> Result<Writer> {
+    pub(crate) fn open(segment: Arc<Attachment>) -> Result<Writer> {
         let participant = segment.writable()?;
         let number = segment.add_writer()?;
         let owner = Owner::new(participant, number);
@@ -226,7 +227,7 @@ impl Writer {
         self.owner.0
     }
 
-    pub(crate) fn segment(&self) -> &Arc<Inner> {
+    pub(crate) fn segment(&self) -> &Arc<Attachment> {
         &self.segment
     }
 

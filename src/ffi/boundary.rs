@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::attachment::Bytes;
 use crate::error::{Code, Error, Result};
 use crate::ffi::library::shmslot_error;
-use crate::segment::Bytes;
 
 /// What every handle begins with: whether a caught panic made it unusable.
 #[derive(Default)]

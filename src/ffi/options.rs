@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::error::{Code, Error, Result};
 use crate::ffi::boundary::{self, Plain};
 use crate::layout::{self, Policy};
-use crate::segment::{IfDead, Info, Options};
+use crate::options::{IfDead, Options};
+use crate::segment::Info;
 
 /// Option flag: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
 pub const SHMSLOT_SINGLE_WRITER: u32 = 1;

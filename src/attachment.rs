@@ -1,0 +1,485 @@
+//! One process's attachment to a segment: from a file that may hold anything to a checked, typed view.
+//!
+//! One of the three places with `unsafe`: here a mapping becomes a typed view, once, after every size in it has
+//! been checked against the file.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use crate::atomics::{AtomicU32, AtomicU64, Ordering};
+use crate::error::{Code, Error, Result};
+use crate::layout::{
+    self, Claim, Geometry, HEADER_SIZE, HOT_OFFSET, Hot, Offsets, ParticipantRow, ReaderRow, SlotLine,
+};
+use crate::options::Options;
+use crate::protocol::{Shape, Table, order, vacancy};
+use crate::sys;
+
+/// Locked bytes stand for things, and lie behind every possible content of the file.
+const LOCK_BASE: u64 = 1 << 62;
+/// Locked by whoever takes a dead segment's name.
+pub(crate) const REPLACER_LOCK: u64 = LOCK_BASE - 1;
+
+/// The participant rows as the kernel knows them: byte i is locked by the open file of participant i, as long as
+/// it lives.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) count: u32,
+}
+
+impl Rows {
+    pub(crate) fn any_taken(self, fd: &OwnedFd) -> Result<bool> {
+        sys::is_locked(fd, LOCK_BASE, u64::from(self.count))
+    }
+
+    /// Takes a free row for this process.
+    fn take(self, fd: Option<&OwnedFd>, rows: &[ParticipantRow]) -> Result<u32> {
+        for (index, row) in (0u32..).zip(rows).take(self.count as usize) {
+            if row.state.load(Ordering::Acquire) != ROW_FREE {
+                continue;
+            }
+            if let Some(fd) = fd {
+                let byte = LOCK_BASE + u64::from(index);
+                if !sys::lock(fd, byte, 1)? {
+                    continue;
+                }
+                if row.state.load(Ordering::Acquire) != ROW_FREE {
+                    // Its process died in between and left work behind.
+                    sys::unlock(fd, byte, 1);
+                    continue;
+                }
+            }
+            row.pid.store(sys::process_id(), Ordering::Relaxed);
+            // Release: a tool that sees the row taken sees its process.
+            row.state.store(ROW_TAKEN, Ordering::Release);
+            return Ok(index);
+        }
+        Err(Code::NoParticipantSlot.into())
+    }
+}
+
+const ROW_FREE: u32 = 0;
+const ROW_TAKEN: u32 = 1;
+
+/// One attachment: the mapping, its checked view, and this process's row.
+pub(crate) struct Attachment {
+    /// Valid as long as `map`; handed out only with the lifetime of `self`.
+    table: Table<'static>,
+    participants: &'static [ParticipantRow],
+    map: MmapRaw,
+    /// Holds the participant's lock. Dropped after the row is given back.
+    fd: Option<OwnedFd>,
+    path: Option<PathBuf>,
+    geometry: Geometry,
+    offsets: Offsets,
+    /// This process's row; `None` when it only looks.
+    participant: Option<u32>,
+    /// Writer numbers of this participant in use, one bit each; and whether payloads may be written.
+    writers: Mutex<Writers>,
+    huge_bytes: u64,
+    spin: Duration,
+    max_loans: u32,
+}
+
+#[derive(Default)]
+struct Writers {
+    taken: Vec<u64>,
+    payload_writable: bool,
+}
+
+/// Writers that one participant may have open: an owner gives a writer 12 bits.
+const MAX_WRITERS: u32 = 4096;
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("path", &self.path)
+            .field("geometry", &self.geometry)
+            .field("participant", &self.participant)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Attachment {
+    /// Makes a segment in `fd`, which nobody else can see yet, or in private memory.
+    pub(crate) fn build(
+        fd: Option<OwnedFd>,
+        geometry: Geometry,
+        options: &Options,
+        path: Option<PathBuf>,
+    ) -> Result<Attachment> {
+        let offsets =
+            geometry.offsets().ok_or(Error::about(Code::BadOptions, "slot_capacity times slot_count"))?;
+        let map = match &fd {
+            Some(fd) => {
+                sys::allocate(fd, offsets.total)?;
+                map_file(fd, &offsets, options)?
+            }
+            None => MmapOptions::new()
+                .len(length(&offsets)?)
+                .map_anon()
+                .map(MmapRaw::from)
+                .map_err(|error| os_error(&error, "private memory"))?,
+        };
+        let header = geometry.encode(&offsets);
+        // SAFETY: the mapping is larger than the header, writable, and no one else's yet.
+        unsafe { map.as_mut_ptr().copy_from_nonoverlapping(header.as_ptr(), HEADER_SIZE) };
+        // Freshly allocated memory is zero, and zero is right for all words but these.
+        // SAFETY: the mapping is `offsets.total` bytes of a segment of this geometry.
+        let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
+        table.hot.tail.0.store(order::FIRST, Ordering::Relaxed);
+        vacancy::offer_all(&table);
+        Attachment::finish(map, table, participants, fd, geometry, offsets, options, path)
+    }
+
+    /// Attaches to a file that may hold anything; `None` if it is being replaced.
+    pub(crate) fn attach(
+        fd: OwnedFd,
+        options: &Options,
+        path: Option<PathBuf>,
+        must_be_sealed: bool,
+    ) -> Result<Option<Attachment>> {
+        let (geometry, offsets) = Attachment::check_file(&fd, options, must_be_sealed)?;
+        let map = map_file(&fd, &offsets, options)?;
+        // SAFETY: the file is as long as `offsets.total`, `check_file` made sure. Its owner can cut a named one later;
+        // then an access faults, as the header says, which ends the process and corrupts nothing.
+        let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
+        let inner = Attachment::finish(map, table, participants, Some(fd), geometry, offsets, options, path)?;
+        // After the row was locked: see `retire`.
+        let retired = inner.table().hot.life.0.retired.load(Ordering::SeqCst) != 0;
+        Ok((!retired).then_some(inner))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one struct, from two callers")]
+    fn finish(
+        map: MmapRaw,
+        table: Table<'static>,
+        participants: &'static [ParticipantRow],
+        fd: Option<OwnedFd>,
+        geometry: Geometry,
+        offsets: Offsets,
+        options: &Options,
+        path: Option<PathBuf>,
+    ) -> Result<Attachment> {
+        let mut inner = Attachment {
+            table,
+            participants,
+            map,
+            fd,
+            path,
+            geometry,
+            offsets,
+            participant: None,
+            writers: Mutex::default(),
+            huge_bytes: 0,
+            // A spinning thread on a single processor only keeps the other side from running.
+            spin: if sys::processors() > 1 { options.spin } else { Duration::ZERO },
+            max_loans: options.max_loans,
+        };
+        if options.huge_pages {
+            // SAFETY: the whole mapping.
+            inner.huge_bytes = unsafe { sys::collapse(inner.base(), inner.map.len()) } as u64;
+        }
+        if !options.look_only {
+            let rows = Rows { count: inner.geometry.max_participants };
+            inner.participant = Some(rows.take(inner.fd.as_ref(), inner.participants)?);
+            inner.protect_payload(false)?;
+        }
+        Ok(inner)
+    }
+
+    /// Everything that can be said of a file before it is mapped.
+    pub(crate) fn check_file(
+        fd: &OwnedFd,
+        options: &Options,
+        must_be_sealed: bool,
+    ) -> Result<(Geometry, Offsets)> {
+        let facts = sys::file_facts(fd.as_fd())?;
+        if !facts.is_regular {
+            return Err(Error::about(Code::NotAFile, "the path"));
+        }
+        if facts.owner != sys::effective_uid() && !options.any_owner {
+            return Err(Error::about(Code::Permission, "another user's segment"));
+        }
+        if must_be_sealed && !sys::is_size_sealed(fd) {
+            return Err(Code::NotSealed.into());
+        }
+        if facts.size == 0 {
+            return Err(Code::Empty.into());
+        }
+        let mut header = [0; HEADER_SIZE];
+        let read = sys::read_start(fd, &mut header)?;
+        if read < HEADER_SIZE {
+            let ours = header.starts_with(&layout::MAGIC);
+            return Err(if ours { Code::Truncated } else { Code::NotASegment }.into());
+        }
+        let (geometry, offsets) = Geometry::decode(&header)?;
+        if facts.mode & !geometry.mode != 0 && !options.any_owner {
+            return Err(Error::about(Code::Permission, "the mode was loosened"));
+        }
+        match facts.size.cmp(&offsets.total) {
+            std::cmp::Ordering::Less => return Err(Code::Truncated.into()),
+            std::cmp::Ordering::Equal => {}
+            std::cmp::Ordering::Greater => return Err(Error::about(Code::Corrupt, "file too long")),
+        }
+        if options.type_hash != [0; 16] && options.type_hash != geometry.type_hash {
+            return Err(Code::TypeMismatch.into());
+        }
+        Ok((geometry, offsets))
+    }
+
+    /// The shared words.
+    #[inline(always)]
+    pub(crate) fn table(&self) -> &Table<'_> {
+        &self.table
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    pub(crate) fn fd(&self) -> Option<&OwnedFd> {
+        self.fd.as_ref()
+    }
+
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    pub(crate) fn huge_bytes(&self) -> u64 {
+        self.huge_bytes
+    }
+
+    /// Attached processes.
+    pub(crate) fn participants(&self) -> u32 {
+        let attached = |row: &&ParticipantRow| row.state.load(Ordering::Relaxed) != ROW_FREE;
+        self.participants.iter().filter(attached).count() as u32
+    }
+
+    pub(crate) fn spin(&self) -> Duration {
+        self.spin
+    }
+
+    pub(crate) fn max_loans(&self) -> u32 {
+        self.max_loans
+    }
+
+    /// This process's row, if it may change anything.
+    pub(crate) fn writable(&self) -> Result<u32> {
+        self.participant.ok_or(Error::about(Code::NotSupported, "attached only to look"))
+    }
+
+    fn base(&self) -> NonNull<u8> {
+        NonNull::new(self.map.as_mut_ptr()).unwrap_or(NonNull::dangling())
+    }
+
+    /// The payload of a slot of this segment.
+    #[inline]
+    pub(crate) fn payload(&self, slot: u32) -> *mut u8 {
+        let offset = self.offsets.payload + u64::from(slot) * self.offsets.payload_stride;
+        // Both fit a usize, since their sum of all slots does.
+        self.map.as_mut_ptr().wrapping_add(offset as usize)
+    }
+
+    /// The user header of a slot, or null if there are none.
+    #[inline]
+    pub(crate) fn user_header(&self, slot: u32) -> *mut u8 {
+        if self.offsets.user_header_stride == 0 {
+            return std::ptr::null_mut();
+        }
+        let offset = self.offsets.user_headers + u64::from(slot) * self.offsets.user_header_stride;
+        self.map.as_mut_ptr().wrapping_add(offset as usize)
+    }
+
+    /// Copies to the start of a payload that this process has on loan; false if they are too many.
+    pub(crate) fn fill(&self, slot: u32, bytes: Bytes<'_>) -> bool {
+        let fits = bytes.len as u64 <= self.geometry.slot_capacity && slot < self.geometry.slot_count;
+        if fits && bytes.len > 0 {
+            // SAFETY: readable by the promise of `Bytes`; writable, because a writer is open and the payload of a slot
+            // that exists has room for the capacity. They may overlap.
+            unsafe { self.payload(slot).copy_from(bytes.start, bytes.len) };
+        }
+        fits
+    }
+
+    /// Copies to the start of the user header of a slot that this process has on loan; false if they are too many.
+    pub(crate) fn fill_user_header(&self, slot: u32, bytes: Bytes<'_>) -> bool {
+        let fits = bytes.len <= self.geometry.user_header_size as usize && slot < self.geometry.slot_count;
+        if fits && bytes.len > 0 {
+            // SAFETY: as in `fill`; the size is not 0, so there is a header.
+            unsafe { self.user_header(slot).copy_from(bytes.start, bytes.len) };
+        }
+        fits
+    }
+
+    /// The slot whose payload starts at this address.
+    pub(crate) fn slot_of(&self, payload: *const u8) -> Option<u32> {
+        let first = self.payload(0).addr();
+        let distance = payload.addr().checked_sub(first)? as u64;
+        let slot = u32::try_from(distance / self.offsets.payload_stride).ok()?;
+        (distance.is_multiple_of(self.offsets.payload_stride) && slot < self.geometry.slot_count)
+            .then_some(slot)
+    }
+
+    /// Gives a new writer its number, and the process write access to payloads.
+    pub(crate) fn add_writer(&self) -> Result<u32> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !writers.payload_writable {
+            self.protect_payload(true)?;
+            writers.payload_writable = true;
+        }
+        let number = (0..MAX_WRITERS)
+            .find(|n| writers.taken.get(*n as usize / 64).is_none_or(|word| word & 1 << (n % 64) == 0))
+            .ok_or(Error::about(Code::NoMemory, "4096 writers are open in this process"))?;
+        let word = number as usize / 64;
+        if writers.taken.len() <= word {
+            writers.taken.resize(word + 1, 0);
+        }
+        if let Some(word) = writers.taken.get_mut(word) {
+            *word |= 1 << (number % 64);
+        }
+        Ok(number)
+    }
+
+    pub(crate) fn remove_writer(&self, number: u32) {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(word) = writers.taken.get_mut(number as usize / 64) {
+            *word &= !(1 << (number % 64));
+        }
+    }
+
+    /// Payloads and user headers are read-only in a process until it opens a writer: a stray store of a reader
+    /// faults instead of spoiling what others read.
+    fn protect_payload(&self, writable: bool) -> Result<()> {
+        // Pages may be larger than the layout's; then the first payloads share one with the control part.
+        let control = (self.offsets.control_size as usize).next_multiple_of(sys::page_size());
+        if control >= self.map.len() {
+            return Ok(());
+        }
+        let start = self.base().as_ptr().wrapping_add(control);
+        let Some(start) = NonNull::new(start) else { return Ok(()) };
+        // SAFETY: from a page border inside the mapping to its end. Access goes only at attach, before any
+        // pointer was given out.
+        unsafe { sys::protect(start, self.map.len() - control, writable) }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if let Some(row) = self.participant.and_then(|row| self.participants.get(row as usize)) {
+            // Release: who takes the row sees everything done before. The lock goes after this, with the fd.
+            row.state.store(ROW_FREE, Ordering::Release);
+        }
+    }
+}
+
+fn length(offsets: &Offsets) -> Result<usize> {
+    usize::try_from(offsets.total).map_err(|_| Code::NoMemory.into())
+}
+
+fn os_error(error: &std::io::Error, about: &'static str) -> Error {
+    let errno = error.raw_os_error().unwrap_or(0);
+    let code = if errno == libc::ENOMEM { Code::NoMemory } else { Code::Sys };
+    Error::with_errno(code, errno, about)
+}
+
+fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<MmapRaw> {
+    let mut mapping = MmapOptions::new();
+    mapping.len(length(offsets)?);
+    let map = if options.look_only { mapping.map_raw_read_only(fd) } else { mapping.map_raw(fd) }
+        .map_err(|error| os_error(&error, "mapping the segment"))?;
+    if !options.look_only {
+        // A page touched first in the data path costs as much as 20 to 70 samples. Kernels before 5.14 do not
+        // know this advice, and then pages come as they are touched.
+        let early = if options.prefault { map.len() } else { offsets.control_size as usize };
+        let _ = map.advise_range(Advice::PopulateWrite, 0, early);
+    }
+    Ok(map)
+}
+
+/// The typed view of a mapped segment.
+///
+/// # Safety
+/// `map` is a shared or private mapping of at least `offsets.total` bytes, which are those of `geometry`, and
+/// outlives every use of the result. If it is read-only, only loads are done through the view.
+unsafe fn view(
+    map: &MmapRaw,
+    geometry: &Geometry,
+    offsets: &Offsets,
+) -> (Table<'static>, &'static [ParticipantRow]) {
+    let base = map.as_mut_ptr();
+    let slots = geometry.slot_count as usize;
+    let at = |offset: u64| base.wrapping_add(offset as usize);
+    let vacancy_words = layout::vacancy_words(geometry.slot_count) as usize;
+    // SAFETY: `Geometry::offsets` lays the parts one behind the other inside `offsets.total`, each aligned for
+    // its type from the page-aligned base. Each type consists of atomics alone, for which every bit pattern is
+    // valid and which others may change at any time.
+    unsafe {
+        let table = Table {
+            shape: Shape::new(geometry),
+            hot: &*at(HOT_OFFSET).cast::<Hot>(),
+            lines: std::slice::from_raw_parts(at(offsets.lines).cast::<SlotLine>(), slots),
+            claims: std::slice::from_raw_parts(at(offsets.claims).cast::<Claim>(), slots),
+            vacancy: std::slice::from_raw_parts(at(offsets.vacancy).cast::<AtomicU64>(), vacancy_words),
+            readers: std::slice::from_raw_parts(
+                at(layout::READERS_OFFSET).cast::<ReaderRow>(),
+                geometry.max_readers as usize,
+            ),
+        };
+        let participants = std::slice::from_raw_parts(
+            at(layout::PARTICIPANTS_OFFSET).cast::<ParticipantRow>(),
+            geometry.max_participants as usize,
+        );
+        (table, participants)
+    }
+}
+
+/// The single-writer word of a segment.
+pub(crate) fn writer_word(inner: &Attachment) -> &AtomicU32 {
+    &inner.table().hot.life.0.writer
+}
+
+/// Readable bytes that may be shared memory: a C caller may well pass a payload.
+#[derive(Clone, Copy)]
+pub(crate) struct Bytes<'a> {
+    start: *const u8,
+    len: usize,
+    lives: PhantomData<&'a [u8]>,
+}
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Bytes<'a> {
+        Bytes { start: bytes.as_ptr(), len: bytes.len(), lives: PhantomData }
+    }
+}
+
+impl Bytes<'_> {
+    /// # Safety
+    /// `len` bytes at `start` are readable as long as the value is used; if `len` is 0, `start` may be anything.
+    pub(crate) unsafe fn from_raw(start: *const u8, len: usize) -> Self {
+        Bytes { start, len, lives: PhantomData }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+}
+
+/// Copies from a payload or user header that this process has in hand, as many bytes as `buffer` takes.
+pub(crate) fn copy_out(payload: *const u8, buffer: &mut [u8]) {
+    // SAFETY: callers pass the payload, or the user header, of a sample in hand of at least as many bytes, inside the mapping; a private
+    // slice cannot overlap it.
+    unsafe { buffer.as_mut_ptr().copy_from_nonoverlapping(payload, buffer.len()) };
+}
