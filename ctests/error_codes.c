@@ -328,6 +328,68 @@ PART(bad_length)
 PART(held)
 PART(loan_limit)
 
+static int ask_for_info(int link, void *segment)
+{
+    shmslot_info info;
+    (void)link;
+    return -shmslot_segment_info(segment, &info, sizeof info);
+}
+
+static int get_forked(void)
+{
+    shmslot_options options = options_of(2, 8);
+    shmslot_segment *segment = make_anonymous(&options);
+    int result = -run_child(ask_for_info, segment);
+    shmslot_segment_close(segment);
+    return result;
+}
+
+static int attach_and_say(int link, void *name)
+{
+    (void)attach(name);
+    say(link);
+    hear(link); /* never comes */
+    return 0;
+}
+
+static int get_peer_dead(void)
+{
+    char name[64];
+    shmslot_options options = options_of(2, 8);
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "codes"), &options);
+    shmslot_reader *reader = join(segment, 0);
+    child other = start_child(attach_and_say, name);
+    int result;
+    hear(other.link);
+    CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_PEER_DEAD));
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    CHECK(kill(other.pid, SIGKILL) == 0);
+    CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
+    result = shmslot_wait(reader, FOR_EVER);
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_TIMEOUT); /* it is told once */
+    shmslot_reader_leave(reader);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(segment);
+    return result;
+}
+
+static int call_no_writers(struct parts *parts)
+{
+    CHECK_OK(shmslot_reader_end_waits(parts->reader, SHMSLOT_END_NO_WRITERS));
+    CHECK_CODE(shmslot_wait(parts->reader, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    (void)put(parts->writer, 1);
+    shmslot_writer_close(parts->writer);
+    parts->writer = NULL;
+    CHECK_OK(shmslot_wait(parts->reader, FOR_EVER)); /* what is there comes first */
+    CHECK_U64(take(parts->reader), 1);
+    return shmslot_wait(parts->reader, FOR_EVER);
+}
+
+static int get_no_writers(void)
+{
+    return with_parts(call_no_writers, 0);
+}
+
 static int get_writer_exists(void)
 {
     return with_parts(call_writer_exists, SHMSLOT_SINGLE_WRITER);
@@ -381,6 +443,9 @@ static const struct {
     {SHMSLOT_E_HELD, "HELD", get_held, NULL},
     {SHMSLOT_E_EMPTY, "EMPTY", get_empty, NULL},
     {SHMSLOT_E_LOAN_LIMIT, "LOAN_LIMIT", get_loan_limit, NULL},
+    {SHMSLOT_E_FORKED, "FORKED", get_forked, NULL},
+    {SHMSLOT_E_PEER_DEAD, "PEER_DEAD", get_peer_dead, NULL},
+    {SHMSLOT_E_NO_WRITERS, "NO_WRITERS", get_no_writers, NULL},
 };
 #define ENTRIES (sizeof table / sizeof table[0])
 

@@ -18,6 +18,7 @@ static void check_closers(void)
 static void check_segment_calls(void)
 {
     shmslot_segment *other = NULL;
+    shmslot_participant participant;
     shmslot_info info;
     shmslot_error detail;
     uint64_t number;
@@ -42,6 +43,13 @@ static void check_segment_calls(void)
 
     INVALID(shmslot_segment_info(NULL, &info, sizeof info));
     INVALID(shmslot_segment_info(segment, NULL, sizeof info));
+    INVALID(shmslot_segment_recover(NULL, NULL));
+    INVALID(shmslot_segment_participants(NULL, &participant, sizeof participant, 1, &length));
+    INVALID(shmslot_segment_participants(segment, NULL, sizeof participant, 1, &length));
+    INVALID(shmslot_segment_participants(segment, &participant, 0, 1, &length));
+    INVALID(shmslot_segment_participants(segment, &participant, sizeof participant, 1, NULL));
+    CHECK_OK(shmslot_segment_participants(segment, NULL, 0, 0, &length));
+    CHECK_U64(length, 1);
     INVALID(shmslot_segment_fd(NULL));
     INVALID(shmslot_segment_path(NULL, path, sizeof path, &length));
     INVALID(shmslot_segment_path(segment, NULL, sizeof path, &length));
@@ -99,6 +107,8 @@ static void check_reader_calls(void)
     INVALID(shmslot_reader_join(NULL, 0, &other, NULL));
     INVALID(shmslot_reader_join(segment, 0, NULL, NULL));
     INVALID(shmslot_reader_interrupt(NULL));
+    INVALID(shmslot_reader_end_waits(NULL, 0));
+    INVALID(shmslot_reader_end_waits(reader, 4));
     INVALID(shmslot_reader_lost(NULL, &number));
     INVALID(shmslot_reader_lost(reader, NULL));
     INVALID(shmslot_reader_index(NULL));

@@ -5,13 +5,15 @@
  * reader reads it in place and marks it when done. Whoever has nothing to do sleeps on a futex.
  *
  *   Results   0 or greater is success; a failure is one of SHMSLOT_E_..., all negative; shmslot_strerror tells the way
- *             out. Error lists below leave the prefix away. PANIC (a defect of the library) is possible everywhere.
+ *             out. Error lists below leave the prefix away. PANIC (a defect of the library) and FORKED are possible everywhere.
  *   Outputs   ret_... come last and are written on success only; reterr is filled on failure only, and may be NULL.
  *   Time      int64_t nanoseconds of the monotonic clock: 0 does not wait, -1 waits without limit. Signals do not end a
  *             wait; the interrupt calls do.
  *   Handles   are opaque and closed once; closing accepts NULL. Close them in any order: what needs the mapping keeps it.
- *   Fork      a child uses none of its parent's handles; it attaches anew.
- *   Processes may die anywhere. The library prints nothing, starts no thread, handles no signal and reads no environment.
+ *   Fork      a child uses none of its parent's handles: calls return SHMSLOT_E_FORKED there, closing them is fine. It
+ *             attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that.
+ *   Death     a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
+ *   Manners   the library prints nothing, starts no thread, handles no signal and reads no environment.
  *   Sizes     are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
  */
 
@@ -79,6 +81,13 @@
 /// if_dead: fail with SHMSLOT_E_EXISTS.
 #define SHMSLOT_DEAD_REFUSE 2
 
+/// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
+#define SHMSLOT_END_NO_WRITERS 1
+
+/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait returns
+/// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed.
+#define SHMSLOT_END_PEER_DEAD 2
+
 /// The kind of a failure: what a call returns, if it is negative. A number is never reused.
 typedef enum {
     /// A pointer is NULL or an argument is impossible.
@@ -145,6 +154,12 @@ typedef enum {
     SHMSLOT_E_EMPTY = -31,
     /// This writer has as many loans out as its limit allows.
     SHMSLOT_E_LOAN_LIMIT = -32,
+    /// The handle was made before a fork, by the parent.
+    SHMSLOT_E_FORKED = -33,
+    /// A process that was attached died.
+    SHMSLOT_E_PEER_DEAD = -34,
+    /// No process has a writer open.
+    SHMSLOT_E_NO_WRITERS = -35,
 } shmslot_e;
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
@@ -249,6 +264,20 @@ typedef struct {
     /// Name of the sample type; ends in a NUL.
     char type_name[64];
 } shmslot_info;
+
+/// A process that is attached to a segment, or died so and was not cleaned up after yet.
+typedef struct {
+    /// Its place, from 0.
+    uint32_t index;
+    /// Its process number, as its own pid namespace has it.
+    uint32_t pid;
+    /// 1 if it lives (a stopped process does), 0 if it is dead.
+    uint32_t alive;
+    /// Writers that it has open.
+    uint32_t writers;
+    /// Its readers, reader i as bit i: joined, or left with samples in hand.
+    uint64_t readers;
+} shmslot_participant;
 
 /// A slot reserved and not yet committed or discarded. Plain data: it may be copied, moved and forgotten.
 typedef struct {
@@ -394,6 +423,26 @@ void shmslot_segment_close(shmslot_segment *segment);
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_segment_info(const shmslot_segment *segment, shmslot_info *ret_info, size_t info_size);
 
+/// Every process that is attached, and those that died so and were not cleaned up after yet.
+///
+/// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
+/// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
+///
+/// Threads: any. Errors: INVALID, SYS. Since 0.1.
+int shmslot_segment_participants(const shmslot_segment *segment, shmslot_participant *array, size_t element_size, size_t capacity, size_t *ret_count);
+
+/// Cleans up after processes that died while they were attached; returns how many they were, 0 or greater.
+///
+/// Their loans are given back, what they were committing is finished or undone, samples owed to them and in their hands
+/// come free, their places too, and every sleeper looks again. Who is dead the kernel says; a stopped process is not.
+/// Any process may call it at any time, several at once. It is rarely needed: it runs by itself on attach, when a
+/// reserve finds nothing free (once a millisecond at most), when no place for a reader or a single writer is left, and
+/// every 200 ms in a wait.
+///
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS,
+/// CORRUPT. Since 0.1.
+int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
+
 /// The descriptor of the segment, 0 or greater. It stays the segment's: do not close it; pass it on, or duplicate it.
 ///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none). Since 0.1.
@@ -521,6 +570,12 @@ void shmslot_reader_leave(shmslot_reader *reader);
 ///
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 int shmslot_reader_interrupt(shmslot_reader *reader);
+
+/// Says what ends waits of this reader beside samples, from now on: SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD, both,
+/// or 0, which is how a reader begins. Samples that are there are always read first.
+///
+/// Threads: any. Errors: INVALID. Since 0.1.
+int shmslot_reader_end_waits(shmslot_reader *reader, uint32_t when);
 
 /// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
 /// the commit began after it had joined and that it has not read. 0 under the other policies.

@@ -14,74 +14,32 @@ use std::time::Duration;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use crate::atomics::{AtomicU32, AtomicU64, Ordering};
+use crate::atomics::{AtomicU64, Ordering};
 use crate::error::{Code, Error, Result};
 use crate::layout::{
     self, Claim, Geometry, HEADER_SIZE, HOT_OFFSET, Hot, Offsets, ParticipantRow, ReaderRow, SlotLine,
 };
 use crate::options::Options;
-use crate::protocol::{Shape, Table, order, vacancy};
-use crate::sys;
-
-/// Locked bytes stand for things, and lie behind every possible content of the file.
-const LOCK_BASE: u64 = 1 << 62;
-/// Locked by whoever takes a dead segment's name.
-pub(crate) const REPLACER_LOCK: u64 = LOCK_BASE - 1;
-
-/// The participant rows as the kernel knows them: byte i is locked by the open file of participant i, as long as
-/// it lives.
-#[derive(Clone, Copy)]
-pub(crate) struct Rows {
-    pub(crate) count: u32,
-}
-
-impl Rows {
-    pub(crate) fn any_taken(self, fd: &OwnedFd) -> Result<bool> {
-        sys::is_locked(fd, LOCK_BASE, u64::from(self.count))
-    }
-
-    /// Takes a free row for this process.
-    fn take(self, fd: Option<&OwnedFd>, rows: &[ParticipantRow]) -> Result<u32> {
-        for (index, row) in (0u32..).zip(rows).take(self.count as usize) {
-            if row.state.load(Ordering::Acquire) != ROW_FREE {
-                continue;
-            }
-            if let Some(fd) = fd {
-                let byte = LOCK_BASE + u64::from(index);
-                if !sys::lock(fd, byte, 1)? {
-                    continue;
-                }
-                if row.state.load(Ordering::Acquire) != ROW_FREE {
-                    // Its process died in between and left work behind.
-                    sys::unlock(fd, byte, 1);
-                    continue;
-                }
-            }
-            row.pid.store(sys::process_id(), Ordering::Relaxed);
-            // Release: a tool that sees the row taken sees its process.
-            row.state.store(ROW_TAKEN, Ordering::Release);
-            return Ok(index);
-        }
-        Err(Code::NoParticipantSlot.into())
-    }
-}
-
-const ROW_FREE: u32 = 0;
-const ROW_TAKEN: u32 = 1;
+use crate::participants::{Participant, Participants};
+use crate::protocol::{Shape, Table, members, order, recovery, vacancy};
+use crate::sys::{self, Birth};
 
 /// One attachment: the mapping, its checked view, and this process's row.
 pub(crate) struct Attachment {
     /// Valid as long as `map`; handed out only with the lifetime of `self`.
     table: Table<'static>,
-    participants: &'static [ParticipantRow],
+    /// Whose process it is. A forked child has the mapping, too, and must leave it alone.
+    birth: Birth,
+    /// Valid as long as `map`. It holds this process's row, and the file with its lock.
+    participants: Participants,
     map: MmapRaw,
-    /// Holds the participant's lock. Dropped after the row is given back.
-    fd: Option<OwnedFd>,
     path: Option<PathBuf>,
     geometry: Geometry,
     offsets: Offsets,
-    /// This process's row; `None` when it only looks.
-    participant: Option<u32>,
+    /// Held by the thread that cleans up after the dead.
+    recovering: Mutex<()>,
+    /// When a look for the dead is due again, in nanoseconds of the monotonic clock.
+    next_look: AtomicU64,
     /// Writer numbers of this participant in use, one bit each; and whether payloads may be written.
     writers: Mutex<Writers>,
     huge_bytes: u64,
@@ -95,6 +53,12 @@ struct Writers {
     payload_writable: bool,
 }
 
+impl Writers {
+    fn count(&self) -> u32 {
+        self.taken.iter().map(|word| word.count_ones()).sum()
+    }
+}
+
 /// Writers that one participant may have open: an owner gives a writer 12 bits.
 const MAX_WRITERS: u32 = 4096;
 
@@ -103,7 +67,7 @@ impl fmt::Debug for Attachment {
         f.debug_struct("Segment")
             .field("path", &self.path)
             .field("geometry", &self.geometry)
-            .field("participant", &self.participant)
+            .field("participant", &self.participants.own())
             .finish_non_exhaustive()
     }
 }
@@ -153,9 +117,15 @@ impl Attachment {
         // then an access faults, as the header says, which ends the process and corrupts nothing.
         let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
         let inner = Attachment::finish(map, table, participants, Some(fd), geometry, offsets, options, path)?;
-        // After the row was locked: see `retire`.
-        let retired = inner.table().hot.life.0.retired.load(Ordering::SeqCst) != 0;
-        Ok((!retired).then_some(inner))
+        // After the row was taken: see `segment::retire`.
+        if inner.table.hot.life.0.retired.load(Ordering::SeqCst) != 0 {
+            return Ok(None);
+        }
+        if inner.participants.own().is_some() {
+            // A segment whose words were spoiled can be attached to as well; then each call tells.
+            let _ = inner.recover();
+        }
+        Ok(Some(inner))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one struct, from two callers")]
@@ -171,13 +141,14 @@ impl Attachment {
     ) -> Result<Attachment> {
         let mut inner = Attachment {
             table,
-            participants,
+            birth: Birth::of_this_process()?,
+            participants: Participants::new(participants, fd),
             map,
-            fd,
             path,
             geometry,
             offsets,
-            participant: None,
+            recovering: Mutex::new(()),
+            next_look: AtomicU64::new(0),
             writers: Mutex::default(),
             huge_bytes: 0,
             // A spinning thread on a single processor only keeps the other side from running.
@@ -189,8 +160,7 @@ impl Attachment {
             inner.huge_bytes = unsafe { sys::collapse(inner.base(), inner.map.len()) } as u64;
         }
         if !options.look_only {
-            let rows = Rows { count: inner.geometry.max_participants };
-            inner.participant = Some(rows.take(inner.fd.as_ref(), inner.participants)?);
+            inner.take_row()?;
             inner.protect_payload(false)?;
         }
         Ok(inner)
@@ -216,7 +186,7 @@ impl Attachment {
             return Err(Code::Empty.into());
         }
         let mut header = [0; HEADER_SIZE];
-        let read = sys::read_start(fd, &mut header)?;
+        let read = sys::read_at(fd, 0, &mut header)?;
         if read < HEADER_SIZE {
             let ours = header.starts_with(&layout::MAGIC);
             return Err(if ours { Code::Truncated } else { Code::NotASegment }.into());
@@ -236,10 +206,73 @@ impl Attachment {
         Ok((geometry, offsets))
     }
 
-    /// The shared words.
+    /// Takes a row, one of a dead participant if no other is left.
+    fn take_row(&mut self) -> Result<()> {
+        match self.participants.take() {
+            Err(error) if error.code() == Code::NoParticipantSlot && self.recover()? > 0 => {
+                self.participants.take()
+            }
+            taken => taken,
+        }
+    }
+
+    /// The shared words; not for a forked child, which would use them in its parent's name.
     #[inline(always)]
-    pub(crate) fn table(&self) -> &Table<'_> {
-        &self.table
+    pub(crate) fn table(&self) -> std::result::Result<&Table<'_>, Code> {
+        if self.birth.is_here() { Ok(&self.table) } else { Err(Code::Forked) }
+    }
+
+    /// Cleans up after participants that are dead; how many they were.
+    pub(crate) fn recover(&self) -> Result<u32> {
+        let table = self.table()?;
+        // The guarded value is empty: a panic cannot have spoiled it.
+        let _alone = self.recovering.lock().unwrap_or_else(PoisonError::into_inner);
+        let dead = self.participants.claim_dead()?;
+        if dead.count() == 0 {
+            return Ok(0);
+        }
+        if let Err(code) = recovery::sweep(table, &dead) {
+            self.participants.leave_dead(&dead);
+            return Err(code.into());
+        }
+        self.participants.bury(&dead);
+        // After the rows: a reader that waits for the end of all writers looks at them.
+        recovery::announce(table);
+        Ok(dead.count())
+    }
+
+    /// The same for calls that find no way on and would rather look for the dead than fail or sleep; true if it
+    /// is worth to try again. Looking takes system calls, so it is done once a millisecond at most, and at most a
+    /// sixteenth of the time goes into it.
+    pub(crate) fn recover_if_due(&self) -> bool {
+        let began = sys::monotonic_ns();
+        if began < self.next_look.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Whatever goes wrong here is not what the caller asked for.
+        let recovered = self.recover().unwrap_or(0);
+        let now = sys::monotonic_ns();
+        let pause = (now - began).saturating_mul(16).max(1_000_000);
+        // Relaxed: a guess about time; two threads that look at once do no harm.
+        self.next_look.store(now.saturating_add(pause), Ordering::Relaxed);
+        recovered > 0
+    }
+
+    /// Who is attached.
+    pub(crate) fn list_participants(&self) -> Result<Vec<Participant>> {
+        let table = self.table()?;
+        self.participants.list(|participant| members::rows_of(table, participant))
+    }
+
+    /// Whether any process has a writer open.
+    pub(crate) fn any_writers(&self) -> bool {
+        self.participants.any_writers()
+    }
+
+    /// What the protocol must know of the geometry.
+    #[inline(always)]
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.table.shape
     }
 
     pub(crate) fn geometry(&self) -> &Geometry {
@@ -251,7 +284,7 @@ impl Attachment {
     }
 
     pub(crate) fn fd(&self) -> Option<&OwnedFd> {
-        self.fd.as_ref()
+        self.participants.fd()
     }
 
     pub(crate) fn path(&self) -> Option<&Path> {
@@ -263,9 +296,8 @@ impl Attachment {
     }
 
     /// Attached processes.
-    pub(crate) fn participants(&self) -> u32 {
-        let attached = |row: &&ParticipantRow| row.state.load(Ordering::Relaxed) != ROW_FREE;
-        self.participants.iter().filter(attached).count() as u32
+    pub(crate) fn participant_count(&self) -> u32 {
+        self.participants.count()
     }
 
     pub(crate) fn spin(&self) -> Duration {
@@ -278,7 +310,8 @@ impl Attachment {
 
     /// This process's row, if it may change anything.
     pub(crate) fn writable(&self) -> Result<u32> {
-        self.participant.ok_or(Error::about(Code::NotSupported, "attached only to look"))
+        self.table()?;
+        self.participants.own().ok_or(Error::about(Code::NotSupported, "attached only to look"))
     }
 
     fn base(&self) -> NonNull<u8> {
@@ -350,6 +383,7 @@ impl Attachment {
         if let Some(word) = writers.taken.get_mut(word) {
             *word |= 1 << (number % 64);
         }
+        self.participants.set_writers(writers.count());
         Ok(number)
     }
 
@@ -358,6 +392,7 @@ impl Attachment {
         if let Some(word) = writers.taken.get_mut(number as usize / 64) {
             *word &= !(1 << (number % 64));
         }
+        self.participants.set_writers(writers.count());
     }
 
     /// Payloads and user headers are read-only in a process until it opens a writer: a stray store of a reader
@@ -378,9 +413,8 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if let Some(row) = self.participant.and_then(|row| self.participants.get(row as usize)) {
-            // Release: who takes the row sees everything done before. The lock goes after this, with the fd.
-            row.state.store(ROW_FREE, Ordering::Release);
+        if self.birth.is_here() {
+            self.participants.give_back();
         }
     }
 }
@@ -444,11 +478,6 @@ unsafe fn view(
         );
         (table, participants)
     }
-}
-
-/// The single-writer word of a segment.
-pub(crate) fn writer_word(inner: &Attachment) -> &AtomicU32 {
-    &inner.table().hot.life.0.writer
 }
 
 /// Readable bytes that may be shared memory: a C caller may well pass a payload.

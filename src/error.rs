@@ -103,6 +103,12 @@ pub enum Code {
     Empty = -31,
     /// This writer has as many loans out as its limit allows.
     LoanLimit = -32,
+    /// The handle was made before a fork, by the parent.
+    Forked = -33,
+    /// A process that was attached died.
+    PeerDead = -34,
+    /// No process has a writer open.
+    NoWriters = -35,
 }
 
 codes! {
@@ -138,6 +144,9 @@ codes! {
     Held = -30, "this reader already has that sample in its hands; mark it first";
     Empty = -31, "the file is empty: no segment was ever made in it; remove it and create one";
     LoanLimit = -32, "this writer has max_loans loans out; commit or discard one first";
+    Forked = -33, "this handle belongs to the parent process; close it here, and attach anew in the child";
+    PeerDead = -34, "a process that was attached died; what it had was given back, go on if you can without it";
+    NoWriters = -35, "no process has a writer open, and everything was read; wait for one in another way, or leave";
 }
 
 impl Code {

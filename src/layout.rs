@@ -395,6 +395,8 @@ pub(crate) struct Life {
     pub(crate) retired: AtomicU32,
     /// The writer of a single-writer segment: owner + 1, or 0.
     pub(crate) writer: AtomicU32,
+    /// Dead participants that were cleaned up after, so far.
+    pub(crate) deaths: AtomicU32,
 }
 
 /// The line of a slot that readers poll. It has two jobs.
@@ -426,7 +428,7 @@ pub(crate) struct Claim {
 /// A joined reader.
 #[repr(C, align(64))]
 pub(crate) struct ReaderRow {
-    /// Phase, participant and pins.
+    /// Phase and participant.
     pub(crate) state: AtomicU64,
     /// The sequence that it reads next. Once it has left, what lies before is in its hands.
     pub(crate) cursor: AtomicU64,
@@ -437,10 +439,14 @@ pub(crate) struct ReaderRow {
 /// An attached process.
 #[repr(C, align(64))]
 pub(crate) struct ParticipantRow {
-    /// 0 free, 1 attached.
+    /// Grows by one as the row is taken, and as it is given back: odd is taken.
     pub(crate) state: AtomicU32,
     /// Its process number, as its own namespace has it.
     pub(crate) pid: AtomicU32,
+    /// Its pid namespace, by inode; 0 if it could not tell.
+    pub(crate) pid_namespace: AtomicU64,
+    /// Writers that it has open.
+    pub(crate) writers: AtomicU32,
 }
 
 /// Size of a [`SlotLine`].
@@ -484,6 +490,7 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("horizon", hot + offset_of!(Hot, horizon)),
         ("life.retired", hot + offset_of!(Hot, life) + offset_of!(Life, retired)),
         ("life.writer", hot + offset_of!(Hot, life) + offset_of!(Life, writer)),
+        ("life.deaths", hot + offset_of!(Hot, life) + offset_of!(Life, deaths)),
         ("line.entry", offset_of!(SlotLine, entry)),
         ("line.marks", offset_of!(SlotLine, marks)),
         ("line.sequence", offset_of!(SlotLine, sequence)),
@@ -495,5 +502,7 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("reader.lost", offset_of!(ReaderRow, lost)),
         ("participant.state", offset_of!(ParticipantRow, state)),
         ("participant.pid", offset_of!(ParticipantRow, pid)),
+        ("participant.pid_namespace", offset_of!(ParticipantRow, pid_namespace)),
+        ("participant.writers", offset_of!(ParticipantRow, writers)),
     ]
 }

@@ -8,17 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::atomics::Woken;
 use crate::attachment::Attachment;
 use crate::error::{Code, Error, Result};
+use crate::protocol::Table;
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members::{self, Member};
 use crate::protocol::order::Position;
 use crate::protocol::words::{Extent, Marks};
-use crate::segment::deadline_of;
 use crate::sys;
-use crate::writer::{Hot, Interrupter, Side, interrupt, spin};
+use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
 /// Which bit keeps a sample in a reader's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,28 +61,51 @@ pub(crate) struct Core {
     adopts: bool,
     lost: AtomicU64,
     interrupted: Arc<AtomicBool>,
+    /// What else ends its waits; and the deaths that it knows of.
+    end_without_writers: AtomicBool,
+    end_at_deaths: AtomicBool,
+    known_deaths: AtomicU32,
+}
+
+/// What ends a wait though there is nothing to read. Samples that are there are always read first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndWaits {
+    /// No process has a writer open: [`Code::NoWriters`].
+    pub no_writers: bool,
+    /// A process died that was attached, and others have cleaned up after it: [`Code::PeerDead`], once for each time that
+    /// this is noticed.
+    pub peer_dead: bool,
 }
 
 impl Core {
     pub(crate) fn join(segment: Arc<Attachment>, history: u32) -> Result<Core> {
         let participant = segment.writable()?;
+        let table = segment.table()?;
         if history > segment.geometry().history {
             return Err(Error::about(Code::BadOptions, "history is larger than the segment's"));
         }
-        let (member, cursor) = members::join(segment.table(), participant, history)?;
+        let (member, cursor) = match members::join(table, participant, history) {
+            // One of the rows may be a dead reader's.
+            Err(Code::NoReaderSlot) if segment.recover()? > 0 => members::join(table, participant, history)?,
+            joined => joined?,
+        };
+        let deaths = table.hot.life.0.deaths.load(Ordering::Acquire);
+        set_place(table, member, cursor.place);
         let core = Core {
             segment,
             member,
             participant,
-            sequence: AtomicU64::new(0),
-            line: AtomicU32::new(0),
-            lap: AtomicU32::new(0),
+            sequence: AtomicU64::new(cursor.place.sequence),
+            line: AtomicU32::new(cursor.place.line),
+            lap: AtomicU32::new(cursor.place.lap),
             since: cursor.since,
             adopts: cursor.adopts,
             lost: AtomicU64::new(0),
             interrupted: Arc::default(),
+            end_without_writers: AtomicBool::new(false),
+            end_at_deaths: AtomicBool::new(false),
+            known_deaths: AtomicU32::new(deaths),
         };
-        core.set_cursor(cursor);
         Ok(core)
     }
 
@@ -109,15 +131,12 @@ impl Core {
     }
 
     #[inline(always)]
-    fn set_place(&self, place: Position) {
+    fn set_place(&self, table: &Table<'_>, place: Position) {
         // Relaxed: a thread that marks a sample got it from the thread that read it.
         self.sequence.store(place.sequence, Ordering::Relaxed);
         self.line.store(place.line, Ordering::Relaxed);
         self.lap.store(place.lap, Ordering::Relaxed);
-        if let Some(row) = self.segment.table().readers.get(self.member.index as usize) {
-            // Relaxed: for tools that show how far readers are.
-            row.cursor.store(place.sequence, Ordering::Relaxed);
-        }
+        set_place(table, self.member, place);
     }
 
     fn cursor(&self) -> Cursor {
@@ -129,56 +148,57 @@ impl Core {
         }
     }
 
-    fn set_cursor(&self, cursor: Cursor) {
-        self.set_place(cursor.place);
+    fn set_cursor(&self, table: &Table<'_>, cursor: Cursor) {
+        self.set_place(table, cursor.place);
         self.lost.store(cursor.lost, Ordering::Relaxed);
-        if let Some(row) = self.segment.table().readers.get(self.member.index as usize) {
+        if let Some(row) = table.readers.get(self.member.index as usize) {
             row.lost.store(cursor.lost, Ordering::Relaxed);
         }
     }
 
     /// The slot of the next sample, taken in hand; [`Core::last_read`] tells the rest.
     pub(crate) fn next(&self) -> Hot<Option<u32>> {
-        let table = self.segment.table();
+        let table = self.segment.table()?;
         let place = self.place();
         match hold::step(table, self.member.bit, place)? {
             Step::Empty => Ok(None),
             Step::Sample(slot) => {
-                self.set_place(place.next(&table.shape));
+                self.set_place(table, place.next(&table.shape));
                 Ok(Some(slot))
             }
-            Step::Irregular => self.next_irregular(),
+            Step::Irregular => self.next_irregular(table),
         }
     }
 
     #[inline(never)]
-    fn next_irregular(&self) -> Hot<Option<u32>> {
+    fn next_irregular(&self, table: &Table<'_>) -> Hot<Option<u32>> {
         let mut cursor = self.cursor();
-        let found = hold::next(self.segment.table(), self.member.bit, &mut cursor);
-        self.set_cursor(cursor);
+        let found = hold::next(table, self.member.bit, &mut cursor);
+        self.set_cursor(table, cursor);
         found
     }
 
     /// The sample in `slot`, which the last call of [`Core::next`] took.
     #[inline(always)]
     pub(crate) fn last_read(&self, slot: u32) -> Taken {
-        let hold = if self.segment.table().shape.drop_oldest { Hold::Held } else { Hold::Owed };
+        let hold = if self.segment.shape().drop_oldest { Hold::Held } else { Hold::Owed };
         Taken { slot, sequence: self.sequence.load(Ordering::Relaxed).wrapping_sub(1), hold }
     }
 
     /// Whether `next` would find a sample.
     pub(crate) fn is_ready(&self) -> Hot<bool> {
+        let table = self.segment.table()?;
         let mut cursor = self.cursor();
         let before = cursor.place.sequence;
-        let found = hold::seek(self.segment.table(), self.member.bit, &mut cursor);
+        let found = hold::seek(table, self.member.bit, &mut cursor);
         if cursor.place.sequence != before {
-            self.set_cursor(cursor);
+            self.set_cursor(table, cursor);
         }
         Ok(found?.is_some())
     }
 
     pub(crate) fn peek_latest(&self) -> Result<Option<Taken>> {
-        let found = hold::peek_latest(self.segment.table(), self.member.bit)?;
+        let found = hold::peek_latest(self.segment.table()?, self.member.bit)?;
         Ok(found.map(|(slot, sequence)| Taken { slot, sequence, hold: Hold::Held }))
     }
 
@@ -190,14 +210,14 @@ impl Core {
             Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => self.member.bit.owed,
             Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
-        hold::mark(self.segment.table(), taken.slot, self.member.bit.word, bit, taken.sequence)
+        hold::mark(self.segment.table()?, taken.slot, self.member.bit.word, bit, taken.sequence)
     }
 
     /// The sample in hand whose payload starts at this address. In hand twice, by a read and by a peek, the read
     /// comes first.
     pub(crate) fn taken_at(&self, payload: *const u8) -> Result<Taken> {
         let slot = self.segment.slot_of(payload).ok_or(Code::Stale)?;
-        let table = self.segment.table();
+        let table = self.segment.table()?;
         let line = table.line(slot)?;
         let sequence = line.sequence.load(Ordering::Relaxed);
         let bit = self.member.bit;
@@ -215,7 +235,7 @@ impl Core {
     /// What is known of a sample in hand; corrupt if somebody wrote over it.
     #[inline(always)]
     pub(crate) fn facts(&self, taken: Taken) -> Hot<Facts> {
-        let table = self.segment.table();
+        let table = self.segment.table()?;
         // Relaxed: in hand, these words stand still, and the entry was loaded with acquire.
         let extent = Extent(table.line(taken.slot)?.extent.load(Ordering::Relaxed));
         if extent.len() > table.shape.capacity {
@@ -232,20 +252,60 @@ impl Core {
         wait_any(&[self], timeout).map(drop)
     }
 
-    pub(crate) fn interrupt(&self) {
-        interrupt(&self.segment, &self.interrupted, Side::Data);
+    pub(crate) fn interrupt(&self) -> Hot<()> {
+        interrupt(&self.segment, &self.interrupted, Side::Data)
+    }
+
+    pub(crate) fn end_waits(&self, when: EndWaits) -> Hot<()> {
+        self.segment.table()?;
+        self.end_without_writers.store(when.no_writers, Ordering::Relaxed);
+        self.end_at_deaths.store(when.peer_dead, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Why a wait that finds nothing should end all the same.
+    fn end(&self) -> Hot<Option<Code>> {
+        // Acquire: pairs with `recovery::sweep`; what the dead had committed is visible.
+        let deaths = self.segment.table()?.hot.life.0.deaths.load(Ordering::Acquire);
+        if self.end_at_deaths.load(Ordering::Relaxed) && self.known_deaths.load(Ordering::Relaxed) != deaths {
+            return Ok(Some(Code::PeerDead));
+        }
+        let over = self.end_without_writers.load(Ordering::Relaxed) && !self.segment.any_writers();
+        Ok(over.then_some(Code::NoWriters))
+    }
+
+    /// Takes note of an end that is being told.
+    fn tell(&self, end: Code) -> Hot<Code> {
+        if end == Code::PeerDead {
+            let deaths = self.segment.table()?.hot.life.0.deaths.load(Ordering::Relaxed);
+            self.known_deaths.store(deaths, Ordering::Relaxed);
+        }
+        Ok(end)
     }
 
     /// Gives back everything that is not in hand.
     pub(crate) fn leave(&self) {
         let cursor = self.sequence.load(Ordering::Relaxed);
-        members::leave(self.segment.table(), self.member, self.participant, cursor);
+        if let Ok(table) = self.segment.table() {
+            members::leave(table, self.member, self.participant, cursor);
+        }
     }
 }
 
 impl Drop for Core {
     fn drop(&mut self) {
-        members::give_row_back(self.segment.table(), self.member);
+        if let Ok(table) = self.segment.table() {
+            members::give_row_back(table, self.member);
+        }
+    }
+}
+
+/// Notes in its row how far a reader is.
+#[inline(always)]
+fn set_place(table: &Table<'_>, member: Member, place: Position) {
+    if let Some(row) = table.readers.get(member.index as usize) {
+        // Relaxed: for tools that show how far readers are.
+        row.cursor.store(place.sequence, Ordering::Relaxed);
     }
 }
 
@@ -262,27 +322,43 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         }
         Ok(None)
     };
-    if let Some(index) = ready()? {
+    // Looked at before what ends a wait, and after: an end is told only when all that came before it was read.
+    let ready_or_over = || {
+        if let Some(index) = ready()? {
+            return Ok(Some(index));
+        }
+        for reader in readers {
+            if let Some(end) = reader.end()? {
+                return match ready()? {
+                    Some(index) => Ok(Some(index)),
+                    None => Err(reader.tell(end)?),
+                };
+            }
+        }
+        Ok(None)
+    };
+    if let Some(index) = ready_or_over()? {
         return Ok(index);
     }
     if timeout == Some(Duration::ZERO) {
         return Err(Code::Timeout.into());
     }
-    let deadline = deadline_of(timeout);
+    let mut sleeper = Sleeper::new(deadline_of(timeout));
     let longest = readers.iter().map(|reader| reader.segment.spin()).max().unwrap_or_default();
     if let Some(index) = spin(timeout.map_or(longest, |timeout| timeout.min(longest)), ready)? {
         return Ok(index);
     }
+    let tables: Vec<_> = readers.iter().map(|reader| reader.segment.table()).collect::<Hot<_>>()?;
     let mut timed_out = false;
     loop {
-        let armed: Vec<_> = readers
+        let armed: Vec<_> = tables
             .iter()
-            .map(|reader| {
-                let bell = Bell(&reader.segment.table().hot.bells.0.data);
+            .map(|table| {
+                let bell = Bell(&table.hot.bells.0.data);
                 (bell, bell.arm())
             })
             .collect();
-        if let Some(index) = ready()? {
+        if let Some(index) = ready_or_over()? {
             return Ok(index);
         }
         if readers.iter().any(|reader| reader.interrupted.swap(false, Ordering::Acquire)) {
@@ -291,11 +367,11 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         if timed_out {
             return Err(Code::Timeout.into());
         }
-        let woken = match armed.as_slice() {
-            [(bell, armed)] => bell.sleep(*armed, deadline),
-            several => Bell::sleep_any(several, deadline)?,
-        };
-        timed_out = woken == Woken::TimedOut;
+        let segments = readers.iter().map(|reader| &*reader.segment);
+        timed_out = sleeper.sleep(segments, |until| match armed.as_slice() {
+            [(bell, armed)] => Ok(bell.sleep(*armed, until)),
+            several => Bell::sleep_any(several, until),
+        })?;
     }
 }
 
@@ -361,6 +437,11 @@ impl Reader {
     /// A handle that ends waits of this reader from another thread.
     pub fn interrupter(&self) -> Interrupter {
         Interrupter::new(&self.core.segment, &self.core.interrupted, Side::Data)
+    }
+
+    /// What ends waits of this reader beside samples, from now on. Nothing, as long as it is not called.
+    pub fn end_waits(&self, when: EndWaits) -> Result<()> {
+        Ok(self.core.end_waits(when)?)
     }
 
     /// Samples that were taken away from this reader before it read them (drop-oldest only).

@@ -55,7 +55,7 @@ impl fmt::Debug for Reference {
 impl Segment {
     /// The reference operations. On a single-writer segment this is its writer.
     pub fn reference(&self) -> Result<Reference> {
-        if self.inner().table().shape.drop_oldest {
+        if self.inner().shape().drop_oldest {
             return Err(Error::about(Code::NotSupported, "drop-oldest takes samples that a reader looks at"));
         }
         Ok(Reference {
@@ -69,7 +69,7 @@ impl Segment {
 impl Reference {
     /// Reserves a slot that no reader of `active_readers` has unread.
     pub fn reserve(&self, active_readers: u64) -> Result<Ref> {
-        let table = self.segment.inner().table();
+        let table = self.segment.inner().table()?;
         let allowed = u64::MAX >> (64 - self.segment.inner().geometry().max_readers);
         if active_readers & !allowed != 0 {
             return Err(Code::BadIndex.into());
@@ -95,7 +95,7 @@ impl Reference {
     /// The payload of a reserved slot, and how much it takes.
     pub fn data_ptr(&self, reference: Ref) -> Result<(*mut u8, usize)> {
         let token = self.loan(reference)?;
-        let capacity = self.segment.inner().table().shape.capacity;
+        let capacity = self.segment.inner().shape().capacity;
         Ok((self.segment.inner().payload(token.slot()), capacity as usize))
     }
 
@@ -115,7 +115,7 @@ impl Reference {
     /// Publishes the first `len` bytes of a reserved slot; its sequence.
     pub fn commit_in_place(&self, reference: Ref, len: usize) -> Result<u64> {
         let token = self.loan(reference)?;
-        let table = self.segment.inner().table();
+        let table = self.segment.inner().table()?;
         let allowed = u64::MAX >> (64 - self.segment.inner().geometry().max_readers);
         let readers = table.line(token.slot())?.extent.load(Ordering::Relaxed) & allowed;
         Ok(self.writer.commit_token(token, len as u64, Owed::Named(readers))?)
@@ -131,7 +131,7 @@ impl Reference {
     /// marked.
     pub fn next_unread(&self, reader: u32) -> Result<Option<Ref>> {
         let bit = self.bit_of(reader)?;
-        let table = self.segment.inner().table();
+        let table = self.segment.inner().table()?;
         let cursor = self.cursors.get(reader as usize).ok_or(Code::BadIndex)?;
         let tail = order::settled_tail(table)?;
         let oldest = tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
@@ -150,7 +150,7 @@ impl Reference {
     }
 
     fn unread_at(&self, place: Position, bit: Bit) -> Result<Option<Ref>> {
-        let table = self.segment.inner().table();
+        let table = self.segment.inner().table()?;
         let entry: Entry = place.look(table)?;
         if !entry.compare(place.sequence).is_eq() {
             return Ok(None);
@@ -186,7 +186,7 @@ impl Reference {
     pub fn header(&self, reference: Ref) -> Result<RefHeader> {
         self.check_published(reference)?;
         let inner = self.segment.inner();
-        let table = inner.table();
+        let table = inner.table()?;
         let line = table.line(reference.slot)?;
         let extent = Extent(line.extent.load(Ordering::Relaxed));
         let marks = line.marks.iter().take(table.shape.mark_words).enumerate();
@@ -215,7 +215,7 @@ impl Reference {
     pub fn mark_read(&self, reference: Ref, reader: u32) -> Result<()> {
         let bit = self.bit_of(reader)?;
         self.check_published(reference)?;
-        let table = self.segment.inner().table();
+        let table = self.segment.inner().table()?;
         let sequence = table.line(reference.slot)?.sequence.load(Ordering::Relaxed);
         Ok(hold::mark(table, reference.slot, bit.word, bit.owed, sequence)?)
     }
@@ -223,7 +223,7 @@ impl Reference {
     /// Marks everything as read by one reader.
     pub fn mark_reader_disconnected(&self, reader: u32) -> Result<()> {
         let bit = self.bit_of(reader)?;
-        members::disconnect(self.segment.inner().table(), bit);
+        members::disconnect(self.segment.inner().table()?, bit);
         Ok(())
     }
 
@@ -234,7 +234,7 @@ impl Reference {
     fn loan(&self, reference: Ref) -> Result<Token> {
         let token = Token::new(reference.slot, reference.generation);
         let ours = reference.segment_id == self.segment.inner().geometry().segment_id;
-        if !ours || !self.writer.has_loan(token) {
+        if !ours || !self.writer.has_loan(token)? {
             return Err(Code::Stale.into());
         }
         Ok(token)
@@ -243,7 +243,7 @@ impl Reference {
     fn check_published(&self, reference: Ref) -> Result<()> {
         let inner = self.segment.inner();
         let ours = reference.segment_id == inner.geometry().segment_id;
-        if !ours || !loan::is_published(inner.table(), reference.slot, reference.generation) {
+        if !ours || !loan::is_published(inner.table()?, reference.slot, reference.generation) {
             return Err(Code::Stale.into());
         }
         Ok(())
@@ -252,7 +252,7 @@ impl Reference {
     /// The bit of a reader that the caller numbers, which no joined reader has.
     fn bit_of(&self, reader: u32) -> Result<Bit> {
         let inner = self.segment.inner();
-        let rows = members::taken_rows(inner.table());
+        let rows = members::taken_rows(inner.table()?);
         if reader >= inner.geometry().max_readers || rows >> reader & 1 != 0 {
             return Err(Code::BadIndex.into());
         }

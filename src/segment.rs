@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::atomics::{Deadline, Ordering, Woken};
-use crate::attachment::{Attachment, REPLACER_LOCK, Rows};
+use crate::atomics::Ordering;
+use crate::attachment::Attachment;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Geometry, HOT_OFFSET, Hot};
 use crate::options::{IfDead, Options};
+use crate::participants::{self, Participant, REPLACER_LOCK};
 use crate::protocol::bell::Bell;
 use crate::protocol::order;
 use crate::reader::Reader;
 use crate::sys;
+use crate::waiting::{Sleeper, deadline_of};
 use crate::writer::Writer;
 
 /// What a segment is made of and how it is used at this moment.
@@ -130,8 +132,8 @@ impl Segment {
             let fd = sys::open_file(&path, !options.look_only)?;
             match Attachment::attach(fd, options, Some(path.clone()), false)? {
                 Some(inner) => return Ok(Segment { inner: Arc::new(inner) }),
-                // Its replacer is between two steps.
-                None => std::thread::yield_now(),
+                // Its replacer is between two steps, or died there.
+                None => give_name_back(&path)?,
             }
         }
         Err(Error::about(Code::NotFound, "the segment was being replaced"))
@@ -176,23 +178,40 @@ impl Segment {
             return Err(Error::about(Code::NotAFile, "the path"));
         }
         let mut start = [0; 8];
-        if sys::read_start(&fd, &mut start)? < start.len() || start != layout::MAGIC {
+        if sys::read_at(&fd, 0, &mut start)? < start.len() || start != layout::MAGIC {
             return Err(Code::NotASegment.into());
         }
         sys::unlink_file(&path)
     }
 
     /// What the segment is made of and how it is used.
-    pub fn info(&self) -> Info {
+    pub fn info(&self) -> Result<Info> {
         let inner = &*self.inner;
-        Info {
+        let table = inner.table()?;
+        Ok(Info {
             geometry: inner.geometry().clone(),
             total_size: inner.offsets().total,
             huge_bytes: inner.huge_bytes(),
-            next_sequence: order::tail(inner.table()),
-            readers: inner.table().hot.active.0.load(Ordering::Relaxed),
-            participants: inner.participants(),
-        }
+            next_sequence: order::tail(table),
+            readers: table.hot.active.0.load(Ordering::Relaxed),
+            participants: inner.participant_count(),
+        })
+    }
+
+    /// Every process that is attached, and those that died so and were not cleaned up after.
+    pub fn participants(&self) -> Result<Vec<Participant>> {
+        self.inner.list_participants()
+    }
+
+    /// Cleans up after participants that are dead; how many they were.
+    ///
+    /// Their loans are given back, what they were committing is finished or undone, what they had read or not read comes
+    /// free, their rows too, and all sleepers look again. Any participant may do it at any time, several at once. It
+    /// also happens by itself: on attach, when a reserve finds nothing free, when a row or the place of a single writer is
+    /// taken, and every 200 ms in a wait.
+    pub fn recover(&self) -> Result<u32> {
+        self.inner.writable()?;
+        self.inner.recover()
     }
 
     /// The descriptor to pass on; `None` for a local segment.
@@ -223,27 +242,27 @@ impl Segment {
     /// A number that changes with the next commit, discard or mark after this call.
     pub fn generation(&self) -> Result<u32> {
         self.inner.writable()?;
-        Ok(Bell(&self.inner.table().hot.bells.0.change).watch())
+        Ok(Bell(&self.inner.table()?.hot.bells.0.change).watch())
     }
 
     /// Sleeps until the [generation](Segment::generation) is no longer `last`; the new one. `None` waits without
     /// limit.
     pub fn wait_for_change(&self, last: u32, timeout: Option<Duration>) -> Result<u32> {
         self.inner.writable()?;
-        let bell = Bell(&self.inner.table().hot.bells.0.change);
+        let bell = Bell(&self.inner.table()?.hot.bells.0.change);
         if bell.count() != last {
             return Ok(bell.count());
         }
         if timeout == Some(Duration::ZERO) {
             return Err(Code::Timeout.into());
         }
-        let deadline = deadline_of(timeout);
+        let mut sleeper = Sleeper::new(deadline_of(timeout));
         loop {
             let armed = bell.arm();
             if armed.count() != last {
                 return Ok(armed.count());
             }
-            if bell.sleep(armed, deadline) == Woken::TimedOut {
+            if sleeper.sleep([&*self.inner], |until| Ok(bell.sleep(armed, until)))? {
                 return Err(Code::Timeout.into());
             }
         }
@@ -252,11 +271,6 @@ impl Segment {
     pub(crate) fn inner(&self) -> &Arc<Attachment> {
         &self.inner
     }
-}
-
-/// The moment when a timeout is over.
-pub(crate) fn deadline_of(timeout: Option<Duration>) -> Deadline {
-    timeout.map(|timeout| sys::monotonic_ns().saturating_add(sys::nanoseconds(timeout)))
 }
 
 /// What stands at a name.
@@ -274,8 +288,8 @@ fn make_way(path: &Path, options: &Options) -> Result<Way> {
     };
     let (geometry, _) =
         Attachment::check_file(&fd, &Options { type_hash: [0; 16], ..options.clone() }, false)?;
-    let rows = Rows { count: geometry.max_participants };
-    if rows.any_taken(&fd)? {
+    let rows = geometry.max_participants;
+    if participants::anyone_alive(&fd, rows)? {
         return Err(Error::about(Code::Exists, ""));
     }
     // Somebody has begun to take its name and was stopped.
@@ -301,21 +315,40 @@ fn is_retired(fd: &OwnedFd) -> Result<bool> {
     Ok(sys::read_word(fd, RETIRED_OFFSET)? != 0)
 }
 
-/// Takes a name from a dead segment. Who attaches locks its row and then looks at the word; this writes the word
+/// Undoes the work of a replacer that died before it had taken the name away.
+fn give_name_back(path: &Path) -> Result<()> {
+    let fd = match sys::open_file(path, true) {
+        Err(error) if error.code() == Code::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    if !sys::lock(&fd, REPLACER_LOCK, 1)? {
+        // It lives.
+        std::thread::yield_now();
+    } else if is_retired(&fd)? && has_name(path, &fd) {
+        sys::write_word(&fd, RETIRED_OFFSET, 0)?;
+    }
+    Ok(())
+}
+
+/// Whether the file has this name still.
+fn has_name(path: &Path, fd: &OwnedFd) -> bool {
+    sys::named_file_facts(path)
+        .is_ok_and(|named| sys::file_facts(fd.as_fd()).is_ok_and(|own| own.identity == named.identity))
+}
+
+/// Takes a name from a dead segment. Who attaches takes its row and then looks at the word; this writes the word
 /// and then looks at the rows: one of the two sees the other.
-fn retire(path: &Path, fd: &OwnedFd, rows: Rows) -> Result<()> {
+fn retire(path: &Path, fd: &OwnedFd, rows: u32) -> Result<()> {
     if !sys::lock(fd, REPLACER_LOCK, 1)? {
         // Somebody else is at it; the caller looks again.
         return Ok(());
     }
     sys::write_word(fd, RETIRED_OFFSET, 1)?;
-    if rows.any_taken(fd)? {
+    if participants::anyone_alive(fd, rows)? {
         sys::write_word(fd, RETIRED_OFFSET, 0)?;
         sys::unlock(fd, REPLACER_LOCK, 1);
         return Err(Error::about(Code::Exists, ""));
     }
     // While this lock is held nobody else takes the name from this very file.
-    let still_named = sys::named_file_facts(path)
-        .is_ok_and(|named| sys::file_facts(fd.as_fd()).is_ok_and(|own| own.identity == named.identity));
-    if still_named { sys::unlink_file(path) } else { Ok(()) }
+    if has_name(path, fd) { sys::unlink_file(path) } else { Ok(()) }
 }

@@ -5,19 +5,19 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use crate::atomics::{Deadline, Woken};
-use crate::attachment::{Attachment, Bytes, writer_word};
+use crate::attachment::{Attachment, Bytes};
 use crate::error::{Code, Error, Result};
 use crate::layout::Policy;
+use crate::protocol::Table;
 use crate::protocol::bell::Bell;
 use crate::protocol::loan::{self, Loan as Loaned};
 use crate::protocol::order::{self, Owed};
 use crate::protocol::words::{Ctl, Owner};
-use crate::segment::deadline_of;
 use crate::sys;
+use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
 /// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,73 +52,6 @@ impl Token {
     }
 }
 
-/// What the hot calls return inside: it fits two registers.
-pub(crate) type Hot<T> = std::result::Result<T, Code>;
-
-/// How many polls go by between two looks at the clock.
-const POLLS_PER_LOOK: u32 = 16;
-
-/// Polls until `ready` has an answer or the time is over.
-pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Hot<Option<T>>) -> Hot<Option<T>> {
-    if limit.is_zero() {
-        return Ok(None);
-    }
-    let end = sys::monotonic_ns().saturating_add(sys::nanoseconds(limit));
-    loop {
-        for _ in 0..POLLS_PER_LOOK {
-            if let Some(answer) = ready()? {
-                return Ok(Some(answer));
-            }
-            std::hint::spin_loop();
-        }
-        if sys::monotonic_ns() >= end {
-            return Ok(None);
-        }
-    }
-}
-
-/// Which of a segment's bells a wait sleeps on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Data,
-    Space,
-}
-
-/// Sets the flag that a wait looks at after it armed its bell, and makes it look.
-pub(crate) fn interrupt(segment: &Attachment, flag: &AtomicBool, side: Side) {
-    let bells = &segment.table().hot.bells.0;
-    flag.store(true, Ordering::Release);
-    match side {
-        Side::Data => Bell(&bells.data).ring_everybody(),
-        Side::Space => Bell(&bells.space).ring_everybody(),
-    }
-}
-
-/// Ends waits of one reader or writer from any thread.
-#[derive(Clone)]
-pub struct Interrupter {
-    segment: Arc<Attachment>,
-    flag: Arc<AtomicBool>,
-    side: Side,
-}
-
-impl fmt::Debug for Interrupter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Interrupter").field("side", &self.side).finish_non_exhaustive()
-    }
-}
-
-impl Interrupter {
-    pub(crate) fn new(segment: &Arc<Attachment>, flag: &Arc<AtomicBool>, side: Side) -> Interrupter {
-        Interrupter { segment: Arc::clone(segment), flag: Arc::clone(flag), side }
-    }
-
-    /// Ends one wait, the running one or the next that has to wait, with [`Code::Interrupted`].
-    pub fn interrupt(&self) {
-        interrupt(&self.segment, &self.flag, self.side);
-    }
-}
-
 /// Reserves slots of a segment, and commits them.
 ///
 /// A `Writer` may move to another thread, and stays with one thread at a time; open one for each thread.
@@ -148,20 +81,11 @@ impl Writer {
         let participant = segment.writable()?;
         let number = segment.add_writer()?;
         let owner = Owner::new(participant, number);
-        if segment.geometry().single_writer {
-            // AcqRel: the next writer sees all that the one before has done.
-            let word = writer_word(&segment);
-            let taken = word.compare_exchange(0, owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed);
-            if taken.is_err() {
-                segment.remove_writer(number);
-                return Err(Code::WriterExists.into());
-            }
-            // The one before may have been stopped between its last publication and the tail.
-            if let Err(code) = order::settled_tail(segment.table()) {
-                word.store(0, Ordering::Release);
-                segment.remove_writer(number);
-                return Err(code.into());
-            }
+        if segment.geometry().single_writer
+            && let Err(error) = become_the_writer(&segment, owner)
+        {
+            segment.remove_writer(number);
+            return Err(error);
         }
         Ok(Writer {
             segment,
@@ -197,7 +121,7 @@ impl Writer {
 
     /// Waits until a slot can be had; `None` waits without limit. Another writer may be faster then.
     pub fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
-        let table = self.segment.table();
+        let table = self.segment.table()?;
         let ready = || Ok(loan::has_space(table).then_some(()));
         if loan::has_space(table) {
             return Ok(());
@@ -213,13 +137,13 @@ impl Writer {
         Interrupter::new(&self.segment, &self.interrupted, Side::Space)
     }
 
-    pub(crate) fn interrupt(&self) {
-        interrupt(&self.segment, &self.interrupted, Side::Space);
+    pub(crate) fn interrupt(&self) -> Hot<()> {
+        interrupt(&self.segment, &self.interrupted, Side::Space)
     }
 
     /// The readers that keep the slots which this writer would take next, reader i as bit i.
-    pub fn blockers(&self) -> u64 {
-        loan::blockers(self.segment.table())
+    pub fn blockers(&self) -> Result<u64> {
+        Ok(loan::blockers(self.segment.table()?))
     }
 
     /// The number that samples of this writer carry.
@@ -236,7 +160,7 @@ impl Writer {
     }
 
     pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Hot<Token> {
-        let table = self.segment.table();
+        let table = self.segment.table()?;
         if len > table.shape.capacity {
             return Err(Code::TooLarge);
         }
@@ -245,7 +169,7 @@ impl Writer {
         }
         let found = match loan::reserve_home(table, self.owner) {
             Ok(Some(loan)) => Ok(loan),
-            Ok(None) => self.reserve_elsewhere(timeout),
+            Ok(None) => self.reserve_elsewhere(table, timeout),
             Err(code) => Err(code),
         };
         match found {
@@ -262,35 +186,31 @@ impl Writer {
     }
 
     #[inline(never)]
-    fn reserve_elsewhere(&self, timeout: Option<Duration>) -> Hot<Loaned> {
+    fn reserve_elsewhere(&self, table: &Table<'_>, timeout: Option<Duration>) -> Hot<Loaned> {
         let may_wait = self.segment.geometry().policy != Policy::Fail && timeout != Some(Duration::ZERO);
         let blocks = self.segment.geometry().policy == Policy::Block;
         if may_wait && blocks && self.in_order.load(Ordering::Relaxed) {
             // In steady order nobody writes to the vacancy map, and a look at it would be the first to.
-            if let Some(loan) = spin(self.segment.spin(), || self.try_home())? {
+            if let Some(loan) = spin(self.segment.spin(), || loan::reserve_home(table, self.owner))? {
                 return Ok(loan);
             }
         }
-        if let Some(loan) = self.try_elsewhere()? {
+        if let Some(loan) = self.try_elsewhere(table)? {
             return Ok(loan);
         }
         if !may_wait {
-            return Err(Code::NoFreeSlot);
+            let found = if self.segment.recover_if_due() { self.try_elsewhere(table)? } else { None };
+            return found.ok_or(Code::NoFreeSlot);
         }
-        let anywhere = || match self.try_home()? {
+        let anywhere = || match loan::reserve_home(table, self.owner)? {
             Some(loan) => Ok(Some(loan)),
-            None => self.try_elsewhere(),
+            None => self.try_elsewhere(table),
         };
-        self.wait(timeout, || self.try_home(), anywhere)
-    }
-
-    fn try_home(&self) -> Hot<Option<Loaned>> {
-        loan::reserve_home(self.segment.table(), self.owner)
+        self.wait(timeout, || loan::reserve_home(table, self.owner), anywhere)
     }
 
     /// A slot out of order, or by taking one from readers where the policy allows it.
-    fn try_elsewhere(&self) -> Hot<Option<Loaned>> {
-        let table = self.segment.table();
+    fn try_elsewhere(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
         let found = loan::reserve_vacant(table, self.owner)?;
         self.in_order.store(found.is_none(), Ordering::Relaxed);
         if found.is_some() {
@@ -311,12 +231,14 @@ impl Writer {
         cheap: impl FnMut() -> Hot<Option<T>>,
         mut thorough: impl FnMut() -> Hot<Option<T>>,
     ) -> Hot<T> {
-        let deadline: Deadline = deadline_of(timeout);
+        let bell = Bell(&self.segment.table()?.hot.bells.0.space);
+        let mut sleeper = Sleeper::new(deadline_of(timeout));
         let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
         if let Some(answer) = spin(limit, cheap)? {
             return Ok(answer);
         }
-        let bell = Bell(&self.segment.table().hot.bells.0.space);
+        // What it waits for may be in dead hands.
+        self.segment.recover_if_due();
         let mut timed_out = false;
         loop {
             let armed = bell.arm();
@@ -329,7 +251,8 @@ impl Writer {
             if timed_out {
                 return Err(Code::Timeout);
             }
-            timed_out = bell.sleep(armed, deadline) == Woken::TimedOut;
+            let asleep = sleeper.sleep([&*self.segment], |until| Ok(bell.sleep(armed, until)));
+            timed_out = asleep.map_err(|error| error.code())?;
         }
     }
 
@@ -354,20 +277,20 @@ impl Writer {
             true => Some(sys::monotonic_ns()),
             false => None,
         };
-        let sequence = order::commit(self.segment.table(), self.loaned(token), len, owed, time)?;
+        let sequence = order::commit(self.segment.table()?, self.loaned(token), len, owed, time)?;
         self.uncount_loan();
         Ok(sequence)
     }
 
     pub(crate) fn discard_token(&self, token: Token) -> Hot<()> {
-        loan::discard(self.segment.table(), self.loaned(token))?;
+        loan::discard(self.segment.table()?, self.loaned(token))?;
         self.uncount_loan();
         Ok(())
     }
 
     /// How many bytes a loan was reserved for; stale if it is none.
     pub(crate) fn reserved(&self, token: Token) -> Hot<u64> {
-        let table = self.segment.table();
+        let table = self.segment.table()?;
         if !loan::is_loaned(table, self.loaned(token)) {
             return Err(Code::Stale);
         }
@@ -375,8 +298,8 @@ impl Writer {
     }
 
     /// Whether the token is a loan of this writer that is still out.
-    pub(crate) fn has_loan(&self, token: Token) -> bool {
-        loan::is_loaned(self.segment.table(), self.loaned(token))
+    pub(crate) fn has_loan(&self, token: Token) -> Hot<bool> {
+        Ok(loan::is_loaned(self.segment.table()?, self.loaned(token)))
     }
 
     #[inline(always)]
@@ -387,15 +310,32 @@ impl Writer {
     /// The loan that this payload address is, if it is one of this writer's.
     pub(crate) fn token_at(&self, payload: *const u8) -> Hot<Token> {
         let slot = self.segment.slot_of(payload).ok_or(Code::Stale)?;
-        let loan = loan::loan_of(self.segment.table(), slot, self.owner)?;
+        let loan = loan::loan_of(self.segment.table()?, slot, self.owner)?;
         Ok(Token::new(loan.slot, loan.generation))
     }
+}
+
+/// Makes `owner` the one writer of a single-writer segment.
+fn become_the_writer(segment: &Attachment, owner: Owner) -> Result<()> {
+    let table = segment.table()?;
+    let word = &table.hot.life.0.writer;
+    // AcqRel: the next writer sees all that the one before has done.
+    let take = || word.compare_exchange(0, owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    // It may be a dead one's.
+    if !take() && (segment.recover()? == 0 || !take()) {
+        return Err(Code::WriterExists.into());
+    }
+    // The one before may have been stopped between its last publication and the tail.
+    order::settled_tail(table).map(drop).map_err(|code| {
+        word.store(0, Ordering::Release);
+        code.into()
+    })
 }
 
 impl Drop for Writer {
     /// Discards the loans that are still out, and gives the writer's number back.
     fn drop(&mut self) {
-        let table = self.segment.table();
+        let Ok(table) = self.segment.table() else { return };
         for slot in 0..table.shape.slots {
             if let Ok(token) = loan::loan_of(table, slot, self.owner) {
                 // Nobody else ends a loan of this writer.
@@ -403,10 +343,13 @@ impl Drop for Writer {
             }
         }
         if self.segment.geometry().single_writer {
-            // Release: pairs with the exchange in `open`.
-            writer_word(&self.segment).store(0, Ordering::Release);
+            // Release: pairs with the exchange in `become_the_writer`.
+            table.hot.life.0.writer.store(0, Ordering::Release);
         }
         self.segment.remove_writer(self.number);
+        // Readers may wait for the end of all writers. Pairs with the fence in `Bell::arm`.
+        fence(Ordering::SeqCst);
+        Bell(&table.hot.bells.0.data).ring();
     }
 }
 

@@ -31,6 +31,7 @@ c_programs! {
     holds
     joining
     life_cycle
+    liveness
     local
     names
     no_syscalls
@@ -40,6 +41,7 @@ c_programs! {
     policies
     processes
     publication
+    recovery
     reference_ops
     single_writer
     sizes

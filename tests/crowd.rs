@@ -78,7 +78,7 @@ fn check(sample: &Sample<'_>) -> (u64, u64) {
 }
 
 fn read_all(segment: &Segment, index: u64) {
-    let lossless = segment.info().geometry.policy != Policy::DropOldest;
+    let lossless = segment.info().expect("not forked").geometry.policy != Policy::DropOldest;
     let reader = segment.reader(0).expect("a reader");
     say("ready");
     await_go();
@@ -180,7 +180,7 @@ fn crowd(policy: Policy, history: u32) {
         assert_eq!(member.listen(), "ready");
     }
     drop(unlink);
-    assert_eq!(segment.info().readers.count_ones() as u64, READERS);
+    assert_eq!(segment.info().expect("not forked").readers.count_ones() as u64, READERS);
     for member in &mut members {
         member.to.write_all(b"go\n").expect("the child listens");
     }
@@ -192,7 +192,7 @@ fn crowd(policy: Policy, history: u32) {
     }
     println!("{policy:?}: {} samples, lost {}", samples(), lost.join(" "));
 
-    let info = segment.info();
+    let info = segment.info().expect("not forked");
     assert_eq!(info.next_sequence, samples() + 1, "as many sequences as samples");
     assert_eq!((info.readers, info.participants), (0, 1), "everybody has left");
     // Every slot is free again but for those that history retains.

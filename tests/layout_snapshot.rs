@@ -475,7 +475,7 @@ fn a_real_segment_is_what_the_page_says() {
         ..Options::default()
     };
     let segment = Segment::create(name, &options).expect("a new segment");
-    let info = segment.info();
+    let info = segment.info().expect("not forked");
 
     // The constant header, field by field; no field may be forgotten here.
     let dump = Dump::of(&path);
@@ -522,7 +522,9 @@ fn a_real_segment_is_what_the_page_says() {
     let row = layout::PARTICIPANTS_OFFSET as usize;
     assert_eq!(dump.u32(row + word_at("participant.state")), 1);
     assert_eq!(dump.u32(row + word_at("participant.pid")), u64::from(std::process::id()));
-    let used = [word_at("tail"), dump.at.vacancy as usize, row];
+    let namespace = std::fs::metadata("/proc/self/ns/pid").expect("Linux has one").ino();
+    assert_eq!(dump.u64(row + word_at("participant.pid_namespace")), namespace);
+    let used = [word_at("tail"), dump.at.vacancy as usize, row, row + word_at("participant.pid_namespace")];
     let rest = (HEADER_SIZE..dump.bytes.len()).step_by(8).filter(|at| !used.contains(at));
     for at in rest {
         assert_eq!(dump.u64(at), 0, "the word at {at:#x} of a new segment");
@@ -598,7 +600,7 @@ fn a_real_segment_is_what_the_page_says() {
 
     drop(writer);
     drop(segment);
-    assert_eq!(Dump::of(&path).u32(row + word_at("participant.state")), 0);
+    assert_eq!(Dump::of(&path).u32(row + word_at("participant.state")), 2);
     Segment::unlink(name).expect("it has a name");
     assert!(!path.exists());
 }
@@ -629,7 +631,20 @@ fn a_segment_under_replacement_is_not_joined() {
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("the file is ours");
     let retired = word_at("life.retired") as u64;
     std::os::unix::fs::FileExt::write_all_at(&file, &[1, 0, 0, 0], retired).expect("a word");
+    let replacer = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: (1 << 62) - 1,
+        l_len: 1,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&replacer)).expect("nobody else replaces it");
     let refused = Segment::attach(name, &Options::default()).map(drop).map_err(|error| error.code());
     assert_eq!(refused, Err(Code::NotFound));
-    drop(segment);
+
+    // A replacer that died before it took the name away has replaced nothing.
+    drop(file);
+    let again = Segment::attach(name, &Options::default()).expect("it is there");
+    assert_eq!(Dump::of(&path).hot("life.retired"), 0);
+    drop((segment, again));
 }

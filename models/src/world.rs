@@ -92,7 +92,11 @@ impl World {
                 active: Apart(word()),
                 bells: Apart(Bells { data: bell(), space: bell(), change: bell() }),
                 horizon: Apart(word()),
-                life: Apart(Life { retired: AtomicU32::new(0), writer: AtomicU32::new(0) }),
+                life: Apart(Life {
+                    retired: AtomicU32::new(0),
+                    writer: AtomicU32::new(0),
+                    deaths: AtomicU32::new(0),
+                }),
             },
             lines: (0..slots).map(|_| line()).collect(),
             claims: (0..slots).map(|_| Claim { ctl: word(), aux: word() }).collect(),

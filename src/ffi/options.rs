@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::ffi::boundary::{self, Plain};
 use crate::layout::{self, Policy};
 use crate::options::{IfDead, Options};
+use crate::participants::Participant;
 use crate::segment::Info;
 
 /// Option flag: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
@@ -163,6 +164,37 @@ impl From<&Info> for shmslot_info {
             reserved: 0,
             type_hash: geometry.type_hash,
             type_name: geometry.type_name.map(|byte| byte as c_char),
+        }
+    }
+}
+
+/// A process that is attached to a segment, or died so and was not cleaned up after yet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_participant {
+    /// Its place, from 0.
+    pub index: u32,
+    /// Its process number, as its own pid namespace has it.
+    pub pid: u32,
+    /// 1 if it lives (a stopped process does), 0 if it is dead.
+    pub alive: u32,
+    /// Writers that it has open.
+    pub writers: u32,
+    /// Its readers, reader i as bit i: joined, or left with samples in hand.
+    pub readers: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl Plain for shmslot_participant {}
+
+impl From<&Participant> for shmslot_participant {
+    fn from(participant: &Participant) -> shmslot_participant {
+        shmslot_participant {
+            index: participant.index,
+            pid: participant.pid,
+            alive: u32::from(participant.alive),
+            writers: participant.writers,
+            readers: participant.readers,
         }
     }
 }

@@ -9,7 +9,13 @@ use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::segment::shmslot_segment;
 use crate::ffi::writer::not_null;
-use crate::reader::{self, Core, Hold, Taken};
+use crate::reader::{self, Core, EndWaits, Hold, Taken};
+
+/// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
+pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
+/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait returns
+/// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed.
+pub const SHMSLOT_END_PEER_DEAD: u32 = 2;
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
 pub struct shmslot_reader {
@@ -167,7 +173,25 @@ pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -> c_int {
     boundary::with(reader, |reader| {
-        reader.core.interrupt();
+        reader.core.interrupt()?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Says what ends waits of this reader beside samples, from now on: SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD, both,
+/// or 0, which is how a reader begins. Samples that are there are always read first.
+///
+/// Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, when: u32) -> c_int {
+    boundary::with(reader, |reader| {
+        if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD) != 0 {
+            return Err(Code::Invalid.into());
+        }
+        reader.core.end_waits(EndWaits {
+            no_writers: when & SHMSLOT_END_NO_WRITERS != 0,
+            peer_dead: when & SHMSLOT_END_PEER_DEAD != 0,
+        })?;
         Ok(SHMSLOT_OK)
     })
 }

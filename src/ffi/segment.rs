@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::error::{Code, Result};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
-use crate::ffi::options::{Use, options, shmslot_info, shmslot_options};
+use crate::ffi::options::{Use, options, shmslot_info, shmslot_options, shmslot_participant};
 use crate::reference::Reference;
 use crate::segment::Segment;
 use crate::sys;
@@ -198,9 +198,58 @@ pub unsafe extern "C" fn shmslot_segment_info(
     info_size: usize,
 ) -> c_int {
     boundary::with(segment, |segment| {
-        let info = shmslot_info::from(&segment.segment.info());
+        let info = shmslot_info::from(&segment.segment.info()?);
         boundary::give_sized(ret_info, info_size, &info)?;
         Ok(SHMSLOT_OK)
+    })
+}
+
+/// Every process that is attached, and those that died so and were not cleaned up after yet.
+///
+/// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
+/// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
+///
+/// Threads: any. Errors: INVALID, SYS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_participants(
+    segment: *const shmslot_segment,
+    array: *mut shmslot_participant,
+    element_size: usize,
+    capacity: usize,
+    ret_count: *mut usize,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_count)?;
+        let participants = segment.segment.participants()?;
+        for (index, participant) in participants.iter().enumerate().take(capacity) {
+            let distance = index.checked_mul(element_size).ok_or(Code::Invalid)?;
+            let target = array.cast::<u8>().wrapping_add(distance).cast::<shmslot_participant>();
+            boundary::present(array)?;
+            boundary::give_sized(target, element_size, &shmslot_participant::from(participant))?;
+        }
+        boundary::give(ret_count, participants.len())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Cleans up after processes that died while they were attached; returns how many they were, 0 or greater.
+///
+/// Their loans are given back, what they were committing is finished or undone, samples owed to them and in their hands
+/// come free, their places too, and every sleeper looks again. Who is dead the kernel says; a stopped process is not.
+/// Any process may call it at any time, several at once. It is rarely needed: it runs by itself on attach, when a
+/// reserve finds nothing free (once a millisecond at most), when no place for a reader or a single writer is left, and
+/// every 200 ms in a wait.
+///
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS,
+/// CORRUPT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_recover(
+    segment: *mut shmslot_segment,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        let recovered = boundary::open(segment)?.segment.recover()?;
+        Ok(c_int::try_from(recovered).unwrap_or(c_int::MAX))
     })
 }
 

@@ -108,7 +108,7 @@ pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_interrupt(writer: *mut shmslot_writer) -> c_int {
     boundary::with(writer, |writer| {
-        writer.writer.interrupt();
+        writer.writer.interrupt()?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn shmslot_writer_blockers(
     ret_readers: *mut u64,
 ) -> c_int {
     boundary::with(writer, |writer| {
-        boundary::give(ret_readers, writer.writer.blockers())?;
+        boundary::give(ret_readers, writer.writer.blockers()?)?;
         Ok(SHMSLOT_OK)
     })
 }

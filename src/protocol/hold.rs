@@ -4,7 +4,7 @@ use core::cmp;
 
 use super::bell::Bell;
 use super::order::{self, FIRST, Position};
-use super::slot::{clear, freed, is_clear, released, retry, swap};
+use super::slot::{clear, freed, is_clear, is_committing, released, retry, swap};
 use super::words::{Bit, Marks};
 use super::{RETRY_LIMIT, Table};
 use crate::atomics::{Ordering, fence_after_rmw};
@@ -101,7 +101,7 @@ pub(crate) fn seek(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<O
                     cursor.lose(table, place.next(&table.shape));
                 } else if seen.0 & bit.owed != 0 {
                     return Ok(Some(entry.slot()));
-                } else if cursor.adopts && hold(table, entry.slot(), bit, place.sequence, Want::Owed)? {
+                } else if cursor.adopts && adopt(table, entry.slot(), bit, place.sequence, cursor.since)? {
                     // It was being committed as this reader joined, which asked for what is retained.
                     return Ok(Some(entry.slot()));
                 } else if place.look(table)? == entry {
@@ -182,22 +182,33 @@ pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32,
 
 /// Which of its bits a reader sets on a sample that history retains.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Want {
+enum Want {
     /// In hand.
     Held,
     /// Owed, to be read in its turn.
     Owed,
 }
 
-/// Sets a reader's bit on a sample that is owed to that reader already or that history retains; false if
-/// neither.
-pub(crate) fn hold(
+/// Takes a sample from history for a reader that joined at `since`, to be read in its turn; false if it is not retained.
+///
+/// A commit from before the reader joined may still be clearing the mark of the row's former reader, which is the very
+/// bit that would be set here: that sample is not to be had until its commit is over.
+pub(crate) fn adopt(
     table: &Table<'_>,
     slot: u32,
     reader: Bit,
     sequence: u64,
-    want: Want,
+    since: u64,
 ) -> Result<bool, Code> {
+    if sequence < since && is_committing(table, slot)? {
+        return Ok(false);
+    }
+    hold(table, slot, reader, sequence, Want::Owed)
+}
+
+/// Sets a reader's bit on a sample that is owed to that reader already or that history retains; false if
+/// neither.
+fn hold(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64, want: Want) -> Result<bool, Code> {
     let line = table.line(slot)?;
     let wanted = if want == Want::Held { reader.held } else { reader.owed };
     let marks = line.marks.get(reader.word).ok_or(Code::Corrupt)?;

@@ -1,7 +1,8 @@
 //! Who is owed samples: readers join and leave.
 
-use super::hold::{self, Cursor, Want};
+use super::hold::{self, Cursor};
 use super::order::{self, FIRST, Position};
+use super::recovery::Dead;
 use super::slot;
 use super::words::{Audience, Bit};
 use super::{RETRY_LIMIT, Table};
@@ -9,16 +10,18 @@ use crate::atomics::{Ordering, fence, fence_after_rmw, spin_loop};
 use crate::error::Code;
 use crate::layout::{ReaderRow, SlotLine};
 
-/// Phases of a reader row, in its lowest bits; then the participant, then the pins.
+/// Phases of a reader row, in its lowest bits; then the participant.
 const FREE: u64 = 0;
 const JOINED: u64 = 1;
 /// Has left, but still has samples in hand.
 const DRAINING: u64 = 2;
 const PHASE_BITS: u32 = 8;
 const PHASE: u64 = (1 << PHASE_BITS) - 1;
-/// A writer is cleaning up after the row's former reader: nobody may take the row for the moment.
-const ONE_PIN: u64 = 1 << 32;
-const PINS: u64 = !(ONE_PIN - 1);
+
+/// The participant of a row, if somebody has it.
+fn participant_of(state: u64) -> Option<u32> {
+    (state & PHASE != FREE).then_some((state >> PHASE_BITS) as u32)
+}
 
 /// A reader that is a member.
 #[derive(Clone, Copy, Debug)]
@@ -58,10 +61,16 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
         });
     }
     let mut place = Position::of(&table.shape, start);
+    let mut patience = RETRY_LIMIT;
     while place.sequence < joined_at {
         let entry = place.look(table)?;
         if entry.compare(place.sequence).is_eq() {
-            hold::hold(table, entry.slot(), bit, place.sequence, Want::Owed)?;
+            // Its writer is a few steps from done, unless it was stopped right here. Then the sample is left for later.
+            while slot::is_committing(table, entry.slot())? && patience > 0 {
+                patience -= 1;
+                spin_loop();
+            }
+            hold::adopt(table, entry.slot(), bit, place.sequence, joined_at)?;
         }
         place = place.next(&table.shape);
     }
@@ -72,63 +81,32 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
 /// Rows are given from the top, because callers of the reference operations count theirs from 0.
 fn take_row(table: &Table<'_>, participant: u32) -> Result<u32, Code> {
     let mine = u64::from(participant) << PHASE_BITS | JOINED;
-    for _ in 0..RETRY_LIMIT {
-        match try_row(table, mine) {
-            Row::Taken(index) => return Ok(index),
-            Row::None => break,
-            // Its writer is a few steps from done, unless it was stopped right here.
-            Row::Pinned => spin_loop(),
+    for (index, row) in table.readers.iter().enumerate().rev() {
+        // AcqRel: pairs with the release in `give_row_back`.
+        if row.state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            return Ok(index as u32);
         }
     }
     Err(Code::NoReaderSlot)
 }
 
-/// What a walk over the rows found.
-enum Row {
-    Taken(u32),
-    Pinned,
-    None,
-}
-
-fn try_row(table: &Table<'_>, mine: u64) -> Row {
-    let mut found = Row::None;
-    for (index, row) in table.readers.iter().enumerate().rev() {
-        // AcqRel: pairs with the release in `give_row_back`.
-        match row.state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => return Row::Taken(index as u32),
-            Err(state) if state & PHASE == FREE => found = Row::Pinned,
-            Err(_) => {}
-        }
-    }
-    found
-}
-
-/// Moves a row on, whatever pins it has. Release: pairs with the acquire in `try_row`.
-fn set_row(row: &ReaderRow, state: u64) {
-    // Never fails: the closure always returns a state.
-    let _ = row.state.fetch_update(Ordering::Release, Ordering::Relaxed, |seen| Some(seen & PINS | state));
-}
-
 /// Clears the marks that a commit has set for readers which left before it was published.
 ///
-/// Their rows must not be taken by others in between: a reader that joins with history may have this very sample in hand by
-/// the very bit that is to be cleared. So each row is pinned first. If it is a member's again, that one joined after the
-/// publication, and has cleared or taken the bit as its own.
+/// Somebody else may have their rows meanwhile. That reader joined after the publication: it has removed the bit as
+/// not its own, and takes the sample from history only when the commit is over.
 #[cold]
 pub(crate) fn forgive_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, left: u64) {
     for (index, row) in (0u32..).zip(table.readers).filter(|(index, _)| left >> index & 1 != 0) {
-        // AcqRel: pairs with the exchange in `try_row`; one of the two comes first.
-        let state = row.state.fetch_add(ONE_PIN, Ordering::AcqRel);
-        // Lossless, what a reader that left still has in hand it has by this very bit. Its cursor was stored before its
-        // row was set to draining.
+        // Acquire: the cursor below is that of this state or of a later one. The caller has seen the bit gone from
+        // `active`, so the state is not from before the reader left.
+        let state = row.state.load(Ordering::Acquire);
+        // Lossless, what a reader that left still has in hand it has by this very bit.
         let in_hand = !table.shape.drop_oldest
             && state & PHASE == DRAINING
             && sequence < row.cursor.load(Ordering::Relaxed);
-        if state & PHASE != JOINED && !in_hand {
+        if !in_hand {
             slot::forgive(line, sequence, Audience::of_readers(1 << index, false), table.shape.mark_words);
         }
-        // Release: who takes the row comes after the clearing.
-        row.state.fetch_sub(ONE_PIN, Ordering::AcqRel);
     }
 }
 
@@ -138,7 +116,8 @@ pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor:
     if let Some(row) = table.readers.get(member.index as usize) {
         // Relaxed: released with the state, for `forgive_departed`.
         row.cursor.store(cursor, Ordering::Relaxed);
-        set_row(row, u64::from(participant) << PHASE_BITS | DRAINING);
+        // Release: pairs with the acquire in `forgive_departed`.
+        row.state.store(u64::from(participant) << PHASE_BITS | DRAINING, Ordering::Release);
     }
     table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);
     // Either a commit sees the bit gone and clears the mark that it has set, or the sweep below sees the mark.
@@ -155,7 +134,7 @@ pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor:
 
 /// The rows that readers have, as bits: joined, or left with samples in hand.
 pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
-    // Acquire: pairs with the release in `set_row`.
+    // Acquire: pairs with the releases in `leave` and `give_row_back`.
     let taken = |row: &ReaderRow| u64::from(row.state.load(Ordering::Acquire) & PHASE != FREE);
     table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | taken(row) << index)
 }
@@ -163,8 +142,39 @@ pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
 /// Frees the row of a reader that has left and has nothing in hand any more.
 pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
     if let Some(row) = table.readers.get(member.index as usize) {
-        set_row(row, FREE);
+        // Release: pairs with the exchange in `take_row`.
+        row.state.store(FREE, Ordering::Release);
     }
+}
+
+/// Ends the membership of all readers of dead participants; which. Their marks, and then their rows, are the caller's to
+/// clear.
+pub(crate) fn expel(table: &Table<'_>, dead: &Dead) -> Audience {
+    let is_of_dead =
+        |row: &ReaderRow| participant_of(row.state.load(Ordering::Acquire)).is_some_and(|p| dead.contains(p));
+    let rows = table.readers.iter().enumerate();
+    let readers = rows.fold(0, |all, (index, row)| all | u64::from(is_of_dead(row)) << index);
+    if readers != 0 {
+        table.hot.active.0.fetch_and(!readers, Ordering::AcqRel);
+        // As in `leave`; pairs with the fence in `order::commit`.
+        fence_after_rmw();
+    }
+    Audience::of_readers(readers, false)
+}
+
+/// Frees the rows of readers that were [expelled](expel), and whose marks are gone.
+pub(crate) fn free_rows(table: &Table<'_>, readers: Audience) {
+    let gone = |(index, _): &(usize, &ReaderRow)| readers.readers() >> index & 1 != 0;
+    for (_, row) in table.readers.iter().enumerate().filter(gone) {
+        // Release: pairs with the exchange in `take_row`.
+        row.state.store(FREE, Ordering::Release);
+    }
+}
+
+/// The rows of one participant, as bits.
+pub(crate) fn rows_of(table: &Table<'_>, participant: u32) -> u64 {
+    let of_it = |row: &ReaderRow| participant_of(row.state.load(Ordering::Acquire)) == Some(participant);
+    table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | u64::from(of_it(row)) << index)
 }
 
 /// Clears every mark of a reader whose books the caller keeps, and that is gone.

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`words`] (what one word means), [`slot`] (one slot's words), [`loan`] (a writer takes a slot),
 //! [`order`] (its sample gets a sequence), [`hold`] (a reader takes the sample in hand), [`members`] (who is owed
-//! samples), [`vacancy`] (where free slots are), [`bell`] (sleeping and waking). `docs/protocol.md` tells the same with the proofs.
+//! samples), [`vacancy`] (where free slots are), [`bell`] (sleeping and waking), [`recovery`] (what the dead left behind). `docs/protocol.md` tells the same with the proofs.
 #![forbid(unsafe_code)]
 
 pub(crate) mod bell;
@@ -14,6 +14,7 @@ pub(crate) mod hold;
 pub(crate) mod loan;
 pub(crate) mod members;
 pub(crate) mod order;
+pub(crate) mod recovery;
 pub(crate) mod slot;
 pub(crate) mod vacancy;
 pub(crate) mod words;

@@ -118,17 +118,17 @@ pub(crate) fn commit(
         return Err(Code::BadLength);
     }
 
+    let named = match owed {
+        Owed::Members => 0,
+        Owed::Named(readers) => readers,
+    };
     // Plain stores: the exchange that publishes releases them.
-    line.extent.store(Extent::new(len, loan.owner).0, Ordering::Relaxed);
+    line.extent.store(Extent::new(len, loan.owner, named != 0).0, Ordering::Relaxed);
     if let Some(time) = time {
         claim.aux.store(time, Ordering::Relaxed);
     }
     // Relaxed: a reader that joins or leaves at this moment is dealt with after publication.
     let joined = table.hot.active.0.load(Ordering::Relaxed);
-    let named = match owed {
-        Owed::Members => 0,
-        Owed::Named(readers) => readers,
-    };
     let audience = Audience::of_readers(joined | named, table.shape.history > 0);
 
     // Before the exchange; see `loan::forget_overwritten`.
@@ -147,7 +147,8 @@ pub(crate) fn commit(
 
     // A reader that left while this was going on may have swept this slot before the marks were stored. It
     // must not be owed a sample for ever. Before the slot becomes Published: a kill in between would leak.
-    let left = joined & !table.hot.active.0.load(Ordering::Relaxed) & !named;
+    // Acquire: pairs with `members::leave`; its row says by now that the reader has left.
+    let left = joined & !table.hot.active.0.load(Ordering::Acquire) & !named;
     if left != 0 {
         members::forgive_departed(table, line, sequence, left);
     }

@@ -6,7 +6,7 @@
 //! of their sequence, so "unread", "in hand" and "of which sample" can never disagree.
 
 use super::bell::Bell;
-use super::words::{Audience, Bit, Marks};
+use super::words::{Audience, Bit, Ctl, Marks, Phase};
 use super::{RETRY_LIMIT, Table, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 use crate::error::Code;
@@ -57,6 +57,13 @@ pub(super) fn marks_left(line: &SlotLine, words: usize) -> Audience {
     Audience(words.fold(0, |all, (word, marks)| all | Marks(marks.load(Ordering::Acquire)).readers(word).0))
 }
 
+/// Whether the writer of a slot has not finished its commit, though others may have seen the sample already. Acquire:
+/// who finds it finished comes after everything that the commit did to the marks.
+pub(super) fn is_committing(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
+    let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
+    Ok(ctl.phase() == Some(Phase::Committing))
+}
+
 /// Frees a slot if nothing is left on it. Same condition as [`ring_commit`].
 pub(crate) fn free_if_clear(table: &Table<'_>, slot: u32, line: &SlotLine) {
     if is_clear(line, table.shape.mark_words) {
@@ -96,6 +103,19 @@ pub(crate) fn forgive(line: &SlotLine, sequence: u64, audience: Audience, words:
             let seen = Marks(marks.load(Ordering::Relaxed));
             let done = !seen.is_of(sequence) || seen.0 & bits == 0;
             (done || swap(marks, seen.0, seen.0 & !bits)).then_some(())
+        });
+    }
+}
+
+/// Takes readers that are dead off a slot, whatever sample they were owed or had in hand.
+pub(super) fn expel(line: &SlotLine, readers: Audience, words: usize) {
+    for (word, marks) in line.marks.iter().take(words).enumerate() {
+        let held = readers.0 >> (16 * word) & 0xffff;
+        let bits = held << 16 | held;
+        // As in `forgive`.
+        let _ = retry(|| {
+            let seen = marks.load(Ordering::Acquire);
+            (seen & bits == 0 || swap(marks, seen, seen & !bits)).then_some(())
         });
     }
 }

@@ -3,7 +3,7 @@
 //! A hint only. Whether a slot is free stands in the slot; the map says where to look without walking them
 //! all. Its promise: a slot that is free has its bit set, or somebody is about to set it. A writer that takes
 //! its home slot leaves the bit alone, so in steady order nobody writes here, and who frees a slot finds its
-//! bit set already. A bit lost to a kill between freeing and setting hides the slot until it is next in the order.
+//! bit set already. A bit lost to a kill between freeing and setting is restored by recovery.
 
 use super::Table;
 use super::bell::Bell;
@@ -43,6 +43,11 @@ pub(crate) fn offer(table: &Table<'_>, slot: u32) {
             set(table, slot);
         }
     }
+}
+
+/// The same for a slot whose hint may have been lost halfway.
+pub(crate) fn restore(table: &Table<'_>, slot: u32) {
+    set(table, slot);
 }
 
 /// Sets the bit of `slot` and of each word above it.

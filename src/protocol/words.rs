@@ -27,6 +27,10 @@ impl Owner {
     pub(crate) fn new(participant: u32, writer: u32) -> Owner {
         Owner((participant & 0xfff) << 12 | writer & 0xfff)
     }
+
+    pub(crate) fn participant(self) -> u32 {
+        self.0 >> 12 & 0xfff
+    }
 }
 
 /// The claim word of a slot: generation 36 | owner 24 | phase 4. The generation grows with every loan, so
@@ -167,8 +171,16 @@ impl Audience {
 pub(crate) struct Extent(pub(crate) u64);
 
 impl Extent {
-    pub(crate) fn new(len: u64, owner: Owner) -> Extent {
-        Extent(u64::from(owner.0) << 40 | len & ((1 << 33) - 1))
+    /// Flag: readers without a row are owed the sample, too; somebody else keeps their books.
+    const NAMED: u64 = 1 << 33;
+
+    pub(crate) fn new(len: u64, owner: Owner, named: bool) -> Extent {
+        let flags = if named { Extent::NAMED } else { 0 };
+        Extent(u64::from(owner.0) << 40 | flags | len & ((1 << 33) - 1))
+    }
+
+    pub(crate) fn is_named(self) -> bool {
+        self.0 & Extent::NAMED != 0
     }
 
     pub(crate) fn len(self) -> u64 {

@@ -2,10 +2,11 @@
 #![allow(unsafe_code)] // One of the three places: system calls that no crate wraps safely.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -121,6 +122,100 @@ pub(crate) fn random_id() -> Result<u64> {
 /// This process's number.
 pub(crate) fn process_id() -> u32 {
     std::process::id()
+}
+
+/// The pid namespace of this process, by inode; 0 if it cannot be told.
+pub(crate) fn pid_namespace() -> u64 {
+    stat::stat("/proc/self/ns/pid").map_or(0, |facts| facts.st_ino)
+}
+
+/// Whether the kernel says that a process of this pid namespace is no more; false if it does not say. A zombie is no
+/// more: none of its code will run again.
+pub(crate) fn has_exited(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return false };
+    // SAFETY: takes and returns integers.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if opened < 0 {
+        return Errno::last() == Errno::ESRCH;
+    }
+    let Ok(raw) = i32::try_from(opened) else { return false };
+    // SAFETY: the call has just made this descriptor, close-on-exec, and nobody else knows it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
+    let mut exit = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live pollfd; does not wait.
+    unsafe { libc::poll(&mut exit, 1, 0) == 1 && exit.revents & libc::POLLIN != 0 }
+}
+
+/// Tells the process that made this from a child that was forked since, at the cost of a load.
+pub(crate) struct Birth {
+    word: &'static AtomicU32,
+    stamp: u32,
+}
+
+/// A word of a page that the kernel wipes in a forked child.
+static WIPED: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// The last stamp that this process or one that it was forked from has given.
+static LAST_STAMP: AtomicU32 = AtomicU32::new(0);
+
+impl Birth {
+    /// For what belongs to this process.
+    pub(crate) fn of_this_process() -> Result<Birth> {
+        let word = wiped_word()?;
+        // Relaxed: forks order it for themselves; among threads any of them gives the same answer.
+        let seen = word.load(Ordering::Relaxed);
+        if seen != 0 {
+            return Ok(Birth { word, stamp: seen });
+        }
+        // The first here since the fork. Zero means "wiped", so it is no stamp.
+        let fresh = LAST_STAMP.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
+        let stamp = match word.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => fresh,
+            Err(other_thread) => other_thread,
+        };
+        Ok(Birth { word, stamp })
+    }
+
+    /// Whether this is still the process of birth.
+    #[inline(always)]
+    pub(crate) fn is_here(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == self.stamp
+    }
+}
+
+/// The word, made at the first call. It lives as long as the process.
+fn wiped_word() -> Result<&'static AtomicU32> {
+    let known = WIPED.load(Ordering::Acquire);
+    let word = if known.is_null() { make_wiped_word()? } else { known };
+    // SAFETY: never unmapped once it is known, aligned, and every bit pattern is a valid atomic.
+    Ok(unsafe { &*word })
+}
+
+fn make_wiped_word() -> Result<*mut AtomicU32> {
+    let len = page_size();
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping, wherever the kernel likes.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(failed(Errno::last(), "private memory"));
+    }
+    // SAFETY: the page just mapped.
+    if unsafe { libc::madvise(page, len, libc::MADV_WIPEONFORK) } != 0 {
+        let error = failed(Errno::last(), "detecting forks");
+        // SAFETY: the page just mapped, which nobody else knows.
+        unsafe { libc::munmap(page, len) };
+        return Err(error);
+    }
+    let word = page.cast::<AtomicU32>();
+    // AcqRel: who finds the word finds a mapped page.
+    match WIPED.compare_exchange(std::ptr::null_mut(), word, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(word),
+        Err(other_thread) => {
+            // SAFETY: the page just mapped, which nobody else knows.
+            unsafe { libc::munmap(page, len) };
+            Ok(other_thread)
+        }
+    }
 }
 
 /// This process's effective user.
@@ -259,15 +354,15 @@ pub(crate) fn allocate(fd: &OwnedFd, size: u64) -> Result<()> {
         .map_err(|errno| failed(errno, "allocating the segment"))
 }
 
-/// Reads from the start of a file; short only at its end.
-pub(crate) fn read_start(fd: &OwnedFd, buffer: &mut [u8]) -> Result<usize> {
+/// Reads from a file that need not be mapped; short only at its end.
+pub(crate) fn read_at(fd: &OwnedFd, offset: u64, buffer: &mut [u8]) -> Result<usize> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match uio::pread(fd, rest, done as libc::off_t) {
+        match uio::pread(fd, rest, offset as libc::off_t + done as libc::off_t) {
             Ok(0) => break,
             Ok(read) => done += read,
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(failed(errno, "reading the header")),
+            Err(errno) => return Err(failed(errno, "reading the segment")),
         }
     }
     Ok(done)
@@ -276,9 +371,8 @@ pub(crate) fn read_start(fd: &OwnedFd, buffer: &mut [u8]) -> Result<usize> {
 /// Reads one 32-bit word of a file that need not be mapped.
 pub(crate) fn read_word(fd: &OwnedFd, offset: u64) -> Result<u32> {
     let mut word = [0; 4];
-    uio::pread(fd, &mut word, offset as libc::off_t)
-        .map(|_| u32::from_le_bytes(word))
-        .map_err(|errno| failed(errno, "reading the segment"))
+    read_at(fd, offset, &mut word)?;
+    Ok(u32::from_le_bytes(word))
 }
 
 /// Writes one 32-bit word of a file that need not be mapped.

@@ -1,0 +1,189 @@
+/* A process that dies, at whatever moment, blocks nobody, and what it had comes back. */
+#include "samples.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+
+static int die_with(int link, int (*prepare)(shmslot_segment *segment), const char *name)
+{
+    CHECK_U64((uint64_t)prepare(attach(name)), 0);
+    say(link);
+    hear(link); /* never comes */
+    return 0;
+}
+
+static int take_everything(shmslot_segment *segment)
+{
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_loan loan;
+    int i;
+    for (i = 0; i < 3; i++) (void)put(writer, 1);
+    (void)hold(reader);
+    while (shmslot_slot_reserve(writer, 8, AT_ONCE, &loan) == SHMSLOT_OK) continue;
+    CHECK_CODE(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan), SHMSLOT_E_NO_FREE_SLOT);
+    return 0;
+}
+
+static int open_the_only_writer(shmslot_segment *segment)
+{
+    CHECK_U64(put(open_writer(segment), 1), 1);
+    return 0;
+}
+
+static int only_attach(shmslot_segment *segment)
+{
+    return segment == NULL;
+}
+
+static int body_take_everything(int link, void *name)
+{
+    return die_with(link, take_everything, name);
+}
+
+static int body_open_the_only_writer(int link, void *name)
+{
+    return die_with(link, open_the_only_writer, name);
+}
+
+static int body_only_attach(int link, void *name)
+{
+    return die_with(link, only_attach, name);
+}
+
+static void run_and_kill(int (*body)(int, void *), char *name)
+{
+    child other = start_child(body, name);
+    hear(other.link);
+    CHECK(kill(other.pid, SIGKILL) == 0);
+    CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
+}
+
+static void check_slots_and_readers(uint32_t policy)
+{
+    char name[64];
+    shmslot_options options = options_of(8, 64);
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    shmslot_reader *reader;
+    shmslot_loan loans[8], none;
+    uint64_t i;
+    options.policy = policy;
+    segment = make_named(unique_name(name, sizeof name, "recovery"), &options);
+    writer = open_writer(segment);
+    run_and_kill(body_take_everything, name);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    for (i = 0; i < 8; i++) CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loans[i]));
+    CHECK_CODE(shmslot_slot_reserve(writer, 8, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
+    CHECK_U64(info_of(segment).readers, 0);
+    CHECK_U64(info_of(segment).participants, 1);
+    for (i = 0; i < 8; i++) CHECK_OK(shmslot_slot_discard(writer, &loans[i]));
+    reader = join(segment, 0);
+    CHECK_U64(put(writer, 7), 4); /* its three samples stay in the count: no hole, no double */
+    CHECK_U64(take(reader), 7);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+static void check_the_only_writer(void)
+{
+    char name[64];
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment;
+    shmslot_reader *reader;
+    shmslot_writer *writer;
+    options.flags = SHMSLOT_SINGLE_WRITER;
+    segment = make_named(unique_name(name, sizeof name, "recovery"), &options);
+    reader = join(segment, 0);
+    run_and_kill(body_open_the_only_writer, name);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    writer = open_writer(segment); /* the place is free again */
+    CHECK_U64(put(writer, 2), 2);
+    CHECK_U64(take(reader), 1);
+    CHECK_U64(take(reader), 2);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+static void check_participants(void)
+{
+    char name[64];
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment, *other;
+    int i;
+    options.max_participants = 3;
+    segment = make_named(unique_name(name, sizeof name, "recovery"), &options);
+    for (i = 0; i < 20; i++) run_and_kill(body_only_attach, name);
+    other = attach(name);
+    CHECK_U64(info_of(segment).participants, 2);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(other);
+    shmslot_segment_close(segment);
+}
+
+/* ---- a waker that dies between publishing and waking ---- */
+
+static void allow_nothing(void)
+{
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program;
+    program.len = sizeof rules / sizeof rules[0];
+    program.filter = rules;
+    CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
+}
+
+static int commit_and_die_at_the_wake(int link, void *name)
+{
+    shmslot_writer *writer = open_writer(attach(name));
+    (void)link;
+    allow_nothing();
+    (void)put(writer, 1);
+    return 0;
+}
+
+static int sleep_until_there_is_one(int link, void *name)
+{
+    shmslot_segment *segment = attach(name);
+    shmslot_reader *reader = join(segment, 0);
+    say(link);
+    CHECK_U64(take_wait(reader), 1);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+    return 0;
+}
+
+static void check_lost_wake(void)
+{
+    char name[64];
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "recovery"), &options);
+    child sleeper = start_child(sleep_until_there_is_one, name);
+    hear(sleeper.link);
+    until_asleep(sleeper.pid);
+    CHECK_U64((uint64_t)run_child(commit_and_die_at_the_wake, name), 128 + SIGSYS);
+    CHECK_CHILD(sleeper); /* wakes by itself: its wait looks for the dead from time to time */
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(segment);
+}
+
+int main(void)
+{
+    check_begin();
+    check_slots_and_readers(SHMSLOT_FAIL);
+    check_slots_and_readers(SHMSLOT_DROP_OLDEST);
+    check_the_only_writer();
+    check_participants();
+    check_lost_wake();
+    return 0;
+}

@@ -1,0 +1,267 @@
+//! Who is attached, and who of them is dead, by the kernel's word alone: never by time, never by a process number
+//! that may belong to somebody else by now.
+//!
+//! Byte i behind the content of the file is locked by the open file of participant i. The kernel gives the lock back when
+//! its process dies, in whatever way, and in whatever namespace. Only a child that was forked without exec shares the open
+//! file and keeps the lock; so a process whose exit the kernel confirms is dead, too, lock or no lock.
+#![forbid(unsafe_code)]
+
+use std::os::fd::OwnedFd;
+
+use crate::atomics::{Ordering, fence};
+use crate::error::{Code, Result};
+use crate::layout::{MAX_PARTICIPANTS, PARTICIPANT_ROW_SIZE, PARTICIPANTS_OFFSET, ParticipantRow};
+use crate::protocol::recovery::Dead;
+use crate::sys;
+
+/// Locked bytes stand for things, and lie behind every possible content of the file.
+const LOCK_BASE: u64 = 1 << 62;
+/// Locked by whoever takes a dead segment's name.
+pub(crate) const REPLACER_LOCK: u64 = LOCK_BASE - 1;
+/// Byte i from here is locked by whoever cleans up after participant i.
+const RECOVERY_LOCK_BASE: u64 = LOCK_BASE + MAX_PARTICIPANTS as u64 + 1;
+
+/// Lowest bit of a row's state; the rest counts how often the row changed hands.
+const TAKEN: u32 = 1;
+
+fn lock_of(index: u32) -> u64 {
+    LOCK_BASE + u64::from(index)
+}
+
+fn recovery_lock_of(index: u32) -> u64 {
+    RECOVERY_LOCK_BASE + u64::from(index)
+}
+
+/// One look at a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Facts {
+    state: u32,
+    pid: u32,
+    pid_namespace: u64,
+}
+
+impl Facts {
+    fn of(row: &ParticipantRow) -> Facts {
+        // Acquire: pairs with the release in `take`; what follows is not older than the state.
+        let state = row.state.load(Ordering::Acquire);
+        Facts {
+            state,
+            pid: row.pid.load(Ordering::Relaxed),
+            pid_namespace: row.pid_namespace.load(Ordering::Relaxed),
+        }
+    }
+
+    fn is_taken(self) -> bool {
+        self.state & TAKEN != 0
+    }
+}
+
+/// Whether the participant of a row is dead. The row is looked at again afterwards, so that nobody who left in between, or
+/// came, is taken for the dead one.
+fn is_dead(fd: &OwnedFd, namespace: u64, index: u32, look: impl Fn() -> Result<Facts>) -> Result<bool> {
+    let facts = look()?;
+    if !facts.is_taken() {
+        return Ok(false);
+    }
+    let same_namespace = namespace != 0 && facts.pid_namespace == namespace;
+    let dead = !sys::is_locked(fd, lock_of(index), 1)? || same_namespace && sys::has_exited(facts.pid);
+    Ok(dead && look()? == facts)
+}
+
+/// Whether a living process is attached to a file that need not be mapped.
+pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
+    let namespace = sys::pid_namespace();
+    for index in 0..count {
+        let look = || {
+            let mut bytes = [0; 16];
+            sys::read_at(fd, PARTICIPANTS_OFFSET + u64::from(index) * PARTICIPANT_ROW_SIZE, &mut bytes)?;
+            let [a, b, c, d, e, f, g, h, namespace @ ..] = bytes;
+            Ok(Facts {
+                state: u32::from_le_bytes([a, b, c, d]),
+                pid: u32::from_le_bytes([e, f, g, h]),
+                pid_namespace: u64::from_le_bytes(namespace),
+            })
+        };
+        if look()?.is_taken() && !is_dead(fd, namespace, index, look)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One attached process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Participant {
+    /// Its row: part of the number that its samples carry.
+    pub index: u32,
+    /// Its process number, as its own pid namespace has it.
+    pub pid: u32,
+    /// Whether it lives. A dead one is listed until somebody has cleaned up after it.
+    pub alive: bool,
+    /// Writers that it has open.
+    pub writers: u32,
+    /// Its readers, reader i as bit i: joined, or left with samples in hand.
+    pub readers: u64,
+}
+
+/// The participant rows of a mapped segment, and the file whose locks prove who lives.
+pub(crate) struct Participants {
+    rows: &'static [ParticipantRow],
+    /// `None`: private memory, where nobody else is.
+    fd: Option<OwnedFd>,
+    /// Of this process; 0 if it cannot be told.
+    pid_namespace: u64,
+    /// This process's row and its state; `None` as long as it only looks.
+    own: Option<(u32, u32)>,
+}
+
+impl Participants {
+    pub(crate) fn new(rows: &'static [ParticipantRow], fd: Option<OwnedFd>) -> Participants {
+        Participants { rows, fd, pid_namespace: sys::pid_namespace(), own: None }
+    }
+
+    pub(crate) fn fd(&self) -> Option<&OwnedFd> {
+        self.fd.as_ref()
+    }
+
+    /// This process's row, if it has one.
+    pub(crate) fn own(&self) -> Option<u32> {
+        self.own.map(|(index, _)| index)
+    }
+
+    fn row(&self, index: u32) -> Result<&'static ParticipantRow> {
+        Ok(self.rows.get(index as usize).ok_or(Code::Corrupt)?)
+    }
+
+    /// Takes a free row for this process.
+    pub(crate) fn take(&mut self) -> Result<()> {
+        for (index, row) in (0u32..).zip(self.rows) {
+            let free = row.state.load(Ordering::Acquire);
+            if free & TAKEN != 0 {
+                continue;
+            }
+            if let Some(fd) = &self.fd {
+                if !sys::lock(fd, lock_of(index), 1)? {
+                    continue;
+                }
+                if row.state.load(Ordering::Acquire) != free {
+                    // Somebody else had it in between.
+                    sys::unlock(fd, lock_of(index), 1);
+                    continue;
+                }
+            }
+            row.pid.store(sys::process_id(), Ordering::Relaxed);
+            row.pid_namespace.store(self.pid_namespace, Ordering::Relaxed);
+            row.writers.store(0, Ordering::Relaxed);
+            let taken = free.wrapping_add(1);
+            // Release: pairs with `Facts::of`.
+            row.state.store(taken, Ordering::Release);
+            // Between the state and the look at whether the segment is being replaced; pairs with the system calls
+            // of the replacer between its two steps.
+            fence(Ordering::SeqCst);
+            self.own = Some((index, taken));
+            return Ok(());
+        }
+        Err(Code::NoParticipantSlot.into())
+    }
+
+    /// Gives this process's row back. The lock goes after this, with the file.
+    pub(crate) fn give_back(&mut self) {
+        if let Some((index, taken)) = self.own.take()
+            && let Ok(row) = self.row(index)
+        {
+            // Release: who takes the row sees everything done before.
+            row.state.store(taken.wrapping_add(1), Ordering::Release);
+        }
+    }
+
+    /// Notes how many writers this process has.
+    pub(crate) fn set_writers(&self, count: u32) {
+        if let Some(row) = self.own().and_then(|index| self.rows.get(index as usize)) {
+            // Release: who finds none any more sees all that they committed.
+            row.writers.store(count, Ordering::Release);
+        }
+    }
+
+    /// Whether any process has a writer open. A dead one counts until it was cleaned up after.
+    pub(crate) fn any_writers(&self) -> bool {
+        self.rows.iter().any(|row| {
+            // Acquire: pairs with `set_writers` and `give_back`.
+            row.state.load(Ordering::Acquire) & TAKEN != 0 && row.writers.load(Ordering::Acquire) != 0
+        })
+    }
+
+    /// Rows that are taken.
+    pub(crate) fn count(&self) -> u32 {
+        self.rows.iter().filter(|row| Facts::of(row).is_taken()).count() as u32
+    }
+
+    /// Every process that is attached, or was and died. `readers_of` knows the readers of a participant.
+    pub(crate) fn list(&self, readers_of: impl Fn(u32) -> u64) -> Result<Vec<Participant>> {
+        let mut list = Vec::new();
+        for (index, row) in (0u32..).zip(self.rows) {
+            let facts = Facts::of(row);
+            if facts.is_taken() {
+                list.push(Participant {
+                    index,
+                    pid: facts.pid,
+                    alive: !self.is_dead(index)?,
+                    writers: row.writers.load(Ordering::Relaxed),
+                    readers: readers_of(index),
+                });
+            }
+        }
+        Ok(list)
+    }
+
+    fn is_dead(&self, index: u32) -> Result<bool> {
+        let row = self.row(index)?;
+        match &self.fd {
+            Some(fd) if self.own() != Some(index) => {
+                is_dead(fd, self.pid_namespace, index, || Ok(Facts::of(row)))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The dead, for this thread alone to clean up after, until [`Participants::bury`] or [`Participants::leave_dead`].
+    /// Threads of one process must not call it at once: they share the open file whose locks keep others away.
+    pub(crate) fn claim_dead(&self) -> Result<Dead> {
+        let mut dead = Dead::default();
+        let Some(fd) = &self.fd else { return Ok(dead) };
+        for index in 0..self.rows.len() as u32 {
+            if !self.is_dead(index)? || !sys::lock(fd, recovery_lock_of(index), 1)? {
+                continue;
+            }
+            // Somebody else may have cleaned up in between, and the row have a new owner. From here on it has not.
+            if self.is_dead(index)? {
+                dead.insert(index);
+            } else {
+                sys::unlock(fd, recovery_lock_of(index), 1);
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Frees the rows of the dead, whose remains are gone.
+    pub(crate) fn bury(&self, dead: &Dead) {
+        for index in dead.iter() {
+            if let Some(row) = self.rows.get(index as usize) {
+                row.writers.store(0, Ordering::Relaxed);
+                // Release: who takes the row sees it cleaned up. Only who holds the lock of this recovery gets here.
+                let taken = row.state.load(Ordering::Relaxed);
+                row.state.store(taken.wrapping_add(1), Ordering::Release);
+            }
+        }
+        self.leave_dead(dead);
+    }
+
+    /// Leaves the dead to whoever comes next.
+    pub(crate) fn leave_dead(&self, dead: &Dead) {
+        for index in dead.iter() {
+            if let Some(fd) = &self.fd {
+                sys::unlock(fd, recovery_lock_of(index), 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What the dead left behind, put right.
+//!
+//! The whole state of a segment stands in the segment, and each word says who is at work on it. So there is nothing to
+//! replay: every slot is looked at once, and what a dead participant had begun is finished or undone. Doing it twice
+//! changes nothing, so whoever does it may itself die at any point. The living go on meanwhile.
+
+use core::cmp;
+
+use super::bell::Bell;
+use super::order::{self, Position};
+use super::slot::{self, is_clear, marks_left, retry, swap};
+use super::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Owner, Phase};
+use super::{Table, members, vacancy};
+use crate::atomics::{AtomicU64, Ordering, fence};
+use crate::error::Code;
+use crate::layout::{MAX_PARTICIPANTS, SlotLine};
+
+/// Participants that are dead, and left to this thread.
+#[derive(Default)]
+pub(crate) struct Dead {
+    bits: Vec<u64>,
+}
+
+impl Dead {
+    pub(crate) fn insert(&mut self, participant: u32) {
+        self.bits.resize(MAX_PARTICIPANTS.div_ceil(64) as usize, 0);
+        if let Some(word) = self.bits.get_mut(participant as usize / 64) {
+            *word |= 1 << (participant % 64);
+        }
+    }
+
+    pub(crate) fn contains(&self, participant: u32) -> bool {
+        self.bits.get(participant as usize / 64).is_some_and(|word| word >> (participant % 64) & 1 != 0)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..MAX_PARTICIPANTS).filter(|participant| self.contains(*participant))
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.bits.iter().map(|word| word.count_ones()).sum()
+    }
+}
+
+/// Finishes or undoes everything that the dead had begun. No two threads do this for one participant at once.
+pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
+    // Completes a publication whose writer did not come to the tail.
+    let tail = order::settled_tail(table)?;
+    let readers = members::expel(table, dead);
+    for slot in 0..table.shape.slots {
+        sweep_slot(table, dead, readers, tail, slot)?;
+    }
+    members::free_rows(table, readers);
+    let writer = &table.hot.life.0.writer;
+    let owner = writer.load(Ordering::Relaxed);
+    if owner != 0 && dead.contains(Owner(owner - 1).participant()) {
+        // AcqRel: pairs with the exchange in `Writer::open`; the next writer finds everything as this left it.
+        let _ = writer.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+    // Release: who sees the number sees what was put right.
+    table.hot.life.0.deaths.fetch_add(dead.count(), Ordering::AcqRel);
+    Ok(())
+}
+
+/// Wakes everybody: the dead may have been about to.
+pub(crate) fn announce(table: &Table<'_>) {
+    let bells = &table.hot.bells.0;
+    for bell in [&bells.data, &bells.space, &bells.change] {
+        Bell(bell).ring_everybody();
+    }
+}
+
+fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot: u32) -> Result<(), Code> {
+    let line = table.line(slot)?;
+    let words = table.shape.mark_words;
+    if readers.0 != 0 {
+        slot::expel(line, readers, words);
+    }
+    let ctl_word = &table.claim(slot)?.ctl;
+    let ctl = Ctl(ctl_word.load(Ordering::Acquire));
+    if dead.contains(ctl.owner().participant()) {
+        match ctl.phase() {
+            Some(Phase::Loaned) => end_loan(line, ctl_word, ctl, words),
+            Some(Phase::Committing) => end_commit(table, slot, line, ctl_word, ctl)?,
+            // Readers whose marks were revoked already have lost the sample, the others have it still.
+            Some(Phase::Reclaiming) => set_phase(ctl_word, ctl, Phase::Published, ctl.generation()),
+            Some(Phase::Free | Phase::Published) | None => {}
+        }
+    }
+    let phase = Ctl(ctl_word.load(Ordering::Acquire)).phase();
+    if phase == Some(Phase::Published) {
+        end_retention(table, line, tail);
+        forget_unreachable(table, line)?;
+    }
+    // Pairs with the fence in `vacancy::withdraw`.
+    fence(Ordering::SeqCst);
+    if matches!(phase, Some(Phase::Free | Phase::Published)) && is_clear(line, words) {
+        vacancy::restore(table, slot);
+    }
+    Ok(())
+}
+
+/// Moves a claim on from exactly what was seen. It fails only if its owner is not dead after all.
+fn set_phase(ctl_word: &AtomicU64, seen: Ctl, phase: Phase, generation: u64) {
+    let next = Ctl::new(phase, seen.owner(), generation);
+    // AcqRel: pairs with `claim`.
+    let _ = ctl_word.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+/// A loan that nobody will commit.
+fn end_loan(line: &SlotLine, ctl_word: &AtomicU64, ctl: Ctl, words: usize) {
+    if marks_left(line, words).0 == 0 {
+        set_phase(ctl_word, ctl, Phase::Free, ctl.generation());
+    } else {
+        // Its writer was looking whether somebody needs the sample after all (`loan::reserve_unneeded`), and had not touched
+        // it: the sample goes on in the life that it had.
+        set_phase(ctl_word, ctl, Phase::Published, ctl.generation().wrapping_sub(1));
+    }
+}
+
+/// A commit that stopped halfway. Whether it happened stands in the order.
+fn end_commit(
+    table: &Table<'_>,
+    slot: u32,
+    line: &SlotLine,
+    ctl_word: &AtomicU64,
+    ctl: Ctl,
+) -> Result<(), Code> {
+    let words = table.shape.mark_words;
+    let sequence = line.sequence.load(Ordering::Acquire);
+    let entry = Position::of(&table.shape, sequence).look(table)?;
+    let marks = || line.marks.iter().take(words);
+    // Before the exchange that publishes, sequence and marks may be those of this slot's former life, or of both.
+    let published = entry == Entry::new(sequence, slot)
+        && marks().all(|marks| Marks(marks.load(Ordering::Acquire)).is_of(sequence));
+    if published {
+        let owed = marks_left(line, words).readers();
+        let mut left = owed & !table.hot.active.0.load(Ordering::Acquire);
+        if Extent(line.extent.load(Ordering::Relaxed)).is_named() {
+            // Readers without a row are those that somebody keeps the books of.
+            left &= members::taken_rows(table);
+        }
+        members::forgive_departed(table, line, sequence, left);
+        set_phase(ctl_word, ctl, Phase::Published, ctl.generation());
+    } else {
+        for marks in marks() {
+            retry(|| {
+                let seen = marks.load(Ordering::Relaxed);
+                swap(marks, seen, seen & !(Marks::OWED | Marks::HELD)).then_some(())
+            })?;
+        }
+        set_phase(ctl_word, ctl, Phase::Free, ctl.generation());
+    }
+    Ok(())
+}
+
+/// Ends the retention of a sample that is too old for history: its successor's writer did not come to it.
+fn end_retention(table: &Table<'_>, line: &SlotLine, tail: u64) {
+    let [marks, ..] = &line.marks;
+    let seen = Marks(marks.load(Ordering::Acquire));
+    let oldest = tail.wrapping_sub(u64::from(table.shape.history));
+    if seen.0 & Bit::HISTORY.owed != 0 && seen.is_before(oldest) {
+        // Stale: somebody else did it.
+        let _ = slot::clear(marks, seen.0 >> 32, Bit::HISTORY.owed);
+    }
+}
+
+/// Clears what is owed of a sample whose entry is overwritten: the overwriting writer did not come to it.
+fn forget_unreachable(table: &Table<'_>, line: &SlotLine) -> Result<(), Code> {
+    let words = table.shape.mark_words;
+    if !table.shape.drop_oldest || is_clear(line, words) {
+        return Ok(());
+    }
+    // It stands still as long as somebody is owed the sample, or has it in hand; otherwise the tags do not fit.
+    let sequence = line.sequence.load(Ordering::Acquire);
+    let entry = Position::of(&table.shape, sequence).look(table)?;
+    if entry.compare(sequence) == cmp::Ordering::Greater {
+        slot::forgive(line, sequence, Audience(u64::MAX), words);
+    }
+    Ok(())
+}

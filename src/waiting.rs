@@ -1,0 +1,123 @@
+//! What all waits share: polling, sleeping with an eye on the dead, and being interrupted.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::atomics::{Deadline, Woken};
+use crate::attachment::Attachment;
+use crate::error::{Code, Result};
+use crate::protocol::bell::Bell;
+use crate::sys;
+
+/// What the hot calls return inside: it fits two registers.
+pub(crate) type Hot<T> = std::result::Result<T, Code>;
+
+/// How many polls go by between two looks at the clock.
+const POLLS_PER_LOOK: u32 = 16;
+
+/// Polls until `ready` has an answer or the time is over.
+pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Hot<Option<T>>) -> Hot<Option<T>> {
+    if limit.is_zero() {
+        return Ok(None);
+    }
+    let end = sys::monotonic_ns().saturating_add(sys::nanoseconds(limit));
+    loop {
+        for _ in 0..POLLS_PER_LOOK {
+            if let Some(answer) = ready()? {
+                return Ok(Some(answer));
+            }
+            std::hint::spin_loop();
+        }
+        if sys::monotonic_ns() >= end {
+            return Ok(None);
+        }
+    }
+}
+
+/// Which of a segment's bells a wait sleeps on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Data,
+    Space,
+}
+
+/// Sets the flag that a wait looks at after it armed its bell, and makes it look.
+pub(crate) fn interrupt(segment: &Attachment, flag: &AtomicBool, side: Side) -> Hot<()> {
+    let bells = &segment.table()?.hot.bells.0;
+    flag.store(true, Ordering::Release);
+    match side {
+        Side::Data => Bell(&bells.data).ring_everybody(),
+        Side::Space => Bell(&bells.space).ring_everybody(),
+    }
+    Ok(())
+}
+
+/// Ends waits of one reader or writer from any thread.
+#[derive(Clone)]
+pub struct Interrupter {
+    segment: Arc<Attachment>,
+    flag: Arc<AtomicBool>,
+    side: Side,
+}
+
+impl fmt::Debug for Interrupter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupter").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+impl Interrupter {
+    pub(crate) fn new(segment: &Arc<Attachment>, flag: &Arc<AtomicBool>, side: Side) -> Interrupter {
+        Interrupter { segment: Arc::clone(segment), flag: Arc::clone(flag), side }
+    }
+
+    /// Ends one wait, the running one or the next that has to wait, with [`Code::Interrupted`]. It fails in a forked
+    /// child only.
+    pub fn interrupt(&self) -> Result<()> {
+        Ok(interrupt(&self.segment, &self.flag, self.side)?)
+    }
+}
+
+/// The moment when a timeout is over.
+pub(crate) fn deadline_of(timeout: Option<Duration>) -> Deadline {
+    timeout.map(|timeout| sys::monotonic_ns().saturating_add(sys::nanoseconds(timeout)))
+}
+
+/// How long a sleeper sleeps before it looks for the dead: it may be waiting for one of them.
+const SLICE: u64 = 200_000_000;
+
+/// A thread that has nothing to do, until its deadline.
+pub(crate) struct Sleeper {
+    deadline: Deadline,
+    /// When it looks for the dead next.
+    next_look: u64,
+}
+
+impl Sleeper {
+    pub(crate) fn new(deadline: Deadline) -> Sleeper {
+        Sleeper { deadline, next_look: sys::monotonic_ns().saturating_add(SLICE) }
+    }
+
+    /// Sleeps by `sleep`, at most a slice of the time; true if the deadline has passed. Cleans up after the dead of
+    /// `segments` each slice, which rings the bells if there were any.
+    pub(crate) fn sleep<'s>(
+        &mut self,
+        segments: impl IntoIterator<Item = &'s Attachment>,
+        sleep: impl FnOnce(Deadline) -> Result<Woken>,
+    ) -> Result<bool> {
+        let until = self.deadline.map_or(self.next_look, |deadline| deadline.min(self.next_look));
+        let woken = sleep(Some(until))?;
+        let now = sys::monotonic_ns();
+        // Not only if nothing happened: others may ring all the time, and never for what this thread waits for.
+        if now >= self.next_look {
+            for segment in segments {
+                segment.recover_if_due();
+            }
+            self.next_look = now.saturating_add(SLICE);
+        }
+        Ok(woken == Woken::TimedOut && self.deadline.is_some_and(|deadline| now >= deadline))
+    }
+}
