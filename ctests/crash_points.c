@@ -1,0 +1,598 @@
+/* A process may be killed at any instruction.
+ *
+ * The victim is single-stepped through one operation. After each step that changed the segment's shared words, and after
+ * each system call, it is killed: between two such steps a kill leaves the same behind. Each point has a new segment and a
+ * new victim. Then the survivors must go on at once, and after recovery everything must add up: every slot, every row, every
+ * bit, every sample. The table that is printed has one row for each operation.
+ *
+ * A survivor has a sample in hand all the time, and is owed all others. */
+#include "samples.h"
+#include "single_steps.h"
+
+#define SLOTS 9 /* more than are tried without hints */
+#define PARTICIPANTS 4
+#define VICTIMS_VALUE 77
+#define MOST_SAMPLES 64
+#define AT_CONTROL_SIZE 104 /* docs/segment-layout.md */
+
+/* ---- the victim ---- */
+
+struct victim {
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    shmslot_reader *reader;
+    shmslot_loan loan;
+    shmslot_sample sample;
+    shmslot_ref ref;
+};
+
+typedef void (*step)(struct victim *victim);
+
+static void nothing(struct victim *victim)
+{
+    (void)victim;
+}
+
+static void open_it(struct victim *victim)
+{
+    victim->writer = open_writer(victim->segment);
+}
+
+static void reserve_one(struct victim *victim)
+{
+    uint64_t value = VICTIMS_VALUE;
+    CHECK_OK(shmslot_slot_reserve(victim->writer, sizeof value, AT_ONCE, &victim->loan));
+    memcpy(victim->loan.data, &value, sizeof value);
+}
+
+static void have_a_loan(struct victim *victim)
+{
+    open_it(victim);
+    reserve_one(victim);
+}
+
+static void commit_it(struct victim *victim)
+{
+    CHECK_OK(shmslot_slot_commit(victim->writer, &victim->loan, sizeof(uint64_t), NULL));
+}
+
+static void discard_it(struct victim *victim)
+{
+    CHECK_OK(shmslot_slot_discard(victim->writer, &victim->loan));
+}
+
+static void write_one(struct victim *victim)
+{
+    (void)put(victim->writer, VICTIMS_VALUE);
+}
+
+static void close_the_writer(struct victim *victim)
+{
+    shmslot_writer_close(victim->writer);
+}
+
+static void join_now(struct victim *victim)
+{
+    victim->reader = join(victim->segment, 0);
+}
+
+static void join_with_history(struct victim *victim)
+{
+    victim->reader = join(victim->segment, 2);
+}
+
+static void read_one(struct victim *victim)
+{
+    victim->sample = hold(victim->reader);
+}
+
+static void mark_it(struct victim *victim)
+{
+    CHECK_OK(shmslot_slot_mark(victim->reader, &victim->sample));
+}
+
+static void read_and_mark(struct victim *victim)
+{
+    read_one(victim);
+    mark_it(victim);
+}
+
+/* One sample in hand, and more that are owed. */
+static void join_and_read(struct victim *victim)
+{
+    join_with_history(victim);
+    read_one(victim);
+}
+
+static void leave_it(struct victim *victim)
+{
+    shmslot_reader_leave(victim->reader);
+}
+
+static void peek_one(struct victim *victim)
+{
+    CHECK_OK(shmslot_slot_peek_latest(victim->reader, &victim->sample));
+}
+
+static void read_all(struct victim *victim)
+{
+    join_with_history(victim);
+    while (shmslot_slot_read(victim->reader, &victim->sample) == SHMSLOT_OK) mark_it(victim);
+}
+
+static void wait_a_little(struct victim *victim)
+{
+    CHECK_CODE(shmslot_wait(victim->reader, MILLISECOND / 100), SHMSLOT_E_TIMEOUT);
+}
+
+static void take_all_slots(struct victim *victim)
+{
+    open_it(victim);
+    while (shmslot_slot_reserve(victim->writer, 8, AT_ONCE, &victim->loan) == SHMSLOT_OK) continue;
+}
+
+static void wait_for_space(struct victim *victim)
+{
+    CHECK_CODE(shmslot_wait_space(victim->writer, MILLISECOND / 100), SHMSLOT_E_TIMEOUT);
+}
+
+static void attach_anew(struct victim *victim)
+{
+    shmslot_segment *segment = NULL;
+    CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(victim->segment), NULL, &segment, NULL));
+    shmslot_segment_close(segment);
+}
+
+static void close_the_segment(struct victim *victim)
+{
+    shmslot_segment_close(victim->segment);
+}
+
+static void recover_others(struct victim *victim)
+{
+    CHECK_CODE(shmslot_segment_recover(victim->segment, NULL), 1);
+}
+
+static void reserve_by_mask(struct victim *victim)
+{
+    CHECK_OK(shmslot_ref_reserve(victim->segment, 1, &victim->ref));
+}
+
+static void have_a_ref(struct victim *victim)
+{
+    uint64_t value = VICTIMS_VALUE;
+    void *data = NULL;
+    size_t room = 0;
+    reserve_by_mask(victim);
+    CHECK_OK(shmslot_ref_data_ptr(victim->segment, &victim->ref, &data, &room));
+    memcpy(data, &value, sizeof value);
+}
+
+static void commit_ref(struct victim *victim)
+{
+    CHECK_OK(shmslot_ref_commit_in_place(victim->segment, &victim->ref, sizeof(uint64_t), NULL));
+}
+
+/* ---- the survivors ---- */
+
+struct stage {
+    const struct scenario *scenario;
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    shmslot_reader *reader, *leaver;
+    shmslot_sample held;
+    uint64_t values[MOST_SAMPLES]; /* by sequence: what the survivors wrote; 0 is the victim's */
+    uint64_t received, last;
+    int victims_samples;
+    child other; /* another process, dead or asleep */
+};
+
+struct scenario {
+    const char *name;
+    uint32_t policy, flags, history, max_readers;
+    void (*before)(struct stage *stage);    /* by the survivors */
+    step prepare, operation;                /* by the victim; the operation step by step */
+    void (*meanwhile)(struct stage *stage); /* by the survivors, at each of the points */
+    int publishes;                          /* whether the operation, once over, has published */
+    void (*between)(struct stage *stage);   /* by the survivors, after `prepare` */
+    void (*after)(struct stage *stage);     /* by the survivors, first thing after the kill */
+};
+
+static void put_one(struct stage *stage, uint64_t value)
+{
+    uint64_t sequence = put(stage->writer, value);
+    CHECK(sequence < MOST_SAMPLES);
+    stage->values[sequence] = value;
+}
+
+/* Reads whatever there is, and checks each sample. */
+static void drain(struct stage *stage)
+{
+    shmslot_sample sample;
+    int result;
+    while ((result = shmslot_slot_read(stage->reader, &sample)) == SHMSLOT_OK) {
+        CHECK(sample.sequence < MOST_SAMPLES && sample.sequence > stage->last);
+        CHECK_U64(sample.len, sizeof(uint64_t));
+        stage->last = sample.sequence;
+        stage->received++;
+        if (stage->values[sample.sequence] == 0) {
+            CHECK_U64(value_of(&sample), VICTIMS_VALUE);
+            stage->victims_samples++;
+        } else {
+            CHECK_U64(value_of(&sample), stage->values[sample.sequence]);
+        }
+        CHECK_OK(shmslot_slot_mark(stage->reader, &sample));
+    }
+    CHECK_CODE(result, SHMSLOT_E_AGAIN);
+}
+
+static void first_sample(struct stage *stage)
+{
+    put_one(stage, 1);
+    stage->held = hold(stage->reader);
+    stage->last = stage->held.sequence;
+}
+
+static void two_samples(struct stage *stage)
+{
+    first_sample(stage);
+    put_one(stage, 2);
+    put_one(stage, 3);
+}
+
+static void fill_up(struct stage *stage)
+{
+    uint64_t value;
+    first_sample(stage);
+    for (value = 2; value <= SLOTS + 1; value++) put_one(stage, value);
+}
+
+/* The sample in hand stays while the order goes around twice: the next commit overwrites its entry. */
+static void go_around_twice(struct stage *stage)
+{
+    uint64_t value;
+    stage->leaver = join(stage->segment, 0);
+    first_sample(stage);
+    for (value = 2; value <= 2 * SLOTS; value++) put_one(stage, value);
+}
+
+static void add_a_leaver(struct stage *stage)
+{
+    two_samples(stage);
+    stage->leaver = join(stage->segment, 0);
+}
+
+static void let_it_leave(struct stage *stage)
+{
+    shmslot_reader_leave(stage->leaver);
+    stage->leaver = NULL;
+}
+
+/* ---- other processes ---- */
+
+static shmslot_segment *attach_to(const struct stage *stage)
+{
+    shmslot_segment *segment = NULL;
+    CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(stage->segment), NULL, &segment, NULL));
+    return segment;
+}
+
+static int have_everything(int link, void *stage)
+{
+    struct victim victim;
+    memset(&victim, 0, sizeof victim);
+    victim.segment = attach_to(stage);
+    join_and_read(&victim);
+    have_a_loan(&victim);
+    reserve_one(&victim);
+    say(link);
+    hear(link); /* never comes */
+    return 0;
+}
+
+static void add_another(struct stage *stage)
+{
+    two_samples(stage);
+    stage->other = start_child(have_everything, stage);
+    hear(stage->other.link);
+}
+
+static void kill_the_other(struct stage *stage)
+{
+    CHECK(kill(stage->other.pid, SIGKILL) == 0);
+    CHECK_U64((uint64_t)end_child(stage->other), 128 + SIGKILL);
+}
+
+static int sleep_for_a_sample(int link, void *stage)
+{
+    shmslot_reader *reader = join(attach_to(stage), 0);
+    uint64_t value;
+    say(link);
+    value = take_wait(reader);
+    CHECK(value == VICTIMS_VALUE || value == 100);
+    return 0;
+}
+
+static void add_a_sleeping_reader(struct stage *stage)
+{
+    two_samples(stage);
+    stage->other = start_child(sleep_for_a_sample, stage);
+    hear(stage->other.link);
+    until_asleep(stage->other.pid);
+}
+
+/* If the victim has published, the sleeper wakes without anything else happening. */
+static void let_it_wake(struct stage *stage)
+{
+    drain(stage);
+    if (stage->victims_samples == 0) put_one(stage, 100);
+    CHECK_CHILD(stage->other);
+}
+
+static int sleep_for_space(int link, void *stage)
+{
+    shmslot_writer *writer = open_writer(attach_to(stage));
+    say(link);
+    (void)put_wait(writer, VICTIMS_VALUE, FOR_EVER);
+    return 0;
+}
+
+/* Everything is owed to the victim, and a writer sleeps over it. */
+static void add_a_sleeping_writer(struct stage *stage)
+{
+    uint64_t value, sequence;
+    for (value = 2; shmslot_slot_write(stage->writer, &value, sizeof value, AT_ONCE, &sequence) == SHMSLOT_OK; value++) {
+        stage->values[sequence] = value;
+    }
+    drain(stage);
+    stage->other = start_child(sleep_for_space, stage);
+    hear(stage->other.link);
+    until_asleep(stage->other.pid);
+}
+
+/* The victim had the space, or gave it back: either way there is some now. */
+static void let_it_write(struct stage *stage)
+{
+    CHECK_CHILD(stage->other);
+    drain(stage);
+    CHECK_U64((uint64_t)stage->victims_samples, 1);
+}
+
+/* ---- what must be true afterwards ---- */
+
+static void check_samples(struct stage *stage, int finished)
+{
+    uint64_t lost = 0;
+    put_one(stage, 100); /* at once, and before any recovery that is asked for */
+    drain(stage);
+    CHECK_U64(stage->values[stage->last], 100);
+    CHECK_OK(shmslot_reader_lost(stage->reader, &lost));
+    CHECK_U64(stage->received + 1 + lost, stage->last); /* one is in hand; no hole, no double */
+    if (stage->scenario->policy != SHMSLOT_DROP_OLDEST) {
+        CHECK_U64(lost, 0);
+        CHECK(stage->victims_samples <= 1);
+        if (finished && stage->scenario->publishes) CHECK_U64((uint64_t)stage->victims_samples, 1);
+    }
+    CHECK_U64(value_of(&stage->held), 1);
+}
+
+static void check_history(struct stage *stage)
+{
+    uint32_t i, history = stage->scenario->history;
+    shmslot_reader *late = join(stage->segment, history);
+    shmslot_sample sample;
+    for (i = 0; i < history; i++) {
+        uint64_t sequence = stage->last - history + 1 + i, value;
+        CHECK_OK(shmslot_slot_read(late, &sample));
+        value = stage->values[sequence];
+        CHECK_U64(sample.sequence, sequence);
+        CHECK_U64(value_of(&sample), value == 0 ? VICTIMS_VALUE : value);
+        CHECK_OK(shmslot_slot_mark(late, &sample));
+    }
+    CHECK_CODE(shmslot_slot_read(late, &sample), SHMSLOT_E_AGAIN);
+    shmslot_reader_leave(late);
+}
+
+static void check_rows(struct stage *stage)
+{
+    shmslot_reader *readers[63];
+    shmslot_segment *segments[PARTICIPANTS];
+    uint32_t i;
+    for (i = 1; i < stage->scenario->max_readers; i++) readers[i] = join(stage->segment, 0);
+    for (i = 1; i < stage->scenario->max_readers; i++) shmslot_reader_leave(readers[i]);
+    for (i = 1; i < PARTICIPANTS; i++) {
+        segments[i] = attach_to(stage);
+    }
+    for (i = 1; i < PARTICIPANTS; i++) shmslot_segment_close(segments[i]);
+}
+
+static void check_slots(struct stage *stage)
+{
+    shmslot_loan loans[SLOTS], none;
+    uint32_t i, room = SLOTS;
+    if (stage->scenario->policy != SHMSLOT_DROP_OLDEST) room -= stage->scenario->history;
+    for (i = 0; i < room; i++) CHECK_OK(shmslot_slot_reserve(stage->writer, 8, AT_ONCE, &loans[i]));
+    CHECK_CODE(shmslot_slot_reserve(stage->writer, 8, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
+    for (i = 0; i < room; i++) CHECK_OK(shmslot_slot_discard(stage->writer, &loans[i]));
+}
+
+static void check_stage(struct stage *stage, int finished)
+{
+    size_t all = 0;
+    if (stage->scenario->after != NULL) stage->scenario->after(stage);
+    if (stage->writer == NULL) stage->writer = open_writer(stage->segment);
+    check_samples(stage, finished);
+    CHECK_OK(shmslot_segment_recover(stage->segment, NULL)); /* if that has not happened by itself */
+    CHECK_CODE(shmslot_segment_recover(stage->segment, NULL), 0);
+    CHECK_OK(shmslot_segment_participants(stage->segment, NULL, 0, 0, &all));
+    CHECK_U64(all, 1);
+    if (stage->leaver != NULL) let_it_leave(stage);
+    CHECK_OK(shmslot_slot_mark(stage->reader, &stage->held));
+    CHECK_U64(info_of(stage->segment).readers, UINT64_C(1) << shmslot_reader_index(stage->reader));
+    check_history(stage);
+    check_rows(stage);
+    check_slots(stage);
+}
+
+/* ---- one victim, killed at one point ---- */
+
+struct run {
+    const struct stage *stage;
+    struct victim victim;
+};
+
+static void prepare_victim(void *argument)
+{
+    struct run *run = argument;
+    int fd = shmslot_segment_fd(run->stage->segment);
+    CHECK_OK(shmslot_segment_attach_fd(fd, NULL, &run->victim.segment, NULL));
+    run->stage->scenario->prepare(&run->victim);
+}
+
+static void run_operation(void *argument)
+{
+    struct run *run = argument;
+    run->stage->scenario->operation(&run->victim);
+}
+
+static void set_stage(struct stage *stage, const struct scenario *scenario)
+{
+    shmslot_options options = options_of(SLOTS, 8);
+    memset(stage, 0, sizeof *stage);
+    stage->scenario = scenario;
+    options.policy = scenario->policy;
+    options.flags = scenario->flags;
+    options.history = scenario->history;
+    options.max_readers = scenario->max_readers;
+    options.max_participants = PARTICIPANTS;
+    stage->segment = make_anonymous(&options);
+    stage->reader = join(stage->segment, 0);
+    stage->writer = open_writer(stage->segment);
+    scenario->before(stage);
+    if (scenario->flags & SHMSLOT_SINGLE_WRITER) {
+        shmslot_writer_close(stage->writer);
+        stage->writer = NULL;
+    }
+}
+
+/* Kills at point `kill_at`, and lets the survivors do their part at point `act_at`; false if the operation has fewer points
+ * than the former. */
+static int try_point(const struct scenario *scenario, int kill_at, int act_at)
+{
+    static unsigned char before[1 << 16];
+    struct stage stage;
+    struct run run;
+    uint64_t size = 0;
+    void *shared;
+    pid_t pid;
+    int fd, point = 0, more = 1;
+    set_stage(&stage, scenario);
+    memset(&run, 0, sizeof run);
+    run.stage = &stage;
+    fd = shmslot_segment_fd(stage.segment);
+    CHECK(pread(fd, &size, sizeof size, AT_CONTROL_SIZE) == sizeof size && size <= sizeof before);
+    shared = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(shared != MAP_FAILED);
+
+    pid = steps_start(prepare_victim, run_operation, &run);
+    if (scenario->between != NULL) scenario->between(&stage);
+    while (more && point < kill_at) {
+        memcpy(before, shared, size);
+        more = steps_next(pid, shared, before, size);
+        if (more && ++point == act_at) scenario->meanwhile(&stage);
+    }
+    steps_kill(pid);
+    CHECK(munmap(shared, size) == 0);
+
+    check_stage(&stage, !more);
+    shmslot_reader_leave(stage.reader);
+    shmslot_writer_close(stage.writer);
+    shmslot_segment_close(stage.segment);
+    return more;
+}
+
+/* Every point; and where survivors take part, every point for every moment of theirs. */
+static void run_scenario(const struct scenario *scenario)
+{
+    static const char *const policies[] = {"fail", "block", "drop-oldest"};
+    int points = 0, kills = 0, act_at = scenario->meanwhile == NULL ? 0 : 1;
+    do {
+        int kill_at = act_at == 0 ? 1 : act_at;
+        for (;; kill_at++) {
+            kills++;
+            check_note_caller(scenario->name, kill_at);
+            if (!try_point(scenario, kill_at, act_at)) break;
+        }
+        if (points == 0) points = kill_at;
+        act_at++;
+    } while (scenario->meanwhile != NULL && act_at < points);
+    CHECK(points > 1); /* an operation that changes nothing tests nothing */
+    check_caller_file = NULL;
+    printf("%-46s %-11s %-6s %7u %7u %6d %6d  passed\n", scenario->name, policies[scenario->policy],
+           scenario->flags & SHMSLOT_SINGLE_WRITER ? "one" : "many", (unsigned)scenario->history,
+           (unsigned)scenario->max_readers, points, kills);
+    (void)fflush(stdout);
+}
+
+#define ONE SHMSLOT_SINGLE_WRITER
+#define BLOCK SHMSLOT_BLOCK
+#define DROP SHMSLOT_DROP_OLDEST
+static const struct scenario scenarios[] = {
+    {"reserve", 0, 0, 0, 3, two_samples, open_it, reserve_one, NULL, 0, NULL, NULL},
+    {"reserve", 0, ONE, 0, 3, two_samples, open_it, reserve_one, NULL, 0, NULL, NULL},
+    {"reserve, takes the oldest", DROP, 0, 0, 3, fill_up, open_it, reserve_one, NULL, 0, NULL, NULL},
+    {"reserve, takes the oldest, two words of marks", DROP, 0, 0, 20, fill_up, open_it, reserve_one, NULL, 0, NULL, NULL},
+    {"reserve, takes the oldest, history", DROP, 0, 2, 3, fill_up, open_it, reserve_one, NULL, 0, NULL, NULL},
+    {"commit", 0, 0, 0, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
+    {"commit", 0, ONE, 0, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
+    {"commit", DROP, 0, 0, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
+    {"commit", DROP, ONE, 2, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
+    {"commit, two words of marks", 0, 0, 2, 20, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
+    {"commit, ends a retention", 0, 0, 2, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
+    {"commit, ends a retention", 0, ONE, 2, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
+    {"commit, a reader leaves meanwhile", 0, 0, 0, 3, add_a_leaver, have_a_loan, commit_it, let_it_leave, 1, NULL, NULL},
+    {"commit, a reader leaves meanwhile", DROP, 0, 2, 20, add_a_leaver, have_a_loan, commit_it, let_it_leave, 1, NULL, NULL},
+    {"commit, overwrites an entry still owed", DROP, 0, 0, 3, go_around_twice, have_a_loan, commit_it, NULL, 1, NULL, NULL},
+    {"discard", 0, 0, 0, 3, two_samples, have_a_loan, discard_it, NULL, 0, NULL, NULL},
+    {"discard", 0, ONE, 0, 3, two_samples, have_a_loan, discard_it, NULL, 0, NULL, NULL},
+    {"write", 0, 0, 2, 3, two_samples, open_it, write_one, NULL, 1, NULL, NULL},
+    {"open a writer", 0, ONE, 0, 3, two_samples, nothing, open_it, NULL, 0, NULL, NULL},
+    {"open a writer", 0, 0, 0, 3, two_samples, nothing, open_it, NULL, 0, NULL, NULL},
+    {"close a writer with a loan", 0, ONE, 0, 3, two_samples, have_a_loan, close_the_writer, NULL, 0, NULL, NULL},
+    {"close a writer with a loan", 0, 0, 0, 3, two_samples, have_a_loan, close_the_writer, NULL, 0, NULL, NULL},
+    {"join", 0, 0, 2, 3, two_samples, nothing, join_now, NULL, 0, NULL, NULL},
+    {"join with history", 0, 0, 2, 3, two_samples, nothing, join_with_history, NULL, 0, NULL, NULL},
+    {"join with history, two words of marks", 0, 0, 2, 20, two_samples, nothing, join_with_history, NULL, 0, NULL, NULL},
+    {"join with history", DROP, 0, 2, 3, two_samples, nothing, join_with_history, NULL, 0, NULL, NULL},
+    {"read", 0, 0, 2, 3, two_samples, join_with_history, read_one, NULL, 0, NULL, NULL},
+    {"read", DROP, 0, 2, 3, two_samples, join_with_history, read_one, NULL, 0, NULL, NULL},
+    {"mark", 0, 0, 2, 3, two_samples, join_and_read, mark_it, NULL, 0, NULL, NULL},
+    {"mark", DROP, 0, 2, 20, two_samples, join_and_read, mark_it, NULL, 0, NULL, NULL},
+    {"leave with a sample in hand", 0, 0, 2, 3, two_samples, join_and_read, leave_it, NULL, 0, NULL, NULL},
+    {"leave with a sample in hand", DROP, 0, 2, 20, two_samples, join_and_read, leave_it, NULL, 0, NULL, NULL},
+    {"leave", 0, 0, 2, 3, two_samples, join_with_history, leave_it, NULL, 0, NULL, NULL},
+    {"peek", 0, 0, 2, 3, two_samples, read_all, peek_one, NULL, 0, NULL, NULL},
+    {"peek, two words of marks", DROP, 0, 2, 20, two_samples, read_all, peek_one, NULL, 0, NULL, NULL},
+    {"wait", 0, 0, 2, 3, two_samples, read_all, wait_a_little, NULL, 0, NULL, NULL},
+    {"attach and close", 0, 0, 0, 3, two_samples, nothing, attach_anew, NULL, 0, NULL, NULL},
+    {"close the segment", 0, 0, 0, 3, two_samples, nothing, close_the_segment, NULL, 0, NULL, NULL},
+    {"commit, a reader sleeps", 0, 0, 0, 3, add_a_sleeping_reader, have_a_loan, commit_it, NULL, 1, NULL, let_it_wake},
+    {"commit, a reader sleeps", DROP, 0, 2, 3, add_a_sleeping_reader, have_a_loan, commit_it, NULL, 1, NULL, let_it_wake},
+    {"mark, a writer sleeps", BLOCK, 0, 0, 3, first_sample, join_now, read_and_mark, NULL, 0, add_a_sleeping_writer,
+     let_it_write},
+    {"wait for space", BLOCK, 0, 0, 3, two_samples, take_all_slots, wait_for_space, NULL, 0, NULL, NULL},
+    {"recover", 0, 0, 2, 3, add_another, nothing, recover_others, NULL, 0, kill_the_other, NULL},
+    {"recover", DROP, 0, 2, 20, add_another, nothing, recover_others, NULL, 0, kill_the_other, NULL},
+    {"reserve by mask", 0, 0, 0, 3, two_samples, nothing, reserve_by_mask, NULL, 0, NULL, NULL},
+    {"commit by reference", 0, 0, 0, 3, two_samples, have_a_ref, commit_ref, NULL, 1, NULL, NULL},
+};
+
+int main(void)
+{
+    size_t i;
+    check_begin();
+    steps_begin();
+    printf("%-46s %-11s %-6s %7s %7s %6s %6s\n", "operation", "policy", "writer", "history", "readers", "points", "kills");
+    for (i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) run_scenario(&scenarios[i]);
+    return 0;
+}

@@ -1,0 +1,87 @@
+/* Runs another process step by step, up to a point at which it is to be killed. A point is a step that changed shared
+ * bytes, or a system call: between two of them a kill leaves the same behind. */
+#ifndef SHMSLOT_CTESTS_SINGLE_STEPS_H
+#define SHMSLOT_CTESTS_SINGLE_STEPS_H
+
+#include "check.h"
+
+#include <elf.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+
+static int *steps_finished; /* shared with the victim, and no part of what is watched */
+
+static inline void steps_begin(void)
+{
+    steps_finished = mmap(NULL, sizeof *steps_finished, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(steps_finished != MAP_FAILED);
+}
+
+/* Forks a victim that runs `prepare` freely, then stops, to run `operation` step by step. */
+static inline pid_t steps_start(void (*prepare)(void *argument), void (*operation)(void *argument), void *argument)
+{
+    int status = 0;
+    pid_t parent = getpid(), pid;
+    __atomic_store_n(steps_finished, 0, __ATOMIC_RELAXED);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        check_parent = parent;
+        CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0);
+        prepare(argument);
+        CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+        CHECK(raise(SIGSTOP) == 0);
+        operation(argument);
+        __atomic_store_n(steps_finished, 1, __ATOMIC_RELAXED);
+        for (;;) (void)pause();
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    return pid;
+}
+
+static inline int steps_at_system_call(pid_t pid)
+{
+    struct user_regs_struct registers;
+    struct iovec area;
+    long code;
+    area.iov_base = &registers;
+    area.iov_len = sizeof registers;
+    CHECK(ptrace(PTRACE_GETREGSET, pid, (void *)NT_PRSTATUS, &area) == 0);
+    errno = 0;
+#if defined(__x86_64__)
+    code = ptrace(PTRACE_PEEKTEXT, pid, (void *)registers.rip, NULL) & 0xffff;
+    CHECK(errno == 0);
+    return code == 0x050f;
+#else
+    code = ptrace(PTRACE_PEEKTEXT, pid, (void *)registers.pc, NULL) & 0xffffffff;
+    CHECK(errno == 0);
+    return code == 0xd4000001;
+#endif
+}
+
+/* Runs the victim to its next point; false if the operation was done before. `size` bytes at `shared` are watched, of
+ * which `before` keeps a copy. */
+static inline int steps_next(pid_t pid, const void *shared, void *before, size_t size)
+{
+    int status = 0;
+    for (;;) {
+        int calls = steps_at_system_call(pid);
+        CHECK(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
+        CHECK(waitpid(pid, &status, 0) == pid);
+        CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP); /* otherwise a check of the victim failed */
+        if (__atomic_load_n(steps_finished, __ATOMIC_RELAXED)) return 0;
+        if (calls || memcmp(before, shared, size) != 0) return 1;
+    }
+}
+
+static inline void steps_kill(pid_t pid)
+{
+    int status = 0;
+    CHECK(kill(pid, SIGKILL) == 0);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+}
+
+#endif
