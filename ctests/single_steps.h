@@ -62,19 +62,31 @@ static inline int steps_at_system_call(pid_t pid)
 #endif
 }
 
-/* Runs the victim to its next point; false if the operation was done before. `size` bytes at `shared` are watched, of
+/* Lets the victim go on as `request` says; false if the operation is over. */
+static inline int steps_go(pid_t pid, int request)
+{
+    int status = 0;
+    CHECK(ptrace(request, pid, NULL, NULL) == 0);
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP); /* otherwise a check of the victim failed */
+    return !__atomic_load_n(steps_finished, __ATOMIC_RELAXED);
+}
+
+/* Runs the victim to its next point; false if the operation was over before. `size` bytes at `shared` are watched, of
  * which `before` keeps a copy. */
 static inline int steps_next(pid_t pid, const void *shared, void *before, size_t size)
 {
-    int status = 0;
     for (;;) {
         int calls = steps_at_system_call(pid);
-        CHECK(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
-        CHECK(waitpid(pid, &status, 0) == pid);
-        CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP); /* otherwise a check of the victim failed */
-        if (__atomic_load_n(steps_finished, __ATOMIC_RELAXED)) return 0;
+        if (!steps_go(pid, PTRACE_SINGLESTEP)) return 0;
         if (calls || memcmp(before, shared, size) != 0) return 1;
     }
+}
+
+/* The same where only system calls matter: to the end of the next one. */
+static inline int steps_next_call(pid_t pid)
+{
+    return steps_go(pid, PTRACE_SYSCALL) && steps_go(pid, PTRACE_SYSCALL);
 }
 
 static inline void steps_kill(pid_t pid)

@@ -51,6 +51,16 @@ impl Facts {
         }
     }
 
+    /// The same of a row that was read from a file.
+    fn of_bytes(row: &[u8; PARTICIPANT_ROW_SIZE as usize]) -> Facts {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *row;
+        Facts {
+            state: u32::from_le_bytes([a, b, c, d]),
+            pid: u32::from_le_bytes([e, f, g, h]),
+            pid_namespace: u64::from_le_bytes([i, j, k, l, m, n, o, p]),
+        }
+    }
+
     fn is_taken(self) -> bool {
         self.state & TAKEN != 0
     }
@@ -71,18 +81,15 @@ fn is_dead(fd: &OwnedFd, namespace: u64, index: u32, look: impl Fn() -> Result<F
 /// Whether a living process is attached to a file that need not be mapped.
 pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
     let namespace = sys::pid_namespace();
-    for index in 0..count {
+    let mut rows = vec![[0; PARTICIPANT_ROW_SIZE as usize]; count as usize];
+    sys::read_at(fd, PARTICIPANTS_OFFSET, rows.as_flattened_mut())?;
+    for (index, row) in (0u32..).zip(&rows).filter(|(_, row)| Facts::of_bytes(row).is_taken()) {
         let look = || {
-            let mut bytes = [0; 16];
-            sys::read_at(fd, PARTICIPANTS_OFFSET + u64::from(index) * PARTICIPANT_ROW_SIZE, &mut bytes)?;
-            let [a, b, c, d, e, f, g, h, namespace @ ..] = bytes;
-            Ok(Facts {
-                state: u32::from_le_bytes([a, b, c, d]),
-                pid: u32::from_le_bytes([e, f, g, h]),
-                pid_namespace: u64::from_le_bytes(namespace),
-            })
+            let mut now = *row;
+            sys::read_at(fd, PARTICIPANTS_OFFSET + u64::from(index) * PARTICIPANT_ROW_SIZE, &mut now)?;
+            Ok(Facts::of_bytes(&now))
         };
-        if look()?.is_taken() && !is_dead(fd, namespace, index, look)? {
+        if !is_dead(fd, namespace, index, look)? {
             return Ok(true);
         }
     }

@@ -25,6 +25,8 @@ c_programs! {
     alignment
     anonymous
     attach_bad
+    crash_points
+    crash_points_names
     drop_oldest
     error_codes
     history
