@@ -2,8 +2,8 @@
  *
  * The victim is single-stepped through one operation. After each step that changed the segment's shared words, and after
  * each system call, it is killed: between two such steps a kill leaves the same behind. Each point has a new segment and a
- * new victim. Then the survivors must go on at once, and after recovery everything must add up: every slot, every row, every
- * bit, every sample. The table that is printed has one row for each operation.
+ * new victim. While it stands there, and after the kill, the survivors must go on at once; and after recovery everything must
+ * add up: every slot, every row, every bit, every sample. The table that is printed has one row for each operation.
  *
  * A survivor has a sample in hand all the time, and is owed all others. */
 #include "samples.h"
@@ -180,6 +180,7 @@ struct stage {
     shmslot_segment *segment;
     shmslot_writer *writer;
     shmslot_reader *reader, *leaver;
+    uint64_t leaver_since; /* the last sequence before it joined */
     shmslot_sample held;
     uint64_t values[MOST_SAMPLES]; /* by sequence: what the survivors wrote; 0 is the victim's */
     uint64_t received, last;
@@ -260,6 +261,7 @@ static void add_a_leaver(struct stage *stage)
 {
     two_samples(stage);
     stage->leaver = join(stage->segment, 0);
+    stage->leaver_since = 3;
 }
 
 static void let_it_leave(struct stage *stage)
@@ -396,6 +398,18 @@ static void check_samples(struct stage *stage, int finished)
     CHECK_U64(value_of(&stage->held), 1);
 }
 
+/* One that did not leave yet: it has or has lost all samples. */
+static void check_leaver(struct stage *stage)
+{
+    shmslot_sample sample;
+    uint64_t received = 0, lost = 0;
+    for (; shmslot_slot_read(stage->leaver, &sample) == SHMSLOT_OK; received++) {
+        CHECK_OK(shmslot_slot_mark(stage->leaver, &sample));
+    }
+    CHECK_OK(shmslot_reader_lost(stage->leaver, &lost));
+    CHECK_U64(received + lost, stage->last - stage->leaver_since);
+}
+
 static void check_history(struct stage *stage)
 {
     uint32_t i, history = stage->scenario->history;
@@ -438,6 +452,7 @@ static void check_slots(struct stage *stage)
 
 static void check_stage(struct stage *stage, int finished)
 {
+    const int drop_oldest = stage->scenario->policy == SHMSLOT_DROP_OLDEST;
     size_t all = 0;
     if (stage->scenario->after != NULL) stage->scenario->after(stage);
     if (stage->writer == NULL) stage->writer = open_writer(stage->segment);
@@ -446,13 +461,15 @@ static void check_stage(struct stage *stage, int finished)
     CHECK_CODE(shmslot_segment_recover(stage->segment, NULL), 0);
     CHECK_OK(shmslot_segment_participants(stage->segment, NULL, 0, 0, &all));
     CHECK_U64(all, 1);
-    if (stage->leaver != NULL) let_it_leave(stage);
     CHECK_OK(shmslot_slot_mark(stage->reader, &stage->held));
+    if (stage->leaver != NULL) check_leaver(stage);
+    /* Slots before anybody joins or leaves, who would clear what is left in its row. But where unread samples are taken
+     * back, this takes those of history. */
+    if (drop_oldest) check_history(stage);
+    check_slots(stage);
+    if (!drop_oldest) check_history(stage);
+    if (stage->leaver != NULL) let_it_leave(stage);
     CHECK_U64(info_of(stage->segment).readers, UINT64_C(1) << shmslot_reader_index(stage->reader));
-    /* Before anybody joins, whose join would clear what is left of others in its row; and again after. Where unread samples
-     * are taken back, this takes those of history. */
-    if (stage->scenario->policy != SHMSLOT_DROP_OLDEST) check_slots(stage);
-    check_history(stage);
     check_rows(stage);
     check_slots(stage);
 }
@@ -476,6 +493,14 @@ static void run_operation(void *argument)
 {
     struct run *run = argument;
     run->stage->scenario->operation(&run->victim);
+}
+
+/* The victim stands still where it is, which stops nobody else. */
+static void go_on(struct stage *stage)
+{
+    if (stage->scenario->after != NULL) return; /* others sleep over what the victim has */
+    if (stage->writer != NULL && stage->scenario->policy != SHMSLOT_BLOCK) put_one(stage, 99);
+    drain(stage);
 }
 
 static void set_stage(struct stage *stage, const struct scenario *scenario)
@@ -524,6 +549,7 @@ static int try_point(const struct scenario *scenario, int kill_at, int act_at)
         more = steps_next(pid, shared, before, size);
         if (more && ++point == act_at) scenario->meanwhile(&stage);
     }
+    go_on(&stage);
     steps_kill(pid);
     CHECK(munmap(shared, size) == 0);
 

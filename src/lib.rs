@@ -31,8 +31,10 @@
 //! - `protocol`: the slot protocol as pure state machines on atomics; it knows no fd, no mapping, no process.
 //! - `sys`: the few things asked of the operating system.
 //! - `options`: how a segment is made.
+//! - `participants`: who is attached, and who of them is dead.
 //! - `attachment`: from a file that may hold anything to a checked, typed view.
 //! - `segment`: segments by name, by descriptor, or private.
+//! - `waiting`: what all waits share.
 //! - `writer`, `reader`, `reference`: what a user holds.
 //! - `ffi`: the C ABI.
 //!
