@@ -29,12 +29,14 @@ c_programs! {
     crash_points_names
     drop_oldest
     error_codes
+    full_filesystem
     history
     holds
     joining
     life_cycle
     liveness
     local
+    memory_faults
     names
     no_syscalls
     null_args
@@ -45,6 +47,7 @@ c_programs! {
     publication
     recovery
     reference_ops
+    resource_limits
     single_writer
     sizes
     threads

@@ -1,0 +1,78 @@
+/* For programs that take something away (memory, access, limits): what of it a failed call could leave behind, and
+ * processes that are somebody else. */
+#ifndef SHMSLOT_CTESTS_FAULTS_H
+#define SHMSLOT_CTESTS_FAULTS_H
+
+#include "samples.h"
+
+#include <dirent.h>
+#include <grp.h>
+#include <sys/resource.h>
+
+/* Open descriptors. Asks one by one: a look into /proc takes a descriptor, which a test may have run out of. */
+static inline unsigned open_descriptors(void)
+{
+    int fd, end = (int)sysconf(_SC_OPEN_MAX);
+    unsigned count = 0;
+    if (end < 0 || end > 65536) end = 65536;
+    for (fd = 0; fd < end; fd++) count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* Mappings of files whose name contains `text`. */
+static inline unsigned mappings_of(const char *text)
+{
+    char line[8192];
+    unsigned count = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    CHECK(maps != NULL);
+    while (fgets(line, sizeof line, maps) != NULL) count += strstr(line, text) != NULL;
+    CHECK(fclose(maps) == 0);
+    return count;
+}
+
+static inline unsigned files_in(const char *directory)
+{
+    unsigned count = 0;
+    struct dirent *entry;
+    DIR *listing = opendir(directory);
+    CHECK(listing != NULL);
+    while ((entry = readdir(listing)) != NULL) {
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    }
+    CHECK(closedir(listing) == 0);
+    return count;
+}
+
+/* A failed call said what and why, and gave no handle. */
+static inline void check_failure_(int result, const shmslot_segment *segment, const shmslot_error *detail, int code,
+                                  int os_errno)
+{
+    if (result != code) check_fail_code(__FILE__, __LINE__, "the call", result, shmslot_strerror(code));
+    CHECK(segment == NULL);
+    CHECK_U64((uint64_t)-detail->code, (uint64_t)-code);
+    CHECK_U64((uint64_t)detail->os_errno, (uint64_t)os_errno);
+    CHECK(detail->text[0] != '\0');
+}
+#define check_failure(call, segment, detail, code, os_errno)                                                           \
+    CHECK_HERE(check_failure_(call, segment, detail, code, os_errno))
+
+/* Children that fault on purpose leave no file behind either. */
+static inline void no_core_files(void)
+{
+    struct rlimit none;
+    none.rlim_cur = none.rlim_max = 0;
+    CHECK(setrlimit(RLIMIT_CORE, &none) == 0);
+}
+
+#define NOBODY 65534
+
+/* From here on this process is another user, for good, in one group. */
+static inline void become(uid_t user, gid_t group)
+{
+    CHECK(setgroups(0, NULL) == 0);
+    CHECK(setresgid(group, group, group) == 0);
+    CHECK(setresuid(user, user, user) == 0);
+}
+
+#endif
