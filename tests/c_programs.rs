@@ -42,9 +42,11 @@ c_programs! {
     null_args
     options
     order4
+    permissions
     policies
     processes
     publication
+    read_only
     recovery
     reference_ops
     resource_limits
