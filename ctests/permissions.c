@@ -407,6 +407,31 @@ static void check_locks_of_a_stranger(void)
     CHECK_OK(shmslot_segment_unlink(path, NULL));
 }
 
+/* Who may write to a dead segment, but not take its name, cannot replace it. It is as before then. */
+static int fail_to_replace(int link, void *name)
+{
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment = NULL;
+    (void)link;
+    become(NOBODY, NOBODY);
+    options.flags = SHMSLOT_ANY_OWNER;
+    CHECK_CODE(shmslot_segment_open(name, &options, &segment, NULL), SHMSLOT_E_PERMISSION);
+    return 0;
+}
+
+static void check_failed_replacement(void)
+{
+    char name[64];
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment = NULL;
+    options.mode = 0666;
+    shmslot_segment_close(make_named(unique_name(name, sizeof name, "replaced"), &options));
+    CHECK_U64((uint64_t)run_child(fail_to_replace, name), 0);
+    CHECK_OK(shmslot_segment_attach(name, NULL, &segment, NULL));
+    shmslot_segment_close(segment);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+}
+
 int main(void)
 {
     check_begin();
@@ -420,6 +445,7 @@ int main(void)
     check_strangers_segment(0666);
     check_strangers_link();
     check_unlink_by_a_stranger();
+    check_failed_replacement();
     check_descriptor_for_a_stranger();
     check_locks_of_a_stranger();
     return 0;
