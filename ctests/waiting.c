@@ -419,6 +419,38 @@ static void check_signals_do_not_end_a_wait(void)
     shmslot_segment_close(segment);
 }
 
+/* ---- a bell that is rung all the time, but never for this reader, does not hold up its deadline ---- */
+
+struct ringing {
+    shmslot_reader *reader;
+    int over;
+};
+
+static void *ring_all_the_time(void *argument)
+{
+    struct ringing *ringing = argument;
+    while (!__atomic_load_n(&ringing->over, __ATOMIC_RELAXED)) CHECK_OK(shmslot_reader_interrupt(ringing->reader));
+    return NULL;
+}
+
+static void check_deadline_while_it_rings(void)
+{
+    shmslot_segment *segment = segment_with(SHMSLOT_FAIL, 4);
+    shmslot_reader *reader = join(segment, 0);
+    struct ringing ringing;
+    pthread_t thread;
+    int i;
+    ringing.reader = join(segment, 0);
+    ringing.over = 0;
+    thread = start_thread(ring_all_the_time, &ringing);
+    for (i = 0; i < 50; i++) CHECK_CODE(shmslot_wait(reader, MILLISECOND), SHMSLOT_E_TIMEOUT);
+    __atomic_store_n(&ringing.over, 1, __ATOMIC_RELAXED);
+    end_thread(thread);
+    shmslot_reader_leave(ringing.reader);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
 int main(void)
 {
     check_begin();
@@ -432,5 +464,6 @@ int main(void)
     check_commit_wakes_a_writer(SHMSLOT_DROP_OLDEST);
     check_generation();
     check_signals_do_not_end_a_wait();
+    check_deadline_while_it_rings();
     return 0;
 }

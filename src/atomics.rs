@@ -25,15 +25,6 @@ pub(crate) fn fence_after_rmw() {
     fence(Ordering::SeqCst);
 }
 
-/// Why a sleep on a [`FutexWord`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
-    /// Woken, or the word had changed already, or for no reason: look again.
-    LookAgain,
-    /// The deadline passed.
-    TimedOut,
-}
-
 /// A moment of the monotonic clock, in nanoseconds; `None` is never.
 pub(crate) type Deadline = Option<u64>;
 
@@ -45,12 +36,12 @@ pub(crate) struct FutexWord(pub(crate) AtomicU32);
 #[cfg(not(loom))]
 impl FutexWord {
     /// Sleeps while the word is `expected`.
-    pub(crate) fn sleep(&self, expected: u32, deadline: Deadline) -> Woken {
-        crate::sys::futex_wait(&self.0, expected, deadline)
+    pub(crate) fn sleep(&self, expected: u32, deadline: Deadline) {
+        crate::sys::futex_wait(&self.0, expected, deadline);
     }
 
     /// Sleeps while every word is what it is expected to be.
-    pub(crate) fn sleep_any(words: &[(&FutexWord, u32)], deadline: Deadline) -> crate::error::Result<Woken> {
+    pub(crate) fn sleep_any(words: &[(&FutexWord, u32)], deadline: Deadline) -> crate::error::Result<()> {
         let words: Vec<_> = words.iter().map(|(word, expected)| (&word.0, *expected)).collect();
         crate::sys::futex_wait_any(&words, deadline)
     }

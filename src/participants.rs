@@ -80,16 +80,24 @@ fn is_dead(fd: &OwnedFd, namespace: u64, index: u32, look: impl Fn() -> Result<F
 
 /// Whether a living process is attached to a file that need not be mapped.
 pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
+    if !sys::is_locked(fd, LOCK_BASE, u64::from(count))? {
+        return Ok(false);
+    }
     let namespace = sys::pid_namespace();
     let mut rows = vec![[0; PARTICIPANT_ROW_SIZE as usize]; count as usize];
     sys::read_at(fd, PARTICIPANTS_OFFSET, rows.as_flattened_mut())?;
-    for (index, row) in (0u32..).zip(&rows).filter(|(_, row)| Facts::of_bytes(row).is_taken()) {
+    for (index, row) in (0u32..).zip(&rows) {
+        let facts = Facts::of_bytes(row);
+        // Locked, and no trace of anybody: somebody is just attaching, or the rows were wiped.
+        if facts.state == 0 && sys::is_locked(fd, lock_of(index), 1)? {
+            return Ok(true);
+        }
         let look = || {
             let mut now = *row;
             sys::read_at(fd, PARTICIPANTS_OFFSET + u64::from(index) * PARTICIPANT_ROW_SIZE, &mut now)?;
             Ok(Facts::of_bytes(&now))
         };
-        if !is_dead(fd, namespace, index, look)? {
+        if facts.is_taken() && !is_dead(fd, namespace, index, look)? {
             return Ok(true);
         }
     }

@@ -369,7 +369,10 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         }
         let segments = readers.iter().map(|reader| &*reader.segment);
         timed_out = sleeper.sleep(segments, |until| match armed.as_slice() {
-            [(bell, armed)] => Ok(bell.sleep(*armed, until)),
+            [(bell, armed)] => {
+                bell.sleep(*armed, until);
+                Ok(())
+            }
             several => Bell::sleep_any(several, until),
         })?;
     }

@@ -262,7 +262,10 @@ impl Segment {
             if armed.count() != last {
                 return Ok(armed.count());
             }
-            if sleeper.sleep([&*self.inner], |until| Ok(bell.sleep(armed, until)))? {
+            if sleeper.sleep([&*self.inner], |until| {
+                bell.sleep(armed, until);
+                Ok(())
+            })? {
                 return Err(Code::Timeout.into());
             }
         }
@@ -350,5 +353,11 @@ fn retire(path: &Path, fd: &OwnedFd, rows: u32) -> Result<()> {
         return Err(Error::about(Code::Exists, ""));
     }
     // While this lock is held nobody else takes the name from this very file.
-    if has_name(path, fd) { sys::unlink_file(path) } else { Ok(()) }
+    if !has_name(path, fd) {
+        return Ok(());
+    }
+    sys::unlink_file(path).inspect_err(|_| {
+        // It keeps its name, so it can be attached to as before. The first error is the one to report.
+        let _ = sys::write_word(fd, RETIRED_OFFSET, 0);
+    })
 }

@@ -251,7 +251,10 @@ impl Writer {
             if timed_out {
                 return Err(Code::Timeout);
             }
-            let asleep = sleeper.sleep([&*self.segment], |until| Ok(bell.sleep(armed, until)));
+            let asleep = sleeper.sleep([&*self.segment], |until| {
+                bell.sleep(armed, until);
+                Ok(())
+            });
             timed_out = asleep.map_err(|error| error.code())?;
         }
     }

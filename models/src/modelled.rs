@@ -7,7 +7,7 @@ pub(crate) use loom::sync::atomic::{Ordering, fence};
 use loom::sync::{Condvar, atomic};
 use loom::thread::{self, Thread};
 
-use crate::atomics::{Deadline, Woken};
+use crate::atomics::Deadline;
 
 /// Loom's atomic, with two of loom's gaps closed.
 ///
@@ -85,13 +85,12 @@ impl FutexWord {
         FutexWord(AtomicU32::new(value), Mutex::default())
     }
 
-    pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) -> Woken {
+    pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) {
         // Exchanged for itself, the word is the newest; no other thread has a turn before this one lies down.
         if self.0.compare_exchange(expected, expected, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.sleepers().push(thread::current());
             thread::park();
         }
-        Woken::LookAgain
     }
 
     pub(crate) fn wake_all(&self) {

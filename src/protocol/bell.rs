@@ -6,7 +6,8 @@
 //! costs one needless wake and no more. Waking stands from there until the wake is done: a ringer that is stopped in
 //! between leaves it to the next.
 
-use crate::atomics::{Deadline, FutexWord, Ordering, Woken, fence};
+use super::RETRY_LIMIT;
+use crate::atomics::{Deadline, FutexWord, Ordering, fence};
 
 /// Somebody sleeps, or is about to.
 const ARMED: u32 = 1;
@@ -57,14 +58,14 @@ impl Bell<'_> {
         Armed(before | bit)
     }
 
-    /// Sleeps until the bell has been rung since `armed`.
-    pub(crate) fn sleep(self, armed: Armed, deadline: Deadline) -> Woken {
-        self.0.sleep(armed.0, deadline)
+    /// Sleeps until the bell has been rung since `armed`, or for less: the caller looks again, and at the clock.
+    pub(crate) fn sleep(self, armed: Armed, deadline: Deadline) {
+        self.0.sleep(armed.0, deadline);
     }
 
     /// Sleeps until one of several bells has been rung since it was armed.
     #[cfg(not(loom))]
-    pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) -> crate::error::Result<Woken> {
+    pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) -> crate::error::Result<()> {
         let words: Vec<_> = bells.iter().map(|(bell, armed)| (bell.0, armed.0)).collect();
         FutexWord::sleep_any(&words, deadline)
     }
@@ -113,9 +114,16 @@ impl Bell<'_> {
             let due = due | if word & ARMED != 0 { WAKING } else { word & WAKING };
             (word & !(ARMED | WATCHED | WAKING)).wrapping_add(ONE_RING) | due
         };
-        // AcqRel: a sleeper that arms after this and finds the word changed has synchronised with the ringer, so its
-        // look sees the change. Never fails: the closure always returns a word.
-        let before = self.0.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| Some(ring(word)));
-        before.map_or_else(ring, ring)
+        for _ in 0..RETRY_LIMIT {
+            let word = self.0.0.load(Ordering::Relaxed);
+            let rung = ring(word);
+            // AcqRel: a sleeper that arms after this and finds the word changed has synchronised with the ringer, so its
+            // look sees the change.
+            if self.0.0.compare_exchange(word, rung, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return rung;
+            }
+        }
+        // Somebody writes to the word all the time, so no sleeper finds it unchanged; a wake does no harm.
+        WAKING
     }
 }

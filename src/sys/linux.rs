@@ -17,7 +17,7 @@ use nix::sys::stat::{self, Mode};
 use nix::sys::uio;
 use nix::unistd;
 
-use crate::atomics::{AtomicU32, Deadline, Woken};
+use crate::atomics::{AtomicU32, Deadline};
 use crate::error::{Code, Error, Result};
 
 fn failed(errno: Errno, about: &'static str) -> Error {
@@ -50,12 +50,12 @@ fn timespec(deadline: u64) -> libc::timespec {
 }
 
 /// Sleeps while `word` is `expected`. Shared, not private: the waker may be another process. WAIT_BITSET,
-/// because that form takes an absolute monotonic deadline.
-pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Woken {
+/// because that form takes an absolute monotonic deadline. Why it woke is not told: callers look again, and at the clock.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     let until = deadline.map(timespec);
     let until = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: the word is a live, aligned u32; `until` is null or points at a timespec that outlives the call.
-    let result = unsafe {
+    unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
@@ -66,7 +66,6 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) ->
             libc::FUTEX_BITSET_MATCH_ANY,
         )
     };
-    if result == -1 && Errno::last() == Errno::ETIMEDOUT { Woken::TimedOut } else { Woken::LookAgain }
 }
 
 /// Wakes every sleeper of `word`, in whatever process.
@@ -79,7 +78,7 @@ pub(crate) fn futex_wake_all(word: &AtomicU32) {
 pub(crate) const FUTEX_WAIT_ANY_MAX: usize = 128;
 
 /// Sleeps while every word has its expected value.
-pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Result<Woken> {
+pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Result<()> {
     let waiters: Vec<libc::futex_waitv> = words
         .iter()
         .map(|(word, expected)| {
@@ -99,11 +98,10 @@ pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) ->
         libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), waiters.len(), 0, until, libc::CLOCK_MONOTONIC)
     };
     if result >= 0 {
-        return Ok(Woken::LookAgain);
+        return Ok(());
     }
     match Errno::last() {
-        Errno::ETIMEDOUT => Ok(Woken::TimedOut),
-        Errno::EAGAIN | Errno::EINTR => Ok(Woken::LookAgain),
+        Errno::ETIMEDOUT | Errno::EAGAIN | Errno::EINTR => Ok(()),
         errno => Err(failed(errno, "waiting on several readers")),
     }
 }
@@ -382,10 +380,10 @@ pub(crate) fn write_word(fd: &OwnedFd, offset: u64, word: u32) -> Result<()> {
         .map_err(|errno| failed(errno, "writing to the segment"))
 }
 
-fn byte_range(offset: u64, len: u64) -> libc::flock {
+fn byte_range(kind: libc::c_int, offset: u64, len: u64) -> libc::flock {
     // SAFETY: all-zero is a valid flock, a plain struct of integers.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
-    range.l_type = libc::F_WRLCK as libc::c_short;
+    range.l_type = kind as libc::c_short;
     range.l_whence = libc::SEEK_SET as libc::c_short;
     range.l_start = offset as libc::off_t;
     range.l_len = len as libc::off_t;
@@ -395,7 +393,7 @@ fn byte_range(offset: u64, len: u64) -> libc::flock {
 /// Locks a range of bytes for this open file; false if another open file has any of it. The kernel gives the lock
 /// back when the last descriptor of this open file is gone, however that comes about.
 pub(crate) fn lock(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
-    match fcntl::fcntl(fd, FcntlArg::F_OFD_SETLK(&byte_range(offset, len))) {
+    match fcntl::fcntl(fd, FcntlArg::F_OFD_SETLK(&byte_range(libc::F_WRLCK, offset, len))) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(errno) => Err(failed(errno, "locking")),
@@ -404,15 +402,15 @@ pub(crate) fn lock(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
 
 /// Gives a locked range back.
 pub(crate) fn unlock(fd: &OwnedFd, offset: u64, len: u64) {
-    let mut range = byte_range(offset, len);
-    range.l_type = libc::F_UNLCK as libc::c_short;
+    let range = byte_range(libc::F_UNLCK, offset, len);
     // Unlocking a range of an open file cannot fail for a reason that anybody could act on.
     let _ = fcntl::fcntl(fd, FcntlArg::F_OFD_SETLK(&range));
 }
 
-/// Whether any other open file has a lock in the range.
+/// Whether any other open file has [locked](lock) in the range. Read locks do not count: who may only read could have taken
+/// them.
 pub(crate) fn is_locked(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
-    let mut range = byte_range(offset, len);
+    let mut range = byte_range(libc::F_RDLCK, offset, len);
     fcntl::fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| failed(errno, "locking"))?;
     Ok(range.l_type != libc::F_UNLCK as libc::c_short)
 }
