@@ -298,12 +298,15 @@ static int call_writer_exists(struct parts *parts)
 static int call_held(struct parts *parts)
 {
     shmslot_sample sample;
+    int result;
     (void)put(parts->writer, 1);
     CHECK_OK(shmslot_slot_peek_latest(parts->reader, &sample));
     CHECK_CODE(shmslot_slot_peek_latest(parts->reader, &sample), SHMSLOT_E_HELD);
     CHECK_OK(shmslot_slot_mark(parts->reader, &sample));
     CHECK_OK(shmslot_slot_peek_latest(parts->reader, &sample));
-    return shmslot_slot_peek_latest(parts->reader, &sample);
+    result = shmslot_slot_peek_latest(parts->reader, &sample);
+    CHECK_OK(shmslot_slot_mark(parts->reader, &sample)); /* in hand, it would keep the reader's memory beyond its leave */
+    return result;
 }
 
 static int call_loan_limit(struct parts *parts)

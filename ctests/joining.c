@@ -140,14 +140,14 @@ static void check_churn(uint32_t history)
 
 struct visit {
     shmslot_segment *segment;
-    volatile sig_atomic_t over;
+    int over;
 };
 
 static void *join_and_leave(void *argument)
 {
     struct visit *visit = argument;
     shmslot_reader_leave(join(visit->segment, 0));
-    visit->over = 1;
+    __atomic_store_n(&visit->over, 1, __ATOMIC_RELAXED); /* relaxed: it adds no order of its own to the visit */
     return NULL;
 }
 
@@ -170,7 +170,7 @@ static void check_short_visits(uint32_t policy, uint32_t flags)
         visit.segment = segment;
         visit.over = 0;
         visitor = start_thread(join_and_leave, &visit);
-        while (!visit.over) (void)put_wait(writer, 1, FOR_EVER);
+        while (!__atomic_load_n(&visit.over, __ATOMIC_RELAXED)) (void)put_wait(writer, 1, FOR_EVER);
         end_thread(visitor);
         for (i = 0; i < SLOTS; i++) CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loans[i]));
         for (i = 0; i < SLOTS; i++) CHECK_OK(shmslot_slot_discard(writer, &loans[i]));
