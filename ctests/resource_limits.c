@@ -141,7 +141,7 @@ static int without_address_space(int link, void *argument)
     const target *what = argument;
     rlim_t plenty = limit_now(RLIMIT_AS);
     unsigned descriptors = open_descriptors(), mappings = mappings_of(directory) + mappings_of("memfd:shmslot");
-    unsigned long long pages;
+    unsigned long long pages = 0;
     int which;
     FILE *sizes = fopen("/proc/self/statm", "re");
     (void)link;
