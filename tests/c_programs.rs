@@ -33,6 +33,8 @@ c_programs! {
     history
     holds
     joining
+    known_defects
+    known_defects_calls
     life_cycle
     liveness
     local

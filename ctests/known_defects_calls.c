@@ -1,0 +1,138 @@
+/* Defects of other shared-memory libraries that show in the number of system calls, and must not exist here: one check a
+ * defect, in the situation that shows it there. docs/known-defects.md lists them all. */
+#include "samples.h"
+
+#include <linux/seccomp.h>
+
+/* From here on this process may read, write and end; for any other system call the kernel kills it. */
+static void allow_no_calls(void)
+{
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0) == 0);
+}
+
+/* exit_group, which the C library uses, is not among what is allowed. */
+static void leave_without_calls(void)
+{
+    (void)syscall(SYS_exit, 0);
+}
+
+static shmslot_options small_options(void)
+{
+    shmslot_options options = options_of(4, 64);
+    options.spin_ns = 1;
+    return options;
+}
+
+/* ---- wakes ---- */
+
+static int sleep_for_a_change(int link, void *name)
+{
+    shmslot_segment *segment = attach(name);
+    uint32_t generation = 0;
+    CHECK_OK(shmslot_segment_generation(segment, &generation));
+    say(link);
+    CHECK_OK(shmslot_segment_wait_for_change(segment, generation, FOR_EVER, NULL));
+    return 0;
+}
+
+static int change_without_calls(int link, void *name)
+{
+    shmslot_segment *segment = attach(name);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_loan loan;
+    int i;
+    (void)link;
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+    CHECK_OK(shmslot_slot_discard(writer, &loan)); /* this one may look for whoever slept there */
+    allow_no_calls();
+    for (i = 0; i < 1000; i++) {
+        CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+        CHECK_OK(shmslot_slot_discard(writer, &loan));
+    }
+    leave_without_calls();
+    return 1;
+}
+
+/* There a waiter that was killed stayed in the count of waiters, and every change after it made a system call. */
+static void flat_waiter_count_leak(void)
+{
+    char name[64];
+    shmslot_options options = small_options();
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "leak"), &options);
+    int i;
+    for (i = 0; i < 3; i++) {
+        child waiter = start_child(sleep_for_a_change, name);
+        hear(waiter.link);
+        until_asleep(waiter.pid);
+        CHECK(kill(waiter.pid, SIGKILL) == 0);
+        CHECK_U64((uint64_t)end_child(waiter), 128 + SIGKILL);
+    }
+    CHECK_U64((uint64_t)run_child(change_without_calls, name), 0);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(segment);
+}
+
+static int sleep_for_a_sample(int link, void *name)
+{
+    shmslot_segment *segment = attach(name);
+    shmslot_reader *reader = join(segment, 0);
+    say(link);
+    CHECK_OK(shmslot_wait(reader, FOR_EVER));
+    return 0;
+}
+
+/* Marks and discards while somebody sleeps for a sample; told to write one, it wakes the sleeper, by a call. */
+static int make_noise(int link, void *name)
+{
+    shmslot_segment *segment = attach(name);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_sample samples[3];
+    shmslot_loan loan;
+    char order;
+    int i;
+    for (i = 0; i < 3; i++) (void)put(writer, (uint64_t)i);
+    for (i = 0; i < 3; i++) samples[i] = hold(reader);
+    say(link); /* now the sleeper may come */
+    receive_bytes(link, &order, 1);
+    allow_no_calls();
+    for (i = 0; i < 1000; i++) {
+        CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+        CHECK_OK(shmslot_slot_discard(writer, &loan));
+    }
+    for (i = 0; i < 3; i++) CHECK_OK(shmslot_slot_mark(reader, &samples[i]));
+    if (order == 'w') (void)put(writer, 3);
+    leave_without_calls();
+    return 1;
+}
+
+/* There one word woke everybody for everything: readers woke at each mark and each discard. */
+static void flat_notify_herd(void)
+{
+    static const char orders[] = "nw"; /* noise only, and a write as the control that a wake would be seen */
+    int i;
+    for (i = 0; i < 2; i++) {
+        char name[64];
+        shmslot_options options = small_options();
+        shmslot_segment *segment = make_named(unique_name(name, sizeof name, "herd"), &options);
+        child noisy = start_child(make_noise, name), sleeper;
+        hear(noisy.link);
+        sleeper = start_child(sleep_for_a_sample, name);
+        hear(sleeper.link);
+        until_asleep(sleeper.pid);
+        send_bytes(noisy.link, &orders[i], 1);
+        CHECK_U64((uint64_t)end_child(noisy), orders[i] == 'n' ? 0 : 128 + SIGKILL);
+        CHECK(kill(sleeper.pid, SIGKILL) == 0);
+        CHECK(end_child(sleeper) == 128 + SIGKILL || orders[i] == 'w');
+        CHECK_OK(shmslot_segment_unlink(name, NULL));
+        shmslot_segment_close(segment);
+    }
+}
+
+int main(void)
+{
+    check_begin();
+    flat_waiter_count_leak();
+    flat_notify_herd();
+    return 0;
+}
