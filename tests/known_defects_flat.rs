@@ -141,6 +141,32 @@ fn flat_mark_erased_by_commit() {
     });
 }
 
+/// There a mark knew only the slot: one that came late acknowledged the sample that was in the slot by then.
+#[test]
+fn flat_late_mark_takes_next_sample() {
+    let segment = Segment::create_local(&slots(1)).expect("create");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| commit_for_reader_0(&segment, &done));
+        let _done = Done(&done);
+        let reference = segment.reference().expect("reference");
+        let mut sample = next_for_reader_0(&reference);
+        for _ in 0..20_000 {
+            reference.mark_read(sample, 0).expect("it was unread");
+            let marked = sample;
+            // All the time until the slot's next sample is there, and once more then.
+            let next = loop {
+                let next = reference.next_unread(0).expect("an answer");
+                assert_eq!(code(reference.mark_read(marked, 0)), Code::Stale);
+                if let Some(next) = next {
+                    break next;
+                }
+            };
+            sample = next;
+        }
+    });
+}
+
 /// The same store undid the bit of a reader that had left, which then blocked that slot for ever.
 #[test]
 fn flat_leave_erased_by_commit() {
