@@ -155,13 +155,13 @@ impl Reference {
         if !entry.compare(place.sequence).is_eq() {
             return Ok(None);
         }
+        // Before the marks: unread after this, the slot was in this life.
+        let ctl = Ctl(table.claim(entry.slot())?.ctl.load(Ordering::Acquire));
         let marks = table.line(entry.slot())?.marks.get(bit.word).ok_or(Code::Corrupt)?;
         let seen = Marks(marks.load(Ordering::Acquire));
         if !seen.is_of(place.sequence) || seen.0 & bit.owed == 0 {
             return Ok(None);
         }
-        // Unread, the slot stays in this life.
-        let ctl = Ctl(table.claim(entry.slot())?.ctl.load(Ordering::Acquire));
         Ok(Some(self.reference_of(entry.slot(), ctl.generation())))
     }
 
@@ -214,9 +214,12 @@ impl Reference {
     /// Marks a published slot as read by one reader; stale if it had marked it already.
     pub fn mark_read(&self, reference: Ref, reader: u32) -> Result<()> {
         let bit = self.bit_of(reader)?;
-        self.check_published(reference)?;
         let table = self.segment.inner().table()?;
-        let sequence = table.line(reference.slot)?.sequence.load(Ordering::Relaxed);
+        let line = table.line(reference.slot).map_err(|_| Code::Stale)?;
+        let sequence = line.sequence.load(Ordering::Relaxed);
+        // The sequence is that of this life only if the slot is still in it.
+        fence(Ordering::Acquire);
+        self.check_published(reference)?;
         Ok(hold::mark(table, reference.slot, bit.word, bit.owed, sequence)?)
     }
 
