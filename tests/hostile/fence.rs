@@ -1,0 +1,102 @@
+//! Segments whose mappings lie exactly between two pages that fault.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::ptr;
+
+use shmslot::{Result, Segment};
+
+use super::calls::geometry_of;
+
+/// Where the header has the segment's number.
+const SEGMENT_ID_AT: usize = 48;
+
+/// Two pages without access, and between them the mapping of a segment, which unmaps itself.
+pub(crate) struct Fence {
+    low: usize,
+    inside: Range<usize>,
+}
+
+/// Holes that the kernel may pass over, because another thread was faster or because a gap above just fits.
+const TRIES: usize = 32;
+
+fn page() -> usize {
+    // SAFETY: asks for a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).expect("pages have a size")
+}
+
+/// Takes a place in the address space that nobody may touch; `None` if there is none of this size.
+fn reserve(size: usize) -> Option<usize> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at a place of the kernel's choice takes nothing from anybody.
+    let place = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+    (place != libc::MAP_FAILED).then(|| place.addr())
+}
+
+/// Gives back what [`reserve`] took.
+fn release(place: usize, size: usize) {
+    // SAFETY: only called with pages that `reserve` returned and that nobody else has a pointer into.
+    let result = unsafe { libc::munmap(ptr::with_exposed_provenance_mut(place), size) };
+    assert_eq!(result, 0, "munmap");
+}
+
+/// Makes a segment of `size` bytes, which is mapped once, between two guard pages. `make` may be called again.
+pub(crate) fn fenced(size: usize, make: impl Fn() -> Result<Segment>) -> Result<(Segment, Option<Fence>)> {
+    let size = size.next_multiple_of(page());
+    let mut passed_over = Vec::new();
+    let mut made = Err(shmslot::Code::NoMemory.into());
+    for _ in 0..TRIES {
+        let Some(fence) = Fence::around_hole(size) else {
+            // Too large for this machine, most likely for the segment, too.
+            made = make().map(|segment| (segment, None));
+            break;
+        };
+        let Ok(segment) = make().map_err(|error| made = Err(error)) else { break };
+        if fence.holds(&segment) {
+            made = Ok((segment, Some(fence)));
+            break;
+        }
+        // The kernel preferred another gap, which is filled now.
+        drop((fence, segment));
+        passed_over.extend(reserve(size));
+        assert!(passed_over.len() < TRIES, "no mapping falls between its guard pages");
+    }
+    passed_over.into_iter().for_each(|place| release(place, size));
+    made
+}
+
+impl Fence {
+    /// Guard pages around a hole of exactly `size` bytes: the kernel maps from the top down, at the highest gap that fits, and
+    /// a moment ago that was here.
+    fn around_hole(size: usize) -> Option<Fence> {
+        let low = reserve(size.checked_add(2 * page())?)?;
+        let start = low + page();
+        if size > 0 {
+            release(start, size);
+        }
+        Some(Fence { low, inside: start..start + size })
+    }
+
+    /// Where the segment is.
+    pub(crate) fn inside(&self) -> Range<usize> {
+        self.inside.clone()
+    }
+
+    /// Whether `segment` is mapped here. No mapping replaces another, so from where it begins it goes to the upper guard.
+    fn holds(&self, segment: &Segment) -> bool {
+        // Through the kernel, because nothing at all may be mapped here: then this fails and does not fault.
+        let memory = File::open("/proc/self/mem").expect("this process may look at its own memory");
+        let mut id = [0; 8];
+        let found = memory.read_exact_at(&mut id, (self.inside.start + SEGMENT_ID_AT) as u64).is_ok();
+        found && u64::from_le_bytes(id) == geometry_of(segment).segment_id
+    }
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        release(self.low, page());
+        release(self.inside.end, page());
+    }
+}

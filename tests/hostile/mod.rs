@@ -1,0 +1,18 @@
+//! A hostile peer, driven by bytes: what `tests/hostile_segment.rs` runs with seeds and `fuzz/` with libFuzzer.
+//!
+//! Nothing here expects a call to succeed. A driver returns if every call came back with a value or an error code, every
+//! pointer lay inside its mapping, and nothing outside was touched: before and after each mapping of a segment
+//! there is a page that faults.
+
+mod attach;
+mod calls;
+mod choices;
+mod fence;
+mod peer;
+
+#[allow(unused_imports, reason = "each user has its own part")]
+pub(crate) use self::{
+    attach::{attach, file_of_this_process},
+    calls::{World, peer_moves},
+    choices::Choices,
+};
