@@ -35,7 +35,7 @@ static int enter_namespace(void)
         snprintf(map, sizeof map, "0 %u 1", group);
         if (write_text("/proc/self/gid_map", map) != 0) return -1;
     }
-    return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+    return mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL);
 }
 
 static void with_filesystem(const char *options, void (*test)(void))

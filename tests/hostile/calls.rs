@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shmslot::layout::Geometry;
-use shmslot::{Code, Loan, Options, Policy, Reader, Ref, Reference, Result, Sample, Segment, Writer};
+use shmslot::{
+    Code, EndWaits, Loan, Options, Policy, Reader, Ref, Reference, Result, Sample, Segment, Writer,
+};
 
 use super::Choices;
 use super::fence::{Fence, fenced};
@@ -15,7 +17,7 @@ use super::peer::Peer;
 
 /// What the library keeps in private memory.
 pub(crate) fn geometry_of(segment: &Segment) -> Geometry {
-    segment.info().geometry
+    segment.info().expect("not forked").geometry
 }
 
 /// A segment of any shape, and calls and a peer's moves on it in turn, all as the bytes say.
@@ -59,7 +61,11 @@ const CALLS: &[Call] = &[
     World::books_discard,
     World::books_read,
     World::books_mark,
-    |world, _| _ = world.segment().info(),
+    |world, _| _ = answer(world.segment().info()),
+    |world, _| _ = answer(world.segment().participants()),
+    |world, _| _ = answer(world.segment().recover()),
+    |world, _| _ = answer(world.segment().recover()),
+    World::end_waits,
     |world, _| world.lenders.iter().for_each(|lender| _ = lender.writer().blockers()),
 ];
 /// Steps are numbered below one of these: the larger it is, the more of them are the peer's.
@@ -432,11 +438,18 @@ impl World {
         }
     }
 
+    fn end_waits(&mut self, c: &mut Choices<'_>) {
+        let when = EndWaits { no_writers: c.flag(), peer_dead: c.flag() };
+        if let Some(reader) = self.reader(c) {
+            answer(reader.end_waits(when));
+        }
+    }
+
     fn interrupt(&mut self, c: &mut Choices<'_>) {
         if c.flag() {
-            self.readers.iter().for_each(|reader| reader.interrupter().interrupt());
+            self.readers.iter().for_each(|reader| _ = answer(reader.interrupter().interrupt()));
         } else {
-            self.lenders.iter().for_each(|lender| lender.writer().interrupter().interrupt());
+            self.lenders.iter().for_each(|lender| _ = answer(lender.writer().interrupter().interrupt()));
         }
     }
 
