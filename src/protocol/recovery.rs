@@ -87,14 +87,15 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
             Some(Phase::Free | Phase::Published) | None => {}
         }
     }
-    let phase = Ctl(ctl_word.load(Ordering::Acquire)).phase();
-    if phase == Some(Phase::Published) {
-        end_retention(table, line, tail);
-        forget_unreachable(table, line)?;
-    }
+    // A living writer may stand between its publication and the end of its commit, and the dead have owed this to its
+    // sample. If its sample is not out, these find nothing, or marks that it is about to store anew.
+    end_retention(table, line, tail);
+    forget_unreachable(table, line)?;
     // Pairs with the fence in `vacancy::withdraw`.
     fence(Ordering::SeqCst);
-    if matches!(phase, Some(Phase::Free | Phase::Published)) && is_clear(line, words) {
+    // Also while a living writer is committing: it does not look again whether all of its readers are done.
+    let loaned = Ctl(ctl_word.load(Ordering::Acquire)).phase() == Some(Phase::Loaned);
+    if !loaned && is_clear(line, words) {
         vacancy::restore(table, slot);
     }
     Ok(())
