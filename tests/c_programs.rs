@@ -54,6 +54,7 @@ c_programs! {
     resource_limits
     single_writer
     sizes
+    soak
     threads
     tokens
     waiting
