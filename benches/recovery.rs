@@ -1,0 +1,252 @@
+//! What death costs the living: cleaning up after a killed process, waiting behind one, and looking for one in vain.
+//!
+//! `cargo bench --bench recovery` prints Markdown. The method is in `benches/README.md`.
+
+#![allow(unsafe_code)] // Children are forked and killed.
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use shmslot::{Code, Options, Policy, Segment};
+
+const PAYLOAD: usize = 64;
+
+/// Words that parent and children share.
+struct Shared {
+    ready: AtomicU64,
+    done_at: AtomicU64,
+}
+
+fn shared() -> &'static Shared {
+    // SAFETY: a fresh anonymous mapping of zeros, larger than the struct and never unmapped; the struct is made of atomics.
+    unsafe {
+        let map = libc::mmap(
+            std::ptr::null_mut(),
+            size_of::<Shared>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        assert_ne!(map, libc::MAP_FAILED);
+        &*map.cast::<Shared>()
+    }
+}
+
+/// Nanoseconds of the monotonic clock, the same in all processes.
+fn now() -> u64 {
+    // SAFETY: writes to a local that lives.
+    unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        assert_eq!(libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time), 0);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+}
+
+/// A child that does what it is given, says that it is ready, and stays until it is killed.
+fn start<'a>(shared: &Shared, body: impl FnOnce() -> Box<dyn FnOnce() + 'a>) -> libc::pid_t {
+    let before = shared.ready.load(Ordering::Acquire);
+    // SAFETY: this program has one thread.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork");
+    if child == 0 {
+        // SAFETY: the child ends with its parent.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        let then = body();
+        shared.ready.fetch_add(1, Ordering::Release);
+        then();
+        loop {
+            // SAFETY: takes nothing.
+            unsafe { libc::pause() };
+        }
+    }
+    while shared.ready.load(Ordering::Acquire) == before {
+        spin_loop();
+    }
+    child
+}
+
+/// Kills a child and waits for the kernel's word that it is dead.
+fn kill(child: libc::pid_t) {
+    let mut status = 0;
+    // SAFETY: a child of this process that nobody has waited for.
+    unsafe {
+        assert_eq!(libc::kill(child, libc::SIGKILL), 0);
+        assert_eq!(libc::waitpid(child, &mut status, 0), child);
+    }
+    assert!(libc::WIFSIGNALED(status), "the child ended by itself");
+}
+
+fn create(policy: Policy, slots: u32) -> Segment {
+    let options = Options {
+        slot_count: slots,
+        slot_capacity: PAYLOAD as u64,
+        policy,
+        prefault: true,
+        ..Options::default()
+    };
+    Segment::create_anonymous(&options).expect("a segment")
+}
+
+fn attach(segment: &Segment) -> Segment {
+    Segment::attach_fd(segment.fd().expect("anonymous"), &Options::default()).expect("attach")
+}
+
+fn median(values: &mut [u64]) -> u64 {
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Had {
+    HalfOnLoan,
+    AllUnread,
+}
+
+/// From the proof of death to the end of the sweep.
+fn recovery(shared: &Shared, slots: u32, had: Had, rounds: usize) -> Vec<u64> {
+    let segment = create(Policy::Fail, slots);
+    let writer = segment.writer().expect("a writer");
+    let round = |_| {
+        let victim = start(shared, || {
+            let segment = attach(&segment);
+            match had {
+                Had::HalfOnLoan => {
+                    let writer = segment.writer().expect("a writer");
+                    for _ in 0..slots / 2 {
+                        std::mem::forget(writer.reserve(PAYLOAD, Some(Duration::ZERO)).expect("a slot"));
+                    }
+                    std::mem::forget(writer);
+                }
+                Had::AllUnread => std::mem::forget(segment.reader(0).expect("a reader")),
+            }
+            std::mem::forget(segment);
+            Box::new(|| ())
+        });
+        if had == Had::AllUnread {
+            for _ in 0..slots {
+                writer.write(&[0; PAYLOAD], Some(Duration::ZERO)).expect("a slot");
+            }
+            let full = writer.write(&[0], Some(Duration::ZERO)).expect_err("nothing is free");
+            assert_eq!(full.code(), Code::NoFreeSlot);
+        }
+        kill(victim);
+        let start = Instant::now();
+        let dead = segment.recover().expect("recover");
+        let took = start.elapsed().as_nanos() as u64;
+        assert_eq!(dead, 1);
+        took
+    };
+    (0..rounds).map(round).collect()
+}
+
+/// Whether a process sleeps, by the kernel's word.
+fn is_asleep(process: libc::pid_t) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it lives");
+    text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+}
+
+/// How long a writer that sleeps behind a reader waits for its slot after the reader was killed, and nobody else looks.
+fn asleep_behind(shared: &Shared, rounds: usize) -> Vec<u64> {
+    let round = |round: usize| {
+        let segment = create(Policy::Block, 8);
+        let reader = start(shared, || {
+            let segment = attach(&segment);
+            std::mem::forget(segment.reader(0).expect("a reader"));
+            std::mem::forget(segment);
+            Box::new(|| ())
+        });
+        let writer = segment.writer().expect("a writer");
+        for _ in 0..8 {
+            writer.write(&[0], Some(Duration::ZERO)).expect("a slot");
+        }
+        shared.done_at.store(0, Ordering::Release);
+        let sleeper = start(shared, || {
+            let segment = attach(&segment);
+            let writer = segment.writer().expect("a writer");
+            Box::new(move || {
+                let loan = writer.reserve(PAYLOAD, None).expect("a slot comes");
+                shared.done_at.store(now(), Ordering::Release);
+                std::mem::forget(loan);
+                std::mem::forget(segment);
+            })
+        });
+        while !is_asleep(sleeper) {
+            std::thread::yield_now();
+        }
+        // The kill comes at all points of the sleeper's slice.
+        std::thread::sleep(Duration::from_millis(200) * round as u32 / rounds as u32);
+        kill(reader);
+        let killed_at = now();
+        while shared.done_at.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        let took = shared.done_at.load(Ordering::Acquire).saturating_sub(killed_at);
+        kill(sleeper);
+        took
+    };
+    (0..rounds).map(round).collect()
+}
+
+/// One look for the dead among `participants` processes that all live.
+fn look(shared: &Shared, participants: u32, rounds: usize) -> Vec<u64> {
+    const LOOKS: u64 = 200;
+    let segment = create(Policy::Fail, 64);
+    let stay = || {
+        std::mem::forget(attach(&segment));
+        Box::new(|| ()) as Box<dyn FnOnce()>
+    };
+    let others: Vec<_> = (1..participants).map(|_| start(shared, stay)).collect();
+    let round = |_| {
+        let start = Instant::now();
+        for _ in 0..LOOKS {
+            assert_eq!(segment.recover().expect("recover"), 0);
+        }
+        start.elapsed().as_nanos() as u64 / LOOKS
+    };
+    let figures = (0..rounds).map(round).collect();
+    others.into_iter().for_each(kill);
+    figures
+}
+
+fn main() {
+    // Under `cargo test --benches` only show that it runs.
+    let rounds = if std::env::args().any(|arg| arg == "--bench") { 31 } else { 1 };
+    let shared = shared();
+    let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1e3;
+    println!("| after the kernel's word | slots | median µs | worst µs | ns a slot | aim µs |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    for (had, name) in
+        [(Had::HalfOnLoan, "half of the slots on loan"), (Had::AllUnread, "all slots unread by it")]
+    {
+        for slots in [64, 4096, 65_536] {
+            let mut figures = recovery(shared, slots, had, rounds);
+            let middle = median(&mut figures);
+            println!(
+                "| recover, {name} | {slots} | {:.1} | {:.1} | {:.1} | {:.0} |",
+                microseconds(middle),
+                microseconds(figures[figures.len() - 1]),
+                middle as f64 / f64::from(slots),
+                microseconds(1_000_000 + 50 * u64::from(slots)),
+            );
+        }
+    }
+    println!("\n| without a call to recover | median µs | worst µs |\n|---|---:|---:|");
+    let mut figures = asleep_behind(shared, rounds);
+    let middle = median(&mut figures);
+    println!(
+        "| a writer asleep behind a killed reader has its slot | {:.0} | {:.0} |",
+        microseconds(middle),
+        microseconds(figures[figures.len() - 1])
+    );
+    for participants in [2, 16, 64] {
+        let mut figures = look(shared, participants, rounds);
+        let middle = median(&mut figures);
+        println!(
+            "| a look when {participants} participants live | {:.1} | {:.1} |",
+            microseconds(middle),
+            microseconds(figures[figures.len() - 1])
+        );
+    }
+}
