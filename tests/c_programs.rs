@@ -55,6 +55,7 @@ c_programs! {
     single_writer
     sizes
     soak
+    stopped_commit
     threads
     tokens
     waiting
