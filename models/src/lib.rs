@@ -14,6 +14,7 @@ mod layout;
 #[path = "../../src/protocol/mod.rs"]
 mod protocol;
 
+mod death;
 mod hints;
 mod history;
 mod members;

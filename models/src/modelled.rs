@@ -1,6 +1,7 @@
 //! What `atomics.rs` names under `--cfg loom`: loom's atomics, and a futex made of them.
 
-use std::ops::Deref;
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Mutex, MutexGuard};
 
 pub(crate) use loom::sync::atomic::{Ordering, fence};
@@ -43,6 +44,21 @@ macro_rules! watched {
                 loom::stop_exploring();
                 self.word.store(value, order);
                 loom::explore();
+                step();
+            }
+
+            pub(crate) fn compare_exchange(
+                &self,
+                from: $value,
+                to: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                let before = self.word.compare_exchange(from, to, success, failure);
+                if before.is_ok() {
+                    step();
+                }
+                before
             }
 
             pub(crate) fn fetch_update(
@@ -62,13 +78,19 @@ macro_rules! watched {
             }
         }
 
-        /// Everything else is loom's.
-        impl Deref for $name {
-            type Target = atomic::$name;
+        changes! { $name, $value, swap fetch_add fetch_or fetch_and fetch_max }
+    };
+}
 
-            fn deref(&self) -> &atomic::$name {
-                &self.word
-            }
+/// Changes that loom has, each of them a step.
+macro_rules! changes {
+    ($name:ident, $value:ty, $($change:ident)+) => {
+        impl $name {
+            $(pub(crate) fn $change(&self, value: $value, order: Ordering) -> $value {
+                let before = self.word.$change(value, order);
+                step();
+                before
+            })+
         }
     };
 }
@@ -95,11 +117,46 @@ impl FutexWord {
 
     pub(crate) fn wake_all(&self) {
         // Changes nothing; with it, this step and `sleep` are tried in both orders.
-        self.0.fetch_or(0, Ordering::Relaxed);
+        self.0.word.fetch_or(0, Ordering::Relaxed);
         self.sleepers().drain(..).for_each(|sleeper| sleeper.unpark());
+        step();
     }
 
     fn sleepers(&self) -> MutexGuard<'_, Vec<Thread>> {
         self.1.lock().expect("no model thread panics while it holds the lock")
+    }
+}
+
+/// What a killed thread unwinds with.
+struct Killed;
+
+loom::thread_local! {
+    /// Steps that this thread has left, if it is to be killed.
+    static LEFT: Cell<Option<u32>> = Cell::new(None);
+}
+
+/// Lives until it has made so many steps; `None` if it came to that. Then nothing more of it happens: between two steps a
+/// thread only looks, and what it has seen dies with it.
+pub(crate) fn live<T>(steps: u32, life: impl FnOnce() -> T) -> Option<T> {
+    if steps == 0 {
+        return None;
+    }
+    LEFT.with(|left| left.set(Some(steps)));
+    // The words may be in any state; that is what the models are about.
+    let end = panic::catch_unwind(AssertUnwindSafe(life));
+    LEFT.with(|left| left.set(None));
+    match end {
+        Ok(result) => Some(result),
+        Err(end) if end.is::<Killed>() => None,
+        Err(end) => panic::resume_unwind(end),
+    }
+}
+
+/// Something was done that others, or the race detector, may notice. A thread that has no step left ends here, and
+/// without the hook: this is no failure.
+pub(crate) fn step() {
+    let left = LEFT.with(|left| left.replace(left.get().map(|steps| steps - 1)));
+    if left == Some(1) {
+        panic::resume_unwind(Box::new(Killed));
     }
 }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
+use std::sync::atomic::{AtomicBool as PlainBool, AtomicU64 as PlainU64, Ordering as PlainOrdering};
 use std::time::Instant;
 
 use loom::cell::Cell;
@@ -14,11 +14,13 @@ use loom::cell::Cell;
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use crate::error::Code;
 use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, SlotLine};
+use crate::modelled::step;
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::loan::{self, Loan};
 use crate::protocol::members::{self, Member};
-use crate::protocol::order::{self, FIRST, Owed};
+use crate::protocol::order::{self, FIRST, Owed, Position};
+use crate::protocol::recovery::{self, Dead};
 use crate::protocol::words::{Extent, Marks, Owner};
 use crate::protocol::{Shape, Table, vacancy};
 
@@ -56,6 +58,27 @@ pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + 
     println!("{name}: {executions} executions in {:.1} s", since.elapsed().as_secs_f32());
 }
 
+/// Tries a model with a death after no step, after one, and so on, until it came too late in every order. The model is
+/// told the number of steps, and says whether its victim outlived them.
+pub(crate) fn explore_deaths(
+    name: &str,
+    preemptions: usize,
+    model: impl Fn(u32) -> bool + Clone + Send + Sync + 'static,
+) {
+    for steps in 0.. {
+        let died = Arc::new(PlainBool::new(false));
+        let (model, noted) = (model.clone(), Arc::clone(&died));
+        explore(&format!("{name}, death {steps}"), preemptions, move || {
+            if !model(steps) {
+                noted.store(true, PlainOrdering::Relaxed);
+            }
+        });
+        if !died.load(PlainOrdering::Relaxed) {
+            return;
+        }
+    }
+}
+
 /// A segment, its payloads, and what was committed to it.
 pub(crate) struct World {
     pub(crate) shape: Shape,
@@ -67,6 +90,8 @@ pub(crate) struct World {
     payloads: Vec<Cell<u64>>,
     /// Sequence and payload of each sample. No part of the model: loom runs one thread at a time.
     committed: RefCell<Vec<(u64, u64)>>,
+    /// Slot and payload of each commit that is under way, or that its writer did not live to end.
+    begun: RefCell<Vec<(u32, u64)>>,
 }
 
 impl World {
@@ -104,6 +129,7 @@ impl World {
             readers: (0..rows).map(|_| row()).collect(),
             payloads: (0..slots).map(|_| Cell::new(0)).collect(),
             committed: RefCell::default(),
+            begun: RefCell::default(),
         };
         vacancy::offer_all(&world.table());
         Rc::new(world)
@@ -121,21 +147,72 @@ impl World {
     }
 
     pub(crate) fn producer(self: &Rc<World>, number: u32) -> Producer {
-        Producer { world: Rc::clone(self), owner: Owner::new(0, number), resume: AtomicU64::new(0) }
+        self.producer_of(0, number)
+    }
+
+    pub(crate) fn producer_of(self: &Rc<World>, participant: u32, number: u32) -> Producer {
+        let owner = Owner::new(participant, number);
+        Producer { world: Rc::clone(self), owner, resume: AtomicU64::new(0) }
     }
 
     pub(crate) fn join(self: &Rc<World>, history: u32) -> Consumer {
-        let (member, cursor) = members::join(&self.table(), 0, history).expect("a row is free");
-        Consumer { world: Rc::clone(self), member, cursor, seen: Vec::new() }
+        self.join_of(0, history)
     }
 
-    /// Samples committed so far, in order, which must have no gap.
+    pub(crate) fn join_of(self: &Rc<World>, participant: u32, history: u32) -> Consumer {
+        self.try_join(participant, history).expect("a row is free")
+    }
+
+    pub(crate) fn try_join(self: &Rc<World>, participant: u32, history: u32) -> Option<Consumer> {
+        let (member, cursor) = match members::join(&self.table(), participant, history) {
+            Err(Code::NoReaderSlot) => return None,
+            joined => sound(joined),
+        };
+        Some(Consumer { world: Rc::clone(self), participant, member, cursor, seen: Vec::new() })
+    }
+
+    /// What whoever finds these participants dead does.
+    pub(crate) fn bury(&self, participants: &[u32]) {
+        let mut dead = Dead::default();
+        participants.iter().for_each(|participant| dead.insert(*participant));
+        sound(recovery::sweep(&self.table(), &dead));
+        recovery::announce(&self.table());
+    }
+
+    /// Samples committed so far, in order, which must have no gap. No commit is under way: one that its writer did not
+    /// live to end counts if it was published.
     pub(crate) fn committed(&self) -> Vec<(u64, u64)> {
         let mut all = self.committed.borrow().clone();
+        let mut begun = self.begun.borrow().clone();
+        let table = self.table();
+        let last = all.iter().map(|(sequence, _)| *sequence).max().unwrap_or(0);
+        for sequence in FIRST.. {
+            if begun.is_empty() {
+                break;
+            }
+            if all.iter().any(|(known, _)| *known == sequence) {
+                continue;
+            }
+            let entry = sound(Position::of(&self.shape, sequence).look(&table));
+            let of_this = |(slot, _): &(u32, u64)| entry.compare(sequence).is_eq() && entry.slot() == *slot;
+            match begun.iter().position(of_this) {
+                Some(index) => all.push((sequence, begun.swap_remove(index).1)),
+                // Others came later, and its entry is overwritten.
+                None if sequence < last => all.extend(begun.pop().map(|(_, value)| (sequence, value))),
+                None => break,
+            }
+        }
         all.sort_unstable();
         let sequences: Vec<u64> = all.iter().map(|(sequence, _)| *sequence).collect();
         assert_eq!(sequences, (FIRST..FIRST + all.len() as u64).collect::<Vec<_>>(), "committed");
         all
+    }
+
+    /// Nobody but these readers is a member, or has a row.
+    pub(crate) fn check_members(&self, readers: &[&Consumer]) {
+        let bits = readers.iter().fold(0, |bits, reader| bits | 1 << reader.member.index);
+        assert_eq!(self.hot.active.0.load(Ordering::Acquire), bits, "members");
+        assert_eq!(members::taken_rows(&self.table()), bits, "rows that are taken");
     }
 
     /// What must hold when all threads are done and every reader has left or marked everything: the tail is right,
@@ -149,12 +226,13 @@ impl World {
         let taken = self.shape.drop_oldest && marked < retained;
         assert!(marked == retained || taken, "{marked} slots with marks, {retained} retained samples");
         let writer = self.producer(9);
-        let mut found = 0;
+        let mut found = Vec::new();
         while let Some(loan) = sound(loan::reserve_vacant(&table, writer.owner)) {
             writer.fill(loan, 0);
-            found += 1;
+            found.push(loan);
         }
-        assert_eq!(found + marked, self.shape.slots as usize, "slots that a writer finds");
+        assert_eq!(found.len() + marked, self.shape.slots as usize, "slots that a writer finds");
+        found.into_iter().for_each(|loan| writer.discard(loan));
     }
 
     fn is_clear(&self, line: &SlotLine) -> bool {
@@ -182,6 +260,11 @@ impl Producer {
     pub(crate) fn try_reserve(&self) -> Option<Loan> {
         let found = self.find();
         if found.is_none() && self.world.shape.drop_oldest { self.try_reclaim() } else { self.noted(found) }
+    }
+
+    /// A slot that the map knows.
+    pub(crate) fn find_vacant(&self) -> Option<Loan> {
+        self.noted(sound(loan::reserve_vacant(&self.world.table(), self.owner)))
     }
 
     /// A slot taken from readers.
@@ -216,6 +299,15 @@ impl Producer {
 
     fn fill(&self, loan: Loan, value: u64) {
         self.world.payloads[loan.slot as usize].set(value);
+        step();
+    }
+
+    /// Becomes the only writer.
+    pub(crate) fn open(&self) {
+        let word = &self.world.hot.life.0.writer;
+        let taken = word.compare_exchange(0, self.owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed);
+        assert_eq!(taken, Ok(0), "there is no other writer");
+        sound(order::settled_tail(&self.world.table()));
     }
 
     /// Gives a slot back, filled or not.
@@ -232,7 +324,10 @@ impl Producer {
     /// Fills a slot and commits it to certain readers.
     pub(crate) fn commit_to(&self, loan: Loan, value: u64, owed: Owed) -> u64 {
         self.fill(loan, value);
+        let begun = (loan.slot, value);
+        self.world.begun.borrow_mut().push(begun);
         let sequence = order::commit(&self.world.table(), loan, value, owed, None).expect("a loan");
+        self.world.begun.borrow_mut().retain(|commit| *commit != begun);
         self.world.committed.borrow_mut().push((sequence, value));
         sequence
     }
@@ -258,6 +353,7 @@ impl Producer {
 /// A reader, and what it has read.
 pub(crate) struct Consumer {
     pub(crate) world: Rc<World>,
+    participant: u32,
     pub(crate) member: Member,
     pub(crate) cursor: Cursor,
     /// Sequence and payload of each sample that it has marked.
@@ -313,11 +409,13 @@ impl Consumer {
         let value = self.world.payloads[slot as usize].get();
         let extent = Extent(self.world.lines[slot as usize].extent.load(Ordering::Relaxed));
         assert_eq!(extent.len(), value, "length and payload are of one sample");
+        step();
         InHand { slot, bit, sequence, value }
     }
 
     pub(crate) fn mark(&mut self, sample: InHand) {
         assert_eq!(self.world.payloads[sample.slot as usize].get(), sample.value, "changed in hand");
+        step();
         let word = self.member.bit.word;
         let marked = hold::mark(&self.world.table(), sample.slot, word, sample.bit, sample.sequence);
         assert_eq!(marked, Ok(()), "in hand until now");
@@ -347,7 +445,7 @@ impl Consumer {
 
     /// Gives back what is not in hand; the row stays taken.
     pub(crate) fn leave(&self) {
-        members::leave(&self.world.table(), self.member, 0, self.cursor.place.sequence);
+        members::leave(&self.world.table(), self.member, self.participant, self.cursor.place.sequence);
     }
 
     pub(crate) fn give_row_back(&self) {

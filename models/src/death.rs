@@ -1,0 +1,921 @@
+//! Processes that are killed, after each of their steps, and what others make of the rest.
+//!
+//! A victim ends as `modelled::live` says. Waiting for the end of its thread stands for the kernel's word that its
+//! process is dead. Whoever has that word cleans up, while the others go on.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as PlainOrdering};
+
+use loom::thread::{self, JoinHandle};
+
+use crate::atomics::{AtomicU64, Ordering};
+use crate::modelled::live;
+use crate::protocol::bell::Bell;
+use crate::protocol::order::Owed;
+use crate::protocol::words::{Audience, Bit, Marks};
+use crate::protocol::{Shape, loan, members};
+use crate::world::{
+    Consumer, ONE_SLOT, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths, sound,
+};
+
+/// Participants that are killed; those that live are 0.
+const VICTIM: u32 = 1;
+const SECOND_VICTIM: u32 = 2;
+
+const DROPPING: Shape = Shape { drop_oldest: true, ..PLAIN };
+const ONE_DROPPING: Shape = Shape { drop_oldest: true, ..ONE_SLOT };
+const KEEPING: Shape = Shape { history: 1, ..PLAIN };
+const APART: Shape = Shape { mark_words: 2, ..KEEPING };
+
+/// A thread that is killed; whether it came to its end before.
+fn dying<T: 'static>(steps: u32, life: impl FnOnce() -> T + 'static) -> JoinHandle<bool> {
+    thread::spawn(move || live(steps, life).is_some())
+}
+
+/// The same, and its thread goes on as the one that finds it dead.
+fn dying_then_buried<T>(
+    world: &Rc<World>,
+    steps: u32,
+    life: impl FnOnce() -> T + 'static,
+) -> JoinHandle<bool> {
+    let world = Rc::clone(world);
+    thread::spawn(move || {
+        let survived = live(steps, life).is_some();
+        world.bury(&[VICTIM]);
+        survived
+    })
+}
+
+fn end<T>(thread: JoinHandle<T>) -> T {
+    thread.join().expect("the thread did not fail")
+}
+
+/// A reader that comes when all is over sees what is written then.
+fn check_newcomer(world: &Rc<World>) {
+    let mut reader = world.join(0);
+    let last = world.producer(8).try_write(9).expect("a slot is free");
+    reader.take_all();
+    assert_eq!(reader.seen, [(last, 9)]);
+    reader.leave();
+    reader.give_row_back();
+}
+
+// Writers.
+
+/// What others do while the victim goes to its death.
+type Others = fn(&Producer, &mut Consumer);
+
+/// Dies in a commit.
+fn committing_writer_dies(name: &str, preemptions: usize, shape: Shape, others: Others) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(shape, ROWS);
+        let mut reader = world.join(0);
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        let loan = victim.try_reserve().expect("it is free");
+        let dying = dying(steps, move || victim.commit(loan, 1));
+        others(&survivor, &mut reader);
+        let survived = end(dying);
+        world.bury(&[VICTIM]);
+        reader.take_all();
+        reader.check_books();
+        world.check_members(&[&reader]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+#[test]
+fn committing_writer_dies_before_a_reader() {
+    committing_writer_dies("committing_writer_dies_before_a_reader", 3, PLAIN, |_, reader| {
+        reader.take();
+    });
+}
+
+#[test]
+fn committing_writer_dies_of_two() {
+    committing_writer_dies("committing_writer_dies_of_two", 2, PLAIN, |writer, _| {
+        writer.try_write(2);
+    });
+}
+
+#[test]
+fn committing_writer_dies_keeping_history() {
+    committing_writer_dies("committing_writer_dies_keeping_history", 2, KEEPING, |writer, _| {
+        writer.try_write(2);
+    });
+}
+
+/// Dies in a commit to nobody, or in what a commit does after it for a reader that leaves meanwhile.
+fn forgiving_writer_dies(name: &str, preemptions: usize, shape: Shape, holds: bool) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(shape, ROWS);
+        let mut reader = world.join(0);
+        let victim = world.producer_of(VICTIM, 1);
+        let loan = victim.try_reserve().expect("it is free");
+        let dying = dying(steps, move || victim.commit(loan, 1));
+        let in_hand = holds.then(|| reader.read()).flatten();
+        reader.leave();
+        let survived = end(dying);
+        let marking = thread::spawn(move || {
+            if let Some(sample) = in_hand {
+                reader.mark(sample);
+            }
+            reader.give_row_back();
+        });
+        world.bury(&[VICTIM]);
+        end(marking);
+        world.check_members(&[]);
+        world.check_at_rest();
+        check_newcomer(&world);
+        survived
+    });
+}
+
+#[test]
+fn forgiving_writer_dies_after_a_reader() {
+    forgiving_writer_dies("forgiving_writer_dies_after_a_reader", 3, PLAIN, false);
+}
+
+#[test]
+fn forgiving_writer_dies_before_a_mark() {
+    forgiving_writer_dies("forgiving_writer_dies_before_a_mark", 3, PLAIN, true);
+}
+
+#[test]
+fn forgiving_writer_dies_drop_oldest() {
+    forgiving_writer_dies("forgiving_writer_dies_drop_oldest", 3, DROPPING, true);
+}
+
+/// Dies as it reserves, or gives back, or writes with nobody there.
+fn reserving_writer_dies(name: &str, preemptions: usize, shape: Shape, life: fn(&Producer)) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(shape, ROWS);
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        let dying = dying(steps, move || life(&victim));
+        survivor.try_fill();
+        let survived = end(dying);
+        survivor.try_fill();
+        world.bury(&[VICTIM]);
+        world.check_at_rest();
+        check_newcomer(&world);
+        survived
+    });
+}
+
+#[test]
+fn discarding_writer_dies() {
+    reserving_writer_dies("discarding_writer_dies", 2, ONE_SLOT, Producer::try_fill);
+}
+
+#[test]
+fn writer_dies_without_readers() {
+    reserving_writer_dies("writer_dies_without_readers", 2, ONE_SLOT, |victim| {
+        victim.try_write(1);
+    });
+}
+
+#[test]
+fn writer_dies_over_the_map() {
+    reserving_writer_dies("writer_dies_over_the_map", 2, PLAIN, |victim| {
+        for _ in 0..2 {
+            victim.find_vacant().into_iter().for_each(|loan| victim.discard(loan));
+        }
+    });
+}
+
+/// The only writer dies; the next one goes on where it stopped.
+fn single_writer_dies(name: &str, preemptions: usize, shape: Shape) {
+    explore_deaths(name, preemptions, move |steps| {
+        let shape = Shape { single_writer: true, ..shape };
+        let world = World::new(shape, ROWS);
+        let mut reader = world.join(0);
+        let victim = world.producer_of(VICTIM, 1);
+        let dying = dying(steps, move || {
+            victim.open();
+            victim.try_write(1);
+            victim.try_write(2);
+        });
+        let reading = thread::spawn(move || {
+            reader.take();
+            reader
+        });
+        let survived = end(dying);
+        world.bury(&[VICTIM]);
+        let successor = world.producer(1);
+        successor.open();
+        successor.try_write(3);
+        let mut reader = end(reading);
+        reader.take_all();
+        successor.try_write(4).expect("a slot is free");
+        reader.take_all();
+        reader.check_books();
+        world.check_members(&[&reader]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+#[test]
+fn single_writer_dies_lossless() {
+    single_writer_dies("single_writer_dies_lossless", 2, PLAIN);
+}
+
+#[test]
+fn single_writer_dies_drop_oldest() {
+    single_writer_dies("single_writer_dies_drop_oldest", 1, ONE_DROPPING);
+}
+
+/// Dies as it takes an unread sample away, or commits in its place.
+fn reclaiming_writer_dies(name: &str, preemptions: usize, others: Others) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(ONE_DROPPING, ROWS);
+        let mut reader = world.join(0);
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        survivor.try_write(10);
+        let dying = dying(steps, move || victim.try_write(1));
+        others(&survivor, &mut reader);
+        let survived = end(dying);
+        world.bury(&[VICTIM]);
+        reader.take_all();
+        survivor.try_write(3).expect("nobody has anything in hand");
+        reader.take_all();
+        reader.check_books();
+        world.check_members(&[&reader]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+#[test]
+fn reclaiming_writer_dies_before_a_reader() {
+    reclaiming_writer_dies("reclaiming_writer_dies_before_a_reader", 2, |_, reader| {
+        reader.take();
+    });
+}
+
+#[test]
+fn reclaiming_writer_dies_of_two() {
+    reclaiming_writer_dies("reclaiming_writer_dies_of_two", 1, |writer, _| {
+        writer.try_write(2);
+    });
+}
+
+/// Two readers whose marks stand in two words: the victim may have revoked one of them.
+#[test]
+fn reclaiming_writer_dies_between_two_words() {
+    explore_deaths("reclaiming_writer_dies_between_two_words", 2, |steps| {
+        let world = World::new(Shape { mark_words: 2, ..ONE_DROPPING }, ROWS_OF_TWO_WORDS);
+        let readers = [world.join(0), world.join(0)];
+        assert!(readers[0].member.bit.word > readers[1].member.bit.word);
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        survivor.try_write(10);
+        let dying = dying(steps, move || victim.try_write(1));
+        let [mut first, mut second] = readers;
+        // Its bits stand in the word that is revoked last.
+        first.take();
+        let survived = end(dying);
+        world.bury(&[VICTIM]);
+        survivor.try_write(2).expect("nobody has anything in hand");
+        for reader in [&mut first, &mut second] {
+            reader.take_all();
+            reader.check_books();
+        }
+        world.check_members(&[&first, &second]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+/// The victim's commit overwrites the only way to a sample that one reader holds and another is owed.
+#[test]
+fn overwriting_writer_dies() {
+    explore_deaths("overwriting_writer_dies", 2, |steps| {
+        let world = World::new(DROPPING, ROWS);
+        let [mut holding, mut late] = [world.join(0), world.join(0)];
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        survivor.try_write(10);
+        let held = holding.read().expect("it was committed");
+        for value in 11..14 {
+            survivor.try_write(value).expect("the other slot can be taken");
+        }
+        let dying = dying(steps, move || victim.try_write(1));
+        late.take();
+        let survived = end(dying);
+        world.bury(&[VICTIM]);
+        holding.mark(held);
+        for reader in [&mut holding, &mut late] {
+            reader.take_all();
+            reader.check_books();
+        }
+        world.check_members(&[&holding, &late]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+/// Dies before it ends the retention of what its sample pushed out of history; a reader that wants history comes.
+fn retaining_writer_dies(name: &str, preemptions: usize, shape: Shape, rows: usize) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(shape, rows);
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        survivor.try_write(10);
+        let survived = live(steps, || victim.try_write(1)).is_some();
+        let coming = thread::spawn({
+            let world = Rc::clone(&world);
+            move || {
+                let mut reader = world.join(1);
+                reader.take();
+                reader
+            }
+        });
+        world.bury(&[VICTIM]);
+        let mut reader = end(coming);
+        reader.take_all();
+        let last = survivor.try_write(2).expect("a slot is free");
+        reader.take_all();
+        let committed = world.committed();
+        assert!(committed.len() >= 2 && reader.seen == committed[committed.len() - 2..], "{:?}", reader.seen);
+        assert_eq!(committed.last(), Some(&(last, 2)));
+        world.check_members(&[&reader]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+#[test]
+fn retaining_writer_dies_in_one_word() {
+    retaining_writer_dies("retaining_writer_dies_in_one_word", 2, KEEPING, ROWS);
+}
+
+#[test]
+fn retaining_writer_dies_in_two_words() {
+    retaining_writer_dies("retaining_writer_dies_in_two_words", 2, APART, ROWS_OF_TWO_WORDS);
+}
+
+/// The bit of reader 0, whose books somebody keeps, on samples that are not read.
+fn owed_to_inactive(world: &World) -> usize {
+    let bit = Bit::of_reader(0);
+    let owes = |marks: &AtomicU64| Marks(marks.load(Ordering::Acquire)).0 & bit.owed != 0;
+    world.table().lines.iter().filter(|line| owes(&line.marks[bit.word])).count()
+}
+
+/// Dies in a commit to a reader whose books somebody keeps, while a joined one leaves: the first is owed the sample if
+/// it was published, the second is owed nothing.
+fn writer_dies_in_a_named_commit(name: &str, preemptions: usize, row_goes_first: bool) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(PLAIN, ROWS);
+        let reader = world.join(0);
+        let victim = world.producer_of(VICTIM, 1);
+        let loan = victim.try_reserve().expect("it is free");
+        let dying = dying(steps, move || victim.commit_to(loan, 1, Owed::Named(1)));
+        reader.leave();
+        if row_goes_first {
+            reader.give_row_back();
+        }
+        let survived = end(dying);
+        world.bury(&[VICTIM]);
+        if !row_goes_first {
+            reader.give_row_back();
+        }
+        assert_eq!(owed_to_inactive(&world), world.committed().len(), "owed to the named reader");
+        members::disconnect(&world.table(), Bit::of_reader(0));
+        world.check_members(&[]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+#[test]
+fn writer_dies_in_a_named_commit_before_the_row_is_free() {
+    writer_dies_in_a_named_commit("writer_dies_in_a_named_commit_before_the_row_is_free", 3, false);
+}
+
+/// Dies as it takes a slot that only a reader has unread which nobody waits for, while another reader joins and may
+/// take that sample from history.
+#[test]
+fn writer_dies_over_an_inactive_reader() {
+    explore_deaths("writer_dies_over_an_inactive_reader", 1, |steps| {
+        let world = World::new(KEEPING, ROWS);
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        let loan = survivor.try_reserve().expect("it is free");
+        survivor.commit_to(loan, 1, Owed::Named(1));
+        let dying = dying(steps, {
+            let world = Rc::clone(&world);
+            move || {
+                victim.try_write(2);
+                let joined = world.hot.active.0.load(Ordering::Relaxed);
+                let waited_for = Audience::of_readers(joined, true);
+                if let Some(loan) = sound(loan::reserve_unneeded(&world.table(), victim.owner, waited_for)) {
+                    victim.discard(loan);
+                }
+            }
+        });
+        let sweeping = thread::spawn({
+            let world = Rc::clone(&world);
+            move || {
+                let survived = end(dying);
+                world.bury(&[VICTIM]);
+                survived
+            }
+        });
+        let mut reader = world.join(1);
+        let in_hand = reader.read();
+        let survived = end(sweeping);
+        in_hand.into_iter().for_each(|sample| reader.mark(sample));
+        reader.take_all();
+        members::disconnect(&world.table(), Bit::of_reader(0));
+        world.check_members(&[&reader]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+/// Dies over the slot of a sample that only a reader has unread which nobody waits for: as long as its bit is there,
+/// the sample is what it was.
+#[test]
+fn sample_of_an_inactive_reader_stays() {
+    explore_deaths("sample_of_an_inactive_reader_stays", 3, |steps| {
+        let world = World::new(ONE_SLOT, ROWS);
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        let loan = survivor.try_reserve().expect("it is free");
+        survivor.commit_to(loan, 1, Owed::Named(1));
+        let nobody = Audience::of_readers(0, true);
+        let reserve = || sound(loan::reserve_unneeded(&world.table(), victim.owner, nobody));
+        let survived = live(steps, reserve).is_some();
+        world.bury(&[VICTIM]);
+        if owed_to_inactive(&world) > 0 {
+            assert!(loan::is_published(&world.table(), loan.slot, loan.generation), "the sample is there");
+        }
+        members::disconnect(&world.table(), Bit::of_reader(0));
+        world.check_at_rest();
+        survived
+    });
+}
+
+// Readers.
+
+/// A reader lives and dies while samples are committed; nothing of it stays.
+fn reader_dies(
+    name: &str,
+    preemptions: usize,
+    shape: Shape,
+    rows: usize,
+    joins: Option<u32>,
+    life: fn(Consumer),
+) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(shape, rows);
+        let writer = world.producer(1);
+        // Who only dies later has joined before the samples came.
+        let joined = joins.is_none().then(|| world.join_of(VICTIM, 0));
+        writer.try_write(1);
+        let dying = dying(steps, {
+            let world = Rc::clone(&world);
+            move || life(joined.unwrap_or_else(|| world.join_of(VICTIM, joins.unwrap_or(0))))
+        });
+        writer.try_write(2);
+        writer.try_fill();
+        let survived = end(dying);
+        world.bury(&[VICTIM]);
+        world.check_members(&[]);
+        world.check_at_rest();
+        check_newcomer(&world);
+        survived
+    });
+}
+
+#[test]
+fn joining_reader_dies() {
+    reader_dies("joining_reader_dies", 2, PLAIN, ROWS, Some(0), drop);
+}
+
+#[test]
+fn joining_reader_dies_with_history() {
+    reader_dies("joining_reader_dies_with_history", 2, KEEPING, ROWS, Some(1), |mut reader| {
+        reader.take();
+    });
+}
+
+#[test]
+fn joining_reader_dies_with_history_in_another_word() {
+    let name = "joining_reader_dies_with_history_in_another_word";
+    reader_dies(name, 2, APART, ROWS_OF_TWO_WORDS, Some(1), drop);
+}
+
+#[test]
+fn reading_reader_dies() {
+    reader_dies("reading_reader_dies", 2, PLAIN, ROWS, None, |mut reader| reader.take_all());
+}
+
+#[test]
+fn reading_reader_dies_drop_oldest() {
+    reader_dies("reading_reader_dies_drop_oldest", 2, DROPPING, ROWS, None, |mut reader| reader.take_all());
+}
+
+fn leave_with_a_sample(mut reader: Consumer) {
+    let sample = reader.read();
+    reader.leave();
+    sample.into_iter().for_each(|sample| reader.mark(sample));
+    reader.give_row_back();
+}
+
+#[test]
+fn leaving_reader_dies() {
+    reader_dies("leaving_reader_dies", 2, PLAIN, ROWS, None, leave_with_a_sample);
+}
+
+#[test]
+fn leaving_reader_dies_drop_oldest() {
+    reader_dies("leaving_reader_dies_drop_oldest", 2, DROPPING, ROWS, None, leave_with_a_sample);
+}
+
+fn peek_and_mark(mut reader: Consumer) {
+    let sample = reader.peek();
+    sample.into_iter().for_each(|sample| reader.mark(sample));
+}
+
+#[test]
+fn peeking_reader_dies() {
+    reader_dies("peeking_reader_dies", 2, KEEPING, ROWS, None, peek_and_mark);
+}
+
+#[test]
+fn peeking_reader_dies_in_another_word() {
+    reader_dies("peeking_reader_dies_in_another_word", 2, APART, ROWS_OF_TWO_WORDS, None, peek_and_mark);
+}
+
+#[test]
+fn peeking_reader_dies_drop_oldest() {
+    let shape = Shape { drop_oldest: true, ..APART };
+    reader_dies("peeking_reader_dies_drop_oldest", 2, shape, ROWS_OF_TWO_WORDS, None, peek_and_mark);
+}
+
+/// The row of a dead reader is taken by a new one at the first moment.
+#[test]
+fn row_of_a_dead_reader() {
+    explore_deaths("row_of_a_dead_reader", 2, |steps| {
+        let world = World::new(PLAIN, 1);
+        let mut victim = world.join_of(VICTIM, 0);
+        let writer = world.producer(1);
+        writer.try_write(1);
+        let survived = live(steps, || victim.take_all()).is_some();
+        let sweeping = thread::spawn({
+            let world = Rc::clone(&world);
+            move || world.bury(&[VICTIM])
+        });
+        // Before the row is free, this finds none.
+        let early = world.try_join(0, 0);
+        end(sweeping);
+        let mut reader = early.unwrap_or_else(|| world.join(0));
+        let last = writer.try_write(9).expect("a slot is free");
+        reader.take_all();
+        assert_eq!(reader.seen.last(), Some(&(last, 9)));
+        assert!(world.committed().ends_with(&reader.seen), "every sample from some one on");
+        world.check_members(&[&reader]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+// Those who clean up.
+
+/// What is left of a process that read a sample and then died in a commit.
+fn remains(world: &Rc<World>, participant: u32, steps: u32) -> bool {
+    let mut reader = world.join_of(participant, 0);
+    let victim = world.producer_of(participant, 1);
+    let loan = victim.try_reserve().expect("it is free");
+    live(steps, || {
+        reader.read();
+        victim.commit(loan, u64::from(participant));
+    })
+    .is_some()
+}
+
+/// Somebody acts while the dead are cleaned up after; at the end a reader sees what is written then.
+fn sweep_against(
+    name: &str,
+    preemptions: usize,
+    shape: Shape,
+    party: fn(&Producer, Consumer) -> Option<Consumer>,
+) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(shape, ROWS);
+        let reader = world.join(0);
+        let writer = world.producer(1);
+        writer.try_write(10);
+        let survived = remains(&world, VICTIM, steps);
+        let acting = thread::spawn(move || {
+            let reader = party(&writer, reader);
+            (writer, reader)
+        });
+        world.bury(&[VICTIM]);
+        let (writer, reader) = end(acting);
+        if let Some(mut reader) = reader {
+            reader.take_all();
+            let last = writer.try_write(99).expect("a slot is free");
+            reader.take_all();
+            assert_eq!(reader.seen.last(), Some(&(last, 99)));
+            if !shape.drop_oldest {
+                assert!(world.committed().ends_with(&reader.seen), "every sample from some one on");
+            }
+            world.check_members(&[&reader]);
+        } else {
+            world.check_members(&[]);
+        }
+        world.check_at_rest();
+        survived
+    });
+}
+
+#[test]
+fn sweep_against_a_commit() {
+    sweep_against("sweep_against_a_commit", 1, Shape { slots: 3, shift: None, ..PLAIN }, |writer, reader| {
+        writer.try_write(2);
+        Some(reader)
+    });
+}
+
+#[test]
+fn sweep_against_a_commit_with_history() {
+    sweep_against(
+        "sweep_against_a_commit_with_history",
+        1,
+        Shape { slots: 3, shift: None, ..KEEPING },
+        |writer, reader| {
+            writer.try_write(2);
+            Some(reader)
+        },
+    );
+}
+
+#[test]
+fn sweep_against_a_reader() {
+    sweep_against("sweep_against_a_reader", 2, PLAIN, |_, mut reader| {
+        reader.take();
+        reader.take();
+        Some(reader)
+    });
+}
+
+#[test]
+fn sweep_against_a_leaving_reader() {
+    sweep_against("sweep_against_a_leaving_reader", 2, PLAIN, |_, mut reader| {
+        let sample = reader.read();
+        reader.leave();
+        sample.into_iter().for_each(|sample| reader.mark(sample));
+        reader.give_row_back();
+        None
+    });
+}
+
+#[test]
+fn sweep_against_a_reclaim() {
+    sweep_against("sweep_against_a_reclaim", 1, DROPPING, |writer, reader| {
+        writer.try_write(2);
+        Some(reader)
+    });
+}
+
+/// A reader that was killed is owed a sample whose commit is under way, and nobody else is. The slot had been found
+/// over the map, so that its hint is gone.
+fn sweep_of_a_reader(name: &str, preemptions: usize, shape: Shape, rows: usize) {
+    explore(name, preemptions, move || {
+        let world = World::new(shape, rows);
+        world.join_of(VICTIM, 0);
+        let writer = world.producer(1);
+        let loan = writer.find_vacant().expect("it is free");
+        let committing = thread::spawn(move || writer.commit(loan, 1));
+        world.bury(&[VICTIM]);
+        end(committing);
+        world.check_members(&[]);
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn sweep_of_a_reader_during_a_commit_with_history() {
+    sweep_of_a_reader("sweep_of_a_reader_during_a_commit_with_history", 2, APART, ROWS_OF_TWO_WORDS);
+}
+
+/// The row of a dead reader goes to one that wants history, while a commit that knew the dead one is under way: its
+/// writer must not take back what the new reader has taken from history.
+fn sweep_and_rejoin(name: &str, preemptions: usize, shape: Shape) {
+    explore(name, preemptions, move || {
+        let world = World::new(shape, 1);
+        world.join_of(VICTIM, 0);
+        let writer = world.producer(1);
+        let loan = writer.find_vacant().expect("it is free");
+        let committing = thread::spawn(move || writer.commit(loan, 1));
+        world.bury(&[VICTIM]);
+        let mut reader = world.join(shape.history);
+        let in_hand = reader.read();
+        end(committing);
+        in_hand.into_iter().for_each(|sample| reader.mark(sample));
+        reader.take_all();
+        if shape.history > 0 {
+            assert_eq!(reader.seen, world.committed());
+        }
+        world.check_members(&[&reader]);
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn sweep_and_rejoin_with_history() {
+    sweep_and_rejoin("sweep_and_rejoin_with_history", 2, KEEPING);
+}
+
+/// Joins with history while the writer of the newest sample is dead, and cleaned up after: that sample is retained, so
+/// the reader gets it.
+fn sweep_against_a_join(name: &str, preemptions: usize, shape: Shape, rows: usize) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(shape, rows);
+        let first = world.join(0);
+        let victim = world.producer_of(VICTIM, 1);
+        let loan = victim.try_reserve().expect("it is free");
+        let survived = live(steps, || victim.commit(loan, 1)).is_some();
+        let coming = thread::spawn({
+            let world = Rc::clone(&world);
+            move || {
+                // Whom the victim's commit knew as a member, and perhaps the next one in the same row.
+                first.leave();
+                first.give_row_back();
+                let mut second = world.join(1);
+                second.take();
+                second
+            }
+        });
+        world.bury(&[VICTIM]);
+        let mut reader = end(coming);
+        reader.take_all();
+        assert_eq!(reader.seen, world.committed());
+        world.check_members(&[&reader]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+#[test]
+fn sweep_against_a_join_with_history() {
+    sweep_against_a_join("sweep_against_a_join_with_history", 2, KEEPING, 1);
+}
+
+#[test]
+fn sweep_against_a_join_with_history_in_another_word() {
+    sweep_against_a_join("sweep_against_a_join_with_history_in_another_word", 2, APART, ROWS_OF_TWO_WORDS);
+}
+
+/// Two processes died. Two others clean up, each after one of them.
+#[test]
+fn two_sweeps_at_once() {
+    explore_deaths("two_sweeps_at_once", 2, |steps| {
+        let world = World::new(PLAIN, 3);
+        let mut reader = world.join(0);
+        let survived = [VICTIM, SECOND_VICTIM].map(|participant| remains(&world, participant, steps));
+        let sweeping = thread::spawn({
+            let world = Rc::clone(&world);
+            move || world.bury(&[SECOND_VICTIM])
+        });
+        world.bury(&[VICTIM]);
+        end(sweeping);
+        reader.take_all();
+        reader.check_books();
+        world.check_members(&[&reader]);
+        world.check_at_rest();
+        survived == [true; 2]
+    });
+}
+
+/// Who cleans up is killed as well; the next one begins again, while a writer writes.
+fn sweeper_dies(name: &str, preemptions: usize, shape: Shape) {
+    for first_death in 0.. {
+        let done = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&done);
+        let name = format!("{name}, first death {first_death}");
+        explore_deaths(&name, preemptions, move |steps| {
+            let world = World::new(shape, ROWS);
+            let mut reader = world.join(0);
+            if remains(&world, VICTIM, first_death) {
+                noted.store(true, PlainOrdering::Relaxed);
+            }
+            let writer = world.producer(1);
+            let writing = thread::spawn(move || writer.try_write(3));
+            // Another thread follows where this one was killed: the lock that it held carries the order.
+            let survived = live(steps, || world.bury(&[VICTIM])).is_some();
+            world.bury(&[VICTIM]);
+            end(writing);
+            reader.take_all();
+            reader.check_books();
+            world.check_members(&[&reader]);
+            world.check_at_rest();
+            survived
+        });
+        if done.load(PlainOrdering::Relaxed) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn sweeper_dies_too() {
+    sweeper_dies("sweeper_dies_too", 1, PLAIN);
+}
+
+#[test]
+fn sweeper_dies_too_drop_oldest() {
+    sweeper_dies("sweeper_dies_too_drop_oldest", 1, DROPPING);
+}
+
+// Sleepers. Their sleep has no end but the wake.
+
+/// A reader sleeps; the writer that was to wake it is killed.
+fn reader_sleeps(name: &str, preemptions: usize, shape: Shape) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(shape, ROWS);
+        let mut reader = world.join(0);
+        let victim = world.producer_of(VICTIM, 1);
+        let dying = dying_then_buried(&world, steps, move || victim.try_write(1));
+        // What the victim leaves to this one is only the waking.
+        let filling = thread::spawn({
+            let world = Rc::clone(&world);
+            move || {
+                let survived = end(dying);
+                if world.committed().is_empty() {
+                    world.producer(1).try_write(2).expect("the slot is free");
+                }
+                survived
+            }
+        });
+        reader.take_waiting();
+        let survived = end(filling);
+        reader.check_books();
+        world.check_at_rest();
+        survived
+    });
+}
+
+#[test]
+fn reader_sleeps_until_its_writer_is_found_dead() {
+    reader_sleeps("reader_sleeps_until_its_writer_is_found_dead", 2, ONE_SLOT);
+}
+
+/// A writer sleeps over the one slot; who has that is killed.
+fn writer_sleeps(name: &str, preemptions: usize, shape: Shape, life: fn(&Producer, Consumer)) {
+    explore_deaths(name, preemptions, move |steps| {
+        let world = World::new(shape, ROWS);
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        let reader = world.join_of(VICTIM, 0);
+        survivor.write(10);
+        let dying = dying_then_buried(&world, steps, move || life(&victim, reader));
+        survivor.write(2);
+        let survived = end(dying);
+        world.check_members(&[]);
+        world.check_at_rest();
+        survived
+    });
+}
+
+#[test]
+fn writer_sleeps_until_its_reader_is_found_dead() {
+    writer_sleeps("writer_sleeps_until_its_reader_is_found_dead", 1, ONE_SLOT, |_, mut reader| {
+        reader.take();
+    });
+}
+
+#[test]
+fn writer_sleeps_until_a_leaving_reader_is_found_dead() {
+    writer_sleeps("writer_sleeps_until_a_leaving_reader_is_found_dead", 1, ONE_SLOT, |_, reader| {
+        leave_with_a_sample(reader);
+    });
+}
+
+#[test]
+fn writer_sleeps_until_another_is_found_dead() {
+    writer_sleeps("writer_sleeps_until_another_is_found_dead", 1, ONE_SLOT, |writer, reader| {
+        reader.leave();
+        writer.try_write(1);
+    });
+}
+
+/// Somebody sleeps until anything changes; who changes it is killed, which is a change.
+#[test]
+fn change_is_told_by_who_finds_the_dead() {
+    explore_deaths("change_is_told_by_who_finds_the_dead", 3, |steps| {
+        let world = World::new(ONE_SLOT, ROWS);
+        let victim = world.producer_of(VICTIM, 1);
+        let before = Bell(&world.hot.bells.0.change).watch();
+        let dying = dying_then_buried(&world, steps, move || victim.try_write(1));
+        let bell = Bell(&world.hot.bells.0.change);
+        loop {
+            let armed = bell.arm();
+            if armed.count() != before {
+                break;
+            }
+            bell.sleep(armed, None);
+        }
+        let survived = end(dying);
+        world.check_at_rest();
+        survived
+    });
+}
