@@ -353,6 +353,22 @@ fn retaining_writer_dies_in_two_words() {
     retaining_writer_dies("retaining_writer_dies_in_two_words", 2, APART, ROWS_OF_TWO_WORDS);
 }
 
+/// Dies before it ends the retention of a sample whose own writer lives, and has not finished that commit.
+#[test]
+fn retaining_writer_dies_before_an_older_commit_ends() {
+    explore_deaths("retaining_writer_dies_before_an_older_commit_ends", 2, |steps| {
+        let world = World::new(KEEPING, ROWS);
+        let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
+        let [older, newer] = [&survivor, &victim].map(|writer| writer.try_reserve().expect("it is free"));
+        let committing = thread::spawn(move || survivor.commit(older, 2));
+        let survived = live(steps, || victim.commit(newer, 1)).is_some();
+        world.bury(&[VICTIM]);
+        end(committing);
+        world.check_at_rest();
+        survived
+    });
+}
+
 /// The bit of reader 0, whose books somebody keeps, on samples that are not read.
 fn owed_to_inactive(world: &World) -> usize {
     let bit = Bit::of_reader(0);
@@ -389,6 +405,11 @@ fn writer_dies_in_a_named_commit(name: &str, preemptions: usize, row_goes_first:
 #[test]
 fn writer_dies_in_a_named_commit_before_the_row_is_free() {
     writer_dies_in_a_named_commit("writer_dies_in_a_named_commit_before_the_row_is_free", 3, false);
+}
+
+#[test]
+fn writer_dies_in_a_named_commit_after_the_row_is_free() {
+    writer_dies_in_a_named_commit("writer_dies_in_a_named_commit_after_the_row_is_free", 3, true);
 }
 
 /// Dies as it takes a slot that only a reader has unread which nobody waits for, while another reader joins and may
@@ -694,6 +715,16 @@ fn sweep_of_a_reader(name: &str, preemptions: usize, shape: Shape, rows: usize) 
 }
 
 #[test]
+fn sweep_of_a_reader_during_a_commit() {
+    sweep_of_a_reader("sweep_of_a_reader_during_a_commit", 2, ONE_SLOT, 1);
+}
+
+#[test]
+fn sweep_of_a_reader_during_a_commit_drop_oldest() {
+    sweep_of_a_reader("sweep_of_a_reader_during_a_commit_drop_oldest", 2, ONE_DROPPING, 1);
+}
+
+#[test]
 fn sweep_of_a_reader_during_a_commit_with_history() {
     sweep_of_a_reader("sweep_of_a_reader_during_a_commit_with_history", 2, APART, ROWS_OF_TWO_WORDS);
 }
@@ -719,6 +750,11 @@ fn sweep_and_rejoin(name: &str, preemptions: usize, shape: Shape) {
         world.check_members(&[&reader]);
         world.check_at_rest();
     });
+}
+
+#[test]
+fn sweep_and_rejoin_during_a_commit() {
+    sweep_and_rejoin("sweep_and_rejoin_during_a_commit", 2, PLAIN);
 }
 
 #[test]
@@ -895,6 +931,13 @@ fn writer_sleeps_until_another_is_found_dead() {
     writer_sleeps("writer_sleeps_until_another_is_found_dead", 1, ONE_SLOT, |writer, reader| {
         reader.leave();
         writer.try_write(1);
+    });
+}
+
+#[test]
+fn writer_sleeps_until_a_hand_is_found_dead() {
+    writer_sleeps("writer_sleeps_until_a_hand_is_found_dead", 1, ONE_DROPPING, |_, mut reader| {
+        reader.take();
     });
 }
 
