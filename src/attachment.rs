@@ -264,6 +264,11 @@ impl Attachment {
         self.participants.list(|participant| members::rows_of(table, participant))
     }
 
+    /// Notes readers that this process names without their having rows.
+    pub(crate) fn note_named(&self, readers: u64) {
+        self.participants.note_named(readers);
+    }
+
     /// Whether any process has a writer open.
     pub(crate) fn any_writers(&self) -> bool {
         self.participants.any_writers()

@@ -447,6 +447,8 @@ pub(crate) struct ParticipantRow {
     pub(crate) pid_namespace: AtomicU64,
     /// Writers that it has open.
     pub(crate) writers: AtomicU32,
+    /// Readers without rows that it has named in reference operations, reader i as bit i.
+    pub(crate) named: AtomicU64,
 }
 
 /// Size of a [`SlotLine`].
@@ -504,5 +506,6 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("participant.pid", offset_of!(ParticipantRow, pid)),
         ("participant.pid_namespace", offset_of!(ParticipantRow, pid_namespace)),
         ("participant.writers", offset_of!(ParticipantRow, writers)),
+        ("participant.named", offset_of!(ParticipantRow, named)),
     ]
 }

@@ -168,6 +168,7 @@ impl Participants {
             row.pid.store(sys::process_id(), Ordering::Relaxed);
             row.pid_namespace.store(self.pid_namespace, Ordering::Relaxed);
             row.writers.store(0, Ordering::Relaxed);
+            row.named.store(0, Ordering::Relaxed);
             let taken = free.wrapping_add(1);
             // Release: pairs with `Facts::of`.
             row.state.store(taken, Ordering::Release);
@@ -195,6 +196,16 @@ impl Participants {
         if let Some(row) = self.own().and_then(|index| self.rows.get(index as usize)) {
             // Release: who finds none any more sees all that they committed.
             row.writers.store(count, Ordering::Release);
+        }
+    }
+
+    /// Notes readers that this process names without their having rows: whoever cleans up after it must know them.
+    pub(crate) fn note_named(&self, readers: u64) {
+        if let Some(row) = self.own().and_then(|index| self.rows.get(index as usize)) {
+            // Relaxed: whoever looks at it does so after this process is dead.
+            if row.named.load(Ordering::Relaxed) & readers != readers {
+                row.named.fetch_or(readers, Ordering::Relaxed);
+            }
         }
     }
 
@@ -250,7 +261,7 @@ impl Participants {
             }
             // Somebody else may have cleaned up in between, and the row have a new owner. From here on it has not.
             if self.is_dead(index)? {
-                dead.insert(index);
+                dead.insert(index, self.row(index)?.named.load(Ordering::Relaxed));
             } else {
                 sys::unlock(fd, recovery_lock_of(index), 1);
             }

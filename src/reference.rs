@@ -86,6 +86,7 @@ impl Reference {
             },
         };
         let loan = found.ok_or(Code::NoFreeSlot)?;
+        self.segment.inner().note_named(active_readers);
         // Nobody looks at the extent of a loaned slot, so the mask waits there for the commit.
         table.line(loan.slot)?.extent.store(active_readers, Ordering::Relaxed);
         table.claim(loan.slot)?.aux.store(table.shape.capacity, Ordering::Relaxed);

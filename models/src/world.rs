@@ -171,10 +171,10 @@ impl World {
         Some(Consumer { world: Rc::clone(self), participant, member, cursor, seen: Vec::new() })
     }
 
-    /// What whoever finds these participants dead does.
+    /// What whoever finds these participants dead does. If they named a reader, it was reader 0.
     pub(crate) fn bury(&self, participants: &[u32]) {
         let mut dead = Dead::default();
-        participants.iter().for_each(|participant| dead.insert(*participant));
+        participants.iter().for_each(|participant| dead.insert(*participant, 1));
         sound(recovery::sweep(&self.table(), &dead));
         recovery::announce(&self.table());
     }

@@ -15,30 +15,37 @@ use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
 use crate::layout::{MAX_PARTICIPANTS, SlotLine};
 
-/// Participants that are dead, and left to this thread.
+/// Participants that are dead, and left to this thread; and the readers that each of them named without their having
+/// rows.
 #[derive(Default)]
 pub(crate) struct Dead {
     bits: Vec<u64>,
+    named: Vec<(u32, u64)>,
 }
 
 impl Dead {
-    pub(crate) fn insert(&mut self, participant: u32) {
+    pub(crate) fn insert(&mut self, participant: u32, named: u64) {
         self.bits.resize(MAX_PARTICIPANTS.div_ceil(64) as usize, 0);
         if let Some(word) = self.bits.get_mut(participant as usize / 64) {
             *word |= 1 << (participant % 64);
         }
+        self.named.push((participant, named));
     }
 
     pub(crate) fn contains(&self, participant: u32) -> bool {
         self.bits.get(participant as usize / 64).is_some_and(|word| word >> (participant % 64) & 1 != 0)
     }
 
+    fn named_by(&self, participant: u32) -> u64 {
+        self.named.iter().find(|(one, _)| *one == participant).map_or(0, |(_, named)| *named)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..MAX_PARTICIPANTS).filter(|participant| self.contains(*participant))
+        self.named.iter().map(|(participant, _)| *participant)
     }
 
     pub(crate) fn count(&self) -> u32 {
-        self.bits.iter().map(|word| word.count_ones()).sum()
+        self.named.len() as u32
     }
 }
 
@@ -50,6 +57,7 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
     for slot in 0..table.shape.slots {
         sweep_slot(table, dead, readers, tail, slot)?;
     }
+    vacancy::repair(table);
     members::free_rows(table, readers);
     let writer = &table.hot.life.0.writer;
     let owner = writer.load(Ordering::Relaxed);
@@ -81,7 +89,7 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
     if dead.contains(ctl.owner().participant()) {
         match ctl.phase() {
             Some(Phase::Loaned) => end_loan(line, ctl_word, ctl, words),
-            Some(Phase::Committing) => end_commit(table, slot, line, ctl_word, ctl)?,
+            Some(Phase::Committing) => end_commit(table, dead, slot, line, ctl)?,
             // Readers whose marks were revoked already have lost the sample, the others have it still.
             Some(Phase::Reclaiming) => set_phase(ctl_word, ctl, Phase::Published, ctl.generation()),
             Some(Phase::Free | Phase::Published) | None => {}
@@ -120,13 +128,8 @@ fn end_loan(line: &SlotLine, ctl_word: &AtomicU64, ctl: Ctl, words: usize) {
 }
 
 /// A commit that stopped halfway. Whether it happened stands in the order.
-fn end_commit(
-    table: &Table<'_>,
-    slot: u32,
-    line: &SlotLine,
-    ctl_word: &AtomicU64,
-    ctl: Ctl,
-) -> Result<(), Code> {
+fn end_commit(table: &Table<'_>, dead: &Dead, slot: u32, line: &SlotLine, ctl: Ctl) -> Result<(), Code> {
+    let ctl_word = &table.claim(slot)?.ctl;
     let words = table.shape.mark_words;
     let sequence = line.sequence.load(Ordering::Acquire);
     let entry = Position::of(&table.shape, sequence).look(table)?;
@@ -138,8 +141,8 @@ fn end_commit(
         let owed = marks_left(line, words).readers();
         let mut left = owed & !table.hot.active.0.load(Ordering::Acquire);
         if Extent(line.extent.load(Ordering::Relaxed)).is_named() {
-            // Readers without a row are those that somebody keeps the books of.
-            left &= members::taken_rows(table);
+            // Without a row, it may be a reader that the dead one kept the books of, and not one that has left.
+            left &= members::taken_rows(table) | !dead.named_by(ctl.owner().participant());
         }
         members::forgive_departed(table, line, sequence, left);
         set_phase(ctl_word, ctl, Phase::Published, ctl.generation());

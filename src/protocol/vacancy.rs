@@ -74,6 +74,25 @@ pub(crate) fn withdraw(table: &Table<'_>, slot: u32) {
     clear(table, 0, slot as usize);
 }
 
+/// Sets each bit above a word that is not empty: who was killed between two levels has left one clear. As with all hints, one
+/// too many costs a look.
+pub(crate) fn repair(table: &Table<'_>) {
+    let mut levels = levels(table);
+    let mut below = levels.next().unwrap_or(&[]);
+    for above in levels {
+        for (place, _) in below.iter().enumerate().filter(|(_, word)| word.load(Ordering::Relaxed) != 0) {
+            let bit = 1 << (place % 64);
+            if let Some(above) =
+                above.get(place / 64).filter(|above| above.load(Ordering::Relaxed) & bit == 0)
+            {
+                // Relaxed: pairs with nothing; a word that is filled after this look is its filler's to raise.
+                above.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+        below = above;
+    }
+}
+
 /// Clears bit `place` of level `number`, and the bit above it when its word is empty.
 fn clear(table: &Table<'_>, number: usize, place: usize) {
     let Some(word) = level(table, number).get(place / 64) else { return };
