@@ -101,9 +101,9 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
     forget_unreachable(table, line)?;
     // Pairs with the fence in `vacancy::withdraw`.
     fence(Ordering::SeqCst);
-    // Also while a living writer is committing: it does not look again whether all of its readers are done.
-    let loaned = Ctl(ctl_word.load(Ordering::Acquire)).phase() == Some(Phase::Loaned);
-    if !loaned && is_clear(line, words) {
+    // Whatever the phase: a living writer that is committing does not look again whether all of its readers are done. One
+    // hint too many for each loan costs its finder a look.
+    if is_clear(line, words) {
         vacancy::restore(table, slot);
     }
     Ok(())
