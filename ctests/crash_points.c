@@ -13,6 +13,8 @@
 #define PARTICIPANTS 4
 #define VICTIMS_VALUE 77
 #define MOST_SAMPLES 64
+#define LARGE 100000 /* more than a slot takes */
+#define REGIONS 4
 #define AT_CONTROL_SIZE 104 /* docs/segment-layout.md */
 
 /* ---- the victim ---- */
@@ -49,6 +51,25 @@ static void have_a_loan(struct victim *victim)
 {
     open_it(victim);
     reserve_one(victim);
+}
+
+/* The same in a region. */
+static void reserve_large(struct victim *victim)
+{
+    uint64_t value = VICTIMS_VALUE;
+    CHECK_OK(shmslot_slot_reserve(victim->writer, LARGE, AT_ONCE, &victim->loan));
+    memcpy(victim->loan.data, &value, sizeof value);
+}
+
+static void have_a_large_loan(struct victim *victim)
+{
+    open_it(victim);
+    reserve_large(victim);
+}
+
+static void trim_it(struct victim *victim)
+{
+    CHECK_OK(shmslot_segment_trim(victim->segment, NULL));
 }
 
 static void commit_it(struct victim *victim)
@@ -239,6 +260,34 @@ static void two_samples(struct stage *stage)
     first_sample(stage);
     put_one(stage, 2);
     put_one(stage, 3);
+}
+
+static void put_large(struct stage *stage, uint64_t value)
+{
+    shmslot_loan loan;
+    uint64_t sequence = 0;
+    CHECK_OK(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &loan));
+    memcpy(loan.data, &value, sizeof value);
+    CHECK_OK(shmslot_slot_commit(stage->writer, &loan, sizeof value, &sequence));
+    CHECK(sequence < MOST_SAMPLES);
+    stage->values[sequence] = value;
+}
+
+/* The sample in hand and two that are owed are in regions, and one region is left. */
+static void three_large_samples(struct stage *stage)
+{
+    put_large(stage, 1);
+    stage->held = hold(stage->reader);
+    stage->last = stage->held.sequence;
+    put_large(stage, 2);
+    put_large(stage, 3);
+}
+
+/* All regions are taken, one by the sample in hand. */
+static void fill_up_regions(struct stage *stage)
+{
+    three_large_samples(stage);
+    put_large(stage, 4);
 }
 
 static void fill_up(struct stage *stage)
@@ -450,6 +499,15 @@ static void check_slots(struct stage *stage)
     for (i = 0; i < room; i++) CHECK_OK(shmslot_slot_discard(stage->writer, &loans[i]));
 }
 
+static void check_regions(struct stage *stage)
+{
+    shmslot_loan loans[REGIONS], none;
+    int i;
+    for (i = 0; i < REGIONS; i++) CHECK_OK(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &loans[i]));
+    CHECK_CODE(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
+    for (i = 0; i < REGIONS; i++) CHECK_OK(shmslot_slot_discard(stage->writer, &loans[i]));
+}
+
 static void check_stage(struct stage *stage, int finished)
 {
     const int drop_oldest = stage->scenario->policy == SHMSLOT_DROP_OLDEST;
@@ -472,6 +530,7 @@ static void check_stage(struct stage *stage, int finished)
     CHECK_U64(info_of(stage->segment).readers, UINT64_C(1) << shmslot_reader_index(stage->reader));
     check_rows(stage);
     check_slots(stage);
+    check_regions(stage);
 }
 
 /* ---- one victim, killed at one point ---- */
@@ -513,6 +572,8 @@ static void set_stage(struct stage *stage, const struct scenario *scenario)
     options.history = scenario->history;
     options.max_readers = scenario->max_readers;
     options.max_participants = PARTICIPANTS;
+    options.max_payload = LARGE;
+    options.region_count = REGIONS;
     stage->segment = make_anonymous(&options);
     stage->reader = join(stage->segment, 0);
     stage->writer = open_writer(stage->segment);
@@ -634,6 +695,15 @@ static const struct scenario scenarios[] = {
     {"recover", 0, 0, 2, 3, add_another, nothing, recover_others, NULL, 0, kill_the_other, NULL},
     {"recover", DROP, 0, 2, 20, add_another, nothing, recover_others, NULL, 0, kill_the_other, NULL},
     {"reserve by mask", 0, 0, 0, 3, two_samples, nothing, reserve_by_mask, NULL, 0, NULL, NULL},
+    {"reserve a region", 0, 0, 0, 3, three_large_samples, open_it, reserve_large, NULL, 0, NULL, NULL},
+    {"reserve a region", 0, ONE, 0, 3, three_large_samples, open_it, reserve_large, NULL, 0, NULL, NULL},
+    {"reserve a region, takes the oldest", DROP, 0, 0, 3, fill_up_regions, open_it, reserve_large, NULL, 0, NULL, NULL},
+    {"commit a region", 0, 0, 2, 3, three_large_samples, have_a_large_loan, commit_it, NULL, 1, NULL, NULL},
+    {"commit a region", DROP, 0, 2, 20, three_large_samples, have_a_large_loan, commit_it, NULL, 1, NULL, NULL},
+    {"discard a region", 0, 0, 0, 3, three_large_samples, have_a_large_loan, discard_it, NULL, 0, NULL, NULL},
+    {"read and mark a region", 0, 0, 2, 3, three_large_samples, join_with_history, read_and_mark, NULL, 0, NULL, NULL},
+    {"read and mark a region", DROP, 0, 2, 3, three_large_samples, join_with_history, read_and_mark, NULL, 0, NULL, NULL},
+    {"trim", 0, 0, 0, 3, fill_up_regions, nothing, trim_it, NULL, 0, drain, NULL},
     {"commit by reference", 0, 0, 0, 3, two_samples, have_a_ref, commit_ref, NULL, 1, NULL, read_by_reference},
 };
 

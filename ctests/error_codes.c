@@ -127,7 +127,8 @@ static int get_bad_options(void)
 {
     shmslot_options options = options_of(2, 8);
     shmslot_segment *segment = NULL;
-    options.reserved = 1;
+    options.region_count = 64;
+    options.max_payload = 1 << 20;
     return shmslot_segment_create_anonymous(&options, &segment, NULL);
 }
 

@@ -123,7 +123,11 @@ static void check_ranges(void)
     FIELD(flags, UINT32_MAX, refuse);
     FIELD(spin_ns, 1, allow);
     FIELD(max_loans, 1, allow);
-    FIELD(reserved, 1, refuse);
+    FIELD(max_payload, 1, allow); /* it fits a slot: no regions */
+    FIELD(max_payload, UINT64_C(1) << 32, allow);
+    FIELD(max_payload, (UINT64_C(1) << 32) + 1, refuse);
+    FIELD(max_payload, UINT64_MAX, refuse);
+    FIELD(region_count, 63, allow);
 
     memset(type_name, 't', sizeof type_name);
     type_name[63] = '\0';
@@ -139,6 +143,14 @@ static void check_ranges(void)
     refuse(&options);
     options.history = 3;
     allow(&options);
+    options.max_payload = 1 << 20;
+    allow(&options);
+    options.region_count = 3; /* three retained ones would leave none */
+    refuse(&options);
+    options.region_count = 4;
+    allow(&options);
+    options.region_count = 64;
+    refuse(&options);
 }
 
 /* 64 PiB: each field in range, and more than any file system of memory has. */

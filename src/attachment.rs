@@ -17,11 +17,13 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use crate::atomics::{AtomicU64, Ordering};
 use crate::error::{Code, Error, Result};
 use crate::layout::{
-    self, Claim, Geometry, HEADER_SIZE, HOT_OFFSET, Hot, Offsets, ParticipantRow, ReaderRow, SlotLine,
+    self, Claim, Geometry, HEADER_SIZE, HOT_OFFSET, Hot, Offsets, ParticipantRow, ReaderRow, RegionRow,
+    SlotLine,
 };
 use crate::options::Options;
 use crate::participants::{Participant, Participants};
-use crate::protocol::{Shape, Table, members, order, recovery, vacancy};
+use crate::protocol::words::{Extent, Place, Reserved};
+use crate::protocol::{Shape, Table, members, order, recovery, region, vacancy};
 use crate::sys::{self, Birth};
 
 /// One attachment: the mapping, its checked view, and this process's row.
@@ -45,6 +47,7 @@ pub(crate) struct Attachment {
     huge_bytes: u64,
     spin: Duration,
     max_loans: u32,
+    prefault: bool,
 }
 
 #[derive(Default)]
@@ -58,6 +61,9 @@ impl Writers {
         self.taken.iter().map(|word| word.count_ones()).sum()
     }
 }
+
+/// Regions get memory in multiples of this.
+const REGION_STEP: u64 = 1 << 16;
 
 /// Writers that one participant may have open: an owner gives a writer 12 bits.
 const MAX_WRITERS: u32 = 4096;
@@ -84,14 +90,12 @@ impl Attachment {
             geometry.offsets().ok_or(Error::about(Code::BadOptions, "slot_capacity times slot_count"))?;
         let map = match &fd {
             Some(fd) => {
-                sys::allocate(fd, offsets.total)?;
+                sys::check_room(fd, offsets.fixed_size)?;
+                sys::set_size(fd, offsets.total)?;
+                sys::allocate(fd, 0, offsets.fixed_size)?;
                 map_file(fd, &offsets, options)?
             }
-            None => MmapOptions::new()
-                .len(length(&offsets)?)
-                .map_anon()
-                .map(MmapRaw::from)
-                .map_err(|error| os_error(&error, "private memory"))?,
+            None => map_private(&offsets)?,
         };
         let header = geometry.encode(&offsets);
         // SAFETY: the mapping is larger than the header, writable, and no one else's yet.
@@ -154,10 +158,12 @@ impl Attachment {
             // A spinning thread on a single processor only keeps the other side from running.
             spin: if sys::processors() > 1 { options.spin } else { Duration::ZERO },
             max_loans: options.max_loans,
+            prefault: options.prefault,
         };
         if options.huge_pages {
-            // SAFETY: the whole mapping.
-            inner.huge_bytes = unsafe { sys::collapse(inner.base(), inner.map.len()) } as u64;
+            // SAFETY: the start of the mapping.
+            inner.huge_bytes =
+                unsafe { sys::collapse(inner.base(), inner.offsets.fixed_size as usize) } as u64;
         }
         if !options.look_only {
             inner.take_row()?;
@@ -323,12 +329,103 @@ impl Attachment {
         NonNull::new(self.map.as_mut_ptr()).unwrap_or(NonNull::dangling())
     }
 
-    /// The payload of a slot of this segment.
+    /// The payload at a place of this segment.
     #[inline]
-    pub(crate) fn payload(&self, slot: u32) -> *mut u8 {
-        let offset = self.offsets.payload + u64::from(slot) * self.offsets.payload_stride;
-        // Both fit a usize, since their sum of all slots does.
+    pub(crate) fn payload(&self, place: Place) -> *mut u8 {
+        let offset = match place {
+            Place::Slot(slot) => self.offsets.payload + u64::from(slot) * self.offsets.payload_stride,
+            Place::Region(region) => self.offsets.regions + u64::from(region) * self.offsets.region_stride,
+        };
+        // Both fit a usize, since their sum of all slots and regions does.
         self.map.as_mut_ptr().wrapping_add(offset as usize)
+    }
+
+    /// Where the payload of a loan is that was reserved for so many bytes.
+    #[inline(always)]
+    pub(crate) fn place_of_loan(&self, slot: u32, len: u64) -> Place {
+        if len <= self.geometry.slot_capacity { Place::Slot(slot) } else { self.region_of_loan(slot) }
+    }
+
+    #[cold]
+    fn region_of_loan(&self, slot: u32) -> Place {
+        let reserved = self.table.claim(slot).map(|claim| Reserved(claim.aux.load(Ordering::Relaxed)));
+        match reserved.map(|reserved| reserved.place(slot)) {
+            Ok(Place::Region(region)) if region < self.geometry.region_count => Place::Region(region),
+            // Somebody wrote over it. Any region will do, as long as it is one.
+            _ => Place::Region(0),
+        }
+    }
+
+    /// Where the payload of a sample is, and how long it is; corrupt if that cannot be.
+    #[inline(always)]
+    pub(crate) fn sample(&self, slot: u32, extent: Extent) -> std::result::Result<(Place, u64), Code> {
+        let place = extent.place(slot);
+        if extent.len() > self.table.room(place)? {
+            return Err(Code::Corrupt);
+        }
+        Ok((place, extent.len()))
+    }
+
+    /// Sees to it that the first `len` bytes of a region that this thread has leased have memory.
+    pub(crate) fn provide(&self, region: u32, len: u64) -> Result<()> {
+        let row = self.table.regions.get(region as usize).ok_or(Code::Corrupt)?;
+        // Relaxed: whoever had the region before noted it before this thread leased it.
+        if row.allocated.load(Ordering::Relaxed) >= len {
+            return Ok(());
+        }
+        let start = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
+        let size = len.next_multiple_of(REGION_STEP).min(self.offsets.region_stride);
+        if let Some(fd) = self.fd() {
+            let allocated = match sys::allocate(fd, start, size) {
+                // Free regions may have what this one lacks.
+                Err(error) if error.code() == Code::NoMemory && self.trim()? > 0 => {
+                    sys::allocate(fd, start, size)
+                }
+                done => done,
+            };
+            allocated.inspect_err(|_| {
+                // What it got is not left behind. The first error is the one to report.
+                let _ = sys::deallocate(fd, start, size);
+                row.allocated.store(0, Ordering::Relaxed);
+            })?;
+        }
+        if self.prefault {
+            // As in `map_file`: whatever the kernel says, pages come as they are touched.
+            let _ = self.map.advise_range(Advice::PopulateWrite, start as usize, size as usize);
+        }
+        row.allocated.store(size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives the memory of all free regions back to the system; how many bytes it was.
+    pub(crate) fn trim(&self) -> Result<u64> {
+        let participant = self.writable()?;
+        let mut given_back = 0;
+        for (region, row) in (0u32..).zip(self.table.regions) {
+            let allocated = row.allocated.load(Ordering::Relaxed);
+            if allocated == 0 || !region::begin_emptying(&self.table, region, participant)? {
+                continue;
+            }
+            let start = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
+            let emptied = match self.fd() {
+                Some(fd) => sys::deallocate(fd, start, self.offsets.region_stride),
+                // SAFETY: a whole region of private memory, which nobody uses while it is being emptied.
+                None => unsafe {
+                    let first = self.base().add(start as usize);
+                    sys::forget(first, self.offsets.region_stride as usize)
+                },
+            };
+            region::end_emptying(&self.table, region, participant);
+            emptied?;
+            given_back += allocated.min(self.offsets.region_stride);
+        }
+        Ok(given_back)
+    }
+
+    /// Memory of all regions, in bytes.
+    pub(crate) fn region_bytes(&self) -> u64 {
+        let stride = self.offsets.region_stride;
+        self.table.regions.iter().map(|row| row.allocated.load(Ordering::Relaxed).min(stride)).sum()
     }
 
     /// The user header of a slot, or null if there are none.
@@ -342,12 +439,16 @@ impl Attachment {
     }
 
     /// Copies to the start of a payload that this process has on loan; false if they are too many.
-    pub(crate) fn fill(&self, slot: u32, bytes: Bytes<'_>) -> bool {
-        let fits = bytes.len as u64 <= self.geometry.slot_capacity && slot < self.geometry.slot_count;
+    pub(crate) fn fill(&self, place: Place, bytes: Bytes<'_>) -> bool {
+        let exists = match place {
+            Place::Slot(slot) => slot < self.geometry.slot_count,
+            Place::Region(region) => region < self.geometry.region_count,
+        };
+        let fits = exists && self.table.room(place).is_ok_and(|room| bytes.len as u64 <= room);
         if fits && bytes.len > 0 {
-            // SAFETY: readable by the promise of `Bytes`; writable, because a writer is open and the payload of a slot
-            // that exists has room for the capacity. They may overlap.
-            unsafe { self.payload(slot).copy_from(bytes.start, bytes.len) };
+            // SAFETY: readable by the promise of `Bytes`; writable, because a writer is open and a place that exists has
+            // room for as much. They may overlap.
+            unsafe { self.payload(place).copy_from(bytes.start, bytes.len) };
         }
         fits
     }
@@ -362,13 +463,23 @@ impl Attachment {
         fits
     }
 
-    /// The slot whose payload starts at this address.
-    pub(crate) fn slot_of(&self, payload: *const u8) -> Option<u32> {
-        let first = self.payload(0).addr();
-        let distance = payload.addr().checked_sub(first)? as u64;
-        let slot = u32::try_from(distance / self.offsets.payload_stride).ok()?;
-        (distance.is_multiple_of(self.offsets.payload_stride) && slot < self.geometry.slot_count)
-            .then_some(slot)
+    /// The slot whose payload starts at this address, and where that is: in a region, if it has that still.
+    pub(crate) fn slot_of(&self, payload: *const u8) -> Option<(u32, Place)> {
+        let offset = payload.addr().checked_sub(self.map.as_mut_ptr().addr())? as u64;
+        let nth = |start: u64, stride: u64, count: u32| {
+            let distance = offset.checked_sub(start)?;
+            let number = u32::try_from(distance / stride).ok()?;
+            (distance.is_multiple_of(stride) && number < count).then_some(number)
+        };
+        if offset < self.offsets.fixed_size {
+            let slot = nth(self.offsets.payload, self.offsets.payload_stride, self.geometry.slot_count)?;
+            return Some((slot, Place::Slot(slot)));
+        }
+        if self.geometry.region_count == 0 {
+            return None;
+        }
+        let region = nth(self.offsets.regions, self.offsets.region_stride, self.geometry.region_count)?;
+        Some((region::slot_of(&self.table, region)?, Place::Region(region)))
     }
 
     /// Gives a new writer its number, and the process write access to payloads.
@@ -434,6 +545,16 @@ fn os_error(error: &std::io::Error, about: &'static str) -> Error {
     Error::with_errno(code, errno, about)
 }
 
+fn map_private(offsets: &Offsets) -> Result<MmapRaw> {
+    let mut mapping = MmapOptions::new();
+    mapping.len(length(offsets)?);
+    if offsets.fixed_size < offsets.total {
+        // Regions take memory when they are used; their room must not be counted as used before.
+        mapping.no_reserve_swap();
+    }
+    mapping.map_anon().map(MmapRaw::from).map_err(|error| os_error(&error, "private memory"))
+}
+
 fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<MmapRaw> {
     let mut mapping = MmapOptions::new();
     mapping.len(length(offsets)?);
@@ -442,7 +563,7 @@ fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<MmapRa
     if !options.look_only {
         // A page touched first in the data path costs as much as 20 to 70 samples. Kernels before 5.14 do not
         // know this advice, and then pages come as they are touched.
-        let early = if options.prefault { map.len() } else { offsets.control_size as usize };
+        let early = if options.prefault { offsets.fixed_size } else { offsets.control_size } as usize;
         let _ = map.advise_range(Advice::PopulateWrite, 0, early);
     }
     Ok(map)
@@ -472,6 +593,10 @@ unsafe fn view(
             lines: std::slice::from_raw_parts(at(offsets.lines).cast::<SlotLine>(), slots),
             claims: std::slice::from_raw_parts(at(offsets.claims).cast::<Claim>(), slots),
             vacancy: std::slice::from_raw_parts(at(offsets.vacancy).cast::<AtomicU64>(), vacancy_words),
+            regions: std::slice::from_raw_parts(
+                at(offsets.region_rows).cast::<RegionRow>(),
+                geometry.region_count as usize,
+            ),
             readers: std::slice::from_raw_parts(
                 at(layout::READERS_OFFSET).cast::<ReaderRow>(),
                 geometry.max_readers as usize,

@@ -126,7 +126,7 @@ codes! {
     Timeout = -12, "the time is over before it happened; wait longer or look at the other side";
     Interrupted = -13, "the wait was ended by an interrupt call from another thread";
     NoFreeSlot = -14, "no free slot: all are loaned, unread or held; let the readers named by shmslot_writer_blockers mark theirs, give the segment more slots, or another policy";
-    TooLarge = -15, "the payload is larger than slot_capacity; split it or create the segment with larger slots";
+    TooLarge = -15, "the payload is larger than max_payload, or than the buffer; split it, or create the segment with a larger max_payload";
     Stale = -16, "stale token: it was committed, discarded or marked already, or is not from this segment or handle; use each loan and each sample once";
     NoReaderSlot = -17, "max_readers readers are joined; let one leave or create the segment with a larger max_readers";
     NotSupported = -18, "not supported: this kind of segment, handle or kernel does not have this operation; the header says which do";

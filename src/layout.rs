@@ -34,6 +34,10 @@ pub const MAX_CAPACITY: u64 = 1 << 32;
 pub const MAX_READERS: u32 = 63;
 /// Most attached participants: an owner gives a participant 12 bits.
 pub const MAX_PARTICIPANTS: u32 = 4095;
+/// Most regions of a segment: an extent gives one 6 bits, and none is one of the values.
+pub const MAX_REGIONS: u32 = 63;
+/// Regions begin on this border, the size of a huge page on both supported processors.
+pub const REGION_ALIGN: u64 = 2 << 20;
 /// Largest user header of a slot.
 pub const MAX_USER_HEADER: u32 = 256;
 /// Longest type name, in bytes.
@@ -87,6 +91,10 @@ pub struct Geometry {
     pub max_participants: u32,
     /// Samples kept for readers that join later, less than `slot_count`.
     pub history: u32,
+    /// Largest payload of all, more than `slot_capacity`; 0 if every payload is in its slot.
+    pub max_payload: u64,
+    /// Payloads in regions that may be there at once, more than `history`, at most [`MAX_REGIONS`]; 0 without regions.
+    pub region_count: u32,
     /// What a writer does when nothing is free.
     pub policy: Policy,
     /// One writer at a time: it publishes with a swap where many need a compare-and-swap.
@@ -110,6 +118,8 @@ pub struct Offsets {
     pub claims: u64,
     /// Vacancy map, 64-bit words.
     pub vacancy: u64,
+    /// Region rows, one [`RegionRow`] a region.
+    pub region_rows: u64,
     /// End of the part that every participant writes; a multiple of [`PAGE`].
     pub control_size: u64,
     /// User headers.
@@ -120,6 +130,12 @@ pub struct Offsets {
     pub payload: u64,
     /// Distance between payloads.
     pub payload_stride: u64,
+    /// End of what is allocated at creation. Regions get their memory when they need it.
+    pub fixed_size: u64,
+    /// Regions.
+    pub regions: u64,
+    /// Distance between regions.
+    pub region_stride: u64,
     /// Size of the whole.
     pub total: u64,
 }
@@ -142,6 +158,18 @@ impl Geometry {
             ((1..=MAX_READERS).contains(&self.max_readers), "max_readers"),
             ((1..=MAX_PARTICIPANTS).contains(&self.max_participants), "max_participants"),
             (self.history < self.slot_count, "history"),
+            (
+                self.max_payload == 0 || (self.slot_capacity + 1..=MAX_CAPACITY).contains(&self.max_payload),
+                "max_payload",
+            ),
+            // Retained samples keep their regions; the one that pushes out the oldest needs one more.
+            (
+                match self.max_payload {
+                    0 => self.region_count == 0,
+                    _ => self.region_count > self.history && self.region_count <= MAX_REGIONS,
+                },
+                "region_count",
+            ),
             (self.mode & !0o666 == 0 && self.mode & 0o600 == 0o600, "mode"),
             (self.type_name[MAX_TYPE_NAME] == 0, "type_name"),
         ];
@@ -162,22 +190,32 @@ impl Geometry {
         let claims = lines.checked_add(slots.checked_mul(SLOT_LINE_SIZE)?)?;
         let vacancy = round_up(claims.checked_add(slots.checked_mul(CLAIM_SIZE)?)?, 128)?;
         let vacancy_size = vacancy_words(self.slot_count).checked_mul(8)?;
-        let control_size = round_up(vacancy.checked_add(vacancy_size)?, PAGE)?;
+        let region_rows = round_up(vacancy.checked_add(vacancy_size)?, 64)?;
+        let region_count = u64::from(self.region_count);
+        let rows_size = region_count.checked_mul(REGION_ROW_SIZE)?;
+        let control_size = round_up(region_rows.checked_add(rows_size)?, PAGE)?;
         let user_header_stride = round_up(u64::from(self.user_header_size), 64)?;
         let headers = slots.checked_mul(user_header_stride)?;
         let align = u64::from(self.payload_align);
         let payload = round_up(control_size.checked_add(headers)?, align.max(64))?;
         let payload_stride = round_up(self.slot_capacity, align)?;
-        let total = round_up(payload.checked_add(slots.checked_mul(payload_stride)?)?, PAGE)?;
+        let fixed_size = round_up(payload.checked_add(slots.checked_mul(payload_stride)?)?, PAGE)?;
+        let regions = if region_count == 0 { fixed_size } else { round_up(fixed_size, REGION_ALIGN)? };
+        let region_stride = round_up(self.max_payload, REGION_ALIGN)?;
+        let total = regions.checked_add(region_count.checked_mul(region_stride)?)?;
         (total <= i64::MAX as u64 && usize::try_from(total).is_ok()).then_some(Offsets {
             lines,
             claims,
             vacancy,
+            region_rows,
             control_size,
             user_headers: control_size,
             user_header_stride,
             payload,
             payload_stride,
+            fixed_size,
+            regions,
+            region_stride,
             total,
         })
     }
@@ -236,6 +274,10 @@ header_fields! {
     AT_PAYLOAD_STRIDE "payload_stride" 120 8;
     AT_TYPE_HASH "type_hash" 128 16;
     AT_TYPE_NAME "type_name" 144 64;
+    AT_MAX_PAYLOAD "max_payload" 208 8;
+    AT_REGION_COUNT "region_count" 216 4;
+    AT_REGIONS_OFFSET "regions_offset" 224 8;
+    AT_REGION_STRIDE "region_stride" 232 8;
     AT_CHECKSUM "checksum" 504 8;
 }
 
@@ -302,6 +344,10 @@ impl Geometry {
         put(b, AT_PAYLOAD_STRIDE, &offsets.payload_stride.to_le_bytes());
         put(b, AT_TYPE_HASH, &self.type_hash);
         put(b, AT_TYPE_NAME, &self.type_name);
+        put(b, AT_MAX_PAYLOAD, &self.max_payload.to_le_bytes());
+        put(b, AT_REGION_COUNT, &self.region_count.to_le_bytes());
+        put(b, AT_REGIONS_OFFSET, &offsets.regions.to_le_bytes());
+        put(b, AT_REGION_STRIDE, &offsets.region_stride.to_le_bytes());
         let sum = checksum(b);
         put(b, AT_CHECKSUM, &sum.to_le_bytes());
         bytes
@@ -336,6 +382,8 @@ impl Geometry {
             max_readers: get_u32(bytes, AT_MAX_READERS),
             max_participants: get_u32(bytes, AT_MAX_PARTICIPANTS),
             history: get_u32(bytes, AT_HISTORY),
+            max_payload: get_u64(bytes, AT_MAX_PAYLOAD),
+            region_count: get_u32(bytes, AT_REGION_COUNT),
             policy: Policy::from_number(get_u32(bytes, AT_POLICY)).ok_or(Code::LayoutVersion)?,
             single_writer: flags & FLAG_SINGLE_WRITER != 0,
             timestamps: flags & FLAG_TIMESTAMPS != 0,
@@ -350,6 +398,8 @@ impl Geometry {
             (AT_CONTROL_SIZE, offsets.control_size),
             (AT_PAYLOAD_OFFSET, offsets.payload),
             (AT_PAYLOAD_STRIDE, offsets.payload_stride),
+            (AT_REGIONS_OFFSET, offsets.regions),
+            (AT_REGION_STRIDE, offsets.region_stride),
         ];
         if stated.iter().any(|(at, value)| get_u64(bytes, *at) != *value) {
             return Err(Code::Corrupt);
@@ -425,6 +475,15 @@ pub(crate) struct Claim {
     pub(crate) aux: AtomicU64,
 }
 
+/// A region: room for a payload that is too large for its slot.
+#[repr(C, align(64))]
+pub(crate) struct RegionRow {
+    /// Which life of which slot has it.
+    pub(crate) lease: AtomicU64,
+    /// Bytes from its start that have memory.
+    pub(crate) allocated: AtomicU64,
+}
+
 /// A joined reader.
 #[repr(C, align(64))]
 pub(crate) struct ReaderRow {
@@ -459,6 +518,8 @@ pub const CLAIM_SIZE: u64 = 16;
 pub const READER_ROW_SIZE: u64 = 64;
 /// Size of a [`ParticipantRow`].
 pub const PARTICIPANT_ROW_SIZE: u64 = 64;
+/// Size of a [`RegionRow`].
+pub const REGION_ROW_SIZE: u64 = 64;
 
 #[cfg(not(loom))]
 const _: () = {
@@ -467,6 +528,7 @@ const _: () = {
     assert!(size_of::<Claim>() == CLAIM_SIZE as usize);
     assert!(size_of::<ReaderRow>() == READER_ROW_SIZE as usize);
     assert!(size_of::<ParticipantRow>() == PARTICIPANT_ROW_SIZE as usize);
+    assert!(size_of::<RegionRow>() == REGION_ROW_SIZE as usize);
     assert!(HOT_OFFSET as usize + size_of::<Hot>() <= READERS_OFFSET as usize);
     assert!(READERS_OFFSET + MAX_READERS as u64 * READER_ROW_SIZE <= PARTICIPANTS_OFFSET);
     assert!(HEADER_SIZE as u64 == HOT_OFFSET && HOT_OFFSET.is_multiple_of(128));
@@ -499,6 +561,8 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("line.extent", offset_of!(SlotLine, extent)),
         ("claim.ctl", offset_of!(Claim, ctl)),
         ("claim.aux", offset_of!(Claim, aux)),
+        ("region.lease", offset_of!(RegionRow, lease)),
+        ("region.allocated", offset_of!(RegionRow, allocated)),
         ("reader.state", offset_of!(ReaderRow, state)),
         ("reader.cursor", offset_of!(ReaderRow, cursor)),
         ("reader.lost", offset_of!(ReaderRow, lost)),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
-use crate::layout::{Geometry, MAX_TYPE_NAME, Policy};
+use crate::layout::{Geometry, MAX_REGIONS, MAX_TYPE_NAME, Policy};
 use crate::sys;
 
 /// What `create` does when the name belongs to a segment to which nobody is attached any more.
@@ -45,6 +45,11 @@ pub struct Options {
     pub max_participants: u32,
     /// Samples kept for readers that join later, less than `slot_count`.
     pub history: u32,
+    /// Largest payload of all. More than `slot_capacity`: larger ones than that go to regions. 0: none are.
+    pub max_payload: u64,
+    /// How many payloads in regions may be there at once, loaned, unread, in hand or retained: more than `history`, at
+    /// most 63. 0: 8, or two more than `history`.
+    pub region_count: u32,
     /// What a writer does when nothing is free.
     pub policy: Policy,
     /// One writer at a time; cheaper, and a second one is refused.
@@ -83,6 +88,8 @@ impl Default for Options {
             max_readers: 15,
             max_participants: 64,
             history: 0,
+            max_payload: 0,
+            region_count: 0,
             policy: Policy::Fail,
             single_writer: false,
             timestamps: false,
@@ -110,7 +117,15 @@ impl Options {
             Some(start) if name.len() <= MAX_TYPE_NAME && !name.contains(&0) => start.copy_from_slice(name),
             _ => return Err(Error::about(Code::BadOptions, "type_name")),
         }
+        let regions = self.max_payload > self.slot_capacity;
+        let region_count = match (regions, self.region_count) {
+            (false, _) => 0,
+            (true, 0) => self.history.saturating_add(2).clamp(8, MAX_REGIONS),
+            (true, count) => count,
+        };
         let geometry = Geometry {
+            max_payload: if regions { self.max_payload } else { 0 },
+            region_count,
             segment_id: sys::random_id()?,
             slot_count: self.slot_count,
             slot_capacity: self.slot_capacity,

@@ -15,7 +15,7 @@ use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members::{self, Member};
 use crate::protocol::order::Position;
-use crate::protocol::words::{Extent, Marks};
+use crate::protocol::words::{Extent, Marks, Place};
 use crate::sys;
 use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
@@ -41,6 +41,7 @@ pub(crate) struct Taken {
 /// What is known of a sample beside its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
+    pub(crate) place: Place,
     pub(crate) len: u64,
     pub(crate) timestamp_ns: u64,
     pub(crate) writer: u32,
@@ -216,7 +217,7 @@ impl Core {
     /// The sample in hand whose payload starts at this address. In hand twice, by a read and by a peek, the read
     /// comes first.
     pub(crate) fn taken_at(&self, payload: *const u8) -> Result<Taken> {
-        let slot = self.segment.slot_of(payload).ok_or(Code::Stale)?;
+        let (slot, place) = self.segment.slot_of(payload).ok_or(Code::Stale)?;
         let table = self.segment.table()?;
         let line = table.line(slot)?;
         let sequence = line.sequence.load(Ordering::Relaxed);
@@ -224,6 +225,9 @@ impl Core {
         let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
         let seen = Marks(marks.load(Ordering::Acquire));
         let read = seen.0 & bit.owed != 0 && sequence < self.sequence.load(Ordering::Relaxed);
+        if Extent(line.extent.load(Ordering::Relaxed)).place(slot) != place {
+            return Err(Code::Stale.into());
+        }
         let hold = match (seen.is_of(sequence), read && !table.shape.drop_oldest, seen.0 & bit.held != 0) {
             (true, true, _) => Hold::Owed,
             (true, false, true) => Hold::Held,
@@ -238,14 +242,12 @@ impl Core {
         let table = self.segment.table()?;
         // Relaxed: in hand, these words stand still, and the entry was loaded with acquire.
         let extent = Extent(table.line(taken.slot)?.extent.load(Ordering::Relaxed));
-        if extent.len() > table.shape.capacity {
-            return Err(Code::Corrupt);
-        }
+        let (place, len) = self.segment.sample(taken.slot, extent)?;
         let timestamp_ns = match self.segment.geometry().timestamps {
             true => table.claim(taken.slot)?.aux.load(Ordering::Relaxed),
             false => 0,
         };
-        Ok(Facts { len: extent.len(), timestamp_ns, writer: extent.writer() })
+        Ok(Facts { place, len, timestamp_ns, writer: extent.writer() })
     }
 
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<()> {
@@ -513,7 +515,7 @@ impl<'r> Sample<'r> {
 
     /// The payload, aligned as the segment says; readable for [`Sample::len`] bytes.
     pub fn as_ptr(&self) -> *const u8 {
-        self.core().segment.payload(self.taken.slot)
+        self.core().segment.payload(self.facts.place)
     }
 
     /// Length of the payload in bytes.

@@ -12,7 +12,7 @@ use crate::attachment::{Bytes, copy_out};
 use crate::error::{Code, Error, Result};
 use crate::layout::MAX_READERS;
 use crate::protocol::order::{self, FIRST, Owed, Position};
-use crate::protocol::words::{Audience, Bit, Ctl, Entry, Extent, Marks};
+use crate::protocol::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Place, Reserved};
 use crate::protocol::{hold, loan, members};
 use crate::segment::Segment;
 use crate::writer::{Token, Writer};
@@ -87,9 +87,10 @@ impl Reference {
         };
         let loan = found.ok_or(Code::NoFreeSlot)?;
         self.segment.inner().note_named(active_readers);
+        let reserved = Reserved::new(table.shape.capacity, Place::Slot(loan.slot));
         // Nobody looks at the extent of a loaned slot, so the mask waits there for the commit.
         table.line(loan.slot)?.extent.store(active_readers, Ordering::Relaxed);
-        table.claim(loan.slot)?.aux.store(table.shape.capacity, Ordering::Relaxed);
+        table.claim(loan.slot)?.aux.store(reserved.0, Ordering::Relaxed);
         Ok(self.reference_of(loan.slot, loan.generation))
     }
 
@@ -97,7 +98,7 @@ impl Reference {
     pub fn data_ptr(&self, reference: Ref) -> Result<(*mut u8, usize)> {
         let token = self.loan(reference)?;
         let capacity = self.segment.inner().shape().capacity;
-        Ok((self.segment.inner().payload(token.slot()), capacity as usize))
+        Ok((self.segment.inner().payload(Place::Slot(token.slot())), capacity as usize))
     }
 
     /// Copies `bytes` into a reserved slot and publishes it; its sequence.
@@ -107,7 +108,7 @@ impl Reference {
 
     pub(crate) fn commit_from(&self, reference: Ref, bytes: Bytes<'_>) -> Result<u64> {
         let token = self.loan(reference)?;
-        if !self.segment.inner().fill(token.slot(), bytes) {
+        if !self.segment.inner().fill(Place::Slot(token.slot()), bytes) {
             return Err(Code::TooLarge.into());
         }
         self.commit_in_place(reference, bytes.len())
@@ -168,15 +169,15 @@ impl Reference {
 
     /// The payload of a published slot, and its length. It stays valid while some active reader has not marked it.
     pub fn read_ptr(&self, reference: Ref) -> Result<(*const u8, usize)> {
-        let header = self.header(reference)?;
-        Ok((self.segment.inner().payload(reference.slot), header.len as usize))
+        let (place, header) = self.look(reference)?;
+        Ok((self.segment.inner().payload(place), header.len as usize))
     }
 
     /// Copies a published slot into `buffer`, which must be large enough; what is known of it.
     pub fn read_copy(&self, reference: Ref, buffer: &mut [u8]) -> Result<RefHeader> {
-        let header = self.header(reference)?;
+        let (place, header) = self.look(reference)?;
         let target = buffer.get_mut(..header.len as usize).ok_or(Code::TooLarge)?;
-        copy_out(self.segment.inner().payload(reference.slot), target);
+        copy_out(self.segment.inner().payload(place), target);
         // What was copied is one sample only if the slot is still in this life.
         fence(Ordering::Acquire);
         self.check_published(reference)?;
@@ -185,6 +186,11 @@ impl Reference {
 
     /// What is known of a published slot.
     pub fn header(&self, reference: Ref) -> Result<RefHeader> {
+        Ok(self.look(reference)?.1)
+    }
+
+    /// Where a published payload is, and what is known of it.
+    fn look(&self, reference: Ref) -> Result<(Place, RefHeader)> {
         self.check_published(reference)?;
         let inner = self.segment.inner();
         let table = inner.table()?;
@@ -206,10 +212,8 @@ impl Reference {
         // What was read above belongs together only if the slot is still in this life.
         fence(Ordering::Acquire);
         self.check_published(reference)?;
-        if header.len > table.shape.capacity {
-            return Err(Code::Corrupt.into());
-        }
-        Ok(header)
+        let (place, _) = inner.sample(reference.slot, extent)?;
+        Ok((place, header))
     }
 
     /// Marks a published slot as read by one reader; stale if it had marked it already.

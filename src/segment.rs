@@ -34,6 +34,8 @@ pub struct Info {
     pub readers: u64,
     /// Attached processes.
     pub participants: u32,
+    /// Memory of all regions, in bytes.
+    pub region_bytes: u64,
 }
 
 /// Longest name without a directory: with the prefix it must fit a file name.
@@ -110,7 +112,7 @@ impl Segment {
         let mut geometry = options.geometry()?;
         geometry.mode = 0o600;
         // A memfd has no file system whose size would end the allocation before the machine's memory does.
-        if geometry.offsets().is_none_or(|offsets| offsets.total > sys::machine_memory()) {
+        if geometry.offsets().is_none_or(|offsets| offsets.fixed_size > sys::machine_memory()) {
             return Err(Error::about(Code::NoMemory, "the segment is larger than all memory"));
         }
         let fd = sys::anonymous_file(c"shmslot")?;
@@ -195,6 +197,7 @@ impl Segment {
             next_sequence: order::tail(table),
             readers: table.hot.active.0.load(Ordering::Relaxed),
             participants: inner.participant_count(),
+            region_bytes: inner.region_bytes(),
         })
     }
 
@@ -212,6 +215,12 @@ impl Segment {
     pub fn recover(&self) -> Result<u32> {
         self.inner.writable()?;
         self.inner.recover()
+    }
+
+    /// Gives the memory of all regions that nobody uses back to the system; how many bytes that was. Regions keep their
+    /// memory for the next payload otherwise, because new memory costs far more than used one.
+    pub fn trim(&self) -> Result<u64> {
+        self.inner.trim()
     }
 
     /// The descriptor to pass on; `None` for a local segment.

@@ -13,9 +13,10 @@ use crate::error::{Code, Error, Result};
 use crate::layout::Policy;
 use crate::protocol::Table;
 use crate::protocol::bell::Bell;
-use crate::protocol::loan::{self, Loan as Loaned};
+use crate::protocol::loan::{self, Loan as Loaned, Wanted};
 use crate::protocol::order::{self, Owed};
-use crate::protocol::words::{Ctl, Owner};
+use crate::protocol::region;
+use crate::protocol::words::{Ctl, Owner, Place, Reserved};
 use crate::sys;
 use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
@@ -104,7 +105,8 @@ impl Writer {
     #[inline]
     pub fn reserve(&self, len: usize, timeout: Option<Duration>) -> Result<Loan<'_>> {
         let token = self.reserve_token(len as u64, timeout)?;
-        Ok(Loan { writer: self, token, len })
+        let place = self.segment.place_of_loan(token.slot(), len as u64);
+        Ok(Loan { writer: self, token, place, len })
     }
 
     /// Reserves, copies and commits; the sequence.
@@ -115,7 +117,7 @@ impl Writer {
     pub(crate) fn write_from(&self, bytes: Bytes<'_>, timeout: Option<Duration>) -> Result<u64> {
         let loan = self.reserve(bytes.len(), timeout)?;
         // It fits: the loan was given for as many bytes.
-        self.segment.fill(loan.token.slot(), bytes);
+        self.segment.fill(loan.place, bytes);
         loan.commit(bytes.len())
     }
 
@@ -162,7 +164,7 @@ impl Writer {
     pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Hot<Token> {
         let table = self.segment.table()?;
         if len > table.shape.capacity {
-            return Err(Code::TooLarge);
+            return self.reserve_large(table, len, timeout);
         }
         if self.segment.max_loans() != 0 {
             self.count_loan()?;
@@ -175,7 +177,8 @@ impl Writer {
         match found {
             Ok(loan) => {
                 // Relaxed: read back by whoever holds the token.
-                table.claim(loan.slot)?.aux.store(len, Ordering::Relaxed);
+                let reserved = Reserved::new(len, Place::Slot(loan.slot));
+                table.claim(loan.slot)?.aux.store(reserved.0, Ordering::Relaxed);
                 Ok(Token::new(loan.slot, loan.generation))
             }
             Err(code) => {
@@ -185,9 +188,81 @@ impl Writer {
         }
     }
 
+    /// The same for a payload that goes to a region.
+    #[inline(never)]
+    fn reserve_large(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> Hot<Token> {
+        if len > table.shape.max_payload {
+            return Err(Code::TooLarge);
+        }
+        if self.segment.max_loans() != 0 {
+            self.count_loan()?;
+        }
+        let made = self.find_region(table, len, timeout).and_then(|(loan, region)| {
+            self.segment.provide(region, len).map(|()| (loan, region)).map_err(|error| {
+                // The region is free with it. The first error is the one to report.
+                let _ = loan::discard(table, loan);
+                error.code()
+            })
+        });
+        match made {
+            Ok((loan, region)) => {
+                let reserved = Reserved::new(len, Place::Region(region));
+                // Relaxed: as above.
+                table.claim(loan.slot)?.aux.store(reserved.0, Ordering::Relaxed);
+                Ok(Token::new(loan.slot, loan.generation))
+            }
+            Err(code) => {
+                self.uncount_loan();
+                Err(code)
+            }
+        }
+    }
+
+    /// A slot and a region, as the policy says.
+    fn find_region(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> Hot<(Loaned, u32)> {
+        let attempt = || self.try_region(table, len);
+        if let Some(found) = attempt()? {
+            return Ok(found);
+        }
+        if !self.may_wait(timeout) {
+            let found = if self.segment.recover_if_due() { attempt()? } else { None };
+            return found.ok_or(Code::NoFreeSlot);
+        }
+        self.wait(timeout, attempt, attempt)
+    }
+
+    fn try_region(&self, table: &Table<'_>, len: u64) -> Hot<Option<(Loaned, u32)>> {
+        if !region::any_free(table)? {
+            order::help_history(table)?;
+        }
+        let found = if region::any_free(table)? {
+            match loan::reserve_home(table, self.owner)? {
+                None => self.try_elsewhere(table)?,
+                found => found,
+            }
+        } else if table.shape.drop_oldest {
+            loan::reclaim_oldest(table, self.owner, Wanted::Region, &self.resume)?
+        } else {
+            None
+        };
+        let Some(loan) = found else { return Ok(None) };
+        match region::lease(table, loan, len) {
+            Ok(Some(region)) => Ok(Some((loan, region))),
+            // Somebody was faster.
+            nothing => {
+                loan::discard(table, loan)?;
+                nothing.map(|_| None)
+            }
+        }
+    }
+
+    fn may_wait(&self, timeout: Option<Duration>) -> bool {
+        self.segment.geometry().policy != Policy::Fail && timeout != Some(Duration::ZERO)
+    }
+
     #[inline(never)]
     fn reserve_elsewhere(&self, table: &Table<'_>, timeout: Option<Duration>) -> Hot<Loaned> {
-        let may_wait = self.segment.geometry().policy != Policy::Fail && timeout != Some(Duration::ZERO);
+        let may_wait = self.may_wait(timeout);
         let blocks = self.segment.geometry().policy == Policy::Block;
         if may_wait && blocks && self.in_order.load(Ordering::Relaxed) {
             // In steady order nobody writes to the vacancy map, and a look at it would be the first to.
@@ -218,7 +293,9 @@ impl Writer {
         }
         order::help_history(table)?;
         match loan::reserve_vacant(table, self.owner)? {
-            None if table.shape.drop_oldest => loan::reclaim_oldest(table, self.owner, &self.resume),
+            None if table.shape.drop_oldest => {
+                loan::reclaim_oldest(table, self.owner, Wanted::AnySlot, &self.resume)
+            }
             found => Ok(found),
         }
     }
@@ -297,7 +374,8 @@ impl Writer {
         if !loan::is_loaned(table, self.loaned(token)) {
             return Err(Code::Stale);
         }
-        Ok(table.claim(token.slot())?.aux.load(Ordering::Relaxed).min(table.shape.capacity))
+        let reserved = Reserved(table.claim(token.slot())?.aux.load(Ordering::Relaxed));
+        Ok(reserved.len().min(table.room(reserved.place(token.slot()))?))
     }
 
     /// Whether the token is a loan of this writer that is still out.
@@ -312,8 +390,13 @@ impl Writer {
 
     /// The loan that this payload address is, if it is one of this writer's.
     pub(crate) fn token_at(&self, payload: *const u8) -> Hot<Token> {
-        let slot = self.segment.slot_of(payload).ok_or(Code::Stale)?;
-        let loan = loan::loan_of(self.segment.table()?, slot, self.owner)?;
+        let table = self.segment.table()?;
+        let (slot, place) = self.segment.slot_of(payload).ok_or(Code::Stale)?;
+        let loan = loan::loan_of(table, slot, self.owner)?;
+        // What was reserved for a slot has its region for nothing, and the other way round.
+        if Reserved(table.claim(slot)?.aux.load(Ordering::Relaxed)).place(slot) != place {
+            return Err(Code::Stale);
+        }
         Ok(Token::new(loan.slot, loan.generation))
     }
 }
@@ -362,6 +445,7 @@ impl Drop for Writer {
 pub struct Loan<'w> {
     writer: &'w Writer,
     token: Token,
+    place: Place,
     len: usize,
 }
 
@@ -374,7 +458,7 @@ impl fmt::Debug for Loan<'_> {
 impl Loan<'_> {
     /// The payload, aligned as the segment says; writable for [`Loan::reserved`] bytes until the loan ends.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.writer.segment.payload(self.token.slot())
+        self.writer.segment.payload(self.place)
     }
 
     /// The bytes that were reserved.
@@ -401,7 +485,7 @@ impl Loan<'_> {
         if bytes.len() > self.len {
             return Err(Error::from(Code::BadLength));
         }
-        self.writer.segment.fill(self.token.slot(), bytes.into());
+        self.writer.segment.fill(self.place, bytes.into());
         Ok(())
     }
 

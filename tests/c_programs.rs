@@ -35,6 +35,7 @@ c_programs! {
     joining
     known_defects
     known_defects_calls
+    large
     life_cycle
     liveness
     local

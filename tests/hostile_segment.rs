@@ -234,7 +234,8 @@ fn an_overrun_of_one_byte_is_caught() {
     let _turn = turn();
     let _round = Round::begin(0xc0ff_ee42);
     let local = misdeed == "behind a local segment";
-    let mut world = World::create(&mut Choices::new(&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, u8::from(local)]));
+    let mut world =
+        World::create(&mut Choices::new(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(local)]));
     let attached = world.attach_again();
     let place =
         if misdeed == "behind an attachment" { attached.expect("it has a file") } else { world.place() };

@@ -60,8 +60,14 @@ fn bits(word: u64, table: &str, field: &str) -> u64 {
     word >> low[field] & u64::MAX >> (64 - count[field])
 }
 
-const WORD_TABLES: [&str; 5] =
-    ["### Hot words", "### Slot line", "### Claim", "### Reader row", "### Participant row"];
+const WORD_TABLES: [&str; 6] = [
+    "### Hot words",
+    "### Slot line",
+    "### Claim",
+    "### Region row",
+    "### Reader row",
+    "### Participant row",
+];
 
 /// Where a word stands, as the page has it.
 fn word_at(name: &str) -> usize {
@@ -115,6 +121,7 @@ fn words() {
         layout::READERS_OFFSET,
         layout::SLOT_LINE_SIZE,
         layout::CLAIM_SIZE,
+        layout::REGION_ROW_SIZE,
         layout::READER_ROW_SIZE,
         layout::PARTICIPANT_ROW_SIZE,
     ];
@@ -155,6 +162,9 @@ fn constants() {
         ("SLOT_LINE_SIZE", layout::SLOT_LINE_SIZE),
         ("CLAIM_SIZE", layout::CLAIM_SIZE),
         ("READER_ROW_SIZE", layout::READER_ROW_SIZE),
+        ("REGION_ROW_SIZE", layout::REGION_ROW_SIZE),
+        ("MAX_REGIONS", u64::from(layout::MAX_REGIONS)),
+        ("REGION_ALIGN", layout::REGION_ALIGN),
         ("PARTICIPANT_ROW_SIZE", layout::PARTICIPANT_ROW_SIZE),
         ("FLAG_SINGLE_WRITER", u64::from(layout::FLAG_SINGLE_WRITER)),
         ("FLAG_TIMESTAMPS", u64::from(layout::FLAG_TIMESTAMPS)),
@@ -190,6 +200,8 @@ fn default_geometry() -> Geometry {
         max_readers: options.max_readers,
         max_participants: options.max_participants,
         history: options.history,
+        max_payload: options.max_payload,
+        region_count: options.region_count,
         policy: options.policy,
         single_writer: options.single_writer,
         timestamps: options.timestamps,
@@ -206,22 +218,30 @@ fn worked_example() {
         lines,
         claims,
         vacancy,
+        region_rows,
         control_size,
         user_headers,
         user_header_stride,
         payload,
         payload_stride,
+        fixed_size,
+        regions,
+        region_stride,
         total,
     } = default_geometry().offsets().expect("it fits");
     let code = named([
         ("lines", lines),
         ("claims", claims),
         ("vacancy", vacancy),
+        ("region_rows", region_rows),
         ("control_size", control_size),
         ("user_headers", user_headers),
         ("user_header_stride", user_header_stride),
         ("payload", payload),
         ("payload_stride", payload_stride),
+        ("fixed_size", fixed_size),
+        ("regions", regions),
+        ("region_stride", region_stride),
         ("total", total),
     ]);
     assert_eq!(numbers("### Worked example", 1), code);
@@ -246,20 +266,29 @@ fn expected_offsets(geometry: &Geometry) -> Offsets {
     let lines = up(0x1800 + u64::from(geometry.max_participants) * 64, 128);
     let claims = lines + slots * 64;
     let vacancy = up(claims + slots * 16, 128);
-    let control_size = up(vacancy + vacancy_words * 8, 4096);
+    let region_rows = up(vacancy + vacancy_words * 8, 64);
+    let region_count = u64::from(geometry.region_count);
+    let control_size = up(region_rows + region_count * 64, 4096);
     let user_header_stride = up(u64::from(geometry.user_header_size), 64);
     let payload = up(control_size + slots * user_header_stride, align);
     let payload_stride = up(geometry.slot_capacity, align);
-    let total = up(payload + slots * payload_stride, 4096);
+    let fixed_size = up(payload + slots * payload_stride, 4096);
+    let regions = if region_count == 0 { fixed_size } else { up(fixed_size, 2 << 20) };
+    let region_stride = up(geometry.max_payload, 2 << 20);
+    let total = regions + region_count * region_stride;
     Offsets {
         lines,
         claims,
         vacancy,
+        region_rows,
         control_size,
         user_headers: control_size,
         user_header_stride,
         payload,
         payload_stride,
+        fixed_size,
+        regions,
+        region_stride,
         total,
     }
 }
@@ -277,14 +306,22 @@ fn edge_geometries() -> impl Iterator<Item = Geometry> {
         };
         let slot_count =
             pick(&[1, 2, 3, 63, 64, 65, 4095, 4096, 4097, 1 << 18, (1 << 24) - 1, 1 << 24]) as u32;
+        let history = pick(&[0, u64::from(slot_count / 2), u64::from(slot_count - 1)]) as u32;
+        let slot_capacity = pick(&[1, 63, 64, 65, 4095, 4096, (1 << 32) - 1, 1 << 32]);
+        // Regions only where the ranges leave room for them.
+        let with_regions = history < 63 && slot_capacity < 1 << 32 && pick(&[0, 1]) == 1;
+        let max_payload = pick(&[slot_capacity + 1, (slot_capacity + 1).max(2 << 20), 1 << 32]);
+        let region_count = pick(&[u64::from(history) + 1, 63]);
         Geometry {
+            max_payload: if with_regions { max_payload } else { 0 },
+            region_count: if with_regions { region_count as u32 } else { 0 },
             slot_count,
-            slot_capacity: pick(&[1, 63, 64, 65, 4095, 4096, (1 << 32) - 1, 1 << 32]),
+            slot_capacity,
             payload_align: pick(&[64, 128, 4096]) as u32,
             user_header_size: pick(&[0, 1, 64, 65, 256]) as u32,
             max_readers: pick(&[1, 15, 16, 31, 32, 63]) as u32,
             max_participants: pick(&[1, 2, 64, 4095]) as u32,
-            history: pick(&[0, u64::from(slot_count / 2), u64::from(slot_count - 1)]) as u32,
+            history,
             policy: [Policy::Fail, Policy::Block, Policy::DropOldest][pick(&[0, 1, 2]) as usize],
             single_writer: pick(&[0, 1]) == 1,
             timestamps: pick(&[0, 1]) == 1,
@@ -505,6 +542,10 @@ fn a_real_segment_is_what_the_page_says() {
         ("control_size", le8(dump.at.control_size)),
         ("payload_offset", le8(dump.at.payload)),
         ("payload_stride", le8(128)),
+        ("max_payload", le8(0)),
+        ("region_count", le4(0)),
+        ("regions_offset", le8(dump.at.total)),
+        ("region_stride", le8(0)),
         ("type_hash", options.type_hash.to_vec()),
         ("type_name", type_name),
         ("checksum", le8(fnv1a(&dump.bytes[..504]))),
@@ -571,7 +612,7 @@ fn a_real_segment_is_what_the_page_says() {
     assert_eq!(dump.line(1, "line.sequence", 0), 1);
     let extent = dump.line(1, "line.extent", 0);
     assert_eq!(bits(extent, "line.extent", "length"), 5);
-    assert_eq!(bits(extent, "line.extent", "flags"), 0);
+    assert_eq!((bits(extent, "line.extent", "named"), bits(extent, "line.extent", "region")), (0, 0));
     assert_eq!(bits(extent, "line.extent", "writer"), u64::from(writer.id()));
     // History owns place 0, the reader place 20: word 1, bit 4.
     for (word, owed) in [(0, 1), (1, 1 << 4)] {
@@ -603,6 +644,39 @@ fn a_real_segment_is_what_the_page_says() {
     assert_eq!(Dump::of(&path).u32(row + word_at("participant.state")), 2);
     Segment::unlink(name).expect("it has a name");
     assert!(!path.exists());
+}
+
+#[test]
+fn the_region_of_a_large_payload() {
+    let folder = Folder::new("layout-region");
+    let path = folder.0.join("segment");
+    let name = path.to_str().expect("it is text");
+    let options = Options {
+        slot_count: 4,
+        max_payload: 3 << 20,
+        region_count: 2,
+        max_participants: 1,
+        ..Options::default()
+    };
+    let segment = Segment::create(name, &options).expect("a new segment");
+    let (writer, reader) = (segment.writer().expect("a writer"), segment.reader(0).expect("a reader"));
+    let mut loan = writer.reserve(1 << 20, None).expect("a region");
+    loan.copy_from(&vec![7; 1 << 20]).expect("it fits");
+    let dump = Dump::of(&path);
+    // Sequence 1 has its home in slot 1.
+    let row = dump.at.region_rows as usize;
+    let lease = dump.u64(row + word_at("region.lease"));
+    let part = |field| bits(lease, "region.lease", field);
+    assert_eq!((part("state"), part("number"), part("generation")), (1, 1, 1));
+    assert_eq!(dump.u64(row + word_at("region.allocated")), 1 << 20);
+    assert_eq!(dump.claim(1, "claim.aux"), 1 << 34 | 1 << 20);
+    assert_eq!(dump.bytes[dump.at.regions as usize..][..1 << 20], vec![7; 1 << 20]);
+    loan.commit(1 << 20).expect("a sequence");
+    let extent = Dump::of(&path).line(1, "line.extent", 0);
+    assert_eq!((bits(extent, "line.extent", "region"), bits(extent, "line.extent", "length")), (1, 1 << 20));
+    drop((reader, writer));
+    assert_eq!(segment.trim(), Ok(1 << 20));
+    assert_eq!(Dump::of(&path).u64(row + word_at("region.lease")), 0);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use loom::cell::Cell;
 
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use crate::error::Code;
-use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, SlotLine};
+use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, RegionRow, SlotLine};
 use crate::modelled::step;
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
@@ -28,6 +28,7 @@ use crate::protocol::{Shape, Table, vacancy};
 pub(crate) const PLAIN: Shape = Shape {
     slots: 2,
     capacity: 99,
+    max_payload: 0,
     mark_words: 1,
     history: 0,
     single_writer: false,
@@ -87,6 +88,7 @@ pub(crate) struct World {
     claims: Vec<Claim>,
     vacancy: Vec<AtomicU64>,
     readers: Vec<ReaderRow>,
+    regions: Vec<RegionRow>,
     payloads: Vec<Cell<u64>>,
     /// Sequence and payload of each sample. No part of the model: loom runs one thread at a time.
     committed: RefCell<Vec<(u64, u64)>>,
@@ -127,6 +129,7 @@ impl World {
             claims: (0..slots).map(|_| Claim { ctl: word(), aux: word() }).collect(),
             vacancy: (0..layout::vacancy_words(shape.slots)).map(|_| word()).collect(),
             readers: (0..rows).map(|_| row()).collect(),
+            regions: Vec::new(),
             payloads: (0..slots).map(|_| Cell::new(0)).collect(),
             committed: RefCell::default(),
             begun: RefCell::default(),
@@ -143,6 +146,7 @@ impl World {
             claims: &self.claims,
             vacancy: &self.vacancy,
             readers: &self.readers,
+            regions: &self.regions,
         }
     }
 

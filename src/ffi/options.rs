@@ -79,8 +79,12 @@ pub struct shmslot_options {
     pub spin_ns: u32,
     /// Loans that one writer may have out at once; default no limit.
     pub max_loans: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// How many payloads larger than slot_capacity may be there at once: loaned, unread, in hand or retained. More than
+    /// history, at most 63; default 8, or history + 2.
+    pub region_count: u32,
+    /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
+    /// they are used and keep it for the next. Default slot_capacity: no regions.
+    pub max_payload: u64,
     /// Identity of the sample type. All zero: none at creation, any at attach.
     pub type_hash: [u8; 16],
     /// Name of the sample type, at most 63 bytes, or NULL. Read during the call only.
@@ -128,8 +132,12 @@ pub struct shmslot_info {
     pub mode: u32,
     /// Version of the bytes in shared memory.
     pub layout_version: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Payloads in regions that may be there at once; 0 without regions.
+    pub region_count: u32,
+    /// Largest payload of all.
+    pub max_payload: u64,
+    /// Memory of all regions.
+    pub region_bytes: u64,
     /// Identity of the sample type, all zero if there is none.
     pub type_hash: [u8; 16],
     /// Name of the sample type; ends in a NUL.
@@ -161,7 +169,9 @@ impl From<&Info> for shmslot_info {
                 | if geometry.timestamps { SHMSLOT_TIMESTAMPS } else { 0 },
             mode: geometry.mode,
             layout_version: layout::LAYOUT_VERSION,
-            reserved: 0,
+            region_count: geometry.region_count,
+            max_payload: geometry.max_payload.max(geometry.slot_capacity),
+            region_bytes: info.region_bytes,
             type_hash: geometry.type_hash,
             type_name: geometry.type_name.map(|byte| byte as c_char),
         }
@@ -226,9 +236,6 @@ pub(crate) fn options(input: *const shmslot_options, used_for: Use) -> Result<Op
     if given.flags & !known != 0 || used_for == Use::Open && given.flags & SHMSLOT_LOOK_ONLY != 0 {
         return Err(bad("flags"));
     }
-    if given.reserved != 0 {
-        return Err(bad("reserved"));
-    }
     let or = |value: u32, default: u32| if value == 0 { default } else { value };
     Ok(Options {
         slot_count: or(given.slot_count, default.slot_count),
@@ -238,6 +245,8 @@ pub(crate) fn options(input: *const shmslot_options, used_for: Use) -> Result<Op
         max_readers: or(given.max_readers, default.max_readers),
         max_participants: or(given.max_participants, default.max_participants),
         history: given.history,
+        max_payload: given.max_payload,
+        region_count: given.region_count,
         policy: Policy::from_number(given.policy).ok_or(bad("policy"))?,
         single_writer: given.flags & SHMSLOT_SINGLE_WRITER != 0,
         timestamps: given.flags & SHMSLOT_TIMESTAMPS != 0,

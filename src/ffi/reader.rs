@@ -88,7 +88,7 @@ impl shmslot_reader {
     fn describe(&self, taken: Taken, facts: reader::Facts) -> shmslot_sample {
         let segment = self.core.segment();
         shmslot_sample {
-            data: segment.payload(taken.slot).cast_const().cast(),
+            data: segment.payload(facts.place).cast_const().cast(),
             len: facts.len,
             sequence: taken.sequence,
             timestamp_ns: facts.timestamp_ns,

@@ -253,6 +253,19 @@ pub unsafe extern "C" fn shmslot_segment_recover(
     })
 }
 
+/// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
+/// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
+///
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret_bytes: *mut u64) -> c_int {
+    boundary::with(segment, |segment| {
+        let bytes = segment.segment.trim()?;
+        boundary::give_if_wanted(ret_bytes, bytes);
+        Ok(SHMSLOT_OK)
+    })
+}
+
 /// The descriptor of the segment, 0 or greater. It stays the segment's: do not close it; pass it on, or duplicate it.
 ///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none). Since 0.1.

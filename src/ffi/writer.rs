@@ -45,7 +45,7 @@ impl shmslot_writer {
     fn loan_of(&self, token: Token, len: u64) -> shmslot_loan {
         let segment = self.writer.segment();
         shmslot_loan {
-            data: segment.payload(token.slot()).cast(),
+            data: segment.payload(segment.place_of_loan(token.slot(), len)).cast(),
             len,
             user_header: segment.user_header(token.slot()).cast(),
             segment_id: segment.geometry().segment_id,
@@ -128,14 +128,15 @@ pub unsafe extern "C" fn shmslot_writer_blockers(
     })
 }
 
-/// Reserves a slot for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order.
+/// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order.
+/// More than slot_capacity, up to max_payload, is in a region, and needs a free slot and a free region; nothing else differs.
 ///
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
 /// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:
 /// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. No system call unless it has to wait.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT, TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
+/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_reserve(
     writer: *mut shmslot_writer,

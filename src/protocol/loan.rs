@@ -5,7 +5,7 @@ use core::cmp;
 use super::bell::Bell;
 use super::order::{self, FIRST, Position};
 use super::slot::{self, free_if_clear, freed, is_clear, marks_left, released, retry, swap};
-use super::words::{Audience, Ctl, Entry, Marks, Owner, Phase};
+use super::words::{Audience, Ctl, Entry, Extent, Marks, Owner, Phase, Place};
 use super::{Table, members, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
@@ -167,11 +167,20 @@ pub(crate) fn reserve_unneeded(
 /// How many samples a search for the oldest looks at again each time.
 const LOOK_BACK: u64 = 64;
 
+/// Which samples a writer may take from their readers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    AnySlot,
+    /// One that has a region.
+    Region,
+}
+
 /// Takes the oldest sample that nobody has in hand away from the readers that have not read it. `resume` is
 /// where this writer's last search ended.
 pub(crate) fn reclaim_oldest(
     table: &Table<'_>,
     owner: Owner,
+    wanted: Wanted,
     resume: &AtomicU64,
 ) -> Result<Option<Loan>, Code> {
     let tail = order::settled_tail(table)?;
@@ -185,7 +194,7 @@ pub(crate) fn reclaim_oldest(
     for range in [horizon..few, start..tail, few..start] {
         let mut place = Position::of(&table.shape, range.start);
         while place.sequence < range.end {
-            if let Some(loan) = reclaim(table, owner, place)? {
+            if let Some(loan) = reclaim(table, owner, wanted, place)? {
                 resume.store(place.sequence.wrapping_add(1), Ordering::Relaxed);
                 advance_horizon(table, horizon, tail)?;
                 return Ok(Some(loan));
@@ -197,7 +206,7 @@ pub(crate) fn reclaim_oldest(
 }
 
 /// Takes one sample back if it is unread by somebody and in nobody's hands.
-fn reclaim(table: &Table<'_>, owner: Owner, place: Position) -> Result<Option<Loan>, Code> {
+fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> Result<Option<Loan>, Code> {
     let entry = place.look(table)?;
     if entry.compare(place.sequence) != cmp::Ordering::Equal {
         return Ok(None);
@@ -214,6 +223,11 @@ fn reclaim(table: &Table<'_>, owner: Owner, place: Position) -> Result<Option<Lo
     // Acquire: pairs with the release in `order::commit`.
     let ctl = Ctl(ctl_word.load(Ordering::Acquire));
     if !untouched || ctl.phase() != Some(Phase::Published) {
+        return Ok(None);
+    }
+    // Relaxed: it belongs to the life of `ctl`, or the exchange below fails.
+    let has_region = || matches!(Extent(line.extent.load(Ordering::Relaxed)).place(slot), Place::Region(_));
+    if wanted == Wanted::Region && !has_region() {
         return Ok(None);
     }
     // Excludes other writers. A kill after this leaves the marks as far as they are; the sweep puts the

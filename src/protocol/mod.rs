@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`words`] (what one word means), [`slot`] (one slot's words), [`loan`] (a writer takes a slot),
 //! [`order`] (its sample gets a sequence), [`hold`] (a reader takes the sample in hand), [`members`] (who is owed
-//! samples), [`vacancy`] (where free slots are), [`bell`] (sleeping and waking), [`recovery`] (what the dead left behind). `docs/protocol.md` tells the same with the proofs.
+//! samples), [`vacancy`] (where free slots are), [`region`] (room for large payloads), [`bell`] (sleeping and waking), [`recovery`] (what the dead left behind). `docs/protocol.md` tells the same with the proofs.
 #![forbid(unsafe_code)]
 
 pub(crate) mod bell;
@@ -15,13 +15,15 @@ pub(crate) mod loan;
 pub(crate) mod members;
 pub(crate) mod order;
 pub(crate) mod recovery;
+pub(crate) mod region;
 pub(crate) mod slot;
 pub(crate) mod vacancy;
 pub(crate) mod words;
 
+use self::words::Place;
 use crate::atomics::AtomicU64;
 use crate::error::Code;
-use crate::layout::{Claim, Hot, MARK_WORDS, Policy, ReaderRow, SlotLine};
+use crate::layout::{Claim, Hot, MARK_WORDS, Policy, ReaderRow, RegionRow, SlotLine};
 
 /// Retries of a compare-and-swap that an honest peer can make fail only by progress of its own. An enemy
 /// can make it fail for ever, so it ends here.
@@ -32,6 +34,8 @@ pub(crate) const RETRY_LIMIT: u32 = 1 << 16;
 pub(crate) struct Shape {
     pub(crate) slots: u32,
     pub(crate) capacity: u64,
+    /// Largest payload in a region; 0 without regions.
+    pub(crate) max_payload: u64,
     pub(crate) mark_words: usize,
     pub(crate) history: u32,
     pub(crate) single_writer: bool,
@@ -46,6 +50,7 @@ impl Shape {
         Shape {
             slots,
             capacity: geometry.slot_capacity,
+            max_payload: geometry.max_payload,
             mark_words: geometry.mark_words().min(MARK_WORDS),
             history: geometry.history,
             single_writer: geometry.single_writer,
@@ -63,6 +68,7 @@ pub(crate) struct Table<'a> {
     pub(crate) claims: &'a [Claim],
     pub(crate) vacancy: &'a [AtomicU64],
     pub(crate) readers: &'a [ReaderRow],
+    pub(crate) regions: &'a [RegionRow],
 }
 
 impl Table<'_> {
@@ -70,6 +76,16 @@ impl Table<'_> {
     #[inline]
     pub(crate) fn line(&self, slot: u32) -> Result<&SlotLine, Code> {
         self.lines.get(slot as usize).ok_or(Code::Corrupt)
+    }
+
+    /// How much a place takes whose number may come from shared memory.
+    #[inline(always)]
+    pub(crate) fn room(&self, place: Place) -> Result<u64, Code> {
+        match place {
+            Place::Slot(_) => Ok(self.shape.capacity),
+            Place::Region(region) if (region as usize) < self.regions.len() => Ok(self.shape.max_payload),
+            Place::Region(_) => Err(Code::Corrupt),
+        }
     }
 
     /// The claim of a slot whose number may come from shared memory.

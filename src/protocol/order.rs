@@ -9,7 +9,7 @@ use core::cmp;
 use super::loan::{self, Loan};
 use super::members;
 use super::slot;
-use super::words::{Audience, Bit, Entry, Extent, Marks, Phase};
+use super::words::{Audience, Bit, Entry, Extent, Marks, Phase, Reserved};
 use super::{RETRY_LIMIT, Shape, Table};
 use crate::atomics::{AtomicU64, Ordering, fence, fence_after_rmw};
 use crate::error::Code;
@@ -113,7 +113,9 @@ pub(crate) fn commit(
     let claim = table.claim(loan.slot).map_err(|_| Code::Stale)?;
     loan::begin_commit(table, loan)?;
     // Only now is it certain that the word beside the claim is the length of this reservation.
-    if len > claim.aux.load(Ordering::Relaxed).min(table.shape.capacity) {
+    let reserved = Reserved(claim.aux.load(Ordering::Relaxed));
+    let place = reserved.place(loan.slot);
+    if len > reserved.len().min(table.room(place)?) {
         claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
         return Err(Code::BadLength);
     }
@@ -123,7 +125,7 @@ pub(crate) fn commit(
         Owed::Named(readers) => readers,
     };
     // Plain stores: the exchange that publishes releases them.
-    line.extent.store(Extent::new(len, loan.owner, named != 0).0, Ordering::Relaxed);
+    line.extent.store(Extent::new(len, loan.owner, place, named != 0).0, Ordering::Relaxed);
     if let Some(time) = time {
         claim.aux.store(time, Ordering::Relaxed);
     }

@@ -10,7 +10,7 @@ use super::bell::Bell;
 use super::order::{self, Position};
 use super::slot::{self, is_clear, marks_left, retry, swap};
 use super::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Owner, Phase};
-use super::{Table, members, vacancy};
+use super::{Table, members, region, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
 use crate::layout::{MAX_PARTICIPANTS, SlotLine};
@@ -59,6 +59,11 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
     }
     vacancy::repair(table);
     members::free_rows(table, readers);
+    for participant in dead.iter() {
+        for region in region::emptied_by(table, participant) {
+            region::end_emptying(table, region, participant);
+        }
+    }
     let writer = &table.hot.life.0.writer;
     let owner = writer.load(Ordering::Relaxed);
     if owner != 0 && dead.contains(Owner(owner - 1).participant()) {

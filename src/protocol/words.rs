@@ -166,7 +166,51 @@ impl Audience {
     }
 }
 
-/// The extent word of a sample: writer 24 | flags 7 | length 33.
+/// Where a payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the slot of this number.
+    Slot(u32),
+    /// In the region of this number.
+    Region(u32),
+}
+
+/// What a loan was reserved for, in the word beside its claim: region + 1 6 | unused 1 | length 33.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reserved(pub(crate) u64);
+
+impl Reserved {
+    pub(crate) fn new(len: u64, place: Place) -> Reserved {
+        Reserved(region_bits(place) | len & ((1 << 33) - 1))
+    }
+
+    pub(crate) fn len(self) -> u64 {
+        self.0 & ((1 << 33) - 1)
+    }
+
+    pub(crate) fn place(self, slot: u32) -> Place {
+        place_of(self.0, slot)
+    }
+}
+
+const REGION_SHIFT: u32 = 34;
+
+/// 6 bits from bit 34: region + 1, or 0 for the slot itself.
+fn region_bits(place: Place) -> u64 {
+    match place {
+        Place::Slot(_) => 0,
+        Place::Region(region) => ((u64::from(region) + 1) & 0x3f) << REGION_SHIFT,
+    }
+}
+
+fn place_of(word: u64, slot: u32) -> Place {
+    match (word >> REGION_SHIFT & 0x3f) as u32 {
+        0 => Place::Slot(slot),
+        region => Place::Region(region - 1),
+    }
+}
+
+/// The extent word of a sample: writer 24 | region + 1 6 | named 1 | length 33.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent(pub(crate) u64);
 
@@ -174,9 +218,13 @@ impl Extent {
     /// Flag: readers without a row are owed the sample, too; somebody else keeps their books.
     const NAMED: u64 = 1 << 33;
 
-    pub(crate) fn new(len: u64, owner: Owner, named: bool) -> Extent {
+    pub(crate) fn new(len: u64, owner: Owner, place: Place, named: bool) -> Extent {
         let flags = if named { Extent::NAMED } else { 0 };
-        Extent(u64::from(owner.0) << 40 | flags | len & ((1 << 33) - 1))
+        Extent(u64::from(owner.0) << 40 | region_bits(place) | flags | len & ((1 << 33) - 1))
+    }
+
+    pub(crate) fn place(self, slot: u32) -> Place {
+        place_of(self.0, slot)
     }
 
     pub(crate) fn is_named(self) -> bool {

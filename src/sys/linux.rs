@@ -14,6 +14,7 @@ use nix::fcntl::{self, AtFlags, FallocateFlags, FcntlArg, OFlag, SealFlag};
 use nix::sys::memfd::{self, MFdFlags};
 use nix::sys::mman::{self, ProtFlags};
 use nix::sys::stat::{self, Mode};
+use nix::sys::statvfs;
 use nix::sys::uio;
 use nix::unistd;
 
@@ -344,12 +345,58 @@ fn facts_of(facts: &stat::FileStat) -> FileFacts {
     }
 }
 
-/// Sets the size and has every page allocated now, so that a full file system is an error here and never a
-/// SIGBUS later.
-pub(crate) fn allocate(fd: &OwnedFd, size: u64) -> Result<()> {
-    let len = libc::off_t::try_from(size).map_err(|_| Code::NoMemory)?;
-    fcntl::fallocate(fd, FallocateFlags::empty(), 0, len)
-        .map_err(|errno| failed(errno, "allocating the segment"))
+/// Refuses what the file system cannot have room for, before anything is taken.
+pub(crate) fn check_room(fd: &OwnedFd, size: u64) -> Result<()> {
+    let room = statvfs::fstatvfs(fd).map_err(|errno| failed(errno, "looking at the file system"))?;
+    // No blocks at all: it has no limit of its own.
+    if room.blocks() != 0 && room.blocks_available().saturating_mul(room.fragment_size()) < size {
+        return Err(failed(Errno::ENOSPC, "allocating memory"));
+    }
+    Ok(())
+}
+
+/// Sets the size of a file. Nothing is allocated yet.
+pub(crate) fn set_size(fd: &OwnedFd, size: u64) -> Result<()> {
+    let len = file_offset(size)?;
+    unistd::ftruncate(fd, len).map_err(|errno| failed(errno, "size of the segment"))
+}
+
+/// Has every page of a range allocated now, so that a full file system is an error here and never a SIGBUS later.
+pub(crate) fn allocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
+    // A signal ends the call and undoes it, so it is done in pieces that take a millisecond or so.
+    const PIECE: u64 = 4 << 20;
+    let end = start.saturating_add(len);
+    let mut done = start;
+    while done < end {
+        let piece = PIECE.min(end - done);
+        match fcntl::fallocate(fd, FallocateFlags::empty(), file_offset(done)?, file_offset(piece)?) {
+            Ok(()) => done += piece,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno, "allocating memory")),
+        }
+    }
+    Ok(())
+}
+
+/// Gives the memory of a range back; it reads as zeros from then on.
+pub(crate) fn deallocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fcntl::fallocate(fd, hole, file_offset(start)?, file_offset(len)?)
+        .map_err(|errno| failed(errno, "giving memory back"))
+}
+
+/// The same for private memory.
+///
+/// # Safety
+/// The range lies in one live private mapping of this library, and nobody uses it meanwhile.
+pub(crate) unsafe fn forget(start: NonNull<u8>, len: usize) -> Result<()> {
+    // SAFETY: the caller vouches for the range.
+    unsafe { mman::madvise(start.cast(), len, mman::MmapAdvise::MADV_DONTNEED) }
+        .map_err(|errno| failed(errno, "giving memory back"))
+}
+
+fn file_offset(value: u64) -> Result<libc::off_t> {
+    libc::off_t::try_from(value).map_err(|_| Code::NoMemory.into())
 }
 
 /// Reads from a file that need not be mapped; short only at its end.

@@ -144,13 +144,20 @@ fn is_in_range(header: &[u8]) -> bool {
         && (1..=63).contains(&get("max_readers"))
         && (1..=4095).contains(&get("max_participants"))
         && get("history") < get("slot_count")
+        && match get("max_payload") {
+            0 => get("region_count") == 0,
+            max => {
+                (get("slot_capacity") + 1..=1 << 32).contains(&max)
+                    && (get("history") + 1..=63).contains(&get("region_count"))
+            }
+        }
         && get("policy") <= 2
         && get("flags") <= 3
 }
 
-/// The sizes of the control part and of the whole that the page gives this geometry, in numbers that cannot overflow,
+/// The size of the control part, where the regions begin, and the size of the whole that the page gives this geometry, in numbers that cannot overflow,
 /// whether it makes sense or not.
-fn extents_of(header: &[u8]) -> (u128, u128) {
+fn extents_of(header: &[u8]) -> (u128, u128, u128) {
     let get = |name| get(header, name);
     let (slots, align) = (get("slot_count"), get("payload_align").max(1));
     let up = |value: u128, to: u128| value.div_ceil(to) * to;
@@ -162,14 +169,17 @@ fn extents_of(header: &[u8]) -> (u128, u128) {
     }
     let lines = up(0x1800 + get("max_participants") * 64, 128);
     let vacancy = up(lines + slots * 64 + slots * 16, 128);
-    let control = up(vacancy + vacancy_words * 8, 4096);
+    let rows = up(vacancy + vacancy_words * 8, 64);
+    let control = up(rows + get("region_count") * 64, 4096);
     let payload = up(control + slots * up(get("user_header_size"), 64), align);
-    (control, up(payload + slots * up(get("slot_capacity"), align), 4096))
+    let fixed = up(payload + slots * up(get("slot_capacity"), align), 4096);
+    let regions = if get("region_count") == 0 { fixed } else { up(fixed, 2 << 20) };
+    (control, regions, regions + get("region_count") * up(get("max_payload"), 2 << 20))
 }
 
 /// Makes the sizes in the header agree with the geometry in it; the size that the file needs, if that can be had.
 fn make_consistent(header: &mut [u8]) -> Option<u64> {
-    let (control, total) = extents_of(header);
+    let (control, regions, total) = extents_of(header);
     let slots = get(header, "slot_count");
     let align = get(header, "payload_align").max(1);
     let stride = get(header, "slot_capacity").div_ceil(align) * align;
@@ -179,6 +189,8 @@ fn make_consistent(header: &mut [u8]) -> Option<u64> {
     put(header, "control_size", control as u64);
     put(header, "payload_offset", payload as u64);
     put(header, "payload_stride", stride as u64);
+    put(header, "regions_offset", regions as u64);
+    put(header, "region_stride", (get(header, "max_payload").div_ceil(2 << 20) * (2 << 20)) as u64);
     (control <= MAX_CONTROL && total <= MAX_TOTAL).then_some(total as u64)
 }
 
@@ -247,7 +259,7 @@ fn impostor<'a>(c: &mut Choices<'a>) -> (Vec<u8>, Option<u64>, &'a [u8]) {
 }
 
 /// The fields that sizes are computed from, and what a segment can do.
-const GEOMETRY: [&str; 9] = [
+const GEOMETRY: [&str; 11] = [
     "slot_capacity",
     "slot_count",
     "payload_align",
@@ -255,6 +267,8 @@ const GEOMETRY: [&str; 9] = [
     "max_readers",
     "max_participants",
     "history",
+    "max_payload",
+    "region_count",
     "policy",
     "flags",
 ];

@@ -64,7 +64,7 @@ const CALLS: &[Call] = &[
     |world, _| _ = answer(world.segment().info()),
     |world, _| _ = answer(world.segment().participants()),
     |world, _| _ = answer(world.segment().recover()),
-    |world, _| _ = answer(world.segment().recover()),
+    |world, _| _ = answer(world.segment().trim()),
     World::end_waits,
     |world, _| world.lenders.iter().for_each(|lender| _ = lender.writer().blockers()),
 ];
@@ -146,14 +146,19 @@ const ENOUGH: usize = 8;
 
 fn any_shape(c: &mut Choices<'_>) -> Options {
     let slot_count = c.pick(&[1, 2, 2, 3, 4, 4, 5, 8, 64, 65, 100]);
+    let history = c.pick(&[0, 0, 1, 2, 3, slot_count - 1]).min(slot_count - 1);
+    // Retained payloads keep their regions.
+    let max_payload = if history < 63 { c.pick(&[0, 0, 101, 4096, 100_000]) } else { 0 };
     Options {
+        max_payload,
+        region_count: c.pick(&[0, history + 1, history + 2]).min(63),
         slot_count,
         slot_capacity: c.pick(&[1, 8, 64, 100]),
         payload_align: c.pick(&[64, 64, 128]),
         user_header_size: c.pick(&[0, 0, 8, 65, 256]),
         max_readers: c.pick(&[1, 3, 15, 16, 17, 31, 47, 63]),
         max_participants: c.pick(&[1, 2, 3]),
-        history: c.pick(&[0, 0, 1, 2, 3, slot_count - 1]).min(slot_count - 1),
+        history,
         policy: c.pick(&[Policy::Fail, Policy::Block, Policy::DropOldest]),
         single_writer: c.flag(),
         timestamps: c.flag(),
@@ -251,7 +256,7 @@ impl World {
 
     /// Fails unless it is an aligned payload of `len` bytes at most as many as a slot has, then reads both its ends.
     fn look_at(&self, payload: *const u8, len: usize) {
-        assert!(len as u64 <= self.geometry.slot_capacity, "a slot does not have {len} bytes");
+        assert!(len <= self.largest(), "neither a slot nor a region has {len} bytes");
         assert!(payload.addr().is_multiple_of(self.geometry.payload_align as usize), "aligned");
         self.check_inside(payload, len);
         for at in [0, len.saturating_sub(1)].into_iter().filter(|at| *at < len) {
@@ -290,10 +295,14 @@ impl World {
         let _ = (sample.sequence(), sample.timestamp_ns(), sample.writer_id(), sample.is_empty());
     }
 
+    fn largest(&self) -> usize {
+        self.geometry.max_payload.max(self.geometry.slot_capacity) as usize
+    }
+
     /// A length that fits, or just does not.
     fn any_len(&self, c: &mut Choices<'_>) -> usize {
-        let capacity = self.geometry.slot_capacity as usize;
-        c.pick(&[capacity, 0, 1, capacity - 1, capacity, capacity + 1])
+        let (capacity, largest) = (self.geometry.slot_capacity as usize, self.largest());
+        c.pick(&[capacity, 0, 1, capacity - 1, capacity, capacity + 1, largest, largest + 1])
     }
 
     // Writers.

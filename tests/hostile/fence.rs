@@ -12,11 +12,15 @@ use super::calls::geometry_of;
 /// Where the header has the segment's number.
 const SEGMENT_ID_AT: usize = 48;
 
-/// Two pages without access, and between them the mapping of a segment, which unmaps itself.
+/// Two places without access, a page or more each, and between them the mapping of a segment, which unmaps itself.
 pub(crate) struct Fence {
-    low: usize,
+    below: Range<usize>,
     inside: Range<usize>,
+    above: Range<usize>,
 }
+
+/// The kernel maps so much and more on a border of this, and wants as much room beside it.
+const HUGE: usize = 2 << 20;
 
 /// Holes that the kernel may pass over, because another thread was faster or because a gap above just fits.
 const TRIES: usize = 32;
@@ -55,15 +59,17 @@ pub(crate) fn fenced(size: usize, make: impl Fn() -> Result<Segment>) -> Result<
         };
         let Ok(segment) = make().map_err(|error| made = Err(error)) else { break };
         if fence.holds(&segment) {
-            made = Ok((segment, Some(fence)));
+            made = Ok((segment, Some(fence.closed())));
             break;
         }
         // The kernel preferred another gap, which is filled now.
         drop((fence, segment));
-        passed_over.extend(reserve(size));
+        // A page less than a multiple of HUGE goes to any gap, as a file's mapping does.
+        let plug = if size < HUGE { size } else { size - page() };
+        passed_over.extend(reserve(plug).map(|place| (place, plug)));
         assert!(passed_over.len() < TRIES, "no mapping falls between its guard pages");
     }
-    passed_over.into_iter().for_each(|place| release(place, size));
+    passed_over.into_iter().for_each(|(place, plug)| release(place, plug));
     made
 }
 
@@ -71,12 +77,34 @@ impl Fence {
     /// Guard pages around a hole of exactly `size` bytes: the kernel maps from the top down, at the highest gap that fits, and
     /// a moment ago that was here.
     fn around_hole(size: usize) -> Option<Fence> {
-        let low = reserve(size.checked_add(2 * page())?)?;
-        let start = low + page();
+        let slack = if size < HUGE { 0 } else { HUGE };
+        let whole = size.checked_add(2 * page() + 2 * slack)?;
+        let low = reserve(whole)?;
+        let start = if slack == 0 { low + page() } else { (low + page()).next_multiple_of(HUGE) };
         if size > 0 {
-            release(start, size);
+            release(start, size + slack);
         }
-        Some(Fence { low, inside: start..start + size })
+        Some(Fence {
+            below: low..start,
+            // At the top of the hole.
+            inside: start + slack..start + slack + size,
+            above: start + slack + size..low + whole,
+        })
+    }
+
+    /// Closes the gap that is left below a mapping which begins where it should.
+    fn closed(mut self) -> Fence {
+        let gap = self.inside.start - self.below.end;
+        if gap > 0 {
+            let flags =
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+            let place = ptr::with_exposed_provenance_mut(self.below.end);
+            // SAFETY: replaces nothing.
+            let closed = unsafe { libc::mmap(place, gap, libc::PROT_NONE, flags, -1, 0) };
+            assert_eq!(closed.addr(), self.below.end, "the gap below the mapping is free");
+            self.below.end = self.inside.start;
+        }
+        self
     }
 
     /// Where the segment is.
@@ -96,7 +124,7 @@ impl Fence {
 
 impl Drop for Fence {
     fn drop(&mut self) {
-        release(self.low, page());
-        release(self.inside.end, page());
+        release(self.below.start, self.below.len());
+        release(self.above.start, self.above.len());
     }
 }

@@ -1,0 +1,134 @@
+//! Regions: room for payloads that are too large for a slot.
+//!
+//! A region is leased to one life of one slot, from reserve on. It is free again when that life is over, which stands in
+//! the slot: a later generation, a loan given back, or a sample that nobody is owed or has in hand any more. So nobody
+//! returns a region, no reader writes to its row, and what a dead process had leased is free as soon as its slots are.
+
+use super::Table;
+use super::loan::Loan;
+use super::slot::is_clear;
+use super::words::{Ctl, Phase};
+use crate::atomics::Ordering;
+use crate::error::Code;
+
+/// A lease word: generation 36 | slot or participant 24 | state 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease(u64);
+
+/// Nobody has had it since it was empty.
+const NONE: Lease = Lease(0);
+/// A life of a slot has it.
+const LEASED: u64 = 1;
+/// A participant is giving its memory back.
+const EMPTYING: u64 = 2;
+
+impl Lease {
+    fn of(loan: Loan) -> Lease {
+        Lease(loan.generation << 28 | u64::from(loan.slot) << 4 | LEASED)
+    }
+
+    fn emptying(participant: u32) -> Lease {
+        Lease(u64::from(participant) << 4 | EMPTYING)
+    }
+
+    fn state(self) -> u64 {
+        self.0 & 0xf
+    }
+
+    fn number(self) -> u32 {
+        (self.0 >> 4) as u32 & 0xff_ffff
+    }
+
+    /// Whether the life that has the region is over. Acquire, like the looks of `loan::claim`: its readers are done with
+    /// the bytes.
+    fn is_over(self, table: &Table<'_>) -> Result<bool, Code> {
+        match self.state() {
+            LEASED => {
+                let slot = self.number();
+                let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
+                // Free or clear, it stays so until the next generation: marks are set by commits only.
+                Ok(ctl.generation() != self.0 >> 28
+                    || match ctl.phase() {
+                        Some(Phase::Free) => true,
+                        Some(Phase::Published) => is_clear(table.line(slot)?, table.shape.mark_words),
+                        _ => false,
+                    })
+            }
+            EMPTYING => Ok(false),
+            _ => Ok(self == NONE),
+        }
+    }
+}
+
+/// The slot that a region is leased to.
+pub(crate) fn slot_of(table: &Table<'_>, region: u32) -> Option<u32> {
+    let lease = Lease(table.regions.get(region as usize)?.lease.load(Ordering::Relaxed));
+    (lease.state() == LEASED).then_some(lease.number())
+}
+
+/// The best free region for so many bytes: one that has enough memory, and as little too much as can be; else the one that
+/// has most. So a steady load goes round in few regions, whose pages are warm.
+fn best(table: &Table<'_>, len: u64) -> Result<Option<(u32, Lease)>, Code> {
+    let mut best: Option<((u8, u64), u32, Lease)> = None;
+    for (region, row) in (0u32..).zip(table.regions) {
+        let lease = Lease(row.lease.load(Ordering::Acquire));
+        if lease.is_over(table)? {
+            let allocated = row.allocated.load(Ordering::Relaxed);
+            let rank = if allocated >= len { (0, allocated) } else { (1, u64::MAX - allocated) };
+            if best.is_none_or(|(least, ..)| rank < least) {
+                best = Some((rank, region, lease));
+            }
+        }
+    }
+    Ok(best.map(|(_, region, lease)| (region, lease)))
+}
+
+/// Whether some region is free.
+pub(crate) fn any_free(table: &Table<'_>) -> Result<bool, Code> {
+    Ok(best(table, 0)?.is_some())
+}
+
+/// Leases a region to a loan of this thread; `None` if none is free.
+pub(crate) fn lease(table: &Table<'_>, loan: Loan, len: u64) -> Result<Option<u32>, Code> {
+    // Whoever takes one away in between has it for a life of a slot, so this ends.
+    for _ in 0..=table.regions.len() {
+        let Some((region, over)) = best(table, len)? else { return Ok(None) };
+        if exchange(table, region, over, Lease::of(loan)) {
+            return Ok(Some(region));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes a region out of use to give its memory back; false if it is not free.
+pub(crate) fn begin_emptying(table: &Table<'_>, region: u32, participant: u32) -> Result<bool, Code> {
+    let row = table.regions.get(region as usize).ok_or(Code::Corrupt)?;
+    let lease = Lease(row.lease.load(Ordering::Acquire));
+    if !lease.is_over(table)? || !exchange(table, region, lease, Lease::emptying(participant)) {
+        return Ok(false);
+    }
+    // Before the memory goes. A kill after this leaves a region that has more than it says.
+    row.allocated.store(0, Ordering::Relaxed);
+    Ok(true)
+}
+
+/// Puts a region back into use that this thread, or a dead one, was emptying.
+pub(crate) fn end_emptying(table: &Table<'_>, region: u32, participant: u32) {
+    exchange(table, region, Lease::emptying(participant), NONE);
+}
+
+/// The regions that a participant was emptying.
+pub(crate) fn emptied_by(table: &Table<'_>, participant: u32) -> impl Iterator<Item = u32> {
+    let mine = Lease::emptying(participant);
+    (0u32..)
+        .zip(table.regions)
+        .filter(move |(_, row)| row.lease.load(Ordering::Relaxed) == mine.0)
+        .map(|(region, _)| region)
+}
+
+fn exchange(table: &Table<'_>, region: u32, from: Lease, to: Lease) -> bool {
+    // AcqRel: pairs with itself, so that of two writers one has the region, with what the other noted about it.
+    table.regions.get(region as usize).is_some_and(|row| {
+        row.lease.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    })
+}
