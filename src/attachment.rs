@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -230,9 +230,15 @@ impl Attachment {
 
     /// Cleans up after participants that are dead; how many they were.
     pub(crate) fn recover(&self) -> Result<u32> {
-        let table = self.table()?;
+        // Before the lock: in a forked child, another thread may have it for ever.
+        self.table()?;
         // The guarded value is empty: a panic cannot have spoiled it.
-        let _alone = self.recovering.lock().unwrap_or_else(PoisonError::into_inner);
+        self.recover_alone(&self.recovering.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same in a thread that keeps others of this process from it.
+    fn recover_alone(&self, _alone: &MutexGuard<'_, ()>) -> Result<u32> {
+        let table = self.table()?;
         let dead = self.participants.claim_dead()?;
         if dead.count() == 0 {
             return Ok(0);
@@ -255,8 +261,10 @@ impl Attachment {
         if began < self.next_look.load(Ordering::Relaxed) {
             return false;
         }
+        // Another thread is at it: who does not want to wait does not wait for that either.
+        let Ok(alone) = self.recovering.try_lock() else { return false };
         // Whatever goes wrong here is not what the caller asked for.
-        let recovered = self.recover().unwrap_or(0);
+        let recovered = self.recover_alone(&alone).unwrap_or(0);
         let now = sys::monotonic_ns();
         let pause = (now - began).saturating_mul(16).max(1_000_000);
         // Relaxed: a guess about time; two threads that look at once do no harm.

@@ -254,19 +254,30 @@ impl Participants {
     /// Threads of one process must not call it at once: they share the open file whose locks keep others away.
     pub(crate) fn claim_dead(&self) -> Result<Dead> {
         let mut dead = Dead::default();
-        let Some(fd) = &self.fd else { return Ok(dead) };
-        for index in 0..self.rows.len() as u32 {
-            if !self.is_dead(index)? || !sys::lock(fd, recovery_lock_of(index), 1)? {
-                continue;
-            }
-            // Somebody else may have cleaned up in between, and the row have a new owner. From here on it has not.
-            if self.is_dead(index)? {
-                dead.insert(index, self.row(index)?.named.load(Ordering::Relaxed));
-            } else {
-                sys::unlock(fd, recovery_lock_of(index), 1);
+        for (index, row) in (0u32..).zip(self.rows) {
+            match self.claim_if_dead(index) {
+                Ok(true) => dead.insert(index, row.named.load(Ordering::Relaxed)),
+                Ok(false) => {}
+                Err(error) => {
+                    self.leave_dead(&dead);
+                    return Err(error);
+                }
             }
         }
         Ok(dead)
+    }
+
+    fn claim_if_dead(&self, index: u32) -> Result<bool> {
+        let Some(fd) = &self.fd else { return Ok(false) };
+        if !self.is_dead(index)? || !sys::lock(fd, recovery_lock_of(index), 1)? {
+            return Ok(false);
+        }
+        // Somebody else may have cleaned up in between, and the row have a new owner. From here on it has not.
+        let dead = self.is_dead(index);
+        if dead != Ok(true) {
+            sys::unlock(fd, recovery_lock_of(index), 1);
+        }
+        dead
     }
 
     /// Frees the rows of the dead, whose remains are gone.
