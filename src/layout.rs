@@ -159,7 +159,8 @@ impl Geometry {
             ((1..=MAX_PARTICIPANTS).contains(&self.max_participants), "max_participants"),
             (self.history < self.slot_count, "history"),
             (
-                self.max_payload == 0 || (self.slot_capacity + 1..=MAX_CAPACITY).contains(&self.max_payload),
+                self.max_payload == 0
+                    || self.max_payload > self.slot_capacity && self.max_payload <= MAX_CAPACITY,
                 "max_payload",
             ),
             // Retained samples keep their regions; the one that pushes out the oldest needs one more.
