@@ -259,6 +259,7 @@ static void check_exec(void)
         target[length] = '\0';
         (void)sched_yield();
     } while (strstr(target, "cat") == NULL && strstr(target, "busybox") == NULL && strstr(target, "coreutils") == NULL);
+    until_asleep(other.pid); /* the name changes before the files are closed; now it reads */
     CHECK_COUNT(segment, 2, 1);
     CHECK_CODE(shmslot_segment_recover(segment, NULL), 1);
     CHECK(shutdown(other.link, SHUT_WR) == 0); /* cat ends */
