@@ -158,6 +158,7 @@ static uint64_t hint_round(uint64_t steps_to_withdraw)
     shmslot_reader *reader = join(segment, 0);
     shmslot_loan loan;
     child stopped, killed;
+    shmslot_sample held[SLOTS];
     uint64_t steps = 0, slot, i;
     for (i = 1; i < SLOTS; i++) (void)put(mine, i); /* unread: only slot 0 is left */
     stopped = start_writer(segment, 1);
@@ -169,7 +170,7 @@ static uint64_t hint_round(uint64_t steps_to_withdraw)
         CHECK(is_offered(&words, 0));
         step_until_published(&words, stopped, SLOTS, &slot);
         CHECK_U64(slot, 0);
-        for (i = 1; i < SLOTS; i++) (void)hold(reader);
+        for (i = 1; i < SLOTS; i++) held[i] = hold(reader);
         (void)take(reader); /* so slot 0 is free when its commit is over */
         step(killed.pid);
         CHECK(!is_offered(&words, 0));
@@ -180,6 +181,7 @@ static uint64_t hint_round(uint64_t steps_to_withdraw)
         finish(stopped);
         CHECK_OK(shmslot_wait_space(mine, AT_ONCE));
         CHECK_OK(shmslot_slot_reserve(mine, 8, AT_ONCE, &loan));
+        for (i = 1; i < SLOTS; i++) CHECK_OK(shmslot_slot_mark(reader, &held[i]));
     }
     kill_writer(stopped);
     unmap_words(&words);

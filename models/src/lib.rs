@@ -19,6 +19,7 @@ mod hints;
 mod history;
 mod members;
 mod modelled;
+mod regions;
 mod samples;
 mod sleep;
 mod world;

@@ -17,7 +17,7 @@ use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, RegionRow, 
 use crate::modelled::step;
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
-use crate::protocol::loan::{self, Loan};
+use crate::protocol::loan::{self, Loan, Wanted};
 use crate::protocol::members::{self, Member};
 use crate::protocol::order::{self, FIRST, Owed, Position};
 use crate::protocol::recovery::{self, Dead};
@@ -129,7 +129,7 @@ impl World {
             claims: (0..slots).map(|_| Claim { ctl: word(), aux: word() }).collect(),
             vacancy: (0..layout::vacancy_words(shape.slots)).map(|_| word()).collect(),
             readers: (0..rows).map(|_| row()).collect(),
-            regions: Vec::new(),
+            regions: vec![RegionRow { lease: word(), allocated: word() }],
             payloads: (0..slots).map(|_| Cell::new(0)).collect(),
             committed: RefCell::default(),
             begun: RefCell::default(),
@@ -253,6 +253,10 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
+    pub(crate) fn table(&self) -> Table<'_> {
+        self.world.table()
+    }
+
     /// A slot that is free.
     fn find(&self) -> Option<Loan> {
         let table = self.world.table();
@@ -273,7 +277,12 @@ impl Producer {
 
     /// A slot taken from readers.
     pub(crate) fn try_reclaim(&self) -> Option<Loan> {
-        self.noted(sound(loan::reclaim_oldest(&self.world.table(), self.owner, &self.resume)))
+        self.noted(sound(loan::reclaim_oldest(
+            &self.world.table(),
+            self.owner,
+            Wanted::AnySlot,
+            &self.resume,
+        )))
     }
 
     /// A loan with its length beside it.

@@ -1,0 +1,98 @@
+//! One region, leased to one life of a slot after the other. What is in it is a cell: whoever writes while another may
+//! still read is reported.
+
+use std::rc::Rc;
+
+use loom::cell::Cell;
+use loom::thread;
+
+use crate::protocol::{Shape, region};
+use crate::world::{PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, sound};
+
+/// A slot with the region, filled and committed; false if the region is in use.
+fn try_write(writer: &Producer, memory: &Cell<u64>, value: u64) -> bool {
+    let table = writer.table();
+    let Some(loan) = writer.try_reserve() else { return false };
+    let leased = sound(region::lease(&table, loan, 1)).is_some();
+    if leased {
+        memory.set(value);
+        writer.commit(loan, value);
+    } else {
+        writer.discard(loan);
+    }
+    leased
+}
+
+/// A reader looks at a sample in the region and marks it, while its writer wants the region for the next.
+fn reuse(name: &str, preemptions: usize, shape: Shape, rows: usize) {
+    explore(name, preemptions, move || {
+        let world = World::new(shape, rows);
+        let memory = Rc::new(Cell::new(0));
+        let writer = world.producer(1);
+        let mut reader = world.join(0);
+        assert!(try_write(&writer, &memory, 1), "nobody had the region");
+        let reading = thread::spawn({
+            let memory = Rc::clone(&memory);
+            move || {
+                let sample = reader.read().expect("it was committed");
+                assert_eq!(memory.get(), sample.value);
+                reader.mark(sample);
+                reader
+            }
+        });
+        let again = try_write(&writer, &memory, 2);
+        let mut reader = reading.join().expect("the reader is done");
+        if again {
+            let sample = reader.read().expect("it was committed");
+            assert_eq!(memory.get(), 2);
+            reader.mark(sample);
+        }
+        assert!(try_write(&writer, &memory, 3), "nobody has the region any more");
+        reader.take_all();
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn region_is_used_again() {
+    reuse("region_is_used_again", 3, PLAIN, ROWS);
+}
+
+#[test]
+fn region_is_used_again_two_words() {
+    reuse("region_is_used_again_two_words", 3, Shape { mark_words: 2, ..PLAIN }, ROWS_OF_TWO_WORDS);
+}
+
+#[test]
+fn region_is_used_again_drop_oldest() {
+    reuse("region_is_used_again_drop_oldest", 3, Shape { drop_oldest: true, ..PLAIN }, ROWS);
+}
+
+#[test]
+fn region_is_used_again_single_writer() {
+    reuse("region_is_used_again_single_writer", 3, Shape { single_writer: true, ..PLAIN }, ROWS);
+}
+
+/// Two writers want the region at once, and give it back.
+#[test]
+fn region_of_two_writers() {
+    explore("region_of_two_writers", 3, || {
+        let world = World::new(PLAIN, ROWS);
+        let memory = Rc::new(Cell::new(0));
+        let writing = [1, 2].map(|number| {
+            let (writer, memory) = (world.producer(number), Rc::clone(&memory));
+            thread::spawn(move || {
+                let loan = writer.try_reserve().expect("there is a slot for each");
+                if sound(region::lease(&writer.table(), loan, 1)).is_some() {
+                    memory.set(u64::from(number));
+                }
+                writer.discard(loan);
+            })
+        });
+        for writing in writing {
+            writing.join().expect("the writer is done");
+        }
+        assert!(try_write(&world.producer(3), &memory, 3), "nobody has the region any more");
+        world.check_at_rest();
+    });
+}
