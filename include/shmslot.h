@@ -27,7 +27,9 @@
 #include <stdint.h>
 
 /* Where every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT; */
-#define SHMSLOT_OPTIONS_INIT {(uint32_t)sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
+#define SHMSLOT_OPTIONS_INIT {(uint32_t)sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
+/* The same for shmslot_registry_options. */
+#define SHMSLOT_REGISTRY_OPTIONS_INIT {(uint32_t)sizeof(shmslot_registry_options), 0, 0, 0, 0}
 
 
 /// Major version of this header.
@@ -87,6 +89,10 @@
 /// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait returns
 /// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed.
 #define SHMSLOT_END_PEER_DEAD 2
+
+/// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
+/// raises SIGBUS.
+#define SHMSLOT_UNSEALED 64
 
 /// The kind of a failure: what a call returns, if it is negative. A number is never reused.
 typedef enum {
@@ -160,10 +166,27 @@ typedef enum {
     SHMSLOT_E_PEER_DEAD = -34,
     /// No process has a writer open.
     SHMSLOT_E_NO_WRITERS = -35,
+    /// No region of this number and generation is known.
+    SHMSLOT_E_UNKNOWN_MAPPING = -36,
+    /// A reference reaches beyond the end of its region.
+    SHMSLOT_E_OUT_OF_BOUNDS = -37,
+    /// The sum of an offset and a length is larger than a number can be.
+    SHMSLOT_E_OVERFLOW = -38,
+    /// The other end of a channel is gone, or said what no channel says.
+    SHMSLOT_E_CHANNEL_BROKEN = -39,
 } shmslot_e;
+
+/// Regions of one sender that are mapped here, to be read. Threads: any.
+typedef struct shmslot_attachments shmslot_attachments;
+
+/// A connection that carries descriptors of regions and segments, or waits for connections. Threads: any.
+typedef struct shmslot_channel shmslot_channel;
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
 typedef struct shmslot_reader shmslot_reader;
+
+/// Gives out memory in mapped regions, for payloads beside the slots; docs/regions.md has the rules. Threads: any.
+typedef struct shmslot_registry shmslot_registry;
 
 /// An attachment of this process to a segment. Threads: any.
 typedef struct shmslot_segment shmslot_segment;
@@ -203,12 +226,8 @@ typedef struct {
     uint32_t spin_ns;
     /// Loans that one writer may have out at once; default no limit.
     uint32_t max_loans;
-    /// How many payloads larger than slot_capacity may be there at once: loaned, unread, in hand or retained. More than
-    /// history, at most 63; default 8, or history + 2.
-    uint32_t region_count;
-    /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
-    /// they are used and keep it for the next. Default slot_capacity: no regions.
-    uint64_t max_payload;
+    /// Must be 0.
+    uint32_t reserved;
     /// Identity of the sample type. All zero: none at creation, any at attach.
     uint8_t type_hash[16];
     /// Name of the sample type, at most 63 bytes, or NULL. Read during the call only.
@@ -261,12 +280,8 @@ typedef struct {
     uint32_t mode;
     /// Version of the bytes in shared memory.
     uint32_t layout_version;
-    /// Payloads in regions that may be there at once; 0 without regions.
-    uint32_t region_count;
-    /// Largest payload of all.
-    uint64_t max_payload;
-    /// Memory of all regions.
-    uint64_t region_bytes;
+    /// 0.
+    uint32_t reserved;
     /// Identity of the sample type, all zero if there is none.
     uint8_t type_hash[16];
     /// Name of the sample type; ends in a NUL.
@@ -349,6 +364,60 @@ typedef struct {
     /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
     uint64_t timestamp_ns;
 } shmslot_ref_header;
+
+/// How a registry makes regions. Begin with SHMSLOT_REGISTRY_OPTIONS_INIT; zero is the default of each field.
+typedef struct {
+    /// sizeof(shmslot_registry_options); SHMSLOT_REGISTRY_OPTIONS_INIT fills it.
+    uint32_t struct_size;
+    /// Alignment of each lease in bytes, a power of two from 64 to 4096; default 64.
+    uint32_t align;
+    /// Bytes of a region; default 1 MiB. A larger payload gets a region of its own size.
+    uint64_t region_size;
+    /// Most bytes of regions without leases that are kept for reuse; 1 keeps none, default 64 MiB.
+    uint64_t max_idle;
+    /// Most bytes of all regions together; default no limit.
+    uint64_t max_bytes;
+} shmslot_registry_options;
+
+/// What a registry has at this moment.
+typedef struct {
+    /// Bytes of all regions.
+    uint64_t bytes;
+    /// Bytes of those that are kept without leases.
+    uint64_t idle_bytes;
+    /// Leases that are out.
+    uint64_t leases;
+    /// Regions.
+    uint32_t regions;
+    /// Channels that regions are announced on.
+    uint32_t channels;
+} shmslot_registry_state;
+
+/// Memory on lease. map_id, generation, offset and len are what to send to the receiver. Plain data: it may be copied.
+typedef struct {
+    /// The memory, aligned as the registry says; writable for len bytes until the last release.
+    void *data;
+    /// The bytes that were asked for.
+    uint64_t len;
+    /// Where in the region.
+    uint64_t offset;
+    /// The region.
+    uint32_t map_id;
+    /// Which use of the region.
+    uint32_t generation;
+    /// For the library.
+    uint64_t token;
+} shmslot_lease;
+
+/// Bytes of a region. They change once the sender's lease ends; tell the sender when you are done. Plain data.
+typedef struct {
+    /// Where they are; readable for len bytes until the release.
+    const void *data;
+    /// How many.
+    uint64_t len;
+    /// For the library.
+    uint64_t token;
+} shmslot_mapped;
 
 #ifdef __cplusplus
 extern "C" {
@@ -451,12 +520,6 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// CORRUPT. Since 0.1.
 int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 
-/// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
-/// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
-///
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS. Since 0.1.
-int shmslot_segment_trim(shmslot_segment *segment, uint64_t *ret_bytes);
-
 /// The descriptor of the segment, 0 or greater. It stays the segment's: do not close it; pass it on, or duplicate it.
 ///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none). Since 0.1.
@@ -517,15 +580,14 @@ int shmslot_writer_interrupt(shmslot_writer *writer);
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 
-/// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order.
-/// More than slot_capacity, up to max_payload, is in a region, and needs a free slot and a free region; nothing else differs.
+/// Reserves a slot for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order.
 ///
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
 /// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:
 /// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. No system call unless it has to wait.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
+/// TOO_LARGE, NO_FREE_SLOT, TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
 int shmslot_slot_reserve(shmslot_writer *writer, size_t len, int64_t timeout_ns, shmslot_loan *ret_loan);
 
 /// Publishes the first len bytes of a loan to all readers; len may be less than was reserved, and 0. The order of
@@ -700,6 +762,148 @@ int shmslot_ref_mark_read(shmslot_segment *segment, const shmslot_ref *reference
 ///
 /// Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_mark_reader_disconnected(shmslot_segment *segment, uint32_t reader_index);
+
+/// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with
+/// shmslot_channel_from_fd, and close it here.
+///
+/// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both with
+/// shmslot_channel_close. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, SYS. Since 0.1.
+int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_channel **ret_other, shmslot_error *reterr);
+
+/// Waits for connections at a name: an absolute path of at most 107 bytes, or '@' and an abstract name. A socket file that
+/// a dead process has left there is replaced; closing the channel removes it.
+///
+/// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, PERMISSION, SYS.
+/// Since 0.1.
+int shmslot_channel_listen(const char *name, uint32_t flags, shmslot_channel **ret_listener, shmslot_error *reterr);
+
+/// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_ANY_OWNER.
+///
+/// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
+/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, SYS. Since 0.1.
+int shmslot_channel_accept(shmslot_channel *listener, int64_t timeout_ns, shmslot_channel **ret_channel, shmslot_error *reterr);
+
+/// Connects to a listener. timeout_ns: for one with as many waiting connections as it lets.
+///
+/// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens), PERMISSION (another user
+/// does). Threads: any. Since 0.1.
+int shmslot_channel_connect(const char *name, uint32_t flags, int64_t timeout_ns, shmslot_channel **ret_channel, shmslot_error *reterr);
+
+/// Makes a channel of a connected unix socket, inherited or received: seqpacket, stream, or datagram, which never tells that
+/// the other end is gone. The descriptor stays the caller's, who closes it after the call.
+///
+/// Flags and ret_channel as in shmslot_channel_pair. reterr: NULL or filled on failure. Threads: any. Errors: INVALID (no
+/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), SYS. Since 0.1.
+int shmslot_channel_from_fd(int fd, uint32_t flags, shmslot_channel **ret_channel, shmslot_error *reterr);
+
+/// The channel's descriptor, to be polled for input and not to be read: a message or a connection is there, or the end.
+/// It stays the channel's. Threads: any. Errors: INVALID. Since 0.1.
+int shmslot_channel_fd(const shmslot_channel *channel);
+
+/// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end attaches to it.
+///
+/// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
+/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
+/// NO_MEMORY (too many descriptors under way). Since 0.1.
+int shmslot_channel_send_segment(shmslot_channel *channel, const shmslot_segment *segment, int64_t timeout_ns, shmslot_error *reterr);
+
+/// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
+///
+/// options and errors as in shmslot_segment_attach_fd, after which the message is gone; also BAD_TIMEOUT, AGAIN (timeout
+/// 0, or 64 regions wait to be drained), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.1.
+int shmslot_channel_recv_segment(shmslot_channel *channel, const shmslot_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
+
+/// Closes the handle; NULL is fine. The connection ends with the registries and attachments that use it. Threads: any,
+/// once. Since 0.1.
+void shmslot_channel_close(shmslot_channel *channel);
+
+/// Makes a registry; regions come with the first lease.
+///
+/// options: NULL for all defaults. ret_registry: close it with shmslot_registry_close. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS. Since 0.1.
+int shmslot_registry_create(const shmslot_registry_options *options, shmslot_registry **ret_registry, shmslot_error *reterr);
+
+/// Closes the registry and its part in its channels; NULL is fine. Leases that are out stay, and are released with the
+/// same registry pointer; it dies with the last of them, or now if there is none.
+///
+/// Threads: any, once, while no call but releases uses the registry. Since 0.1.
+void shmslot_registry_close(shmslot_registry *registry);
+
+/// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
+/// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
+///
+/// timeout_ns: for an other end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
+/// BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (too many descriptors under way). Since 0.1.
+int shmslot_registry_add(shmslot_registry *registry, shmslot_channel *channel, int64_t timeout_ns, shmslot_error *reterr);
+
+/// Announces nothing on this channel any more. What its other end has mapped stays there. Threads: any. Errors: INVALID.
+/// Since 0.1.
+int shmslot_registry_remove(shmslot_registry *registry, shmslot_channel *channel);
+
+/// What the registry has at this moment. size: sizeof(shmslot_registry_state). Threads: any. Errors: INVALID. Since 0.1.
+int shmslot_registry_info(shmslot_registry *registry, shmslot_registry_state *ret_state, size_t size);
+
+/// Leases memory for len bytes, in a region that all channels of the registry have been told of: send the lease's numbers
+/// to the receivers by whatever way. Returns how many channels were removed since the last success because their other
+/// ends are gone, usually 0.
+///
+/// timeout_ns: for another end that does not read. ret_lease: ends with shmslot_region_release. reterr: NULL or filled on
+/// failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, NO_MEMORY (also max_bytes, too many descriptors under way), AGAIN
+/// (timeout 0) or TIMEOUT (another end does not read), SYS. Since 0.1.
+int shmslot_region_alloc(shmslot_registry *registry, size_t len, int64_t timeout_ns, shmslot_lease *ret_lease, shmslot_error *reterr);
+
+/// One more release is due before the lease ends: one for each receiver, say. Threads: any. Errors: INVALID, STALE.
+/// Since 0.1.
+int shmslot_region_retain(shmslot_registry *registry, const shmslot_lease *lease);
+
+/// Gives the lease back, with the last release: nobody may look at its memory any more, here or in a receiver. Also after
+/// shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.1.
+int shmslot_region_release(shmslot_registry *registry, const shmslot_lease *lease);
+
+/// Makes attachments of what comes over a channel; one for each channel, which may be closed afterwards.
+///
+/// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_UNSEALED for shmslot_attachments_attach_fd;
+/// for the rest those of the channel count. ret_attachments: close it with shmslot_attachments_close. reterr: NULL or
+/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS. Since 0.1.
+int shmslot_attachments_create(shmslot_channel *channel, uint32_t flags, shmslot_attachments **ret_attachments, shmslot_error *reterr);
+
+/// Maps every region that has come; returns how many. Never waits. To be called when shmslot_channel_fd is ready: it also
+/// lets go of regions that the sender has given up.
+///
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (ever after; the detail says why),
+/// NO_MEMORY, SYS (EMFILE): call again when there is room; AGAIN (64 segments wait to be received). Since 0.1.
+int shmslot_attachments_drain(shmslot_attachments *attachments, shmslot_error *reterr);
+
+/// Where a reference points to: the numbers of the sender's lease. Never waits, and drains the channel only if the region
+/// is not known yet.
+///
+/// ret_mapped: mapped until shmslot_attachments_release. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
+/// UNKNOWN_MAPPING, OUT_OF_BOUNDS, OVERFLOW, CHANNEL_BROKEN; and those of shmslot_attachments_drain. Since 0.1.
+int shmslot_attachments_resolve(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t offset, uint64_t len, shmslot_mapped *ret_mapped, shmslot_error *reterr);
+
+/// The same, and sleeps on the channel until the region is known: for references that travel faster than descriptors.
+/// UNKNOWN_MAPPING if the time is over before. timeout_ns: nanoseconds from 0, or -1 for no limit.
+///
+/// Else as shmslot_attachments_resolve; also BAD_TIMEOUT. Threads: any. Since 0.1.
+int shmslot_attachments_resolve_wait(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t offset, uint64_t len, int64_t timeout_ns, shmslot_mapped *ret_mapped, shmslot_error *reterr);
+
+/// Lets go of bytes that were resolved; also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE.
+/// Since 0.1.
+int shmslot_attachments_release(shmslot_attachments *attachments, const shmslot_mapped *mapped);
+
+/// Maps a region whose descriptor came by other means. The descriptor stays the caller's. A region that is known already,
+/// or in a newer generation, stays as it is.
+///
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, or a map_id of 2^32 - 1), NOT_A_FILE,
+/// NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.1.
+int shmslot_attachments_attach_fd(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t length, int fd, shmslot_error *reterr);
+
+/// Closes the attachments; NULL is fine. Bytes that were resolved stay mapped, and are released with the same pointer; it
+/// dies with the last of them, or now if there are none.
+///
+/// Threads: any, once, while no call but releases uses it. Since 0.1.
+void shmslot_attachments_close(shmslot_attachments *attachments);
 
 #ifdef __cplusplus
 }  // extern "C"

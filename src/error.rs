@@ -109,6 +109,14 @@ pub enum Code {
     PeerDead = -34,
     /// No process has a writer open.
     NoWriters = -35,
+    /// No region of this number and generation is known.
+    UnknownMapping = -36,
+    /// A reference reaches beyond the end of its region.
+    OutOfBounds = -37,
+    /// The sum of an offset and a length is larger than a number can be.
+    Overflow = -38,
+    /// The other end of a channel is gone, or said what no channel says.
+    ChannelBroken = -39,
 }
 
 codes! {
@@ -147,6 +155,10 @@ codes! {
     Forked = -33, "this handle belongs to the parent process; close it here, and attach anew in the child";
     PeerDead = -34, "a process that was attached died; what it had was given back, go on if you can without it";
     NoWriters = -35, "no process has a writer open, and everything was read; wait for one in another way, or leave";
+    UnknownMapping = -36, "unknown region: its descriptor did not come over this channel, or its room was used again since; resolve before the lease is given back, and attach each sender's channel";
+    OutOfBounds = -37, "the reference ends beyond its region: the sender is wrong about offset or length; drop the reference";
+    Overflow = -38, "offset and length add up to more than 64 bits: the sender is wrong about them; drop the reference";
+    ChannelBroken = -39, "the channel is of no use any more: the other end is gone or spoke wrongly; close it and make a new one";
 }
 
 impl Code {
@@ -167,6 +179,8 @@ pub struct Error {
     code: Code,
     os_errno: i32,
     about: &'static str,
+    /// What stands for each '#' of `about`.
+    numbers: [u64; 3],
 }
 
 /// `Result` with this crate's [`Error`].
@@ -174,11 +188,21 @@ pub type Result<T> = core::result::Result<T, Error>;
 
 impl Error {
     pub(crate) const fn about(code: Code, about: &'static str) -> Error {
-        Error { code, os_errno: 0, about }
+        Error::with_errno(code, 0, about)
     }
 
     pub(crate) const fn with_errno(code: Code, os_errno: i32, about: &'static str) -> Error {
-        Error { code, os_errno, about }
+        Error { code, os_errno, about, numbers: [0; 3] }
+    }
+
+    /// What it was about has numbers in it: each '#' is the next of them.
+    pub(crate) const fn with_numbers(code: Code, about: &'static str, numbers: [u64; 3]) -> Error {
+        Error { code, os_errno: 0, about, numbers }
+    }
+
+    /// The same thing, of another kind.
+    pub(crate) const fn as_code(self, code: Code) -> Error {
+        Error { code, ..self }
     }
 
     /// The kind of failure.
@@ -194,14 +218,19 @@ impl Error {
 
 impl From<Code> for Error {
     fn from(code: Code) -> Error {
-        Error { code, os_errno: 0, about: "" }
+        Error::about(code, "")
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.about.is_empty() {
-            write!(f, "{}: ", self.about)?;
+            let mut parts = self.about.split('#');
+            f.write_str(parts.next().unwrap_or(""))?;
+            for (part, number) in parts.zip(self.numbers) {
+                write!(f, "{number}{part}")?;
+            }
+            f.write_str(": ")?;
         }
         f.write_str(self.code.text())?;
         if self.os_errno != 0 {

@@ -36,6 +36,7 @@
 //! - `segment`: segments by name, by descriptor, or private.
 //! - `waiting`: what all waits share.
 //! - `writer`, `reader`, `reference`: what a user holds.
+//! - `region`: payloads beside the slots, in mapped regions whose descriptors cross a unix socket.
 //! - `ffi`: the C ABI.
 //!
 //! `unsafe` is allowed in `attachment`, `sys` and `ffi` only.
@@ -58,6 +59,7 @@ mod participants;
 mod protocol;
 mod reader;
 mod reference;
+mod region;
 mod segment;
 mod sys;
 mod waiting;
@@ -69,6 +71,9 @@ pub use options::{IfDead, Options};
 pub use participants::Participant;
 pub use reader::{EndWaits, Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference};
+pub use region::{
+    Attachments, Channel, ChannelOptions, Lease, Listener, Mapped, Registry, RegistryInfo, RegistryOptions,
+};
 pub use segment::{Info, Segment};
 pub use waiting::Interrupter;
 pub use writer::{Loan, Writer};

@@ -88,7 +88,7 @@ fn header_compiles_as_cxx() {
 #[test]
 fn header_is_short() {
     let lines = header().lines().count();
-    assert!(lines < 900, "include/shmslot.h has {lines} lines");
+    assert!(lines < 950, "include/shmslot.h has {lines} lines");
 }
 
 /// Every function has a comment right above it, which says since when it exists.

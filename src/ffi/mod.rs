@@ -26,3 +26,9 @@ mod writer;
 mod reader;
 
 mod reference;
+
+mod channel;
+
+mod region;
+
+mod attachments;

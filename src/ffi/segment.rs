@@ -27,7 +27,7 @@ impl Handle for shmslot_segment {
 }
 
 /// Makes a handle and gives it to the caller.
-fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment) -> Result<()> {
+pub(crate) fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment) -> Result<()> {
     boundary::present(ret_segment)?;
     let handle = shmslot_segment { segment, reference: OnceLock::new(), health: Health::default() };
     boundary::give(ret_segment, Box::into_raw(Box::new(handle)))

@@ -21,7 +21,7 @@ use nix::unistd;
 use crate::atomics::{AtomicU32, Deadline};
 use crate::error::{Code, Error, Result};
 
-fn failed(errno: Errno, about: &'static str) -> Error {
+pub(super) fn failed(errno: Errno, about: &'static str) -> Error {
     let code = match errno {
         Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT => Code::NoMemory,
         Errno::ENOENT => Code::NotFound,
@@ -43,7 +43,7 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-fn timespec(deadline: u64) -> libc::timespec {
+pub(super) fn timespec(deadline: u64) -> libc::timespec {
     libc::timespec {
         tv_sec: (deadline / 1_000_000_000) as libc::time_t,
         tv_nsec: (deadline % 1_000_000_000) as libc::c_long,
@@ -250,12 +250,12 @@ pub(crate) fn seal_size(fd: &OwnedFd) -> Result<()> {
     fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size_seals())).map(drop).map_err(|errno| failed(errno, "sealing"))
 }
 
-fn size_seals() -> SealFlag {
+pub(super) fn size_seals() -> SealFlag {
     SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL
 }
 
 /// Whether nobody can shrink, grow or unseal the file any more.
-pub(crate) fn is_size_sealed(fd: &OwnedFd) -> bool {
+pub(crate) fn is_size_sealed(fd: impl std::os::fd::AsFd) -> bool {
     fcntl::fcntl(fd, FcntlArg::F_GET_SEALS)
         .is_ok_and(|seals| SealFlag::from_bits_retain(seals).contains(size_seals()))
 }

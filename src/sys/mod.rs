@@ -2,5 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+pub(crate) mod mapping;
+pub(crate) mod socket;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;

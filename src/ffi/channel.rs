@@ -1,0 +1,237 @@
+//! Channels.
+
+use std::ffi::{c_char, c_int};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::error::{Code, Error, Result};
+use crate::ffi::boundary::{self, Handle, Health};
+use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::options::{SHMSLOT_ANY_OWNER, Use, options, shmslot_options};
+use crate::ffi::segment::{hand_out, shmslot_segment};
+use crate::region::{Channel, ChannelOptions, Listener};
+use crate::sys::mapping;
+
+/// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
+/// raises SIGBUS.
+pub const SHMSLOT_UNSEALED: u32 = 64;
+
+/// A connection that carries descriptors of regions and segments, or waits for connections. Threads: any.
+pub struct shmslot_channel {
+    end: End,
+    health: Health,
+}
+
+enum End {
+    Connected(Channel),
+    Listening(Listener),
+}
+
+impl Handle for shmslot_channel {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+impl shmslot_channel {
+    pub(crate) fn connected(&self) -> Result<&Channel> {
+        match &self.end {
+            End::Connected(channel) => Ok(channel),
+            End::Listening(_) => Err(Error::about(Code::Invalid, "the channel waits for connections")),
+        }
+    }
+
+    fn listening(&self) -> Result<&Listener> {
+        match &self.end {
+            End::Listening(listener) => Ok(listener),
+            End::Connected(_) => Err(Error::about(Code::Invalid, "the channel is connected")),
+        }
+    }
+}
+
+fn handle(end: End) -> *mut shmslot_channel {
+    Box::into_raw(Box::new(shmslot_channel { end, health: Health::default() }))
+}
+
+/// What flags of a channel, or of attachments, mean.
+pub(crate) fn channel_options(flags: u32) -> Result<ChannelOptions> {
+    if flags & !(SHMSLOT_ANY_OWNER | SHMSLOT_UNSEALED) != 0 {
+        return Err(Error::about(Code::BadOptions, "flags"));
+    }
+    Ok(ChannelOptions { any_owner: flags & SHMSLOT_ANY_OWNER != 0, unsealed: flags & SHMSLOT_UNSEALED != 0 })
+}
+
+/// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with
+/// shmslot_channel_from_fd, and close it here.
+///
+/// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both with
+/// shmslot_channel_close. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, SYS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_channel_pair(
+    flags: u32,
+    ret_one: *mut *mut shmslot_channel,
+    ret_other: *mut *mut shmslot_channel,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_one)?;
+        boundary::present(ret_other)?;
+        let (one, other) = Channel::pair(&channel_options(flags)?)?;
+        boundary::give(ret_one, handle(End::Connected(one)))?;
+        boundary::give(ret_other, handle(End::Connected(other)))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Waits for connections at a name: an absolute path of at most 107 bytes, or '@' and an abstract name. A socket file that
+/// a dead process has left there is replaced; closing the channel removes it.
+///
+/// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, PERMISSION, SYS.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_channel_listen(
+    name: *const c_char,
+    flags: u32,
+    ret_listener: *mut *mut shmslot_channel,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_listener)?;
+        let listener = Channel::listen(boundary::name(name)?, &channel_options(flags)?)?;
+        boundary::give(ret_listener, handle(End::Listening(listener)))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_ANY_OWNER.
+///
+/// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
+/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, SYS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_channel_accept(
+    listener: *mut shmslot_channel,
+    timeout_ns: i64,
+    ret_channel: *mut *mut shmslot_channel,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_channel)?;
+        let timeout = boundary::timeout(timeout_ns)?;
+        let channel = boundary::open(listener)?.listening()?.accept(timeout)?;
+        boundary::give(ret_channel, handle(End::Connected(channel)))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Connects to a listener. timeout_ns: for one with as many waiting connections as it lets.
+///
+/// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens), PERMISSION (another user
+/// does). Threads: any. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_channel_connect(
+    name: *const c_char,
+    flags: u32,
+    timeout_ns: i64,
+    ret_channel: *mut *mut shmslot_channel,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_channel)?;
+        let timeout = boundary::timeout(timeout_ns)?;
+        let channel = Channel::connect(boundary::name(name)?, &channel_options(flags)?, timeout)?;
+        boundary::give(ret_channel, handle(End::Connected(channel)))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Makes a channel of a connected unix socket, inherited or received: seqpacket, stream, or datagram, which never tells that
+/// the other end is gone. The descriptor stays the caller's, who closes it after the call.
+///
+/// Flags and ret_channel as in shmslot_channel_pair. reterr: NULL or filled on failure. Threads: any. Errors: INVALID (no
+/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), SYS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_channel_from_fd(
+    fd: c_int,
+    flags: u32,
+    ret_channel: *mut *mut shmslot_channel,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_channel)?;
+        let options = channel_options(flags)?;
+        let channel = Channel::from_fd(mapping::duplicate(borrow(fd)?)?, &options)?;
+        boundary::give(ret_channel, handle(End::Connected(channel)))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The channel's descriptor, to be polled for input and not to be read: a message or a connection is there, or the end.
+/// It stays the channel's. Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> c_int {
+    boundary::with(channel, |channel| {
+        Ok(match &channel.end {
+            End::Connected(channel) => channel.fd().as_raw_fd(),
+            End::Listening(listener) => listener.fd().as_raw_fd(),
+        })
+    })
+}
+
+/// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end attaches to it.
+///
+/// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
+/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
+/// NO_MEMORY (too many descriptors under way). Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_channel_send_segment(
+    channel: *mut shmslot_channel,
+    segment: *const shmslot_segment,
+    timeout_ns: i64,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        let (channel, segment) = (boundary::open(channel)?.connected()?, boundary::open(segment)?);
+        channel.send_segment(&segment.segment, boundary::timeout(timeout_ns)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
+///
+/// options and errors as in shmslot_segment_attach_fd, after which the message is gone; also BAD_TIMEOUT, AGAIN (timeout
+/// 0, or 64 regions wait to be drained), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_channel_recv_segment(
+    channel: *mut shmslot_channel,
+    options: *const shmslot_options,
+    timeout_ns: i64,
+    ret_segment: *mut *mut shmslot_segment,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_segment)?;
+        let options = self::options(options, Use::Attach)?;
+        let channel = boundary::open(channel)?.connected()?;
+        hand_out(ret_segment, channel.recv_segment(&options, boundary::timeout(timeout_ns)?)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Closes the handle; NULL is fine. The connection ends with the registries and attachments that use it. Threads: any,
+/// once. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_channel_close(channel: *mut shmslot_channel) {
+    if !channel.is_null() {
+        // SAFETY: made by this library, and by the header's word closed once.
+        boundary::silently(|| drop(unsafe { Box::from_raw(channel) }));
+    }
+}
+
+/// A descriptor that the caller lends for the call.
+pub(crate) fn borrow<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {
+    if fd < 0 {
+        return Err(Code::Invalid.into());
+    }
+    // SAFETY: not negative; used during the call only. A closed one only makes system calls fail.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}

@@ -1,0 +1,316 @@
+//! Registries and leases of memory in regions.
+
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Code, Result};
+use crate::ffi::boundary::{self, Handle, Health, Plain};
+use crate::ffi::channel::shmslot_channel;
+use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::region::{Lease, Registry, RegistryInfo, RegistryOptions};
+
+/// What a handle has given out under numbers, each as often as it was retained.
+pub(crate) struct Given<T> {
+    inner: Mutex<Items<T>>,
+}
+
+struct Items<T> {
+    /// By token; each with how often it is to be released.
+    items: HashMap<u64, (T, u64)>,
+    last: u64,
+    closed: bool,
+}
+
+impl<T> Default for Given<T> {
+    fn default() -> Given<T> {
+        Given { inner: Mutex::new(Items { items: HashMap::new(), last: 0, closed: false }) }
+    }
+}
+
+impl<T> Given<T> {
+    // A panic cannot leave it half changed.
+    fn inner(&self) -> MutexGuard<'_, Items<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The token of a new one.
+    pub(crate) fn add(&self, item: T) -> u64 {
+        let mut inner = self.inner();
+        inner.last += 1;
+        let token = inner.last;
+        inner.items.insert(token, (item, 1));
+        token
+    }
+
+    pub(crate) fn retain(&self, token: u64) -> Result<()> {
+        let mut inner = self.inner();
+        let (_, count) = inner.items.get_mut(&token).ok_or(Code::Stale)?;
+        *count += 1;
+        Ok(())
+    }
+
+    /// Takes one out, if this was its last release; and true if it was the last of all after `close`.
+    pub(crate) fn release(&self, token: u64) -> Result<(Option<T>, bool)> {
+        let mut inner = self.inner();
+        let (_, count) = inner.items.get_mut(&token).ok_or(Code::Stale)?;
+        *count -= 1;
+        if *count > 0 {
+            return Ok((None, false));
+        }
+        let item = inner.items.remove(&token).map(|(item, _)| item);
+        Ok((item, inner.closed && inner.items.is_empty()))
+    }
+
+    /// True if nothing is out.
+    pub(crate) fn close(&self) -> bool {
+        let mut inner = self.inner();
+        inner.closed = true;
+        inner.items.is_empty()
+    }
+}
+
+/// Gives out memory in mapped regions, for payloads beside the slots; docs/regions.md has the rules. Threads: any.
+pub struct shmslot_registry {
+    registry: Registry,
+    leases: Given<Lease>,
+    health: Health,
+}
+
+impl Handle for shmslot_registry {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+/// How a registry makes regions. Begin with SHMSLOT_REGISTRY_OPTIONS_INIT; zero is the default of each field.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_registry_options {
+    /// sizeof(shmslot_registry_options); SHMSLOT_REGISTRY_OPTIONS_INIT fills it.
+    pub struct_size: u32,
+    /// Alignment of each lease in bytes, a power of two from 64 to 4096; default 64.
+    pub align: u32,
+    /// Bytes of a region; default 1 MiB. A larger payload gets a region of its own size.
+    pub region_size: u64,
+    /// Most bytes of regions without leases that are kept for reuse; 1 keeps none, default 64 MiB.
+    pub max_idle: u64,
+    /// Most bytes of all regions together; default no limit.
+    pub max_bytes: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl Plain for shmslot_registry_options {}
+
+/// What a registry has at this moment.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_registry_state {
+    /// Bytes of all regions.
+    pub bytes: u64,
+    /// Bytes of those that are kept without leases.
+    pub idle_bytes: u64,
+    /// Leases that are out.
+    pub leases: u64,
+    /// Regions.
+    pub regions: u32,
+    /// Channels that regions are announced on.
+    pub channels: u32,
+}
+
+// SAFETY: integers only.
+unsafe impl Plain for shmslot_registry_state {}
+
+impl From<RegistryInfo> for shmslot_registry_state {
+    fn from(info: RegistryInfo) -> shmslot_registry_state {
+        let RegistryInfo { bytes, idle_bytes, leases, regions, channels } = info;
+        shmslot_registry_state { bytes, idle_bytes, leases, regions, channels }
+    }
+}
+
+/// Memory on lease. map_id, generation, offset and len are what to send to the receiver. Plain data: it may be copied.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_lease {
+    /// The memory, aligned as the registry says; writable for len bytes until the last release.
+    pub data: *mut c_void,
+    /// The bytes that were asked for.
+    pub len: u64,
+    /// Where in the region.
+    pub offset: u64,
+    /// The region.
+    pub map_id: u32,
+    /// Which use of the region.
+    pub generation: u32,
+    /// For the library.
+    pub token: u64,
+}
+
+// SAFETY: integers and a pointer.
+unsafe impl Plain for shmslot_lease {}
+
+fn registry_options(input: *const shmslot_registry_options) -> Result<RegistryOptions> {
+    let default = RegistryOptions::default();
+    if input.is_null() {
+        return Ok(default);
+    }
+    let given = boundary::take_sized(input)?;
+    let or = |value: u64, default: u64| if value == 0 { default } else { value };
+    Ok(RegistryOptions {
+        region_size: or(given.region_size, default.region_size),
+        align: if given.align == 0 { default.align } else { given.align },
+        max_idle: or(given.max_idle, default.max_idle),
+        max_bytes: given.max_bytes,
+    })
+}
+
+/// Makes a registry; regions come with the first lease.
+///
+/// options: NULL for all defaults. ret_registry: close it with shmslot_registry_close. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_registry_create(
+    options: *const shmslot_registry_options,
+    ret_registry: *mut *mut shmslot_registry,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_registry)?;
+        let registry = Registry::new(&registry_options(options)?)?;
+        let handle = shmslot_registry { registry, leases: Given::default(), health: Health::default() };
+        boundary::give(ret_registry, Box::into_raw(Box::new(handle)))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Closes the registry and its part in its channels; NULL is fine. Leases that are out stay, and are released with the
+/// same registry pointer; it dies with the last of them, or now if there is none.
+///
+/// Threads: any, once, while no call but releases uses the registry. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry) {
+    // SAFETY: NULL, or made by `shmslot_registry_create` and by the header's word closed once.
+    let Some(handle) = (unsafe { registry.as_ref() }) else { return };
+    boundary::silently(|| {
+        handle.registry.close();
+        // A forked child releases nothing, and must not look at locks that other threads had.
+        if handle.registry.here().is_err() || handle.leases.close() {
+            // SAFETY: as above, and nothing is out that would be released later.
+            drop(unsafe { Box::from_raw(registry) });
+        }
+    });
+}
+
+/// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
+/// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
+///
+/// timeout_ns: for an other end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
+/// BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (too many descriptors under way). Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_registry_add(
+    registry: *mut shmslot_registry,
+    channel: *mut shmslot_channel,
+    timeout_ns: i64,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        let (handle, channel) = (boundary::open(registry)?, boundary::open(channel)?.connected()?);
+        handle.registry.add(channel, boundary::timeout(timeout_ns)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Announces nothing on this channel any more. What its other end has mapped stays there. Threads: any. Errors: INVALID.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_registry_remove(
+    registry: *mut shmslot_registry,
+    channel: *mut shmslot_channel,
+) -> c_int {
+    boundary::with(registry, |handle| {
+        handle.registry.remove(boundary::open(channel)?.connected()?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// What the registry has at this moment. size: sizeof(shmslot_registry_state). Threads: any. Errors: INVALID. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_registry_info(
+    registry: *mut shmslot_registry,
+    ret_state: *mut shmslot_registry_state,
+    size: usize,
+) -> c_int {
+    boundary::with(registry, |handle| {
+        boundary::give_sized(ret_state, size, &handle.registry.info()?.into())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Leases memory for len bytes, in a region that all channels of the registry have been told of: send the lease's numbers
+/// to the receivers by whatever way. Returns how many channels were removed since the last success because their other
+/// ends are gone, usually 0.
+///
+/// timeout_ns: for another end that does not read. ret_lease: ends with shmslot_region_release. reterr: NULL or filled on
+/// failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, NO_MEMORY (also max_bytes, too many descriptors under way), AGAIN
+/// (timeout 0) or TIMEOUT (another end does not read), SYS. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_region_alloc(
+    registry: *mut shmslot_registry,
+    len: usize,
+    timeout_ns: i64,
+    ret_lease: *mut shmslot_lease,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_lease)?;
+        let handle = boundary::open(registry)?;
+        let lease = handle.registry.alloc(len, boundary::timeout(timeout_ns)?)?;
+        let given = shmslot_lease {
+            data: lease.as_ptr().cast(),
+            len: len as u64,
+            offset: lease.offset(),
+            map_id: lease.map_id(),
+            generation: lease.generation(),
+            token: handle.leases.add(lease),
+        };
+        boundary::give(ret_lease, given)?;
+        Ok(c_int::try_from(handle.registry.take_removed()?.len()).unwrap_or(c_int::MAX))
+    })
+}
+
+/// One more release is due before the lease ends: one for each receiver, say. Threads: any. Errors: INVALID, STALE.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_region_retain(
+    registry: *mut shmslot_registry,
+    lease: *const shmslot_lease,
+) -> c_int {
+    boundary::with(registry, |handle| {
+        handle.registry.here()?;
+        handle.leases.retain(boundary::take(lease)?.token)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Gives the lease back, with the last release: nobody may look at its memory any more, here or in a receiver. Also after
+/// shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_region_release(
+    registry: *mut shmslot_registry,
+    lease: *const shmslot_lease,
+) -> c_int {
+    let mut last = false;
+    let released = boundary::with(registry, |handle| {
+        handle.registry.here()?;
+        let (lease, was_last) = handle.leases.release(boundary::take(lease)?.token)?;
+        drop(lease);
+        last = was_last;
+        Ok(SHMSLOT_OK)
+    });
+    if last {
+        // SAFETY: made by `shmslot_registry_create`, closed, and the last of what was out has just come back: that happens
+        // once.
+        boundary::silently(|| drop(unsafe { Box::from_raw(registry) }));
+    }
+    released
+}

@@ -1,0 +1,399 @@
+//! One connection: messages of 16 bytes with one descriptor each, in and out, and when it is of no use any more.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::atomics::Deadline;
+use crate::error::{Code, Error, Result};
+use crate::layout;
+use crate::region::channel::ChannelOptions;
+use crate::sys::socket::{self, Kind, Ready};
+use crate::sys::{self, Birth};
+
+/// Bytes of a message.
+const MESSAGE: usize = 16;
+/// The region number of messages that carry a segment. No registry uses it.
+const SEGMENT: u32 = u32::MAX;
+/// Messages of one sort that are kept, with their descriptors, while the other sort is wanted.
+const KEPT: usize = 64;
+
+/// A message: map_id, generation and length, little-endian.
+pub(super) fn encode(map_id: u32, generation: u32, length: u64) -> [u8; MESSAGE] {
+    let mut message = [0; MESSAGE];
+    let fields = map_id.to_le_bytes().into_iter().chain(generation.to_le_bytes()).chain(length.to_le_bytes());
+    for (target, byte) in message.iter_mut().zip(fields) {
+        *target = byte;
+    }
+    message
+}
+
+fn decode(message: &[u8; MESSAGE]) -> (u32, u32, u64) {
+    let number = u128::from_le_bytes(*message);
+    (number as u32, (number >> 32) as u32, (number >> 64) as u64)
+}
+
+/// A region that the other side can be asked for from now on.
+#[derive(Debug)]
+pub(super) struct Announced {
+    pub(super) map_id: u32,
+    pub(super) generation: u32,
+    pub(super) length: u64,
+    pub(super) file: OwnedFd,
+    /// Device and inode.
+    pub(super) identity: (u64, u64),
+}
+
+impl Announced {
+    /// Everything that can be said of a region before it is mapped.
+    pub(super) fn check(
+        map_id: u32,
+        generation: u32,
+        length: u64,
+        file: OwnedFd,
+        unsealed: bool,
+    ) -> Result<Announced> {
+        let refuse =
+            |code, about, actual| Err(Error::with_numbers(code, about, [u64::from(map_id), length, actual]));
+        if map_id == SEGMENT {
+            return refuse(Code::Invalid, "region # is a number that segments have", 0);
+        }
+        if length == 0 || length > i64::MAX as u64 {
+            return refuse(Code::Invalid, "region # of impossible length #", 0);
+        }
+        let facts = sys::file_facts(file.as_fd())?;
+        if !facts.is_regular {
+            return refuse(Code::NotAFile, "region #: its descriptor is no file", 0);
+        }
+        if !unsealed && !sys::is_size_sealed(&file) {
+            return refuse(Code::NotSealed, "region #: its file is not sealed", 0);
+        }
+        if facts.size < length {
+            return refuse(
+                Code::Truncated,
+                "region # has # bytes by its message, its file only #",
+                facts.size,
+            );
+        }
+        Ok(Announced { map_id, generation, length, file, identity: facts.identity })
+    }
+}
+
+/// Why nothing comes in any more.
+#[derive(Clone, Copy)]
+struct Broken {
+    reason: Error,
+    /// The other side has closed in good order: what it had sent stays good.
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Inbox {
+    regions: VecDeque<Announced>,
+    segments: VecDeque<OwnedFd>,
+    /// A message of a stream that is not complete yet.
+    bytes: [u8; MESSAGE],
+    have: usize,
+    fds: Vec<OwnedFd>,
+    broken: Option<Broken>,
+    /// How many things have happened here; who waits compares.
+    events: u64,
+    /// A thread sleeps on the socket, for all that wait.
+    watched: bool,
+}
+
+/// Whether a message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Yes,
+    /// The other side has not read what it was sent before.
+    Full,
+}
+
+pub(super) struct Link {
+    birth: Birth,
+    socket: OwnedFd,
+    kind: Kind,
+    options: ChannelOptions,
+    inbox: Mutex<Inbox>,
+    /// Something happened in the inbox, or nobody watches the socket.
+    changed: Condvar,
+    /// Rung when something happens in the inbox while a thread sleeps on the socket.
+    bell: OwnedFd,
+    /// Why nothing can be sent any more.
+    mute: Mutex<Option<Error>>,
+}
+
+impl Link {
+    /// Over a socket that may be anything; refuses peers that the options do not admit.
+    pub(super) fn new(socket: OwnedFd, options: &ChannelOptions) -> Result<Link> {
+        let kind = socket::kind(socket.as_fd())?;
+        let peer = socket::peer_uid(socket.as_fd())?;
+        if peer != sys::effective_uid() && !options.any_owner {
+            let about = "the other end of the channel is user #";
+            return Err(Error::with_numbers(Code::Permission, about, [u64::from(peer), 0, 0]));
+        }
+        Ok(Link {
+            birth: Birth::of_this_process()?,
+            socket,
+            kind,
+            options: options.clone(),
+            inbox: Mutex::default(),
+            changed: Condvar::new(),
+            bell: socket::bell()?,
+            mute: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn here(&self) -> Result<()> {
+        if self.birth.is_here() { Ok(()) } else { Err(Code::Forked.into()) }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    // A panic cannot have left the inbox half changed in a way that matters: it holds whole messages.
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends one message; does not wait.
+    pub(super) fn send(&self, message: &[u8; MESSAGE], passed: BorrowedFd<'_>) -> Result<Sent> {
+        self.here()?;
+        let mut mute = self.mute.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = *mute {
+            return Err(reason);
+        }
+        let reason = loop {
+            match socket::send(self.fd(), message, passed) {
+                Ok(MESSAGE) => return Ok(Sent::Yes),
+                // A stream never cuts so few bytes; if it did, the rest would have no place to go.
+                Ok(_) => break Error::about(Code::ChannelBroken, "a message went out in parts"),
+                Err(Errno::EAGAIN) => return Ok(Sent::Full),
+                Err(Errno::EINTR) => {}
+                Err(errno @ (Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM)) => {
+                    let about = "too many descriptors or messages are under way";
+                    return Err(Error::with_errno(Code::NoMemory, errno as i32, about));
+                }
+                Err(errno) => {
+                    break Error::with_errno(Code::ChannelBroken, errno as i32, "the other end is closed");
+                }
+            }
+        };
+        *mute = Some(reason);
+        Err(reason)
+    }
+
+    /// Sends a segment's descriptor.
+    pub(super) fn send_segment(&self, length: u64, file: BorrowedFd<'_>) -> Result<Sent> {
+        self.send(&encode(SEGMENT, layout::LAYOUT_VERSION, length), file)
+    }
+
+    /// Sleeps until more can be sent; false if the deadline came first.
+    pub(super) fn wait_for_room(&self, deadline: Deadline) -> Result<bool> {
+        socket::wait(&[self.fd()], Ready::ToWrite, deadline)
+    }
+
+    /// The next region that the other side has announced, if there is one now; and how much has happened so far.
+    pub(super) fn next_region(&self) -> Result<Option<Announced>> {
+        self.next(|inbox| inbox.regions.pop_front())
+    }
+
+    /// The next segment that the other side has sent, if there is one now.
+    pub(super) fn next_segment(&self) -> Result<Option<OwnedFd>> {
+        self.next(|inbox| inbox.segments.pop_front())
+    }
+
+    fn next<T>(&self, mut pop: impl FnMut(&mut Inbox) -> Option<T>) -> Result<Option<T>> {
+        self.here()?;
+        let mut inbox = self.inbox();
+        loop {
+            if let Some(found) = pop(&mut inbox) {
+                return Ok(Some(found));
+            }
+            if !self.receive(&mut inbox)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Puts a region back that could not be mapped for lack of memory.
+    pub(super) fn put_back(&self, region: Announced) {
+        self.inbox().regions.push_front(region);
+    }
+
+    /// How much has happened so far, to be told to `wait`.
+    pub(super) fn events(&self) -> u64 {
+        self.inbox().events
+    }
+
+    /// Something happened that those who wait will want to look at.
+    pub(super) fn announce(&self) {
+        self.happened(&mut self.inbox());
+    }
+
+    fn happened(&self, inbox: &mut Inbox) {
+        inbox.events = inbox.events.wrapping_add(1);
+        if inbox.watched {
+            socket::ring(self.bell.as_fd());
+        }
+        self.changed.notify_all();
+    }
+
+    /// Whether what came over this channel is to be believed: the reason if it is not.
+    pub(super) fn spoiled(&self) -> Option<Error> {
+        self.inbox().broken.filter(|broken| !broken.ended).map(|broken| broken.reason)
+    }
+
+    /// The channel is of no use any more: the other side does not keep to the rules.
+    pub(super) fn spoil(&self, reason: Error) -> Error {
+        self.end(&mut self.inbox(), reason, false)
+    }
+
+    fn end(&self, inbox: &mut Inbox, reason: Error, ended: bool) -> Error {
+        let reason = reason.as_code(Code::ChannelBroken);
+        inbox.fds.clear();
+        inbox.broken = Some(Broken { reason, ended });
+        if !ended {
+            inbox.regions.clear();
+            inbox.segments.clear();
+            *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+            // So that the other side knows, and whoever polls the descriptor looks.
+            socket::shut_down(self.fd());
+        }
+        self.happened(inbox);
+        reason
+    }
+
+    /// Takes one message from the socket into the inbox; false if there is none.
+    fn receive(&self, inbox: &mut Inbox) -> Result<bool> {
+        if let Some(broken) = inbox.broken {
+            return Err(broken.reason);
+        }
+        let kept = |about, count| Err(Error::with_numbers(Code::Again, about, [count as u64, 0, 0]));
+        if inbox.regions.len() >= KEPT {
+            return kept("# regions wait to be drained first", inbox.regions.len());
+        }
+        if inbox.segments.len() >= KEPT {
+            return kept("# segments wait to be received first", inbox.segments.len());
+        }
+        loop {
+            let mut buffer = [0; 2 * MESSAGE];
+            let wanted = if self.kind == Kind::Stream { MESSAGE - inbox.have } else { buffer.len() };
+            let Some(window) = buffer.get_mut(..wanted) else { return Ok(false) };
+            let seen = match self.peek(window)? {
+                Some(seen) => seen,
+                None => return Ok(false),
+            };
+            if seen.cut && seen.fds.is_empty() {
+                // It stays in the queue until there is room.
+                let about = "this process has as many descriptors open as it may";
+                return Err(Error::with_errno(Code::Sys, libc::EMFILE, about));
+            }
+            if seen.cut {
+                let about = "a message with more than # descriptors, not 1";
+                let numbers = [seen.fds.len() as u64, 0, 0];
+                return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), false));
+            }
+            let over = seen.len == 0 && seen.fds.is_empty();
+            if over
+                && (self.kind == Kind::Stream || self.kind == Kind::Packets && socket::has_hung_up(self.fd()))
+            {
+                let (about, ended) = match inbox.have {
+                    0 => ("the other end is closed", true),
+                    _ => ("the other end is closed, after # bytes of a message of 16", false),
+                };
+                let numbers = [inbox.have as u64, 0, 0];
+                return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), ended));
+            }
+            socket::take(self.fd(), seen.len.min(wanted));
+            if self.kind != Kind::Stream && seen.len != MESSAGE {
+                let about = "a message of # bytes, not 16";
+                let numbers = [seen.len as u64, 0, 0];
+                return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), false));
+            }
+            for (target, byte) in inbox.bytes.iter_mut().skip(inbox.have).zip(buffer.iter().take(seen.len)) {
+                *target = *byte;
+            }
+            inbox.have += seen.len;
+            inbox.fds.extend(seen.fds);
+            if inbox.have < MESSAGE {
+                continue;
+            }
+            inbox.have = 0;
+            let message = inbox.bytes;
+            let mut fds = std::mem::take(&mut inbox.fds);
+            let count = fds.len() as u64;
+            let (Some(file), 1) = (fds.pop(), count) else {
+                let about = "a message with # descriptors, not 1";
+                let reason = Error::with_numbers(Code::ChannelBroken, about, [count, 0, 0]);
+                return Err(self.end(inbox, reason, false));
+            };
+            let (map_id, generation, length) = decode(&message);
+            if map_id == SEGMENT {
+                inbox.segments.push_back(file);
+            } else {
+                match Announced::check(map_id, generation, length, file, self.options.unsealed) {
+                    Ok(region) => inbox.regions.push_back(region),
+                    Err(error) => return Err(self.end(inbox, error, false)),
+                }
+            }
+            self.happened(inbox);
+            return Ok(true);
+        }
+    }
+
+    /// What stands first in the socket, which stays there; `None` if nothing does.
+    fn peek(&self, window: &mut [u8]) -> Result<Option<socket::Seen>> {
+        let mut resets = 0;
+        loop {
+            match socket::peek(self.fd(), self.kind, window) {
+                Ok(seen) => return Ok(Some(seen)),
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::EINTR) => {}
+                // The other side has closed without reading everything. That is told once, before what it had sent.
+                Err(Errno::ECONNRESET) if resets < 2 => resets += 1,
+                Err(errno) => return Err(Error::with_errno(Code::Sys, errno as i32, "receiving")),
+            }
+        }
+    }
+
+    /// Sleeps until more has happened than `seen`, or something stands in the socket; false if the deadline came first.
+    ///
+    /// Several threads may wait, and others receive meanwhile: one thread watches the socket for all, and the bell tells
+    /// it when somebody else has taken what it was waiting for.
+    pub(super) fn wait(&self, seen: u64, deadline: Deadline) -> Result<bool> {
+        let mut inbox = self.inbox();
+        loop {
+            if inbox.events != seen || inbox.broken.is_some() {
+                return Ok(true);
+            }
+            if !inbox.watched {
+                break;
+            }
+            let left = deadline.map(|deadline| deadline.saturating_sub(sys::monotonic_ns()));
+            inbox = match left {
+                Some(0) => return Ok(false),
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(inbox, Duration::from_nanos(left));
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        inbox.watched = true;
+        drop(inbox);
+        let woken = socket::wait(&[self.fd(), self.bell.as_fd()], Ready::ToRead, deadline);
+        let mut inbox = self.inbox();
+        inbox.watched = false;
+        socket::silence(self.bell.as_fd());
+        // Another one watches from now on.
+        self.changed.notify_all();
+        woken
+    }
+}

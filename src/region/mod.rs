@@ -1,0 +1,30 @@
+//! Payloads beside the slots: mapped regions whose descriptors cross a unix socket.
+//!
+//! A sender's [`Registry`] hands out [`Lease`]s of memory in regions. The descriptor of a region goes over each
+//! [`Channel`] of the registry before the first lease in it is given out. A receiver's [`Attachments`] map what comes,
+//! and resolve a reference (region, generation, offset, length), which travels by whatever way, to a [`Mapped`] place.
+//! `docs/regions.md` has the rules.
+//!
+//! - `link`: one connection: messages with a descriptor, and when it is of no use any more.
+//! - `channel`: how connections are made, and segments over them.
+//! - `registry`: the sender.
+//! - `attachments`: the receiver.
+#![forbid(unsafe_code)]
+
+mod attachments;
+mod channel;
+mod link;
+mod registry;
+
+pub use attachments::{Attachments, Mapped};
+pub use channel::{Channel, ChannelOptions, Listener};
+pub use registry::{Lease, Registry, RegistryInfo, RegistryOptions};
+
+use std::time::Duration;
+
+use crate::error::Code;
+
+/// What a call says that did not get what it wanted in the time it had.
+fn too_late(timeout: Option<Duration>) -> Code {
+    if timeout == Some(Duration::ZERO) { Code::Again } else { Code::Timeout }
+}

@@ -1,0 +1,624 @@
+//! The sender: memory in regions, given out on leases, announced to every channel before it is.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Code, Error, Result};
+use crate::region::channel::Channel;
+use crate::region::link::{Sent, encode};
+use crate::sys::mapping::{self, Mapping};
+use crate::sys::{self, Birth};
+use crate::waiting::deadline_of;
+
+/// How a registry makes regions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryOptions {
+    /// Bytes of a region, rounded up to pages; a larger payload gets a region of its own size.
+    pub region_size: u64,
+    /// Alignment of each lease, a power of two from 64 to 4096.
+    pub align: u32,
+    /// Most bytes of regions without leases that are kept, to be used again without the cost of new pages.
+    pub max_idle: u64,
+    /// Most bytes of all regions together; 0 is no limit.
+    pub max_bytes: u64,
+}
+
+impl Default for RegistryOptions {
+    fn default() -> RegistryOptions {
+        RegistryOptions { region_size: 1 << 20, align: 64, max_idle: 64 << 20, max_bytes: 0 }
+    }
+}
+
+/// What a registry has at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct RegistryInfo {
+    /// Bytes of all regions.
+    pub bytes: u64,
+    /// Bytes of those that are kept without leases.
+    pub idle_bytes: u64,
+    /// Leases that are out.
+    pub leases: u64,
+    /// Regions.
+    pub regions: u32,
+    /// Channels that regions are announced on.
+    pub channels: u32,
+}
+
+/// Region numbers are small and used again. Not 2^32: the last number is that of segments.
+const MAX_REGIONS: usize = 1 << 24;
+
+/// Gives out memory that others can map. Any thread.
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    birth: Birth,
+    options: RegistryOptions,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By map_id.
+    places: Vec<Place>,
+    /// Numbers of places without a region.
+    vacant: Vec<u32>,
+    /// The region that small leases are cut from.
+    current: Option<u32>,
+    idle: Idle,
+    bytes: u64,
+    leases: u64,
+    regions: u32,
+    peers: Vec<Peer>,
+    /// Why channels were removed, since somebody asked.
+    removed: Vec<Error>,
+    /// What takes the place of regions that are gone: one page.
+    stone: Option<OwnedFd>,
+    /// The registry is gone; leases are still out.
+    closed: bool,
+}
+
+/// A region number: what has it now, in which generation.
+#[derive(Default)]
+struct Place {
+    generation: u32,
+    region: Option<Region>,
+}
+
+struct Region {
+    file: OwnedFd,
+    memory: Arc<Mapping>,
+    /// Everything before is, or was, leased.
+    used: u64,
+    leases: u64,
+    /// When it became idle.
+    since: u64,
+}
+
+/// A channel, and what the other side has been told.
+struct Peer {
+    channel: Channel,
+    /// By region, the generation that it was told of.
+    told: BTreeMap<u32, u32>,
+    /// Regions that are gone, of which it was not told so yet.
+    gone: Vec<u32>,
+}
+
+/// Regions without leases, by size and by age.
+#[derive(Default)]
+struct Idle {
+    by_size: BTreeSet<(u64, u32)>,
+    by_age: BTreeMap<u64, u32>,
+    bytes: u64,
+    clock: u64,
+}
+
+impl Idle {
+    fn insert(&mut self, map_id: u32, region: &mut Region) {
+        self.clock += 1;
+        region.since = self.clock;
+        self.by_age.insert(region.since, map_id);
+        self.by_size.insert((region.memory.len(), map_id));
+        self.bytes += region.memory.len();
+    }
+
+    fn remove(&mut self, map_id: u32, region: &Region) {
+        self.by_age.remove(&region.since);
+        self.by_size.remove(&(region.memory.len(), map_id));
+        self.bytes -= region.memory.len();
+    }
+
+    /// The smallest that has room and is not a waste.
+    fn best(&self, size: u64) -> Option<u32> {
+        let most = size.saturating_mul(2);
+        self.by_size.range((size, 0)..=(most, u32::MAX)).next().map(|(_, map_id)| *map_id)
+    }
+
+    fn oldest(&self) -> Option<u32> {
+        self.by_age.first_key_value().map(|(_, map_id)| *map_id)
+    }
+}
+
+impl Registry {
+    /// Makes nothing yet but itself.
+    pub fn new(options: &RegistryOptions) -> Result<Registry> {
+        let bad = |field| Err(Error::about(Code::BadOptions, field));
+        let mut options = options.clone();
+        if !options.align.is_power_of_two() || !(64..=4096).contains(&options.align) {
+            return bad("align");
+        }
+        match pages(options.region_size) {
+            Some(size) if size > 0 && size <= sys::machine_memory() => options.region_size = size,
+            _ => return bad("region_size"),
+        }
+        let birth = Birth::of_this_process()?;
+        Ok(Registry { inner: Arc::new(Inner { birth, options, state: Mutex::default() }) })
+    }
+
+    /// Announces regions on this channel from now on, beginning with all that have leases.
+    pub fn add(&self, channel: &Channel, timeout: Option<Duration>) -> Result<()> {
+        let deadline = deadline_of(timeout);
+        let mut peer = Peer { channel: channel.clone(), told: BTreeMap::new(), gone: Vec::new() };
+        channel.link().here()?;
+        loop {
+            let mut state = self.inner.state()?;
+            if state.peers.iter().any(|known| known.channel.is(channel)) {
+                return Ok(());
+            }
+            if state.introduce(&mut peer)? == Sent::Yes {
+                state.peers.push(peer);
+                return Ok(());
+            }
+            // Nobody else waits meanwhile.
+            drop(state);
+            channel.wait_for_room(timeout, deadline)?;
+        }
+    }
+
+    /// Announces nothing on this channel any more.
+    pub fn remove(&self, channel: &Channel) -> Result<()> {
+        self.inner.state()?.peers.retain(|peer| !peer.channel.is(channel));
+        Ok(())
+    }
+
+    /// Why channels were removed by themselves since this was last asked: their other ends are gone, or spoke wrongly.
+    pub fn take_removed(&self) -> Result<Vec<Error>> {
+        Ok(std::mem::take(&mut self.inner.state()?.removed))
+    }
+
+    /// What the registry has at this moment.
+    pub fn info(&self) -> Result<RegistryInfo> {
+        let state = self.inner.state()?;
+        Ok(RegistryInfo {
+            bytes: state.bytes,
+            idle_bytes: state.idle.bytes,
+            leases: state.leases,
+            regions: state.regions,
+            channels: u32::try_from(state.peers.len()).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Memory for `len` bytes in a region that every channel has been told of. Waits for a channel whose other end does
+    /// not read; a channel whose other end is gone is removed.
+    pub fn alloc(&self, len: usize, timeout: Option<Duration>) -> Result<Lease> {
+        let inner = &self.inner;
+        let too_large = |about| Error::with_numbers(Code::NoMemory, about, [len as u64, 0, 0]);
+        if len as u64 > sys::machine_memory() {
+            return Err(too_large("# bytes are more than all memory"));
+        }
+        // An empty lease has a place of its own, too.
+        let align = u64::from(inner.options.align);
+        let room = (len as u64).max(1).checked_next_multiple_of(align);
+        let room = room.ok_or(too_large("# bytes are more than all memory"))?;
+        let deadline = deadline_of(timeout);
+        loop {
+            let mut state = inner.state()?;
+            state.tell_what_is_gone();
+            let map_id = state.region_with(room, &inner.options)?;
+            let Some(full) = state.tell(map_id)? else {
+                return state.lease(inner, map_id, room, len);
+            };
+            state.put_aside(map_id);
+            // Leases are given back, and taken in other regions, meanwhile.
+            drop(state);
+            full.wait_for_room(timeout, deadline)?;
+        }
+    }
+}
+
+impl Registry {
+    /// Whether this is the process that made it.
+    pub(crate) fn here(&self) -> Result<()> {
+        self.inner.here()
+    }
+
+    /// Lets go of everything but regions with leases.
+    pub(crate) fn close(&self) {
+        let Ok(mut state) = self.inner.state() else { return };
+        state.closed = true;
+        state.peers.clear();
+        // Leases that are still out keep their regions.
+        let unused = state
+            .places
+            .iter_mut()
+            .filter(|place| place.region.as_ref().is_some_and(|region| region.leases == 0));
+        let unused: Vec<Option<Region>> = unused.map(|place| place.region.take()).collect();
+        drop(state);
+        drop(unused);
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    fn here(&self) -> Result<()> {
+        if self.birth.is_here() { Ok(()) } else { Err(Code::Forked.into()) }
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>> {
+        self.here()?;
+        // Nothing here panics while the state is half changed.
+        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One lease of a region is given back.
+    fn give_back(&self, map_id: u32) {
+        // A forked child has nothing to give back.
+        let Ok(mut state) = self.state() else { return };
+        let unused = state.give_back(map_id, self.options.max_idle);
+        drop(state);
+        // Unmapping takes time.
+        drop(unused);
+    }
+}
+
+impl State {
+    fn region(&mut self, map_id: u32) -> Option<(u32, &mut Region)> {
+        let place = self.places.get_mut(map_id as usize)?;
+        Some((place.generation, place.region.as_mut()?))
+    }
+
+    /// A region with room for so many bytes: the current one, one that is used again, or a new one.
+    fn region_with(&mut self, room: u64, options: &RegistryOptions) -> Result<u32> {
+        let large = room > options.region_size;
+        if let Some(map_id) = self.current.filter(|_| !large) {
+            let fits = |region: &Region| region.memory.len() - region.used >= room;
+            match self.region(map_id) {
+                Some((_, region)) if fits(region) => return Ok(map_id),
+                Some((_, region)) if region.leases == 0 => {
+                    self.reset(map_id);
+                    return Ok(map_id);
+                }
+                _ => self.current = None,
+            }
+        }
+        let size = if large { pages(room).ok_or(Code::NoMemory)? } else { options.region_size };
+        let map_id = match self.idle.best(size) {
+            Some(map_id) => {
+                if let Some(region) = self.places.get(map_id as usize).and_then(|place| place.region.as_ref())
+                {
+                    self.idle.remove(map_id, region);
+                }
+                self.reset(map_id);
+                map_id
+            }
+            None => self.make(size, options)?,
+        };
+        if !large {
+            self.current = Some(map_id);
+        }
+        Ok(map_id)
+    }
+
+    /// Begins a region anew, in the next generation if anything was ever leased in this one: no reference is given out
+    /// twice.
+    fn reset(&mut self, map_id: u32) {
+        if let Some(place) = self.places.get_mut(map_id as usize)
+            && let Some(region) = place.region.as_mut().filter(|region| region.used > 0)
+        {
+            region.used = 0;
+            place.generation = place.generation.wrapping_add(1);
+        }
+    }
+
+    fn make(&mut self, size: u64, options: &RegistryOptions) -> Result<u32> {
+        let limit = if options.max_bytes == 0 { u64::MAX } else { options.max_bytes };
+        // What is idle and does not fit makes room for what does.
+        while self.bytes.saturating_add(size) > limit
+            && let Some(oldest) = self.idle.oldest()
+        {
+            drop(self.retire_idle(oldest));
+        }
+        if self.bytes.saturating_add(size) > limit {
+            let about = "max_bytes is #, in use are #";
+            return Err(Error::with_numbers(Code::NoMemory, about, [limit, self.bytes, 0]));
+        }
+        if self.vacant.is_empty() && self.places.len() >= MAX_REGIONS {
+            return Err(Error::about(Code::NoMemory, "too many regions"));
+        }
+        let (file, memory) = new_file(size)?;
+        let map_id = self.vacant.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            // Fewer than MAX_REGIONS.
+            self.places.len() as u32 - 1
+        });
+        if let Some(place) = self.places.get_mut(map_id as usize) {
+            place.generation = place.generation.wrapping_add(1);
+            place.region = Some(Region { file, memory: Arc::new(memory), used: 0, leases: 0, since: 0 });
+        }
+        self.bytes += size;
+        self.regions += 1;
+        Ok(map_id)
+    }
+
+    /// Cuts a lease from a region that has room.
+    fn lease(&mut self, inner: &Arc<Inner>, map_id: u32, room: u64, len: usize) -> Result<Lease> {
+        let (generation, region) = self.region(map_id).ok_or(Code::Panic)?;
+        let offset = region.used;
+        region.used += room;
+        region.leases += 1;
+        let memory = Arc::clone(&region.memory);
+        self.leases += 1;
+        Ok(Lease {
+            part: Arc::new(Part { registry: Arc::clone(inner), memory, map_id, generation, offset, len }),
+        })
+    }
+
+    /// A region that was chosen and not leased from is idle, unless small leases are cut from it.
+    fn put_aside(&mut self, map_id: u32) {
+        if self.current == Some(map_id) {
+            return;
+        }
+        let State { places, idle, .. } = self;
+        let region = places.get_mut(map_id as usize).and_then(|place| place.region.as_mut());
+        if let Some(region) = region.filter(|region| region.leases == 0) {
+            idle.insert(map_id, region);
+        }
+    }
+
+    /// What is unmapped once the lock is given back.
+    fn give_back(&mut self, map_id: u32, max_idle: u64) -> Vec<Region> {
+        self.leases -= 1;
+        let Some((_, region)) = self.region(map_id) else { return Vec::new() };
+        region.leases -= 1;
+        if region.leases > 0 {
+            return Vec::new();
+        }
+        if self.closed {
+            return self
+                .places
+                .get_mut(map_id as usize)
+                .and_then(|place| place.region.take())
+                .into_iter()
+                .collect();
+        }
+        // The current region goes on where it is, until it is full.
+        self.put_aside(map_id);
+        let mut unused = Vec::new();
+        while self.idle.bytes > max_idle
+            && let Some(oldest) = self.idle.oldest()
+        {
+            unused.extend(self.retire_idle(oldest));
+        }
+        if !unused.is_empty() {
+            self.tell_what_is_gone();
+        }
+        unused
+    }
+
+    /// Takes an idle region out of use.
+    fn retire_idle(&mut self, map_id: u32) -> Option<Region> {
+        let place = self.places.get_mut(map_id as usize)?;
+        let region = place.region.take()?;
+        place.generation = place.generation.wrapping_add(1);
+        self.idle.remove(map_id, &region);
+        self.bytes -= region.memory.len();
+        self.regions -= 1;
+        self.vacant.push(map_id);
+        for peer in &mut self.peers {
+            if peer.told.contains_key(&map_id) {
+                peer.gone.push(map_id);
+            }
+        }
+        Some(region)
+    }
+
+    /// Announces a region on every channel that has not heard of it; a channel that is full, if there is one.
+    fn tell(&mut self, map_id: u32) -> Result<Option<Channel>> {
+        let State { places, peers, removed, .. } = self;
+        let Some(place) = places.get(map_id as usize) else { return Ok(None) };
+        let mut full = None;
+        let mut failed = None;
+        peers.retain_mut(|peer| match peer.hear(map_id, place) {
+            Ok(Sent::Yes) => true,
+            Ok(Sent::Full) => {
+                full = Some(peer.channel.clone());
+                true
+            }
+            Err(error) if error.code() == Code::ChannelBroken => {
+                removed.push(error);
+                false
+            }
+            Err(error) => {
+                failed = Some(error);
+                true
+            }
+        });
+        match failed {
+            Some(error) => {
+                self.put_aside(map_id);
+                Err(error)
+            }
+            None => Ok(full),
+        }
+    }
+
+    /// Announces all regions with leases to one who comes late.
+    fn introduce(&mut self, peer: &mut Peer) -> Result<Sent> {
+        for (map_id, place) in (0..).zip(&self.places) {
+            if place.region.as_ref().is_some_and(|region| region.leases > 0)
+                && peer.hear(map_id, place)? == Sent::Full
+            {
+                return Ok(Sent::Full);
+            }
+        }
+        // Of what was there while this channel was full.
+        let gone =
+            |map_id: &&u32| self.places.get(**map_id as usize).is_none_or(|place| place.region.is_none());
+        peer.gone = peer.told.keys().filter(gone).copied().collect();
+        Ok(Sent::Yes)
+    }
+
+    /// Lets the other sides unmap regions that are gone: one page takes the place of each. A channel that is full hears
+    /// of it another time.
+    fn tell_what_is_gone(&mut self) {
+        if self.peers.iter().all(|peer| peer.gone.is_empty()) {
+            return;
+        }
+        if self.stone.is_none() {
+            // Without one the memory stays mapped there until the number is used again.
+            self.stone = new_file(sys::page_size() as u64).map(|(file, _)| file).ok();
+        }
+        let State { places, peers, removed, stone: Some(stone), .. } = self else { return };
+        peers.retain_mut(|peer| match peer.hear_what_is_gone(places, stone) {
+            Err(error) if error.code() == Code::ChannelBroken => {
+                removed.push(error);
+                false
+            }
+            _ => true,
+        });
+    }
+}
+
+impl Peer {
+    fn hear(&mut self, map_id: u32, place: &Place) -> Result<Sent> {
+        let Some(region) = &place.region else { return Ok(Sent::Yes) };
+        if self.told.get(&map_id) == Some(&place.generation) {
+            return Ok(Sent::Yes);
+        }
+        let message = encode(map_id, place.generation, region.memory.len());
+        let sent = self.channel.link().send(&message, region.file.as_fd())?;
+        if sent == Sent::Yes {
+            self.told.insert(map_id, place.generation);
+        }
+        Ok(sent)
+    }
+
+    fn hear_what_is_gone(&mut self, places: &[Place], stone: &OwnedFd) -> Result<()> {
+        while let Some(map_id) = self.gone.last().copied() {
+            // Its number may be in use again: then the new region takes the place of the old one.
+            if let Some(place) = places.get(map_id as usize).filter(|place| place.region.is_none()) {
+                let message = encode(map_id, place.generation, sys::page_size() as u64);
+                if self.channel.link().send(&message, stone.as_fd())? == Sent::Full {
+                    return Ok(());
+                }
+                self.told.remove(&map_id);
+            }
+            self.gone.pop();
+        }
+        Ok(())
+    }
+}
+
+/// Rounded up to whole pages.
+fn pages(size: u64) -> Option<u64> {
+    size.checked_next_multiple_of(sys::page_size() as u64)
+}
+
+/// A file of its own, allocated, mapped here to be written, sealed before anybody can see it.
+fn new_file(size: u64) -> Result<(OwnedFd, Mapping)> {
+    let file = sys::anonymous_file(c"shmslot-region")?;
+    sys::allocate(&file, size)?;
+    let memory = Mapping::new(file.as_fd(), size, true)?;
+    mapping::seal_for_readers(file.as_fd())?;
+    Ok((file, memory))
+}
+
+/// Memory on lease: it stays, and its bytes are the holder's, until the last clone is dropped.
+#[derive(Clone)]
+pub struct Lease {
+    part: Arc<Part>,
+}
+
+struct Part {
+    registry: Arc<Inner>,
+    memory: Arc<Mapping>,
+    map_id: u32,
+    generation: u32,
+    offset: u64,
+    len: usize,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.registry.give_back(self.map_id);
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("map_id", &self.map_id())
+            .field("generation", &self.generation())
+            .field("offset", &self.offset())
+            .field("len", &self.len())
+            .finish()
+    }
+}
+
+impl Lease {
+    /// The region's number.
+    pub fn map_id(&self) -> u32 {
+        self.part.map_id
+    }
+
+    /// Which use of the region.
+    pub fn generation(&self) -> u32 {
+        self.part.generation
+    }
+
+    /// Where in the region.
+    pub fn offset(&self) -> u64 {
+        self.part.offset
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.part.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.part.len == 0
+    }
+
+    /// Where the bytes are: valid for [`Lease::len`] bytes while the lease lives.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.part.memory.at(self.part.offset, self.part.len as u64).unwrap_or(std::ptr::null_mut())
+    }
+
+    /// Copies to the start of the memory. Only before the lease is cloned: what others may look at does not change.
+    pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
+        let part = Arc::get_mut(&mut self.part).ok_or(Error::about(Code::Held, "the lease was cloned"))?;
+        if bytes.len() <= part.len && part.memory.write(part.offset, bytes) {
+            return Ok(());
+        }
+        let numbers = [bytes.len() as u64, part.len as u64, 0];
+        Err(Error::with_numbers(Code::BadLength, "# bytes for a lease of #", numbers))
+    }
+}

@@ -1,0 +1,403 @@
+//! Unix sockets that carry descriptors, and waiting on descriptors.
+//!
+//! No call here blocks but `wait` and `connect`, and none raises SIGPIPE. Every descriptor that comes in is
+//! close-on-exec and owned from the first moment.
+#![allow(unsafe_code)] // One of the three places: ancillary data, which std does not wrap and nix loses when it is cut.
+
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::linux::{failed, monotonic_ns, timespec};
+use crate::atomics::Deadline;
+use crate::error::{Code, Error, Result};
+
+/// What the kernel makes of the bytes of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Messages, with an end.
+    Packets,
+    /// Messages; nobody tells that the other side is gone.
+    Datagrams,
+    /// Bytes, with an end.
+    Stream,
+}
+
+fn check(result: libc::c_int, about: &'static str) -> Result<libc::c_int> {
+    Errno::result(result).map_err(|errno| failed(errno, about))
+}
+
+/// # Safety
+/// `raw` was just made by the kernel, and nobody else knows it.
+unsafe fn own(raw: libc::c_int) -> OwnedFd {
+    // SAFETY: the caller's promise.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+const NEW: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+
+/// Two connected sockets.
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    let made = unsafe { libc::socketpair(libc::AF_UNIX, NEW, 0, ends.as_mut_ptr()) };
+    check(made, "a pair of sockets")?;
+    // SAFETY: both were just made.
+    Ok(unsafe { (own(ends[0]), own(ends[1])) })
+}
+
+fn number_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: a live int and its size.
+    let got = unsafe {
+        let target = std::ptr::from_mut(&mut value).cast();
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, target, &mut size)
+    };
+    check(got, "the descriptor is no socket").map(|_| value)
+}
+
+/// What kind of unix socket this is.
+pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
+    let foreign = Error::about(Code::Invalid, "the descriptor is no connected unix socket");
+    if number_option(fd, libc::SO_DOMAIN).map_err(|_| foreign)? != libc::AF_UNIX
+        || number_option(fd, libc::SO_ACCEPTCONN)? != 0
+    {
+        return Err(foreign);
+    }
+    match number_option(fd, libc::SO_TYPE)? {
+        libc::SOCK_SEQPACKET => Ok(Kind::Packets),
+        libc::SOCK_DGRAM => Ok(Kind::Datagrams),
+        libc::SOCK_STREAM => Ok(Kind::Stream),
+        _ => Err(foreign),
+    }
+}
+
+/// Who was at the other end when the two were connected.
+pub(crate) fn peer_uid(fd: BorrowedFd<'_>) -> Result<u32> {
+    // SAFETY: all-zero is a valid ucred, a plain struct of integers.
+    let mut peer: libc::ucred = unsafe { zeroed() };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: a live ucred and its size.
+    let got = unsafe {
+        let target = std::ptr::from_mut(&mut peer).cast();
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, target, &mut size)
+    };
+    check(got, "asking for the peer's user")?;
+    Ok(peer.uid)
+}
+
+/// An address: a path, or after '@' an abstract name.
+struct Address {
+    address: libc::sockaddr_un,
+    size: libc::socklen_t,
+}
+
+impl Address {
+    fn new(name: &str) -> Result<Address> {
+        let bad = Error::about(
+            Code::BadName,
+            "a channel's name is an absolute path or '@' and more, of 107 bytes at most",
+        );
+        let bytes = name.as_bytes();
+        // SAFETY: all-zero is a valid sockaddr_un, a plain struct of integers.
+        let mut address: libc::sockaddr_un = unsafe { zeroed() };
+        if !name.starts_with(['/', '@']) || name.len() < 2 || bytes.contains(&0) {
+            return Err(bad);
+        }
+        let room = address.sun_path.len();
+        // The kernel wants room for a NUL behind a path.
+        if bytes.len() >= room {
+            return Err(bad);
+        }
+        for (target, byte) in address.sun_path.iter_mut().zip(bytes) {
+            *target = *byte as libc::c_char;
+        }
+        if let (true, Some(first)) = (name.starts_with('@'), address.sun_path.first_mut()) {
+            *first = 0;
+        }
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        let end = std::mem::offset_of!(libc::sockaddr_un, sun_path) + bytes.len();
+        let nul = usize::from(name.starts_with('/'));
+        Ok(Address { address, size: (end + nul) as libc::socklen_t })
+    }
+
+    fn raw(&self) -> (*const libc::sockaddr, libc::socklen_t) {
+        (std::ptr::from_ref(&self.address).cast(), self.size)
+    }
+}
+
+fn new_socket(flags: libc::c_int) -> Result<OwnedFd> {
+    // SAFETY: takes and returns integers.
+    let raw = check(unsafe { libc::socket(libc::AF_UNIX, NEW | flags, 0) }, "a socket")?;
+    // SAFETY: just made.
+    Ok(unsafe { own(raw) })
+}
+
+/// A listening socket of this name, whose file, if it has one, has this mode from the first moment. `Exists` if the
+/// name is taken.
+pub(crate) fn listen(name: &str, mode: u32) -> Result<OwnedFd> {
+    let address = Address::new(name)?;
+    let socket = new_socket(libc::SOCK_NONBLOCK)?;
+    // Linux gives the file the mode that the socket has.
+    super::set_mode(&socket, mode)?;
+    let (start, size) = address.raw();
+    // SAFETY: an address and its size.
+    match Errno::result(unsafe { libc::bind(socket.as_raw_fd(), start, size) }) {
+        Ok(_) => {}
+        Err(errno @ Errno::EADDRINUSE) => {
+            return Err(Error::with_errno(Code::Exists, errno as i32, "the channel's name is taken"));
+        }
+        Err(errno) => return Err(failed(errno, "naming the channel")),
+    }
+    // SAFETY: takes and returns integers.
+    check(unsafe { libc::listen(socket.as_raw_fd(), libc::SOMAXCONN) }, "listening")?;
+    Ok(socket)
+}
+
+/// A connection that waits at a listening socket, if there is one.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    // SAFETY: the address of the other side is not wanted.
+    let accepted = unsafe {
+        let nobody = std::ptr::null_mut();
+        libc::accept4(listener.as_raw_fd(), nobody, std::ptr::null_mut(), libc::SOCK_CLOEXEC)
+    };
+    match Errno::result(accepted) {
+        // SAFETY: just made.
+        Ok(raw) => Ok(Some(unsafe { own(raw) })),
+        Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
+        Err(errno) => Err(failed(errno, "accepting a connection")),
+    }
+}
+
+/// What came of an attempt to connect.
+pub(crate) enum Connected {
+    To(OwnedFd),
+    /// As many wait at the listener as it lets.
+    Crowded,
+    /// Nobody listens; the name may be there still.
+    Nobody,
+}
+
+/// Connects to a listening socket; waits until its queue has room.
+pub(crate) fn connect(name: &str, deadline: Deadline) -> Result<Connected> {
+    let address = Address::new(name)?;
+    let socket = new_socket(0)?;
+    loop {
+        set_send_limit(&socket, deadline)?;
+        let (start, size) = address.raw();
+        // SAFETY: an address and its size.
+        return match Errno::result(unsafe { libc::connect(socket.as_raw_fd(), start, size) }) {
+            Ok(_) => Ok(Connected::To(socket)),
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => Ok(Connected::Crowded),
+            Err(Errno::ECONNREFUSED) => Ok(Connected::Nobody),
+            Err(errno) => Err(failed(errno, "connecting")),
+        };
+    }
+}
+
+/// Whether a socket file is left from a process that is gone: nobody listens there any more.
+pub(crate) fn is_abandoned(name: &str) -> bool {
+    let Ok(address) = Address::new(name) else { return false };
+    // Of another type, so that a listener which lives sees no connection come and go.
+    // SAFETY: takes and returns integers.
+    let raw = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if raw < 0 {
+        return false;
+    }
+    // SAFETY: just made.
+    let socket = unsafe { own(raw) };
+    let (start, size) = address.raw();
+    // SAFETY: an address and its size.
+    let result = Errno::result(unsafe { libc::connect(socket.as_raw_fd(), start, size) });
+    // A file that is no socket refuses, too.
+    result == Err(Errno::ECONNREFUSED) && file_of(name).is_some()
+}
+
+/// Device and inode of the socket file of this name, if there is one.
+pub(crate) fn file_of(name: &str) -> Option<(u64, u64)> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let facts = std::fs::symlink_metadata(name).ok()?;
+    facts.file_type().is_socket().then(|| (facts.dev(), facts.ino()))
+}
+
+/// How long a connect may block. Nothing else here does.
+fn set_send_limit(socket: &OwnedFd, deadline: Deadline) -> Result<()> {
+    // Zero would mean without limit, so what is over becomes the shortest that there is.
+    let left = deadline.map(|deadline| deadline.saturating_sub(monotonic_ns()).max(1000));
+    let limit = left.map(timespec);
+    let limit = libc::timeval {
+        tv_sec: limit.map_or(0, |limit| limit.tv_sec),
+        tv_usec: limit.map_or(0, |limit| limit.tv_nsec / 1000) as libc::suseconds_t,
+    };
+    let size = size_of::<libc::timeval>() as libc::socklen_t;
+    // SAFETY: a live timeval and its size.
+    let set = unsafe {
+        let value = std::ptr::from_ref(&limit).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDTIMEO, value, size)
+    };
+    check(set, "connecting").map(drop)
+}
+
+/// Ends the connection for both sides; what was sent before can still be read.
+pub(crate) fn shut_down(fd: BorrowedFd<'_>) {
+    // SAFETY: takes and returns integers. A socket that is not connected any more needs no end.
+    unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+/// Room for ancillary data: what a peer may send at once is 253 descriptors, of which the kernel makes as many as fit
+/// here, drops the rest and says so.
+#[repr(C, align(8))]
+struct Ancillary([u8; 256]);
+
+/// Sends bytes with one descriptor; how many bytes went.
+pub(crate) fn send(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    passed: BorrowedFd<'_>,
+) -> std::result::Result<usize, Errno> {
+    let mut ancillary = Ancillary([0; 256]);
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let size = size_of::<libc::c_int>() as libc::c_uint;
+    // SAFETY: all-zero is a valid msghdr. Its parts live until the call is over; the first ancillary header and one int
+    // behind it lie inside the aligned buffer of 256 bytes, of which the length is told.
+    let sent = unsafe {
+        let mut message: libc::msghdr = zeroed();
+        message.msg_iov = &mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = ancillary.0.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(size) as _;
+        let header = libc::CMSG_FIRSTHDR(&message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(size) as _;
+        libc::CMSG_DATA(header).cast::<libc::c_int>().write_unaligned(passed.as_raw_fd());
+        libc::sendmsg(fd.as_raw_fd(), &message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
+    };
+    Errno::result(sent).map(|sent| sent as usize)
+}
+
+/// What stands first in the queue of a socket.
+pub(crate) struct Seen {
+    /// Its length, which may be more than the buffer has.
+    pub(crate) len: usize,
+    /// Duplicates of the descriptors that came with it.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// The kernel made fewer descriptors than were sent: too many, or this process has as many as it may.
+    pub(crate) cut: bool,
+}
+
+/// Looks at what stands first in the queue and leaves it there: whoever has no room for its descriptor can come again.
+pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::result::Result<Seen, Errno> {
+    let mut ancillary = Ancillary([0; 256]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let whole_length = if kind == Kind::Stream { 0 } else { libc::MSG_TRUNC };
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | whole_length;
+    // SAFETY: all-zero is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = ancillary.0.as_mut_ptr().cast();
+    message.msg_controllen = ancillary.0.len() as _;
+    // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
+    let got = Errno::result(unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) });
+    // On failure there is no ancillary data.
+    let len = got? as usize;
+    Ok(Seen { len, fds: descriptors(&message), cut: message.msg_flags & libc::MSG_CTRUNC != 0 })
+}
+
+/// Takes ownership of every descriptor that came with a message.
+fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
+    /// Of Linux 6.5; only comes to sockets on which somebody has asked for it.
+    const SCM_PIDFD: libc::c_int = 4;
+    let mut found = Vec::new();
+    // SAFETY: the kernel has filled the ancillary buffer, which still lives, and told how far; the macros stay inside.
+    // Each descriptor in it was just made for this process and is taken once.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while let Some(this) = header.as_ref() {
+            let bytes = this.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+            let first = libc::CMSG_DATA(header).cast::<libc::c_int>();
+            let count = bytes / size_of::<libc::c_int>();
+            match (this.cmsg_level, this.cmsg_type) {
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                    found.extend((0..count).map(|at| own(first.wrapping_add(at).read_unaligned())));
+                }
+                (libc::SOL_SOCKET, SCM_PIDFD) if count == 1 && first.read_unaligned() >= 0 => {
+                    drop(own(first.read_unaligned()));
+                }
+                _ => {}
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    found
+}
+
+/// Takes what stands first out of the queue: of a stream so many bytes, else the whole message. The descriptors that it
+/// carries are closed, unless there are duplicates from a `peek`.
+pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) {
+    let mut bytes = [0u8; 64];
+    let len = len.min(bytes.len());
+    // SAFETY: the buffer is writable for the length. Nothing can be missing that was seen before.
+    unsafe { libc::recv(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), len, libc::MSG_DONTWAIT) };
+}
+
+/// What a wait is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    ToRead,
+    ToWrite,
+}
+
+/// Sleeps until one of the descriptors is ready, or in a state that never changes; false if the deadline came first.
+pub(crate) fn wait(fds: &[BorrowedFd<'_>], ready: Ready, deadline: Deadline) -> Result<bool> {
+    let events = if ready == Ready::ToRead { libc::POLLIN } else { libc::POLLOUT };
+    let mut set: Vec<libc::pollfd> =
+        fds.iter().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }).collect();
+    loop {
+        let left = deadline.map(|deadline| timespec(deadline.saturating_sub(monotonic_ns())));
+        let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the set is as long as told; `left` is null or outlives the call; the signal mask stays as it is.
+        let count =
+            unsafe { libc::ppoll(set.as_mut_ptr(), set.len() as libc::nfds_t, left, std::ptr::null()) };
+        match Errno::result(count) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno, "waiting on a channel")),
+        }
+    }
+}
+
+/// Whether the other side of a connection is gone.
+pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut end = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one live pollfd; does not wait.
+    unsafe { libc::poll(&mut end, 1, 0) == 1 && end.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0 }
+}
+
+/// A descriptor that is ready to read from a `ring` to the next `silence`.
+pub(crate) fn bell() -> Result<OwnedFd> {
+    // SAFETY: takes and returns integers.
+    let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    let raw = check(raw, "a bell")?;
+    // SAFETY: just made.
+    Ok(unsafe { own(raw) })
+}
+
+/// Makes a bell ready.
+pub(crate) fn ring(bell: BorrowedFd<'_>) {
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: eight readable bytes. It can only fail because it rings already.
+    unsafe { libc::write(bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+}
+
+/// Makes it not ready.
+pub(crate) fn silence(bell: BorrowedFd<'_>) {
+    let mut count = [0u8; 8];
+    // SAFETY: eight writable bytes. It can only fail because it does not ring.
+    unsafe { libc::read(bell.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+}
