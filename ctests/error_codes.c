@@ -409,6 +409,59 @@ static int get_not_supported(void)
     return result;
 }
 
+/* Both ends of a channel, a lease at one and attachments at the other. */
+static int with_region(uint32_t wrong_id, uint64_t offset, uint64_t len, int broken)
+{
+    shmslot_channel *near = NULL, *far = NULL;
+    shmslot_registry *registry = NULL;
+    shmslot_attachments *attachments = NULL;
+    shmslot_lease lease;
+    shmslot_mapped mapped;
+    int result;
+    CHECK_OK(shmslot_channel_pair(0, &near, &far, NULL));
+    CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
+    CHECK_OK(shmslot_registry_add(registry, near, AT_ONCE, NULL));
+    CHECK_OK(shmslot_attachments_create(far, 0, &attachments, NULL));
+    CHECK_OK(shmslot_region_alloc(registry, 8, AT_ONCE, &lease, NULL));
+    CHECK_OK(shmslot_attachments_resolve(attachments, lease.map_id, lease.generation, 0, 8, &mapped, NULL));
+    CHECK_OK(shmslot_attachments_release(attachments, &mapped));
+    if (broken) {
+        CHECK_OK(shmslot_region_release(registry, &lease));
+        shmslot_registry_close(registry);
+        shmslot_channel_close(near);
+        registry = NULL;
+        near = NULL;
+    }
+    result = shmslot_attachments_resolve(attachments, lease.map_id + wrong_id, lease.generation, offset, len, &mapped,
+                                         NULL);
+    if (!broken) CHECK_OK(shmslot_region_release(registry, &lease));
+    shmslot_attachments_close(attachments);
+    shmslot_registry_close(registry);
+    shmslot_channel_close(near);
+    shmslot_channel_close(far);
+    return result;
+}
+
+static int get_unknown_mapping(void)
+{
+    return with_region(1, 0, 8, 0);
+}
+
+static int get_out_of_bounds(void)
+{
+    return with_region(0, UINT64_C(1) << 20, 1, 0);
+}
+
+static int get_overflow(void)
+{
+    return with_region(0, UINT64_MAX, 1, 0);
+}
+
+static int get_channel_broken(void)
+{
+    return with_region(1, 0, 8, 1);
+}
+
 static const struct {
     int code;
     const char *name;
@@ -450,6 +503,10 @@ static const struct {
     {SHMSLOT_E_FORKED, "FORKED", get_forked, NULL},
     {SHMSLOT_E_PEER_DEAD, "PEER_DEAD", get_peer_dead, NULL},
     {SHMSLOT_E_NO_WRITERS, "NO_WRITERS", get_no_writers, NULL},
+    {SHMSLOT_E_UNKNOWN_MAPPING, "UNKNOWN_MAPPING", get_unknown_mapping, NULL},
+    {SHMSLOT_E_OUT_OF_BOUNDS, "OUT_OF_BOUNDS", get_out_of_bounds, NULL},
+    {SHMSLOT_E_OVERFLOW, "OVERFLOW", get_overflow, NULL},
+    {SHMSLOT_E_CHANNEL_BROKEN, "CHANNEL_BROKEN", get_channel_broken, NULL},
 };
 #define ENTRIES (sizeof table / sizeof table[0])
 

@@ -13,6 +13,9 @@ static void check_closers(void)
     shmslot_segment_close(NULL);
     shmslot_writer_close(NULL);
     shmslot_reader_leave(NULL);
+    shmslot_registry_close(NULL);
+    shmslot_channel_close(NULL);
+    shmslot_attachments_close(NULL);
 }
 
 static void check_segment_calls(void)
@@ -181,6 +184,78 @@ static void check_reference_calls(void)
     INVALID(shmslot_ref_mark_reader_disconnected(NULL, 0));
 }
 
+static void check_region_calls(void)
+{
+    shmslot_registry_options wrong = SHMSLOT_REGISTRY_OPTIONS_INIT;
+    shmslot_channel *near = NULL, *far = NULL, *other = NULL;
+    shmslot_registry *registry = NULL;
+    shmslot_attachments *attachments = NULL;
+    shmslot_registry_state state;
+    shmslot_segment *received = NULL;
+    shmslot_lease lease;
+    shmslot_mapped mapped;
+
+    INVALID(shmslot_channel_pair(0, NULL, &far, NULL));
+    INVALID(shmslot_channel_pair(0, &near, NULL, NULL));
+    CHECK_CODE(shmslot_channel_pair(1, &near, &far, NULL), SHMSLOT_E_BAD_OPTIONS);
+    CHECK_OK(shmslot_channel_pair(0, &near, &far, NULL));
+    INVALID(shmslot_channel_listen(NULL, 0, &other, NULL));
+    INVALID(shmslot_channel_listen("@ctest-null", 0, NULL, NULL));
+    INVALID(shmslot_channel_accept(NULL, AT_ONCE, &other, NULL));
+    INVALID(shmslot_channel_accept(near, AT_ONCE, NULL, NULL));
+    INVALID(shmslot_channel_accept(near, AT_ONCE, &other, NULL)); /* it is connected */
+    INVALID(shmslot_channel_connect(NULL, 0, AT_ONCE, &other, NULL));
+    INVALID(shmslot_channel_connect("@ctest-null", 0, AT_ONCE, NULL, NULL));
+    INVALID(shmslot_channel_from_fd(-1, 0, &other, NULL));
+    INVALID(shmslot_channel_from_fd(shmslot_channel_fd(near), 0, NULL, NULL));
+    INVALID(shmslot_channel_fd(NULL));
+    INVALID(shmslot_channel_send_segment(NULL, segment, AT_ONCE, NULL));
+    INVALID(shmslot_channel_send_segment(near, NULL, AT_ONCE, NULL));
+    INVALID(shmslot_channel_recv_segment(NULL, NULL, AT_ONCE, &received, NULL));
+    INVALID(shmslot_channel_recv_segment(far, NULL, AT_ONCE, NULL, NULL));
+
+    INVALID(shmslot_registry_create(NULL, NULL, NULL));
+    wrong.align = 3;
+    CHECK_CODE(shmslot_registry_create(&wrong, &registry, NULL), SHMSLOT_E_BAD_OPTIONS);
+    wrong.align = 0;
+    wrong.struct_size = 8;
+    CHECK_CODE(shmslot_registry_create(&wrong, &registry, NULL), SHMSLOT_E_BAD_OPTIONS);
+    CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
+    INVALID(shmslot_registry_add(NULL, near, AT_ONCE, NULL));
+    INVALID(shmslot_registry_add(registry, NULL, AT_ONCE, NULL));
+    INVALID(shmslot_registry_remove(NULL, near));
+    INVALID(shmslot_registry_remove(registry, NULL));
+    INVALID(shmslot_registry_info(NULL, &state, sizeof state));
+    INVALID(shmslot_registry_info(registry, NULL, sizeof state));
+    INVALID(shmslot_registry_info(registry, &state, 0));
+    INVALID(shmslot_region_alloc(NULL, 1, AT_ONCE, &lease, NULL));
+    INVALID(shmslot_region_alloc(registry, 1, AT_ONCE, NULL, NULL));
+    CHECK_OK(shmslot_region_alloc(registry, 1, AT_ONCE, &lease, NULL));
+    INVALID(shmslot_region_retain(NULL, &lease));
+    INVALID(shmslot_region_retain(registry, NULL));
+    INVALID(shmslot_region_release(NULL, &lease));
+    INVALID(shmslot_region_release(registry, NULL));
+    CHECK_OK(shmslot_region_release(registry, &lease));
+
+    INVALID(shmslot_attachments_create(far, 0, NULL, NULL));
+    CHECK_CODE(shmslot_attachments_create(far, 1, &attachments, NULL), SHMSLOT_E_BAD_OPTIONS);
+    CHECK_OK(shmslot_attachments_create(NULL, 0, &attachments, NULL));
+    INVALID(shmslot_attachments_drain(NULL, NULL));
+    INVALID(shmslot_attachments_resolve(NULL, 0, 1, 0, 1, &mapped, NULL));
+    INVALID(shmslot_attachments_resolve(attachments, 0, 1, 0, 1, NULL, NULL));
+    INVALID(shmslot_attachments_resolve_wait(NULL, 0, 1, 0, 1, AT_ONCE, &mapped, NULL));
+    INVALID(shmslot_attachments_resolve_wait(attachments, 0, 1, 0, 1, AT_ONCE, NULL, NULL));
+    INVALID(shmslot_attachments_release(NULL, &mapped));
+    INVALID(shmslot_attachments_release(attachments, NULL));
+    INVALID(shmslot_attachments_attach_fd(NULL, 0, 1, 1, 0, NULL));
+    INVALID(shmslot_attachments_attach_fd(attachments, 0, 1, 1, -1, NULL));
+
+    shmslot_attachments_close(attachments);
+    shmslot_registry_close(registry);
+    shmslot_channel_close(near);
+    shmslot_channel_close(far);
+}
+
 /* Where a pointer may be NULL, it may. */
 static void check_what_may_be_null(void)
 {
@@ -208,6 +283,7 @@ int main(void)
     check_writer_calls();
     check_reader_calls();
     check_reference_calls();
+    check_region_calls();
     check_what_may_be_null();
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_reader_leave(reader);

@@ -25,6 +25,7 @@ c_programs! {
     alignment
     anonymous
     attach_bad
+    channel_bad
     crash_points
     crash_points_names
     drop_oldest
@@ -52,6 +53,7 @@ c_programs! {
     read_only
     recovery
     reference_ops
+    regions
     resource_limits
     single_writer
     sizes

@@ -1,4 +1,4 @@
-//! The C example on the README's first screen compiles and works, word for word.
+//! The C examples on the README's first screen and in docs/regions.md compile and work, word for word.
 
 mod harness;
 
@@ -8,14 +8,24 @@ fn first_block<'a>(markdown: &'a str, language: &str) -> Option<&'a str> {
     Some(rest.split_once("```")?.0)
 }
 
-#[test]
-fn the_first_c_example_runs() {
-    let readme = std::fs::read_to_string(harness::root().join("README.md")).expect("README.md is there");
-    let example = first_block(&readme, "c").expect("README.md has a ```c block");
+/// Compiles and runs the first C block of a page.
+fn run_example_of(page: &str, name: &str) {
+    let text = std::fs::read_to_string(harness::root().join(page)).expect("the page is there");
+    let example = first_block(&text, "c").expect("the page has a ```c block");
     let folder = harness::scratch("readme");
-    let source = folder.join("example.c");
+    let source = folder.join(name).with_extension("c");
     std::fs::write(&source, example).expect("the target folder can be written");
-    let program = folder.join("example");
+    let program = folder.join(name);
     harness::build(&source, &program);
     harness::check(&program);
+}
+
+#[test]
+fn the_first_c_example_runs() {
+    run_example_of("README.md", "example");
+}
+
+#[test]
+fn the_example_of_regions_runs() {
+    run_example_of("docs/regions.md", "regions");
 }

@@ -97,8 +97,8 @@ impl Attachments {
 
     /// Maps a region whose descriptor came by other means. A region that is known already stays as it is.
     pub fn attach_fd(&self, map_id: u32, generation: u32, length: u64, file: OwnedFd) -> Result<()> {
-        let region = Announced::check(map_id, generation, length, file, self.unsealed)?;
         let mut regions = self.regions()?;
+        let region = Announced::check(map_id, generation, length, file, self.unsealed)?;
         learn(&mut regions, &region)?;
         if let Some(channel) = &self.channel {
             channel.link().announce();

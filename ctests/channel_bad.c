@@ -1,0 +1,417 @@
+/* A channel whose other end does not keep to the rules: each breach has its reason, ends the channel for good, and leaves
+ * no descriptor open. And what looks like a breach but is none. The other end is a plain socket. */
+#include "samples.h"
+
+#include <dirent.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+
+#define PAGE UINT64_C(4096)
+
+static int count_descriptors(void)
+{
+    int count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    CHECK(folder != NULL);
+    while (readdir(folder) != NULL) count++;
+    CHECK(closedir(folder) == 0);
+    return count;
+}
+
+static int sealed_file(size_t size)
+{
+    int fd = memfd_create("ctest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK(fd >= 0);
+    CHECK(ftruncate(fd, (off_t)size) == 0);
+    CHECK(size == 0 || pwrite(fd, "text", 4, 0) == 4);
+    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
+    return fd;
+}
+
+static void put_number(unsigned char *target, uint64_t number, int bytes)
+{
+    int i;
+    for (i = 0; i < bytes; i++) target[i] = (unsigned char)(number >> (8 * i));
+}
+
+static void attach_message(unsigned char *message, uint32_t map_id, uint32_t generation, uint64_t length)
+{
+    put_number(message, map_id, 4);
+    put_number(message + 4, generation, 4);
+    put_number(message + 8, length, 8);
+}
+
+/* Sends bytes with any number of descriptors; 0, or errno. */
+static int send_raw(int socket, const void *bytes, size_t size, const int *fds, size_t count)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int) * 253)];
+    } control;
+    struct iovec part;
+    struct msghdr message;
+    part.iov_base = (void *)bytes;
+    part.iov_len = size;
+    memset(&message, 0, sizeof message);
+    memset(&control, 0, sizeof control);
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    if (count > 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int) * count);
+        memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * count);
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size ? 0 : errno;
+}
+
+/* A plain socket and the channel at its other end. */
+struct ends {
+    int raw;
+    shmslot_channel *channel;
+    shmslot_attachments *attachments;
+};
+
+static struct ends open_ends_(int type, uint32_t flags)
+{
+    struct ends ends;
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair) == 0);
+    ends.raw = pair[0];
+    ends.channel = NULL;
+    ends.attachments = NULL;
+    CHECK_OK(shmslot_channel_from_fd(pair[1], flags, &ends.channel, NULL));
+    CHECK(close(pair[1]) == 0);
+    CHECK_OK(shmslot_attachments_create(ends.channel, 0, &ends.attachments, NULL));
+    return ends;
+}
+#define open_ends(type, flags) CHECK_HERE(open_ends_(type, flags))
+
+static void close_ends(struct ends ends)
+{
+    shmslot_attachments_close(ends.attachments);
+    shmslot_channel_close(ends.channel);
+    if (ends.raw >= 0) CHECK(close(ends.raw) == 0);
+}
+
+/* The channel says so, and why, whatever it is asked, from now on; what came with the breach is closed. */
+static void check_broken_(struct ends ends, int descriptors, const char *reason)
+{
+    shmslot_error detail;
+    shmslot_mapped mapped;
+    shmslot_segment *segment = NULL;
+    shmslot_registry *registry = NULL;
+    char byte;
+    int turn;
+    for (turn = 0; turn < 3; turn++) {
+        memset(&detail, 0, sizeof detail);
+        CHECK_CODE(shmslot_attachments_drain(ends.attachments, &detail), SHMSLOT_E_CHANNEL_BROKEN);
+        if (strstr(detail.text, reason) == NULL) {
+            fprintf(stderr, "the reason is \"%s\", not \"%s\"\n", detail.text, reason);
+            check_leave();
+        }
+        CHECK(detail.code == SHMSLOT_E_CHANNEL_BROKEN);
+    }
+    CHECK(count_descriptors() == descriptors);
+    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 1, &mapped, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+    CHECK_CODE(shmslot_attachments_resolve_wait(ends.attachments, 1, 1, 0, 1, FOR_EVER, &mapped, NULL),
+               SHMSLOT_E_CHANNEL_BROKEN);
+    CHECK_CODE(shmslot_channel_recv_segment(ends.channel, NULL, FOR_EVER, &segment, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+    CHECK_OK(shmslot_segment_create_anonymous(NULL, &segment, NULL));
+    CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, AT_ONCE, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+    shmslot_segment_close(segment);
+    CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
+    CHECK_OK(shmslot_registry_add(registry, ends.channel, AT_ONCE, NULL)); /* nothing to announce yet */
+    shmslot_registry_close(registry);
+    CHECK(recv(ends.raw, &byte, 1, MSG_DONTWAIT) <= 0); /* the other end is told, as far as its socket can tell */
+}
+#define check_broken(ends, descriptors, reason) CHECK_HERE(check_broken_(ends, descriptors, reason))
+
+/* One message that is a breach, after one that is none. */
+static void check_breach_(int type, uint32_t flags, const void *bytes, size_t size, const int *fds, size_t count,
+                          const char *reason)
+{
+    int before = count_descriptors(), opened, file = sealed_file(PAGE);
+    unsigned char good[16];
+    shmslot_mapped mapped;
+    struct ends ends = open_ends_(type, flags);
+    attach_message(good, 1, 1, PAGE);
+    CHECK(send_raw(ends.raw, good, sizeof good, &file, 1) == 0);
+    CHECK(close(file) == 0);
+    CHECK_OK(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 4, &mapped, NULL));
+    opened = count_descriptors();
+    CHECK(send_raw(ends.raw, bytes, size, fds, count) == 0);
+    check_broken_(ends, opened, reason);
+    CHECK(memcmp(mapped.data, "text", 4) == 0); /* what is in hand stays mapped */
+    CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
+    close_ends(ends);
+    CHECK(count_descriptors() == before);
+}
+#define check_breach(type, flags, bytes, size, fds, count, reason)                                                     \
+    CHECK_HERE(check_breach_(type, flags, bytes, size, fds, count, reason))
+
+static const int types[] = {SOCK_SEQPACKET, SOCK_DGRAM, SOCK_STREAM};
+
+static void check_breaches(void)
+{
+    unsigned char message[64];
+    int fds[253], pipes[2], fd, unsealed, write_only, i;
+    char path[64];
+    size_t t;
+
+    fd = sealed_file(PAGE);
+    for (i = 0; i < 253; i++) fds[i] = fd;
+    CHECK(pipe2(pipes, O_CLOEXEC) == 0);
+    unsealed = memfd_create("ctest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK(unsealed >= 0 && ftruncate(unsealed, (off_t)PAGE) == 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    write_only = open(path, O_WRONLY | O_CLOEXEC);
+    CHECK(write_only >= 0);
+    memset(message, 0, sizeof message);
+
+    for (t = 0; t < sizeof types / sizeof types[0]; t++) {
+        int type = types[t];
+        attach_message(message, 7, 1, PAGE);
+        if (type != SOCK_STREAM) {
+            check_breach(type, 0, message, 15, fds, 1, "a message of 15 bytes, not 16");
+            check_breach(type, 0, message, 17, fds, 1, "a message of 17 bytes, not 16");
+            check_breach(type, 0, message, 64, fds, 1, "a message of 64 bytes, not 16");
+            check_breach(type, 0, message, 1, NULL, 0, "a message of 1 bytes, not 16");
+            check_breach(type, 0, message, 0, fds, 1, "a message of 0 bytes, not 16");
+            check_breach(type, 0, message, 0, NULL, 0, "a message of 0 bytes, not 16");
+        }
+        check_breach(type, 0, message, 16, NULL, 0, "a message with 0 descriptors, not 1");
+        check_breach(type, 0, message, 16, fds, 2, "a message with 2 descriptors, not 1");
+        check_breach(type, 0, message, 16, fds, 3, "a message with 3 descriptors, not 1");
+        check_breach(type, 0, message, 16, fds, 253, "descriptors, not 1");
+        check_breach(type, 0, message, 16, pipes, 1, "region 7: its descriptor is no file");
+        check_breach(type, SHMSLOT_UNSEALED, message, 16, pipes, 1, "region 7: its descriptor is no file");
+        check_breach(type, 0, message, 16, &unsealed, 1, "region 7: its file is not sealed");
+        check_breach(type, 0, message, 16, &write_only, 1, "mapping a region");
+        attach_message(message, 7, 1, PAGE + 1);
+        check_breach(type, 0, message, 16, fds, 1, "region 7 has 4097 bytes by its message, its file only 4096");
+        check_breach(type, SHMSLOT_UNSEALED, message, 16, &unsealed, 1, "its file only 4096");
+        attach_message(message, 7, 1, 0);
+        check_breach(type, 0, message, 16, fds, 1, "region 7 of impossible length 0");
+        attach_message(message, 7, 1, UINT64_C(1) << 63);
+        check_breach(type, 0, message, 16, fds, 1, "region 7 of impossible length 9223372036854775808");
+        attach_message(message, 7, 1, UINT64_MAX);
+        check_breach(type, 0, message, 16, fds, 1, "region 7 of impossible length 18446744073709551615");
+    }
+    CHECK(close(fd) == 0 && close(pipes[0]) == 0 && close(pipes[1]) == 0);
+    CHECK(close(unsealed) == 0 && close(write_only) == 0);
+}
+
+/* A stream may cut a message anywhere; its descriptor comes with any part, once. */
+static void check_parts_of_a_stream(void)
+{
+    unsigned char message[16];
+    int before = count_descriptors(), fd = sealed_file(PAGE), opened;
+    size_t cut;
+    shmslot_mapped mapped;
+    struct ends ends = open_ends(SOCK_STREAM, 0);
+    opened = count_descriptors();
+    for (cut = 1; cut < 16; cut++) {
+        int first = cut % 2 == 0;
+        attach_message(message, (uint32_t)cut, 0, PAGE);
+        CHECK(send_raw(ends.raw, message, cut, &fd, (size_t)first) == 0);
+        CHECK_U64((uint64_t)shmslot_attachments_drain(ends.attachments, NULL), 0);
+        CHECK(send_raw(ends.raw, message + cut, 16 - cut, &fd, (size_t)!first) == 0);
+        CHECK_U64((uint64_t)shmslot_attachments_drain(ends.attachments, NULL), 1);
+        CHECK_OK(shmslot_attachments_resolve(ends.attachments, (uint32_t)cut, 0, 0, PAGE, &mapped, NULL));
+        CHECK(memcmp(mapped.data, "text", 5) == 0);
+        CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
+    }
+    CHECK(count_descriptors() == opened);
+    CHECK(send_raw(ends.raw, message, 8, &fd, 1) == 0);
+    CHECK_U64((uint64_t)shmslot_attachments_drain(ends.attachments, NULL), 0);
+    CHECK(send_raw(ends.raw, message + 8, 8, &fd, 1) == 0);
+    check_broken(ends, opened, "a message with 2 descriptors, not 1");
+    close_ends(ends);
+
+    ends = open_ends(SOCK_STREAM, 0);
+    opened = count_descriptors();
+    CHECK(send_raw(ends.raw, message, 5, &fd, 1) == 0);
+    CHECK(shutdown(ends.raw, SHUT_WR) == 0);
+    check_broken(ends, opened, "after 5 bytes of a message of 16");
+    close_ends(ends);
+    CHECK(close(fd) == 0);
+    CHECK(count_descriptors() == before);
+}
+
+/* The same region again changes nothing, an older one neither; a newer one takes its place. */
+static void check_duplicates(void)
+{
+    unsigned char message[16];
+    int fd = sealed_file(PAGE), other = sealed_file(2 * PAGE), descriptors, i;
+    shmslot_mapped first, again;
+    struct ends ends = open_ends(SOCK_SEQPACKET, 0);
+    descriptors = count_descriptors();
+    attach_message(message, 0, UINT32_MAX, PAGE);
+    CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
+    CHECK_OK(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 0, PAGE, &first, NULL));
+    attach_message(message, 0, UINT32_MAX, 2 * PAGE);
+    for (i = 0; i < 10; i++) CHECK(send_raw(ends.raw, message, 16, &other, 1) == 0);
+    attach_message(message, 0, UINT32_MAX - 1, 2 * PAGE);
+    CHECK(send_raw(ends.raw, message, 16, &other, 1) == 0);
+    CHECK_OK(shmslot_attachments_drain(ends.attachments, NULL));
+    CHECK_OK(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 0, PAGE, &again, NULL));
+    CHECK(again.data == first.data);
+    CHECK_OK(shmslot_attachments_release(ends.attachments, &again));
+    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 0, 2 * PAGE, &again, NULL),
+               SHMSLOT_E_OUT_OF_BOUNDS);
+    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX - 1, 0, 1, &again, NULL),
+               SHMSLOT_E_UNKNOWN_MAPPING);
+    attach_message(message, 0, 0, 2 * PAGE); /* generations wrap */
+    CHECK(send_raw(ends.raw, message, 16, &other, 1) == 0);
+    CHECK_OK(shmslot_attachments_resolve(ends.attachments, 0, 0, 0, 2 * PAGE, &again, NULL));
+    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 0, 1, &again, NULL),
+               SHMSLOT_E_UNKNOWN_MAPPING);
+    CHECK(memcmp(first.data, "text", 4) == 0); /* in hand still */
+    CHECK_OK(shmslot_attachments_release(ends.attachments, &first));
+    CHECK_CODE(shmslot_attachments_release(ends.attachments, &first), SHMSLOT_E_STALE);
+    CHECK(count_descriptors() == descriptors);
+    shmslot_attachments_close(ends.attachments);                       /* one is in hand */
+    CHECK(memcmp(again.data, "text", 4) == 0);
+    CHECK_OK(shmslot_attachments_release(ends.attachments, &again));
+    ends.attachments = NULL;
+    close_ends(ends);
+    CHECK(close(fd) == 0 && close(other) == 0);
+}
+
+/* Plain files that nobody sealed, as other programs send them. */
+static void check_unsealed_files(void)
+{
+    unsigned char message[16];
+    shmslot_mapped mapped;
+    shmslot_attachments *loose = NULL;
+    struct ends ends = open_ends(SOCK_DGRAM, SHMSLOT_UNSEALED);
+    int fd = open(CHECK_SHM_DIR, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    CHECK(fd >= 0);
+    CHECK(ftruncate(fd, (off_t)PAGE) == 0);
+    attach_message(message, 3, 0, PAGE);
+    CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
+    CHECK_OK(shmslot_attachments_resolve(ends.attachments, 3, 0, 0, PAGE, &mapped, NULL));
+    CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
+    CHECK_CODE(shmslot_attachments_attach_fd(ends.attachments, 4, 0, PAGE, fd, NULL), SHMSLOT_E_NOT_SEALED);
+    CHECK_OK(shmslot_attachments_create(NULL, SHMSLOT_UNSEALED, &loose, NULL));
+    CHECK_OK(shmslot_attachments_attach_fd(loose, 4, 0, PAGE, fd, NULL));
+    CHECK_CODE(shmslot_attachments_attach_fd(loose, 5, 0, PAGE + 1, fd, NULL), SHMSLOT_E_TRUNCATED);
+    CHECK_CODE(shmslot_attachments_attach_fd(loose, 5, 0, 0, fd, NULL), SHMSLOT_E_INVALID);
+    CHECK_CODE(shmslot_attachments_attach_fd(loose, UINT32_MAX, 0, 1, fd, NULL), SHMSLOT_E_INVALID);
+    CHECK_CODE(shmslot_attachments_attach_fd(loose, 5, 0, 1, ends.raw, NULL), SHMSLOT_E_NOT_A_FILE);
+    CHECK_CODE(shmslot_attachments_attach_fd(loose, 5, 0, 1, -1, NULL), SHMSLOT_E_INVALID);
+    CHECK_OK(shmslot_attachments_resolve(loose, 4, 0, 0, PAGE, &mapped, NULL));
+    CHECK_OK(shmslot_attachments_release(loose, &mapped));
+    CHECK_CODE(shmslot_attachments_resolve_wait(loose, 5, 0, 0, 1, FOR_EVER, &mapped, NULL), SHMSLOT_E_UNKNOWN_MAPPING);
+    shmslot_attachments_close(loose);
+    CHECK(close(fd) == 0);
+    close_ends(ends);
+}
+
+/* Ten thousand messages, as many as the socket takes between two looks: nothing stays open. */
+static void check_many_messages(void)
+{
+    unsigned char message[16];
+    int fd = sealed_file(PAGE), descriptors, error;
+    uint32_t sent = 0, got = 0;
+    struct ends ends = open_ends(SOCK_SEQPACKET, 0);
+    descriptors = count_descriptors();
+    while (sent < 10000) {
+        attach_message(message, sent % 100, sent, PAGE);
+        error = send_raw(ends.raw, message, 16, &fd, 1);
+        if (error == 0) {
+            sent++;
+            continue;
+        }
+        CHECK(error == EAGAIN || error == ETOOMANYREFS);
+        got += (uint32_t)shmslot_attachments_drain(ends.attachments, NULL);
+        CHECK_U64(got, sent);
+        CHECK(count_descriptors() == descriptors);
+    }
+    CHECK_OK(shmslot_attachments_drain(ends.attachments, NULL));
+    CHECK(count_descriptors() == descriptors);
+    close_ends(ends);
+    CHECK(close(fd) == 0);
+}
+
+/* No descriptor is free: the message waits in the channel, which is not broken. */
+static int drain_without_descriptors(int link, void *argument)
+{
+    unsigned char message[16];
+    int fd = sealed_file(PAGE);
+    struct ends ends = open_ends(SOCK_SEQPACKET, 0);
+    struct rlimit limit, few;
+    shmslot_error detail;
+    shmslot_mapped mapped;
+    (void)link;
+    (void)argument;
+    attach_message(message, 9, 1, PAGE);
+    CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    few = limit;
+    few.rlim_cur = 0;
+    CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    memset(&detail, 0, sizeof detail);
+    CHECK_CODE(shmslot_attachments_drain(ends.attachments, &detail), SHMSLOT_E_SYS);
+    CHECK(detail.os_errno == EMFILE);
+    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 9, 1, 0, 4, &mapped, NULL), SHMSLOT_E_SYS);
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    CHECK_OK(shmslot_attachments_resolve(ends.attachments, 9, 1, 0, 4, &mapped, NULL));
+    CHECK(memcmp(mapped.data, "text", 4) == 0);
+    return 0;
+}
+
+/* What came in is closed in a program that this process becomes. */
+static void check_close_on_exec(void)
+{
+    unsigned char message[16];
+    char inherited[1024];
+    int fd = sealed_file(PAGE), count = 0, i;
+    struct ends ends;
+    shmslot_registry *registry = NULL;
+    shmslot_lease lease;
+    shmslot_segment *segment = NULL;
+    for (i = 0; i < 1024; i++) inherited[i] = i != fd && fcntl(i, F_GETFD) >= 0;
+    ends = open_ends(SOCK_SEQPACKET, 0);
+    CHECK_OK(shmslot_segment_create_anonymous(NULL, &segment, NULL));
+    attach_message(message, UINT32_MAX, 1, PAGE);
+    CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
+    attach_message(message, 1, 1, PAGE);
+    CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
+    /* The first of the two is kept, with its descriptor, while the second is wanted. */
+    CHECK_U64((uint64_t)shmslot_attachments_drain(ends.attachments, NULL), 1);
+    CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
+    CHECK_OK(shmslot_region_alloc(registry, 1, AT_ONCE, &lease, NULL));
+    for (i = 0; i < 1024; i++) {
+        int flags = fcntl(i, F_GETFD);
+        if (flags < 0 || inherited[i]) continue;
+        count++;
+        CHECK((flags & FD_CLOEXEC) != 0);
+    }
+    CHECK(count >= 6);
+    CHECK_OK(shmslot_region_release(registry, &lease));
+    shmslot_registry_close(registry);
+    shmslot_segment_close(segment);
+    close_ends(ends);
+    CHECK(close(fd) == 0);
+}
+
+int main(void)
+{
+    int before;
+    check_begin();
+    before = count_descriptors();
+    check_breaches();
+    check_parts_of_a_stream();
+    check_duplicates();
+    check_unsealed_files();
+    check_many_messages();
+    CHECK_U64((uint64_t)run_child(drain_without_descriptors, NULL), 0);
+    check_close_on_exec();
+    CHECK(count_descriptors() == before);
+    return 0;
+}
