@@ -269,7 +269,10 @@ fn the_limit_of_all_bytes_holds() {
     assert!(error.to_string().starts_with("max_bytes is 16384, in use are 16384: "));
     drop(leases);
     // What is idle makes room for what has another size.
-    registry.alloc(3 * PAGE as usize, NOW).expect("memory");
+    let large = registry.alloc(4 * PAGE as usize, NOW).expect("memory");
+    assert_eq!(registry.info().expect("info").regions, 1);
+    drop(large);
+    registry.alloc(1, NOW).expect("memory");
 }
 
 #[test]

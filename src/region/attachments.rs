@@ -39,6 +39,8 @@ type Regions<'a> = MutexGuard<'a, BTreeMap<u32, Known>>;
 
 /// Most regions of one sender: a hostile one shall not use up this process's mappings.
 const MAX_REGIONS: usize = 1 << 14;
+/// Messages that one call takes in; more than a socket holds.
+const DRAINED_AT_ONCE: u32 = 1 << 12;
 
 impl Attachments {
     /// Of what comes over a channel, if one is given, and of descriptors that come by other means. One for each channel.
@@ -81,7 +83,9 @@ impl Attachments {
     fn drain_into(&self, regions: &mut Regions<'_>) -> Result<u32> {
         let Some(channel) = &self.channel else { return Ok(0) };
         let mut count: u32 = 0;
-        while let Some(region) = channel.link().next_region()? {
+        // A sender that never stops does not keep the caller for ever: it calls again.
+        for _ in 0..DRAINED_AT_ONCE {
+            let Some(region) = channel.link().next_region()? else { break };
             match learn(regions, &region) {
                 Ok(()) => count = count.saturating_add(1),
                 // It will have room another time.

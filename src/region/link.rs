@@ -370,15 +370,18 @@ impl Link {
     pub(super) fn wait(&self, seen: u64, deadline: Deadline) -> Result<bool> {
         let mut inbox = self.inbox();
         loop {
+            // First of all: whoever is sent one thing after the other, and never the right one, has a deadline, too.
+            let left = deadline.map(|deadline| deadline.saturating_sub(sys::monotonic_ns()));
+            if left == Some(0) {
+                return Ok(false);
+            }
             if inbox.events != seen || inbox.broken.is_some() {
                 return Ok(true);
             }
             if !inbox.watched {
                 break;
             }
-            let left = deadline.map(|deadline| deadline.saturating_sub(sys::monotonic_ns()));
             inbox = match left {
-                Some(0) => return Ok(false),
                 Some(left) => {
                     let waited = self.changed.wait_timeout(inbox, Duration::from_nanos(left));
                     waited.unwrap_or_else(PoisonError::into_inner).0

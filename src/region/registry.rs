@@ -338,6 +338,13 @@ impl State {
 
     fn make(&mut self, size: u64, options: &RegistryOptions) -> Result<u32> {
         let limit = if options.max_bytes == 0 { u64::MAX } else { options.max_bytes };
+        if self.bytes.saturating_add(size) > limit
+            && let Some(map_id) = self.current
+            && self.region(map_id).is_some_and(|(_, region)| region.leases == 0)
+        {
+            self.current = None;
+            self.put_aside(map_id);
+        }
         // What is idle and does not fit makes room for what does.
         while self.bytes.saturating_add(size) > limit
             && let Some(oldest) = self.idle.oldest()
