@@ -365,6 +365,25 @@ static int drain_without_descriptors(int link, void *argument)
     return 0;
 }
 
+/* The other end is gone: a code, also where a plain send raises a signal, and for every kind that can tell. */
+static void check_sending_to_nobody(void)
+{
+    static const int telling[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
+    shmslot_segment *segment = NULL;
+    size_t t;
+    CHECK_OK(shmslot_segment_create_anonymous(NULL, &segment, NULL));
+    for (t = 0; t < sizeof telling / sizeof telling[0]; t++) {
+        struct ends ends = open_ends(telling[t], 0);
+        CHECK_OK(shmslot_channel_send_segment(ends.channel, segment, AT_ONCE, NULL));
+        CHECK(close(ends.raw) == 0);
+        ends.raw = -1;
+        CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, FOR_EVER, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+        CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, FOR_EVER, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+        close_ends(ends);
+    }
+    shmslot_segment_close(segment);
+}
+
 /* What came in is closed in a program that this process becomes. */
 static void check_close_on_exec(void)
 {
@@ -411,6 +430,7 @@ int main(void)
     check_unsealed_files();
     check_many_messages();
     CHECK_U64((uint64_t)run_child(drain_without_descriptors, NULL), 0);
+    check_sending_to_nobody();
     check_close_on_exec();
     CHECK(count_descriptors() == before);
     return 0;

@@ -13,6 +13,8 @@ use shmslot::{
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const SHORT: Option<Duration> = Some(Duration::from_millis(20));
+/// Longer than anything takes; a test that would hang fails instead.
+const PATIENT: Option<Duration> = Some(Duration::from_secs(100));
 const PAGE: u64 = 4096;
 
 /// Tests that count what the whole process has open or mapped must not run beside others.
@@ -318,7 +320,7 @@ fn a_full_channel_holds_nothing_up_for_ever() {
     // Another channel cannot be held up before it has all.
     let attachments = attachments(&far);
     let waiting = std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| registry.alloc(PAGE as usize, None).expect("there will be room"));
+        let waiting = scope.spawn(|| registry.alloc(PAGE as usize, PATIENT).expect("there will be room"));
         attachments.drain().expect("it drains");
         waiting.join().expect("it ends")
     });
@@ -368,7 +370,7 @@ fn the_last_message_is_not_lost() {
         assert_eq!(code(attachments.drain()), Code::ChannelBroken);
         assert_eq!(attachments.resolve(numbers.0, numbers.1, 1, 3).expect("known").to_vec(), b"ast");
         assert_eq!(code(attachments.resolve(numbers.0 + 1, 1, 0, 1)), Code::ChannelBroken);
-        let waited = attachments.resolve_wait(numbers.0 + 1, 1, 0, 1, None);
+        let waited = attachments.resolve_wait(numbers.0 + 1, 1, 0, 1, PATIENT);
         assert_eq!(code(waited), Code::ChannelBroken);
     }
 }
@@ -385,7 +387,7 @@ fn waiting_ends_with_the_message() {
     std::thread::scope(|scope| {
         let ask = || {
             let (id, generation) = (lease.map_id(), lease.generation());
-            attachments.resolve_wait(id, generation, 0, 4, None).expect("it comes").to_vec()
+            attachments.resolve_wait(id, generation, 0, 4, PATIENT).expect("it comes").to_vec()
         };
         let waiting: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
         registry.add(&near, NOW).expect("it is empty");
@@ -406,7 +408,7 @@ fn nobody_sleeps_through_what_another_has_taken() {
         let lease = filled(&registry, b"text");
         let ask = || {
             let (id, generation) = (lease.map_id(), lease.generation());
-            attachments.resolve_wait(id, generation, 0, 4, None).expect("it comes").to_vec()
+            attachments.resolve_wait(id, generation, 0, 4, PATIENT).expect("it comes").to_vec()
         };
         std::thread::scope(|scope| {
             let waiting: Vec<_> = (0..2).map(|_| scope.spawn(ask)).collect();
@@ -438,7 +440,7 @@ fn segments_and_regions_share_a_channel() {
         let first = filled(&registry, &[1; PAGE as usize]);
         near.send_segment(&segment, NOW).expect("there is room");
         let second = filled(&registry, &[2; PAGE as usize]);
-        let received = far.recv_segment(&Options::default(), None).expect("it was sent");
+        let received = far.recv_segment(&Options::default(), PATIENT).expect("it was sent");
         let writer = segment.writer().expect("a writer");
         let reader = received.reader(0).expect("a reader");
         writer.write(b"through the segment", NOW).expect("a slot");
@@ -489,14 +491,14 @@ fn channels_have_names() {
         assert_eq!(code(Channel::listen(&name, &options)), Code::Exists);
         assert_eq!(code(listener.accept(NOW)), Code::Again);
         assert_eq!(code(listener.accept(SHORT)), Code::Timeout);
-        let near = Channel::connect(&name, &options, None).expect("it listens");
+        let near = Channel::connect(&name, &options, PATIENT).expect("it listens");
         let far = listener.accept(None).expect("one has connected");
         let registry = registry(PAGE, PAGE);
         registry.add(&near, NOW).expect("it is empty");
         let lease = filled(&registry, b"by name");
         assert_eq!(resolve(&attachments(&far), &lease).expect("announced").to_vec(), b"by name");
         drop(listener);
-        assert!(matches!(code(Channel::connect(&name, &options, None)), Code::NotFound));
+        assert!(matches!(code(Channel::connect(&name, &options, PATIENT)), Code::NotFound));
     }
     // What a dead process leaves: a socket file without a socket.
     drop(std::os::unix::net::UnixListener::bind(&file).expect("the name is free"));
