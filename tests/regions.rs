@@ -330,6 +330,28 @@ fn a_full_channel_holds_nothing_up_for_ever() {
     }
 }
 
+/// Taking the full channel out is a way out, too.
+#[test]
+fn who_waits_for_a_channel_goes_on_without_it() {
+    let _alone = alone();
+    let (near, _far) = pair();
+    let registry = registry(PAGE, 1 << 24);
+    registry.add(&near, NOW).expect("it is empty");
+    let mut leases = Vec::new();
+    while let Ok(lease) = registry.alloc(PAGE as usize, NOW) {
+        leases.push(lease);
+    }
+    std::thread::scope(|scope| {
+        let ask = || registry.alloc(PAGE as usize, PATIENT).expect("nobody is in the way");
+        let waiting: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
+        // The others have waited for a while when this one is over.
+        assert_eq!(code(registry.alloc(PAGE as usize, SHORT)), Code::Timeout);
+        registry.remove(&near).expect("it is there");
+        leases.extend(waiting.into_iter().map(|thread| thread.join().expect("it ends")));
+    });
+    assert_eq!(code(registry.add(&near, NOW)), Code::Again);
+}
+
 #[test]
 fn a_channel_whose_other_end_is_gone_is_removed() {
     let _alone = alone();

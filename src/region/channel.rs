@@ -109,7 +109,7 @@ impl Channel {
         let length = segment.inner().offsets().total;
         let deadline = deadline_of(timeout);
         while self.link.send_segment(length, fd)? == Sent::Full {
-            self.wait_for_room(timeout, deadline)?;
+            self.wait_for_room(None, timeout, deadline)?;
         }
         Ok(())
     }
@@ -128,8 +128,13 @@ impl Channel {
         }
     }
 
-    pub(super) fn wait_for_room(&self, timeout: Option<Duration>, deadline: Deadline) -> Result<()> {
-        if timeout == Some(Duration::ZERO) || !self.link.wait_for_room(deadline)? {
+    pub(super) fn wait_for_room(
+        &self,
+        bell: Option<BorrowedFd<'_>>,
+        timeout: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        if timeout == Some(Duration::ZERO) || !self.link.wait_for_room(bell, deadline)? {
             return Err(Error::about(too_late(timeout), "the other end of a channel does not read"));
         }
         Ok(())
@@ -174,7 +179,7 @@ impl Listener {
                     made => return made,
                 }
             }
-            if timeout == Some(Duration::ZERO) || !socket::wait(&[self.fd()], Ready::ToRead, deadline)? {
+            if timeout == Some(Duration::ZERO) || !socket::wait(&[(self.fd(), Ready::ToRead)], deadline)? {
                 return Err(too_late(timeout).into());
             }
         }

@@ -194,9 +194,13 @@ impl Link {
         self.send(&encode(SEGMENT, layout::LAYOUT_VERSION, length), file)
     }
 
-    /// Sleeps until more can be sent; false if the deadline came first.
-    pub(super) fn wait_for_room(&self, deadline: Deadline) -> Result<bool> {
-        socket::wait(&[self.fd()], Ready::ToWrite, deadline)
+    /// Sleeps until more can be sent, or a bell rings that may be given; false if the deadline came first.
+    pub(super) fn wait_for_room(&self, bell: Option<BorrowedFd<'_>>, deadline: Deadline) -> Result<bool> {
+        let socket = (self.fd(), Ready::ToWrite);
+        match bell {
+            Some(bell) => socket::wait(&[socket, (bell, Ready::ToRead)], deadline),
+            None => socket::wait(&[socket], deadline),
+        }
     }
 
     /// The next region that the other side has announced, if there is one now; and how much has happened so far.
@@ -391,7 +395,7 @@ impl Link {
         }
         inbox.watched = true;
         drop(inbox);
-        let woken = socket::wait(&[self.fd(), self.bell.as_fd()], Ready::ToRead, deadline);
+        let woken = socket::wait(&[(self.fd(), Ready::ToRead), (self.bell.as_fd(), Ready::ToRead)], deadline);
         let mut inbox = self.inbox();
         inbox.watched = false;
         socket::silence(self.bell.as_fd());

@@ -11,6 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::region::channel::Channel;
 use crate::region::link::{Sent, encode};
 use crate::sys::mapping::{self, Mapping};
+use crate::sys::socket;
 use crate::sys::{self, Birth};
 use crate::waiting::deadline_of;
 
@@ -81,6 +82,8 @@ struct State {
     leases: u64,
     regions: u32,
     peers: Vec<Peer>,
+    /// Rung once, when a channel is removed while others may wait for it to have room.
+    bell: Option<Arc<OwnedFd>>,
     /// Why channels were removed, since somebody asked.
     removed: Vec<Error>,
     /// What takes the place of regions that are gone: one page.
@@ -182,13 +185,18 @@ impl Registry {
             }
             // Nobody else waits meanwhile.
             drop(state);
-            channel.wait_for_room(timeout, deadline)?;
+            channel.wait_for_room(None, timeout, deadline)?;
         }
     }
 
     /// Announces nothing on this channel any more.
     pub fn remove(&self, channel: &Channel) -> Result<()> {
-        self.inner.state()?.peers.retain(|peer| !peer.channel.is(channel));
+        let mut state = self.inner.state()?;
+        state.peers.retain(|peer| !peer.channel.is(channel));
+        // Who waits for this channel to have room need not any more.
+        if let Some(bell) = state.bell.take() {
+            socket::ring(bell.as_fd());
+        }
         Ok(())
     }
 
@@ -231,8 +239,11 @@ impl Registry {
             };
             state.put_aside(map_id);
             // Leases are given back, and taken in other regions, meanwhile.
+            // Without one only the channel itself ends the wait.
+            state.bell = state.bell.take().or_else(|| socket::bell().ok().map(Arc::new));
+            let bell = state.bell.clone();
             drop(state);
-            full.wait_for_room(timeout, deadline)?;
+            full.wait_for_room(bell.as_ref().map(|bell| bell.as_fd()), timeout, deadline)?;
         }
     }
 }

@@ -353,10 +353,12 @@ pub(crate) enum Ready {
 }
 
 /// Sleeps until one of the descriptors is ready, or in a state that never changes; false if the deadline came first.
-pub(crate) fn wait(fds: &[BorrowedFd<'_>], ready: Ready, deadline: Deadline) -> Result<bool> {
-    let events = if ready == Ready::ToRead { libc::POLLIN } else { libc::POLLOUT };
-    let mut set: Vec<libc::pollfd> =
-        fds.iter().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }).collect();
+pub(crate) fn wait(fds: &[(BorrowedFd<'_>, Ready)], deadline: Deadline) -> Result<bool> {
+    let events = |ready| if ready == Ready::ToRead { libc::POLLIN } else { libc::POLLOUT };
+    let mut set: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|(fd, ready)| libc::pollfd { fd: fd.as_raw_fd(), events: events(*ready), revents: 0 })
+        .collect();
     loop {
         let left = deadline.map(|deadline| timespec(deadline.saturating_sub(monotonic_ns())));
         let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
