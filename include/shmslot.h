@@ -11,7 +11,7 @@
  *             wait; the interrupt calls do.
  *   Handles   are opaque and closed once; closing accepts NULL. Close them in any order: what needs the mapping keeps it.
  *   Fork      a child uses none of its parent's handles: calls return SHMSLOT_E_FORKED there, closing them is fine. It
- *             attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that.
+ *             attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that, and shmslot_channel_fd.
  *   Death     a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
  *   Manners   the library prints nothing, starts no thread, handles no signal and reads no environment.
  *   Sizes     are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 /* Where every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT; */
-#define SHMSLOT_OPTIONS_INIT {(uint32_t)sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
+#define SHMSLOT_OPTIONS_INIT {(uint32_t)sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
 /* The same for shmslot_registry_options. */
 #define SHMSLOT_REGISTRY_OPTIONS_INIT {(uint32_t)sizeof(shmslot_registry_options), 0, 0, 0, 0}
 
@@ -226,8 +226,12 @@ typedef struct {
     uint32_t spin_ns;
     /// Loans that one writer may have out at once; default no limit.
     uint32_t max_loans;
-    /// Must be 0.
-    uint32_t reserved;
+    /// How many payloads larger than slot_capacity may be there at once: loaned, unread, in hand or retained. More than
+    /// history, at most 63; default 8, or history + 2.
+    uint32_t region_count;
+    /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
+    /// they are used and keep it for the next. Default slot_capacity: no regions.
+    uint64_t max_payload;
     /// Identity of the sample type. All zero: none at creation, any at attach.
     uint8_t type_hash[16];
     /// Name of the sample type, at most 63 bytes, or NULL. Read during the call only.
@@ -280,8 +284,12 @@ typedef struct {
     uint32_t mode;
     /// Version of the bytes in shared memory.
     uint32_t layout_version;
-    /// 0.
-    uint32_t reserved;
+    /// Payloads in regions that may be there at once; 0 without regions.
+    uint32_t region_count;
+    /// Largest payload of all.
+    uint64_t max_payload;
+    /// Memory of all regions.
+    uint64_t region_bytes;
     /// Identity of the sample type, all zero if there is none.
     uint8_t type_hash[16];
     /// Name of the sample type; ends in a NUL.
@@ -520,6 +528,12 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// CORRUPT. Since 0.1.
 int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 
+/// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
+/// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
+///
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS. Since 0.1.
+int shmslot_segment_trim(shmslot_segment *segment, uint64_t *ret_bytes);
+
 /// The descriptor of the segment, 0 or greater. It stays the segment's: do not close it; pass it on, or duplicate it.
 ///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none). Since 0.1.
@@ -580,14 +594,15 @@ int shmslot_writer_interrupt(shmslot_writer *writer);
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 
-/// Reserves a slot for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order.
+/// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order.
+/// More than slot_capacity, up to max_payload, is in a region, and needs a free slot and a free region; nothing else differs.
 ///
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
 /// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:
 /// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. No system call unless it has to wait.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT, TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
+/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
 int shmslot_slot_reserve(shmslot_writer *writer, size_t len, int64_t timeout_ns, shmslot_loan *ret_loan);
 
 /// Publishes the first len bytes of a loan to all readers; len may be less than was reserved, and 0. The order of

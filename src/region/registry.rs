@@ -561,7 +561,8 @@ fn pages(size: u64) -> Option<u64> {
 /// A file of its own, allocated, mapped here to be written, sealed before anybody can see it.
 fn new_file(size: u64) -> Result<(OwnedFd, Mapping)> {
     let file = sys::anonymous_file(c"shmslot-region")?;
-    sys::allocate(&file, size)?;
+    sys::set_size(&file, size)?;
+    sys::allocate(&file, 0, size)?;
     let memory = Mapping::new(file.as_fd(), size, true)?;
     mapping::seal_for_readers(file.as_fd())?;
     Ok((file, memory))
