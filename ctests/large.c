@@ -271,6 +271,40 @@ static void check_trim(void)
     shmslot_segment_close(segment);
 }
 
+/* Copies around the caches: from any address, of any length, the same bytes. */
+static void check_stream_copies(void)
+{
+    static const uint64_t lengths[] = {65535, 65536, 65537, 65551, 65552, 100003, LARGEST - 64};
+    shmslot_options options = options_for(SHMSLOT_FAIL);
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    shmslot_reader *reader;
+    unsigned char *bytes = malloc(LARGEST);
+    uint64_t i, from;
+    size_t l;
+    CHECK(bytes != NULL);
+    for (i = 0; i < LARGEST; i++) bytes[i] = byte_of(9, i);
+    options.user_header_size = 0;
+    options.flags = SHMSLOT_STREAM_COPIES;
+    segment = make_anonymous(&options);
+    writer = open_writer(segment);
+    reader = join(segment, 0);
+    for (l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
+        for (from = 0; from < 20; from += 3) {
+            shmslot_sample sample;
+            CHECK_OK(shmslot_slot_write(writer, bytes + from, lengths[l], AT_ONCE, NULL));
+            sample = hold(reader);
+            CHECK_U64(sample.len, lengths[l]);
+            CHECK(memcmp(sample.data, bytes + from, lengths[l]) == 0);
+            CHECK_OK(shmslot_slot_mark(reader, &sample));
+        }
+    }
+    free(bytes);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
 /* ---- other processes ---- */
 
 static int send_and_die(int link, void *fd)
@@ -432,6 +466,7 @@ int main(void)
     check_history();
     check_steady_load();
     check_trim();
+    check_stream_copies();
     check_death();
     check_blocking();
     check_read_only();

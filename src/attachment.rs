@@ -48,6 +48,7 @@ pub(crate) struct Attachment {
     spin: Duration,
     max_loans: u32,
     prefault: bool,
+    stream_copies: bool,
 }
 
 #[derive(Default)]
@@ -61,6 +62,9 @@ impl Writers {
         self.taken.iter().map(|word| word.count_ones()).sum()
     }
 }
+
+/// Copies of so many bytes go around the caches if that was asked for. Smaller ones are read before they leave them.
+const STREAM_FROM: usize = 1 << 16;
 
 /// Regions get memory in multiples of this.
 const REGION_STEP: u64 = 1 << 16;
@@ -159,6 +163,7 @@ impl Attachment {
             spin: if sys::processors() > 1 { options.spin } else { Duration::ZERO },
             max_loans: options.max_loans,
             prefault: options.prefault,
+            stream_copies: options.stream_copies,
         };
         if options.huge_pages {
             // SAFETY: the start of the mapping.
@@ -454,9 +459,17 @@ impl Attachment {
         };
         let fits = exists && self.table.room(place).is_ok_and(|room| bytes.len as u64 <= room);
         if fits && bytes.len > 0 {
+            let payload = self.payload(place);
+            let apart = payload.addr().abs_diff(bytes.start.addr()) >= bytes.len;
             // SAFETY: readable by the promise of `Bytes`; writable, because a writer is open and a place that exists has
-            // room for as much. They may overlap.
-            unsafe { self.payload(place).copy_from(bytes.start, bytes.len) };
+            // room for as much. They may overlap, unless seen not to.
+            unsafe {
+                if self.stream_copies && bytes.len >= STREAM_FROM && apart {
+                    sys::copy_around_caches(payload, bytes.start, bytes.len);
+                } else {
+                    payload.copy_from(bytes.start, bytes.len);
+                }
+            }
         }
         fits
     }

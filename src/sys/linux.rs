@@ -489,6 +489,38 @@ pub(crate) unsafe fn collapse(start: NonNull<u8>, len: usize) -> usize {
     if result == 0 { whole } else { 0 }
 }
 
+/// Copies with stores that do not go through the caches, where the processor has such.
+///
+/// # Safety
+/// `len` bytes are readable at `from` and writable at `to`, and the two do not overlap.
+pub(crate) unsafe fn copy_around_caches(to: *mut u8, from: *const u8, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+        const STEP: usize = size_of::<__m128i>();
+        let head = to.align_offset(STEP).min(len);
+        let steps = (len - head) / STEP;
+        let tail = head + steps * STEP;
+        // SAFETY: head, steps and tail are the bytes that the caller vouches for, one behind the other; the steps begin on
+        // a border of their size. Every x86-64 processor has these instructions.
+        unsafe {
+            to.copy_from_nonoverlapping(from, head);
+            for step in 0..steps {
+                let at = head + step * STEP;
+                _mm_stream_si128(to.add(at).cast(), _mm_loadu_si128(from.add(at).cast()));
+            }
+            to.add(tail).copy_from_nonoverlapping(from.add(tail), len - tail);
+            // Such stores are not ordered with the store that publishes them, unless they are told to be.
+            _mm_sfence();
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        to.copy_from_nonoverlapping(from, len);
+    }
+}
+
 /// The system's directory for shared memory.
 pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
 
