@@ -143,6 +143,41 @@ static void check_heir(void)
     end(name, replaced);
 }
 
+/* A process that has left, and its child that lives on: the place is free for the next. */
+static int leave_an_heir(int link, void *name)
+{
+    shmslot_segment *segment = attach(name);
+    pid_t heir = fork();
+    CHECK(heir >= 0);
+    if (heir == 0) {
+        hear(link);
+        _exit(0);
+    }
+    shmslot_segment_close(segment);
+    say(link);
+    CHECK(waitpid(heir, NULL, 0) == heir);
+    return 0;
+}
+
+static void check_place_of_an_heir(void)
+{
+    char name[64];
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment, *again = NULL;
+    child other;
+    options.max_participants = 2;
+    segment = make_named(unique_name(name, sizeof name, "liveness"), &options);
+    other = start_child(leave_an_heir, name);
+    hear(other.link);
+    CHECK_COUNT(segment, 1, 0);
+    CHECK_OK(shmslot_segment_attach(name, NULL, &again, NULL));
+    CHECK_COUNT(segment, 2, 0);
+    shmslot_segment_close(again);
+    say(other.link);
+    CHECK_CHILD(other);
+    end(name, segment);
+}
+
 /* Every handle of the parent answers FORKED, closing is fine, and the parent is not disturbed. */
 static int use_what_was_inherited(int link, void *argument)
 {
@@ -232,11 +267,14 @@ static void check_inherited_handles(void)
     shmslot_segment_close(mine.segment);
 }
 
-/* ---- exec: the file is close-on-exec, so the participant ends though its process goes on ---- */
+/* ---- exec: the file with the lock is close-on-exec, so the participant ends though its process goes on ---- */
 
 static int attach_and_exec(int link, void *name)
 {
-    (void)attach(name);
+    shmslot_segment *segment = attach(name);
+    (void)join(segment, 0);
+    /* What is to be passed on may be inherited: it proves nothing about who lives. */
+    CHECK(dup(shmslot_segment_fd(segment)) >= 0);
     CHECK(dup2(link, STDIN_FILENO) == STDIN_FILENO);
     say(link);
     hear(link);
@@ -350,6 +388,7 @@ int main(void)
     check_roles();
     check_stopped_and_zombie();
     check_heir();
+    check_place_of_an_heir();
     check_inherited_handles();
     check_exec();
     check_thread();

@@ -540,7 +540,7 @@ int shmslot_segment_trim(shmslot_segment *segment, uint64_t *ret_bytes);
 
 /// The descriptor of the segment, 0 or greater. It stays the segment's: do not close it; pass it on, or duplicate it.
 ///
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none). Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none), SYS. Since 0.1.
 int shmslot_segment_fd(const shmslot_segment *segment);
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;

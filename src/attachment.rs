@@ -6,15 +6,15 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use crate::atomics::{AtomicU64, Ordering};
+use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::{
     self, Claim, Geometry, HEADER_SIZE, HOT_OFFSET, Hot, Offsets, ParticipantRow, ReaderRow, RegionRow,
@@ -22,6 +22,7 @@ use crate::layout::{
 };
 use crate::options::Options;
 use crate::participants::{Participant, Participants};
+use crate::protocol::bell::Bell;
 use crate::protocol::words::{Extent, Place, Reserved};
 use crate::protocol::{Shape, Table, members, order, recovery, region, vacancy};
 use crate::sys::{self, Birth};
@@ -36,6 +37,8 @@ pub(crate) struct Attachment {
     participants: Participants,
     map: MmapRaw,
     path: Option<PathBuf>,
+    /// Made when somebody asks for it.
+    shareable: OnceLock<OwnedFd>,
     geometry: Geometry,
     offsets: Offsets,
     /// Held by the thread that cleans up after the dead.
@@ -62,6 +65,9 @@ impl Writers {
         self.taken.iter().map(|word| word.count_ones()).sum()
     }
 }
+
+/// How often those who wait look for the dead, in nanoseconds: they may be waiting for one of them.
+pub(crate) const SLICE: u64 = 200_000_000;
 
 /// Copies of so many bytes go around the caches if that was asked for. Smaller ones are read before they leave them.
 const STREAM_FROM: usize = 1 << 16;
@@ -153,6 +159,7 @@ impl Attachment {
             participants: Participants::new(participants, fd),
             map,
             path,
+            shareable: OnceLock::new(),
             geometry,
             offsets,
             recovering: Mutex::new(()),
@@ -220,7 +227,9 @@ impl Attachment {
     /// Takes a row, one of a dead participant if no other is left.
     fn take_row(&mut self) -> Result<()> {
         match self.participants.take() {
-            Err(error) if error.code() == Code::NoParticipantSlot && self.recover()? > 0 => {
+            // A dead one's will do. Whoever cleaned up, it may be free now.
+            Err(error) if error.code() == Code::NoParticipantSlot => {
+                self.recover()?;
                 self.participants.take()
             }
             taken => taken,
@@ -244,18 +253,15 @@ impl Attachment {
     /// The same in a thread that keeps others of this process from it.
     fn recover_alone(&self, _alone: &MutexGuard<'_, ()>) -> Result<u32> {
         let table = self.table()?;
-        let dead = self.participants.claim_dead()?;
-        if dead.count() == 0 {
+        let claimed = self.participants.claim_dead()?;
+        if claimed.dead.count() == 0 {
             return Ok(0);
         }
-        if let Err(code) = recovery::sweep(table, &dead) {
-            self.participants.leave_dead(&dead);
-            return Err(code.into());
-        }
-        self.participants.bury(&dead);
+        recovery::sweep(table, &claimed.dead)?;
+        claimed.bury();
         // After the rows: a reader that waits for the end of all writers looks at them.
         recovery::announce(table);
-        Ok(dead.count())
+        Ok(claimed.dead.count())
     }
 
     /// The same for calls that find no way on and would rather look for the dead than fail or sleep; true if it
@@ -275,6 +281,19 @@ impl Attachment {
         // Relaxed: a guess about time; two threads that look at once do no harm.
         self.next_look.store(now.saturating_add(pause), Ordering::Relaxed);
         recovered > 0
+    }
+
+    /// The same for those who wait: of all that do, one looks, once in [`SLICE`].
+    pub(crate) fn recover_each_slice(&self) {
+        let now = sys::monotonic_ns();
+        let looked = &self.table.hot.life.0.looked;
+        // Relaxed: a guess about time. Whatever stands there, a look is due again when it is not from the last slice.
+        let last = looked.load(Ordering::Relaxed);
+        if now.wrapping_sub(last) >= SLICE
+            && looked.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.recover_if_due();
+        }
     }
 
     /// Who is attached.
@@ -309,6 +328,16 @@ impl Attachment {
 
     pub(crate) fn fd(&self) -> Option<&OwnedFd> {
         self.participants.fd()
+    }
+
+    /// A descriptor to pass on. Not the one with this participant's lock: who has that keeps the participant alive.
+    pub(crate) fn shareable_fd(&self) -> Result<BorrowedFd<'_>> {
+        let own = self.fd().ok_or(Error::about(Code::NotSupported, "a local segment has no descriptor"))?;
+        if self.shareable.get().is_none() {
+            // Another thread may be faster; then this one is closed again.
+            let _ = self.shareable.set(sys::reopen(own.as_fd(), self.participants.own().is_some())?);
+        }
+        self.shareable.get().map(|fd| fd.as_fd()).ok_or(Code::Panic.into())
     }
 
     pub(crate) fn path(&self) -> Option<&Path> {
@@ -391,15 +420,17 @@ impl Attachment {
         if let Some(fd) = self.fd() {
             let allocated = match sys::allocate(fd, start, size) {
                 // Free regions may have what this one lacks.
-                Err(error) if error.code() == Code::NoMemory && self.trim()? > 0 => {
+                Err(error) if error.code() == Code::NoMemory => {
+                    let _ = self.trim();
                     sys::allocate(fd, start, size)
                 }
                 done => done,
             };
             allocated.inspect_err(|_| {
-                // What it got is not left behind. The first error is the one to report.
-                let _ = sys::deallocate(fd, start, size);
+                // What it got is not left behind; noted first, as in `region::begin_emptying`. The first error is the one to
+                // report.
                 row.allocated.store(0, Ordering::Relaxed);
+                let _ = sys::deallocate(fd, start, size);
             })?;
         }
         if self.prefault {
@@ -416,7 +447,8 @@ impl Attachment {
         let mut given_back = 0;
         for (region, row) in (0u32..).zip(self.table.regions) {
             let allocated = row.allocated.load(Ordering::Relaxed);
-            if allocated == 0 || !region::begin_emptying(&self.table, region, participant)? {
+            // Also where nothing is noted: who died in between has left memory there.
+            if !region::begin_emptying(&self.table, region, participant)? {
                 continue;
             }
             let start = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
@@ -429,6 +461,9 @@ impl Attachment {
                 },
             };
             region::end_emptying(&self.table, region, participant);
+            // A writer may have found it taken, and gone to sleep.
+            fence(Ordering::SeqCst);
+            Bell(&self.table.hot.bells.0.space).ring();
             emptied?;
             given_back += allocated.min(self.offsets.region_stride);
         }
@@ -573,7 +608,17 @@ fn map_private(offsets: &Offsets) -> Result<MmapRaw> {
         // Regions take memory when they are used; their room must not be counted as used before.
         mapping.no_reserve_swap();
     }
-    mapping.map_anon().map(MmapRaw::from).map_err(|error| os_error(&error, "private memory"))
+    let map = mapping.map_anon().map(MmapRaw::from).map_err(|error| os_error(&error, "private memory"))?;
+    dump_no_regions(&map, offsets);
+    Ok(map)
+}
+
+fn dump_no_regions(map: &MmapRaw, offsets: &Offsets) {
+    let (start, len) = (offsets.regions as usize, offsets.total.saturating_sub(offsets.regions) as usize);
+    if len > 0 {
+        // Advice: a kernel that does not take it dumps more.
+        let _ = map.advise_range(Advice::DontDump, start, len);
+    }
 }
 
 fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<MmapRaw> {
@@ -584,6 +629,8 @@ fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<MmapRa
     if !options.look_only {
         // A page touched first in the data path costs as much as 20 to 70 samples. Kernels before 5.14 do not
         // know this advice, and then pages come as they are touched.
+        // Nobody wants regions in a core dump: reading their holes would fill them.
+        dump_no_regions(&map, offsets);
         let early = if options.prefault { offsets.fixed_size } else { offsets.control_size } as usize;
         let _ = map.advise_range(Advice::PopulateWrite, 0, early);
     }

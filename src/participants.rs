@@ -6,7 +6,7 @@
 //! file and keeps the lock; so a process whose exit the kernel confirms is dead, too, lock or no lock.
 #![forbid(unsafe_code)]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Result};
@@ -18,18 +18,20 @@ use crate::sys;
 const LOCK_BASE: u64 = 1 << 62;
 /// Locked by whoever takes a dead segment's name.
 pub(crate) const REPLACER_LOCK: u64 = LOCK_BASE - 1;
-/// Byte i from here is locked by whoever cleans up after participant i.
-const RECOVERY_LOCK_BASE: u64 = LOCK_BASE + MAX_PARTICIPANTS as u64 + 1;
+/// Bytes from here are locked by whoever cleans up after a participant.
+const RECOVERY_LOCK_BASE: u64 = LOCK_BASE + (1 << 45);
+/// Bytes of one row: one for each state, so that who inherited the lock of a row's former owner is in nobody's way.
+const ROW_LOCKS: u64 = 1 << 32;
 
 /// Lowest bit of a row's state; the rest counts how often the row changed hands.
 const TAKEN: u32 = 1;
 
-fn lock_of(index: u32) -> u64 {
-    LOCK_BASE + u64::from(index)
+fn lock_of(index: u32, state: u32) -> u64 {
+    LOCK_BASE + u64::from(index) * ROW_LOCKS + u64::from(state)
 }
 
-fn recovery_lock_of(index: u32) -> u64 {
-    RECOVERY_LOCK_BASE + u64::from(index)
+fn recovery_lock_of(index: u32, state: u32) -> u64 {
+    RECOVERY_LOCK_BASE + u64::from(index) * ROW_LOCKS + u64::from(state)
 }
 
 /// One look at a row.
@@ -74,13 +76,14 @@ fn is_dead(fd: &OwnedFd, namespace: u64, index: u32, look: impl Fn() -> Result<F
         return Ok(false);
     }
     let same_namespace = namespace != 0 && facts.pid_namespace == namespace;
-    let dead = !sys::is_locked(fd, lock_of(index), 1)? || same_namespace && sys::has_exited(facts.pid);
+    let dead =
+        !sys::is_locked(fd, lock_of(index, facts.state), 1)? || same_namespace && sys::has_exited(facts.pid);
     Ok(dead && look()? == facts)
 }
 
 /// Whether a living process is attached to a file that need not be mapped.
 pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
-    if !sys::is_locked(fd, LOCK_BASE, u64::from(count))? {
+    if !sys::is_locked(fd, LOCK_BASE, u64::from(count) * ROW_LOCKS)? {
         return Ok(false);
     }
     let namespace = sys::pid_namespace();
@@ -89,7 +92,7 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
     for (index, row) in (0u32..).zip(&rows) {
         let facts = Facts::of_bytes(row);
         // Locked, and no trace of anybody: somebody is just attaching, or the rows were wiped.
-        if facts.state == 0 && sys::is_locked(fd, lock_of(index), 1)? {
+        if facts.state == 0 && sys::is_locked(fd, lock_of(index, 0), ROW_LOCKS)? {
             return Ok(true);
         }
         let look = || {
@@ -155,13 +158,14 @@ impl Participants {
             if free & TAKEN != 0 {
                 continue;
             }
+            let taken = free.wrapping_add(1);
             if let Some(fd) = &self.fd {
-                if !sys::lock(fd, lock_of(index), 1)? {
+                if !sys::lock(fd, lock_of(index, taken), 1)? {
                     continue;
                 }
                 if row.state.load(Ordering::Acquire) != free {
                     // Somebody else had it in between.
-                    sys::unlock(fd, lock_of(index), 1);
+                    sys::unlock(fd, lock_of(index, taken), 1);
                     continue;
                 }
             }
@@ -169,7 +173,6 @@ impl Participants {
             row.pid_namespace.store(self.pid_namespace, Ordering::Relaxed);
             row.writers.store(0, Ordering::Relaxed);
             row.named.store(0, Ordering::Relaxed);
-            let taken = free.wrapping_add(1);
             // Release: pairs with `Facts::of`.
             row.state.store(taken, Ordering::Release);
             // Between the state and the look at whether the segment is being replaced; pairs with the system calls
@@ -250,55 +253,62 @@ impl Participants {
         }
     }
 
-    /// The dead, for this thread alone to clean up after, until [`Participants::bury`] or [`Participants::leave_dead`].
-    /// Threads of one process must not call it at once: they share the open file whose locks keep others away.
-    pub(crate) fn claim_dead(&self) -> Result<Dead> {
-        let mut dead = Dead::default();
+    /// The dead, for this thread alone to clean up after as long as the value lives.
+    pub(crate) fn claim_dead(&self) -> Result<Claimed<'_>> {
+        let mut claimed = Claimed { participants: self, dead: Dead::default(), locks: None };
+        let Some(fd) = &self.fd else { return Ok(claimed) };
         for (index, row) in (0u32..).zip(self.rows) {
-            match self.claim_if_dead(index) {
-                Ok(true) => dead.insert(index, row.named.load(Ordering::Relaxed)),
-                Ok(false) => {}
-                Err(error) => {
-                    self.leave_dead(&dead);
-                    return Err(error);
-                }
+            if !self.is_dead(index)? {
+                continue;
+            }
+            // A file of its own, so that no child of this process inherits these locks with the other; and threads of this
+            // process keep each other away. Without a descriptor to spare the other will do.
+            if claimed.locks.is_none() {
+                claimed.locks = sys::reopen(fd.as_fd(), true).ok();
+            }
+            let state = row.state.load(Ordering::Acquire);
+            let locks = claimed.locks.as_ref().unwrap_or(fd);
+            if !sys::lock(locks, recovery_lock_of(index, state), 1)? {
+                continue;
+            }
+            // Somebody else may have cleaned up in between, and the row have a new owner. From here on it has not.
+            if self.is_dead(index)? && row.state.load(Ordering::Acquire) == state {
+                claimed.dead.insert(index, row.named.load(Ordering::Relaxed));
+            } else {
+                sys::unlock(locks, recovery_lock_of(index, state), 1);
             }
         }
-        Ok(dead)
+        Ok(claimed)
     }
+}
 
-    fn claim_if_dead(&self, index: u32) -> Result<bool> {
-        let Some(fd) = &self.fd else { return Ok(false) };
-        if !self.is_dead(index)? || !sys::lock(fd, recovery_lock_of(index), 1)? {
-            return Ok(false);
-        }
-        // Somebody else may have cleaned up in between, and the row have a new owner. From here on it has not.
-        let dead = self.is_dead(index);
-        if dead != Ok(true) {
-            sys::unlock(fd, recovery_lock_of(index), 1);
-        }
-        dead
-    }
+/// Participants that are dead, and left to this thread.
+pub(crate) struct Claimed<'p> {
+    participants: &'p Participants,
+    pub(crate) dead: Dead,
+    locks: Option<OwnedFd>,
+}
 
+impl Claimed<'_> {
     /// Frees the rows of the dead, whose remains are gone.
-    pub(crate) fn bury(&self, dead: &Dead) {
-        for index in dead.iter() {
-            if let Some(row) = self.rows.get(index as usize) {
+    pub(crate) fn bury(&self) {
+        for index in self.dead.iter() {
+            if let Some(row) = self.participants.rows.get(index as usize) {
                 row.writers.store(0, Ordering::Relaxed);
                 // Release: who takes the row sees it cleaned up. Only who holds the lock of this recovery gets here.
                 let taken = row.state.load(Ordering::Relaxed);
                 row.state.store(taken.wrapping_add(1), Ordering::Release);
             }
         }
-        self.leave_dead(dead);
     }
+}
 
-    /// Leaves the dead to whoever comes next.
-    pub(crate) fn leave_dead(&self, dead: &Dead) {
-        for index in dead.iter() {
-            if let Some(fd) = &self.fd {
-                sys::unlock(fd, recovery_lock_of(index), 1);
-            }
+impl Drop for Claimed<'_> {
+    /// Leaves what is not buried to whoever comes next.
+    fn drop(&mut self) {
+        // By name, not only by closing: a child that was forked meanwhile may have the file, too.
+        if let Some(locks) = self.locks.as_ref().or(self.participants.fd.as_ref()) {
+            sys::unlock(locks, RECOVERY_LOCK_BASE, u64::from(MAX_PARTICIPANTS + 1) * ROW_LOCKS);
         }
     }
 }

@@ -86,8 +86,11 @@ impl Core {
             return Err(Error::about(Code::BadOptions, "history is larger than the segment's"));
         }
         let (member, cursor) = match members::join(table, participant, history) {
-            // One of the rows may be a dead reader's.
-            Err(Code::NoReaderSlot) if segment.recover()? > 0 => members::join(table, participant, history)?,
+            // One of the rows may be a dead reader's. Whoever cleaned up, it may be free now.
+            Err(Code::NoReaderSlot) => {
+                segment.recover()?;
+                members::join(table, participant, history)?
+            }
             joined => joined?,
         };
         let deaths = table.hot.life.0.deaths.load(Ordering::Acquire);

@@ -92,6 +92,10 @@ impl Segment {
             match make_way(&path, options)? {
                 Way::Clear => {}
                 Way::Adopted(segment) => return Ok((segment, false)),
+                Way::Busy => {
+                    std::thread::yield_now();
+                    continue;
+                }
             }
             let directory = path.parent().unwrap_or(Path::new("/"));
             let fd = sys::unnamed_file(directory)?;
@@ -223,9 +227,9 @@ impl Segment {
         self.inner.trim()
     }
 
-    /// The descriptor to pass on; `None` for a local segment.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.fd().map(|fd| fd.as_fd())
+    /// The descriptor to pass on. Whoever has it can attach; it proves nothing about who lives.
+    pub fn fd(&self) -> Result<BorrowedFd<'_>> {
+        self.inner.shareable_fd()
     }
 
     /// The path of a named segment.
@@ -289,6 +293,8 @@ impl Segment {
 enum Way {
     Clear,
     Adopted(Segment),
+    /// Somebody else is taking the name away.
+    Busy,
 }
 
 /// Looks at what has the name already, and takes the name of a dead segment away if the options say so.
@@ -312,10 +318,7 @@ fn make_way(path: &Path, options: &Options) -> Result<Way> {
             Some(inner) => Ok(Way::Adopted(Segment { inner: Arc::new(inner) })),
             None => Ok(Way::Clear),
         },
-        IfDead::Replace => {
-            retire(path, &fd, rows)?;
-            Ok(Way::Clear)
-        }
+        IfDead::Replace => Ok(if retire(path, &fd, rows)? { Way::Clear } else { Way::Busy }),
     }
 }
 
@@ -349,11 +352,10 @@ fn has_name(path: &Path, fd: &OwnedFd) -> bool {
 }
 
 /// Takes a name from a dead segment. Who attaches takes its row and then looks at the word; this writes the word
-/// and then looks at the rows: one of the two sees the other.
-fn retire(path: &Path, fd: &OwnedFd, rows: u32) -> Result<()> {
+/// and then looks at the rows: one of the two sees the other. False if somebody else is at it.
+fn retire(path: &Path, fd: &OwnedFd, rows: u32) -> Result<bool> {
     if !sys::lock(fd, REPLACER_LOCK, 1)? {
-        // Somebody else is at it; the caller looks again.
-        return Ok(());
+        return Ok(false);
     }
     sys::write_word(fd, RETIRED_OFFSET, 1)?;
     if participants::anyone_alive(fd, rows)? {
@@ -362,11 +364,11 @@ fn retire(path: &Path, fd: &OwnedFd, rows: u32) -> Result<()> {
         return Err(Error::about(Code::Exists, ""));
     }
     // While this lock is held nobody else takes the name from this very file.
-    if !has_name(path, fd) {
-        return Ok(());
+    if has_name(path, fd) {
+        sys::unlink_file(path).inspect_err(|_| {
+            // It keeps its name, so it can be attached to as before. The first error is the one to report.
+            let _ = sys::write_word(fd, RETIRED_OFFSET, 0);
+        })?;
     }
-    sys::unlink_file(path).inspect_err(|_| {
-        // It keeps its name, so it can be attached to as before. The first error is the one to report.
-        let _ = sys::write_word(fd, RETIRED_OFFSET, 0);
-    })
+    Ok(true)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::atomics::Deadline;
-use crate::attachment::Attachment;
+use crate::attachment::{Attachment, SLICE};
 use crate::error::{Code, Result};
 use crate::protocol::bell::Bell;
 use crate::sys;
@@ -86,39 +86,28 @@ pub(crate) fn deadline_of(timeout: Option<Duration>) -> Deadline {
     timeout.map(|timeout| sys::monotonic_ns().saturating_add(sys::nanoseconds(timeout)))
 }
 
-/// How long a sleeper sleeps before it looks for the dead: it may be waiting for one of them.
-const SLICE: u64 = 200_000_000;
-
 /// A thread that has nothing to do, until its deadline.
 pub(crate) struct Sleeper {
     deadline: Deadline,
-    /// When it looks for the dead next.
-    next_look: u64,
 }
 
 impl Sleeper {
     pub(crate) fn new(deadline: Deadline) -> Sleeper {
-        Sleeper { deadline, next_look: sys::monotonic_ns().saturating_add(SLICE) }
+        Sleeper { deadline }
     }
 
-    /// Sleeps by `sleep`, at most a slice of the time; true if the deadline has passed. Cleans up after the dead of
-    /// `segments` each slice, which rings the bells if there were any.
+    /// Sleeps by `sleep`, at most a slice of the time; true if the deadline has passed. Afterwards somebody cleans up after
+    /// the dead of `segments`, once a slice, which rings the bells if there were any.
     pub(crate) fn sleep<'s>(
         &mut self,
         segments: impl IntoIterator<Item = &'s Attachment>,
         sleep: impl FnOnce(Deadline) -> Result<()>,
     ) -> Result<bool> {
-        let until = self.deadline.map_or(self.next_look, |deadline| deadline.min(self.next_look));
-        sleep(Some(until))?;
-        let now = sys::monotonic_ns();
+        let slice = sys::monotonic_ns().saturating_add(SLICE);
+        sleep(Some(self.deadline.map_or(slice, |deadline| deadline.min(slice))))?;
         // Not only if nothing happened: others may ring all the time, and never for what this thread waits for.
-        if now >= self.next_look {
-            for segment in segments {
-                segment.recover_if_due();
-            }
-            self.next_look = now.saturating_add(SLICE);
-        }
+        segments.into_iter().for_each(Attachment::recover_each_slice);
         // By the clock, whatever woke it: a bell that is rung all the time must not keep it from its deadline.
-        Ok(self.deadline.is_some_and(|deadline| now >= deadline))
+        Ok(self.deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline))
     }
 }

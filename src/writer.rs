@@ -228,10 +228,23 @@ impl Writer {
             let found = if self.segment.recover_if_due() { attempt()? } else { None };
             return found.ok_or(Code::NoFreeSlot);
         }
-        self.wait(timeout, attempt, attempt)
+        let cheap = || if region::any_free(table)? { attempt() } else { Ok(None) };
+        self.wait(timeout, cheap, attempt)
     }
 
+    /// Tries again as often as there are regions: each time another writer has been faster.
     fn try_region(&self, table: &Table<'_>, len: u64) -> Hot<Option<(Loaned, u32)>> {
+        for _ in 0..=table.regions.len() {
+            match self.try_region_once(table, len)? {
+                Try::Found(loan, region) => return Ok(Some((loan, region))),
+                Try::Lost => {}
+                Try::Nothing => break,
+            }
+        }
+        Ok(None)
+    }
+
+    fn try_region_once(&self, table: &Table<'_>, len: u64) -> Hot<Try> {
         if !region::any_free(table)? {
             order::help_history(table)?;
         }
@@ -245,13 +258,12 @@ impl Writer {
         } else {
             None
         };
-        let Some(loan) = found else { return Ok(None) };
+        let Some(loan) = found else { return Ok(Try::Nothing) };
         match region::lease(table, loan, len) {
-            Ok(Some(region)) => Ok(Some((loan, region))),
-            // Somebody was faster.
-            nothing => {
+            Ok(Some(region)) => Ok(Try::Found(loan, region)),
+            lost => {
                 loan::discard(table, loan)?;
-                nothing.map(|_| None)
+                lost.map(|_| Try::Lost)
             }
         }
     }
@@ -401,15 +413,26 @@ impl Writer {
     }
 }
 
+/// What an attempt to get a slot and a region came to.
+enum Try {
+    Found(Loaned, u32),
+    /// Another writer was faster.
+    Lost,
+    Nothing,
+}
+
 /// Makes `owner` the one writer of a single-writer segment.
 fn become_the_writer(segment: &Attachment, owner: Owner) -> Result<()> {
     let table = segment.table()?;
     let word = &table.hot.life.0.writer;
     // AcqRel: the next writer sees all that the one before has done.
     let take = || word.compare_exchange(0, owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-    // It may be a dead one's.
-    if !take() && (segment.recover()? == 0 || !take()) {
-        return Err(Code::WriterExists.into());
+    if !take() {
+        // It may be a dead one's. Whoever cleaned up, it may be free now.
+        segment.recover()?;
+        if !take() {
+            return Err(Code::WriterExists.into());
+        }
     }
     // The one before may have been stopped between its last publication and the tail.
     order::settled_tail(table).map(drop).map_err(|code| {

@@ -123,6 +123,7 @@ impl World {
                     retired: AtomicU32::new(0),
                     writer: AtomicU32::new(0),
                     deaths: AtomicU32::new(0),
+                    looked: word(),
                 }),
             },
             lines: (0..slots).map(|_| line()).collect(),

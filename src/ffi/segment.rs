@@ -268,10 +268,10 @@ pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret
 
 /// The descriptor of the segment, 0 or greater. It stays the segment's: do not close it; pass it on, or duplicate it.
 ///
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none). Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none), SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> c_int {
-    boundary::with(segment, |segment| Ok(segment.segment.fd().ok_or(Code::NotSupported)?.as_raw_fd()))
+    boundary::with(segment, |segment| Ok(segment.segment.fd()?.as_raw_fd()))
 }
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;

@@ -39,9 +39,9 @@ enum Attempt {
     Unread,
 }
 
-/// Takes a slot if it is free. `waited_for` are the readers whose marks count; normally all.
+/// Takes a slot if it is free.
 #[inline(always)]
-fn claim(table: &Table<'_>, slot: u32, owner: Owner, waited_for: Audience) -> Result<Attempt, Code> {
+fn claim(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Attempt, Code> {
     let line = table.line(slot)?;
     let ctl_word = &table.claim(slot)?.ctl;
     // Acquire: pairs with the release in `order::commit`.
@@ -52,19 +52,15 @@ fn claim(table: &Table<'_>, slot: u32, owner: Owner, waited_for: Audience) -> Re
         Some(Phase::Committing | Phase::Reclaiming) => return Ok(Attempt::Passing),
         None => return Err(Code::Corrupt),
     }
-    let free = if waited_for == EVERYBODY {
-        is_clear(line, table.shape.mark_words)
-    } else {
-        marks_left(line, table.shape.mark_words).0 & waited_for.0 == 0
-    };
-    if !free {
+    if !is_clear(line, table.shape.mark_words) {
         return Ok(Attempt::Unread);
     }
     let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
     let mine = loan.ctl(Phase::Loaned).0;
     if table.shape.single_writer {
-        // Relaxed: no other writer looks at it while this one is open.
-        ctl_word.store(mine, Ordering::Relaxed);
+        // No other writer is open. Release: who finds the former life over by this, and gives its region back, comes after
+        // its readers.
+        ctl_word.store(mine, Ordering::Release);
     } else if ctl_word.compare_exchange(ctl.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         // AcqRel: pairs with the same exchange of other writers.
         return Ok(Attempt::Busy);
@@ -81,7 +77,7 @@ pub(crate) const EVERYBODY: Audience = Audience(u64::MAX);
 pub(crate) fn reserve_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
     // Relaxed: a guess, checked in the slot.
     let mut home = Position::of(&table.shape, table.hot.tail.0.load(Ordering::Relaxed));
-    match claim(table, home.line, owner, EVERYBODY)? {
+    match claim(table, home.line, owner)? {
         Attempt::Mine(loan) => return Ok(Some(loan)),
         Attempt::Busy | Attempt::Passing => home = home.next(&table.shape),
         Attempt::Unread => return Ok(None),
@@ -93,7 +89,7 @@ pub(crate) fn reserve_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loa
 #[inline(never)]
 fn reserve_near(table: &Table<'_>, owner: Owner, mut place: Position) -> Result<Option<Loan>, Code> {
     for _ in 1..HOME_TRIES {
-        match claim(table, place.line, owner, EVERYBODY)? {
+        match claim(table, place.line, owner)? {
             Attempt::Mine(loan) => return Ok(Some(loan)),
             Attempt::Busy | Attempt::Passing => place = place.next(&table.shape),
             Attempt::Unread => break,
@@ -119,7 +115,7 @@ pub(crate) fn reserve_vacant(table: &Table<'_>, owner: Owner) -> Result<Option<L
             continue;
         }
         vacancy::withdraw(table, slot);
-        match claim(table, slot, owner, EVERYBODY)? {
+        match claim(table, slot, owner)? {
             Attempt::Mine(loan) => return Ok(Some(loan)),
             Attempt::Passing => {
                 // Since the look above. Another writer may have missed the hint meanwhile, and gone to sleep.
@@ -141,24 +137,38 @@ pub(crate) fn reserve_unneeded(
     waited_for: Audience,
 ) -> Result<Option<Loan>, Code> {
     for slot in 0..table.shape.slots {
-        let before = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
-        let Attempt::Mine(loan) = claim(table, slot, owner, waited_for)? else { continue };
+        let line = table.line(slot)?;
+        let ctl_word = &table.claim(slot)?.ctl;
+        // Acquire, as in `claim`.
+        let ctl = Ctl(ctl_word.load(Ordering::Acquire));
+        let idle = matches!(ctl.phase(), Some(Phase::Free | Phase::Published));
+        if !idle || marks_left(line, table.shape.mark_words).0 & waited_for.0 != 0 {
+            continue;
+        }
+        // The same life until it is certain that nobody needs it: what belongs to that life, a region, stays its own.
+        let taking = Ctl::new(Phase::Reclaiming, owner, ctl.generation());
+        if ctl_word.compare_exchange(ctl.0, taking.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            continue;
+        }
         // A reader that joined since `waited_for` was made may have taken this sample from history. Either this look
-        // sees it as a member, or it sees the slot loaned; pairs with the fence in `members::join`.
+        // sees it as a member, or it sees the slot taken; pairs with the fence in `members::join`.
         fence(Ordering::SeqCst);
         let rows = Audience::of_readers(members::taken_rows(table), false);
         if rows.0 & !waited_for.0 != 0 {
-            table.claim(slot)?.ctl.store(before.0, Ordering::Release);
-            // Its readers may have marked meanwhile, and another writer have found it loaned and gone to sleep.
+            ctl_word.store(ctl.0, Ordering::Release);
+            // Its readers may have marked meanwhile, and another writer have found it taken and gone to sleep.
             fence(Ordering::SeqCst);
-            free_if_clear(table, slot, table.line(slot)?);
+            free_if_clear(table, slot, line);
             return Ok(None);
         }
         // Bits of readers that nobody waits for would outlive the sample that they speak of.
-        for marks in table.line(slot)?.marks.iter().take(table.shape.mark_words) {
+        for marks in line.marks.iter().take(table.shape.mark_words) {
             let left = Marks(marks.load(Ordering::Relaxed));
             marks.store(left.revoked().0, Ordering::Relaxed);
         }
+        let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
+        // Release: as in `claim`.
+        ctl_word.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
         return Ok(Some(loan));
     }
     Ok(None)
@@ -258,7 +268,8 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
         }
     }
     let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
-    ctl_word.store(loan.ctl(Phase::Loaned).0, Ordering::Relaxed);
+    // Release: as in `claim`.
+    ctl_word.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
     Ok(Some(loan))
 }
 

@@ -115,9 +115,13 @@ pub(crate) fn commit(
     // Only now is it certain that the word beside the claim is the length of this reservation.
     let reserved = Reserved(claim.aux.load(Ordering::Relaxed));
     let place = reserved.place(loan.slot);
-    if len > reserved.len().min(table.room(place)?) {
+    let fits = table.room(place).and_then(|room| match len <= reserved.len().min(room) {
+        true => Ok(()),
+        false => Err(Code::BadLength),
+    });
+    if let Err(code) = fits {
         claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
-        return Err(Code::BadLength);
+        return Err(code);
     }
 
     let named = match owed {

@@ -93,7 +93,8 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
     let ctl = Ctl(ctl_word.load(Ordering::Acquire));
     if dead.contains(ctl.owner().participant()) {
         match ctl.phase() {
-            Some(Phase::Loaned) => end_loan(line, ctl_word, ctl, words),
+            // Nobody will commit it.
+            Some(Phase::Loaned) => set_phase(ctl_word, ctl, Phase::Free, ctl.generation()),
             Some(Phase::Committing) => end_commit(table, dead, slot, line, ctl)?,
             // Readers whose marks were revoked already have lost the sample, the others have it still.
             Some(Phase::Reclaiming) => set_phase(ctl_word, ctl, Phase::Published, ctl.generation()),
@@ -119,17 +120,6 @@ fn set_phase(ctl_word: &AtomicU64, seen: Ctl, phase: Phase, generation: u64) {
     let next = Ctl::new(phase, seen.owner(), generation);
     // AcqRel: pairs with `claim`.
     let _ = ctl_word.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed);
-}
-
-/// A loan that nobody will commit.
-fn end_loan(line: &SlotLine, ctl_word: &AtomicU64, ctl: Ctl, words: usize) {
-    if marks_left(line, words).0 == 0 {
-        set_phase(ctl_word, ctl, Phase::Free, ctl.generation());
-    } else {
-        // Its writer was looking whether somebody needs the sample after all (`loan::reserve_unneeded`), and had not touched
-        // it: the sample goes on in the life that it had.
-        set_phase(ctl_word, ctl, Phase::Published, ctl.generation().wrapping_sub(1));
-    }
 }
 
 /// A commit that stopped halfway. Whether it happened stands in the order.

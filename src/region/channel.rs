@@ -102,7 +102,7 @@ impl Channel {
     /// Sends the descriptor of a segment, which must be sealed: [`Segment::create_anonymous`] makes such.
     pub fn send_segment(&self, segment: &Segment, timeout: Option<Duration>) -> Result<()> {
         self.link.here()?;
-        let fd = segment.fd().ok_or(Error::about(Code::NotSupported, "a local segment"))?;
+        let fd = segment.fd()?;
         if !sys::is_size_sealed(fd) {
             return Err(Error::about(Code::NotSealed, "the segment has a name; send that"));
         }

@@ -179,7 +179,7 @@ impl World {
             || if local { Segment::create_local(&options) } else { Segment::create_anonymous(&options) };
         let (segment, fence) = fenced(size, make).expect("there is memory");
         let fence = fence.expect("there are addresses");
-        let peer = Peer::new(&segment, segment.fd(), fence.inside().start);
+        let peer = Peer::new(&segment, segment.fd().ok(), fence.inside().start);
         World::new(segment, fence, peer, options)
     }
 
@@ -482,7 +482,7 @@ impl World {
     /// Where it is mapped, if that was possible.
     pub(crate) fn attach_again(&mut self) -> Option<Range<usize>> {
         let options = Options { look_only: false, ..self.options.clone() };
-        let fd = self.segment().fd()?;
+        let fd = self.segment().fd().ok()?;
         let (segment, fence) = answer(fenced(self.place().len(), || Segment::attach_fd(fd, &options)))?;
         let place = fence.as_ref().map(Fence::inside);
         self.segments.push(segment);
