@@ -1,0 +1,256 @@
+//! The third table: payloads larger than a slot, beside a copy between private buffers and beside slots of that size.
+//!
+//! `cargo bench --bench large` prints Markdown. The method is in `benches/README.md`.
+
+#![allow(unsafe_code)] // Raw memory and fork are what it measures with.
+
+use std::hint::{black_box, spin_loop};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use shmslot::{Options, Segment};
+
+use payload::{Home, Source, Work, one_thread, raw_copy, raw_copy_and_sum, receive, row, segment, send};
+
+mod payload;
+
+fn attach(segment: &Segment) -> Segment {
+    let options = Options { prefault: true, ..Options::default() };
+    Segment::attach_fd(segment.fd().expect("anonymous"), &options).expect("attach")
+}
+
+/// The first payload that a region has ever had.
+#[derive(Clone, Copy)]
+enum First {
+    /// Reserve alone, where the memory comes from.
+    Reserve,
+    /// From reserve to mark, written and read.
+    Whole,
+    /// Read and mark alone, through another mapping, as another process has it.
+    ReadElsewhere,
+}
+
+fn first_use(what: First, prefault: bool, len: usize) -> f64 {
+    let source = Source::new(len);
+    let once = |_| {
+        let segment = segment(Home::Region, len, prefault);
+        let elsewhere = attach(&segment);
+        let writer = segment.writer().expect("a writer");
+        let reader = match what {
+            First::ReadElsewhere => elsewhere.reader(0),
+            _ => segment.reader(0),
+        }
+        .expect("a reader");
+        let start = Instant::now();
+        let mut loan = writer.reserve(len, Some(Duration::ZERO)).expect("a slot");
+        let reserved = start.elapsed();
+        loan.copy_from(&source.bytes).expect("room");
+        loan.commit(len).expect("a commit");
+        let committed = start.elapsed();
+        assert_eq!(receive(&reader, true), source.sum);
+        let whole = start.elapsed();
+        let took = match what {
+            First::Reserve => reserved,
+            First::Whole => whole,
+            First::ReadElsewhere => whole - committed,
+        };
+        took.as_nanos() as f64
+    };
+    payload::median((0..((4 << 20) / len).clamp(1, 16)).map(once).collect())
+}
+
+/// Runs `there` in a child on the second processor and `here` on the first.
+fn with_child<T>(there: impl FnOnce(), here: impl FnOnce() -> T) -> T {
+    // SAFETY: this program has one thread.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork");
+    if child == 0 {
+        // SAFETY: the child ends with its parent.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        payload::pin(1);
+        let failed = std::panic::catch_unwind(AssertUnwindSafe(there)).is_err();
+        // SAFETY: a parent that polls for the answer would do so for ever; and the child must not run its destructors.
+        unsafe {
+            if failed {
+                libc::kill(libc::getppid(), libc::SIGTERM);
+            }
+            libc::_exit(i32::from(failed));
+        }
+    }
+    let result = here();
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the other process failed");
+    result
+}
+
+/// Memory that parent and child share: zeros, there already. Unmapped when it is dropped.
+struct Shared {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Shared {
+    fn new(len: usize) -> Shared {
+        // SAFETY: a fresh anonymous mapping.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
+                -1,
+                0,
+            )
+        };
+        assert_ne!(start, libc::MAP_FAILED);
+        Shared { start: start.cast(), len }
+    }
+
+    /// A word of the first page; each in a pair of lines of its own.
+    fn flag(&self, way: usize) -> &AtomicU64 {
+        // SAFETY: inside the mapping, aligned, and used as an atomic only.
+        unsafe { &*self.start.add(way * 128).cast::<AtomicU64>() }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `new`; nothing borrows it any more.
+        unsafe { libc::munmap(self.start.cast(), self.len) };
+    }
+}
+
+/// Half a round trip, payload written on one side and read on the other. `send` and `receive` are those of this side.
+fn ping_pong(len: usize, mut send: impl FnMut(&Source), mut receive: impl FnMut() -> u64) -> f64 {
+    payload::per_turn(len, Work::WrittenAndRead, 1000, |source| {
+        send(source.expect("written"));
+        receive()
+    }) / 2.0
+}
+
+/// The other side: answers until it is told that this was all.
+fn pong(source: &Source, mut receive: impl FnMut() -> Option<u64>, mut send: impl FnMut(&Source)) {
+    while let Some(sum) = receive() {
+        assert_eq!(sum, source.sum);
+        send(source);
+    }
+}
+
+/// Copied into shared memory and summed up there, one flag each way: what nothing that is shared can beat.
+fn raw_one_way(len: usize) -> f64 {
+    const STOP: u64 = u64::MAX;
+    let shared = Shared::new(4096 + 2 * len);
+    let place = |way: usize| shared.start.wrapping_add(4096 + way * len);
+    let put = |way: usize, source: &Source| {
+        // SAFETY: inside the mapping; the other side looks there after the flag only.
+        unsafe { place(way).copy_from_nonoverlapping(source.bytes.as_ptr(), len) };
+        let flag = shared.flag(way);
+        flag.store(flag.load(Ordering::Relaxed) + 1, Ordering::Release);
+    };
+    let get = |way: usize, turn: &mut u64| {
+        *turn += 1;
+        loop {
+            match shared.flag(way).load(Ordering::Acquire) {
+                STOP => return None,
+                now if now == *turn => break,
+                _ => spin_loop(),
+            }
+        }
+        // SAFETY: inside the mapping; the other side writes there after the next flag only.
+        Some(payload::sum(unsafe { std::slice::from_raw_parts(place(way), len) }))
+    };
+    let source = Source::new(len);
+    let (mut here, mut there) = (0, 0);
+    with_child(
+        || pong(&source, || get(0, &mut there), |source| put(1, source)),
+        || {
+            let took = ping_pong(len, |source| put(0, source), || get(1, &mut here).expect("an answer"));
+            shared.flag(0).store(STOP, Ordering::Release);
+            took
+        },
+    )
+}
+
+/// Through two segments, one each way; both sides poll.
+fn one_way(home: Home, len: usize) -> f64 {
+    let (there, back) = (segment(home, len, true), segment(home, len, true));
+    let answers = back.reader(0).expect("a reader");
+    let source = Source::new(len);
+    let go = Shared::new(4096);
+    with_child(
+        || {
+            let (there, back) = (attach(&there), attach(&back));
+            let reader = there.reader(0).expect("a reader");
+            let writer = back.writer().expect("a writer");
+            go.flag(0).store(1, Ordering::Release);
+            let next = || loop {
+                match reader.read().expect("a read") {
+                    // An empty sample ends it.
+                    Some(sample) if sample.is_empty() => return None,
+                    Some(sample) => {
+                        // SAFETY: in hand, so nobody writes to it; that many bytes long.
+                        let bytes = unsafe { std::slice::from_raw_parts(sample.as_ptr(), sample.len()) };
+                        return Some(payload::sum(bytes));
+                    }
+                    None => spin_loop(),
+                }
+            };
+            pong(&source, next, |source| send(&writer, len, Some(source)));
+        },
+        || {
+            let writer = there.writer().expect("a writer");
+            while go.flag(0).load(Ordering::Acquire) == 0 {
+                spin_loop();
+            }
+            let took = ping_pong(
+                len,
+                |source| send(&writer, len, Some(source)),
+                || black_box(receive(&answers, true)),
+            );
+            writer.write(&[], Some(Duration::ZERO)).expect("a slot");
+            took
+        },
+    )
+}
+
+fn main() {
+    // Under `cargo test --benches` only show that it runs.
+    let rounds = if std::env::args().any(|arg| arg == "--bench") { 7 } else { 1 };
+    payload::pin(0);
+    let before = payload::load();
+    payload::table(
+        "one thread, payload untouched",
+        ("in a slot of that size", |len| one_thread(Home::Slot, Work::Untouched, len)),
+        &[row("in a region", |len| one_thread(Home::Region, Work::Untouched, len))],
+        rounds,
+    );
+    payload::table(
+        "one thread, payload written and read",
+        ("copy and sum, private buffers", raw_copy_and_sum),
+        &[
+            row("copy alone, private buffers", raw_copy),
+            row("in a region", |len| one_thread(Home::Region, Work::WrittenAndRead, len)),
+            row("in a slot of that size", |len| one_thread(Home::Slot, Work::WrittenAndRead, len)),
+            row("first use of a region", |len| first_use(First::Whole, false, len)),
+            row("of that, reserve", |len| first_use(First::Reserve, false, len)),
+            row("first use, PREFAULT", |len| first_use(First::Whole, true, len)),
+            row("of that, reserve", |len| first_use(First::Reserve, true, len)),
+            row("first read through another mapping", |len| first_use(First::ReadElsewhere, false, len)),
+        ],
+        rounds,
+    );
+    payload::table(
+        "one way between two processes, written and read",
+        ("shared memory and a flag", raw_one_way),
+        &[
+            row("in a region", |len| one_way(Home::Region, len)),
+            row("in a slot of that size", |len| one_way(Home::Slot, len)),
+        ],
+        // Two processors are in it, and others want them: more rounds, which cost little here.
+        3 * rounds,
+    );
+    println!("Load average {before} before, {} after.", payload::load());
+}
