@@ -1,9 +1,9 @@
 /* Defects of other shared-memory libraries that must not exist here, as far as they are of the C boundary: one check a
  * defect, in the situation that shows it there. docs/known-defects.md lists them all. */
+#include "plain_channel.h"
 #include "samples.h"
 
 #include <dirent.h>
-#include <sys/mman.h>
 
 /* ---- tokens ---- */
 
@@ -334,6 +334,192 @@ static void vox_world_writable_segment(void)
     shmslot_segment_close(segment);
 }
 
+/* ---- channels ---- */
+
+#define PAGE UINT64_C(4096)
+#define OWN_MAP 1 /* the region that a listener has before the other end misbehaves */
+
+/* What receives regions from a plain socket. */
+struct listener {
+    int plain;
+    shmslot_channel *channel;
+    shmslot_attachments *attachments;
+};
+
+static void send_region_(int plain, uint32_t map_id, uint64_t length, size_t copies)
+{
+    unsigned char message[16];
+    int fds[3], file = sealed_file(PAGE);
+    CHECK(copies <= 3);
+    fds[0] = fds[1] = fds[2] = file;
+    attach_message(message, map_id, 1, length);
+    CHECK(send_raw(plain, message, sizeof message, fds, copies) == 0);
+    CHECK(close(file) == 0);
+}
+#define send_region(plain, map_id, length, copies) CHECK_HERE(send_region_(plain, map_id, length, copies))
+
+/* It has got one region that is as it should be. */
+static struct listener open_listener(int type)
+{
+    struct listener listener = {-1, NULL, NULL};
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair) == 0);
+    listener.plain = pair[0];
+    CHECK_OK(shmslot_channel_from_fd(pair[1], 0, &listener.channel, NULL));
+    CHECK(close(pair[1]) == 0);
+    CHECK_OK(shmslot_attachments_create(listener.channel, 0, &listener.attachments, NULL));
+    send_region(listener.plain, OWN_MAP, PAGE, 1);
+    CHECK_CODE(shmslot_attachments_drain(listener.attachments, NULL), 1);
+    return listener;
+}
+
+static void close_listener(struct listener listener)
+{
+    shmslot_attachments_close(listener.attachments);
+    shmslot_channel_close(listener.channel);
+    CHECK(close(listener.plain) == 0);
+}
+
+static int resolve(struct listener listener, uint32_t map_id, uint64_t len, shmslot_mapped *mapped)
+{
+    return shmslot_attachments_resolve(listener.attachments, map_id, 1, 0, len, mapped, NULL);
+}
+
+/* There the length in a message was believed, and who looked behind the end of the file got SIGBUS. */
+static void vox_length_not_checked_sigbus_of_regions(void)
+{
+    static const uint64_t lengths[] = {PAGE + 1, 2 * PAGE, UINT64_C(1) << 40, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX, 0};
+    shmslot_mapped mapped;
+    size_t i;
+    for (i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        struct listener listener = open_listener(SOCK_SEQPACKET);
+        CHECK_OK(resolve(listener, OWN_MAP, PAGE, &mapped));
+        CHECK_CODE(resolve(listener, OWN_MAP, PAGE + 1, &mapped), SHMSLOT_E_OUT_OF_BOUNDS);
+        send_region(listener.plain, 2, lengths[i], 1);
+        CHECK_CODE(shmslot_attachments_drain(listener.attachments, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+        CHECK(((const char *)mapped.data)[PAGE - 1] == 0);
+        CHECK_OK(shmslot_attachments_release(listener.attachments, &mapped));
+        close_listener(listener);
+    }
+}
+
+/* There two descriptors in one message were one too many, and the second one stayed open; so did those of messages that
+ * were refused for something else. */
+static void vox_second_fd_leaks_of_regions(void)
+{
+    size_t copies, before = open_descriptors(), opened;
+    int round;
+    for (round = 0; round < 100; round++) {
+        for (copies = 1; copies <= 3; copies++) {
+            struct listener listener = open_listener(round % 2 == 0 ? SOCK_SEQPACKET : SOCK_STREAM);
+            opened = open_descriptors();
+            send_region(listener.plain, 2, copies == 1 ? PAGE + 1 : PAGE, copies);
+            CHECK_CODE(shmslot_attachments_drain(listener.attachments, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+            CHECK_U64(open_descriptors(), opened);
+            close_listener(listener);
+        }
+    }
+    CHECK_U64(open_descriptors(), before);
+}
+
+/* The channel is of no use from now on, whatever came behind the breach, and the other end is told. */
+static void check_ended_(struct listener listener)
+{
+    shmslot_mapped mapped;
+    char byte;
+    int turn;
+    for (turn = 0; turn < 3; turn++) {
+        CHECK_CODE(shmslot_attachments_drain(listener.attachments, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+        CHECK_CODE(resolve(listener, 3, 1, &mapped), SHMSLOT_E_CHANNEL_BROKEN);
+        CHECK_CODE(resolve(listener, OWN_MAP, 1, &mapped), SHMSLOT_E_CHANNEL_BROKEN);
+        CHECK_CODE(shmslot_attachments_resolve_wait(listener.attachments, 3, 1, 0, 1, FOR_EVER, &mapped, NULL),
+                   SHMSLOT_E_CHANNEL_BROKEN);
+    }
+    CHECK(recv(listener.plain, &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET);
+    CHECK(send(listener.plain, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EPIPE);
+}
+#define check_ended(listener) CHECK_HERE(check_ended_(listener))
+
+/* There a malformed message was passed over, and the next one counted again. */
+static void ffi_malformed_not_terminal(void)
+{
+    /* Without a descriptor, with one too many, of a file that is too short, of nothing. */
+    static const size_t copies[] = {0, 2, 1, 1};
+    static const uint64_t lengths[] = {PAGE, PAGE, 2 * PAGE, 0};
+    size_t which;
+    for (which = 0; which < sizeof copies / sizeof copies[0]; which++) {
+        struct listener listener = open_listener(SOCK_SEQPACKET);
+        send_region(listener.plain, 2, lengths[which], copies[which]);
+        send_region(listener.plain, 3, PAGE, 1);
+        check_ended(listener);
+        close_listener(listener);
+    }
+}
+
+/* There a body of 64 bytes was accepted for one of 16. */
+static void ffi_long_body_accepted(void)
+{
+    unsigned char message[64];
+    int file = sealed_file(PAGE);
+    size_t size;
+    memset(message, 0, sizeof message);
+    attach_message(message, 2, 1, PAGE);
+    for (size = 17; size <= sizeof message; size++) {
+        struct listener listener = open_listener(SOCK_SEQPACKET);
+        CHECK(send_raw(listener.plain, message, size, &file, 1) == 0);
+        send_region(listener.plain, 3, PAGE, 1);
+        check_ended(listener);
+        close_listener(listener);
+    }
+    CHECK(close(file) == 0);
+}
+
+static int send_plainly_to_nobody(int link, void *argument)
+{
+    int pair[2];
+    (void)link;
+    (void)argument;
+    CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0); /* for the other kinds Linux raises nothing */
+    CHECK(close(pair[1]) == 0);
+    (void)send(pair[0], "x", 1, 0);
+    return 0;
+}
+
+static int send_to_nobody(int link, void *argument)
+{
+    static const int types[] = {SOCK_SEQPACKET, SOCK_STREAM, SOCK_DGRAM};
+    shmslot_segment *segment = NULL;
+    shmslot_registry *registry = NULL;
+    shmslot_lease lease;
+    size_t t;
+    (void)link;
+    (void)argument;
+    CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
+    CHECK_OK(shmslot_segment_create_anonymous(NULL, &segment, NULL));
+    for (t = 0; t < sizeof types / sizeof types[0]; t++) {
+        struct listener listener = open_listener(types[t]);
+        CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
+        CHECK_OK(shmslot_registry_add(registry, listener.channel, AT_ONCE, NULL));
+        CHECK(close(listener.plain) == 0);
+        CHECK_CODE(shmslot_region_alloc(registry, 1, FOR_EVER, &lease, NULL), 1); /* takes the channel out */
+        CHECK_CODE(shmslot_channel_send_segment(listener.channel, segment, FOR_EVER, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+        CHECK_OK(shmslot_region_release(registry, &lease));
+        shmslot_registry_close(registry);
+        shmslot_attachments_close(listener.attachments);
+        shmslot_channel_close(listener.channel);
+    }
+    shmslot_segment_close(segment);
+    return 0;
+}
+
+/* There sending to an end that is gone raised SIGPIPE, which ends a program that says nothing about it. */
+static void vox_sigpipe(void)
+{
+    CHECK_U64((uint64_t)run_child(send_plainly_to_nobody, NULL), 128 + SIGPIPE);
+    CHECK_U64((uint64_t)run_child(send_to_nobody, NULL), 0);
+}
+
 int main(void)
 {
     check_begin();
@@ -345,5 +531,10 @@ int main(void)
     vox_second_fd_leaks();
     ffi_second_attach_unmaps();
     vox_world_writable_segment();
+    vox_length_not_checked_sigbus_of_regions();
+    vox_second_fd_leaks_of_regions();
+    ffi_malformed_not_terminal();
+    ffi_long_body_accepted();
+    vox_sigpipe();
     return 0;
 }

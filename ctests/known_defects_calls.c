@@ -1,6 +1,7 @@
-/* Defects of other shared-memory libraries that show in the number of system calls, and must not exist here: one check a
- * defect, in the situation that shows it there. docs/known-defects.md lists them all. */
+/* Defects of other shared-memory libraries that show in the number of system calls or of machine instructions, and must not
+ * exist here: one check a defect, in the situation that shows it there. docs/known-defects.md lists them all. */
 #include "samples.h"
+#include "single_steps.h"
 
 #include <linux/seccomp.h>
 
@@ -129,10 +130,84 @@ static void flat_notify_herd(void)
     }
 }
 
+/* ---- instructions ---- */
+
+struct crowd {
+    uint32_t regions;
+    shmslot_channel *near, *far;
+    shmslot_registry *registry;
+    shmslot_attachments *attachments;
+    shmslot_lease lease;
+};
+
+/* As many regions, each with a lease of all its bytes; the other end knows them all. */
+static void make_crowd(void *argument)
+{
+    struct crowd *crowd = argument;
+    shmslot_registry_options options = SHMSLOT_REGISTRY_OPTIONS_INIT;
+    uint32_t i;
+    options.region_size = 4096;
+    CHECK_OK(shmslot_channel_pair(0, &crowd->near, &crowd->far, NULL));
+    CHECK_OK(shmslot_registry_create(&options, &crowd->registry, NULL));
+    CHECK_OK(shmslot_registry_add(crowd->registry, crowd->near, AT_ONCE, NULL));
+    CHECK_OK(shmslot_attachments_create(crowd->far, 0, &crowd->attachments, NULL));
+    for (i = 0; i < crowd->regions; i++) {
+        CHECK_CODE(shmslot_region_alloc(crowd->registry, 4096, AT_ONCE, &crowd->lease, NULL), 0);
+        CHECK_CODE(shmslot_attachments_drain(crowd->attachments, NULL), 1);
+    }
+}
+
+static void alloc_one(void *argument)
+{
+    struct crowd *crowd = argument;
+    CHECK_CODE(shmslot_region_alloc(crowd->registry, 4096, AT_ONCE, &crowd->lease, NULL), 0);
+}
+
+static void close_crowd(void *argument)
+{
+    struct crowd *crowd = argument;
+    shmslot_registry_close(crowd->registry);
+}
+
+/* How many instructions an operation takes among so many regions. The least of three attempts with one region more each:
+ * now and then some table has to grow. */
+static uint64_t instructions(uint32_t regions, void (*operation)(void *argument))
+{
+    uint64_t least = UINT64_MAX;
+    int attempt;
+    for (attempt = 0; attempt < 3; attempt++) {
+        struct crowd crowd;
+        uint64_t count = 0;
+        pid_t pid;
+        memset(&crowd, 0, sizeof crowd);
+        crowd.regions = regions + (uint32_t)attempt;
+        pid = steps_start(make_crowd, operation, &crowd);
+        while (steps_go(pid, PTRACE_SINGLESTEP)) count++;
+        steps_kill(pid);
+        if (count < least) least = count;
+    }
+    return least;
+}
+
+/* There an allocation looked at every region that there ever was. Here it takes less than one instruction for each region
+ * more. Closing the registry, which does look at all, shows that the measure sees the difference. */
+static void vox_linear_alloc(void)
+{
+    enum { FEW = 100, MANY = 900 };
+    uint64_t few = instructions(FEW, alloc_one), many = instructions(MANY, alloc_one);
+    if (many >= few + (MANY - FEW)) {
+        fprintf(stderr, "%" PRIu64 " instructions among few regions, %" PRIu64 " among many\n", few, many);
+        check_leave();
+    }
+    CHECK(instructions(MANY, close_crowd) >= instructions(FEW, close_crowd) + (MANY - FEW));
+}
+
 int main(void)
 {
     check_begin();
     flat_waiter_count_leak();
     flat_notify_herd();
+    steps_begin();
+    vox_linear_alloc();
     return 0;
 }
