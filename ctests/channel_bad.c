@@ -192,6 +192,30 @@ static void check_parts_of_a_stream(void)
     CHECK(count_descriptors() == before);
 }
 
+/* What is already there of the next message has no say in this one: neither its descriptor, while the last part of this one
+ * carries none, nor for a message that has none at all. */
+static void check_next_part_of_a_stream(void)
+{
+    unsigned char message[16], next[16];
+    int fd = sealed_file(PAGE), opened;
+    shmslot_mapped mapped;
+    struct ends ends = open_ends(SOCK_STREAM, 0);
+    attach_message(message, 1, 0, PAGE);
+    attach_message(next, 2, 0, PAGE);
+    CHECK(send_raw(ends.raw, message, 8, &fd, 1) == 0);
+    CHECK(send_raw(ends.raw, message + 8, 8, NULL, 0) == 0);
+    CHECK(send_raw(ends.raw, next, 16, &fd, 1) == 0);
+    CHECK_CODE(shmslot_attachments_drain(ends.attachments, NULL), 2);
+    CHECK_OK(shmslot_attachments_resolve(ends.attachments, 2, 0, 0, PAGE, &mapped, NULL));
+    CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
+    opened = count_descriptors();
+    CHECK(send_raw(ends.raw, message, 16, NULL, 0) == 0);
+    CHECK(send_raw(ends.raw, next, 16, &fd, 1) == 0);
+    check_broken(ends, opened, "a message with 0 descriptors, not 1");
+    close_ends(ends);
+    CHECK(close(fd) == 0);
+}
+
 /* The same region again changes nothing, an older one neither; a newer one takes its place. */
 static void check_duplicates(void)
 {
@@ -376,6 +400,7 @@ int main(void)
     before = count_descriptors();
     check_breaches();
     check_parts_of_a_stream();
+    check_next_part_of_a_stream();
     check_duplicates();
     check_unsealed_files();
     check_many_messages();
