@@ -242,9 +242,10 @@ static void ffi_small_region_aborts(void)
 {
     shmslot_options options = options_of(4, 64);
     shmslot_segment *segment = make_anonymous(&options), *other = NULL;
+    int own = shmslot_segment_fd(segment);
     size_t size = (size_t)info_of(segment).total_size, cut, before = open_descriptors();
     for (cut = 1; cut < size; cut += cut < 600 ? 37 : 1001) {
-        int fd = sealed_copy(shmslot_segment_fd(segment), cut);
+        int fd = sealed_copy(own, cut);
         CHECK_CODE(shmslot_segment_attach_fd(fd, NULL, &other, NULL),
                    cut < 8 ? SHMSLOT_E_NOT_A_SEGMENT : SHMSLOT_E_TRUNCATED);
         CHECK(close(fd) == 0);
@@ -255,13 +256,17 @@ static void ffi_small_region_aborts(void)
 }
 
 /* There two descriptors in a message were one too many, and the second one stayed open; so did those of refused messages.
- * Here attaching keeps exactly one of its own, until it is closed. */
+ * Here attaching keeps exactly one of its own until it is closed, and one to pass on if that is asked for. */
 static void vox_second_fd_leaks(void)
 {
     shmslot_options options = options_of(4, 64), other_type = SHMSLOT_OPTIONS_INIT;
     size_t before = open_descriptors();
     shmslot_segment *segment = make_anonymous(&options), *other = NULL;
     int i;
+    CHECK_U64(open_descriptors(), before + 1);
+    CHECK_OK(shmslot_segment_fd(segment));
+    before = open_descriptors() - 1;
+    CHECK_OK(shmslot_segment_fd(segment)); /* always the same */
     CHECK_U64(open_descriptors(), before + 1);
     memset(other_type.type_hash, 7, sizeof other_type.type_hash);
     for (i = 0; i < 100; i++) {

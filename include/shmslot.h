@@ -62,7 +62,8 @@
 /// Attach flag: accept a segment of another user, or one whose mode was loosened.
 #define SHMSLOT_ANY_OWNER 16
 
-/// Attach flag: map read-only and join nothing. Only info, path, fd and the slot sizes work on such a handle.
+/// Attach flag: map read-only and join nothing. Only info, participants, path, fd and the slot sizes work on such a
+/// handle.
 #define SHMSLOT_LOOK_ONLY 32
 
 /// Option and attach flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
@@ -535,10 +536,11 @@ int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 /// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
 /// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
 ///
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS, CORRUPT. Since 0.1.
 int shmslot_segment_trim(shmslot_segment *segment, uint64_t *ret_bytes);
 
-/// The descriptor of the segment, 0 or greater. It stays the segment's: do not close it; pass it on, or duplicate it.
+/// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the segment's: do not close it. Who
+/// has it can attach; it does not keep this participant alive.
 ///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none), SYS. Since 0.1.
 int shmslot_segment_fd(const shmslot_segment *segment);
@@ -603,10 +605,11 @@ int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 ///
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
 /// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:
-/// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. No system call unless it has to wait.
+/// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. System calls only to wait, to look for the dead when
+/// nothing is free, and for new memory of a region.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
+/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY and SYS (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
 int shmslot_slot_reserve(shmslot_writer *writer, size_t len, int64_t timeout_ns, shmslot_loan *ret_loan);
 
 /// Publishes the first len bytes of a loan to all readers; len may be less than was reserved, and 0. The order of
@@ -641,7 +644,7 @@ int shmslot_slot_discard_ptr(shmslot_writer *writer, const void *data);
 /// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.1.
 int shmslot_loan_from_ptr(shmslot_writer *writer, const void *data, shmslot_loan *ret_loan);
 
-/// Waits until a slot can be had. With several writers another may be faster then.
+/// Waits until a slot can be had; regions are not counted in. With several writers another may be faster then.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
 /// TIMEOUT, INTERRUPTED. Since 0.1.

@@ -465,7 +465,7 @@ pub(crate) struct SlotLine {
     pub(crate) marks: [AtomicU64; MARK_WORDS],
     /// Sequence of the sample in this slot.
     pub(crate) sequence: AtomicU64,
-    /// Length of the sample, flags and writer.
+    /// Length of the sample, its region, and its writer.
     pub(crate) extent: AtomicU64,
 }
 
@@ -474,7 +474,7 @@ pub(crate) struct SlotLine {
 pub(crate) struct Claim {
     /// Phase, owner and generation.
     pub(crate) ctl: AtomicU64,
-    /// While loaned the reserved length, once published the time of the commit.
+    /// While loaned the reserved length and the region, once published the time of the commit.
     pub(crate) aux: AtomicU64,
 }
 

@@ -256,7 +256,7 @@ pub unsafe extern "C" fn shmslot_segment_recover(
 /// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
 /// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
 ///
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret_bytes: *mut u64) -> c_int {
     boundary::with(segment, |segment| {
@@ -266,7 +266,8 @@ pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret
     })
 }
 
-/// The descriptor of the segment, 0 or greater. It stays the segment's: do not close it; pass it on, or duplicate it.
+/// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the segment's: do not close it. Who
+/// has it can attach; it does not keep this participant alive.
 ///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none), SYS. Since 0.1.
 #[unsafe(no_mangle)]

@@ -133,10 +133,11 @@ pub unsafe extern "C" fn shmslot_writer_blockers(
 ///
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
 /// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:
-/// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. No system call unless it has to wait.
+/// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. System calls only to wait, to look for the dead when
+/// nothing is free, and for new memory of a region.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
+/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY and SYS (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_reserve(
     writer: *mut shmslot_writer,
@@ -244,7 +245,7 @@ pub unsafe extern "C" fn shmslot_loan_from_ptr(
     })
 }
 
-/// Waits until a slot can be had. With several writers another may be faster then.
+/// Waits until a slot can be had; regions are not counted in. With several writers another may be faster then.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
 /// TIMEOUT, INTERRUPTED. Since 0.1.

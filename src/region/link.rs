@@ -315,7 +315,7 @@ impl Link {
                 let numbers = [inbox.have as u64, 0, 0];
                 return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), ended));
             }
-            socket::take(self.fd(), seen.len.min(wanted));
+            let carried = socket::take(self.fd(), seen.len.min(wanted));
             if self.kind != Kind::Stream && seen.len != MESSAGE {
                 let about = "a message of # bytes, not 16";
                 let numbers = [seen.len as u64, 0, 0];
@@ -325,7 +325,9 @@ impl Link {
                 *target = *byte;
             }
             inbox.have += seen.len;
-            inbox.fds.extend(seen.fds);
+            if carried {
+                inbox.fds.extend(seen.fds);
+            }
             if inbox.have < MESSAGE {
                 continue;
             }

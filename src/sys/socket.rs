@@ -337,12 +337,23 @@ fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
 }
 
 /// Takes what stands first out of the queue: of a stream so many bytes, else the whole message. The descriptors that it
-/// carries are closed, unless there are duplicates from a `peek`.
-pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) {
+/// carries are closed, unless there are duplicates from a `peek`. Whether it carried any: on a stream a peek whose window
+/// ends where one part ends brings those of the part behind it, too.
+pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) -> bool {
+    let mut ancillary = Ancillary([0; 256]);
     let mut bytes = [0u8; 64];
-    let len = len.min(bytes.len());
-    // SAFETY: the buffer is writable for the length. Nothing can be missing that was seen before.
-    unsafe { libc::recv(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), len, libc::MSG_DONTWAIT) };
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len.min(bytes.len()) };
+    // SAFETY: all-zero is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = ancillary.0.as_mut_ptr().cast();
+    message.msg_controllen = ancillary.0.len() as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the parts of the message live until the call is over, and are writable for their lengths. Nothing can be
+    // missing that was seen before.
+    let got = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) };
+    got >= 0 && (!descriptors(&message).is_empty() || message.msg_flags & libc::MSG_CTRUNC != 0)
 }
 
 /// What a wait is for.
