@@ -9,7 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use shmslot::{Options, Segment};
+use shmslot::{Attachments, Channel, ChannelOptions, Options, Registry, RegistryOptions, Segment};
 
 use payload::{Home, Source, Work, one_thread, raw_copy, raw_copy_and_sum, receive, row, segment, send};
 
@@ -216,6 +216,30 @@ fn one_way(home: Home, len: usize) -> f64 {
     )
 }
 
+/// A lease in a registry's region, resolved at the other end of a channel and released, both ends in one thread. Every
+/// region new: made, announced, received, mapped, and taken away again.
+fn over_a_channel(every_region_new: bool, len: usize) -> f64 {
+    let max_idle = if every_region_new { 0 } else { u64::MAX };
+    let registry =
+        Registry::new(&RegistryOptions { region_size: len as u64, max_idle, ..RegistryOptions::default() })
+            .expect("a registry");
+    let (near, far) = Channel::pair(&ChannelOptions::default()).expect("a channel");
+    registry.add(&near, None).expect("it is open");
+    let attachments = Attachments::new(Some(&far), &ChannelOptions::default()).expect("attachments");
+    let once = |_| {
+        let start = Instant::now();
+        // More than a region of the usual size: it gets one of its own.
+        let lease = registry.alloc(len + 1, None).expect("memory");
+        let place = (lease.map_id(), lease.generation(), lease.offset());
+        let mapped =
+            attachments.resolve_wait(place.0, place.1, place.2, lease.len() as u64, None).expect("announced");
+        black_box(mapped.as_ptr());
+        drop((mapped, lease));
+        start.elapsed().as_nanos() as f64
+    };
+    payload::median((0..33).map(once).collect())
+}
+
 fn main() {
     // Under `cargo test --benches` only show that it runs.
     let rounds = if std::env::args().any(|arg| arg == "--bench") { 7 } else { 1 };
@@ -251,6 +275,12 @@ fn main() {
         ],
         // Two processors are in it, and others want them: more rounds, which cost little here.
         3 * rounds,
+    );
+    payload::table(
+        "over a channel, payload untouched",
+        ("a region used again, in its next generation", |len| over_a_channel(false, len)),
+        &[row("a new region each time", |len| over_a_channel(true, len))],
+        rounds,
     );
     println!("Load average {before} before, {} after.", payload::load());
 }
