@@ -451,6 +451,76 @@ static void check_deadline_while_it_rings(void)
     shmslot_segment_close(segment);
 }
 
+/* ---- so many sleeps that one which only ends by the look for the dead, 200 ms later, makes the watchdog bark ---- */
+
+#define SLEEPS 3000
+
+static shmslot_segment *without_spinning(uint32_t slots)
+{
+    shmslot_options options = options_of(slots, 64);
+    options.policy = SHMSLOT_BLOCK;
+    options.spin_ns = 1;
+    return make_anonymous(&options);
+}
+
+struct echo {
+    shmslot_reader *reader;
+    shmslot_writer *writer;
+};
+
+static void *send_back(void *argument)
+{
+    struct echo *echo = argument;
+    uint64_t i;
+    for (i = 0; i < SLEEPS; i++) (void)put_wait(echo->writer, take_wait(echo->reader), FOR_EVER);
+    return NULL;
+}
+
+static void check_every_sample_wakes(void)
+{
+    shmslot_segment *there = without_spinning(4), *back = without_spinning(4);
+    struct echo mine, other;
+    pthread_t thread;
+    uint64_t i;
+    mine.reader = join(back, 0);
+    mine.writer = open_writer(there);
+    other.reader = join(there, 0);
+    other.writer = open_writer(back);
+    thread = start_thread(send_back, &other);
+    for (i = 0; i < SLEEPS; i++) {
+        (void)put(mine.writer, i);
+        CHECK_U64(take_wait(mine.reader), i);
+    }
+    end_thread(thread);
+    shmslot_reader_leave(other.reader);
+    shmslot_reader_leave(mine.reader);
+    shmslot_writer_close(other.writer);
+    shmslot_writer_close(mine.writer);
+    shmslot_segment_close(back);
+    shmslot_segment_close(there);
+}
+
+static void *write_all(void *writer)
+{
+    uint64_t i;
+    for (i = 0; i < SLEEPS; i++) (void)put_wait(writer, i, FOR_EVER);
+    return NULL;
+}
+
+static void check_every_mark_wakes(void)
+{
+    shmslot_segment *segment = without_spinning(1);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_writer *writer = open_writer(segment);
+    pthread_t thread = start_thread(write_all, writer);
+    uint64_t i;
+    for (i = 0; i < SLEEPS; i++) CHECK_U64(take_wait(reader), i);
+    end_thread(thread);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
 int main(void)
 {
     check_begin();
@@ -465,5 +535,7 @@ int main(void)
     check_generation();
     check_signals_do_not_end_a_wait();
     check_deadline_while_it_rings();
+    check_every_sample_wakes();
+    check_every_mark_wakes();
     return 0;
 }
