@@ -13,6 +13,7 @@
  *   Fork      a child uses none of its parent's handles: calls return SHMSLOT_E_FORKED there, closing them is fine. It
  *             attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that, and shmslot_channel_fd.
  *   Death     a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
+ *             That it lives its open descriptors prove: a process that closes those of the library counts as dead.
  *   Manners   the library prints nothing, starts no thread, handles no signal and reads no environment.
  *   Sizes     are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
  */
