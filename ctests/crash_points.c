@@ -204,7 +204,7 @@ struct stage {
     uint64_t leaver_since; /* the last sequence before it joined */
     shmslot_sample held;
     uint64_t values[MOST_SAMPLES]; /* by sequence: what the survivors wrote; 0 is the victim's */
-    uint64_t received, last;
+    uint64_t received, last, blocks;
     int victims_samples;
     child other; /* another process, dead or asleep */
 };
@@ -499,6 +499,13 @@ static void check_slots(struct stage *stage)
     for (i = 0; i < room; i++) CHECK_OK(shmslot_slot_discard(stage->writer, &loans[i]));
 }
 
+static uint64_t blocks_of(shmslot_segment *segment)
+{
+    struct stat facts;
+    CHECK(fstat(shmslot_segment_fd(segment), &facts) == 0);
+    return (uint64_t)facts.st_blocks;
+}
+
 static void check_regions(struct stage *stage)
 {
     shmslot_loan loans[REGIONS], none;
@@ -506,6 +513,8 @@ static void check_regions(struct stage *stage)
     for (i = 0; i < REGIONS; i++) CHECK_OK(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &loans[i]));
     CHECK_CODE(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
     for (i = 0; i < REGIONS; i++) CHECK_OK(shmslot_slot_discard(stage->writer, &loans[i]));
+    CHECK_OK(shmslot_segment_trim(stage->segment, NULL));
+    CHECK_U64(blocks_of(stage->segment), stage->blocks); /* no memory is left behind in a region */
 }
 
 static void check_stage(struct stage *stage, int finished)
@@ -575,6 +584,7 @@ static void set_stage(struct stage *stage, const struct scenario *scenario)
     options.max_payload = LARGE;
     options.region_count = REGIONS;
     stage->segment = make_anonymous(&options);
+    stage->blocks = blocks_of(stage->segment);
     stage->reader = join(stage->segment, 0);
     stage->writer = open_writer(stage->segment);
     scenario->before(stage);

@@ -184,6 +184,63 @@ static void check_drop_oldest(void)
     shmslot_segment_close(segment);
 }
 
+static void *put_many(void *segment)
+{
+    shmslot_writer *writer = open_writer(segment);
+    uint64_t i;
+    for (i = 0; i < 20000; i++) {
+        shmslot_loan loan;
+        CHECK_OK(shmslot_slot_reserve(writer, CAPACITY + 1, AT_ONCE, &loan));
+        CHECK_OK(shmslot_slot_commit(writer, &loan, 1, NULL));
+    }
+    shmslot_writer_close(writer);
+    return NULL;
+}
+
+/* With nothing in hand there is always one to take, however many writers want it. */
+static void check_drop_oldest_by_many(void)
+{
+    shmslot_options options = options_for(SHMSLOT_DROP_OLDEST);
+    shmslot_segment *segment;
+    shmslot_reader *reader;
+    pthread_t threads[3];
+    int i;
+    options.slot_count = 64;
+    options.region_count = 8;
+    segment = make_anonymous(&options);
+    reader = join(segment, 0); /* reads nothing */
+    for (i = 0; i < 3; i++) threads[i] = start_thread(put_many, segment);
+    for (i = 0; i < 3; i++) end_thread(threads[i]);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
+/* Regions stay out of core dumps, which would fill their holes: the kernel has the mark. */
+static void check_core_dumps(void)
+{
+    shmslot_options options = options_for(SHMSLOT_FAIL);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_loan loan;
+    char line[512];
+    int inside = 0, marked = 0;
+    FILE *maps = fopen("/proc/self/smaps", "re");
+    CHECK(maps != NULL);
+    CHECK_OK(shmslot_slot_reserve(writer, LARGEST, AT_ONCE, &loan));
+    while (fgets(line, sizeof line, maps) != NULL) {
+        unsigned long long start, end;
+        if (sscanf(line, "%llx-%llx ", &start, &end) == 2) {
+            inside = start <= (uintptr_t)loan.data && (uintptr_t)loan.data < end;
+        } else if (inside && strncmp(line, "VmFlags:", 8) == 0) {
+            marked = strstr(line, " dd") != NULL;
+        }
+    }
+    CHECK(fclose(maps) == 0);
+    CHECK(marked);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
 static void check_history(void)
 {
     shmslot_options options = options_for(SHMSLOT_FAIL);
@@ -463,6 +520,8 @@ int main(void)
         shmslot_segment_close(segment);
     }
     check_drop_oldest();
+    check_drop_oldest_by_many();
+    check_core_dumps();
     check_history();
     check_steady_load();
     check_trim();

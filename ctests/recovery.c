@@ -177,6 +177,23 @@ static void check_lost_wake(void)
     shmslot_segment_close(segment);
 }
 
+/* Waits that are always shorter than the time between two looks for the dead look all the same. */
+static void check_short_waits(void)
+{
+    char name[64];
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "recovery"), &options);
+    shmslot_reader *reader = join(segment, 0);
+    int result;
+    run_and_kill(body_only_attach, name);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_PEER_DEAD));
+    while ((result = shmslot_wait(reader, 10 * MILLISECOND)) == SHMSLOT_E_TIMEOUT) continue;
+    CHECK_CODE(result, SHMSLOT_E_PEER_DEAD);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
 int main(void)
 {
     check_begin();
@@ -185,5 +202,6 @@ int main(void)
     check_the_only_writer();
     check_participants();
     check_lost_wake();
+    check_short_waits();
     return 0;
 }

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use loom::cell::Cell;
 use loom::thread;
 
-use crate::protocol::{Shape, region};
+use crate::protocol::words::Audience;
+use crate::protocol::{Shape, loan, members, region};
 use crate::world::{PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, sound};
 
 /// A slot with the region, filled and committed; false if the region is in use.
@@ -71,6 +72,34 @@ fn region_is_used_again_drop_oldest() {
 #[test]
 fn region_is_used_again_single_writer() {
     reuse("region_is_used_again_single_writer", 3, Shape { single_writer: true, ..PLAIN }, ROWS);
+}
+
+/// Somebody who reserves by a mask looks at a sample that a reader took from history after the mask was made, and must leave
+/// it. Meanwhile its region is not to be had.
+#[test]
+fn region_of_a_sample_that_is_needed_after_all() {
+    explore("region_of_a_sample_that_is_needed_after_all", 3, || {
+        let world = World::new(Shape { history: 1, ..PLAIN }, ROWS);
+        let memory = Rc::new(Cell::new(0));
+        let writer = world.producer(1);
+        assert!(try_write(&writer, &memory, 1), "nobody had the region");
+        let mask = Audience::of_readers(members::taken_rows(&world.table()), true);
+        let mut reader = world.join(1);
+        // Pushes the first out of history; the reader is owed both.
+        writer.try_write(2).expect("there is a slot");
+        let looking = thread::spawn({
+            let writer = world.producer(2);
+            move || assert!(sound(loan::reserve_unneeded(&writer.table(), writer.owner, mask)).is_none())
+        });
+        let found = sound(region::any_free(&world.table()));
+        let sample = reader.read().expect("it is retained for it");
+        assert_eq!((sample.value, memory.get()), (1, 1));
+        looking.join().expect("it is done");
+        assert!(!found, "the region is in use");
+        reader.mark(sample);
+        reader.take_all();
+        world.check_at_rest();
+    });
 }
 
 /// Two writers want the region at once, and give it back.

@@ -284,10 +284,15 @@ pub(crate) fn help_history(table: &Table<'_>) -> Result<(), Code> {
 fn sweep_history(table: &Table<'_>) {
     let oldest = tail(table).wrapping_sub(u64::from(table.shape.history));
     for (slot, line) in (0..).zip(table.lines) {
-        let [marks, ..] = &line.marks;
-        let seen = Marks(marks.load(Ordering::Acquire));
-        if seen.0 & Bit::HISTORY.owed != 0 && seen.is_before(oldest) {
-            slot::expire(table, slot, line, seen.0 >> 32);
-        }
+        expire_if_before(table, slot, line, oldest);
+    }
+}
+
+/// Ends the retention of what a slot holds, if that comes before `oldest`, whatever its entry says.
+pub(crate) fn expire_if_before(table: &Table<'_>, slot: u32, line: &SlotLine, oldest: u64) {
+    let [marks, ..] = &line.marks;
+    let seen = Marks(marks.load(Ordering::Acquire));
+    if seen.0 & Bit::HISTORY.owed != 0 && seen.is_before(oldest) {
+        slot::expire(table, slot, line, seen.0 >> 32);
     }
 }

@@ -9,7 +9,7 @@ use core::cmp;
 use super::bell::Bell;
 use super::order::{self, Position};
 use super::slot::{self, is_clear, marks_left, retry, swap};
-use super::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Owner, Phase};
+use super::words::{Audience, Ctl, Entry, Extent, Marks, Owner, Phase};
 use super::{Table, members, region, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
@@ -103,14 +103,14 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
     }
     // A living writer may stand between its publication and the end of its commit, and the dead have owed this to its
     // sample. If its sample is not out, these find nothing, or marks that it is about to store anew.
-    end_retention(table, line, tail);
+    order::expire_if_before(table, slot, line, tail.wrapping_sub(u64::from(table.shape.history)));
     forget_unreachable(table, line)?;
     // Pairs with the fence in `vacancy::withdraw`.
     fence(Ordering::SeqCst);
     // Whatever the phase: a living writer that is committing does not look again whether all of its readers are done. One
     // hint too many for each loan costs its finder a look.
     if is_clear(line, words) {
-        vacancy::restore(table, slot);
+        vacancy::set(table, slot);
     }
     Ok(())
 }
@@ -151,17 +151,6 @@ fn end_commit(table: &Table<'_>, dead: &Dead, slot: u32, line: &SlotLine, ctl: C
         set_phase(ctl_word, ctl, Phase::Free, ctl.generation());
     }
     Ok(())
-}
-
-/// Ends the retention of a sample that is too old for history: its successor's writer did not come to it.
-fn end_retention(table: &Table<'_>, line: &SlotLine, tail: u64) {
-    let [marks, ..] = &line.marks;
-    let seen = Marks(marks.load(Ordering::Acquire));
-    let oldest = tail.wrapping_sub(u64::from(table.shape.history));
-    if seen.0 & Bit::HISTORY.owed != 0 && seen.is_before(oldest) {
-        // Stale: somebody else did it.
-        let _ = slot::clear(marks, seen.0 >> 32, Bit::HISTORY.owed);
-    }
 }
 
 /// Clears what is owed of a sample whose entry is overwritten: the overwriting writer did not come to it.

@@ -45,14 +45,10 @@ pub(crate) fn offer(table: &Table<'_>, slot: u32) {
     }
 }
 
-/// The same for a slot whose hint may have been lost halfway.
-pub(crate) fn restore(table: &Table<'_>, slot: u32) {
-    set(table, slot);
-}
-
-/// Sets the bit of `slot` and of each word above it.
+/// Sets the bit of `slot` and of each word above it, as far as they are clear. Same condition as [`offer`], which looks at
+/// the lowest alone.
 #[cold]
-fn set(table: &Table<'_>, slot: u32) {
+pub(crate) fn set(table: &Table<'_>, slot: u32) {
     let mut place = slot as usize;
     for level in levels(table) {
         let Some(word) = level.get(place / 64) else { return };
