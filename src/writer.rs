@@ -11,12 +11,12 @@ use std::time::Duration;
 use crate::attachment::{Attachment, Bytes};
 use crate::error::{Code, Error, Result};
 use crate::layout::Policy;
-use crate::protocol::Table;
 use crate::protocol::bell::Bell;
 use crate::protocol::loan::{self, Loan as Loaned, Wanted};
 use crate::protocol::order::{self, Owed};
 use crate::protocol::region;
 use crate::protocol::words::{Ctl, Owner, Place, Reserved};
+use crate::protocol::{RACES, Table};
 use crate::sys;
 use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
@@ -232,9 +232,9 @@ impl Writer {
         self.wait(timeout, cheap, attempt)
     }
 
-    /// Tries again as often as there are regions: each time another writer has been faster.
+    /// Tries again as long as another writer is faster.
     fn try_region(&self, table: &Table<'_>, len: u64) -> Hot<Option<(Loaned, u32)>> {
-        for _ in 0..=table.regions.len() {
+        for _ in 0..RACES {
             match self.try_region_once(table, len)? {
                 Try::Found(loan, region) => return Ok(Some((loan, region))),
                 Try::Lost => {}

@@ -97,6 +97,31 @@ fn two_writers_drop_oldest() {
     two_writers("two_writers_drop_oldest", 2, ONE_DROPPING, 1);
 }
 
+/// A writer may take any sample, and so never finds nothing, though the other one takes what it has just looked at.
+#[test]
+fn there_is_always_one_to_drop() {
+    explore("there_is_always_one_to_drop", 1, || {
+        let world = World::new(DROPPING, ROWS);
+        let mut reader = world.join(0);
+        let [one, other] = [1, 2].map(|number| world.producer(number));
+        for value in 1..3 {
+            one.try_write(value).expect("a slot is free");
+        }
+        let writing = thread::spawn(move || {
+            for value in 3..5 {
+                let loan = other.try_reclaim().expect("the other writer has one slot at most");
+                other.commit(loan, value);
+            }
+        });
+        let loan = one.try_reclaim().expect("the other writer has one slot at most");
+        one.commit(loan, 9);
+        writing.join().expect("the writer is done");
+        reader.take_all();
+        reader.check_books();
+        world.check_at_rest();
+    });
+}
+
 /// Two readers whose marks stand in two words, one writer that wants their slot.
 fn two_words(name: &str, preemptions: usize, shape: Shape) {
     explore(name, preemptions, move || {

@@ -6,7 +6,7 @@ use super::bell::Bell;
 use super::order::{self, FIRST, Position};
 use super::slot::{self, free_if_clear, freed, is_clear, marks_left, released, retry, swap};
 use super::words::{Audience, Ctl, Entry, Extent, Marks, Owner, Phase, Place};
-use super::{Table, members, vacancy};
+use super::{RACES, Table, members, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
 
@@ -193,7 +193,28 @@ pub(crate) fn reclaim_oldest(
     wanted: Wanted,
     resume: &AtomicU64,
 ) -> Result<Option<Loan>, Code> {
-    let tail = order::settled_tail(table)?;
+    for _ in 0..RACES {
+        let tail = order::settled_tail(table)?;
+        if let Some(loan) = reclaim_before(table, owner, wanted, resume, tail)? {
+            return Ok(Some(loan));
+        }
+        // With commits since, others may have had each sample just before this search came to it, and what they
+        // committed instead stands where it did not look.
+        if order::settled_tail(table)? == tail {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// One search among the samples before `tail`.
+fn reclaim_before(
+    table: &Table<'_>,
+    owner: Owner,
+    wanted: Wanted,
+    resume: &AtomicU64,
+    tail: u64,
+) -> Result<Option<Loan>, Code> {
     let oldest = tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
     let horizon = table.hot.horizon.0.load(Ordering::Acquire).max(oldest);
     // Samples in somebody's hands are passed over, and hold the horizon back. So the search looks at the first
@@ -243,7 +264,9 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
     // Excludes other writers. A kill after this leaves the marks as far as they are; the sweep puts the
     // phase back.
     let taking = Ctl::new(Phase::Reclaiming, owner, ctl.generation());
-    if ctl_word.compare_exchange(ctl.0, taking.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+    // Acquire on failure, as for all that a sample is passed over for: what another writer committed before it took this
+    // one is visible to the second look at the tail in `reclaim_oldest`.
+    if ctl_word.compare_exchange(ctl.0, taking.0, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return Ok(None);
     }
     for marks in marks {

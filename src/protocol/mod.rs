@@ -29,6 +29,10 @@ use crate::layout::{Claim, Hot, MARK_WORDS, Policy, ReaderRow, RegionRow, SlotLi
 /// can make it fail for ever, so it ends here.
 pub(crate) const RETRY_LIMIT: u32 = 1 << 16;
 
+/// How often a search that found nothing is repeated because others took meanwhile what it came for. Each time they
+/// have made progress; an enemy can make it so for ever, so it ends here.
+pub(crate) const RACES: u32 = 1 << 10;
+
 /// This process's private copy of what the protocol must know of the geometry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
