@@ -23,7 +23,7 @@ use crate::layout::{
 use crate::options::Options;
 use crate::participants::{Participant, Participants};
 use crate::protocol::bell::Bell;
-use crate::protocol::words::{Extent, Place, Reserved};
+use crate::protocol::words::{Place, Reserved};
 use crate::protocol::{Shape, Table, members, order, recovery, region, vacancy};
 use crate::sys::{self, Birth};
 
@@ -396,16 +396,6 @@ impl Attachment {
             // Somebody wrote over it. Any region will do, as long as it is one.
             _ => Place::Region(0),
         }
-    }
-
-    /// Where the payload of a sample is, and how long it is; corrupt if that cannot be.
-    #[inline(always)]
-    pub(crate) fn sample(&self, slot: u32, extent: Extent) -> std::result::Result<(Place, u64), Code> {
-        let place = extent.place(slot);
-        if extent.len() > self.table.room(place)? {
-            return Err(Code::Corrupt);
-        }
-        Ok((place, extent.len()))
     }
 
     /// Sees to it that the first `len` bytes of a region that this thread has leased have memory.

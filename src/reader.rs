@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use crate::attachment::Attachment;
 use crate::error::{Code, Error, Result};
-use crate::protocol::Table;
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members::{self, Member};
 use crate::protocol::order::Position;
 use crate::protocol::words::{Extent, Marks, Place};
+use crate::protocol::{Class, Shape, Table};
 use crate::sys;
 use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
@@ -38,13 +38,21 @@ pub(crate) struct Taken {
     pub(crate) hold: Hold,
 }
 
-/// What is known of a sample beside its bytes.
+/// A sample in hand, and what is known of it beside its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
-    pub(crate) place: Place,
-    pub(crate) len: u64,
+pub(crate) struct InHand {
+    pub(crate) taken: Taken,
+    /// Its place is one of the segment, and its length fits there.
+    pub(crate) extent: Extent,
     pub(crate) timestamp_ns: u64,
-    pub(crate) writer: u32,
+}
+
+impl InHand {
+    /// Where its payload is.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> Place {
+        self.extent.place(self.taken.slot)
+    }
 }
 
 /// A membership. It lives until its reader has left and everything that it read has been marked, whichever comes
@@ -53,11 +61,8 @@ pub(crate) struct Core {
     segment: Arc<Attachment>,
     member: Member,
     participant: u32,
-    /// The cursor, in atomics because marks from other threads look at its sequence. Written by the one thread
-    /// that reads.
+    /// The cursor, in an atomic because marks from other threads look at it. Written by the one thread that reads.
     sequence: AtomicU64,
-    line: AtomicU32,
-    lap: AtomicU32,
     since: u64,
     adopts: bool,
     lost: AtomicU64,
@@ -94,14 +99,12 @@ impl Core {
             joined => joined?,
         };
         let deaths = table.hot.life.0.deaths.load(Ordering::Acquire);
-        set_place(table, member, cursor.place);
+        note_cursor(table, member, cursor.place.sequence);
         let core = Core {
             segment,
             member,
             participant,
             sequence: AtomicU64::new(cursor.place.sequence),
-            line: AtomicU32::new(cursor.place.line),
-            lap: AtomicU32::new(cursor.place.lap),
             since: cursor.since,
             adopts: cursor.adopts,
             lost: AtomicU64::new(0),
@@ -126,26 +129,15 @@ impl Core {
     }
 
     #[inline(always)]
-    fn place(&self) -> Position {
-        Position {
-            sequence: self.sequence.load(Ordering::Relaxed),
-            line: self.line.load(Ordering::Relaxed),
-            lap: self.lap.load(Ordering::Relaxed),
-        }
-    }
-
-    #[inline(always)]
-    fn set_place(&self, table: &Table<'_>, place: Position) {
+    fn set_sequence(&self, table: &Table<'_>, sequence: u64) {
         // Relaxed: a thread that marks a sample got it from the thread that read it.
-        self.sequence.store(place.sequence, Ordering::Relaxed);
-        self.line.store(place.line, Ordering::Relaxed);
-        self.lap.store(place.lap, Ordering::Relaxed);
-        set_place(table, self.member, place);
+        self.sequence.store(sequence, Ordering::Relaxed);
+        note_cursor(table, self.member, sequence);
     }
 
-    fn cursor(&self) -> Cursor {
+    fn cursor(&self, table: &Table<'_>) -> Cursor {
         Cursor {
-            place: self.place(),
+            place: Position::of(&table.shape, self.sequence.load(Ordering::Relaxed)),
             since: self.since,
             adopts: self.adopts,
             lost: self.lost.load(Ordering::Relaxed),
@@ -153,46 +145,65 @@ impl Core {
     }
 
     fn set_cursor(&self, table: &Table<'_>, cursor: Cursor) {
-        self.set_place(table, cursor.place);
+        self.set_sequence(table, cursor.place.sequence);
         self.lost.store(cursor.lost, Ordering::Relaxed);
         if let Some(row) = table.readers.get(self.member.index as usize) {
             row.lost.store(cursor.lost, Ordering::Relaxed);
         }
     }
 
-    /// The slot of the next sample, taken in hand; [`Core::last_read`] tells the rest.
-    pub(crate) fn next(&self) -> Hot<Option<u32>> {
+    /// The next sample, taken in hand.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> Hot<Option<InHand>> {
         let table = self.segment.table()?;
-        let place = self.place();
-        match hold::step(table, self.member.bit, place)? {
-            Step::Empty => Ok(None),
-            Step::Sample(slot) => {
-                self.set_place(table, place.next(&table.shape));
-                Ok(Some(slot))
-            }
-            Step::Irregular => self.next_irregular(table),
+        match table.shape.class {
+            Class::UsualLossless { shift } => self.next_in(table, &table.shape.usual(shift, false)),
+            _ => self.next_unusual(table),
         }
     }
 
     #[inline(never)]
-    fn next_irregular(&self, table: &Table<'_>) -> Hot<Option<u32>> {
-        let mut cursor = self.cursor();
-        let found = hold::next(table, self.member.bit, &mut cursor);
-        self.set_cursor(table, cursor);
-        found
+    fn next_unusual(&self, table: &Table<'_>) -> Hot<Option<InHand>> {
+        match table.shape.class {
+            Class::UsualDropping { shift } => self.next_in(table, &table.shape.usual(shift, true)),
+            _ => self.next_in(table, &table.shape),
+        }
     }
 
-    /// The sample in `slot`, which the last call of [`Core::next`] took.
     #[inline(always)]
-    pub(crate) fn last_read(&self, slot: u32) -> Taken {
-        let hold = if self.segment.shape().drop_oldest { Hold::Held } else { Hold::Owed };
-        Taken { slot, sequence: self.sequence.load(Ordering::Relaxed).wrapping_sub(1), hold }
+    fn next_in(&self, table: &Table<'_>, shape: &Shape) -> Hot<Option<InHand>> {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        match hold::step(table, shape, self.member.bit, Position::of(shape, sequence)) {
+            Ok(Step::Empty) => Ok(None),
+            Ok(Step::Sample(slot, extent)) => {
+                self.set_sequence(table, sequence.wrapping_add(1));
+                self.show(table, Core::read_of(shape, slot, sequence), extent)
+            }
+            _ => self.next_irregular(table),
+        }
+    }
+
+    #[inline(never)]
+    fn next_irregular(&self, table: &Table<'_>) -> Hot<Option<InHand>> {
+        let mut cursor = self.cursor(table);
+        let found = hold::next(table, self.member.bit, &mut cursor);
+        self.set_cursor(table, cursor);
+        let Some(slot) = found? else { return Ok(None) };
+        let taken = Core::read_of(&table.shape, slot, cursor.place.sequence.wrapping_sub(1));
+        self.show(table, taken, extent_of(table, slot)?)
+    }
+
+    /// What was read, as the policy keeps it in hand.
+    #[inline(always)]
+    fn read_of(shape: &Shape, slot: u32, sequence: u64) -> Taken {
+        let hold = if shape.drop_oldest { Hold::Held } else { Hold::Owed };
+        Taken { slot, sequence, hold }
     }
 
     /// Whether `next` would find a sample.
     pub(crate) fn is_ready(&self) -> Hot<bool> {
         let table = self.segment.table()?;
-        let mut cursor = self.cursor();
+        let mut cursor = self.cursor(table);
         let before = cursor.place.sequence;
         let found = hold::seek(table, self.member.bit, &mut cursor);
         if cursor.place.sequence != before {
@@ -201,9 +212,10 @@ impl Core {
         Ok(found?.is_some())
     }
 
-    pub(crate) fn peek_latest(&self) -> Result<Option<Taken>> {
-        let found = hold::peek_latest(self.segment.table()?, self.member.bit)?;
-        Ok(found.map(|(slot, sequence)| Taken { slot, sequence, hold: Hold::Held }))
+    pub(crate) fn peek_latest(&self) -> Hot<Option<InHand>> {
+        let table = self.segment.table()?;
+        let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else { return Ok(None) };
+        self.show(table, Taken { slot, sequence, hold: Hold::Held }, extent_of(table, slot)?)
     }
 
     /// Lets go of a sample; stale if it is not in this reader's hands.
@@ -240,17 +252,25 @@ impl Core {
     }
 
     /// What is known of a sample in hand; corrupt if somebody wrote over it.
-    #[inline(always)]
-    pub(crate) fn facts(&self, taken: Taken) -> Hot<Facts> {
+    pub(crate) fn facts(&self, taken: Taken) -> Hot<InHand> {
         let table = self.segment.table()?;
-        // Relaxed: in hand, these words stand still, and the entry was loaded with acquire.
-        let extent = Extent(table.line(taken.slot)?.extent.load(Ordering::Relaxed));
-        let (place, len) = self.segment.sample(taken.slot, extent)?;
-        let timestamp_ns = match self.segment.geometry().timestamps {
-            true => table.claim(taken.slot)?.aux.load(Ordering::Relaxed),
-            false => 0,
-        };
-        Ok(Facts { place, len, timestamp_ns, writer: extent.writer() })
+        facts_by(table, taken, extent_of(table, taken.slot)?)
+    }
+
+    /// A sample just taken, with what is known of it.
+    #[inline(always)]
+    fn show(&self, table: &Table<'_>, taken: Taken, extent: Extent) -> Hot<Option<InHand>> {
+        match facts_by(table, taken, extent) {
+            Ok(in_hand) => Ok(Some(in_hand)),
+            Err(code) => self.refuse(taken, code),
+        }
+    }
+
+    /// It cannot be shown, so it is let go; the first error is the one to report.
+    #[cold]
+    fn refuse(&self, taken: Taken, code: Code) -> Hot<Option<InHand>> {
+        let _ = self.mark(taken);
+        Err(code)
     }
 
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<()> {
@@ -307,11 +327,26 @@ impl Drop for Core {
 
 /// Notes in its row how far a reader is.
 #[inline(always)]
-fn set_place(table: &Table<'_>, member: Member, place: Position) {
+fn note_cursor(table: &Table<'_>, member: Member, sequence: u64) {
     if let Some(row) = table.readers.get(member.index as usize) {
         // Relaxed: for tools that show how far readers are.
-        row.cursor.store(place.sequence, Ordering::Relaxed);
+        row.cursor.store(sequence, Ordering::Relaxed);
     }
+}
+
+#[inline(always)]
+fn facts_by(table: &Table<'_>, taken: Taken, extent: Extent) -> Hot<InHand> {
+    table.sample(taken.slot, extent)?;
+    let timestamp_ns = match table.shape.timestamps {
+        true => table.claim(taken.slot)?.aux.load(Ordering::Relaxed),
+        false => 0,
+    };
+    Ok(InHand { taken, extent, timestamp_ns })
+}
+
+/// Length, place and writer of a sample in hand. Relaxed: it stands still, and the entry was loaded with acquire.
+fn extent_of(table: &Table<'_>, slot: u32) -> Hot<Extent> {
+    Ok(Extent(table.line(slot)?.extent.load(Ordering::Relaxed)))
 }
 
 /// Waits until one of several readers has a sample; which. They may belong to different segments.
@@ -405,30 +440,17 @@ impl Reader {
     /// The next sample; `None` if there is none yet. Several may be in hand, and dropped in any order.
     #[inline]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
-        match self.core.next()? {
-            Some(slot) => self.sample(self.core.last_read(slot)).map(Some),
-            None => Ok(None),
-        }
+        Ok(self.core.next()?.map(|in_hand| self.sample(in_hand)))
     }
 
     /// The newest sample that this reader is owed or that history retains. It does not move the reader.
     pub fn peek_latest(&self) -> Result<Option<Sample<'_>>> {
-        match self.core.peek_latest()? {
-            Some(taken) => self.sample(taken).map(Some),
-            None => Ok(None),
-        }
+        Ok(self.core.peek_latest()?.map(|in_hand| self.sample(in_hand)))
     }
 
     #[inline]
-    fn sample(&self, taken: Taken) -> Result<Sample<'_>> {
-        match self.core.facts(taken) {
-            Ok(facts) => Ok(Sample { reader: Hand::Borrowed(&self.core), taken, facts }),
-            Err(error) => {
-                // It cannot be shown, so it is let go; the first error is the one to report.
-                let _ = self.core.mark(taken);
-                Err(error.into())
-            }
-        }
+    fn sample(&self, in_hand: InHand) -> Sample<'_> {
+        Sample { reader: Hand::Borrowed(&self.core), in_hand }
     }
 
     /// Waits until there is a sample to read; `None` waits without limit.
@@ -482,16 +504,12 @@ enum Hand<'r> {
 /// Payload bytes are shared memory: they are read through copies or raw pointers, never through references.
 pub struct Sample<'r> {
     reader: Hand<'r>,
-    taken: Taken,
-    facts: Facts,
+    in_hand: InHand,
 }
 
 impl fmt::Debug for Sample<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sample")
-            .field("sequence", &self.taken.sequence)
-            .field("len", &self.facts.len)
-            .finish()
+        f.debug_struct("Sample").field("sequence", &self.sequence()).field("len", &self.len()).finish()
     }
 }
 
@@ -510,46 +528,46 @@ impl<'r> Sample<'r> {
             Hand::Borrowed(core) => Arc::clone(core),
             Hand::Owned(core) => Arc::clone(core),
         };
-        let (taken, facts) = (self.taken, self.facts);
+        let in_hand = self.in_hand;
         // The hold moves to the new sample, so this one must not end it.
-        self.taken.hold = Hold::Moved;
-        Sample { reader: Hand::Owned(core), taken, facts }
+        self.in_hand.taken.hold = Hold::Moved;
+        Sample { reader: Hand::Owned(core), in_hand }
     }
 
     /// The payload, aligned as the segment says; readable for [`Sample::len`] bytes.
     pub fn as_ptr(&self) -> *const u8 {
-        self.core().segment.payload(self.facts.place)
+        self.core().segment.payload(self.in_hand.place())
     }
 
     /// Length of the payload in bytes.
     pub fn len(&self) -> usize {
         // At most the capacity, which fits the address space with the mapping.
-        self.facts.len as usize
+        self.in_hand.extent.len() as usize
     }
 
     /// Whether the payload has no bytes; such a sample is one like any other.
     pub fn is_empty(&self) -> bool {
-        self.facts.len == 0
+        self.len() == 0
     }
 
     /// Its place in the order of all samples of the segment; the first is 1.
     pub fn sequence(&self) -> u64 {
-        self.taken.sequence
+        self.in_hand.taken.sequence
     }
 
     /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
     pub fn timestamp_ns(&self) -> u64 {
-        self.facts.timestamp_ns
+        self.in_hand.timestamp_ns
     }
 
     /// The [`Writer::id`](crate::Writer::id) of its writer.
     pub fn writer_id(&self) -> u32 {
-        self.facts.writer
+        self.in_hand.extent.writer()
     }
 
     /// The slot's user header, as many bytes as the segment says; null if it has none.
     pub fn user_header(&self) -> *const u8 {
-        self.core().segment.user_header(self.taken.slot)
+        self.core().segment.user_header(self.in_hand.taken.slot)
     }
 
     /// Copies the start of the user header into `buffer`, as much as there is and fits; how many bytes.
@@ -581,9 +599,9 @@ impl<'r> Sample<'r> {
 impl Drop for Sample<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.taken.hold != Hold::Moved {
+        if self.in_hand.taken.hold != Hold::Moved {
             // It is in hand exactly once; a segment that was spoiled meanwhile has nothing to give back to.
-            let _ = self.core().mark(self.taken);
+            let _ = self.core().mark(self.in_hand.taken);
         }
     }
 }

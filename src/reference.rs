@@ -120,7 +120,7 @@ impl Reference {
         let table = self.segment.inner().table()?;
         let allowed = u64::MAX >> (64 - self.segment.inner().geometry().max_readers);
         let readers = table.line(token.slot())?.extent.load(Ordering::Relaxed) & allowed;
-        Ok(self.writer.commit_token(token, len as u64, Owed::Named(readers))?)
+        Ok(self.writer.commit_to(token, len as u64, Owed::Named(readers))?)
     }
 
     /// Gives a reserved slot back.
@@ -212,7 +212,7 @@ impl Reference {
         // What was read above belongs together only if the slot is still in this life.
         fence(Ordering::Acquire);
         self.check_published(reference)?;
-        let (place, _) = inner.sample(reference.slot, extent)?;
+        let (place, _) = table.sample(reference.slot, extent)?;
         Ok((place, header))
     }
 

@@ -16,7 +16,7 @@ use crate::protocol::loan::{self, Loan as Loaned, Wanted};
 use crate::protocol::order::{self, Owed};
 use crate::protocol::region;
 use crate::protocol::words::{Ctl, Owner, Place, Reserved};
-use crate::protocol::{RACES, Table};
+use crate::protocol::{Class, RACES, Table};
 use crate::sys;
 use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
@@ -161,42 +161,40 @@ impl Writer {
         self.owner
     }
 
+    #[inline(always)]
     pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Hot<Token> {
         let table = self.segment.table()?;
+        if len <= table.shape.capacity
+            && self.segment.max_loans() == 0
+            && let Some(loan) = loan::take_home(table, self.owner)
+        {
+            return note_reserved(table, loan, len, Place::Slot(loan.slot));
+        }
+        self.reserve_thoroughly(table, len, timeout)
+    }
+
+    #[inline(never)]
+    fn reserve_thoroughly(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> Hot<Token> {
         if len > table.shape.capacity {
             return self.reserve_large(table, len, timeout);
         }
-        if self.segment.max_loans() != 0 {
-            self.count_loan()?;
-        }
+        self.count_loan()?;
         let found = match loan::reserve_home(table, self.owner) {
             Ok(Some(loan)) => Ok(loan),
             Ok(None) => self.reserve_elsewhere(table, timeout),
             Err(code) => Err(code),
         };
-        match found {
-            Ok(loan) => {
-                // Relaxed: read back by whoever holds the token.
-                let reserved = Reserved::new(len, Place::Slot(loan.slot));
-                table.claim(loan.slot)?.aux.store(reserved.0, Ordering::Relaxed);
-                Ok(Token::new(loan.slot, loan.generation))
-            }
-            Err(code) => {
-                self.uncount_loan();
-                Err(code)
-            }
-        }
+        found
+            .and_then(|loan| note_reserved(table, loan, len, Place::Slot(loan.slot)))
+            .inspect_err(|_| self.uncount_loan())
     }
 
     /// The same for a payload that goes to a region.
-    #[inline(never)]
     fn reserve_large(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> Hot<Token> {
         if len > table.shape.max_payload {
             return Err(Code::TooLarge);
         }
-        if self.segment.max_loans() != 0 {
-            self.count_loan()?;
-        }
+        self.count_loan()?;
         let made = self.find_region(table, len, timeout).and_then(|(loan, region)| {
             self.segment.provide(region, len).map(|()| (loan, region)).map_err(|error| {
                 // The region is free with it. The first error is the one to report.
@@ -204,18 +202,8 @@ impl Writer {
                 error.code()
             })
         });
-        match made {
-            Ok((loan, region)) => {
-                let reserved = Reserved::new(len, Place::Region(region));
-                // Relaxed: as above.
-                table.claim(loan.slot)?.aux.store(reserved.0, Ordering::Relaxed);
-                Ok(Token::new(loan.slot, loan.generation))
-            }
-            Err(code) => {
-                self.uncount_loan();
-                Err(code)
-            }
-        }
+        made.and_then(|(loan, region)| note_reserved(table, loan, len, Place::Region(region)))
+            .inspect_err(|_| self.uncount_loan())
     }
 
     /// A slot and a region, as the policy says.
@@ -348,8 +336,10 @@ impl Writer {
         }
     }
 
-    #[cold]
     fn count_loan(&self) -> Hot<()> {
+        if self.segment.max_loans() == 0 {
+            return Ok(());
+        }
         if self.loans.fetch_add(1, Ordering::Relaxed) >= self.segment.max_loans() {
             self.loans.fetch_sub(1, Ordering::Relaxed);
             return Err(Code::LoanLimit);
@@ -364,12 +354,30 @@ impl Writer {
         }
     }
 
-    pub(crate) fn commit_token(&self, token: Token, len: u64, owed: Owed) -> Hot<u64> {
-        let time = match self.segment.geometry().timestamps {
-            true => Some(sys::monotonic_ns()),
-            false => None,
-        };
-        let sequence = order::commit(self.segment.table()?, self.loaned(token), len, owed, time)?;
+    /// Publishes to whoever is joined.
+    pub(crate) fn commit_token(&self, token: Token, len: u64) -> Hot<u64> {
+        let table = self.segment.table()?;
+        if let Class::UsualLossless { shift } = table.shape.class
+            && self.segment.max_loans() == 0
+        {
+            let shape = &table.shape.usual(shift, false);
+            return order::commit(table, shape, self.loaned(token), len, Owed::Members, sys::monotonic_ns);
+        }
+        self.commit_to(token, len, Owed::Members)
+    }
+
+    /// Publishes to these readers as well.
+    #[inline(never)]
+    pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> Hot<u64> {
+        let table = self.segment.table()?;
+        let loan = self.loaned(token);
+        let sequence = match table.shape.class {
+            Class::UsualDropping { shift } => {
+                let shape = &table.shape.usual(shift, true);
+                order::commit(table, shape, loan, len, owed, sys::monotonic_ns)
+            }
+            _ => order::commit(table, &table.shape, loan, len, owed, sys::monotonic_ns),
+        }?;
         self.uncount_loan();
         Ok(sequence)
     }
@@ -411,6 +419,14 @@ impl Writer {
         }
         Ok(Token::new(loan.slot, loan.generation))
     }
+}
+
+/// Notes beside the claim what a loan was reserved for.
+#[inline(always)]
+fn note_reserved(table: &Table<'_>, loan: Loaned, len: u64, place: Place) -> Hot<Token> {
+    // Relaxed: read back by whoever holds the token.
+    table.claim(loan.slot)?.aux.store(Reserved::new(len, place).0, Ordering::Relaxed);
+    Ok(Token::new(loan.slot, loan.generation))
 }
 
 /// What an attempt to get a slot and a region came to.
@@ -516,7 +532,7 @@ impl Loan<'_> {
     #[inline]
     pub fn commit(self, len: usize) -> Result<u64> {
         let (writer, token) = (self.writer, self.token);
-        let sequence = writer.commit_token(token, len as u64, Owed::Members)?;
+        let sequence = writer.commit_token(token, len as u64)?;
         std::mem::forget(self);
         Ok(sequence)
     }

@@ -22,7 +22,7 @@ use crate::protocol::members::{self, Member};
 use crate::protocol::order::{self, FIRST, Owed, Position};
 use crate::protocol::recovery::{self, Dead};
 use crate::protocol::words::{Extent, Marks, Owner};
-use crate::protocol::{Shape, Table, vacancy};
+use crate::protocol::{Class, Shape, Table, vacancy};
 
 /// Two slots, many writers, nothing is dropped, no history, one word of marks.
 pub(crate) const PLAIN: Shape = Shape {
@@ -33,7 +33,9 @@ pub(crate) const PLAIN: Shape = Shape {
     history: 0,
     single_writer: false,
     drop_oldest: false,
+    timestamps: false,
     shift: Some(1),
+    class: Class::Unusual, // `World::new` says which
 };
 pub(crate) const ONE_SLOT: Shape = Shape { slots: 1, shift: Some(0), ..PLAIN };
 
@@ -112,6 +114,7 @@ impl World {
         };
         let row = || ReaderRow { state: word(), cursor: word(), lost: word() };
         let bell = || FutexWord::new(0);
+        let shape = shape.classified();
         let world = World {
             shape,
             hot: Hot {
@@ -261,7 +264,8 @@ impl Producer {
     /// A slot that is free.
     fn find(&self) -> Option<Loan> {
         let table = self.world.table();
-        sound(loan::reserve_home(&table, self.owner))
+        loan::take_home(&table, self.owner)
+            .or_else(|| sound(loan::reserve_home(&table, self.owner)))
             .or_else(|| sound(loan::reserve_vacant(&table, self.owner)))
     }
 
@@ -340,7 +344,9 @@ impl Producer {
         self.fill(loan, value);
         let begun = (loan.slot, value);
         self.world.begun.borrow_mut().push(begun);
-        let sequence = order::commit(&self.world.table(), loan, value, owed, None).expect("a loan");
+        let table = self.world.table();
+        let shape = known(&table.shape);
+        let sequence = order::commit(&table, &shape, loan, value, owed, || 0).expect("a loan");
         self.world.begun.borrow_mut().retain(|commit| *commit != begun);
         self.world.committed.borrow_mut().push((sequence, value));
         sequence
@@ -387,9 +393,9 @@ impl Consumer {
     pub(crate) fn read(&mut self) -> Option<InHand> {
         let table = self.world.table();
         let bit = self.member.bit;
-        let slot = match sound(hold::step(&table, bit, self.cursor.place)) {
+        let slot = match sound(hold::step(&table, &known(&table.shape), bit, self.cursor.place)) {
             Step::Empty => return None,
-            Step::Sample(slot) => {
+            Step::Sample(slot, _) => {
                 self.cursor.place = self.cursor.place.next(&table.shape);
                 slot
             }
@@ -475,6 +481,15 @@ impl Consumer {
         } else {
             assert_eq!(self.seen, committed, "seen");
         }
+    }
+}
+
+/// The shape as the hot path has it.
+fn known(shape: &Shape) -> Shape {
+    match shape.class {
+        Class::UsualLossless { shift } => shape.usual(shift, false),
+        Class::UsualDropping { shift } => shape.usual(shift, true),
+        Class::Unusual => *shape,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::segment::shmslot_segment;
 use crate::ffi::writer::not_null;
-use crate::reader::{self, Core, EndWaits, Hold, Taken};
+use crate::reader::{self, Core, EndWaits, Hold, InHand, Taken};
 
 /// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
 pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
@@ -68,34 +68,27 @@ const HELD: u32 = 1;
 impl shmslot_reader {
     /// Hands a sample to the caller.
     #[inline]
-    fn hand_out(&self, taken: Option<Taken>, ret_sample: *mut shmslot_sample) -> Result<c_int> {
-        let taken = taken.ok_or(Code::Again)?;
-        let facts = match self.core.facts(taken) {
-            Ok(facts) => facts,
-            Err(error) => {
-                // It cannot be shown, so it is let go; the first error is the one to report.
-                let _ = self.core.mark(taken);
-                return Err(error.into());
-            }
-        };
+    fn hand_out(&self, in_hand: Option<InHand>, ret_sample: *mut shmslot_sample) -> Result<c_int> {
+        let in_hand = in_hand.ok_or(Code::Again)?;
         // Not one step: only the thread that reads writes it, and `leave` comes after that.
-        self.handed_out.store(self.handed_out.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        boundary::give(ret_sample, self.describe(taken, facts))?;
+        self.handed_out.store(self.handed_out.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        boundary::give(ret_sample, self.describe(in_hand))?;
         Ok(SHMSLOT_OK)
     }
 
     #[inline]
-    fn describe(&self, taken: Taken, facts: reader::Facts) -> shmslot_sample {
+    fn describe(&self, in_hand: InHand) -> shmslot_sample {
         let segment = self.core.segment();
+        let InHand { taken, extent, timestamp_ns } = in_hand;
         shmslot_sample {
-            data: segment.payload(facts.place).cast_const().cast(),
-            len: facts.len,
+            data: segment.payload(in_hand.place()).cast_const().cast(),
+            len: extent.len(),
             sequence: taken.sequence,
-            timestamp_ns: facts.timestamp_ns,
+            timestamp_ns,
             user_header: segment.user_header(taken.slot).cast_const().cast(),
             segment_id: segment.geometry().segment_id,
             slot: taken.slot,
-            writer_id: facts.writer,
+            writer_id: extent.writer(),
             flags: u32::from(taken.hold == Hold::Held) * HELD,
             reserved: 0,
         }
@@ -227,8 +220,7 @@ pub unsafe extern "C" fn shmslot_slot_read(
 ) -> c_int {
     boundary::with(reader, |reader| {
         boundary::present(ret_sample)?;
-        let found = reader.core.next()?;
-        reader.hand_out(found.map(|slot| reader.core.last_read(slot)), ret_sample)
+        reader.hand_out(reader.core.next()?, ret_sample)
     })
 }
 
@@ -292,7 +284,7 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
     boundary::with(reader, |reader| {
         boundary::present(ret_sample)?;
         let taken = reader.core.taken_at(not_null(data)?)?;
-        boundary::give(ret_sample, reader.describe(taken, reader.core.facts(taken)?))?;
+        boundary::give(ret_sample, reader.describe(reader.core.facts(taken)?))?;
         Ok(SHMSLOT_OK)
     })
 }

@@ -6,7 +6,6 @@ use crate::error::{Code, Result};
 use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::segment::shmslot_segment;
-use crate::protocol::order::Owed;
 use crate::writer::{Token, Writer};
 
 /// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_SINGLE_WRITER segment one at a time.
@@ -64,7 +63,7 @@ impl shmslot_writer {
 
     #[inline]
     fn commit(&self, token: Token, len: usize, ret_sequence: *mut u64) -> Result<c_int> {
-        let sequence = self.writer.commit_token(token, len as u64, Owed::Members)?;
+        let sequence = self.writer.commit_token(token, len as u64)?;
         boundary::give_if_wanted(ret_sequence, sequence);
         Ok(SHMSLOT_OK)
     }

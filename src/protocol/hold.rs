@@ -4,9 +4,9 @@ use core::cmp;
 
 use super::bell::Bell;
 use super::order::{self, FIRST, Position};
-use super::slot::{clear, freed, is_clear, is_committing, released, retry, swap};
-use super::words::{Bit, Marks};
-use super::{RETRY_LIMIT, Table};
+use super::slot::{anybody_listens, clear, freed, is_clear, is_committing, released, retry, swap};
+use super::words::{Bit, Extent, Marks};
+use super::{RETRY_LIMIT, Shape, Table, vacancy};
 use crate::atomics::{Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
@@ -39,20 +39,18 @@ impl Cursor {
 pub(crate) enum Step {
     /// Nothing yet.
     Empty,
-    /// A sample, now in hand.
-    Sample(u32),
+    /// A sample, now in hand: its slot and its extent.
+    Sample(u32, Extent),
     /// Anything else; [`next`] finds out.
     Irregular,
 }
 
 /// Takes the sample at a reader's place in hand, if all is as it nearly always is: the short way of [`next`].
 #[inline(always)]
-pub(crate) fn step(table: &Table<'_>, bit: Bit, place: Position) -> Result<Step, Code> {
+pub(crate) fn step(table: &Table<'_>, shape: &Shape, bit: Bit, place: Position) -> Result<Step, Code> {
     let entry = place.look(table)?;
-    match entry.compare(place.sequence) {
-        cmp::Ordering::Less => return Ok(Step::Empty),
-        cmp::Ordering::Equal => {}
-        cmp::Ordering::Greater => return Ok(Step::Irregular),
+    if !entry.is_of(place.sequence) {
+        return Ok(if entry.is_before(place.sequence) { Step::Empty } else { Step::Irregular });
     }
     let line = table.line(entry.slot())?;
     let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
@@ -62,10 +60,11 @@ pub(crate) fn step(table: &Table<'_>, bit: Bit, place: Position) -> Result<Step,
         return Ok(Step::Irregular);
     }
     // Lossless, an owed sample cannot be taken back, so owing it is holding it: nothing is written that others look at.
-    if table.shape.drop_oldest && !grasp(line, bit, place.sequence)? {
+    if shape.drop_oldest && !grasp(line, bit, place.sequence)? {
         return Ok(Step::Irregular);
     }
-    Ok(Step::Sample(entry.slot()))
+    // Relaxed: in hand, it stands still, and the entry was loaded with acquire.
+    Ok(Step::Sample(entry.slot(), Extent(line.extent.load(Ordering::Relaxed))))
 }
 
 /// Moves a reader to its next sample and takes it in hand; `None` if there is none yet.
@@ -275,12 +274,21 @@ pub(crate) fn mark(table: &Table<'_>, slot: u32, word: usize, bit: u64, sequence
     // Pairs with the fence in `vacancy::withdraw`, with that in `Bell::arm`, and with this same one of a
     // reader in another word: the later of the two sees both words clear.
     fence_after_rmw();
-    if left.is_clear() && (table.shape.mark_words == 1 || is_clear(line, table.shape.mark_words)) {
+    let known = !left.is_clear() || table.shape.mark_words == 1 && vacancy::is_offered(table, slot);
+    if !known || anybody_listens(table) {
+        after_mark(table, slot, line, left);
+    }
+    Ok(())
+}
+
+/// What is not to be done after every mark.
+#[inline(never)]
+fn after_mark(table: &Table<'_>, slot: u32, line: &SlotLine, left: Marks) {
+    if left.is_clear() && is_clear(line, table.shape.mark_words) {
         freed(table, slot);
     } else if table.shape.drop_oldest {
         // No longer in this reader's hands, it may be what a waiting writer can take away from the others.
         Bell(&table.hot.bells.0.space).ring();
     }
     Bell(&table.hot.bells.0.change).ring();
-    Ok(())
 }

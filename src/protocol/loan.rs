@@ -6,9 +6,10 @@ use super::bell::Bell;
 use super::order::{self, FIRST, Position};
 use super::slot::{self, free_if_clear, freed, is_clear, marks_left, released, retry, swap};
 use super::words::{Audience, Ctl, Entry, Extent, Marks, Owner, Phase, Place};
-use super::{RACES, Table, members, vacancy};
+use super::{Class, RACES, Shape, Table, members, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
+use crate::layout::Claim;
 
 /// A loan as its token says: which slot, in which generation, whose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ enum Attempt {
 
 /// Takes a slot if it is free.
 #[inline(always)]
-fn claim(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Attempt, Code> {
+fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<Attempt, Code> {
     let line = table.line(slot)?;
     let ctl_word = &table.claim(slot)?.ctl;
     // Acquire: pairs with the release in `order::commit`.
@@ -52,12 +53,12 @@ fn claim(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Attempt, Code> {
         Some(Phase::Committing | Phase::Reclaiming) => return Ok(Attempt::Passing),
         None => return Err(Code::Corrupt),
     }
-    if !is_clear(line, table.shape.mark_words) {
+    if !is_clear(line, shape.mark_words) {
         return Ok(Attempt::Unread);
     }
     let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
     let mine = loan.ctl(Phase::Loaned).0;
-    if table.shape.single_writer {
+    if shape.single_writer {
         // No other writer is open. Release: who finds the former life over by this, and gives its region back, comes after
         // its readers.
         ctl_word.store(mine, Ordering::Release);
@@ -71,27 +72,47 @@ fn claim(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Attempt, Code> {
 /// Every reader and history.
 pub(crate) const EVERYBODY: Audience = Audience(u64::MAX);
 
+/// Takes the slot that is next in the order, if all is as it nearly always is: the short way of [`reserve_home`].
+#[inline(always)]
+pub(crate) fn take_home(table: &Table<'_>, owner: Owner) -> Option<Loan> {
+    match table.shape.class {
+        Class::UsualLossless { shift } | Class::UsualDropping { shift } => {
+            let shape = &table.shape.usual(shift, false); // reserving a free slot is the same under both policies
+            match claim(table, shape, home(table, shape).line, owner) {
+                Ok(Attempt::Mine(loan)) => Some(loan),
+                _ => None,
+            }
+        }
+        Class::Unusual => None,
+    }
+}
+
 /// Takes the slot that is next in the order, if it is free. The slots after it are tried only while other
 /// loans are in the way.
-#[inline(always)]
 pub(crate) fn reserve_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
-    // Relaxed: a guess, checked in the slot.
-    let mut home = Position::of(&table.shape, table.hot.tail.0.load(Ordering::Relaxed));
-    match claim(table, home.line, owner)? {
-        Attempt::Mine(loan) => return Ok(Some(loan)),
-        Attempt::Busy | Attempt::Passing => home = home.next(&table.shape),
-        Attempt::Unread => return Ok(None),
+    let home = home(table, &table.shape);
+    match claim(table, &table.shape, home.line, owner)? {
+        Attempt::Mine(loan) => Ok(Some(loan)),
+        Attempt::Busy | Attempt::Passing => reserve_near(table, owner, home),
+        Attempt::Unread => Ok(None),
     }
-    reserve_near(table, owner, home)
+}
+
+/// The place of the next sample.
+#[inline(always)]
+fn home(table: &Table<'_>, shape: &Shape) -> Position {
+    // Relaxed: a guess, checked in the slot.
+    Position::of(shape, table.hot.tail.0.load(Ordering::Relaxed))
 }
 
 /// Goes on from a home slot that is another loan.
-#[inline(never)]
-fn reserve_near(table: &Table<'_>, owner: Owner, mut place: Position) -> Result<Option<Loan>, Code> {
+fn reserve_near(table: &Table<'_>, owner: Owner, home: Position) -> Result<Option<Loan>, Code> {
+    let mut place = home;
     for _ in 1..HOME_TRIES {
-        match claim(table, place.line, owner)? {
+        place = place.next(&table.shape);
+        match claim(table, &table.shape, place.line, owner)? {
             Attempt::Mine(loan) => return Ok(Some(loan)),
-            Attempt::Busy | Attempt::Passing => place = place.next(&table.shape),
+            Attempt::Busy | Attempt::Passing => {}
             Attempt::Unread => break,
         }
     }
@@ -115,7 +136,7 @@ pub(crate) fn reserve_vacant(table: &Table<'_>, owner: Owner) -> Result<Option<L
             continue;
         }
         vacancy::withdraw(table, slot);
-        match claim(table, slot, owner)? {
+        match claim(table, &table.shape, slot, owner)? {
             Attempt::Mine(loan) => return Ok(Some(loan)),
             Attempt::Passing => {
                 // Since the look above. Another writer may have missed the hint meanwhile, and gone to sleep.
@@ -357,13 +378,13 @@ pub(crate) fn forget_overwritten(
 
 /// Moves a slot from `Loaned` to `Committing`, once.
 #[inline(always)]
-pub(crate) fn begin_commit(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
-    end_loan(table, loan, Phase::Committing)
+pub(crate) fn begin_commit(claim: &Claim, shape: &Shape, loan: Loan) -> Result<(), Code> {
+    end_loan(claim, shape, loan, Phase::Committing)
 }
 
 /// Gives a loan back unpublished.
 pub(crate) fn discard(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
-    end_loan(table, loan, Phase::Free)?;
+    end_loan(table.claim(loan.slot).map_err(|_| Code::Stale)?, &table.shape, loan, Phase::Free)?;
     // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`.
     fence(Ordering::SeqCst);
     freed(table, loan.slot);
@@ -373,19 +394,18 @@ pub(crate) fn discard(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
 
 /// Ends a loan if it still is one; a token used before, or never given out, changes nothing.
 #[inline(always)]
-fn end_loan(table: &Table<'_>, loan: Loan, phase: Phase) -> Result<(), Code> {
-    let ctl_word = &table.claim(loan.slot).map_err(|_| Code::Stale)?.ctl;
+fn end_loan(claim: &Claim, shape: &Shape, loan: Loan, phase: Phase) -> Result<(), Code> {
     let (loaned, ended) = (loan.ctl(Phase::Loaned).0, loan.ctl(phase).0);
-    if table.shape.single_writer {
+    if shape.single_writer {
         // Relaxed: only this writer's thread touches it.
-        if ctl_word.load(Ordering::Relaxed) != loaned {
+        if claim.ctl.load(Ordering::Relaxed) != loaned {
             return Err(Code::Stale);
         }
-        ctl_word.store(ended, Ordering::Release);
+        claim.ctl.store(ended, Ordering::Release);
         return Ok(());
     }
     // AcqRel: pairs with the acquire in `claim`. One step, so that of two threads with the same token one wins.
-    match ctl_word.compare_exchange(loaned, ended, Ordering::AcqRel, Ordering::Relaxed) {
+    match claim.ctl.compare_exchange(loaned, ended, Ordering::AcqRel, Ordering::Relaxed) {
         Ok(_) => Ok(()),
         Err(_) => Err(Code::Stale),
     }

@@ -20,7 +20,7 @@ pub(crate) mod slot;
 pub(crate) mod vacancy;
 pub(crate) mod words;
 
-use self::words::Place;
+use self::words::{Extent, Place};
 use crate::atomics::AtomicU64;
 use crate::error::Code;
 use crate::layout::{Claim, Hot, MARK_WORDS, Policy, ReaderRow, RegionRow, SlotLine};
@@ -44,14 +44,26 @@ pub(crate) struct Shape {
     pub(crate) history: u32,
     pub(crate) single_writer: bool,
     pub(crate) drop_oldest: bool,
-    /// log2 of `slots` where it is a power of two: saves two divisions a sample.
+    pub(crate) timestamps: bool,
+    /// log2 of `slots` where it is a power of two: saves a division.
     pub(crate) shift: Option<u32>,
+    /// Follows from the others, see [`Shape::classified`].
+    pub(crate) class: Class,
+}
+
+/// The shapes that most segments have are compiled apart: a power of two of slots, up to 15 readers, no history, no
+/// timestamps. `shift` is log2 of the slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    UsualLossless { shift: u32 },
+    UsualDropping { shift: u32 },
+    Unusual,
 }
 
 impl Shape {
     pub(crate) fn new(geometry: &crate::layout::Geometry) -> Shape {
         let slots = geometry.slot_count;
-        Shape {
+        let shape = Shape {
             slots,
             capacity: geometry.slot_capacity,
             max_payload: geometry.max_payload,
@@ -59,8 +71,34 @@ impl Shape {
             history: geometry.history,
             single_writer: geometry.single_writer,
             drop_oldest: geometry.policy == Policy::DropOldest,
+            timestamps: geometry.timestamps,
             shift: slots.is_power_of_two().then(|| slots.trailing_zeros()),
-        }
+            class: Class::Unusual,
+        };
+        shape.classified()
+    }
+
+    /// The same, with its class as the other fields say.
+    pub(crate) fn classified(self) -> Shape {
+        let class = match self {
+            Shape {
+                mark_words: 1, history: 0, timestamps: false, shift: Some(shift), drop_oldest, ..
+            } => {
+                if drop_oldest {
+                    Class::UsualDropping { shift }
+                } else {
+                    Class::UsualLossless { shift }
+                }
+            }
+            _ => Class::Unusual,
+        };
+        Shape { class, ..self }
+    }
+
+    /// The same, and the compiler knows what follows from its class.
+    #[inline(always)]
+    pub(crate) fn usual(&self, shift: u32, drop_oldest: bool) -> Shape {
+        Shape { mark_words: 1, history: 0, timestamps: false, shift: Some(shift), drop_oldest, ..*self }
     }
 }
 
@@ -90,6 +128,16 @@ impl Table<'_> {
             Place::Region(region) if (region as usize) < self.regions.len() => Ok(self.shape.max_payload),
             Place::Region(_) => Err(Code::Corrupt),
         }
+    }
+
+    /// Where the payload of a sample is, and how long it is; corrupt if that cannot be.
+    #[inline(always)]
+    pub(crate) fn sample(&self, slot: u32, extent: Extent) -> Result<(Place, u64), Code> {
+        let place = extent.place(slot);
+        if extent.len() > self.room(place)? {
+            return Err(Code::Corrupt);
+        }
+        Ok((place, extent.len()))
     }
 
     /// The claim of a slot whose number may come from shared memory.

@@ -27,12 +27,21 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(shape: &Shape, sequence: u64) -> Position {
-        let (line, lap) = match shape.shift {
-            Some(shift) => (sequence & (u64::from(shape.slots) - 1), sequence >> shift),
-            None => (sequence % u64::from(shape.slots), sequence / u64::from(shape.slots)),
-        };
+        match shape.shift {
+            Some(shift) => {
+                let line = sequence as u32 & shape.slots.wrapping_sub(1);
+                Position { sequence, line, lap: (sequence >> shift) as u32 & 1 }
+            }
+            None => Position::divided(shape.slots, sequence),
+        }
+    }
+
+    #[inline(never)]
+    fn divided(slots: u32, sequence: u64) -> Position {
+        let slots = u64::from(slots);
+        let (line, lap) = (sequence % slots, sequence / slots);
         Position { sequence, line: line as u32, lap: lap as u32 & 1 }
     }
 
@@ -100,22 +109,24 @@ pub(crate) enum Owed {
 }
 
 /// Gives a filled slot its sequence and shows its first `len` bytes to its readers. The payload was written before
-/// by this thread, or handed to it. `time` is kept with the sample if the segment keeps times.
+/// by this thread, or handed to it. `clock` is asked if the segment keeps times.
+///
+/// `shape` is the table's, as far as the caller's caller knows it when this is compiled.
 #[inline(always)]
 pub(crate) fn commit(
     table: &Table<'_>,
+    shape: &Shape,
     loan: Loan,
     len: u64,
     owed: Owed,
-    time: Option<u64>,
+    clock: impl Fn() -> u64,
 ) -> Result<u64, Code> {
     let line = table.line(loan.slot).map_err(|_| Code::Stale)?;
     let claim = table.claim(loan.slot).map_err(|_| Code::Stale)?;
-    loan::begin_commit(table, loan)?;
-    // Only now is it certain that the word beside the claim is the length of this reservation.
+    loan::begin_commit(claim, shape, loan)?;
+    // Only now is it certain that the word beside the claim is that of this reservation.
     let reserved = Reserved(claim.aux.load(Ordering::Relaxed));
-    let place = reserved.place(loan.slot);
-    let fits = table.room(place).and_then(|room| match len <= reserved.len().min(room) {
+    let fits = table.room(reserved.place(loan.slot)).and_then(|room| match len <= reserved.len().min(room) {
         true => Ok(()),
         false => Err(Code::BadLength),
     });
@@ -129,17 +140,17 @@ pub(crate) fn commit(
         Owed::Named(readers) => readers,
     };
     // Plain stores: the exchange that publishes releases them.
-    line.extent.store(Extent::new(len, loan.owner, place, named != 0).0, Ordering::Relaxed);
-    if let Some(time) = time {
-        claim.aux.store(time, Ordering::Relaxed);
+    line.extent.store(Extent::of_reserved(len, loan.owner, reserved, named != 0).0, Ordering::Relaxed);
+    if shape.timestamps {
+        claim.aux.store(clock(), Ordering::Relaxed);
     }
     // Relaxed: a reader that joins or leaves at this moment is dealt with after publication.
     let joined = table.hot.active.0.load(Ordering::Relaxed);
-    let audience = Audience::of_readers(joined | named, table.shape.history > 0);
+    let audience = Audience::of_readers(joined | named, shape.history > 0);
 
     // Before the exchange; see `loan::forget_overwritten`.
-    let horizon = if table.shape.drop_oldest { table.hot.horizon.0.load(Ordering::Acquire) } else { 0 };
-    let (place, replaced) = match publish(table, line, loan.slot, audience) {
+    let horizon = if shape.drop_oldest { table.hot.horizon.0.load(Ordering::Acquire) } else { 0 };
+    let (sequence, replaced) = match publish(table, shape, line, loan.slot, audience) {
         Ok(done) => done,
         Err(code) => {
             // Only a broken order gets here. The loan is given back as it was.
@@ -147,7 +158,6 @@ pub(crate) fn commit(
             return Err(code);
         }
     };
-    let sequence = place.sequence;
     // Between the exchange and the looks below; pairs with the fences in `members::leave` and `Bell::arm`.
     fence_after_rmw();
 
@@ -160,15 +170,33 @@ pub(crate) fn commit(
     }
     // Release: pairs with the acquire in `loan::claim`.
     claim.ctl.store(loan.ctl(Phase::Published).0, Ordering::Release);
-    if !table.shape.single_writer {
+    if !shape.single_writer {
         advance(table, sequence);
         // Between the claim word and the look at the space bell: a writer that met the slot while it was
         // committing, and its readers already done, goes to sleep over it.
         fence_after_rmw();
     }
-    if audience.0 == 0 || left != 0 {
+    let unowed = audience.0 == 0 || left != 0;
+    if unowed || shape.history > 0 || shape.drop_oldest || slot::anybody_listens(table) {
+        return after_commit(table, loan.slot, sequence, unowed, replaced, horizon);
+    }
+    Ok(sequence)
+}
+
+/// What is not to be done after every commit. The claim word is the next writer's by now.
+#[inline(never)]
+fn after_commit(
+    table: &Table<'_>,
+    slot: u32,
+    sequence: u64,
+    unowed: bool,
+    replaced: Entry,
+    horizon: u64,
+) -> Result<u64, Code> {
+    let line = table.line(slot)?;
+    if unowed {
         fence(Ordering::SeqCst);
-        slot::free_if_clear(table, loan.slot, line);
+        slot::free_if_clear(table, slot, line);
     }
     if table.shape.history > 0 {
         expire_history(table, sequence)?;
@@ -176,56 +204,55 @@ pub(crate) fn commit(
     if table.shape.drop_oldest {
         loan::forget_overwritten(table, replaced, sequence, horizon)?;
     }
-    slot::ring_commit(table, loan.slot, line);
+    slot::ring_commit(table, slot, line);
     Ok(sequence)
 }
 
 /// Writes what readers of `sequence` will find in its slot. Relaxed: nobody looks before it is published.
 #[inline(always)]
-fn owe(table: &Table<'_>, line: &SlotLine, sequence: u64, audience: Audience) {
+fn owe(shape: &Shape, line: &SlotLine, sequence: u64, audience: Audience) {
     line.sequence.store(sequence, Ordering::Relaxed);
     let [first, rest @ ..] = &line.marks;
     first.store(Marks::owing(sequence, audience, 0).0, Ordering::Relaxed);
-    if table.shape.mark_words > 1 {
-        for (word, marks) in (1..table.shape.mark_words).zip(rest) {
+    if shape.mark_words > 1 {
+        for (word, marks) in (1..shape.mark_words).zip(rest) {
             marks.store(Marks::owing(sequence, audience, word).0, Ordering::Relaxed);
         }
     }
 }
 
-/// The one moment of publication. Returns the place in the order and the entry that stood there before.
+/// The one moment of publication. Returns the sequence and the entry that stood in its place before.
 #[inline(always)]
 fn publish(
     table: &Table<'_>,
+    shape: &Shape,
     line: &SlotLine,
     slot: u32,
     audience: Audience,
-) -> Result<(Position, Entry), Code> {
-    if table.shape.single_writer {
+) -> Result<(u64, Entry), Code> {
+    if shape.single_writer {
         // Nobody else publishes: no comparison, and the tail is a plain store that a successor could redo.
         let sequence = table.hot.tail.0.load(Ordering::Relaxed);
-        let place = Position::of(&table.shape, sequence);
-        let entry = place.entry(table)?;
-        owe(table, line, sequence, audience);
+        let entry = Position::of(shape, sequence).entry(table)?;
+        owe(shape, line, sequence, audience);
         // AcqRel: pairs with `Position::look`.
         let before = Entry(entry.swap(Entry::new(sequence, slot).0, Ordering::AcqRel));
         // Release: pairs with `tail`.
         table.hot.tail.0.store(sequence.wrapping_add(1), Ordering::Release);
-        return Ok((place, before));
+        return Ok((sequence, before));
     }
     for _ in 0..RETRY_LIMIT {
         let sequence = tail(table);
-        let place = Position::of(&table.shape, sequence);
-        let entry = place.entry(table)?;
+        let entry = Position::of(shape, sequence).entry(table)?;
         // Acquire: so that the help below comes after the publication that it completes.
         let before = Entry(entry.load(Ordering::Acquire));
         match before.compare(sequence) {
             cmp::Ordering::Less => {
-                owe(table, line, sequence, audience);
+                owe(shape, line, sequence, audience);
                 // AcqRel: pairs with `Position::look`.
                 let mine = Entry::new(sequence, slot).0;
                 if entry.compare_exchange(before.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                    return Ok((place, before));
+                    return Ok((sequence, before));
                 }
             }
             // Published, but the tail not moved yet: its writer may be stopped, so it is moved here.
@@ -238,7 +265,6 @@ fn publish(
 }
 
 /// Ends the retention of the sample that `sequence` pushes out of history.
-#[inline(never)]
 fn expire_history(table: &Table<'_>, sequence: u64) -> Result<(), Code> {
     let Some(expired) = sequence.checked_sub(u64::from(table.shape.history)) else { return Ok(()) };
     expire_one(table, expired)

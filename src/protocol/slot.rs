@@ -12,9 +12,16 @@ use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
 
-/// Rings for a commit. The caller has passed a sequentially consistent fence since it published.
+/// Whether a bell is armed, so that a change of a slot must be told. The caller has passed a sequentially consistent fence
+/// since the change.
 #[inline(always)]
-pub(crate) fn ring_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
+pub(super) fn anybody_listens(table: &Table<'_>) -> bool {
+    let bells = &table.hot.bells.0;
+    Bell(&bells.data).is_armed() || Bell(&bells.space).is_armed() || Bell(&bells.change).is_armed()
+}
+
+/// Rings for a commit. Same condition as [`anybody_listens`].
+pub(super) fn ring_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
     let bells = &table.hot.bells.0;
     Bell(&bells.data).ring();
     Bell(&bells.change).ring();
@@ -33,7 +40,7 @@ fn ring_space_at_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
     }
 }
 
-/// Offers a slot that has become free, and rings for it. Same condition as [`ring_commit`].
+/// Offers a slot that has become free, and rings for it. Same condition as [`anybody_listens`].
 #[inline(always)]
 pub(super) fn freed(table: &Table<'_>, slot: u32) {
     vacancy::offer(table, slot);
@@ -64,7 +71,7 @@ pub(super) fn is_committing(table: &Table<'_>, slot: u32) -> Result<bool, Code> 
     Ok(ctl.phase() == Some(Phase::Committing))
 }
 
-/// Frees a slot if nothing is left on it. Same condition as [`ring_commit`].
+/// Frees a slot if nothing is left on it. Same condition as [`anybody_listens`].
 pub(crate) fn free_if_clear(table: &Table<'_>, slot: u32, line: &SlotLine) {
     if is_clear(line, table.shape.mark_words) {
         freed(table, slot);
@@ -121,7 +128,7 @@ pub(super) fn expel(line: &SlotLine, readers: Audience, words: usize) {
 }
 
 /// After a reader's bit was cleared: frees the slot, or tells a waiting writer that it may now take the sample from
-/// the others. Same condition as [`ring_commit`].
+/// the others. Same condition as [`anybody_listens`].
 pub(super) fn released(table: &Table<'_>, slot: u32, line: &SlotLine) {
     free_if_clear(table, slot, line);
     if table.shape.drop_oldest {
@@ -164,7 +171,11 @@ pub(super) fn swap(word: &AtomicU64, from: u64, to: u64) -> bool {
 /// Repeats `step` until it has an answer.
 #[inline(always)]
 pub(super) fn retry<T>(mut step: impl FnMut() -> Option<T>) -> Result<T, Code> {
-    for _ in 0..RETRY_LIMIT {
+    // The first time nearly always has it, and then the loop costs nothing.
+    if let Some(answer) = step() {
+        return Ok(answer);
+    }
+    for _ in 1..RETRY_LIMIT {
         if let Some(answer) = step() {
             return Ok(answer);
         }

@@ -78,6 +78,17 @@ impl Entry {
         self.0 as u32 & 0xff_ffff
     }
 
+    #[inline(always)]
+    pub(crate) fn is_of(self, sequence: u64) -> bool {
+        (self.0 ^ sequence << 24) >> 24 == 0
+    }
+
+    /// Whether the entry is older than `sequence`; right as in [`Entry::compare`].
+    #[inline(always)]
+    pub(crate) fn is_before(self, sequence: u64) -> bool {
+        self.compare(sequence).is_lt()
+    }
+
     /// Whether the entry is older than `sequence`, is `sequence`, or is newer; right while the two are
     /// less than 2^39 apart.
     #[inline]
@@ -194,17 +205,18 @@ impl Reserved {
 }
 
 const REGION_SHIFT: u32 = 34;
+const REGION_BITS: u64 = 0x3f << REGION_SHIFT;
 
 /// 6 bits from bit 34: region + 1, or 0 for the slot itself.
 fn region_bits(place: Place) -> u64 {
     match place {
         Place::Slot(_) => 0,
-        Place::Region(region) => ((u64::from(region) + 1) & 0x3f) << REGION_SHIFT,
+        Place::Region(region) => (u64::from(region) + 1) << REGION_SHIFT & REGION_BITS,
     }
 }
 
 fn place_of(word: u64, slot: u32) -> Place {
-    match (word >> REGION_SHIFT & 0x3f) as u32 {
+    match ((word & REGION_BITS) >> REGION_SHIFT) as u32 {
         0 => Place::Slot(slot),
         region => Place::Region(region - 1),
     }
@@ -218,9 +230,11 @@ impl Extent {
     /// Flag: readers without a row are owed the sample, too; somebody else keeps their books.
     const NAMED: u64 = 1 << 33;
 
-    pub(crate) fn new(len: u64, owner: Owner, place: Place, named: bool) -> Extent {
-        let flags = if named { Extent::NAMED } else { 0 };
-        Extent(u64::from(owner.0) << 40 | region_bits(place) | flags | len & ((1 << 33) - 1))
+    /// Of a sample that is where its loan was: the region has the same bits in both words.
+    #[inline(always)]
+    pub(crate) fn of_reserved(len: u64, owner: Owner, reserved: Reserved, named: bool) -> Extent {
+        let region = reserved.0 & REGION_BITS;
+        Extent(u64::from(owner.0) << 40 | region | u64::from(named) << 33 | len & ((1 << 33) - 1))
     }
 
     pub(crate) fn place(self, slot: u32) -> Place {
