@@ -53,6 +53,9 @@ impl Token {
     }
 }
 
+/// How often a writer that finds the next slot taken looks for a run of free ones before it looks at that slot again.
+const POLLS_FOR_A_RUN: u32 = 64;
+
 /// Reserves slots of a segment, and commits them.
 ///
 /// A `Writer` may move to another thread, and stays with one thread at a time; open one for each thread.
@@ -265,8 +268,19 @@ impl Writer {
         let may_wait = self.may_wait(timeout);
         let blocks = self.segment.geometry().policy == Policy::Block;
         if may_wait && blocks && self.in_order.load(Ordering::Relaxed) {
-            // In steady order nobody writes to the vacancy map, and a look at it would be the first to.
-            if let Some(loan) = spin(self.segment.spin(), || loan::reserve_home(table, self.owner))? {
+            // In steady order nobody writes to the vacancy map, and a look at it would be the first to. And who takes each slot
+            // as it comes back is at the reader's heels, and both wait for the same line at each sample; so this waits for
+            // a run of slots, though not for long: the reader may not go on.
+            let mut polls = 0;
+            let found = spin(self.segment.spin(), || {
+                polls = (polls + 1) % POLLS_FOR_A_RUN;
+                if polls == 0 || loan::has_run(table) {
+                    loan::reserve_home(table, self.owner)
+                } else {
+                    Ok(None)
+                }
+            })?;
+            if let Some(loan) = found {
                 return Ok(loan);
             }
         }

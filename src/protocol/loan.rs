@@ -98,6 +98,14 @@ pub(crate) fn reserve_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loa
     }
 }
 
+/// Whether half of the slots seem to be free, from the next in the order on: slots come back in order as a rule, so it is
+/// enough to look at the last of them.
+pub(crate) fn has_run(table: &Table<'_>) -> bool {
+    let last = home(table, &table.shape).sequence.wrapping_add(u64::from(table.shape.slots / 2));
+    let line = table.line(Position::of(&table.shape, last).line);
+    line.is_ok_and(|line| is_clear(line, table.shape.mark_words))
+}
+
 /// The place of the next sample.
 #[inline(always)]
 fn home(table: &Table<'_>, shape: &Shape) -> Position {
