@@ -246,20 +246,18 @@ fn publish(
         let entry = Position::of(shape, sequence).entry(table)?;
         // Acquire: so that the help below comes after the publication that it completes.
         let before = Entry(entry.load(Ordering::Acquire));
-        match before.compare(sequence) {
-            cmp::Ordering::Less => {
-                owe(shape, line, sequence, audience);
-                // AcqRel: pairs with `Position::look`.
-                let mine = Entry::new(sequence, slot).0;
-                if entry.compare_exchange(before.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                    return Ok((sequence, before));
-                }
+        if before.is_before(sequence) {
+            owe(shape, line, sequence, audience);
+            // AcqRel: pairs with `Position::look`.
+            let mine = Entry::new(sequence, slot).0;
+            if entry.compare_exchange(before.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Ok((sequence, before));
             }
+        } else if before.is_of(sequence) {
             // Published, but the tail not moved yet: its writer may be stopped, so it is moved here.
-            cmp::Ordering::Equal => advance(table, sequence),
-            // The tail went on between the two loads.
-            cmp::Ordering::Greater => {}
+            advance(table, sequence);
         }
+        // Newer: the tail went on between the two loads.
     }
     Err(Code::Corrupt)
 }

@@ -86,15 +86,20 @@ impl Entry {
     /// Whether the entry is older than `sequence`; right as in [`Entry::compare`].
     #[inline(always)]
     pub(crate) fn is_before(self, sequence: u64) -> bool {
-        self.compare(sequence).is_lt()
+        self.difference(sequence) < 0
     }
 
     /// Whether the entry is older than `sequence`, is `sequence`, or is newer; right while the two are
     /// less than 2^39 apart.
     #[inline]
     pub(crate) fn compare(self, sequence: u64) -> Ordering {
-        // The difference of the upper 40 bits, as a signed number.
-        ((self.0 & !0xff_ffff).wrapping_sub(sequence << 24) as i64).cmp(&0)
+        self.difference(sequence).cmp(&0)
+    }
+
+    /// The difference of the upper 40 bits, as a signed number.
+    #[inline(always)]
+    fn difference(self, sequence: u64) -> i64 {
+        (self.0 & !0xff_ffff).wrapping_sub(sequence << 24) as i64
     }
 }
 
