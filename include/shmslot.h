@@ -1,21 +1,22 @@
-/*
+/**
+ * @file shmslot.h
  * shmslot: samples between the processes of one machine, without copying them and without a daemon.
  *
  * A segment of shared memory holds fixed slots. A writer reserves a slot, fills it in place and commits it; every
  * reader reads it in place and marks it when done. Whoever has nothing to do sleeps on a futex.
  *
- *   Results   0 or greater is success; a failure is one of SHMSLOT_E_..., all negative; shmslot_strerror tells the way
- *             out. Error lists below leave the prefix away. PANIC (a defect of the library) and FORKED are possible everywhere.
- *   Outputs   ret_... come last and are written on success only; reterr is filled on failure only, and may be NULL.
- *   Time      int64_t nanoseconds of the monotonic clock: 0 does not wait, -1 waits without limit. Signals do not end a
- *             wait; the interrupt calls do.
- *   Handles   are opaque and closed once; closing accepts NULL. Close them in any order: what needs the mapping keeps it.
- *   Fork      a child uses none of its parent's handles: calls return SHMSLOT_E_FORKED there, closing them is fine. It
- *             attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that, and shmslot_channel_fd.
- *   Death     a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
- *             That it lives its open descriptors prove: a process that closes those of the library counts as dead.
- *   Manners   the library prints nothing, starts no thread, handles no signal and reads no environment.
- *   Sizes     are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
+ * - Results: 0 or greater is success; a failure is one of SHMSLOT_E_..., all negative; shmslot_strerror tells the way
+ *   out. Error lists below leave the prefix away. PANIC (a defect of the library) and FORKED are possible everywhere.
+ * - Outputs: ret_... come last and are written on success only; reterr is filled on failure only, and may be NULL.
+ * - Time: int64_t nanoseconds of the monotonic clock: 0 does not wait, -1 waits without limit. Signals do not end a
+ *   wait; the interrupt calls do.
+ * - Handles are opaque and closed once; closing accepts NULL. Close them in any order: what needs the mapping keeps it.
+ * - Fork: a child uses none of its parent's handles: calls return SHMSLOT_E_FORKED there, closing them is fine. It
+ *   attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that, and shmslot_channel_fd.
+ * - Death: a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
+ *   That it lives its open descriptors prove: a process that closes those of the library counts as dead.
+ * - Manners: the library prints nothing, starts no thread, handles no signal and reads no environment.
+ * - Sizes are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
  */
 
 
@@ -27,9 +28,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Where every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT; */
+/// Where every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT;
 #define SHMSLOT_OPTIONS_INIT {(uint32_t)sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
-/* The same for shmslot_registry_options. */
+/// The same for shmslot_registry_options.
 #define SHMSLOT_REGISTRY_OPTIONS_INIT {(uint32_t)sizeof(shmslot_registry_options), 0, 0, 0, 0}
 
 
