@@ -411,7 +411,8 @@ impl Reader {
         }
     }
 
-    /// The newest sample that this reader is owed or that history retains. It does not move the reader.
+    /// The newest sample of all, if this reader has not read and dropped it or history retains it. It does not move the
+    /// reader: the next peek finds the same sample until there is a newer one.
     pub fn peek_latest(&self) -> Result<Option<Sample<'_>>> {
         match self.core.peek_latest()? {
             Some(taken) => self.sample(taken).map(Some),
