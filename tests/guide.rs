@@ -85,6 +85,20 @@ impl Program {
         line
     }
 
+    /// Returns when it waits for something.
+    fn until_asleep(&self) {
+        loop {
+            let stat =
+                std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it is ours");
+            // Behind the name, which may hold anything, in brackets.
+            match stat.rsplit_once(')').expect("a name").1.trim_start().chars().next() {
+                Some('S') => return,
+                Some('R' | 'D') => std::thread::yield_now(),
+                state => panic!("it does not run any more: {state:?}"),
+            }
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("a process number");
         kill(Pid::from_raw(pid), signal).expect("it runs");
@@ -202,6 +216,8 @@ fn nobody_waits_for_who_was_killed() {
     viewer.signal(Signal::SIGSTOP);
     await_samples(&frames, 4 * UNDER_WAY);
     // The frames that the victim is owed would keep the camera for ever.
+    victim.signal(Signal::SIGSTOP);
+    camera.until_asleep();
     victim.signal(Signal::SIGKILL);
     await_samples(&frames, 4 * UNDER_WAY);
 
