@@ -203,7 +203,7 @@ typedef struct shmslot_segment shmslot_segment;
 typedef struct shmslot_writer shmslot_writer;
 
 /// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
-/// Attaching looks at type_hash, spin_ns, max_loans, and at flags without SINGLE_WRITER and TIMESTAMPS; open at all.
+/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER and TIMESTAMPS) only.
 typedef struct {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     uint32_t struct_size;

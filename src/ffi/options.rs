@@ -51,7 +51,7 @@ const _: () = {
 };
 
 /// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
-/// Attaching looks at type_hash, spin_ns, max_loans, and at flags without SINGLE_WRITER and TIMESTAMPS; open at all.
+/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER and TIMESTAMPS) only.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_options {
