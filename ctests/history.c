@@ -180,6 +180,31 @@ static void check_read_what_was_peeked(uint32_t policy)
     tear_down();
 }
 
+/* Without history a peek finds the newest sample again and again until it was read and marked. */
+static void check_peek_without_history(uint32_t policy)
+{
+    shmslot_options options = options_of(SLOTS, 64);
+    shmslot_reader *reader;
+    shmslot_sample newest;
+    int times;
+    options.policy = policy;
+    segment = make_anonymous(&options);
+    writer = open_writer(segment);
+    reader = join(segment, 0);
+    (void)put(writer, 1);
+    (void)put(writer, 2);
+    for (times = 0; times < 3; times++) {
+        CHECK_OK(shmslot_slot_peek_latest(reader, &newest));
+        CHECK_U64(value_of(&newest), 2);
+        CHECK_OK(shmslot_slot_mark(reader, &newest));
+    }
+    CHECK_U64(take(reader), 1);
+    CHECK_U64(take(reader), 2);
+    CHECK_CODE(shmslot_slot_peek_latest(reader, &newest), SHMSLOT_E_AGAIN);
+    shmslot_reader_leave(reader);
+    tear_down();
+}
+
 /* A peeked sample in hand keeps its bytes while the writer goes on over and over. */
 static void check_peeked_is_held(void)
 {
@@ -211,6 +236,8 @@ int main(void)
     check_history_then_now();
     check_held_past_the_window();
     check_peek_latest();
+    check_peek_without_history(SHMSLOT_FAIL);
+    check_peek_without_history(SHMSLOT_DROP_OLDEST);
     check_peeked_is_held();
     check_read_what_was_peeked(SHMSLOT_FAIL);
     check_read_what_was_peeked(SHMSLOT_DROP_OLDEST);

@@ -178,6 +178,7 @@ static void check_waiting_for_the_descriptor(const char *name)
     CHECK_CHILD(other);
     shmslot_channel_close(listener);
     CHECK_CODE(shmslot_channel_connect(name, 0, FOR_EVER, &channel, NULL), SHMSLOT_E_NOT_FOUND);
+    CHECK_CODE(shmslot_channel_listen("/nobody/made/this", 0, &listener, NULL), SHMSLOT_E_NOT_FOUND);
 }
 
 /* ---- segments without a name ---- */

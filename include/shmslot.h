@@ -1,21 +1,22 @@
-/*
+/**
+ * @file shmslot.h
  * shmslot: samples between the processes of one machine, without copying them and without a daemon.
  *
  * A segment of shared memory holds fixed slots. A writer reserves a slot, fills it in place and commits it; every
  * reader reads it in place and marks it when done. Whoever has nothing to do sleeps on a futex.
  *
- *   Results   0 or greater is success; a failure is one of SHMSLOT_E_..., all negative; shmslot_strerror tells the way
- *             out. Error lists below leave the prefix away. PANIC (a defect of the library) and FORKED are possible everywhere.
- *   Outputs   ret_... come last and are written on success only; reterr is filled on failure only, and may be NULL.
- *   Time      int64_t nanoseconds of the monotonic clock: 0 does not wait, -1 waits without limit. Signals do not end a
- *             wait; the interrupt calls do.
- *   Handles   are opaque and closed once; closing accepts NULL. Close them in any order: what needs the mapping keeps it.
- *   Fork      a child uses none of its parent's handles: calls return SHMSLOT_E_FORKED there, closing them is fine. It
- *             attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that, and shmslot_channel_fd.
- *   Death     a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
- *             That it lives its open descriptors prove: a process that closes those of the library counts as dead.
- *   Manners   the library prints nothing, starts no thread, handles no signal and reads no environment.
- *   Sizes     are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
+ * - Results: 0 or greater is success; a failure is one of SHMSLOT_E_..., all negative; shmslot_strerror tells the way
+ *   out. Error lists below leave the prefix away. PANIC (a defect of the library) and FORKED are possible everywhere.
+ * - Outputs: ret_... come last and are written on success only; reterr is filled on failure only, and may be NULL.
+ * - Time: int64_t nanoseconds of the monotonic clock: 0 does not wait, -1 waits without limit. Signals do not end a
+ *   wait; the interrupt calls do.
+ * - Handles are opaque and closed once; closing accepts NULL. Close them in any order: what needs the mapping keeps it.
+ * - Fork: a child uses none of its parent's handles: calls return SHMSLOT_E_FORKED there, closing them is fine. It
+ *   attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that, and shmslot_channel_fd.
+ * - Death: a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
+ *   That it lives its open descriptors prove: a process that closes those of the library counts as dead.
+ * - Manners: the library prints nothing, starts no thread, handles no signal and reads no environment.
+ * - Sizes are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
  */
 
 
@@ -27,9 +28,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Where every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT; */
+/// Where every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT;
 #define SHMSLOT_OPTIONS_INIT {(uint32_t)sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
-/* The same for shmslot_registry_options. */
+/// The same for shmslot_registry_options.
 #define SHMSLOT_REGISTRY_OPTIONS_INIT {(uint32_t)sizeof(shmslot_registry_options), 0, 0, 0, 0}
 
 
@@ -108,11 +109,11 @@ typedef enum {
     SHMSLOT_E_NO_MEMORY = -2,
     /// A system call failed; `os_errno` tells which.
     SHMSLOT_E_SYS = -3,
-    /// A live segment already has this name.
+    /// A live segment, or a listener, already has this name.
     SHMSLOT_E_EXISTS = -4,
-    /// No segment has this name.
+    /// No segment has this name, nobody listens there, or the directory does not exist.
     SHMSLOT_E_NOT_FOUND = -5,
-    /// The segment belongs to somebody else, or may not be opened.
+    /// The segment or the other end of a channel belongs to somebody else, or may not be opened.
     SHMSLOT_E_PERMISSION = -6,
     /// The file was not made by this library.
     SHMSLOT_E_NOT_A_SEGMENT = -7,
@@ -128,9 +129,9 @@ typedef enum {
     SHMSLOT_E_TIMEOUT = -12,
     /// The wait was ended by an interrupt call.
     SHMSLOT_E_INTERRUPTED = -13,
-    /// Every slot is loaned, held or unread.
+    /// Every slot, or for a large payload every region, is loaned, held or unread.
     SHMSLOT_E_NO_FREE_SLOT = -14,
-    /// The payload is larger than a slot.
+    /// The payload is larger than max_payload allows, or than the buffer.
     SHMSLOT_E_TOO_LARGE = -15,
     /// A token that was used already, belongs to another segment, or was never given out.
     SHMSLOT_E_STALE = -16,
@@ -140,7 +141,7 @@ typedef enum {
     SHMSLOT_E_NOT_SUPPORTED = -18,
     /// A defect in the library was caught; the handle is unusable.
     SHMSLOT_E_PANIC = -19,
-    /// The segment name is malformed.
+    /// The name of a segment or channel is malformed.
     SHMSLOT_E_BAD_NAME = -20,
     /// A timeout below -1.
     SHMSLOT_E_BAD_TIMEOUT = -21,
@@ -185,7 +186,8 @@ typedef enum {
 /// Regions of one sender that are mapped here, to be read. Threads: any.
 typedef struct shmslot_attachments shmslot_attachments;
 
-/// A connection that carries descriptors of regions and segments, or waits for connections. Threads: any.
+/// A connection that carries descriptors of regions and segments, or waits for connections; a call that is for the other
+/// of the two says INVALID. Threads: any.
 typedef struct shmslot_channel shmslot_channel;
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
@@ -201,12 +203,12 @@ typedef struct shmslot_segment shmslot_segment;
 typedef struct shmslot_writer shmslot_writer;
 
 /// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
-/// Attaching looks at flags (from PREFAULT on), type_hash, spin_ns and max_loans only.
+/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER and TIMESTAMPS) only.
 typedef struct {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     uint32_t struct_size;
-    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES, SHMSLOT_STREAM_COPIES; at attach
-    /// also SHMSLOT_ANY_OWNER, SHMSLOT_LOOK_ONLY.
+    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES, SHMSLOT_STREAM_COPIES; for attach
+    /// and open also SHMSLOT_ANY_OWNER; for attach also SHMSLOT_LOOK_ONLY.
     uint32_t flags;
     /// Number of slots, 1 to 16777216; default 64.
     uint32_t slot_count;
@@ -358,8 +360,9 @@ typedef struct {
 ///
 /// The shmslot_ref_ calls are for middleware that keeps the books of its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
-/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first of them. Joined readers
-/// see these samples like all others; they get their numbers from the top, so leave those out.
+/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first of them, which may fail as
+/// shmslot_writer_open does. Joined readers see these samples like all others; they get their numbers from the top, so
+/// leave those out. All may say CORRUPT.
 typedef struct {
     /// The segment that it belongs to.
     uint64_t segment_id;
@@ -456,8 +459,9 @@ const char *shmslot_strerror(int code);
 /// decides.
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, PERMISSION, NO_MEMORY, NOT_SUPPORTED (file system
-/// without unnamed files), and of a file that has the name but is no segment what attach says of it. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), PERMISSION, NO_MEMORY,
+/// NOT_SUPPORTED (file system without unnamed files), SYS, and of a file that has the name but is no segment what attach
+/// says of it. Since 0.1.
 int shmslot_segment_create(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
@@ -499,7 +503,7 @@ int shmslot_segment_open(const char *name, const shmslot_options *options, shmsl
 /// Takes the name of a segment away. Who is attached stays attached; the memory goes with the last of them.
 ///
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND, PERMISSION, NOT_A_FILE, NOT_A_SEGMENT (nothing is removed that
-/// this library did not make). Since 0.1.
+/// this library did not make), SYS. Since 0.1.
 int shmslot_segment_unlink(const char *name, shmslot_error *reterr);
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
@@ -580,7 +584,8 @@ int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t las
 /// Opens a writer on the segment. From now on this process may write to all payloads.
 ///
 /// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY. Since 0.1.
+/// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY (also 4096 writers of one
+/// attachment), SYS, CORRUPT. Since 0.1.
 int shmslot_writer_open(shmslot_segment *segment, shmslot_writer **ret_writer, shmslot_error *reterr);
 
 /// Closes the writer; NULL is fine. Never fails and never waits. Loans that are still out are discarded: do not write to
@@ -601,8 +606,9 @@ int shmslot_writer_interrupt(shmslot_writer *writer);
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 
-/// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order.
-/// More than slot_capacity, up to max_payload, is in a region, and needs a free slot and a free region; nothing else differs.
+/// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order. Payload
+/// and user header begin with whatever bytes were there before. More than slot_capacity, up to max_payload, is in a
+/// region, and needs a free slot and a free region; nothing else differs.
 ///
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
 /// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:
@@ -655,7 +661,7 @@ int shmslot_wait_space(shmslot_writer *writer, int64_t timeout_ns);
 /// before those up to history samples that the segment has retained.
 ///
 /// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look),
+/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look), SYS,
 /// CORRUPT. Since 0.1.
 int shmslot_reader_join(shmslot_segment *segment, uint32_t history, shmslot_reader **ret_reader, shmslot_error *reterr);
 
@@ -694,12 +700,13 @@ int shmslot_reader_index(const shmslot_reader *reader);
 /// next one is in hand by a peek), CORRUPT. Since 0.1.
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
-/// Takes the newest sample in hand that this reader has not marked yet or that the segment retains as history. It does
-/// not move the reader. Under SHMSLOT_DROP_OLDEST a read that comes to this sample waits for its mark. With history, and no SHMSLOT_DROP_OLDEST, there is one as
-/// soon as there was a commit.
+/// Takes the newest sample of all in hand, if this reader has not read and marked it or the segment retains it. With
+/// history, and no SHMSLOT_DROP_OLDEST, there is one as soon as there was a commit. It does not move the reader: after the
+/// mark the next peek finds the same sample until there is a newer one, and a read comes to it in its turn. Under
+/// SHMSLOT_DROP_OLDEST that read says HELD until the mark.
 ///
-/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN, HELD (it is in hand already),
-/// CORRUPT. Since 0.1.
+/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
+/// retained), HELD (in hand already), CORRUPT. Since 0.1.
 int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is marked once, in any order,
@@ -718,10 +725,11 @@ int shmslot_slot_mark_ptr(shmslot_reader *reader, const void *data);
 /// Threads: any. Errors: INVALID, STALE if there is none. Since 0.1.
 int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sample *ret_sample);
 
-/// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using the processor.
+/// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using the processor. Under
+/// SHMSLOT_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED, CORRUPT. Since 0.1.
+/// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.1.
 int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index says which; the lowest
@@ -734,7 +742,7 @@ int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeo
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
 /// Threads: any; on a SHMSLOT_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
-/// BAD_INDEX (a bit from max_readers on), NO_FREE_SLOT, NOT_SUPPORTED, WRITER_EXISTS. Since 0.1.
+/// BAD_INDEX (a bit from max_readers on), NO_FREE_SLOT, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_reserve(shmslot_segment *segment, uint64_t active_readers, shmslot_ref *ret_ref);
 
 /// The payload of a reserved slot, and how many bytes it takes.
@@ -761,19 +769,20 @@ int shmslot_ref_discard(shmslot_segment *segment, const shmslot_ref *reference);
 
 /// The oldest sample that a reader has not marked. It stays the answer until it is marked.
 ///
-/// Threads: one at a time for each reader. Errors: INVALID, AGAIN (there is none), BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// Threads: one at a time for each reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX
+/// (from max_readers on, or of a joined reader). Since 0.1.
 int shmslot_ref_next_unread(shmslot_segment *segment, uint32_t reader_index, shmslot_ref *ret_ref);
 
 /// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
 /// not marked it.
 ///
-/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED, CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_read_ptr(shmslot_segment *segment, const shmslot_ref *reference, const void **ret_data, size_t *ret_len);
 
 /// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted. The buffer
 /// may be overwritten by a call that fails.
 ///
-/// Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED, CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_read_copy(shmslot_segment *segment, const shmslot_ref *reference, shmslot_ref_header *ret_header, void *buffer, size_t size, size_t *ret_len);
 
 /// Marks a published slot as read by one reader.
@@ -797,8 +806,8 @@ int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_chan
 /// a dead process has left there is replaced; closing the channel removes it.
 ///
 /// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, PERMISSION, SYS.
-/// Since 0.1.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, NOT_FOUND (no such
+/// directory), PERMISSION, SYS. Since 0.1.
 int shmslot_channel_listen(const char *name, uint32_t flags, shmslot_channel **ret_listener, shmslot_error *reterr);
 
 /// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_ANY_OWNER.
@@ -828,7 +837,7 @@ int shmslot_channel_fd(const shmslot_channel *channel);
 ///
 /// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
 /// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
-/// NO_MEMORY (too many descriptors under way). Since 0.1.
+/// NO_MEMORY (too many descriptors under way), SYS. Since 0.1.
 int shmslot_channel_send_segment(shmslot_channel *channel, const shmslot_segment *segment, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
@@ -918,8 +927,8 @@ int shmslot_attachments_release(shmslot_attachments *attachments, const shmslot_
 /// Maps a region whose descriptor came by other means. The descriptor stays the caller's. A region that is known already,
 /// or in a newer generation, stays as it is.
 ///
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, or a map_id of 2^32 - 1), NOT_A_FILE,
-/// NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.1.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, a map_id of 2^32 - 1, or more than
+/// 16384 regions), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.1.
 int shmslot_attachments_attach_fd(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t length, int fd, shmslot_error *reterr);
 
 /// Closes the attachments; NULL is fine. Bytes that were resolved stay mapped, and are released with the same pointer; it

@@ -45,11 +45,11 @@ pub enum Code {
     NoMemory = -2,
     /// A system call failed; `os_errno` tells which.
     Sys = -3,
-    /// A live segment already has this name.
+    /// A live segment, or a listener, already has this name.
     Exists = -4,
-    /// No segment has this name.
+    /// No segment has this name, nobody listens there, or the directory does not exist.
     NotFound = -5,
-    /// The segment belongs to somebody else, or may not be opened.
+    /// The segment or the other end of a channel belongs to somebody else, or may not be opened.
     Permission = -6,
     /// The file was not made by this library.
     NotASegment = -7,
@@ -65,9 +65,9 @@ pub enum Code {
     Timeout = -12,
     /// The wait was ended by an interrupt call.
     Interrupted = -13,
-    /// Every slot is loaned, held or unread.
+    /// Every slot, or for a large payload every region, is loaned, held or unread.
     NoFreeSlot = -14,
-    /// The payload is larger than a slot.
+    /// The payload is larger than max_payload allows, or than the buffer.
     TooLarge = -15,
     /// A token that was used already, belongs to another segment, or was never given out.
     Stale = -16,
@@ -77,7 +77,7 @@ pub enum Code {
     NotSupported = -18,
     /// A defect in the library was caught; the handle is unusable.
     Panic = -19,
-    /// The segment name is malformed.
+    /// The name of a segment or channel is malformed.
     BadName = -20,
     /// A timeout below -1.
     BadTimeout = -21,

@@ -112,13 +112,13 @@ pub struct Geometry {
 /// Where the parts of a segment begin, in bytes from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offsets {
-    /// Slot lines, one [`SlotLine`] a slot.
+    /// Slot lines, one `SlotLine` a slot.
     pub lines: u64,
-    /// Claims, one [`Claim`] a slot.
+    /// Claims, one `Claim` a slot.
     pub claims: u64,
     /// Vacancy map, 64-bit words.
     pub vacancy: u64,
-    /// Region rows, one [`RegionRow`] a region.
+    /// Region rows, one `RegionRow` a region.
     pub region_rows: u64,
     /// End of the part that every participant writes; a multiple of [`PAGE`].
     pub control_size: u64,
@@ -513,15 +513,15 @@ pub(crate) struct ParticipantRow {
     pub(crate) named: AtomicU64,
 }
 
-/// Size of a [`SlotLine`].
+/// Size of a `SlotLine`.
 pub const SLOT_LINE_SIZE: u64 = 64;
-/// Size of a [`Claim`].
+/// Size of a `Claim`.
 pub const CLAIM_SIZE: u64 = 16;
-/// Size of a [`ReaderRow`].
+/// Size of a `ReaderRow`.
 pub const READER_ROW_SIZE: u64 = 64;
-/// Size of a [`ParticipantRow`].
+/// Size of a `ParticipantRow`.
 pub const PARTICIPANT_ROW_SIZE: u64 = 64;
-/// Size of a [`RegionRow`].
+/// Size of a `RegionRow`.
 pub const REGION_ROW_SIZE: u64 = 64;
 
 #[cfg(not(loom))]

@@ -65,6 +65,12 @@ mod sys;
 mod waiting;
 mod writer;
 
+/// The Rust code of the pages for people, so that it is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/guide.md")]
+mod pages {}
+
 pub use error::{Code, Error, Result};
 pub use layout::Policy;
 pub use options::{IfDead, Options};

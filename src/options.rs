@@ -66,7 +66,7 @@ pub struct Options {
     pub type_name: String,
     /// Map all pages now, not at their first use.
     pub prefault: bool,
-    /// Ask for huge pages; [`Info::huge_bytes`] says what was obtained.
+    /// Ask for huge pages; [`Info::huge_bytes`](crate::Info::huge_bytes) says what was obtained.
     pub huge_pages: bool,
     /// Copies of 64 KiB and more into payloads go around the caches. That takes less than half the time where writer and
     /// reader do not share a cache, and more than twice where they do.

@@ -443,7 +443,8 @@ impl Reader {
         Ok(self.core.next()?.map(|in_hand| self.sample(in_hand)))
     }
 
-    /// The newest sample that this reader is owed or that history retains. It does not move the reader.
+    /// The newest sample of all, if this reader has not read and dropped it or history retains it. It does not move the
+    /// reader: the next peek finds the same sample until there is a newer one.
     pub fn peek_latest(&self) -> Result<Option<Sample<'_>>> {
         Ok(self.core.peek_latest()?.map(|in_hand| self.sample(in_hand)))
     }

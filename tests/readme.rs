@@ -2,16 +2,10 @@
 
 mod harness;
 
-/// The first block of the given language in a Markdown text.
-fn first_block<'a>(markdown: &'a str, language: &str) -> Option<&'a str> {
-    let (_, rest) = markdown.split_once(&format!("```{language}\n"))?;
-    Some(rest.split_once("```")?.0)
-}
-
 /// Compiles and runs the first C block of a page.
 fn run_example_of(page: &str, name: &str) {
     let text = std::fs::read_to_string(harness::root().join(page)).expect("the page is there");
-    let example = first_block(&text, "c").expect("the page has a ```c block");
+    let example = harness::blocks(&text, "c").next().expect("the page has a ```c block");
     let folder = harness::scratch("readme");
     let source = folder.join(name).with_extension("c");
     std::fs::write(&source, example).expect("the target folder can be written");

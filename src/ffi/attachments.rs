@@ -159,8 +159,8 @@ pub unsafe extern "C" fn shmslot_attachments_release(
 /// Maps a region whose descriptor came by other means. The descriptor stays the caller's. A region that is known already,
 /// or in a newer generation, stays as it is.
 ///
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, or a map_id of 2^32 - 1), NOT_A_FILE,
-/// NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.1.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, a map_id of 2^32 - 1, or more than
+/// 16384 regions), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_attach_fd(
     attachments: *mut shmslot_attachments,

@@ -15,7 +15,8 @@ use crate::sys::mapping;
 /// raises SIGBUS.
 pub const SHMSLOT_UNSEALED: u32 = 64;
 
-/// A connection that carries descriptors of regions and segments, or waits for connections. Threads: any.
+/// A connection that carries descriptors of regions and segments, or waits for connections; a call that is for the other
+/// of the two says INVALID. Threads: any.
 pub struct shmslot_channel {
     end: End,
     health: Health,
@@ -86,8 +87,8 @@ pub unsafe extern "C" fn shmslot_channel_pair(
 /// a dead process has left there is replaced; closing the channel removes it.
 ///
 /// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, PERMISSION, SYS.
-/// Since 0.1.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, NOT_FOUND (no such
+/// directory), PERMISSION, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_listen(
     name: *const c_char,
@@ -181,7 +182,7 @@ pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> 
 ///
 /// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
 /// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
-/// NO_MEMORY (too many descriptors under way). Since 0.1.
+/// NO_MEMORY (too many descriptors under way), SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_send_segment(
     channel: *mut shmslot_channel,

@@ -51,14 +51,14 @@ const _: () = {
 };
 
 /// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
-/// Attaching looks at flags (from PREFAULT on), type_hash, spin_ns and max_loans only.
+/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER and TIMESTAMPS) only.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_options {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     pub struct_size: u32,
-    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES, SHMSLOT_STREAM_COPIES; at attach
-    /// also SHMSLOT_ANY_OWNER, SHMSLOT_LOOK_ONLY.
+    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES, SHMSLOT_STREAM_COPIES; for attach
+    /// and open also SHMSLOT_ANY_OWNER; for attach also SHMSLOT_LOOK_ONLY.
     pub flags: u32,
     /// Number of slots, 1 to 16777216; default 64.
     pub slot_count: u32,

@@ -118,7 +118,7 @@ fn mark(reader: *mut shmslot_reader, find: impl FnOnce(&Core) -> Result<Taken>) 
 /// before those up to history samples that the segment has retained.
 ///
 /// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look),
+/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look), SYS,
 /// CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_join(
@@ -224,12 +224,13 @@ pub unsafe extern "C" fn shmslot_slot_read(
     })
 }
 
-/// Takes the newest sample in hand that this reader has not marked yet or that the segment retains as history. It does
-/// not move the reader. Under SHMSLOT_DROP_OLDEST a read that comes to this sample waits for its mark. With history, and no SHMSLOT_DROP_OLDEST, there is one as
-/// soon as there was a commit.
+/// Takes the newest sample of all in hand, if this reader has not read and marked it or the segment retains it. With
+/// history, and no SHMSLOT_DROP_OLDEST, there is one as soon as there was a commit. It does not move the reader: after the
+/// mark the next peek finds the same sample until there is a newer one, and a read comes to it in its turn. Under
+/// SHMSLOT_DROP_OLDEST that read says HELD until the mark.
 ///
-/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN, HELD (it is in hand already),
-/// CORRUPT. Since 0.1.
+/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
+/// retained), HELD (in hand already), CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_peek_latest(
     reader: *mut shmslot_reader,
@@ -289,10 +290,11 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
     })
 }
 
-/// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using the processor.
+/// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using the processor. Under
+/// SHMSLOT_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED, CORRUPT. Since 0.1.
+/// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i64) -> c_int {
     boundary::with(reader, |reader| {

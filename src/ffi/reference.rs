@@ -13,8 +13,9 @@ use crate::writer::Token;
 ///
 /// The shmslot_ref_ calls are for middleware that keeps the books of its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
-/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first of them. Joined readers
-/// see these samples like all others; they get their numbers from the top, so leave those out.
+/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first of them, which may fail as
+/// shmslot_writer_open does. Joined readers see these samples like all others; they get their numbers from the top, so
+/// leave those out. All may say CORRUPT.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_ref {
@@ -73,7 +74,7 @@ impl shmslot_segment {
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
 /// Threads: any; on a SHMSLOT_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
-/// BAD_INDEX (a bit from max_readers on), NO_FREE_SLOT, NOT_SUPPORTED, WRITER_EXISTS. Since 0.1.
+/// BAD_INDEX (a bit from max_readers on), NO_FREE_SLOT, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_reserve(
     segment: *mut shmslot_segment,
@@ -161,7 +162,8 @@ pub unsafe extern "C" fn shmslot_ref_discard(
 
 /// The oldest sample that a reader has not marked. It stays the answer until it is marked.
 ///
-/// Threads: one at a time for each reader. Errors: INVALID, AGAIN (there is none), BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// Threads: one at a time for each reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX
+/// (from max_readers on, or of a joined reader). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_next_unread(
     segment: *mut shmslot_segment,
@@ -179,7 +181,7 @@ pub unsafe extern "C" fn shmslot_ref_next_unread(
 /// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
 /// not marked it.
 ///
-/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED, CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_ptr(
     segment: *mut shmslot_segment,
@@ -200,7 +202,7 @@ pub unsafe extern "C" fn shmslot_ref_read_ptr(
 /// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted. The buffer
 /// may be overwritten by a call that fails.
 ///
-/// Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED, CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_copy(
     segment: *mut shmslot_segment,

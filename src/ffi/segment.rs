@@ -41,8 +41,9 @@ pub(crate) fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment)
 /// decides.
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, PERMISSION, NO_MEMORY, NOT_SUPPORTED (file system
-/// without unnamed files), and of a file that has the name but is no segment what attach says of it. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), PERMISSION, NO_MEMORY,
+/// NOT_SUPPORTED (file system without unnamed files), SYS, and of a file that has the name but is no segment what attach
+/// says of it. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create(
     name: *const c_char,
@@ -166,7 +167,7 @@ pub unsafe extern "C" fn shmslot_segment_open(
 /// Takes the name of a segment away. Who is attached stays attached; the memory goes with the last of them.
 ///
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND, PERMISSION, NOT_A_FILE, NOT_A_SEGMENT (nothing is removed that
-/// this library did not make). Since 0.1.
+/// this library did not make), SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mut shmslot_error) -> c_int {
     boundary::without_handle(reterr, || {

@@ -72,7 +72,8 @@ impl shmslot_writer {
 /// Opens a writer on the segment. From now on this process may write to all payloads.
 ///
 /// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY. Since 0.1.
+/// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY (also 4096 writers of one
+/// attachment), SYS, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_open(
     segment: *mut shmslot_segment,
@@ -127,8 +128,9 @@ pub unsafe extern "C" fn shmslot_writer_blockers(
     })
 }
 
-/// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order.
-/// More than slot_capacity, up to max_payload, is in a region, and needs a free slot and a free region; nothing else differs.
+/// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order. Payload
+/// and user header begin with whatever bytes were there before. More than slot_capacity, up to max_payload, is in a
+/// region, and needs a free slot and a free region; nothing else differs.
 ///
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
 /// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:

@@ -30,6 +30,13 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     folder
 }
 
+/// The blocks of the given language in a Markdown text.
+pub(crate) fn blocks<'a>(markdown: &'a str, language: &str) -> impl Iterator<Item = &'a str> {
+    let fence = format!("```{language}\n");
+    let starts: Vec<usize> = markdown.match_indices(&fence).map(|(at, fence)| at + fence.len()).collect();
+    starts.into_iter().map(|start| markdown[start..].split_once("```").expect("the block ends").0)
+}
+
 /// Runs a command that must succeed.
 pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
