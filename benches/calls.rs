@@ -1,0 +1,85 @@
+//! The four calls of the hot path, over and over, for `scripts/instructions` to count what they execute.
+//!
+//! `calls MODE TURNS` reserves, commits, reads and marks `TURNS` times and prints nothing.
+
+#![allow(unsafe_code)] // The C ABI is half of what it calls.
+
+use std::hint::black_box;
+use std::os::fd::AsRawFd;
+use std::ptr::null_mut;
+
+use shmslot::{Options, Policy, Segment};
+
+const PAYLOAD: usize = 64;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let mode = arguments.next().unwrap_or_default();
+    let turns = arguments.next().and_then(|turns| turns.parse().ok()).unwrap_or(0);
+    let (language, shape) = mode.split_once('-').unwrap_or_default();
+    let plain = Options { slot_capacity: PAYLOAD as u64, ..Options::default() };
+    let options = match shape {
+        "single" => Options { single_writer: true, ..plain },
+        "many" => plain,
+        "dropping" => Options { policy: Policy::DropOldest, ..plain },
+        "unusual" => Options { slot_count: 65, history: 1, ..plain },
+        _ => panic!("unknown shape: {shape}"),
+    };
+    let segment = Segment::create_anonymous(&options).expect("a segment");
+    match language {
+        "rust" => by_rust(&segment, turns),
+        "c" => by_c(&segment, turns),
+        _ => panic!("unknown language: {language}"),
+    }
+}
+
+fn by_rust(segment: &Segment, turns: u64) {
+    let reader = segment.reader(0).expect("a reader");
+    let writer = segment.writer().expect("a writer");
+    for _ in 0..turns {
+        let loan = writer.reserve(PAYLOAD, None).expect("a slot");
+        black_box(&loan);
+        loan.commit(PAYLOAD).expect("a commit");
+        black_box(reader.read().expect("a read").expect("a sample"));
+    }
+}
+
+#[repr(C)]
+struct Loan([u64; 5]);
+#[repr(C)]
+struct Sample([u64; 8]);
+
+unsafe extern "C" {
+    fn shmslot_segment_attach_fd(fd: i32, o: *const u8, ret: *mut *mut u8, err: *mut u8) -> i32;
+    fn shmslot_segment_close(segment: *mut u8);
+    fn shmslot_writer_open(segment: *mut u8, ret: *mut *mut u8, err: *mut u8) -> i32;
+    fn shmslot_writer_close(writer: *mut u8);
+    fn shmslot_reader_join(segment: *mut u8, history: u32, ret: *mut *mut u8, err: *mut u8) -> i32;
+    fn shmslot_reader_leave(reader: *mut u8);
+    fn shmslot_slot_reserve(writer: *mut u8, len: usize, timeout: i64, loan: *mut Loan) -> i32;
+    fn shmslot_slot_commit(writer: *mut u8, loan: *const Loan, len: usize, sequence: *mut u64) -> i32;
+    fn shmslot_slot_read(reader: *mut u8, sample: *mut Sample) -> i32;
+    fn shmslot_slot_mark(reader: *mut u8, sample: *const Sample) -> i32;
+}
+
+fn by_c(owner: &Segment, turns: u64) {
+    let (mut segment, mut writer, mut reader) = (null_mut(), null_mut(), null_mut());
+    let (mut loan, mut sample) = (Loan([0; 5]), Sample([0; 8]));
+    // SAFETY: the calls as the header declares them, with live arguments.
+    unsafe {
+        let fd = owner.fd().expect("anonymous").as_raw_fd();
+        assert_eq!(shmslot_segment_attach_fd(fd, null_mut(), &mut segment, null_mut()), 0);
+        assert_eq!(shmslot_writer_open(segment, &mut writer, null_mut()), 0);
+        assert_eq!(shmslot_reader_join(segment, 0, &mut reader, null_mut()), 0);
+        for _ in 0..turns {
+            let mut bad = shmslot_slot_reserve(writer, PAYLOAD, 0, &mut loan);
+            bad |= shmslot_slot_commit(writer, &loan, PAYLOAD, null_mut());
+            bad |= shmslot_slot_read(reader, &mut sample);
+            bad |= shmslot_slot_mark(reader, &sample);
+            assert_eq!(bad, 0);
+        }
+        shmslot_reader_leave(reader);
+        shmslot_writer_close(writer);
+        shmslot_segment_close(segment);
+    }
+}
