@@ -16,7 +16,7 @@ use crate::protocol::loan::{self, Loan as Loaned, Wanted};
 use crate::protocol::order::{self, Owed};
 use crate::protocol::region;
 use crate::protocol::words::{Ctl, Owner, Place, Reserved};
-use crate::protocol::{Class, RACES, Table};
+use crate::protocol::{Class, RACES, Shape, Table};
 use crate::sys;
 use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
@@ -371,13 +371,17 @@ impl Writer {
     /// Publishes to whoever is joined.
     pub(crate) fn commit_token(&self, token: Token, len: u64) -> Hot<u64> {
         let table = self.segment.table()?;
-        if let Class::UsualLossless { shift } = table.shape.class
-            && self.segment.max_loans() == 0
-        {
-            let shape = &table.shape.usual(shift, false);
-            return order::commit(table, shape, self.loaned(token), len, Owed::Members, sys::monotonic_ns);
+        match table.shape.class {
+            Class::UsualLossless { shift } if self.segment.max_loans() == 0 => {
+                let commit = |single_writer| {
+                    let shape = &Shape { single_writer, ..table.shape.usual(shift, false) };
+                    order::commit(table, shape, self.loaned(token), len, Owed::Members, sys::monotonic_ns)
+                };
+                // Compiled apart: fewer registers to save for either.
+                if table.shape.single_writer { commit(true) } else { commit(false) }
+            }
+            _ => self.commit_to(token, len, Owed::Members),
         }
-        self.commit_to(token, len, Owed::Members)
     }
 
     /// Publishes to these readers as well.

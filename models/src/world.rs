@@ -264,8 +264,8 @@ impl Producer {
     /// A slot that is free.
     fn find(&self) -> Option<Loan> {
         let table = self.world.table();
-        loan::take_home(&table, self.owner)
-            .or_else(|| sound(loan::reserve_home(&table, self.owner)))
+        // Without `take_home`, whose only step `reserve_home` begins with.
+        sound(loan::reserve_home(&table, self.owner))
             .or_else(|| sound(loan::reserve_vacant(&table, self.owner)))
     }
 
