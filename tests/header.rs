@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::Command;
 
@@ -109,4 +110,33 @@ fn every_function_is_documented() {
         assert!(comment.contains("Since 0."), "line {}: since when is there {line}", at + 1);
     }
     assert!(functions > 40, "only {functions} functions were found: this test does not see them");
+}
+
+/// The words of a text that name something of the C ABI, where `follows` comes right after them.
+fn names(text: &str, follows: char) -> BTreeSet<&str> {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(follows)
+        .map(|(at, _)| text[..at].rsplit(|c: char| !is_of_name(c)).next().expect("rsplit gives one at least"))
+        .filter(|name| name.starts_with("shmslot_"))
+        .collect()
+}
+
+/// What the library exports is listed, and the list has the functions of the header.
+/// `ctests/packaging/run` compares both with the installed library.
+#[test]
+fn map_lists_the_header() {
+    let header = header();
+    let declarations: Vec<&str> =
+        header.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let functions = declarations.concat();
+    let map = std::fs::read_to_string(harness::root().join("cmake/shmslot.map")).expect("the map is there");
+    let nodes = map.split_once("*/").expect("the map begins with a comment").1;
+    let (functions, listed) = (names(&functions, '('), names(nodes, ';'));
+    let missing: Vec<_> = functions.difference(&listed).collect();
+    let superfluous: Vec<_> = listed.difference(&functions).collect();
+    assert!(missing.is_empty(), "cmake/shmslot.map lacks, in its newest node: {missing:?}");
+    assert!(
+        superfluous.is_empty(),
+        "cmake/shmslot.map lists what the header does not declare: {superfluous:?}"
+    );
 }
