@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::atomics::Ordering;
+use crate::atomics::{Ordering, fence};
 use crate::attachment::Attachment;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Geometry, HOT_OFFSET, Hot};
@@ -358,6 +358,8 @@ fn retire(path: &Path, fd: &OwnedFd, rows: u32) -> Result<bool> {
         return Ok(false);
     }
     sys::write_word(fd, RETIRED_OFFSET, 1)?;
+    // The kernel may look at an empty list of locks without taking a lock of its own.
+    fence(Ordering::SeqCst);
     if participants::anyone_alive(fd, rows)? {
         sys::write_word(fd, RETIRED_OFFSET, 0)?;
         sys::unlock(fd, REPLACER_LOCK, 1);

@@ -2,7 +2,9 @@
 
 use loom::thread;
 
-use crate::protocol::Shape;
+use crate::atomics::{Ordering, fence};
+use crate::protocol::words::Ctl;
+use crate::protocol::{Shape, loan};
 use crate::world::{ONE_SLOT, PLAIN, ROWS, ROWS_OF_TWO_WORDS, World, explore};
 
 const DROPPING: Shape = Shape { drop_oldest: true, ..PLAIN };
@@ -120,6 +122,38 @@ fn there_is_always_one_to_drop() {
         reader.check_books();
         world.check_at_rest();
     });
+}
+
+/// Who keeps the books himself looks at a slot that nobody is owed, as `Reference` does, while a writer takes it: what he
+/// read is one life's, or he learns that this life is over.
+fn look_at_what_nobody_keeps(name: &str, shape: Shape) {
+    explore(name, 3, move || {
+        let world = World::new(shape, ROWS);
+        let writer = world.producer(1);
+        let first = writer.try_write(1).expect("the slot is free");
+        let table = world.table();
+        let generation = Ctl(table.claims[0].ctl.load(Ordering::Acquire)).generation();
+        let writing = thread::spawn(move || writer.try_write(2));
+        if loan::is_published(&table, 0, generation) {
+            let sequence = table.lines[0].sequence.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            let same = loan::is_published(&table, 0, generation);
+            assert!(!same || sequence == first, "of the next life");
+        }
+        writing.join().expect("the writer is done");
+        world.check_at_rest();
+    });
+}
+
+#[test]
+fn look_at_what_nobody_keeps_many_writers() {
+    look_at_what_nobody_keeps("look_at_what_nobody_keeps_many_writers", ONE_SLOT);
+}
+
+#[test]
+fn look_at_what_nobody_keeps_single_writer() {
+    let shape = Shape { single_writer: true, ..ONE_SLOT };
+    look_at_what_nobody_keeps("look_at_what_nobody_keeps_single_writer", shape);
 }
 
 /// Two readers whose marks stand in two words, one writer that wants their slot.

@@ -66,7 +66,15 @@ fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<At
         // AcqRel: pairs with the same exchange of other writers.
         return Ok(Attempt::Busy);
     }
+    begin_life();
     Ok(Attempt::Mine(loan))
+}
+
+/// After a slot was loaned: what its writer stores from here on is of the new life, and whoever sees any of it finds the
+/// former life over. Pairs with the acquire fences of `Reference`, which looks at slots that nobody keeps for it.
+#[inline(always)]
+fn begin_life() {
+    fence(Ordering::Release);
 }
 
 /// Every reader and history.
@@ -198,6 +206,7 @@ pub(crate) fn reserve_unneeded(
         let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
         // Release: as in `claim`.
         ctl_word.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
+        begin_life();
         return Ok(Some(loan));
     }
     Ok(None)
@@ -322,6 +331,7 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
     let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
     // Release: as in `claim`.
     ctl_word.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
+    begin_life();
     Ok(Some(loan))
 }
 
