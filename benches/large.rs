@@ -5,14 +5,17 @@
 #![allow(unsafe_code)] // Raw memory and fork are what it measures with.
 
 use std::hint::{black_box, spin_loop};
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use shmslot::{Attachments, Channel, ChannelOptions, Options, Registry, RegistryOptions, Segment};
 
+use harness::place::SharedMemory;
+use harness::process::{fork, join, pin};
+use harness::rows::{Settings, median};
 use payload::{Home, Source, Work, one_thread, raw_copy, raw_copy_and_sum, receive, row, segment, send};
 
+mod harness;
 mod payload;
 
 fn attach(segment: &Segment) -> Segment {
@@ -57,70 +60,15 @@ fn first_use(what: First, prefault: bool, len: usize) -> f64 {
         };
         took.as_nanos() as f64
     };
-    payload::median((0..((4 << 20) / len).clamp(1, 16)).map(once).collect())
+    median((0..((4 << 20) / len).clamp(1, 16)).map(once).collect())
 }
 
 /// Runs `there` in a child on the second processor and `here` on the first.
 fn with_child<T>(there: impl FnOnce(), here: impl FnOnce() -> T) -> T {
-    // SAFETY: this program has one thread.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0, "fork");
-    if child == 0 {
-        // SAFETY: the child ends with its parent.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-        payload::pin(1);
-        let failed = std::panic::catch_unwind(AssertUnwindSafe(there)).is_err();
-        // SAFETY: a parent that polls for the answer would do so for ever; and the child must not run its destructors.
-        unsafe {
-            if failed {
-                libc::kill(libc::getppid(), libc::SIGTERM);
-            }
-            libc::_exit(i32::from(failed));
-        }
-    }
+    let child = fork(1, there);
     let result = here();
-    let mut status = 0;
-    // SAFETY: waits for the child made above.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    assert_eq!(status, 0, "the other process failed");
+    assert!(join(&[child]), "the other process failed");
     result
-}
-
-/// Memory that parent and child share: zeros, there already. Unmapped when it is dropped.
-struct Shared {
-    start: *mut u8,
-    len: usize,
-}
-
-impl Shared {
-    fn new(len: usize) -> Shared {
-        // SAFETY: a fresh anonymous mapping.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
-                -1,
-                0,
-            )
-        };
-        assert_ne!(start, libc::MAP_FAILED);
-        Shared { start: start.cast(), len }
-    }
-
-    /// A word of the first page; each in a pair of lines of its own.
-    fn flag(&self, way: usize) -> &AtomicU64 {
-        // SAFETY: inside the mapping, aligned, and used as an atomic only.
-        unsafe { &*self.start.add(way * 128).cast::<AtomicU64>() }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of `new`; nothing borrows it any more.
-        unsafe { libc::munmap(self.start.cast(), self.len) };
-    }
 }
 
 /// Half a round trip, payload written on one side and read on the other. `send` and `receive` are those of this side.
@@ -142,18 +90,18 @@ fn pong(source: &Source, mut receive: impl FnMut() -> Option<u64>, mut send: imp
 /// Copied into shared memory and summed up there, one flag each way: what nothing that is shared can beat.
 fn raw_one_way(len: usize) -> f64 {
     const STOP: u64 = u64::MAX;
-    let shared = Shared::new(4096 + 2 * len);
-    let place = |way: usize| shared.start.wrapping_add(4096 + way * len);
+    let shared = SharedMemory::new(4096 + 2 * len);
+    let place = |way: usize| shared.start().wrapping_add(4096 + way * len);
     let put = |way: usize, source: &Source| {
         // SAFETY: inside the mapping; the other side looks there after the flag only.
         unsafe { place(way).copy_from_nonoverlapping(source.bytes.as_ptr(), len) };
-        let flag = shared.flag(way);
+        let flag = shared.word(way);
         flag.store(flag.load(Ordering::Relaxed) + 1, Ordering::Release);
     };
     let get = |way: usize, turn: &mut u64| {
         *turn += 1;
         loop {
-            match shared.flag(way).load(Ordering::Acquire) {
+            match shared.word(way).load(Ordering::Acquire) {
                 STOP => return None,
                 now if now == *turn => break,
                 _ => spin_loop(),
@@ -168,7 +116,7 @@ fn raw_one_way(len: usize) -> f64 {
         || pong(&source, || get(0, &mut there), |source| put(1, source)),
         || {
             let took = ping_pong(len, |source| put(0, source), || get(1, &mut here).expect("an answer"));
-            shared.flag(0).store(STOP, Ordering::Release);
+            shared.word(0).store(STOP, Ordering::Release);
             took
         },
     )
@@ -179,13 +127,13 @@ fn one_way(home: Home, len: usize) -> f64 {
     let (there, back) = (segment(home, len, true), segment(home, len, true));
     let answers = back.reader(0).expect("a reader");
     let source = Source::new(len);
-    let go = Shared::new(4096);
+    let go = SharedMemory::new(4096);
     with_child(
         || {
             let (there, back) = (attach(&there), attach(&back));
             let reader = there.reader(0).expect("a reader");
             let writer = back.writer().expect("a writer");
-            go.flag(0).store(1, Ordering::Release);
+            go.word(0).store(1, Ordering::Release);
             let next = || loop {
                 match reader.read().expect("a read") {
                     // An empty sample ends it.
@@ -202,7 +150,7 @@ fn one_way(home: Home, len: usize) -> f64 {
         },
         || {
             let writer = there.writer().expect("a writer");
-            while go.flag(0).load(Ordering::Acquire) == 0 {
+            while go.word(0).load(Ordering::Acquire) == 0 {
                 spin_loop();
             }
             let took = ping_pong(
@@ -237,13 +185,12 @@ fn over_a_channel(every_region_new: bool, len: usize) -> f64 {
         drop((mapped, lease));
         start.elapsed().as_nanos() as f64
     };
-    payload::median((0..33).map(once).collect())
+    median((0..33).map(once).collect())
 }
 
 fn main() {
-    // Under `cargo test --benches` only show that it runs.
-    let rounds = if std::env::args().any(|arg| arg == "--bench") { 7 } else { 1 };
-    payload::pin(0);
+    let rounds = if Settings::from_args(false).quick { 1 } else { 7 };
+    pin(0);
     let before = payload::load();
     payload::table(
         "one thread, payload untouched",

@@ -212,7 +212,12 @@ fn look(shared: &Shared, participants: u32, rounds: usize) -> Vec<u64> {
 
 fn main() {
     // Under `cargo test --benches` only show that it runs.
-    let rounds = if std::env::args().any(|arg| arg == "--bench") { 31 } else { 1 };
+    let given = |wanted: &str| std::env::args().any(|arg| arg == wanted);
+    let rounds = match (given("--bench"), given("--quick")) {
+        (false, _) => 1,
+        (true, true) => 5,
+        (true, false) => 31,
+    };
     let shared = shared();
     let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1e3;
     println!("| after the kernel's word | slots | median µs | worst µs | ns a slot | aim µs |");

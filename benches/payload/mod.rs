@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use shmslot::{Options, Reader, Segment, Writer};
 
+use crate::harness::rows::{median, show};
+
 pub(crate) const SIZES: [(usize, &str); 3] = [(64 << 10, "64 KiB"), (1 << 20, "1 MiB"), (64 << 20, "64 MiB")];
 
 /// Where a payload lies.
@@ -21,15 +23,6 @@ pub(crate) enum Work {
     Untouched,
     /// Copied in from private memory by the writer, and summed up in place by the reader.
     WrittenAndRead,
-}
-
-pub(crate) fn pin(cpu: usize) {
-    // SAFETY: an all-zero set is valid; the calls only read it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &set);
-    }
 }
 
 /// A segment for payloads of `len` bytes.
@@ -153,11 +146,6 @@ pub(crate) fn raw_copy_and_sum(len: usize) -> f64 {
     per_turn(len, Work::WrittenAndRead, usize::MAX, |source| sum(target.copy(source.expect("written"))))
 }
 
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// Nanoseconds for a payload of so many bytes.
 pub(crate) type Measure = Box<dyn Fn(usize) -> f64>;
 
@@ -197,14 +185,6 @@ pub(crate) fn table(title: &str, raw: Raw<'_>, rows: &[(String, Measure)], round
         println!("| {name} | {} |", cells.join(" | "));
     }
     println!();
-}
-
-fn show(nanoseconds: f64) -> String {
-    match nanoseconds {
-        ..1e3 => format!("{nanoseconds:.1} ns"),
-        ..1e6 => format!("{:.1} µs", nanoseconds / 1e3),
-        _ => format!("{:.2} ms", nanoseconds / 1e6),
-    }
 }
 
 /// How busy the machine is, for the reader of the tables.

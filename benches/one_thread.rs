@@ -1,0 +1,304 @@
+//! What the calls cost one thread: against the number of slots, at every fill level, against readers, and through C.
+//!
+//! `cargo bench --bench one_thread` prints Markdown. The method is in `benches/README.md`.
+
+#![allow(unsafe_code)] // Processes are forked.
+
+use std::hint::black_box;
+
+use ::shmslot::{Code, Options, Policy, Reader, Segment, Writer};
+
+use harness::clock::ticks;
+use harness::measures::one_thread;
+use harness::place::Place;
+use harness::process::{alone, pin};
+use harness::rows::{Aim, Figures, Row, Sample, Settings, measure, place, print, staying, surroundings};
+use harness::shmslot::{Shmslot, ThroughC, options};
+use harness::transport::Touch;
+
+mod harness;
+
+const WORDS: usize = 8;
+const PAYLOAD: usize = 8 * WORDS;
+
+/// Turns that are timed as one.
+const BLOCK: u64 = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fill {
+    AllFree,
+    HalfHeld,
+    AllButOneHeld,
+    NoneFree,
+}
+
+impl Fill {
+    const ALL: [(Fill, &str); 4] = [
+        (Fill::AllFree, "all free"),
+        (Fill::HalfHeld, "half held"),
+        (Fill::AllButOneHeld, "all but one held"),
+        (Fill::NoneFree, "none free"),
+    ];
+
+    /// Samples in a reader's hands.
+    fn held(self, slots: u32) -> u32 {
+        match self {
+            Fill::AllFree => 0,
+            Fill::HalfHeld => slots / 2,
+            Fill::AllButOneHeld => slots - 1,
+            Fill::NoneFree => slots,
+        }
+    }
+}
+
+/// What of a turn is timed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Reserve,
+    Commit,
+    Read,
+    Mark,
+}
+
+impl Part {
+    const ALL: [(Part, &str); 5] = [
+        (Part::Whole, "reserve + commit + read + mark"),
+        (Part::Reserve, "reserve"),
+        (Part::Commit, "commit"),
+        (Part::Read, "read"),
+        (Part::Mark, "mark"),
+    ];
+}
+
+fn mode(single_writer: bool) -> &'static str {
+    if single_writer { "single writer" } else { "many writers" }
+}
+
+/// Leaves in `place` what each block of turns took, in sixteenths of a tick a turn.
+fn note(place: &Place, ticks: u64, turns: u64) {
+    place.note(ticks * 16 / turns);
+}
+
+fn noted(place: &Place) -> Sample {
+    Sample { state: None, figures: Figures::of_turns(place.noted(), 16.0), limit: None }
+}
+
+/// What a pair of looks at the clock takes, which is in every part that is timed by itself.
+fn look() -> u64 {
+    let mut looks: Vec<_> = (0..1001).map(|_| ticks().abs_diff(black_box(ticks()))).collect();
+    looks.sort_unstable();
+    looks[looks.len() / 2]
+}
+
+/// Ticks of a block of turns.
+fn turns(writer: &Writer, reader: &Reader) -> u64 {
+    let start = ticks();
+    for _ in 0..BLOCK {
+        let loan = writer.reserve(PAYLOAD, None).expect("a slot");
+        black_box(&loan);
+        loan.commit(PAYLOAD).expect("a commit");
+        black_box(reader.read().expect("a read").expect("a sample"));
+    }
+    ticks() - start
+}
+
+/// Ticks of one part of a block of turns, looks at the clock taken off.
+fn parts(writer: &Writer, reader: &Reader, part: Part, look: u64) -> u64 {
+    let mut sum = 0;
+    for _ in 0..BLOCK {
+        let mut at = [ticks(); 5];
+        let loan = writer.reserve(PAYLOAD, None).expect("a slot");
+        at[Part::Reserve as usize] = ticks();
+        loan.commit(PAYLOAD).expect("a commit");
+        at[Part::Commit as usize] = ticks();
+        let sample = reader.read().expect("a read").expect("a sample");
+        at[Part::Read as usize] = ticks();
+        drop(sample);
+        at[Part::Mark as usize] = ticks();
+        sum += (at[part as usize] - at[part as usize - 1]).saturating_sub(look);
+    }
+    sum
+}
+
+/// Ticks of a block of reserves that find nothing.
+fn failing_reserves(writer: &Writer) -> u64 {
+    let start = ticks();
+    for _ in 0..BLOCK {
+        let full = writer.reserve(PAYLOAD, None).expect_err("nothing is free");
+        assert_eq!(full.code(), Code::NoFreeSlot);
+    }
+    ticks() - start
+}
+
+#[derive(Clone, Copy)]
+struct Case {
+    single_writer: bool,
+    slots: u32,
+    fill: Fill,
+    part: Part,
+}
+
+fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
+    let options = options::<WORDS>(case.single_writer, Policy::Fail, case.slots);
+    let well = alone(place, || {
+        let segment = Segment::create_anonymous(&options).expect("a segment");
+        let reader = segment.reader(0).expect("a reader");
+        let writer = segment.writer().expect("a writer");
+        let hold = |_| {
+            writer.write(&[0; PAYLOAD], None).expect("a slot");
+            reader.read().expect("a read").expect("a sample")
+        };
+        let hands: Vec<_> = (0..case.fill.held(case.slots)).map(hold).collect();
+        let look = look();
+        // Often enough that every slot has its turn.
+        let blocks = u64::from(case.slots).clamp(least_turns, 1 << 20) / BLOCK;
+        for block in 0..blocks + blocks / 4 {
+            let ticks = match (case.fill, case.part) {
+                (Fill::NoneFree, _) => failing_reserves(&writer),
+                (_, Part::Whole) => turns(&writer, &reader),
+                (_, part) => parts(&writer, &reader, part, look),
+            };
+            if block >= blocks / 4 {
+                note(place, ticks, BLOCK);
+            }
+        }
+        black_box(&hands);
+    });
+    well.then(|| noted(place))
+}
+
+/// Reserve and commit, each of blocks of `BATCH`; between them the readers read, which is not timed.
+fn commit_to_readers(place: &Place, policy: Policy, readers: u32, blocks: u64) -> Option<Sample> {
+    const BATCH: u64 = 32;
+    let options = Options { max_readers: 63, ..options::<WORDS>(false, policy, 64) };
+    let well = alone(place, || {
+        let segment = Segment::create_anonymous(&options).expect("a segment");
+        let readers: Vec<_> = (0..readers).map(|_| segment.reader(0).expect("a reader")).collect();
+        let writer = segment.writer().expect("a writer");
+        for block in 0..blocks {
+            let start = ticks();
+            for _ in 0..BATCH {
+                let loan = writer.reserve(PAYLOAD, None).expect("a slot");
+                loan.commit(PAYLOAD).expect("a commit");
+            }
+            if block >= blocks / 8 {
+                note(place, ticks() - start, BATCH);
+            }
+            if policy != Policy::DropOldest {
+                for reader in &readers {
+                    let read = std::iter::from_fn(|| reader.read().expect("a read"));
+                    assert_eq!(read.count() as u64, BATCH, "every reader gets every sample");
+                }
+            }
+        }
+    });
+    well.then(|| noted(place))
+}
+
+fn empty_polls(place: &Place, slots: u32, blocks: u64) -> Option<Sample> {
+    let options = options::<WORDS>(false, Policy::Fail, slots);
+    let well = alone(place, || {
+        let segment = Segment::create_anonymous(&options).expect("a segment");
+        let reader = segment.reader(0).expect("a reader");
+        for _ in 0..blocks {
+            let start = ticks();
+            for _ in 0..BLOCK {
+                assert!(reader.read().expect("a read").is_none());
+            }
+            note(place, ticks() - start, BLOCK);
+        }
+    });
+    well.then(|| noted(place))
+}
+
+/// Every call, at every fill level, against the number of slots.
+fn fill_levels(place: &'static Place, quick: bool) -> Vec<Row> {
+    let least_turns = if quick { 1 << 13 } else { 1 << 16 };
+    let counts: &[u32] =
+        if quick { &[8, 64, 1024, 16_384] } else { &[8, 64, 1024, 16_384, 131_072, 1 << 20] };
+    let mut rows = Vec::new();
+    for single_writer in [true, false] {
+        let most = if single_writer { 16.0 } else { 22.0 };
+        for (fill, level) in Fill::ALL {
+            for (part, calls) in Part::ALL {
+                let (calls, aim) = match (fill, part) {
+                    (Fill::NoneFree, Part::Whole) => ("reserve that fails", Aim::None),
+                    (Fill::NoneFree, _) => continue,
+                    (_, Part::Whole) => (calls, Aim::Nanoseconds(most)),
+                    _ => (calls, Aim::None),
+                };
+                for &slots in counts {
+                    let case = Case { single_writer, slots, fill, part };
+                    let name = format!("{calls}, {}, {level}, {slots} slots", mode(single_writer));
+                    rows.push(staying(name, aim.clone(), move || measured(place, case, least_turns)));
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// The same turn of a checked payload through Rust and through C, and of a large one that is not touched.
+fn boundaries(place: &'static Place, settings: &Settings) -> Vec<Row> {
+    let time = settings.time;
+    let mut rows = Vec::new();
+    for single in [true, false] {
+        let [rust, c] =
+            ["Rust", "C ABI"].map(|by| format!("a turn through {by}, {}, 64 slots", mode(single)));
+        let options = move || options::<WORDS>(single, Policy::Fail, 64);
+        let turn = move || one_thread::<WORDS, _>(place, time, || Shmslot::new(options()), Touch::First, 0);
+        rows.push(staying(rust.clone(), Aim::None, turn));
+        let turn = move || {
+            one_thread::<WORDS, _>(place, time, || ThroughC(Shmslot::new(options())), Touch::First, 0)
+        };
+        rows.push(staying(c, Aim::Above(rust, 6.0), turn));
+    }
+    const MIB: usize = (1 << 20) / 8;
+    let large = |single| options::<MIB>(single, Policy::Fail, 64);
+    rows.push(staying(
+        "a turn of 1 MiB, only its first word touched, single writer, 64 slots",
+        Aim::Row(rows[0].name.clone(), 1.0),
+        move || one_thread::<MIB, _>(place, time, || Shmslot::new(large(true)), Touch::First, 0),
+    ));
+    rows
+}
+
+fn readers(place: &'static Place, quick: bool) -> Vec<Row> {
+    let blocks = if quick { 1 << 10 } else { 1 << 12 };
+    let mut rows = Vec::new();
+    for (policy, name) in
+        [(Policy::Fail, "that read all"), (Policy::DropOldest, "that never read, drop-oldest")]
+    {
+        let row_name = |readers| format!("reserve + commit, {readers} readers {name}");
+        // Who never reads has his samples taken away, which is another cost than having no reader.
+        let base = if policy == Policy::DropOldest { 1 } else { 0 };
+        for readers in [0, 1, 3, 7, 15, 31, 63] {
+            let aim = if readers > base { Aim::Row(row_name(base), 1.3) } else { Aim::None };
+            let measure = move || commit_to_readers(place, policy, readers, blocks);
+            rows.push(staying(row_name(readers), aim, measure));
+        }
+    }
+    rows
+}
+
+fn polls(place: &'static Place, quick: bool) -> Vec<Row> {
+    let blocks = if quick { 1 << 10 } else { 1 << 13 };
+    let row = |slots| {
+        let name = format!("poll that finds nothing, {slots} slots");
+        staying(name, Aim::Nanoseconds(5.0), move || empty_polls(place, slots, blocks))
+    };
+    [8, 1024, 131_072].map(row).into()
+}
+
+fn main() {
+    pin(0);
+    let settings = Settings::from_args(false);
+    let place = place();
+    let mut rows = boundaries(place, &settings);
+    rows.extend(polls(place, settings.quick));
+    rows.extend(readers(place, settings.quick));
+    rows.extend(fill_levels(place, settings.quick));
+    print(&settings, "one thread", "one_thread", &measure(&settings, rows));
+    println!("{}", surroundings());
+}

@@ -1,0 +1,157 @@
+//! Rows in which several libraries do the same work, and the tables that compare them.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::harness::place::Place;
+use crate::harness::rows::{
+    Aim, Measured, Row, Sample, Settings, Summary, crossing, keep, left_out, measure, show, staying, verdict,
+};
+use crate::harness::state::State;
+
+pub(crate) const OURS: &str = "shmslot";
+pub(crate) const OURS_MANY: &str = "shmslot, many writers";
+pub(crate) const OURS_C: &str = "shmslot, C ABI";
+
+/// What is to be reached against whom: the beginning of a row, the beginning of a library's name, which of our ways, and how
+/// many times as much the library must take.
+const REACH: [(&str, &str, &str, f64); 9] = [
+    ("one thread, 64 B", "iceoryx2", OURS_C, 20.0),
+    ("one way, 64 B", "iceoryx2", OURS, 5.0),
+    ("streaming 1 → 1, lossless, 64 B", "iceoryx2", OURS, 12.0),
+    ("wake", "iceoryx2", OURS, 1.4),
+    ("create", "iceoryx2", OURS, 3.0),
+    ("", "iceoryx2", OURS, 1.0),
+    ("", "zerodds", OURS, 1.0),
+    ("", "vox", OURS, 1.0),
+    ("", "shmem-ipc", OURS, 1.0),
+];
+
+const CALLS: &str = "system calls for each wake, both sides";
+
+/// Four times the calls, against iceoryx2.
+const CALLS_REACH: f64 = 4.0;
+
+type CountCalls = Box<dyn Fn() -> Option<f64>>;
+
+pub(crate) struct Contest {
+    pub(crate) place: &'static Place,
+    pub(crate) time: Duration,
+    pub(crate) quick: bool,
+    /// What is done, by whom, and the row that measures it.
+    rows: Vec<(String, &'static str, Row)>,
+    calls: Vec<(&'static str, CountCalls)>,
+}
+
+impl Contest {
+    pub(crate) fn new(place: &'static Place, settings: &Settings) -> Contest {
+        Contest { place, time: settings.time, quick: settings.quick, rows: Vec::new(), calls: Vec::new() }
+    }
+
+    pub(crate) fn staying(
+        &mut self,
+        what: &str,
+        who: &'static str,
+        measure: impl Fn() -> Option<Sample> + 'static,
+    ) {
+        self.rows.push((what.into(), who, staying(format!("{what}: {who}"), Aim::None, measure)));
+    }
+
+    pub(crate) fn crossing(
+        &mut self,
+        what: &str,
+        who: &'static str,
+        measure: impl Fn() -> Option<Sample> + 'static,
+    ) {
+        self.rows.push((what.into(), who, crossing(format!("{what}: {who}"), Aim::None, measure)));
+    }
+
+    pub(crate) fn calls(&mut self, who: &'static str, count: impl Fn() -> Option<f64> + 'static) {
+        self.calls.push((who, Box::new(count)));
+    }
+
+    /// Measures all rows in turn, those of one work side by side, and prints a table for each work.
+    pub(crate) fn run(mut self, settings: &Settings) {
+        let mut works: Vec<String> = Vec::new();
+        for (what, ..) in &self.rows {
+            if !works.contains(what) {
+                works.push(what.clone());
+            }
+        }
+        self.rows.sort_by_key(|(what, ..)| works.iter().position(|work| work == what));
+        let names: Vec<_> =
+            self.rows.iter().map(|(what, who, row)| (row.name.clone(), what.clone(), *who)).collect();
+        let rows = self.rows.into_iter().map(|(.., row)| row).collect();
+        let measured = measure(settings, rows);
+        let find = |row: &Measured| names.iter().find(|(name, ..)| *name == row.name).expect("its own row");
+        let mut text = String::new();
+        for work in &works {
+            let entries: Vec<_> =
+                measured.iter().filter(|row| find(row).1 == *work).map(|row| (find(row).2, row)).collect();
+            if !entries.is_empty() {
+                text += &table(work, &entries);
+            }
+        }
+        text += &left_out(&measured);
+        if settings.wants(CALLS) {
+            text += &calls(&self.calls);
+        }
+        print!("{text}");
+        keep(settings, "peers", &text, &measured);
+    }
+}
+
+fn reach(work: &str, who: &str, figure: f64, ours: impl Fn(&str) -> Option<f64>) -> String {
+    let wanted = REACH.iter().find(|(row, library, ..)| work.starts_with(row) && who.starts_with(library));
+    let Some(&(.., way, factor)) = wanted else { return String::new() };
+    let Some(ours) = ours(way) else { return String::new() };
+    let by = if way == OURS { String::new() } else { " (C ABI)".into() };
+    let ratio = figure / ours;
+    // Closer than one run can tell.
+    if factor == 1.0 && (0.97..1.0).contains(&ratio) {
+        return format!("ahead: {ratio:.2} level");
+    }
+    let aim = if factor == 1.0 { "ahead".into() } else { format!("{factor} ×{by}") };
+    format!("{aim}: {}", verdict(figure, factor * ours))
+}
+
+fn table(work: &str, entries: &[(&str, &Measured)]) -> String {
+    let mut text = format!("| {work} | state | samples | middle | p99 | p99.9 | × shmslot | to reach |\n");
+    text += "|---|---|---:|---:|---:|---:|---:|---|\n";
+    for (who, row) in entries {
+        let summaries = row.summaries();
+        if summaries.is_empty() {
+            writeln!(text, "| {who} | {} | 0 | | | | | |", row.without_samples()).expect("room");
+        }
+        for Summary { state, count, figures, .. } in summaries {
+            let ours =
+                |way: &str| entries.iter().find(|(who, _)| *who == way).and_then(|(_, row)| row.p50(state));
+            let times = ours(OURS).map_or(String::new(), |ours| format!("{:.2}", figures.p50 / ours));
+            let reach = reach(work, who, figures.p50, ours);
+            let [median, p99, p999] = [figures.p50, figures.p99, figures.p999].map(show);
+            let tails = if row.has_turns() { format!("{p99} | {p999}") } else { " | ".into() };
+            let state = state.as_ref().map_or(String::new(), State::to_string);
+            writeln!(text, "| {who} | {state} | {count} | {median} | {tails} | {times} | {reach} |")
+                .expect("room");
+        }
+    }
+    text + "\n"
+}
+
+fn calls(counts: &[(&str, CountCalls)]) -> String {
+    let mut text = format!("| {CALLS} | calls | × shmslot | to reach |\n|---|---:|---:|---|\n");
+    let counted: Vec<_> = counts.iter().map(|(who, count)| (*who, count())).collect();
+    let ours = counted.iter().find(|(who, _)| *who == OURS).and_then(|(_, calls)| *calls);
+    for (who, calls) in counted {
+        let (Some(calls), Some(ours)) = (calls, ours) else {
+            writeln!(text, "| {who} | failed | | |").expect("room");
+            continue;
+        };
+        let reach = match who.starts_with("iceoryx2") {
+            true => format!("{CALLS_REACH} ×: {}", verdict(calls, CALLS_REACH * ours)),
+            false => String::new(),
+        };
+        writeln!(text, "| {who} | {calls:.2} | {:.2} | {reach} |", calls / ours).expect("room");
+    }
+    text + "\n"
+}
