@@ -1,4 +1,5 @@
-//! The C examples on the README's first screen and in docs/regions.md compile and work, word for word.
+//! The C examples on the README's first screen and in docs/regions.md, and the C++ one in bindings/README.md, compile and
+//! work, word for word.
 
 mod harness;
 
@@ -8,12 +9,12 @@ fn first_block<'a>(markdown: &'a str, language: &str) -> Option<&'a str> {
     Some(rest.split_once("```")?.0)
 }
 
-/// Compiles and runs the first C block of a page.
-fn run_example_of(page: &str, name: &str) {
+/// Compiles and runs the first block of a page in C (`c`) or C++ (`cpp`).
+fn run_example_of(page: &str, language: &str, name: &str) {
     let text = std::fs::read_to_string(harness::root().join(page)).expect("the page is there");
-    let example = first_block(&text, "c").expect("the page has a ```c block");
+    let example = first_block(&text, language).expect("the page has a block of this language");
     let folder = harness::scratch("readme");
-    let source = folder.join(name).with_extension("c");
+    let source = folder.join(name).with_extension(language);
     std::fs::write(&source, example).expect("the target folder can be written");
     let program = folder.join(name);
     harness::build(&source, &program);
@@ -22,10 +23,15 @@ fn run_example_of(page: &str, name: &str) {
 
 #[test]
 fn the_first_c_example_runs() {
-    run_example_of("README.md", "example");
+    run_example_of("README.md", "c", "example");
 }
 
 #[test]
 fn the_example_of_regions_runs() {
-    run_example_of("docs/regions.md", "regions");
+    run_example_of("docs/regions.md", "c", "regions");
+}
+
+#[test]
+fn the_cpp_example_runs() {
+    run_example_of("bindings/README.md", "cpp", "bindings");
 }
