@@ -8,7 +8,7 @@ using shmslot::TypedSegment;
 
 namespace {
 
-constexpr std::uint64_t ROUNDS = 20000;
+constexpr std::uint64_t rounds = 20000;
 
 struct Ping {
     static constexpr const char *shmslot_type_name = "test.Ping";
@@ -61,7 +61,7 @@ static int answer(int link, void *argument)
         }
         CHECK(samples.ended_by() == Code::again);
     }
-    CHECK_U64(expected, ROUNDS + 1);
+    CHECK_U64(expected, rounds + 1);
     return 0;
 }
 
@@ -79,13 +79,13 @@ static void typed_samples_go_both_ways()
     say(peer.link);
 
     std::uint64_t answered = 0;
-    for (std::uint64_t i = 1; i <= ROUNDS; ++i) {
+    for (std::uint64_t i = 1; i <= rounds; ++i) {
         auto loan = MUST(writer.reserve(forever, Ping{i, i * i}));
         CHECK_U64(MUST(loan.commit()), i);
         for (auto &&one : reader) CHECK_U64(one->number, ++answered); // else both would wait for space
     }
     writer = shmslot::TypedWriter<Ping>();
-    while (answered < ROUNDS) {
+    while (answered < rounds) {
         CHECK(reader.wait(forever));
         for (auto &&one : reader) CHECK_U64(one->number, ++answered);
     }
@@ -148,6 +148,7 @@ static int die(int link, void *argument)
     say(link);
     CHECK(reader.wait(forever));
     const auto sample = MUST(reader.read());
+    CHECK(sample && loan);
     say(link);
     for (;;) (void)pause();
 }

@@ -1,7 +1,9 @@
 //! The C examples on the README's first screen and in docs/regions.md, and the C++ one in bindings/README.md, compile and
-//! work, word for word.
+//! work, word for word; so do the programs of `examples/cpp`.
 
 mod harness;
+
+use std::process::{Command, Stdio};
 
 /// The first block of the given language in a Markdown text.
 fn first_block<'a>(markdown: &'a str, language: &str) -> Option<&'a str> {
@@ -34,4 +36,33 @@ fn the_example_of_regions_runs() {
 #[test]
 fn the_cpp_example_runs() {
     run_example_of("bindings/README.md", "cpp", "bindings");
+}
+
+/// In both orders: whoever comes first makes the segment.
+#[test]
+fn the_cpp_examples_run() {
+    let [publish, subscribe] = ["publish", "subscribe"].map(|name| {
+        let program = harness::scratch("readme").join(name);
+        let source = harness::root().join("examples/cpp").join(name).with_extension("cpp");
+        harness::build(&source, &program);
+        program
+    });
+    for subscriber_first in [false, true] {
+        let name = format!("readme-{subscriber_first}-{}", std::process::id());
+        let mut publisher = Command::new(&publish);
+        publisher.args([&name, "5000"]);
+        let mut subscriber = Command::new(&subscribe);
+        subscriber.arg(&name).stdout(Stdio::piped());
+        let (mut publisher, subscriber) = if subscriber_first {
+            let subscriber = subscriber.spawn().expect("it starts");
+            (publisher.spawn().expect("it starts"), subscriber)
+        } else {
+            (publisher.spawn().expect("it starts"), subscriber.spawn().expect("it starts"))
+        };
+        assert!(publisher.wait().expect("it ends").success());
+        let output = subscriber.wait_with_output().expect("it ends");
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stdout).expect("text");
+        assert!(said.starts_with("5000 poses, "), "it said {said:?}");
+    }
 }

@@ -180,7 +180,7 @@ public:
     Result(Code code) noexcept : has_value_(false), error_(code) {}
 
     /// Takes the other's content; what stays there is a value that was moved from, or the same error.
-    Result(Result &&other) noexcept : has_value_(other.has_value_) { take(std::move(other)); }
+    Result(Result &&other) noexcept : has_value_(other.has_value_) { take(other); }
 
     /// Ends what it held, and takes the other's content.
     Result &operator=(Result &&other) noexcept
@@ -188,7 +188,7 @@ public:
         if (this != &other) {
             destroy();
             has_value_ = other.has_value_;
-            take(std::move(other));
+            take(other);
         }
         return *this;
     }
@@ -247,7 +247,8 @@ private:
         return value_;
     }
 
-    void take(Result &&other) noexcept
+    // The value is moved out of the other.
+    void take(Result &other) noexcept
     {
         if (has_value_) {
             ::new (static_cast<void *>(&value_)) T(std::move(other.value_));
@@ -519,10 +520,15 @@ namespace detail {
 
 /// Closes handles; for std::unique_ptr.
 struct Close {
+    /// Closes it.
     void operator()(shmslot_segment *handle) const noexcept { shmslot_segment_close(handle); }
+    /// Leaves.
     void operator()(shmslot_reader *handle) const noexcept { shmslot_reader_leave(handle); }
+    /// Closes it.
     void operator()(shmslot_channel *handle) const noexcept { shmslot_channel_close(handle); }
+    /// Closes it.
     void operator()(shmslot_registry *handle) const noexcept { shmslot_registry_close(handle); }
+    /// Closes it.
     void operator()(shmslot_attachments *handle) const noexcept { shmslot_attachments_close(handle); }
 };
 
@@ -589,8 +595,11 @@ private:
 /// A writer, and how many were here before it. Loans look here whether theirs is still the one. A place is used again and
 /// never freed, so that a loan may look at any time: its memory is that of the most writers ever open at once.
 struct WriterPlace {
+    /// How many writers have been here.
     std::atomic<std::uint64_t> life{0};
+    /// The one that is here; null if none is.
     shmslot_writer *writer = nullptr;
+    /// The next place that nobody uses.
     WriterPlace *next = nullptr;
 };
 
@@ -622,6 +631,7 @@ inline WriterPlace *take_place() noexcept
 
 /// Closes the writer in a place; for std::unique_ptr.
 struct CloseWriter {
+    /// Closes it, and puts the place back.
     void operator()(WriterPlace *place) const noexcept
     {
         // Release: who sees that the writer is gone may also see what was before.
@@ -633,15 +643,19 @@ struct CloseWriter {
 
 /// A loan, and in which life of the writer's place it was given out.
 struct Loaned {
+    /// The loan.
     shmslot_loan loan;
+    /// WriterPlace::life as it was then.
     std::uint64_t life;
 };
 
+/// Whether the writer of this life is still there.
 [[nodiscard]] inline bool is_open(const WriterPlace *place, std::uint64_t life) noexcept
 {
     return place != nullptr && place->life.load(std::memory_order_acquire) == life;
 }
 
+/// Discards a loan, unless its writer is gone.
 inline int discard(WriterPlace *place, const Loaned *loaned) noexcept
 {
     // Closing the writer has discarded it.
@@ -650,6 +664,7 @@ inline int discard(WriterPlace *place, const Loaned *loaned) noexcept
 
 /// A result without a value, of a C call that returns 0.
 [[nodiscard]] inline Result<void> done(int code) noexcept { return code < 0 ? static_cast<Code>(code) : Code::ok; }
+/// The same, with what the call has told of a failure.
 [[nodiscard]] inline Result<void> done(int code, const shmslot_error &told) noexcept
 {
     return code < 0 ? Result<void>(Error(told)) : Result<void>();
@@ -660,6 +675,7 @@ inline int discard(WriterPlace *place, const Loaned *loaned) noexcept
 {
     return code < 0 ? Result<int>(static_cast<Code>(code)) : Result<int>(code);
 }
+/// The same, with what the call has told of a failure.
 [[nodiscard]] inline Result<int> number(int code, const shmslot_error &told) noexcept
 {
     return code < 0 ? Result<int>(Error(told)) : Result<int>(code);
@@ -695,6 +711,7 @@ template <class T, class Handle, class Call>
     return T(Owner<Handle>(handle));
 }
 
+/// Options as C has them.
 [[nodiscard]] inline shmslot_options c_options(const Options &options) noexcept
 {
     shmslot_options c = SHMSLOT_OPTIONS_INIT;
@@ -721,6 +738,7 @@ template <class T, class Handle, class Call>
     return c;
 }
 
+/// Options of a channel as C has them.
 [[nodiscard]] inline std::uint32_t c_flags(ChannelOptions options) noexcept
 {
     return (options.any_owner ? SHMSLOT_ANY_OWNER : 0U) | (options.unsealed ? SHMSLOT_UNSEALED : 0U);
@@ -1388,6 +1406,7 @@ private:
     detail::Owner<shmslot_segment> handle_;
 };
 
+/// What Segment::open has got.
 struct Segment::Opened {
     Segment segment;      ///< The segment.
     bool created = false; ///< Whether this call created it.
@@ -2041,6 +2060,7 @@ private:
     Segment segment_;
 };
 
+/// What TypedSegment::open has got.
 template <class T>
 struct TypedSegment<T>::Opened {
     TypedSegment segment; ///< The segment.

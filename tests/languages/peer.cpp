@@ -1,9 +1,8 @@
 // The C++ peer of tests/languages.rs, which has the jobs and ways: peer JOB WAY COUNT NAME.
 #include <shmslot.hpp>
 
-#include <cinttypes>
 #include <cstdio>
-#include <optional>
+#include <sstream>
 #include <string>
 #include <unistd.h>
 
@@ -25,7 +24,7 @@ namespace {
 constexpr auto patient = 100s;
 
 constexpr std::uint64_t capacity = 64;
-constexpr std::uint64_t largest = 3 << 20;
+constexpr std::uint64_t largest = std::uint64_t(3) << 20;
 
 void say(const std::string &line)
 {
@@ -46,7 +45,7 @@ std::string hear()
 std::uint64_t large_len(std::uint64_t i)
 {
     const std::uint64_t step = i * 7 % 20;
-    return 100 + (largest - 100) * step * step / (19 * 19);
+    return 100 + (largest - 100) * step * step / 19 / 19;
 }
 
 std::uint64_t sample_len(std::uint64_t i)
@@ -173,8 +172,8 @@ void map_all(std::uint64_t count, const char *name)
     auto attachments = or_throw(shmslot::Attachments::create(channel));
     for (std::uint64_t i = 1; i <= count; ++i) {
         shmslot::RegionRef ref;
-        CHECK(sscanf(hear().c_str(), "%" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64, &ref.map_id, &ref.generation,
-                     &ref.offset, &ref.len) == 4);
+        std::istringstream words(hear());
+        CHECK(words >> ref.map_id >> ref.generation >> ref.offset >> ref.len);
         CHECK(ref.len == large_len(i));
         {
             const auto mapped = or_throw(attachments.resolve_wait(ref, patient));
