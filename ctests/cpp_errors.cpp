@@ -77,6 +77,8 @@ static void results_own_what_they_hold()
     CHECK(result && *result == nullptr); // NOLINT(bugprone-use-after-move)
     moved = Error(Code::timeout);
     CHECK_IS(moved, timeout);
+    moved = moved.error();
+    CHECK_IS(moved, timeout);
     moved = Result<Owner>(std::make_unique<int>(8));
     CHECK(*std::move(moved).value_or(nullptr) == 8);
     CHECK(Result<Owner>(Code::again).value_or(nullptr) == nullptr);

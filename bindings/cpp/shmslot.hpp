@@ -196,6 +196,10 @@ public:
     /// Ends what it held; a failure from now on.
     Result &operator=(const Error &error) noexcept
     {
+        if (!has_value_) {
+            error_ = error; // it may be this one's own
+            return *this;
+        }
         destroy();
         ::new (static_cast<void *>(&error_)) Error(error);
         has_value_ = false;
