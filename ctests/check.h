@@ -109,7 +109,8 @@ static inline void check_remove_paths(void)
 {
     if (check_parent != 0) return;
     while (check_path_count > 0) {
-        const char *path = check_paths[--check_path_count];
+        const char *path = check_paths[check_path_count - 1];
+        check_path_count = check_path_count - 1;
         if (unlink(path) != 0) (void)rmdir(path);
     }
 }

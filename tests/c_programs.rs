@@ -4,7 +4,12 @@ mod harness;
 
 use std::collections::BTreeSet;
 
-/// One test for each C program, and the list of their names.
+/// The extension of a C or a C++ program: the second begin with `cpp_`.
+fn extension_of(name: &str) -> &'static str {
+    if name.starts_with("cpp_") { "cpp" } else { "c" }
+}
+
+/// One test for each program, and the list of their names.
 macro_rules! c_programs {
     ($($name:ident)+) => {
         $(
@@ -12,7 +17,8 @@ macro_rules! c_programs {
             fn $name() {
                 let name = stringify!($name);
                 let program = harness::scratch("ctests").join(name);
-                harness::build(&harness::root().join("ctests").join(name).with_extension("c"), &program);
+                let source = harness::root().join("ctests").join(name).with_extension(extension_of(name));
+                harness::build(&source, &program);
                 harness::check(&program);
             }
         )+
@@ -26,6 +32,12 @@ c_programs! {
     anonymous
     attach_bad
     channel_bad
+    cpp_calls
+    cpp_errors
+    cpp_ownership
+    cpp_processes
+    cpp_ranges
+    cpp_typed
     crash_points
     crash_points_names
     drop_oldest
@@ -72,12 +84,12 @@ fn every_program_is_listed() {
     let programs: BTreeSet<String> = std::fs::read_dir(&folder)
         .expect("ctests/ is there")
         .map(|entry| entry.expect("ctests/ can be read").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "c" || extension == "cpp"))
         .map(|path| path.file_stem().expect("it has a name").to_string_lossy().into_owned())
         .filter(|name| !name.starts_with("header_"))
         .collect();
     let listed: BTreeSet<String> = LISTED.iter().map(|name| (*name).to_owned()).collect();
-    assert_eq!(programs, listed, "ctests/*.c against the list in tests/c_programs.rs");
+    assert_eq!(programs, listed, "ctests/*.c and *.cpp against the list in tests/c_programs.rs");
 
     let cmake =
         std::fs::read_to_string(folder.join("CMakeLists.txt")).expect("ctests/CMakeLists.txt is there");

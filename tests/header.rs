@@ -4,6 +4,7 @@ mod harness;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 fn header() -> String {
@@ -84,6 +85,103 @@ fn header_compiles_as_cxx() {
             compile(compiler, standard, &["header_cxx.cpp"], true);
         }
     }
+}
+
+/// Compiles one source of `ctests/` with the C++ header into an object; what it is called.
+fn compile_hpp(mut compiler: Command, standard: &str, flags: &[&str], source: &str) -> PathBuf {
+    let compiler_name = compiler.get_program().to_string_lossy().replace('/', "_");
+    let object = format!("{source}-{standard}{}-{compiler_name}.o", flags.concat());
+    let object = harness::scratch("header").join(object);
+    harness::with_cxx_header(&mut compiler, standard)
+        .args(["-O2", "-c"]) // what may be uninitialised is seen only by who optimises
+        .args(flags)
+        .arg(harness::root().join("ctests").join(source))
+        .arg("-o")
+        .arg(&object);
+    harness::run(&mut compiler);
+    object
+}
+
+/// Links objects with the library and runs the program.
+fn run_objects(mut compiler: Command, objects: &[PathBuf]) {
+    let program = objects[0].with_extension("program");
+    compiler.args(objects).arg("-o").arg(&program);
+    harness::run(harness::with_library(&mut compiler));
+    harness::check(&program);
+}
+
+const WITHOUT_EXCEPTIONS: &[&str] = &["-fno-exceptions", "-fno-rtti"];
+
+/// "c++2b" is C++23 in the words that older compilers know, too.
+const CXX_STANDARDS: &[&str] = &["c++17", "c++20", "c++2b"];
+
+#[test]
+fn cpp_header_compiles_alone() {
+    for standard in CXX_STANDARDS {
+        for flags in [&[], WITHOUT_EXCEPTIONS] {
+            for compiler in compilers(harness::cxx_compiler(), "clang++") {
+                let name = compiler.get_program().to_owned();
+                let object = compile_hpp(compiler, standard, flags, "header_hpp_alone.cpp");
+                if flags.is_empty() {
+                    run_objects(Command::new(name), &[object]);
+                }
+            }
+        }
+    }
+}
+
+/// One half with exceptions, the other without, and of another standard.
+#[test]
+fn cpp_header_mixes() {
+    for (standard, other) in [("c++17", "c++20"), ("c++2b", "c++17")] {
+        for compiler in compilers(harness::cxx_compiler(), "clang++") {
+            let name = compiler.get_program().to_owned();
+            let again = || Command::new(&name);
+            let first = compile_hpp(again(), standard, &[], "header_hpp_twice_a.cpp");
+            let second = compile_hpp(again(), other, WITHOUT_EXCEPTIONS, "header_hpp_twice_b.cpp");
+            run_objects(again(), &[first, second]);
+        }
+    }
+}
+
+/// Every call and every code of the C header stands in the C++ header, and in the table of bindings/README.md.
+#[test]
+fn bindings_are_complete() {
+    let read = |path: &str| std::fs::read_to_string(harness::root().join(path)).expect("it is there");
+    let words = |text: &str| -> BTreeSet<String> {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(str::to_owned).collect()
+    };
+    let without_comments = |text: String| -> String {
+        text.lines().filter_map(|line| line.split("//").next()).collect::<Vec<_>>().join("\n")
+    };
+    let cpp = words(&without_comments(read("bindings/cpp/shmslot.hpp")));
+    let (c, table) = (header(), read("bindings/README.md"));
+    let calls: BTreeSet<&str> = c
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic()))
+        .filter_map(|line| line.split_once('(')?.0.rsplit([' ', '*']).next())
+        .filter(|name| name.starts_with("shmslot_"))
+        .collect();
+    assert!(calls.len() > 60, "only {} calls were found: this test does not see them", calls.len());
+    let codes: BTreeSet<String> = words(&c)
+        .into_iter()
+        .filter(|word| word.strip_prefix("SHMSLOT_E_").is_some_and(|rest| !rest.is_empty()))
+        .collect();
+    assert!(codes.len() > 30, "only {} codes were found: this test does not see them", codes.len());
+
+    let rows: Vec<&str> = table
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0))
+        .filter(|row| row.starts_with("shmslot_"))
+        .collect();
+    let missing: Vec<&str> = calls.iter().copied().filter(|call| !cpp.contains(*call)).collect();
+    assert_eq!(missing, Vec::<&str>::new(), "no call in bindings/cpp/shmslot.hpp");
+    let missing: Vec<&String> = codes.iter().filter(|code| !cpp.contains(*code)).collect();
+    assert_eq!(missing, Vec::<&String>::new(), "no code in bindings/cpp/shmslot.hpp");
+    let missing: Vec<&str> = calls.iter().copied().filter(|call| !rows.contains(call)).collect();
+    assert_eq!(missing, Vec::<&str>::new(), "no row in bindings/README.md");
+    let gone: Vec<&str> = rows.iter().copied().filter(|row| !calls.contains(row)).collect();
+    assert_eq!(gone, Vec::<&str>::new(), "rows of bindings/README.md without a call");
 }
 
 #[test]

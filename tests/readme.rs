@@ -1,13 +1,16 @@
-//! The C examples on the README's first screen and in docs/regions.md compile and work, word for word.
+//! The C examples on the README's first screen and in docs/regions.md, and the C++ one in bindings/README.md, compile and
+//! work, word for word; so do the programs of `examples/cpp`.
 
 mod harness;
 
-/// Compiles and runs the first C block of a page.
-fn run_example_of(page: &str, name: &str) {
+use std::process::{Command, Stdio};
+
+/// Compiles and runs the first block of a page in C (`c`) or C++ (`cpp`).
+fn run_example_of(page: &str, language: &str, name: &str) {
     let text = std::fs::read_to_string(harness::root().join(page)).expect("the page is there");
-    let example = harness::blocks(&text, "c").next().expect("the page has a ```c block");
+    let example = harness::blocks(&text, language).next().expect("the page has a block of this language");
     let folder = harness::scratch("readme");
-    let source = folder.join(name).with_extension("c");
+    let source = folder.join(name).with_extension(language);
     std::fs::write(&source, example).expect("the target folder can be written");
     let program = folder.join(name);
     harness::build(&source, &program);
@@ -16,10 +19,44 @@ fn run_example_of(page: &str, name: &str) {
 
 #[test]
 fn the_first_c_example_runs() {
-    run_example_of("README.md", "example");
+    run_example_of("README.md", "c", "example");
 }
 
 #[test]
 fn the_example_of_regions_runs() {
-    run_example_of("docs/regions.md", "regions");
+    run_example_of("docs/regions.md", "c", "regions");
+}
+
+#[test]
+fn the_cpp_example_runs() {
+    run_example_of("bindings/README.md", "cpp", "bindings");
+}
+
+/// In both orders: whoever comes first makes the segment.
+#[test]
+fn the_cpp_examples_run() {
+    let [publish, subscribe] = ["publish", "subscribe"].map(|name| {
+        let program = harness::scratch("readme").join(name);
+        let source = harness::root().join("examples/cpp").join(name).with_extension("cpp");
+        harness::build(&source, &program);
+        program
+    });
+    for subscriber_first in [false, true] {
+        let name = format!("readme-{subscriber_first}-{}", std::process::id());
+        let mut publisher = Command::new(&publish);
+        publisher.args([&name, "5000"]);
+        let mut subscriber = Command::new(&subscribe);
+        subscriber.arg(&name).stdout(Stdio::piped());
+        let (mut publisher, subscriber) = if subscriber_first {
+            let subscriber = subscriber.spawn().expect("it starts");
+            (publisher.spawn().expect("it starts"), subscriber)
+        } else {
+            (publisher.spawn().expect("it starts"), subscriber.spawn().expect("it starts"))
+        };
+        assert!(publisher.wait().expect("it ends").success());
+        let output = subscriber.wait_with_output().expect("it ends");
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stdout).expect("text");
+        assert!(said.starts_with("5000 poses, "), "it said {said:?}");
+    }
 }

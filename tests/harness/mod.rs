@@ -1,4 +1,4 @@
-//! Builds C programs against this crate's static library and runs them: what the C tests and the README share.
+//! Builds C and C++ programs against this crate's static library and runs them: what the C tests and the README share.
 //!
 //! Cargo does not put a static library where a test could find it, so it is built here, once for each test
 //! binary, in a target folder of its own (where cargo finds it fresh the next time).
@@ -14,6 +14,9 @@ const NATIVE_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-
 
 /// What every C and C++ source here is compiled with.
 const WARNINGS: &[&str] = &["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+
+/// And every source that includes the C++ header.
+const CXX_WARNINGS: &[&str] = &["-Wconversion", "-Wshadow"];
 
 /// The exit status of a program that found nothing to test on this machine.
 const SKIPPED: i32 = 77;
@@ -107,9 +110,14 @@ pub(crate) fn cxx_compiler() -> Command {
     compiler(true)
 }
 
-/// Adds the standard, the warnings and the header's folder to a compiler's command line.
+/// Adds the standard, the warnings and the folder of the C header to a compiler's command line.
 pub(crate) fn with_header<'a>(compiler: &'a mut Command, standard: &str) -> &'a mut Command {
     compiler.arg(format!("-std={standard}")).args(WARNINGS).arg("-I").arg(root().join("include"))
+}
+
+/// The same, and the folder of the C++ header.
+pub(crate) fn with_cxx_header<'a>(compiler: &'a mut Command, standard: &str) -> &'a mut Command {
+    with_header(compiler, standard).args(CXX_WARNINGS).arg("-I").arg(root().join("bindings/cpp"))
 }
 
 /// Adds the static library, after the sources.
@@ -117,10 +125,16 @@ pub(crate) fn with_library(compiler: &mut Command) -> &mut Command {
     compiler.arg(library()).args(NATIVE_LIBRARIES)
 }
 
-/// Compiles one C source against the header and links it with the static library.
+/// Compiles one C or C++ source against the headers and links it with the static library.
 pub(crate) fn build(source: &Path, program: &Path) {
-    let mut compiler = c_compiler();
-    with_header(&mut compiler, "c99").arg(source).arg("-o").arg(program);
+    let cpp = source.extension().is_some_and(|extension| extension == "cpp");
+    let mut compiler = compiler(cpp);
+    if cpp {
+        with_cxx_header(&mut compiler, "c++17")
+    } else {
+        with_header(&mut compiler, "c99")
+    };
+    compiler.arg(source).arg("-o").arg(program);
     run(with_library(&mut compiler));
 }
 

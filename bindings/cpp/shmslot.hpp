@@ -1,0 +1,2090 @@
+/// @file
+/// shmslot for C++17 and later: the calls of shmslot.h with owners that clean up, typed samples, and ranges.
+///
+///   Contract    shmslot.h says what each call does, and its rules hold here: threads, timeouts, forks, deaths. What is
+///               written here is what C++ adds. bindings/README.md has the table of both.
+///   Failures    come as Result, which holds a value or an Error. Nothing here throws, and -fno-exceptions and -fno-rtti
+///               are fine; or_throw() turns failures into exceptions where these are enabled, call by call. It is a
+///               function and no macro or mode, so translation units with and without exceptions mix, and so do C++17,
+///               20 and 23: every class is the same in all. Only std::string and std::vector, where they are returned,
+///               may throw std::bad_alloc as they always do.
+///   Ownership   all owners are move-only. One that was moved from is empty: calls answer Code::invalid or Code::stale,
+///               pointers are null, destruction does nothing. Owners may be destroyed in any order: a Sample, a Lease
+///               and Mapped bytes stay valid without the object that they came from; a Loan ends with its Writer and is
+///               empty from then on. What is destroyed while it is in use by another thread is a race, as in C.
+///   Bytes       Loan, Sample, Lease and Mapped are contiguous ranges of std::byte: data() and size(), and in C++20 they
+///               convert to std::span.
+#ifndef SHMSLOT_HPP
+#define SHMSLOT_HPP
+
+#include <shmslot.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+#include <iterator>
+#include <limits>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+#ifdef __cpp_exceptions
+#include <exception>
+#endif
+
+static_assert(SHMSLOT_VERSION_MAJOR == 0 && SHMSLOT_VERSION_MINOR == 1,
+              "shmslot.hpp and shmslot.h are of different versions");
+
+/// Samples between the processes of one machine, without copying them and without a daemon.
+namespace shmslot {
+
+// ---- failures ----
+
+/// The kind of a failure, SHMSLOT_E_... of shmslot.h; a newer library may have more of them.
+enum class Code : int {
+    ok = SHMSLOT_OK,                                     ///< Success.
+    invalid = SHMSLOT_E_INVALID,                         ///< An argument is impossible, or the object is empty.
+    no_memory = SHMSLOT_E_NO_MEMORY,                     ///< Memory is exhausted.
+    sys = SHMSLOT_E_SYS,                                 ///< A system call failed; Error::os_errno tells which way.
+    exists = SHMSLOT_E_EXISTS,                           ///< A live segment already has this name.
+    not_found = SHMSLOT_E_NOT_FOUND,                     ///< No segment has this name.
+    permission = SHMSLOT_E_PERMISSION,                   ///< It belongs to somebody else, or may not be opened.
+    not_a_segment = SHMSLOT_E_NOT_A_SEGMENT,             ///< The file was not made by this library.
+    layout_version = SHMSLOT_E_LAYOUT_VERSION,           ///< Another layout version, byte order or feature set.
+    type_mismatch = SHMSLOT_E_TYPE_MISMATCH,             ///< The segment carries another type.
+    corrupt = SHMSLOT_E_CORRUPT,                         ///< The segment contradicts itself.
+    again = SHMSLOT_E_AGAIN,                             ///< Nothing to read now.
+    timeout = SHMSLOT_E_TIMEOUT,                         ///< The deadline passed.
+    interrupted = SHMSLOT_E_INTERRUPTED,                 ///< The wait was ended by an interrupt call.
+    no_free_slot = SHMSLOT_E_NO_FREE_SLOT,               ///< Every slot is loaned, held or unread.
+    too_large = SHMSLOT_E_TOO_LARGE,                     ///< The payload is larger than any.
+    stale = SHMSLOT_E_STALE,                             ///< It was used already, or is of another segment.
+    no_reader_slot = SHMSLOT_E_NO_READER_SLOT,           ///< As many readers as possible are joined.
+    not_supported = SHMSLOT_E_NOT_SUPPORTED,             ///< Not with this kind of segment, or on this system.
+    panic = SHMSLOT_E_PANIC,                             ///< A defect in the library was caught.
+    bad_name = SHMSLOT_E_BAD_NAME,                       ///< The name is malformed.
+    bad_timeout = SHMSLOT_E_BAD_TIMEOUT,                 ///< A timeout below -1; Timeout never is.
+    bad_options = SHMSLOT_E_BAD_OPTIONS,                 ///< An option is out of its range.
+    bad_index = SHMSLOT_E_BAD_INDEX,                     ///< A reader index is out of range or somebody else's.
+    bad_length = SHMSLOT_E_BAD_LENGTH,                   ///< More bytes committed than were reserved.
+    not_a_file = SHMSLOT_E_NOT_A_FILE,                   ///< The path names a directory, socket, pipe or device.
+    truncated = SHMSLOT_E_TRUNCATED,                     ///< The file is shorter than its header says.
+    not_sealed = SHMSLOT_E_NOT_SEALED,                   ///< The descriptor lacks seals.
+    writer_exists = SHMSLOT_E_WRITER_EXISTS,             ///< A single-writer segment already has its writer.
+    no_participant_slot = SHMSLOT_E_NO_PARTICIPANT_SLOT, ///< As many participants as possible are attached.
+    held = SHMSLOT_E_HELD,                               ///< This reader already has that sample in its hands.
+    empty = SHMSLOT_E_EMPTY,                             ///< The file is empty.
+    loan_limit = SHMSLOT_E_LOAN_LIMIT,                   ///< This writer has as many loans out as its limit allows.
+    forked = SHMSLOT_E_FORKED,                           ///< The handle was made before a fork, by the parent.
+    peer_dead = SHMSLOT_E_PEER_DEAD,                     ///< A process that was attached died.
+    no_writers = SHMSLOT_E_NO_WRITERS,                   ///< No process has a writer open.
+    unknown_mapping = SHMSLOT_E_UNKNOWN_MAPPING,         ///< No region of this number and generation is known.
+    out_of_bounds = SHMSLOT_E_OUT_OF_BOUNDS,             ///< A reference reaches beyond the end of its region.
+    overflow = SHMSLOT_E_OVERFLOW,                       ///< Offset and length are more than 64 bits together.
+    channel_broken = SHMSLOT_E_CHANNEL_BROKEN,           ///< The other end is gone, or said what no channel says.
+};
+
+/// What a code means and the way out, in one line; never null. Threads: any. shmslot_strerror.
+[[nodiscard]] inline const char *text(Code code) noexcept { return shmslot_strerror(static_cast<int>(code)); }
+
+/// The version of the library that is running; SHMSLOT_VERSION is that of the header. Threads: any. shmslot_version.
+[[nodiscard]] inline std::uint32_t version() noexcept { return shmslot_version(); }
+
+/// A failure: its code, and for calls that make, name or join something the kernel's error number and what it was about.
+/// Plain data.
+class Error {
+public:
+    /// A failure of which nothing but the code is known.
+    explicit Error(Code code) noexcept
+    {
+        // Not the rest of the text: a reader that polls makes an error each time that it finds nothing.
+        told_.code = static_cast<int>(code);
+        told_.os_errno = 0;
+        told_.text[0] = '\0';
+    }
+
+    /// What a C call has told.
+    explicit Error(const shmslot_error &told) noexcept { set(static_cast<Code>(told.code), told.os_errno, told.text); }
+
+    /// A failure found on this side of the library, and what it is about.
+    Error(Code code, std::string_view about) noexcept { set(code, 0, about); }
+
+    /// A copy.
+    Error(const Error &other) noexcept { set(other.code(), other.os_errno(), other.told_.text); }
+
+    /// A copy.
+    Error &operator=(const Error &other) noexcept
+    {
+        if (this != &other) set(other.code(), other.os_errno(), other.told_.text);
+        return *this;
+    }
+
+    /// Nothing to do.
+    ~Error() = default;
+
+    /// The kind of failure.
+    [[nodiscard]] Code code() const noexcept { return static_cast<Code>(told_.code); }
+
+    /// The kernel's error number (errno), or 0.
+    [[nodiscard]] int os_errno() const noexcept { return told_.os_errno; }
+
+    /// What happened, what it was about if that is known, and the way out; never null. As long as this object.
+    [[nodiscard]] const char *text() const noexcept
+    {
+        return told_.text[0] != '\0' ? told_.text : shmslot_strerror(told_.code);
+    }
+
+private:
+    void set(Code code, int os_errno, std::string_view text) noexcept
+    {
+        const std::size_t len = text.size() < sizeof told_.text ? text.size() : sizeof told_.text - 1;
+        told_.code = static_cast<int>(code);
+        told_.os_errno = os_errno;
+        std::memcpy(told_.text, text.data(), len);
+        told_.text[len] = '\0';
+    }
+
+    shmslot_error told_;
+};
+
+/// A value, or the Error that was in its way. Must be looked at. To take the value of a failure, or the error of a
+/// success, ends the process by std::abort: ask first. Threads: as the value.
+template <class T>
+class [[nodiscard]] Result {
+public:
+    /// What it holds on success.
+    using value_type = T;
+
+    /// A success.
+    Result(T value) noexcept : has_value_(true), value_(std::move(value)) {}
+
+    /// A success whose value is made of these arguments in place.
+    template <class... Arguments>
+    explicit Result(std::in_place_t, Arguments &&...arguments) noexcept
+        : has_value_(true), value_(std::forward<Arguments>(arguments)...)
+    {
+    }
+
+    /// A failure.
+    Result(const Error &error) noexcept : has_value_(false), error_(error) {}
+
+    /// A failure of which nothing but the code is known.
+    Result(Code code) noexcept : has_value_(false), error_(code) {}
+
+    /// Takes the other's content; what stays there is a value that was moved from, or the same error.
+    Result(Result &&other) noexcept : has_value_(other.has_value_) { take(other); }
+
+    /// Ends what it held, and takes the other's content.
+    Result &operator=(Result &&other) noexcept
+    {
+        if (this != &other) {
+            destroy();
+            has_value_ = other.has_value_;
+            take(other);
+        }
+        return *this;
+    }
+
+    /// Ends what it held; a failure from now on.
+    Result &operator=(const Error &error) noexcept
+    {
+        if (!has_value_) {
+            error_ = error; // it may be this one's own
+            return *this;
+        }
+        destroy();
+        ::new (static_cast<void *>(&error_)) Error(error);
+        has_value_ = false;
+        return *this;
+    }
+
+    /// Move-only, as what it holds usually is.
+    Result(const Result &) = delete;
+    /// Move-only.
+    Result &operator=(const Result &) = delete;
+
+    /// Ends what it holds.
+    ~Result() { destroy(); }
+
+    /// Whether it is a success.
+    [[nodiscard]] bool has_value() const noexcept { return has_value_; }
+
+    /// Whether it is a success.
+    [[nodiscard]] explicit operator bool() const noexcept { return has_value_; }
+
+    /// Code::ok, or the code of the failure.
+    [[nodiscard]] Code code() const noexcept { return has_value_ ? Code::ok : error_.code(); }
+
+    /// The failure.
+    [[nodiscard]] const Error &error() const noexcept
+    {
+        if (has_value_) std::abort();
+        return error_;
+    }
+
+    /// The value.
+    [[nodiscard]] T &operator*() & noexcept { return checked(); }
+    /// The value.
+    [[nodiscard]] const T &operator*() const & noexcept { return const_cast<Result *>(this)->checked(); }
+    /// The value, to be moved from.
+    [[nodiscard]] T &&operator*() && noexcept { return std::move(checked()); }
+    /// The value.
+    [[nodiscard]] T *operator->() noexcept { return &checked(); }
+    /// The value.
+    [[nodiscard]] const T *operator->() const noexcept { return &**this; }
+
+    /// The value, or another one in place of a failure.
+    [[nodiscard]] T value_or(T other) && noexcept { return has_value_ ? std::move(value_) : std::move(other); }
+
+private:
+    T &checked() noexcept
+    {
+        if (!has_value_) std::abort();
+        return value_;
+    }
+
+    // The value is moved out of the other.
+    void take(Result &other) noexcept
+    {
+        if (has_value_) {
+            ::new (static_cast<void *>(&value_)) T(std::move(other.value_));
+        } else {
+            ::new (static_cast<void *>(&error_)) Error(other.error_);
+        }
+    }
+
+    void destroy() noexcept
+    {
+        if (has_value_) value_.~T();
+    }
+
+    bool has_value_;
+    union {
+        T value_;
+        Error error_;
+    };
+};
+
+/// Success, or an Error. Must be looked at.
+template <>
+class [[nodiscard]] Result<void> {
+public:
+    /// What it holds on success.
+    using value_type = void;
+
+    /// A success.
+    Result() noexcept : error_(Code::ok) {}
+    /// A failure; or a success, if that is the code.
+    Result(const Error &error) noexcept : error_(error) {}
+    /// A failure of which nothing but the code is known; or a success, if that is the code.
+    Result(Code code) noexcept : error_(code) {}
+
+    /// Whether it is a success.
+    [[nodiscard]] bool has_value() const noexcept { return error_.code() == Code::ok; }
+    /// Whether it is a success.
+    [[nodiscard]] explicit operator bool() const noexcept { return has_value(); }
+    /// Code::ok, or the code of the failure.
+    [[nodiscard]] Code code() const noexcept { return error_.code(); }
+    /// The failure.
+    [[nodiscard]] const Error &error() const noexcept
+    {
+        if (has_value()) std::abort();
+        return error_;
+    }
+    /// Nothing, of a success.
+    void operator*() const noexcept
+    {
+        if (!has_value()) std::abort();
+    }
+
+private:
+    Error error_;
+};
+
+#ifdef __cpp_exceptions
+
+/// A failure as an exception. Only where exceptions are enabled.
+class Exception : public std::exception {
+public:
+    /// An exception for this failure.
+    explicit Exception(const Error &error) noexcept : error_(error) {}
+    /// Error::text of the failure.
+    [[nodiscard]] const char *what() const noexcept override { return error_.text(); }
+    /// The failure.
+    [[nodiscard]] const Error &error() const noexcept { return error_; }
+    /// The kind of failure.
+    [[nodiscard]] Code code() const noexcept { return error_.code(); }
+
+private:
+    Error error_;
+};
+
+/// The value of a success; throws Exception for a failure: `auto segment = or_throw(Segment::open("cam"));`. Only where
+/// exceptions are enabled.
+template <class T>
+T or_throw(Result<T> &&result)
+{
+    if (!result) throw Exception(result.error());
+    return *std::move(result);
+}
+
+#endif
+
+// ---- time ----
+
+/// How long a call may wait: any std::chrono duration, no_wait or forever. Fractions of a nanosecond count as one, what is
+/// below zero as zero (so that `deadline - now` is right after the deadline), and what is too long as long as can be.
+class Timeout {
+public:
+    /// At most this long.
+    template <class Rep, class Period>
+    constexpr Timeout(std::chrono::duration<Rep, Period> duration) noexcept : ns_(nanoseconds_of(duration))
+    {
+    }
+
+    /// Without limit.
+    [[nodiscard]] static constexpr Timeout unlimited() noexcept { return Timeout(-1); }
+
+    /// As the C calls take it: nanoseconds, or -1 for no limit.
+    [[nodiscard]] constexpr std::int64_t ns() const noexcept { return ns_; }
+
+private:
+    explicit constexpr Timeout(std::int64_t ns) noexcept : ns_(ns) {}
+
+    template <class Rep, class Period>
+    static constexpr std::int64_t nanoseconds_of(std::chrono::duration<Rep, Period> duration) noexcept
+    {
+        using Nanoseconds = std::chrono::duration<std::int64_t, std::nano>;
+        using Duration = std::chrono::duration<Rep, Period>;
+        constexpr double longest_s = 9.2e9;           // 2^63 ns are a little more
+        if (!(duration > Duration::zero())) return 0; // also what is not a number
+        if (std::chrono::duration<double>(duration).count() >= longest_s)
+            return std::numeric_limits<std::int64_t>::max();
+        const auto whole = std::chrono::duration_cast<Nanoseconds>(duration);
+        return whole.count() + (whole < duration ? 1 : 0);
+    }
+
+    std::int64_t ns_;
+};
+
+/// Does not wait.
+inline constexpr Timeout no_wait = std::chrono::nanoseconds(0);
+/// Waits without limit.
+inline constexpr Timeout forever = Timeout::unlimited();
+
+// ---- options and plain data ----
+
+/// What a reserve does that finds nothing free.
+enum class Policy : std::uint32_t {
+    fail = SHMSLOT_FAIL,               ///< It fails at once.
+    block = SHMSLOT_BLOCK,             ///< It waits until a reader has marked enough.
+    drop_oldest = SHMSLOT_DROP_OLDEST, ///< It takes the oldest unread sample that nobody has in hand.
+};
+
+/// What to do when the name belongs to a segment that nobody is attached to any more.
+enum class IfDead : std::uint32_t {
+    replace = SHMSLOT_DEAD_REPLACE, ///< Give its name to the new one.
+    adopt = SHMSLOT_DEAD_ADOPT,     ///< Attach to it as it is.
+    refuse = SHMSLOT_DEAD_REFUSE,   ///< Fail with Code::exists.
+};
+
+/// How to make a segment, or attach to one; shmslot_options. Zero is the default of each field. Attaching looks at
+/// type_hash, spin_ns, max_loans and the flags from prefault on.
+struct Options {
+    std::uint32_t slot_count = 0;                ///< Number of slots; default 64.
+    std::uint64_t slot_capacity = 0;             ///< Payload bytes of a slot; default 4096, or the size of the type.
+    std::uint32_t payload_align = 0;             ///< Alignment of each payload in bytes; default 64, or the type's.
+    std::uint32_t user_header_size = 0;          ///< Bytes of user header beside each slot.
+    std::uint32_t max_readers = 0;               ///< Readers that may be joined at once; default 15.
+    std::uint32_t max_participants = 0;          ///< Processes that may be attached at once; default 64.
+    std::uint32_t history = 0;                   ///< Samples kept for readers that join later.
+    Policy policy = Policy::fail;                ///< What a reserve does that finds nothing free.
+    std::uint32_t mode = 0;                      ///< Permission bits of a named segment; default 0600.
+    IfDead if_dead = IfDead::replace;            ///< What to do with a segment that nobody is attached to.
+    std::uint32_t spin_ns = 0;                   ///< How long a wait polls; 1 is not at all, default 10000.
+    std::uint32_t max_loans = 0;                 ///< Loans that one writer may have out at once; default no limit.
+    std::uint32_t region_count = 0;              ///< Payloads in regions that may be there at once.
+    std::uint64_t max_payload = 0;               ///< Largest payload of all; default slot_capacity, no regions.
+    std::array<std::uint8_t, 16> type_hash = {}; ///< Identity of the sample type; all zero: none, or any at attach.
+    const char *type_name = nullptr;             ///< Name of the sample type, at most 63 bytes; read during the call.
+    bool single_writer = false;                  ///< One writer at a time; cheaper.
+    bool timestamps = false;                     ///< Each commit notes the monotonic time.
+    bool prefault = false;                       ///< Map all pages at once.
+    bool huge_pages = false;                     ///< Ask for huge pages.
+    bool stream_copies = false;                  ///< Large copies into payloads go around the caches.
+    bool any_owner = false;                      ///< Attach to another user's segment, or one with a loosened mode.
+    bool look_only = false;                      ///< Map read-only and join nothing.
+};
+
+/// What a segment is made of and how it is used at this moment.
+using Info = shmslot_info;
+/// A process that is attached to a segment, or died so.
+using Participant = shmslot_participant;
+/// A slot in one of its lives, for the reference operations. Plain data.
+using Ref = shmslot_ref;
+/// What is known of a published slot beside its bytes.
+using RefHeader = shmslot_ref_header;
+/// What a registry has at this moment.
+using RegistryState = shmslot_registry_state;
+
+/// What ends waits of a reader beside samples.
+struct EndWaits {
+    bool no_writers = false; ///< No process has a writer open, and everything was read: Code::no_writers.
+    bool peer_dead = false;  ///< A process that was attached died: Code::peer_dead, once each time.
+};
+
+/// How a channel is made.
+struct ChannelOptions {
+    bool any_owner = false; ///< Also with a process of another user at the other end.
+    bool unsealed = false;  ///< Also map regions whose files are not sealed.
+};
+
+/// How a registry makes regions; shmslot_registry_options. Zero is the default of each field.
+struct RegistryOptions {
+    std::uint32_t align = 0;       ///< Alignment of each lease in bytes; default 64.
+    std::uint64_t region_size = 0; ///< Bytes of a region; default 1 MiB.
+    std::uint64_t max_idle = 0;    ///< Most bytes of idle regions; 1 keeps none, default 64 MiB.
+    std::uint64_t max_bytes = 0;   ///< Most bytes of all regions together; default no limit.
+};
+
+/// What to send to a receiver so that it finds the bytes of a lease. Plain data without padding, the same in all processes
+/// of a machine.
+struct RegionRef {
+    std::uint32_t map_id = 0;     ///< The region.
+    std::uint32_t generation = 0; ///< Which use of the region.
+    std::uint64_t offset = 0;     ///< Where in the region.
+    std::uint64_t len = 0;        ///< How many bytes.
+};
+static_assert(sizeof(RegionRef) == 24, "a region reference has no padding");
+
+// ---- types ----
+
+/// The identity of a sample type in Options::type_hash. Bytes 0 to 7: FNV-1a of the name's bytes in 64 bits; bytes 8 to
+/// 15: the size of the type in bytes. Both little-endian.
+constexpr std::array<std::uint8_t, 16> type_hash(std::string_view name, std::uint64_t size) noexcept
+{
+    std::uint64_t hash = 0xcbf29ce484222325U;
+    for (const char byte : name) {
+        hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3U;
+    }
+    std::array<std::uint8_t, 16> bytes = {};
+    for (std::size_t at = 0; at < 8; ++at) {
+        bytes[at] = static_cast<std::uint8_t>(hash >> (8 * at));
+        bytes[8 + at] = static_cast<std::uint8_t>(size >> (8 * at));
+    }
+    return bytes;
+}
+
+/// The name that a sample type has in all programs. Give a type of yours a member
+/// `static constexpr const char *shmslot_type_name = "acme.Pose";`, or specialise this for one that you cannot change:
+///
+///     template <> struct shmslot::TypeName<Pose> { static constexpr const char *value = "acme.Pose"; };
+///
+/// It is said and not derived, because compilers, namespaces and renamings change what they call a type. Change the name
+/// when the meaning of the bytes changes. The second parameter is always void.
+template <class T, class = void>
+struct TypeName {
+    static_assert(!sizeof(T), "this type has no shmslot_type_name; see shmslot::TypeName");
+    /// At most 63 bytes.
+    static constexpr const char *value = "";
+};
+
+/// The name that a type says itself.
+template <class T>
+struct TypeName<T, std::void_t<decltype(T::shmslot_type_name)>> {
+    /// At most 63 bytes.
+    static constexpr const char *value = T::shmslot_type_name;
+};
+
+/// The name of T.
+template <class T>
+inline constexpr const char *type_name_of = TypeName<T>::value;
+
+/// The identity of T: type_hash of its name and size.
+template <class T>
+inline constexpr std::array<std::uint8_t, 16> type_hash_of = type_hash(type_name_of<T>, sizeof(T));
+
+class Segment;
+class Writer;
+class Reader;
+class Channel;
+class Registry;
+class Attachments;
+
+/// For this header.
+namespace detail {
+
+/// Closes handles; for std::unique_ptr.
+struct Close {
+    /// Closes it.
+    void operator()(shmslot_segment *handle) const noexcept { shmslot_segment_close(handle); }
+    /// Leaves.
+    void operator()(shmslot_reader *handle) const noexcept { shmslot_reader_leave(handle); }
+    /// Closes it.
+    void operator()(shmslot_channel *handle) const noexcept { shmslot_channel_close(handle); }
+    /// Closes it.
+    void operator()(shmslot_registry *handle) const noexcept { shmslot_registry_close(handle); }
+    /// Closes it.
+    void operator()(shmslot_attachments *handle) const noexcept { shmslot_attachments_close(handle); }
+};
+
+/// A handle that is closed once.
+template <class Handle>
+using Owner = std::unique_ptr<Handle, Close>;
+
+/// For members that a C call is about to write.
+struct Unwritten {};
+
+/// Something that a handle gave out, to be ended once by End. With the handle it knows whether it is still owned.
+template <class Plain, class Handle, int (*End)(Handle *, const Plain *)>
+class Owned {
+public:
+    /// Nothing, all zero.
+    Owned() noexcept : plain_() {}
+    /// Nothing, to be written and owned, or destroyed.
+    explicit Owned(Unwritten /* tag */) noexcept {}
+    /// Takes it from the other.
+    Owned(Owned &&other) noexcept : plain_(other.plain_), handle_(std::exchange(other.handle_, nullptr)) {}
+    /// Ends what it had, and takes it from the other.
+    Owned &operator=(Owned &&other) noexcept
+    {
+        if (this != &other) {
+            static_cast<void>(end());
+            plain_ = other.plain_;
+            handle_ = std::exchange(other.handle_, nullptr);
+        }
+        return *this;
+    }
+    /// Owned once.
+    Owned(const Owned &) = delete;
+    /// Owned once.
+    Owned &operator=(const Owned &) = delete;
+    /// Ends it.
+    ~Owned() { static_cast<void>(end()); }
+
+    /// What it is; or was, when it is not owned any more.
+    [[nodiscard]] const Plain &operator*() const noexcept { return plain_; }
+    /// The same.
+    [[nodiscard]] const Plain *operator->() const noexcept { return &plain_; }
+    /// The handle that it came from; null if it is not owned.
+    [[nodiscard]] Handle *handle() const noexcept { return handle_; }
+
+    /// Where a call of the handle writes to, before own().
+    [[nodiscard]] Plain *blank() noexcept { return &plain_; }
+    /// What was written is owned from now on.
+    void own(Handle *handle) noexcept { handle_ = handle; }
+    /// Leaves it to others to end it.
+    void forget() noexcept { handle_ = nullptr; }
+
+    /// Over, whatever the answer: a second time would not do better.
+    [[nodiscard]] Code end() noexcept
+    {
+        if (handle_ == nullptr) return Code::stale;
+        return static_cast<Code>(End(std::exchange(handle_, nullptr), &plain_));
+    }
+
+private:
+    Plain plain_;
+    Handle *handle_ = nullptr;
+};
+
+/// A writer, and how many were here before it. Loans look here whether theirs is still the one. A place is used again and
+/// never freed, so that a loan may look at any time: its memory is that of the most writers ever open at once.
+struct WriterPlace {
+    /// How many writers have been here.
+    std::atomic<std::uint64_t> life{0};
+    /// The one that is here; null if none is.
+    shmslot_writer *writer = nullptr;
+    /// The next place that nobody uses.
+    WriterPlace *next = nullptr;
+};
+
+/// Places that nobody uses, linked by next.
+inline std::atomic<WriterPlace *> free_places{nullptr};
+
+/// Puts a chain of places back.
+inline void put_places(WriterPlace *first) noexcept
+{
+    WriterPlace *last = first;
+    while (last->next != nullptr) last = last->next;
+    WriterPlace *head = free_places.load(std::memory_order_relaxed);
+    do {
+        last->next = head;
+        // Release: pairs with the exchange in take_place.
+    } while (!free_places.compare_exchange_weak(head, first, std::memory_order_release, std::memory_order_relaxed));
+}
+
+/// A place for a writer; null if memory is exhausted.
+inline WriterPlace *take_place() noexcept
+{
+    // All at once and the rest back: a list that only grows by single steps has no ABA. Who finds it empty meanwhile makes
+    // a new place. Acquire: pairs with put_places.
+    WriterPlace *place = free_places.exchange(nullptr, std::memory_order_acquire);
+    if (place == nullptr) return new (std::nothrow) WriterPlace;
+    if (place->next != nullptr) put_places(std::exchange(place->next, nullptr));
+    return place;
+}
+
+/// Closes the writer in a place; for std::unique_ptr.
+struct CloseWriter {
+    /// Closes it, and puts the place back.
+    void operator()(WriterPlace *place) const noexcept
+    {
+        // Release: who sees that the writer is gone may also see what was before.
+        place->life.fetch_add(1, std::memory_order_release);
+        shmslot_writer_close(std::exchange(place->writer, nullptr));
+        put_places(place);
+    }
+};
+
+/// A loan, and in which life of the writer's place it was given out.
+struct Loaned {
+    /// The loan.
+    shmslot_loan loan;
+    /// WriterPlace::life as it was then.
+    std::uint64_t life;
+};
+
+/// Whether the writer of this life is still there.
+[[nodiscard]] inline bool is_open(const WriterPlace *place, std::uint64_t life) noexcept
+{
+    return place != nullptr && place->life.load(std::memory_order_acquire) == life;
+}
+
+/// Discards a loan, unless its writer is gone.
+inline int discard(WriterPlace *place, const Loaned *loaned) noexcept
+{
+    // Closing the writer has discarded it.
+    return is_open(place, loaned->life) ? shmslot_slot_discard(place->writer, &loaned->loan) : SHMSLOT_E_STALE;
+}
+
+/// A result without a value, of a C call that returns 0.
+[[nodiscard]] inline Result<void> done(int code) noexcept { return code < 0 ? static_cast<Code>(code) : Code::ok; }
+/// The same, with what the call has told of a failure.
+[[nodiscard]] inline Result<void> done(int code, const shmslot_error &told) noexcept
+{
+    return code < 0 ? Result<void>(Error(told)) : Result<void>();
+}
+
+/// A result of a C call that returns a number from 0.
+[[nodiscard]] inline Result<int> number(int code) noexcept
+{
+    return code < 0 ? Result<int>(static_cast<Code>(code)) : Result<int>(code);
+}
+/// The same, with what the call has told of a failure.
+[[nodiscard]] inline Result<int> number(int code, const shmslot_error &told) noexcept
+{
+    return code < 0 ? Result<int>(Error(told)) : Result<int>(code);
+}
+
+/// A result of a C call that writes one value.
+template <class T, class Call>
+[[nodiscard]] Result<T> written(Call call) noexcept
+{
+    T value{};
+    const int code = call(&value);
+    if (code < 0) return static_cast<Code>(code);
+    return value;
+}
+
+/// The result of a call that fills an empty T and tells how that went: written in place and returned without a copy.
+template <class T, class Call>
+[[nodiscard]] Result<T> filled(Call call) noexcept
+{
+    Result<T> result(std::in_place, Unwritten());
+    const Code code = call(*result);
+    if (code != Code::ok) result = Error(code);
+    return result;
+}
+
+/// The owner of what a C call has made.
+template <class T, class Handle, class Call>
+[[nodiscard]] Result<T> made(Call call) noexcept
+{
+    Handle *handle = nullptr;
+    shmslot_error told;
+    if (call(&handle, &told) < 0) return Error(told);
+    return T(Owner<Handle>(handle));
+}
+
+/// Options as C has them.
+[[nodiscard]] inline shmslot_options c_options(const Options &options) noexcept
+{
+    shmslot_options c = SHMSLOT_OPTIONS_INIT;
+    c.flags = (options.single_writer ? SHMSLOT_SINGLE_WRITER : 0U) | (options.timestamps ? SHMSLOT_TIMESTAMPS : 0U) |
+              (options.prefault ? SHMSLOT_PREFAULT : 0U) | (options.huge_pages ? SHMSLOT_HUGE_PAGES : 0U) |
+              (options.stream_copies ? SHMSLOT_STREAM_COPIES : 0U) | (options.any_owner ? SHMSLOT_ANY_OWNER : 0U) |
+              (options.look_only ? SHMSLOT_LOOK_ONLY : 0U);
+    c.slot_count = options.slot_count;
+    c.payload_align = options.payload_align;
+    c.slot_capacity = options.slot_capacity;
+    c.user_header_size = options.user_header_size;
+    c.max_readers = options.max_readers;
+    c.max_participants = options.max_participants;
+    c.history = options.history;
+    c.policy = static_cast<std::uint32_t>(options.policy);
+    c.mode = options.mode;
+    c.if_dead = static_cast<std::uint32_t>(options.if_dead);
+    c.spin_ns = options.spin_ns;
+    c.max_loans = options.max_loans;
+    c.region_count = options.region_count;
+    c.max_payload = options.max_payload;
+    std::memcpy(c.type_hash, options.type_hash.data(), sizeof c.type_hash);
+    c.type_name = options.type_name;
+    return c;
+}
+
+/// Options of a channel as C has them.
+[[nodiscard]] inline std::uint32_t c_flags(ChannelOptions options) noexcept
+{
+    return (options.any_owner ? SHMSLOT_ANY_OWNER : 0U) | (options.unsealed ? SHMSLOT_UNSEALED : 0U);
+}
+
+/// The object in these bytes; null if there are none.
+template <class T, class Byte>
+[[nodiscard]] T *object(Byte *bytes) noexcept
+{
+    return bytes != nullptr ? std::launder(reinterpret_cast<T *>(bytes)) : nullptr;
+}
+
+/// A length that fits the address space, because the memory is mapped.
+[[nodiscard]] inline std::size_t size_of(std::uint64_t len) noexcept { return static_cast<std::size_t>(len); }
+
+} // namespace detail
+
+// ---- writers ----
+
+/// A slot reserved and not yet committed: a range of writable bytes. Destruction discards it. It ends with its Writer and
+/// is empty from then on. Threads: one at a time; as its Writer for commit, discard and destruction.
+class Loan {
+public:
+    /// None.
+    Loan() noexcept = default;
+    /// For this header: to be written by a call.
+    explicit Loan(detail::Unwritten tag) noexcept : owned_(tag) {}
+
+    /// The payload, aligned as the segment says; null if there is none any more.
+    [[nodiscard]] std::byte *data() noexcept
+    {
+        return is_out() ? static_cast<std::byte *>(owned_->loan.data) : nullptr;
+    }
+    /// The bytes that were reserved; 0 if there is none any more.
+    [[nodiscard]] std::size_t size() const noexcept { return is_out() ? detail::size_of(owned_->loan.len) : 0; }
+    /// The first byte.
+    [[nodiscard]] std::byte *begin() noexcept { return data(); }
+    /// Behind the last byte.
+    [[nodiscard]] std::byte *end() noexcept { return data() + size(); }
+    /// The slot's user header, as many bytes as Info::user_header_size says; null if it has none.
+    [[nodiscard]] std::byte *user_header() noexcept
+    {
+        return is_out() ? static_cast<std::byte *>(owned_->loan.user_header) : nullptr;
+    }
+    /// Whether it can still be committed.
+    [[nodiscard]] explicit operator bool() const noexcept { return is_out(); }
+
+    /// Publishes the first len bytes; the sequence of the sample. It is empty after success, and as it was after a
+    /// failure. shmslot_slot_commit.
+    Result<std::uint64_t> commit(std::size_t len) noexcept
+    {
+        if (!is_out()) return Code::stale;
+        std::uint64_t sequence = 0;
+        const int code = shmslot_slot_commit(owned_.handle()->writer, &owned_->loan, len, &sequence);
+        if (code < 0) return static_cast<Code>(code);
+        owned_.forget();
+        return sequence;
+    }
+    /// Publishes all of it.
+    Result<std::uint64_t> commit() noexcept { return commit(size()); }
+
+    /// Gives the slot back unpublished; empty afterwards. shmslot_slot_discard.
+    Result<void> discard() noexcept { return owned_.end(); }
+
+    /// Leaves it to whoever has the payload pointer, which is returned: Writer::commit_ptr, discard_ptr, loan_from_ptr.
+    std::byte *detach() noexcept
+    {
+        std::byte *payload = data();
+        owned_.forget();
+        return payload;
+    }
+
+private:
+    friend class Writer;
+    [[nodiscard]] bool is_out() const noexcept { return detail::is_open(owned_.handle(), owned_->life); }
+
+    detail::Owned<detail::Loaned, detail::WriterPlace, detail::discard> owned_;
+};
+
+/// Reserves slots and commits them. Destruction closes it, which discards the loans that are out. Threads: any at once; on
+/// a single-writer segment one at a time. Segment::writer makes it.
+class Writer {
+public:
+    /// None; its calls answer Code::invalid.
+    Writer() noexcept = default;
+
+    /// Reserves up to len bytes. shmslot_slot_reserve.
+    Result<Loan> reserve(std::size_t len, Timeout timeout) noexcept
+    {
+        return detail::filled<Loan>([&](Loan &loan) { return fill(loan, len, timeout); });
+    }
+
+    /// Reserves, copies and commits; the sequence. shmslot_slot_write.
+    Result<std::uint64_t> write(const void *bytes, std::size_t len, Timeout timeout) noexcept
+    {
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_slot_write(get(), bytes, len, timeout.ns(), ret); });
+    }
+
+    /// The same with the content of a std::vector, std::array, std::string_view, std::span and the like.
+    template <class Range, class Item = std::remove_pointer_t<decltype(std::declval<const Range &>().data())>>
+    Result<std::uint64_t> write(const Range &range, Timeout timeout) noexcept
+    {
+        static_assert(std::is_trivially_copyable_v<Item>, "what has pointers or owners in it means nothing elsewhere");
+        return write(range.data(), range.size() * sizeof(Item), timeout);
+    }
+
+    /// Waits until a slot can be had. shmslot_wait_space.
+    Result<void> wait_space(Timeout timeout) noexcept { return detail::done(shmslot_wait_space(get(), timeout.ns())); }
+
+    /// Ends one wait of this writer with Code::interrupted. Threads: any, and signal handlers. shmslot_writer_interrupt.
+    Result<void> interrupt() noexcept { return detail::done(shmslot_writer_interrupt(get())); }
+
+    /// The readers that keep the slots which this writer would take next, reader i as bit i. Threads: any.
+    /// shmslot_writer_blockers.
+    Result<std::uint64_t> blockers() noexcept
+    {
+        return detail::written<std::uint64_t>([&](std::uint64_t *ret) { return shmslot_writer_blockers(get(), ret); });
+    }
+
+    /// Commits the loan whose payload begins at data; no Loan may own it. shmslot_slot_commit_ptr.
+    Result<std::uint64_t> commit_ptr(const void *data, std::size_t len) noexcept
+    {
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_slot_commit_ptr(get(), data, len, ret); });
+    }
+
+    /// Discards the loan whose payload begins at data; no Loan may own it. shmslot_slot_discard_ptr.
+    Result<void> discard_ptr(const void *data) noexcept { return detail::done(shmslot_slot_discard_ptr(get(), data)); }
+
+    /// Owns the loan whose payload begins at data, after Loan::detach. shmslot_loan_from_ptr.
+    Result<Loan> loan_from_ptr(const void *data) noexcept
+    {
+        return detail::filled<Loan>(
+            [&](Loan &loan) { return give(loan, shmslot_loan_from_ptr(get(), data, &loan.owned_.blank()->loan)); });
+    }
+
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return place_ != nullptr; }
+
+    /// The C handle, which stays this object's; null if there is none.
+    [[nodiscard]] shmslot_writer *get() const noexcept { return place_ != nullptr ? place_->writer : nullptr; }
+
+private:
+    friend class Segment;
+    explicit Writer(detail::WriterPlace *place) noexcept : place_(place) {}
+
+    template <class>
+    friend class TypedWriter;
+
+    // Reserves into an empty loan.
+    Code fill(Loan &loan, std::size_t len, Timeout timeout) noexcept
+    {
+        return give(loan, shmslot_slot_reserve(get(), len, timeout.ns(), &loan.owned_.blank()->loan));
+    }
+
+    // Makes what a call has written to a loan the loan's own, unless it failed.
+    Code give(Loan &loan, int code) noexcept
+    {
+        if (code < 0) return static_cast<Code>(code);
+        loan.owned_.blank()->life = place_->life.load(std::memory_order_relaxed); // it stays until this object closes
+        loan.owned_.own(place_.get());
+        return Code::ok;
+    }
+
+    std::unique_ptr<detail::WriterPlace, detail::CloseWriter> place_;
+};
+
+// ---- readers ----
+
+/// A sample in hand: a range of bytes that cannot change or move. Destruction marks it. It may outlive its Reader.
+/// Threads: one at a time; ending it: any.
+class Sample {
+public:
+    /// None.
+    Sample() noexcept = default;
+    /// For this header: to be written by a call.
+    explicit Sample(detail::Unwritten tag) noexcept : owned_(tag) {}
+
+    /// The payload, aligned as the segment says; null if there is none any more.
+    [[nodiscard]] const std::byte *data() const noexcept
+    {
+        return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->data) : nullptr;
+    }
+    /// Length of the payload in bytes.
+    [[nodiscard]] std::size_t size() const noexcept
+    {
+        return owned_.handle() != nullptr ? detail::size_of(owned_->len) : 0;
+    }
+    /// The first byte.
+    [[nodiscard]] const std::byte *begin() const noexcept { return data(); }
+    /// Behind the last byte.
+    [[nodiscard]] const std::byte *end() const noexcept { return data() + size(); }
+    /// Its place in the order of all samples of the segment; the first is 1.
+    [[nodiscard]] std::uint64_t sequence() const noexcept { return owned_->sequence; }
+    /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
+    [[nodiscard]] std::uint64_t timestamp_ns() const noexcept { return owned_->timestamp_ns; }
+    /// The slot's user header, as many bytes as Info::user_header_size says; null if it has none.
+    [[nodiscard]] const std::byte *user_header() const noexcept
+    {
+        return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->user_header) : nullptr;
+    }
+    /// The same for all samples of one writer, and different from those of the others that are open.
+    [[nodiscard]] std::uint32_t writer_id() const noexcept { return owned_->writer_id; }
+    /// The slot that it is in.
+    [[nodiscard]] std::uint32_t slot() const noexcept { return owned_->slot; }
+    /// Whether it is in hand.
+    [[nodiscard]] explicit operator bool() const noexcept { return owned_.handle() != nullptr; }
+
+    /// Lets go of it; empty afterwards. shmslot_slot_mark.
+    Result<void> mark() noexcept { return owned_.end(); }
+
+    /// Leaves it to whoever has the payload pointer, which is returned: Reader::mark_ptr, Reader::sample_from_ptr.
+    const std::byte *detach() noexcept
+    {
+        const std::byte *payload = data();
+        owned_.forget();
+        return payload;
+    }
+
+private:
+    friend class Reader;
+    template <class>
+    friend class TypedReader;
+
+    detail::Owned<shmslot_sample, shmslot_reader, shmslot_slot_mark> owned_;
+};
+
+/// The samples that a reader finds until there is none, for a loop: `for (auto &&sample : reader.available())`. Each
+/// sample is marked at the end of its round, unless the loop moves it away.
+template <class ReaderType, class SampleType>
+class Samples {
+public:
+    /// Behind the last one.
+    struct End {};
+
+    /// Reads on with each step. An input iterator: one pass, and each sample is taken once.
+    class Iterator {
+    public:
+        using iterator_concept = std::input_iterator_tag;  ///< For C++20.
+        using iterator_category = std::input_iterator_tag; ///< One pass.
+        using value_type = SampleType;                     ///< A sample.
+        using difference_type = std::ptrdiff_t;            ///< As of pointers.
+        using reference = SampleType;                      ///< Given away by value.
+        using pointer = void;                              ///< None.
+
+        /// At the first one, which is read now. ended_by, if not null, learns why there are no more.
+        Iterator(ReaderType *reader, Code *ended_by) noexcept : reader_(reader), ended_by_(ended_by) { ++*this; }
+
+        /// The sample, which is the caller's from now on.
+        [[nodiscard]] SampleType operator*() const noexcept { return std::move(sample_); }
+
+        /// Reads the next one; one that was not taken is marked.
+        Iterator &operator++() noexcept
+        {
+            sample_ = SampleType();
+            const Code code = reader_->fill(sample_);
+            at_end_ = code != Code::ok;
+            if (at_end_ && ended_by_ != nullptr) *ended_by_ = code;
+            return *this;
+        }
+        /// The same.
+        void operator++(int) noexcept { ++*this; }
+
+        /// Whether there are no more.
+        [[nodiscard]] friend bool operator==(const Iterator &iterator, End) noexcept { return iterator.at_end_; }
+        /// Whether there is one.
+        [[nodiscard]] friend bool operator!=(const Iterator &iterator, End) noexcept { return !iterator.at_end_; }
+
+    private:
+        ReaderType *reader_;
+        Code *ended_by_;
+        mutable SampleType sample_; // an input iterator gives away what it points to
+        bool at_end_ = false;
+    };
+
+    /// The samples of this reader, which stays where it is meanwhile.
+    explicit Samples(ReaderType &reader) noexcept : reader_(&reader) {}
+
+    /// Reads the first one.
+    [[nodiscard]] Iterator begin() noexcept { return Iterator(reader_, &ended_by_); }
+    /// Behind the last one.
+    [[nodiscard]] End end() const noexcept { return {}; }
+    /// Why the last loop found no more: Code::again is the usual answer. Code::ok before the end.
+    [[nodiscard]] Code ended_by() const noexcept { return ended_by_; }
+
+private:
+    ReaderType *reader_;
+    Code ended_by_ = Code::ok;
+};
+
+/// Reads the samples of a segment in the order of their sequence. Destruction leaves; samples in hand stay valid. Threads:
+/// one at a time; interrupting, and marking samples: any. Segment::reader makes it.
+class Reader {
+public:
+    /// None; its calls answer Code::invalid.
+    Reader() noexcept = default;
+
+    /// Takes the next sample in hand; Code::again if there is none yet. shmslot_slot_read.
+    Result<Sample> read() noexcept
+    {
+        return detail::filled<Sample>([&](Sample &sample) { return fill(sample); });
+    }
+
+    /// Takes the newest sample in hand, and does not move the reader. shmslot_slot_peek_latest.
+    Result<Sample> peek_latest() noexcept
+    {
+        return detail::filled<Sample>([&](Sample &sample) { return fill_latest(sample); });
+    }
+
+    /// The samples that are there, for a loop that wants to know why it ended.
+    [[nodiscard]] Samples<Reader, Sample> available() noexcept { return Samples<Reader, Sample>(*this); }
+    /// The first sample that is there: `for (auto &&sample : reader)`. Ends at any failure; see available().
+    [[nodiscard]] Samples<Reader, Sample>::Iterator begin() noexcept { return {this, nullptr}; }
+    /// Behind the last one.
+    [[nodiscard]] Samples<Reader, Sample>::End end() const noexcept { return {}; }
+
+    /// Waits until there is a sample. shmslot_wait.
+    Result<void> wait(Timeout timeout) noexcept { return detail::done(shmslot_wait(get(), timeout.ns())); }
+
+    /// Ends one wait of this reader with Code::interrupted. Threads: any, and signal handlers. shmslot_reader_interrupt.
+    Result<void> interrupt() noexcept { return detail::done(shmslot_reader_interrupt(get())); }
+
+    /// What ends waits of this reader beside samples, from now on. Threads: any. shmslot_reader_end_waits.
+    Result<void> end_waits(EndWaits when) noexcept
+    {
+        return detail::done(shmslot_reader_end_waits(get(), (when.no_writers ? SHMSLOT_END_NO_WRITERS : 0U) |
+                                                                (when.peer_dead ? SHMSLOT_END_PEER_DEAD : 0U)));
+    }
+
+    /// How many samples Policy::drop_oldest has taken away. Threads: any. shmslot_reader_lost.
+    Result<std::uint64_t> lost() const noexcept
+    {
+        return detail::written<std::uint64_t>([&](std::uint64_t *ret) { return shmslot_reader_lost(get(), ret); });
+    }
+
+    /// The reader's bit in masks of readers. Threads: any. shmslot_reader_index.
+    Result<int> index() const noexcept { return detail::number(shmslot_reader_index(get())); }
+
+    /// Marks the sample whose payload begins at data; no Sample may own it. Threads: any. shmslot_slot_mark_ptr.
+    Result<void> mark_ptr(const void *data) noexcept { return detail::done(shmslot_slot_mark_ptr(get(), data)); }
+
+    /// Owns the sample whose payload begins at data, after Sample::detach. Threads: any. shmslot_sample_from_ptr.
+    Result<Sample> sample_from_ptr(const void *data) noexcept
+    {
+        return detail::filled<Sample>(
+            [&](Sample &sample) { return give(sample, shmslot_sample_from_ptr(get(), data, sample.owned_.blank())); });
+    }
+
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+    /// The C handle, which stays this object's; null if there is none.
+    [[nodiscard]] shmslot_reader *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class Segment;
+    template <class T, class Handle, class Call>
+    friend Result<T> detail::made(Call call) noexcept;
+    explicit Reader(detail::Owner<shmslot_reader> handle) noexcept : handle_(std::move(handle)) {}
+
+    template <class, class>
+    friend class Samples;
+    template <class>
+    friend class TypedReader;
+
+    // Reads into an empty sample.
+    Code fill(Sample &sample) noexcept { return give(sample, shmslot_slot_read(get(), sample.owned_.blank())); }
+    Code fill_latest(Sample &sample) noexcept
+    {
+        return give(sample, shmslot_slot_peek_latest(get(), sample.owned_.blank()));
+    }
+
+    // Makes what a call has written to a sample the sample's own, unless it failed.
+    Code give(Sample &sample, int code) noexcept
+    {
+        if (code < 0) return static_cast<Code>(code);
+        sample.owned_.own(get());
+        return Code::ok;
+    }
+
+    detail::Owner<shmslot_reader> handle_;
+};
+
+/// Waits until one of count readers has a sample, of whatever segments; which one, the lowest of several. The array has
+/// Reader::get of each. Threads: as the readers. shmslot_wait_any.
+inline Result<std::size_t> wait_any(shmslot_reader *const *readers, std::size_t count, Timeout timeout) noexcept
+{
+    return detail::written<std::size_t>(
+        [&](std::size_t *ret) { return shmslot_wait_any(readers, count, timeout.ns(), ret); });
+}
+
+/// The same: `wait_any({left.get(), right.get()}, timeout)`.
+inline Result<std::size_t> wait_any(std::initializer_list<shmslot_reader *> readers, Timeout timeout) noexcept
+{
+    return wait_any(readers.begin(), readers.size(), timeout);
+}
+
+// ---- segments ----
+
+/// An attachment of this process to a segment. Destruction closes it; writers, readers and samples of it may live longer.
+/// Threads: any.
+class Segment {
+public:
+    /// What open() has got.
+    struct Opened;
+
+    /// None; its calls answer Code::invalid.
+    Segment() noexcept = default;
+
+    /// Makes a segment under a name. shmslot_segment_create.
+    static Result<Segment> create(const char *name, const Options &options = {}) noexcept
+    {
+        return from(options, [name](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+            return shmslot_segment_create(name, c, ret, reterr);
+        });
+    }
+
+    /// Makes a segment without a name, in a sealed memory file. shmslot_segment_create_anonymous.
+    static Result<Segment> create_anonymous(const Options &options = {}) noexcept
+    {
+        return from(options, shmslot_segment_create_anonymous);
+    }
+
+    /// Makes a segment in private memory of this process. shmslot_segment_create_local.
+    static Result<Segment> create_local(const Options &options = {}) noexcept
+    {
+        return from(options, shmslot_segment_create_local);
+    }
+
+    /// Attaches to the segment of this name. shmslot_segment_attach.
+    static Result<Segment> attach(const char *name, const Options &options = {}) noexcept
+    {
+        return from(options, [name](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+            return shmslot_segment_attach(name, c, ret, reterr);
+        });
+    }
+
+    /// Attaches to the segment behind a descriptor, which stays the caller's. shmslot_segment_attach_fd.
+    static Result<Segment> attach_fd(int fd, const Options &options = {}) noexcept
+    {
+        return from(options, [fd](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+            return shmslot_segment_attach_fd(fd, c, ret, reterr);
+        });
+    }
+
+    /// Attaches to the segment of this name, or creates it. shmslot_segment_open.
+    static Result<Opened> open(const char *name, const Options &options = {}) noexcept;
+
+    /// Takes the name of a segment away. shmslot_segment_unlink.
+    static Result<void> unlink(const char *name) noexcept
+    {
+        shmslot_error told;
+        const int code = shmslot_segment_unlink(name, &told);
+        return detail::done(code, told);
+    }
+
+    /// Opens a writer. shmslot_writer_open; also Code::no_memory.
+    Result<Writer> writer() const noexcept
+    {
+        detail::WriterPlace *place = detail::take_place();
+        if (place == nullptr) return Code::no_memory;
+        shmslot_error told;
+        if (shmslot_writer_open(get(), &place->writer, &told) < 0) {
+            detail::put_places(place);
+            return Error(told);
+        }
+        return Writer(place);
+    }
+
+    /// Joins as a reader, and sees up to history retained samples first. shmslot_reader_join.
+    Result<Reader> reader(std::uint32_t history = 0) const noexcept
+    {
+        return detail::made<Reader, shmslot_reader>([&](shmslot_reader **ret, shmslot_error *reterr) {
+            return shmslot_reader_join(get(), history, ret, reterr);
+        });
+    }
+
+    /// What it is made of and how it is used. shmslot_segment_info.
+    Result<Info> info() const noexcept
+    {
+        return detail::written<Info>([&](Info *ret) { return shmslot_segment_info(get(), ret, sizeof *ret); });
+    }
+
+    /// Every process that is attached, or died so and was not cleaned up after. shmslot_segment_participants.
+    Result<std::vector<Participant>> participants() const
+    {
+        std::vector<Participant> found;
+        for (std::size_t count = 0;; found.resize(count)) { // more may have come meanwhile
+            const int code =
+                shmslot_segment_participants(get(), found.data(), sizeof(Participant), found.size(), &count);
+            if (code < 0) return static_cast<Code>(code);
+            if (count <= found.size()) {
+                found.resize(count);
+                return found;
+            }
+        }
+    }
+
+    /// Cleans up after processes that died; how many they were. shmslot_segment_recover.
+    Result<int> recover() const noexcept
+    {
+        shmslot_error told;
+        const int code = shmslot_segment_recover(get(), &told);
+        return detail::number(code, told);
+    }
+
+    /// Gives unused memory of regions back to the system; how many bytes. shmslot_segment_trim.
+    Result<std::uint64_t> trim() const noexcept
+    {
+        return detail::written<std::uint64_t>([&](std::uint64_t *ret) { return shmslot_segment_trim(get(), ret); });
+    }
+
+    /// A descriptor to be passed on, which stays the segment's. shmslot_segment_fd.
+    Result<int> fd() const noexcept { return detail::number(shmslot_segment_fd(get())); }
+
+    /// The absolute path of a named segment, "" for one without a name. shmslot_segment_path.
+    Result<std::string> path() const
+    {
+        std::size_t len = 0;
+        int code = shmslot_segment_path(get(), nullptr, 0, &len);
+        if (code < 0) return static_cast<Code>(code);
+        std::string path(len + 1, '\0');
+        code = shmslot_segment_path(get(), path.data(), path.size(), &len);
+        if (code < 0) return static_cast<Code>(code);
+        path.resize(len);
+        return path;
+    }
+
+    /// The number of slots. shmslot_segment_slot_count.
+    Result<std::uint64_t> slot_count() const noexcept
+    {
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_segment_slot_count(get(), ret); });
+    }
+
+    /// The distance between the payloads of two slots in bytes. shmslot_segment_slot_total_size.
+    Result<std::uint64_t> slot_total_size() const noexcept
+    {
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_segment_slot_total_size(get(), ret); });
+    }
+
+    /// The payload bytes of a slot. shmslot_segment_slot_capacity.
+    Result<std::uint64_t> slot_capacity() const noexcept
+    {
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_segment_slot_capacity(get(), ret); });
+    }
+
+    /// A number that changes with the next commit, discard or mark. shmslot_segment_generation.
+    Result<std::uint32_t> generation() const noexcept
+    {
+        return detail::written<std::uint32_t>(
+            [&](std::uint32_t *ret) { return shmslot_segment_generation(get(), ret); });
+    }
+
+    /// Sleeps until the generation is no longer last; the new one. shmslot_segment_wait_for_change.
+    Result<std::uint32_t> wait_for_change(std::uint32_t last, Timeout timeout) const noexcept
+    {
+        return detail::written<std::uint32_t>(
+            [&](std::uint32_t *ret) { return shmslot_segment_wait_for_change(get(), last, timeout.ns(), ret); });
+    }
+
+    /// Reserves a slot that no reader of the mask has unread. The ref_ calls are for middleware that keeps the books of its
+    /// readers itself: a Ref is plain data, and nothing ends by itself. shmslot_ref_reserve.
+    Result<Ref> ref_reserve(std::uint64_t active_readers) const noexcept
+    {
+        return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_reserve(get(), active_readers, ret); });
+    }
+
+    /// A place in memory, and how many bytes there are.
+    struct Room {
+        std::byte *data = nullptr; ///< Where.
+        std::size_t size = 0;      ///< How many.
+    };
+    /// A place in memory that is only read, and how many bytes there are.
+    struct Bytes {
+        const std::byte *data = nullptr; ///< Where.
+        std::size_t size = 0;            ///< How many.
+    };
+
+    /// The payload of a reserved slot. shmslot_ref_data_ptr.
+    Result<Room> ref_data_ptr(const Ref &ref) const noexcept
+    {
+        void *data = nullptr;
+        std::size_t size = 0;
+        const int code = shmslot_ref_data_ptr(get(), &ref, &data, &size);
+        if (code < 0) return static_cast<Code>(code);
+        return Room{static_cast<std::byte *>(data), size};
+    }
+
+    /// Copies len bytes into a reserved slot and publishes it; the sequence. shmslot_ref_commit_copy.
+    Result<std::uint64_t> ref_commit_copy(const Ref &ref, const void *bytes, std::size_t len) const noexcept
+    {
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_ref_commit_copy(get(), &ref, bytes, len, ret); });
+    }
+
+    /// Publishes the first len bytes of a reserved slot; the sequence. shmslot_ref_commit_in_place.
+    Result<std::uint64_t> ref_commit_in_place(const Ref &ref, std::size_t len) const noexcept
+    {
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_ref_commit_in_place(get(), &ref, len, ret); });
+    }
+
+    /// Gives a reserved slot back. shmslot_ref_discard.
+    Result<void> ref_discard(const Ref &ref) const noexcept { return detail::done(shmslot_ref_discard(get(), &ref)); }
+
+    /// The oldest sample that a reader has not marked. shmslot_ref_next_unread.
+    Result<Ref> ref_next_unread(std::uint32_t reader_index) const noexcept
+    {
+        return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_next_unread(get(), reader_index, ret); });
+    }
+
+    /// The payload of a published slot. shmslot_ref_read_ptr.
+    Result<Bytes> ref_read_ptr(const Ref &ref) const noexcept
+    {
+        const void *data = nullptr;
+        std::size_t size = 0;
+        const int code = shmslot_ref_read_ptr(get(), &ref, &data, &size);
+        if (code < 0) return static_cast<Code>(code);
+        return Bytes{static_cast<const std::byte *>(data), size};
+    }
+
+    /// Copies a published slot into a buffer; what is known of it, its length included. shmslot_ref_read_copy.
+    Result<RefHeader> ref_read_copy(const Ref &ref, void *buffer, std::size_t size) const noexcept
+    {
+        return detail::written<RefHeader>(
+            [&](RefHeader *ret) { return shmslot_ref_read_copy(get(), &ref, ret, buffer, size, nullptr); });
+    }
+
+    /// Marks a published slot as read by one reader. shmslot_ref_mark_read.
+    Result<void> ref_mark_read(const Ref &ref, std::uint32_t reader_index) const noexcept
+    {
+        return detail::done(shmslot_ref_mark_read(get(), &ref, reader_index));
+    }
+
+    /// Marks everything as read by one reader, which is gone. shmslot_ref_mark_reader_disconnected.
+    Result<void> ref_mark_reader_disconnected(std::uint32_t reader_index) const noexcept
+    {
+        return detail::done(shmslot_ref_mark_reader_disconnected(get(), reader_index));
+    }
+
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+    /// The C handle, which stays this object's; null if there is none.
+    [[nodiscard]] shmslot_segment *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class Channel;
+    template <class T, class Handle, class Call>
+    friend Result<T> detail::made(Call call) noexcept;
+    explicit Segment(detail::Owner<shmslot_segment> handle) noexcept : handle_(std::move(handle)) {}
+
+    template <class Call>
+    static Result<Segment> from(const Options &options, Call call) noexcept
+    {
+        const shmslot_options c = detail::c_options(options);
+        return detail::made<Segment, shmslot_segment>(
+            [&](shmslot_segment **ret, shmslot_error *reterr) { return call(&c, ret, reterr); });
+    }
+
+    detail::Owner<shmslot_segment> handle_;
+};
+
+/// What Segment::open has got.
+struct Segment::Opened {
+    Segment segment;      ///< The segment.
+    bool created = false; ///< Whether this call created it.
+};
+
+inline Result<Segment::Opened> Segment::open(const char *name, const Options &options) noexcept
+{
+    bool created = false;
+    auto segment = from(options, [&](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+        const int code = shmslot_segment_open(name, c, ret, reterr);
+        created = code > 0;
+        return code;
+    });
+    if (!segment) return segment.error();
+    return Opened{*std::move(segment), created};
+}
+
+// ---- channels and regions ----
+
+/// A connection that carries descriptors of regions and segments. Destruction closes it; registries and attachments that
+/// use it keep the connection. Threads: any.
+class Channel {
+public:
+    /// None; its calls answer Code::invalid.
+    Channel() noexcept = default;
+
+    /// Makes two ends of a connection. shmslot_channel_pair.
+    static Result<std::pair<Channel, Channel>> pair(ChannelOptions options = {}) noexcept
+    {
+        shmslot_channel *one = nullptr;
+        shmslot_channel *other = nullptr;
+        shmslot_error told;
+        if (shmslot_channel_pair(detail::c_flags(options), &one, &other, &told) < 0) return Error(told);
+        return std::pair(Channel(detail::Owner<shmslot_channel>(one)), Channel(detail::Owner<shmslot_channel>(other)));
+    }
+
+    /// Connects to a listener. shmslot_channel_connect.
+    static Result<Channel> connect(const char *name, Timeout timeout, ChannelOptions options = {}) noexcept
+    {
+        return detail::made<Channel, shmslot_channel>([&](shmslot_channel **ret, shmslot_error *reterr) {
+            return shmslot_channel_connect(name, detail::c_flags(options), timeout.ns(), ret, reterr);
+        });
+    }
+
+    /// Makes a channel of a connected unix socket; the descriptor stays the caller's. shmslot_channel_from_fd.
+    static Result<Channel> from_fd(int fd, ChannelOptions options = {}) noexcept
+    {
+        return detail::made<Channel, shmslot_channel>([&](shmslot_channel **ret, shmslot_error *reterr) {
+            return shmslot_channel_from_fd(fd, detail::c_flags(options), ret, reterr);
+        });
+    }
+
+    /// The descriptor, to be polled for input and not to be read. It stays the channel's. shmslot_channel_fd.
+    Result<int> fd() const noexcept { return detail::number(shmslot_channel_fd(get())); }
+
+    /// Sends the descriptor of an anonymous segment. shmslot_channel_send_segment.
+    Result<void> send_segment(const Segment &segment, Timeout timeout) noexcept
+    {
+        shmslot_error told;
+        const int code = shmslot_channel_send_segment(get(), segment.get(), timeout.ns(), &told);
+        return detail::done(code, told);
+    }
+
+    /// Attaches to the next segment that the other end has sent. shmslot_channel_recv_segment.
+    Result<Segment> recv_segment(Timeout timeout, const Options &options = {}) noexcept
+    {
+        return Segment::from(options, [&](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+            return shmslot_channel_recv_segment(get(), c, timeout.ns(), ret, reterr);
+        });
+    }
+
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+    /// The C handle, which stays this object's; null if there is none.
+    [[nodiscard]] shmslot_channel *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class Listener;
+    template <class T, class Handle, class Call>
+    friend Result<T> detail::made(Call call) noexcept;
+    explicit Channel(detail::Owner<shmslot_channel> handle) noexcept : handle_(std::move(handle)) {}
+
+    detail::Owner<shmslot_channel> handle_;
+};
+
+/// Waits for connections at a name. Destruction closes it and removes its socket file. Threads: any.
+class Listener {
+public:
+    /// None; its calls answer Code::invalid.
+    Listener() noexcept = default;
+
+    /// Listens at an absolute path, or at '@' and an abstract name. shmslot_channel_listen.
+    static Result<Listener> listen(const char *name, ChannelOptions options = {}) noexcept
+    {
+        return detail::made<Listener, shmslot_channel>([&](shmslot_channel **ret, shmslot_error *reterr) {
+            return shmslot_channel_listen(name, detail::c_flags(options), ret, reterr);
+        });
+    }
+
+    /// The next connection. shmslot_channel_accept.
+    Result<Channel> accept(Timeout timeout) noexcept
+    {
+        return detail::made<Channel, shmslot_channel>([&](shmslot_channel **ret, shmslot_error *reterr) {
+            return shmslot_channel_accept(get(), timeout.ns(), ret, reterr);
+        });
+    }
+
+    /// The descriptor, to be polled for input. It stays the listener's. shmslot_channel_fd.
+    Result<int> fd() const noexcept { return detail::number(shmslot_channel_fd(get())); }
+
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+    /// The C handle, which stays this object's; null if there is none.
+    [[nodiscard]] shmslot_channel *get() const noexcept { return handle_.get(); }
+
+private:
+    template <class T, class Handle, class Call>
+    friend Result<T> detail::made(Call call) noexcept;
+    explicit Listener(detail::Owner<shmslot_channel> handle) noexcept : handle_(std::move(handle)) {}
+
+    detail::Owner<shmslot_channel> handle_;
+};
+
+/// Memory on lease in a region: a range of writable bytes. Destruction releases it; it may outlive its Registry. Threads:
+/// one at a time; ending it: any.
+class Lease {
+public:
+    /// None.
+    Lease() noexcept = default;
+    /// For this header: to be written by a call.
+    explicit Lease(detail::Unwritten tag) noexcept : owned_(tag) {}
+
+    /// The memory, aligned as the registry says; null if there is none any more.
+    [[nodiscard]] std::byte *data() noexcept
+    {
+        return owned_.handle() != nullptr ? static_cast<std::byte *>(owned_->data) : nullptr;
+    }
+    /// The bytes that were asked for.
+    [[nodiscard]] std::size_t size() const noexcept
+    {
+        return owned_.handle() != nullptr ? detail::size_of(owned_->len) : 0;
+    }
+    /// The first byte.
+    [[nodiscard]] std::byte *begin() noexcept { return data(); }
+    /// Behind the last byte.
+    [[nodiscard]] std::byte *end() noexcept { return data() + size(); }
+    /// What to send to the receiver.
+    [[nodiscard]] RegionRef ref() const noexcept
+    {
+        return {owned_->map_id, owned_->generation, owned_->offset, owned_->len};
+    }
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return owned_.handle() != nullptr; }
+
+    /// One more owner of the same lease, which ends with the last of them: one for each receiver, say.
+    /// shmslot_region_retain.
+    Result<Lease> retain() const noexcept
+    {
+        const int code = shmslot_region_retain(owned_.handle(), &*owned_);
+        if (code < 0) return static_cast<Code>(code);
+        Result<Lease> result(std::in_place);
+        *result->owned_.blank() = *owned_;
+        result->owned_.own(owned_.handle());
+        return result;
+    }
+
+    /// Gives it back; empty afterwards. shmslot_region_release.
+    Result<void> release() noexcept { return owned_.end(); }
+
+private:
+    friend class Registry;
+
+    detail::Owned<shmslot_lease, shmslot_registry, shmslot_region_release> owned_;
+};
+
+/// Gives out memory in mapped regions, for payloads beside the slots; docs/regions.md has the rules. Destruction closes
+/// it; leases that are out stay. Threads: any.
+class Registry {
+public:
+    /// None; its calls answer Code::invalid.
+    Registry() noexcept = default;
+
+    /// Makes a registry. shmslot_registry_create.
+    static Result<Registry> create(const RegistryOptions &options = {}) noexcept
+    {
+        shmslot_registry_options c = SHMSLOT_REGISTRY_OPTIONS_INIT;
+        c.align = options.align;
+        c.region_size = options.region_size;
+        c.max_idle = options.max_idle;
+        c.max_bytes = options.max_bytes;
+        return detail::made<Registry, shmslot_registry>(
+            [&](shmslot_registry **ret, shmslot_error *reterr) { return shmslot_registry_create(&c, ret, reterr); });
+    }
+
+    /// Announces regions on this channel from now on. shmslot_registry_add.
+    Result<void> add(Channel &channel, Timeout timeout) noexcept
+    {
+        shmslot_error told;
+        const int code = shmslot_registry_add(get(), channel.get(), timeout.ns(), &told);
+        return detail::done(code, told);
+    }
+
+    /// Announces nothing on this channel any more. shmslot_registry_remove.
+    Result<void> remove(Channel &channel) noexcept
+    {
+        return detail::done(shmslot_registry_remove(get(), channel.get()));
+    }
+
+    /// What it has at this moment. shmslot_registry_info.
+    Result<RegistryState> info() const noexcept
+    {
+        return detail::written<RegistryState>(
+            [&](RegistryState *ret) { return shmslot_registry_info(get(), ret, sizeof *ret); });
+    }
+
+    /// Leases memory for len bytes. removed_channels, if not null, learns on success how many channels were removed
+    /// because their other ends are gone. shmslot_region_alloc.
+    Result<Lease> alloc(std::size_t len, Timeout timeout, int *removed_channels = nullptr) noexcept
+    {
+        Result<Lease> result(std::in_place);
+        shmslot_error told;
+        const int removed = shmslot_region_alloc(get(), len, timeout.ns(), result->owned_.blank(), &told);
+        if (removed < 0) {
+            result = Error(told);
+            return result;
+        }
+        if (removed_channels != nullptr) *removed_channels = removed;
+        result->owned_.own(get());
+        return result;
+    }
+
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+    /// The C handle, which stays this object's; null if there is none.
+    [[nodiscard]] shmslot_registry *get() const noexcept { return handle_.get(); }
+
+private:
+    template <class T, class Handle, class Call>
+    friend Result<T> detail::made(Call call) noexcept;
+    explicit Registry(detail::Owner<shmslot_registry> handle) noexcept : handle_(std::move(handle)) {}
+
+    detail::Owner<shmslot_registry> handle_;
+};
+
+/// Bytes of a sender's region, mapped here: a range of bytes. They change once the sender's lease ends. Destruction
+/// releases them; they may outlive their Attachments. Threads: one at a time; ending them: any.
+class Mapped {
+public:
+    /// None.
+    Mapped() noexcept = default;
+    /// For this header: to be written by a call.
+    explicit Mapped(detail::Unwritten tag) noexcept : owned_(tag) {}
+
+    /// Where they are; null if there are none any more.
+    [[nodiscard]] const std::byte *data() const noexcept
+    {
+        return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->data) : nullptr;
+    }
+    /// How many.
+    [[nodiscard]] std::size_t size() const noexcept
+    {
+        return owned_.handle() != nullptr ? detail::size_of(owned_->len) : 0;
+    }
+    /// The first byte.
+    [[nodiscard]] const std::byte *begin() const noexcept { return data(); }
+    /// Behind the last byte.
+    [[nodiscard]] const std::byte *end() const noexcept { return data() + size(); }
+    /// Whether there are any.
+    [[nodiscard]] explicit operator bool() const noexcept { return owned_.handle() != nullptr; }
+
+    /// Lets go of them; empty afterwards. shmslot_attachments_release.
+    Result<void> release() noexcept { return owned_.end(); }
+
+private:
+    friend class Attachments;
+
+    detail::Owned<shmslot_mapped, shmslot_attachments, shmslot_attachments_release> owned_;
+};
+
+/// Regions of one sender that are mapped here, to be read. Destruction closes it; bytes that were resolved stay. Threads:
+/// any.
+class Attachments {
+public:
+    /// None; its calls answer Code::invalid.
+    Attachments() noexcept = default;
+
+    /// Attachments of what comes over a channel. shmslot_attachments_create.
+    static Result<Attachments> create(Channel &channel) noexcept
+    {
+        if (!channel) return Code::invalid; // to C it would mean "without a channel"
+        return create(channel.get(), 0);
+    }
+
+    /// Attachments without a channel, for attach_fd. Of the options only unsealed has a meaning.
+    static Result<Attachments> create(ChannelOptions options = {}) noexcept
+    {
+        return create(nullptr, detail::c_flags(options));
+    }
+
+    /// Maps every region that has come; how many. Never waits. shmslot_attachments_drain.
+    Result<int> drain() noexcept
+    {
+        shmslot_error told;
+        const int code = shmslot_attachments_drain(get(), &told);
+        return detail::number(code, told);
+    }
+
+    /// Where a reference points to. Never waits. shmslot_attachments_resolve.
+    Result<Mapped> resolve(const RegionRef &ref) noexcept
+    {
+        return mapped([&](shmslot_mapped *ret, shmslot_error *reterr) {
+            return shmslot_attachments_resolve(get(), ref.map_id, ref.generation, ref.offset, ref.len, ret, reterr);
+        });
+    }
+
+    /// The same, and sleeps until the region is known. shmslot_attachments_resolve_wait.
+    Result<Mapped> resolve_wait(const RegionRef &ref, Timeout timeout) noexcept
+    {
+        return mapped([&](shmslot_mapped *ret, shmslot_error *reterr) {
+            return shmslot_attachments_resolve_wait(get(), ref.map_id, ref.generation, ref.offset, ref.len,
+                                                    timeout.ns(), ret, reterr);
+        });
+    }
+
+    /// Maps a region whose descriptor came by other means and stays the caller's. shmslot_attachments_attach_fd.
+    Result<void> attach_fd(std::uint32_t map_id, std::uint32_t generation, std::uint64_t length, int fd) noexcept
+    {
+        shmslot_error told;
+        const int code = shmslot_attachments_attach_fd(get(), map_id, generation, length, fd, &told);
+        return detail::done(code, told);
+    }
+
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+    /// The C handle, which stays this object's; null if there is none.
+    [[nodiscard]] shmslot_attachments *get() const noexcept { return handle_.get(); }
+
+private:
+    template <class T, class Handle, class Call>
+    friend Result<T> detail::made(Call call) noexcept;
+    explicit Attachments(detail::Owner<shmslot_attachments> handle) noexcept : handle_(std::move(handle)) {}
+
+    static Result<Attachments> create(shmslot_channel *channel, std::uint32_t flags) noexcept
+    {
+        return detail::made<Attachments, shmslot_attachments>([&](shmslot_attachments **ret, shmslot_error *reterr) {
+            return shmslot_attachments_create(channel, flags, ret, reterr);
+        });
+    }
+
+    template <class Call>
+    Result<Mapped> mapped(Call call) noexcept
+    {
+        Result<Mapped> result(std::in_place);
+        shmslot_error told;
+        if (call(result->owned_.blank(), &told) < 0) {
+            result = Error(told);
+            return result;
+        }
+        result->owned_.own(get());
+        return result;
+    }
+
+    detail::Owner<shmslot_attachments> handle_;
+};
+
+// ---- typed ----
+
+/// A Loan that is an object of type T. Ends as a Loan does.
+template <class T>
+class TypedLoan {
+public:
+    /// None.
+    TypedLoan() noexcept = default;
+    /// For this header: to be written by a call.
+    explicit TypedLoan(detail::Unwritten tag) noexcept : loan_(tag) {}
+
+    /// The object; null if there is none any more.
+    [[nodiscard]] T *get() noexcept { return detail::object<T>(loan_.data()); }
+    /// The object.
+    [[nodiscard]] T &operator*() noexcept { return *get(); }
+    /// The object.
+    [[nodiscard]] T *operator->() noexcept { return get(); }
+    /// Whether it can still be committed.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(loan_); }
+
+    /// Publishes the object; the sequence of the sample. See Loan::commit.
+    Result<std::uint64_t> commit() noexcept { return loan_.commit(sizeof(T)); }
+    /// Gives the slot back unpublished.
+    Result<void> discard() noexcept { return loan_.discard(); }
+    /// The bytes, and the user header.
+    [[nodiscard]] Loan &untyped() noexcept { return loan_; }
+
+private:
+    template <class>
+    friend class TypedWriter;
+    Loan loan_;
+};
+
+/// A Writer of objects of type T, which are made in place. Threads: as Writer. TypedSegment::writer makes it.
+template <class T>
+class TypedWriter {
+public:
+    /// None; its calls answer Code::invalid.
+    TypedWriter() noexcept = default;
+
+    /// Reserves a slot and makes an object in it: of these arguments, or without any as `T object;` does, which leaves
+    /// what has no initialiser as it is in the slot.
+    template <class... Arguments>
+    Result<TypedLoan<T>> reserve(Timeout timeout, Arguments &&...arguments) noexcept
+    {
+        static_assert(std::is_nothrow_constructible_v<T, Arguments...>, "T cannot be made of these without throwing");
+        return detail::filled<TypedLoan<T>>([&](TypedLoan<T> &typed) {
+            const Code code = writer_.fill(typed.loan_, sizeof(T), timeout);
+            if (code != Code::ok) return code;
+            if constexpr (sizeof...(arguments) == 0) {
+                ::new (static_cast<void *>(typed.loan_.data())) T;
+            } else {
+                ::new (static_cast<void *>(typed.loan_.data())) T(std::forward<Arguments>(arguments)...);
+            }
+            return code;
+        });
+    }
+
+    /// Reserves, copies and commits; the sequence.
+    Result<std::uint64_t> write(const T &object, Timeout timeout) noexcept
+    {
+        return writer_.write(std::addressof(object), sizeof(T), timeout);
+    }
+
+    /// Everything else that a writer can do.
+    [[nodiscard]] Writer &untyped() noexcept { return writer_; }
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(writer_); }
+
+private:
+    template <class>
+    friend class TypedSegment;
+    explicit TypedWriter(Writer writer) noexcept : writer_(std::move(writer)) {}
+
+    Writer writer_;
+};
+
+/// A Sample that is an object of type T. Ends as a Sample does.
+template <class T>
+class TypedSample {
+public:
+    /// None.
+    TypedSample() noexcept = default;
+    /// For this header: to be written by a call.
+    explicit TypedSample(detail::Unwritten tag) noexcept : sample_(tag) {}
+
+    /// The object; null if there is none any more.
+    [[nodiscard]] const T *get() const noexcept { return detail::object<const T>(sample_.data()); }
+    /// The object.
+    [[nodiscard]] const T &operator*() const noexcept { return *get(); }
+    /// The object.
+    [[nodiscard]] const T *operator->() const noexcept { return get(); }
+    /// Whether it is in hand.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(sample_); }
+
+    /// Lets go of it.
+    Result<void> mark() noexcept { return sample_.mark(); }
+    /// Its place in the order of all samples of the segment; the first is 1.
+    [[nodiscard]] std::uint64_t sequence() const noexcept { return sample_.sequence(); }
+    /// Everything else that is known of a sample.
+    [[nodiscard]] Sample &untyped() noexcept { return sample_; }
+
+private:
+    template <class>
+    friend class TypedReader;
+    Sample sample_;
+};
+
+/// A Reader of objects of type T. Threads: as Reader. TypedSegment::reader makes it.
+template <class T>
+class TypedReader {
+public:
+    /// None; its calls answer Code::invalid.
+    TypedReader() noexcept = default;
+
+    /// Takes the next object in hand; Code::again if there is none yet. A sample that is not as long as T, which only an
+    /// untyped writer can have made, is marked and Code::type_mismatch.
+    Result<TypedSample<T>> read() noexcept
+    {
+        return detail::filled<TypedSample<T>>([&](TypedSample<T> &typed) { return fill(typed); });
+    }
+    /// Takes the newest object in hand, and does not move the reader. See Reader::peek_latest.
+    Result<TypedSample<T>> peek_latest() noexcept
+    {
+        return detail::filled<TypedSample<T>>(
+            [&](TypedSample<T> &typed) { return checked(typed, reader_.fill_latest(typed.sample_)); });
+    }
+
+    /// The objects that are there, for a loop that wants to know why it ended.
+    [[nodiscard]] Samples<TypedReader, TypedSample<T>> available() noexcept
+    {
+        return Samples<TypedReader, TypedSample<T>>(*this);
+    }
+    /// The first object that is there: `for (auto &&object : reader)`. Ends at any failure; see available().
+    [[nodiscard]] typename Samples<TypedReader, TypedSample<T>>::Iterator begin() noexcept { return {this, nullptr}; }
+    /// Behind the last one.
+    [[nodiscard]] typename Samples<TypedReader, TypedSample<T>>::End end() const noexcept { return {}; }
+
+    /// Waits until there is an object.
+    Result<void> wait(Timeout timeout) noexcept { return reader_.wait(timeout); }
+    /// Everything else that a reader can do.
+    [[nodiscard]] Reader &untyped() noexcept { return reader_; }
+    /// The C handle, for wait_any.
+    [[nodiscard]] shmslot_reader *get() const noexcept { return reader_.get(); }
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(reader_); }
+
+private:
+    template <class>
+    friend class TypedSegment;
+    explicit TypedReader(Reader reader) noexcept : reader_(std::move(reader)) {}
+
+    template <class, class>
+    friend class Samples;
+
+    // Reads into an empty sample.
+    Code fill(TypedSample<T> &typed) noexcept { return checked(typed, reader_.fill(typed.sample_)); }
+
+    // Lets go of what is no T.
+    static Code checked(TypedSample<T> &typed, Code code) noexcept
+    {
+        if (code != Code::ok || typed.sample_.size() == sizeof(T)) return code;
+        typed = TypedSample<T>();
+        return Code::type_mismatch;
+    }
+
+    Reader reader_;
+};
+
+/// A segment of objects of type T, which is trivially copyable and has a TypeName. Whoever attaches with another name or
+/// size gets Code::type_mismatch, in every language. Threads: any.
+template <class T>
+class TypedSegment {
+    static_assert(std::is_trivially_copyable_v<T>,
+                  "what has pointers or owners in it means nothing in another process");
+    static_assert(std::is_same_v<T, std::remove_cv_t<T>>, "a sample is written by one side and read by the other");
+    static_assert(alignof(T) <= 4096, "payloads are aligned to 4096 bytes at most");
+    static_assert(!std::string_view(type_name_of<T>).empty() && std::string_view(type_name_of<T>).size() <= 63,
+                  "a type name has 1 to 63 bytes");
+
+public:
+    /// What open() has got.
+    struct Opened;
+
+    /// None; its calls answer Code::invalid.
+    TypedSegment() noexcept = default;
+
+    /// Makes a segment under a name. The type's identity is set here, and room for it if the options do not.
+    static Result<TypedSegment> create(const char *name, const Options &options = {}) noexcept
+    {
+        return make(options, [name](const Options &typed) { return Segment::create(name, typed); });
+    }
+    /// Makes a segment without a name.
+    static Result<TypedSegment> create_anonymous(const Options &options = {}) noexcept
+    {
+        return make(options, [](const Options &typed) { return Segment::create_anonymous(typed); });
+    }
+    /// Makes a segment in private memory of this process.
+    static Result<TypedSegment> create_local(const Options &options = {}) noexcept
+    {
+        return make(options, [](const Options &typed) { return Segment::create_local(typed); });
+    }
+    /// Attaches to the segment of this name.
+    static Result<TypedSegment> attach(const char *name, const Options &options = {}) noexcept
+    {
+        return of(Segment::attach(name, typed(options)));
+    }
+    /// Attaches to the segment behind a descriptor, which stays the caller's.
+    static Result<TypedSegment> attach_fd(int fd, const Options &options = {}) noexcept
+    {
+        return of(Segment::attach_fd(fd, typed(options)));
+    }
+    /// Attaches to the next segment that the other end of a channel has sent.
+    static Result<TypedSegment> receive(Channel &channel, Timeout timeout, const Options &options = {}) noexcept
+    {
+        return of(channel.recv_segment(timeout, typed(options)));
+    }
+    /// Attaches to the segment of this name, or creates it.
+    static Result<Opened> open(const char *name, const Options &options = {}) noexcept;
+
+    /// Opens a writer.
+    Result<TypedWriter<T>> writer() const noexcept
+    {
+        auto writer = segment_.writer();
+        if (!writer) return writer.error();
+        return TypedWriter<T>(*std::move(writer));
+    }
+    /// Joins as a reader, and sees up to history retained objects first.
+    Result<TypedReader<T>> reader(std::uint32_t history = 0) const noexcept
+    {
+        auto reader = segment_.reader(history);
+        if (!reader) return reader.error();
+        return TypedReader<T>(*std::move(reader));
+    }
+
+    /// Everything else that a segment can do.
+    [[nodiscard]] Segment &untyped() noexcept { return segment_; }
+    /// Everything else that a segment can tell.
+    [[nodiscard]] const Segment &untyped() const noexcept { return segment_; }
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(segment_); }
+
+private:
+    explicit TypedSegment(Segment segment) noexcept : segment_(std::move(segment)) {}
+
+    static Options typed(Options options) noexcept
+    {
+        if (options.slot_capacity == 0) options.slot_capacity = sizeof(T);
+        if (options.payload_align < alignof(T) && alignof(T) > 64) options.payload_align = alignof(T);
+        options.type_hash = type_hash_of<T>;
+        options.type_name = type_name_of<T>;
+        return options;
+    }
+
+    static bool has_room(std::uint64_t slot_capacity, std::uint64_t max_payload) noexcept
+    {
+        return slot_capacity >= sizeof(T) || max_payload >= sizeof(T);
+    }
+
+    template <class Make>
+    static Result<TypedSegment> make(const Options &options, Make make_one) noexcept
+    {
+        const Options complete = typed(options);
+        if (!has_room(complete.slot_capacity, complete.max_payload)) {
+            return Error(Code::bad_options, "slot_capacity and max_payload are smaller than the type");
+        }
+        return of(make_one(complete));
+    }
+
+    // The hash was compared. What is left to check is what a program that gave it by hand could have got wrong.
+    static Result<TypedSegment> of(Result<Segment> segment) noexcept
+    {
+        if (!segment) return segment.error();
+        const auto info = segment->info();
+        if (!info) return info.error();
+        if (!has_room(info->slot_capacity, info->max_payload) || info->payload_align % alignof(T) != 0) {
+            return Error(Code::type_mismatch, "its payloads have no room for the type, or not its alignment");
+        }
+        return TypedSegment(*std::move(segment));
+    }
+
+    Segment segment_;
+};
+
+/// What TypedSegment::open has got.
+template <class T>
+struct TypedSegment<T>::Opened {
+    TypedSegment segment; ///< The segment.
+    bool created = false; ///< Whether this call created it.
+};
+
+template <class T>
+Result<typename TypedSegment<T>::Opened> TypedSegment<T>::open(const char *name, const Options &options) noexcept
+{
+    bool created = false;
+    auto segment = make(options, [&](const Options &complete) -> Result<Segment> {
+        auto opened = Segment::open(name, complete);
+        if (!opened) return opened.error();
+        created = opened->created;
+        return std::move(opened->segment);
+    });
+    if (!segment) return segment.error();
+    return Opened{*std::move(segment), created};
+}
+
+} // namespace shmslot
+
+#endif

@@ -1,0 +1,315 @@
+// Every call that the other C++ tests do not need anyway: what it answers is what the C call answers.
+#include "check.hpp"
+
+#include <poll.h>
+
+using namespace std::chrono_literals;
+using shmslot::Code;
+using shmslot::forever;
+using shmslot::no_wait;
+
+static void options_arrive()
+{
+    shmslot::Options options;
+    options.slot_count = 5;
+    options.slot_capacity = 100;
+    options.payload_align = 128;
+    options.user_header_size = 16;
+    options.max_readers = 3;
+    options.max_participants = 7;
+    options.history = 2;
+    options.policy = shmslot::Policy::block;
+    options.mode = 0640;
+    options.region_count = 4;
+    options.max_payload = 4096;
+    options.type_hash = shmslot::type_hash("test.options", 1);
+    options.type_name = "test.options";
+    options.single_writer = true;
+    options.timestamps = true;
+    options.prefault = true;
+    const Name name("cpp-options");
+    const auto segment = MUST(shmslot::Segment::create(name.text, options));
+    const auto info = MUST(segment.info());
+    CHECK(info.slot_count == 5 && info.slot_capacity == 100 && info.payload_align == 128);
+    CHECK(info.user_header_size == 16 && info.max_readers == 3 && info.max_participants == 7 && info.history == 2);
+    CHECK(info.policy == SHMSLOT_BLOCK && info.mode == 0640 && info.region_count == 4 && info.max_payload == 4096);
+    CHECK(memcmp(info.type_hash, options.type_hash.data(), 16) == 0 && strcmp(info.type_name, "test.options") == 0);
+    CHECK(info.flags == (SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS));
+    CHECK_U64(MUST(segment.slot_count()), 5);
+    CHECK_U64(MUST(segment.slot_capacity()), 100);
+    CHECK(MUST(segment.slot_total_size()) % 128 == 0);
+    CHECK(MUST(segment.path()) == std::string(CHECK_SHM_DIR "/shmslot.") + name.text);
+    CHECK(MUST(MUST(shmslot::Segment::create_local()).path()).empty());
+
+    auto writer = MUST(segment.writer());
+    CHECK_IS(segment.writer(), writer_exists);
+    auto reader = MUST(segment.reader());
+    auto loan = MUST(writer.reserve(3000, no_wait)); // in a region
+    memset(loan.data(), 'l', loan.size());
+    memcpy(loan.user_header(), "0123456789abcdef", 16);
+    CHECK_U64(MUST(loan.commit()), 1);
+    {
+        const auto sample = MUST(reader.read());
+        CHECK(sample.size() == 3000 && sample.data()[2999] == std::byte('l') && sample.timestamp_ns() > 0);
+        CHECK(memcmp(sample.user_header(), "0123456789abcdef", 16) == 0);
+        CHECK(sample.slot() < 5);
+    }
+    // Retained as long as it is history; two more, and its memory can be given back.
+    CHECK_U64(MUST(segment.trim()), 0);
+    for (int i = 0; i < 2; ++i) CHECK(writer.write("", 0, no_wait));
+    CHECK(MUST(segment.trim()) >= 3000);
+
+    // Attaching looks at some.
+    shmslot::Options look;
+    look.look_only = true;
+    const auto looking = MUST(shmslot::Segment::attach(name.text, look));
+    CHECK_IS(looking.writer(), not_supported);
+    CHECK_IS(looking.reader(), not_supported);
+    shmslot::Options limit;
+    limit.max_loans = 1;
+    limit.any_owner = true;
+    writer = shmslot::Writer();
+    const auto limited = MUST(shmslot::Segment::attach(name.text, limit));
+    auto one = MUST(limited.writer());
+    const auto out = MUST(one.reserve(1, no_wait));
+    CHECK_IS(one.reserve(1, no_wait), loan_limit);
+
+    CHECK(shmslot::Segment::unlink(name.text));
+    options.if_dead = shmslot::IfDead::refuse;
+    const auto again = MUST(shmslot::Segment::create(name.text, options));
+    CHECK_IS(shmslot::Segment::create(name.text, options), exists);
+}
+
+static void participants_are_listed()
+{
+    const auto segment = MUST(shmslot::Segment::create_anonymous());
+    const auto other = MUST(shmslot::Segment::attach_fd(MUST(segment.fd())));
+    const auto writer = MUST(segment.writer());
+    const auto reader = MUST(other.reader());
+    const auto found = MUST(segment.participants());
+    CHECK(found.size() == 2);
+    for (const auto &one : found) CHECK(one.pid == static_cast<std::uint32_t>(getpid()) && one.alive == 1);
+    CHECK(found[0].writers == 1 && found[0].readers == 0);
+    CHECK(found[1].writers == 0 && found[1].readers == std::uint64_t(1) << MUST(reader.index()));
+    CHECK(MUST(segment.recover()) == 0);
+}
+
+static void history_is_joined()
+{
+    shmslot::Options options;
+    options.history = 3;
+    options.slot_count = 8;
+    const auto segment = MUST(shmslot::Segment::create_local(options));
+    auto writer = MUST(segment.writer());
+    for (int i = 1; i <= 5; ++i) CHECK(writer.write(&i, sizeof i, no_wait));
+    auto from_now = MUST(segment.reader());
+    auto from_before = MUST(segment.reader(2));
+    CHECK_IS(segment.reader(4), bad_options);
+    CHECK_IS(from_now.read(), again);
+    CHECK_U64(MUST(from_before.read()).sequence(), 4);
+    const auto latest = MUST(from_now.peek_latest());
+    CHECK_U64(latest.sequence(), 5);
+    CHECK_IS(from_now.peek_latest(), held);
+}
+
+static void who_blocks_is_told()
+{
+    shmslot::Options options;
+    options.slot_count = 2;
+    const auto segment = MUST(shmslot::Segment::create_local(options));
+    auto writer = MUST(segment.writer());
+    auto reader = MUST(segment.reader());
+    CHECK_U64(MUST(writer.blockers()), 0);
+    CHECK(writer.wait_space(no_wait));
+    for (int i = 0; i < 2; ++i) CHECK(writer.write("", 0, no_wait));
+    CHECK_IS(writer.write("", 0, no_wait), no_free_slot);
+    CHECK_IS(writer.wait_space(no_wait), timeout);
+    CHECK_U64(MUST(writer.blockers()), std::uint64_t(1) << MUST(reader.index()));
+    CHECK_IS(writer.reserve(std::size_t(1) << 20, no_wait), too_large);
+}
+
+static void losses_are_counted()
+{
+    shmslot::Options options;
+    options.slot_count = 2;
+    options.policy = shmslot::Policy::drop_oldest;
+    const auto segment = MUST(shmslot::Segment::create_local(options));
+    auto writer = MUST(segment.writer());
+    auto reader = MUST(segment.reader());
+    for (int i = 0; i < 5; ++i) CHECK(writer.write("", 0, no_wait));
+    CHECK_U64(MUST(reader.read()).sequence(), 4);
+    CHECK_U64(MUST(reader.lost()), 3);
+}
+
+static void *interrupt_reader(void *argument)
+{
+    CHECK(static_cast<shmslot::Reader *>(argument)->interrupt());
+    return nullptr;
+}
+
+static void waits_end()
+{
+    shmslot::Options options;
+    options.slot_count = 1;
+    options.policy = shmslot::Policy::block;
+    const auto left_segment = MUST(shmslot::Segment::create_local(options));
+    const auto right_segment = MUST(shmslot::Segment::create_local(options));
+    auto left = MUST(left_segment.reader());
+    auto right = MUST(right_segment.reader());
+    auto writer = MUST(right_segment.writer());
+
+    CHECK_IS(shmslot::wait_any({left.get(), right.get()}, no_wait), timeout);
+    CHECK(writer.write("", 0, no_wait));
+    CHECK(right.wait(no_wait));
+    CHECK(MUST(shmslot::wait_any({left.get(), right.get()}, forever)) == 1);
+    const std::vector<shmslot_reader *> both = {right.get(), left.get()};
+    CHECK(MUST(shmslot::wait_any(both.data(), both.size(), forever)) == 0);
+
+    // An interrupt ends the running wait or the next one.
+    const auto thread = start_thread(interrupt_reader, &left);
+    CHECK_IS(left.wait(forever), interrupted);
+    end_thread(thread);
+    CHECK(writer.interrupt());
+    CHECK_IS(writer.reserve(0, forever), interrupted); // the one slot is owed
+
+    // So does the end of all writers, once everything was read.
+    CHECK(right.end_waits({true, false}));
+    writer = shmslot::Writer();
+    CHECK(right.wait(forever));
+    CHECK(right.read());
+    CHECK_IS(right.wait(forever), no_writers);
+}
+
+static void changes_are_seen()
+{
+    const auto segment = MUST(shmslot::Segment::create_local());
+    auto writer = MUST(segment.writer());
+    const auto before = MUST(segment.generation());
+    CHECK_IS(segment.wait_for_change(before, no_wait), timeout);
+    CHECK(writer.write("", 0, no_wait));
+    const auto after = MUST(segment.wait_for_change(before, forever));
+    CHECK(after != before && after == MUST(segment.generation()));
+}
+
+static void reference_operations()
+{
+    const auto segment = MUST(shmslot::Segment::create_local());
+    const std::uint32_t me = 0;
+    const auto copied = MUST(segment.ref_reserve(1));
+    CHECK_U64(MUST(segment.ref_commit_copy(copied, "copied", 6)), 1);
+    const auto placed = MUST(segment.ref_reserve(1));
+    const auto room = MUST(segment.ref_data_ptr(placed));
+    CHECK(room.size == MUST(segment.slot_capacity()));
+    memcpy(room.data, "placed", 6);
+    CHECK_U64(MUST(segment.ref_commit_in_place(placed, 6)), 2);
+    const auto discarded = MUST(segment.ref_reserve(1));
+    CHECK(segment.ref_discard(discarded));
+    CHECK_IS(segment.ref_discard(discarded), stale);
+
+    const auto first = MUST(segment.ref_next_unread(me));
+    const auto bytes = MUST(segment.ref_read_ptr(first));
+    CHECK(bytes.size == 6 && memcmp(bytes.data, "copied", 6) == 0);
+    CHECK(segment.ref_mark_read(first, me));
+    CHECK_IS(segment.ref_mark_read(first, me), stale);
+    const auto second = MUST(segment.ref_next_unread(me));
+    char buffer[8];
+    const auto header = MUST(segment.ref_read_copy(second, buffer, sizeof buffer));
+    CHECK(header.sequence == 2 && header.len == 6 && header.unread == 1 && memcmp(buffer, "placed", 6) == 0);
+    CHECK_IS(segment.ref_read_copy(second, buffer, 3), too_large);
+    CHECK(segment.ref_mark_reader_disconnected(me));
+    CHECK_IS(segment.ref_next_unread(me), again);
+    CHECK_IS(segment.ref_next_unread(99), bad_index);
+}
+
+static void channels_connect()
+{
+    char name[64];
+    snprintf(name, sizeof name, "@cpp-calls-%ld", static_cast<long>(getpid()));
+    auto listener = MUST(shmslot::Listener::listen(name));
+    CHECK_IS(shmslot::Listener::listen(name), exists);
+    CHECK_IS(listener.accept(no_wait), again);
+    auto near = MUST(shmslot::Channel::connect(name, forever));
+    pollfd ready = {MUST(listener.fd()), POLLIN, 0};
+    CHECK(poll(&ready, 1, -1) == 1);
+    auto far = MUST(listener.accept(forever));
+    listener = shmslot::Listener();
+    CHECK_IS(shmslot::Channel::connect(name, no_wait), not_found);
+
+    const auto segment = MUST(shmslot::Segment::create_anonymous());
+    CHECK_IS(far.recv_segment(no_wait), again);
+    CHECK(near.send_segment(segment, forever));
+    const auto received = MUST(far.recv_segment(forever));
+    CHECK(MUST(received.info()).segment_id == MUST(segment.info()).segment_id);
+
+    int ends[2];
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    CHECK(shmslot::Channel::from_fd(ends[0]));
+    CHECK_IS(shmslot::Channel::from_fd(-1), invalid);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+
+    near = shmslot::Channel();
+    const auto broken = far.recv_segment(forever);
+    CHECK_IS(broken, channel_broken);
+}
+
+static void regions_are_managed()
+{
+    shmslot::RegistryOptions options;
+    options.align = 256;
+    options.region_size = 4096;
+    options.max_idle = 1;
+    options.max_bytes = 8192;
+    auto registry = MUST(shmslot::Registry::create(options));
+    auto [near, far] = MUST(shmslot::Channel::pair());
+    CHECK(registry.add(near, forever));
+    CHECK_U64(MUST(registry.info()).channels, 1);
+    auto attachments = MUST(shmslot::Attachments::create(far));
+    const auto first = MUST(registry.alloc(10, forever));
+    const auto second = MUST(registry.alloc(10, forever));
+    CHECK(second.ref().offset == first.ref().offset + 256);
+    CHECK_IS(registry.alloc(8193, forever), no_memory);
+    CHECK(MUST(attachments.drain()) == 1);
+
+    auto beyond = first.ref();
+    beyond.offset = 4096;
+    CHECK_IS(attachments.resolve(beyond), out_of_bounds);
+    beyond.offset = ~std::uint64_t(0);
+    CHECK_IS(attachments.resolve(beyond), overflow);
+    auto unknown = first.ref();
+    unknown.map_id += 1;
+    CHECK_IS(attachments.resolve(unknown), unknown_mapping);
+    CHECK_IS(attachments.resolve_wait(unknown, 1ms), unknown_mapping);
+
+    CHECK(registry.remove(near));
+    CHECK_U64(MUST(registry.info()).channels, 0);
+    CHECK(registry.add(near, forever));
+    far = shmslot::Channel();
+    attachments = shmslot::Attachments();
+    int removed = 0;
+    const auto third = MUST(registry.alloc(4096, forever, &removed)); // a new region, and nobody there to be told
+    CHECK(removed == 1);
+
+    // A region by hand: any sealed memory file.
+    const auto anonymous = MUST(shmslot::Segment::create_anonymous());
+    auto by_hand = MUST(shmslot::Attachments::create());
+    CHECK(by_hand.attach_fd(3, 0, 64, MUST(anonymous.fd())));
+    CHECK(MUST(by_hand.resolve({3, 0, 0, 64})).size() == 64);
+    CHECK_IS(by_hand.attach_fd(4, 0, 0, MUST(anonymous.fd())), invalid);
+}
+
+int main()
+{
+    check_begin();
+    options_arrive();
+    participants_are_listed();
+    history_is_joined();
+    who_blocks_is_told();
+    losses_are_counted();
+    waits_end();
+    changes_are_seen();
+    reference_operations();
+    channels_connect();
+    regions_are_managed();
+    return 0;
+}

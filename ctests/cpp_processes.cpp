@@ -1,0 +1,232 @@
+// Two processes: typed samples both ways, a segment and a region over a channel, a death, and a fork.
+#include "check.hpp"
+
+using shmslot::Code;
+using shmslot::forever;
+using shmslot::no_wait;
+using shmslot::TypedSegment;
+
+namespace {
+
+constexpr std::uint64_t rounds = 20000;
+
+struct Ping {
+    static constexpr const char *shmslot_type_name = "test.Ping";
+    std::uint64_t number;
+    std::uint64_t square;
+};
+
+struct Pong {
+    static constexpr const char *shmslot_type_name = "test.Pong";
+    std::uint64_t number;
+};
+
+struct Names {
+    const char *ping;
+    const char *pong;
+};
+
+} // namespace
+
+static shmslot::Options blocking()
+{
+    shmslot::Options options;
+    options.slot_count = 8;
+    options.policy = shmslot::Policy::block;
+    return options;
+}
+
+// Answers until the end of all writers.
+static int answer(int link, void *argument)
+{
+    const auto &names = *static_cast<const Names *>(argument);
+    const auto pings = MUST(TypedSegment<Ping>::attach(names.ping));
+    const auto pongs = MUST(TypedSegment<Pong>::attach(names.pong));
+    CHECK_IS(TypedSegment<Pong>::attach(names.ping), type_mismatch);
+    auto reader = MUST(pings.reader());
+    auto writer = MUST(pongs.writer());
+    say(link);
+    hear(link); // there is a writer now
+    CHECK(reader.untyped().end_waits({true, false}));
+    std::uint64_t expected = 1;
+    for (;;) {
+        const auto waited = reader.wait(forever);
+        if (waited.code() == Code::no_writers) break;
+        CHECK_IS(waited, ok);
+        auto samples = reader.available();
+        for (auto &&ping : samples) {
+            CHECK_U64(ping->number, expected);
+            CHECK_U64(ping->square, expected * expected);
+            CHECK(writer.write({expected++}, forever));
+        }
+        CHECK(samples.ended_by() == Code::again);
+    }
+    CHECK_U64(expected, rounds + 1);
+    return 0;
+}
+
+static void typed_samples_go_both_ways()
+{
+    const Name ping("cpp-ping");
+    const Name pong("cpp-pong");
+    const auto pings = MUST(TypedSegment<Ping>::create(ping.text, blocking()));
+    const auto pongs = MUST(TypedSegment<Pong>::create(pong.text, blocking()));
+    auto reader = MUST(pongs.reader());
+    Names names = {ping.text, pong.text};
+    const child peer = start_child(answer, &names);
+    hear(peer.link);
+    auto writer = MUST(pings.writer());
+    say(peer.link);
+
+    std::uint64_t answered = 0;
+    for (std::uint64_t i = 1; i <= rounds; ++i) {
+        auto loan = MUST(writer.reserve(forever, Ping{i, i * i}));
+        CHECK_U64(MUST(loan.commit()), i);
+        for (auto &&one : reader) CHECK_U64(one->number, ++answered); // else both would wait for space
+    }
+    writer = shmslot::TypedWriter<Ping>();
+    while (answered < rounds) {
+        CHECK(reader.wait(forever));
+        for (auto &&one : reader) CHECK_U64(one->number, ++answered);
+    }
+    CHECK_CHILD(peer);
+}
+
+// Gets a segment and a place in a region, and answers with the sum of its bytes.
+static int sum_up(int link, void *)
+{
+    auto channel = MUST(shmslot::Channel::from_fd(link));
+    auto attachments = MUST(shmslot::Attachments::create(channel));
+    const auto segment = MUST(channel.recv_segment(forever));
+    auto references = MUST(segment.reader(1));
+    auto sums = MUST(segment.writer());
+    CHECK(references.wait(forever));
+    shmslot::RegionRef ref;
+    {
+        const auto sample = MUST(references.read());
+        CHECK(sample.size() == sizeof ref);
+        memcpy(&ref, sample.data(), sizeof ref);
+    }
+    const auto mapped = MUST(attachments.resolve_wait(ref, forever));
+    std::uint64_t sum = 0;
+    for (const std::byte byte : mapped) sum += std::to_integer<std::uint64_t>(byte);
+    CHECK(sums.write(&sum, sizeof sum, forever));
+    return 0;
+}
+
+static void regions_and_segments_cross()
+{
+    shmslot::Options options;
+    options.history = 1;
+    const auto segment = MUST(shmslot::Segment::create_anonymous(options));
+    auto writer = MUST(segment.writer());
+    const child peer = start_child(sum_up, nullptr);
+    auto channel = MUST(shmslot::Channel::from_fd(peer.link));
+    auto registry = MUST(shmslot::Registry::create());
+    CHECK(registry.add(channel, forever));
+
+    auto lease = MUST(registry.alloc(1000, forever));
+    for (std::byte &byte : lease) byte = std::byte(3);
+    const auto ref = lease.ref();
+    CHECK(writer.write(&ref, sizeof ref, forever));
+    auto reader = MUST(segment.reader());
+    CHECK(channel.send_segment(segment, forever));
+    CHECK(reader.wait(forever));
+    std::uint64_t sum = 0;
+    memcpy(&sum, MUST(reader.read()).data(), sizeof sum);
+    CHECK_U64(sum, 3000);
+    CHECK_CHILD(peer);
+}
+
+// Dies with a loan, a sample in hand and one unread.
+static int die(int link, void *argument)
+{
+    const auto segment = MUST(shmslot::Segment::attach(static_cast<const char *>(argument)));
+    auto reader = MUST(segment.reader());
+    auto writer = MUST(segment.writer());
+    const auto loan = MUST(writer.reserve(1, no_wait));
+    say(link);
+    CHECK(reader.wait(forever));
+    const auto sample = MUST(reader.read());
+    CHECK(sample && loan);
+    say(link);
+    for (;;) (void)pause();
+}
+
+static void the_dead_give_back()
+{
+    const Name name("cpp-death");
+    shmslot::Options options;
+    options.slot_count = 4;
+    const auto segment = MUST(shmslot::Segment::create(name.text, options));
+    auto writer = MUST(segment.writer());
+    auto survivor = MUST(segment.reader());
+    CHECK(survivor.end_waits({false, true}));
+    const child peer = start_child(die, const_cast<char *>(name.text));
+    hear(peer.link);
+    CHECK(writer.write("a", 1, no_wait));
+    hear(peer.link);
+    CHECK(writer.write("b", 1, no_wait));
+    for (auto &&sample : survivor) CHECK(sample.size() == 1);
+    CHECK_U64(free_slots(segment), 1);
+
+    CHECK(kill(peer.pid, SIGKILL) == 0);
+    CHECK_U64(static_cast<std::uint64_t>(end_child(peer)), 128 + SIGKILL);
+    CHECK_IS(survivor.wait(forever), peer_dead);
+    CHECK_U64(free_slots(segment), 4);
+    CHECK_U64(MUST(segment.participants()).size(), 1);
+}
+
+struct Inherited {
+    shmslot::Segment segment;
+    shmslot::Writer writer;
+    shmslot::Reader reader;
+    shmslot::Loan loan;
+    shmslot::Sample sample;
+};
+
+// What a child inherits answers, and its destruction there takes nothing away from the parent.
+static int destroy_inherited(int, void *argument)
+{
+    auto &inherited = *static_cast<Inherited *>(argument);
+    CHECK_IS(inherited.writer.reserve(1, no_wait), forked);
+    CHECK_IS(inherited.reader.read(), forked);
+    CHECK_IS(inherited.loan.commit(1), forked);
+    const auto anew = MUST(shmslot::Segment::attach_fd(MUST(inherited.segment.fd())));
+    CHECK_U64(free_slots(anew), 2);
+    inherited.loan = shmslot::Loan();
+    inherited.sample = shmslot::Sample();
+    inherited.reader = shmslot::Reader();
+    inherited.writer = shmslot::Writer();
+    inherited.segment = shmslot::Segment();
+    CHECK_U64(free_slots(anew), 2);
+    return 0;
+}
+
+static void forks_take_nothing()
+{
+    shmslot::Options options;
+    options.slot_count = 4;
+    Inherited mine;
+    mine.segment = MUST(shmslot::Segment::create_anonymous(options));
+    mine.writer = MUST(mine.segment.writer());
+    mine.reader = MUST(mine.segment.reader());
+    CHECK(mine.writer.write("x", 1, no_wait));
+    mine.sample = MUST(mine.reader.read());
+    mine.loan = MUST(mine.writer.reserve(1, no_wait));
+    CHECK_U64(static_cast<std::uint64_t>(run_child(destroy_inherited, &mine)), 0);
+    CHECK(mine.sample.data()[0] == std::byte('x'));
+    CHECK(mine.loan.commit(1));
+    CHECK(mine.sample.mark());
+    CHECK(mine.reader.read());
+}
+
+int main()
+{
+    check_begin();
+    typed_samples_go_both_ways();
+    regions_and_segments_cross();
+    the_dead_give_back();
+    forks_take_nothing();
+    return 0;
+}

@@ -1,0 +1,211 @@
+// Typed segments: objects in place, one identity in all programs, and whoever means another type is refused.
+#include "check.hpp"
+
+using namespace std::chrono_literals;
+using shmslot::Code;
+using shmslot::no_wait;
+using shmslot::TypedSegment;
+
+namespace {
+
+struct Pose {
+    static constexpr const char *shmslot_type_name = "test.Pose";
+    double x = 1.5;
+    double y = 2.5;
+    std::uint32_t id = 7;
+};
+
+// The same name, another size.
+struct LongerPose {
+    static constexpr const char *shmslot_type_name = Pose::shmslot_type_name;
+    double x, y, z;
+    std::uint32_t id;
+};
+
+// The same size, another name.
+struct Twist {
+    static constexpr const char *shmslot_type_name = "test.Twist";
+    double x, y;
+    std::uint32_t id;
+};
+
+struct alignas(256) Wide {
+    static constexpr const char *shmslot_type_name = "test.Wide";
+    char bytes[300];
+};
+
+struct NoDefault {
+    static constexpr const char *shmslot_type_name = "test.NoDefault";
+    int value;
+    explicit NoDefault(int start) noexcept : value(start + 1) {}
+};
+
+// A type that cannot be changed gets its name from outside.
+struct Foreign {
+    std::uint8_t byte;
+};
+
+} // namespace
+
+template <>
+struct shmslot::TypeName<Foreign> {
+    static constexpr const char *value = "test.Foreign";
+};
+
+static_assert(sizeof(Pose) == sizeof(Twist));
+
+// The algorithm, as somebody else would write it down: FNV-1a of "test.Foreign", then the size.
+static void identity_is_the_documented_one()
+{
+    constexpr auto hash = shmslot::type_hash_of<Foreign>;
+    static_assert(hash[8] == 1, "a constant of the compiler");
+    CHECK(hash == shmslot::type_hash("test.Foreign", 1));
+    std::uint64_t fnv = 14695981039346656037U;
+    for (const char *at = "test.Foreign"; *at != '\0'; ++at) fnv = (fnv ^ std::uint64_t(*at)) * 1099511628211U;
+    std::uint64_t halves[2];
+    memcpy(halves, hash.data(), sizeof halves);
+    CHECK_U64(halves[0], fnv);
+    CHECK_U64(halves[1], 1);
+    // The published value for "foobar".
+    constexpr auto known = shmslot::type_hash("foobar", 0x0102030405060708);
+    memcpy(halves, known.data(), sizeof halves);
+    CHECK_U64(halves[0], 0x85944171f73967e8);
+    CHECK_U64(halves[1], 0x0102030405060708);
+    CHECK(strcmp(shmslot::type_name_of<Pose>, "test.Pose") == 0);
+}
+
+static void objects_are_made_in_place()
+{
+    const auto segment = MUST(TypedSegment<Pose>::create_local());
+    const auto info = MUST(segment.untyped().info());
+    CHECK_U64(info.slot_capacity, sizeof(Pose));
+    CHECK(strcmp(info.type_name, "test.Pose") == 0);
+    CHECK(memcmp(info.type_hash, shmslot::type_hash_of<Pose>.data(), 16) == 0);
+
+    auto writer = MUST(segment.writer());
+    auto reader = MUST(segment.reader());
+    auto loan = MUST(writer.reserve(no_wait));
+    CHECK(loan->x == 1.5 && loan->y == 2.5 && loan->id == 7); // its initialisers ran
+    loan->id = 8;
+    CHECK_U64(MUST(loan.commit()), 1);
+    CHECK(!loan && loan.get() == nullptr);
+    CHECK_U64(MUST(writer.write(Pose{3, 4, 9}, no_wait)), 2);
+
+    auto first = MUST(reader.read());
+    CHECK(first->x == 1.5 && (*first).id == 8 && first.sequence() == 1);
+    auto second = MUST(reader.read());
+    CHECK(second->x == 3 && second->id == 9);
+    CHECK(first.mark());
+    CHECK(!first && first.get() == nullptr);
+    CHECK_IS(reader.read(), again);
+
+    // A loan may be left: nothing was published.
+    { const auto left = MUST(writer.reserve(no_wait)); }
+    CHECK_IS(reader.read(), again);
+
+    const auto others = MUST(TypedSegment<NoDefault>::create_local());
+    auto makes = MUST(others.writer());
+    auto reads = MUST(others.reader());
+    auto made = MUST(makes.reserve(no_wait, 41));
+    CHECK(made->value == 42);
+    CHECK(made.discard());
+    CHECK(MUST(makes.reserve(no_wait, 1)).commit());
+    CHECK(MUST(reads.read())->value == 2);
+}
+
+static void alignment_and_room_are_the_types()
+{
+    const auto segment = MUST(TypedSegment<Wide>::create_local());
+    auto writer = MUST(segment.writer());
+    for (int i = 0; i < 3; ++i) {
+        auto loan = MUST(writer.reserve(no_wait));
+        CHECK(reinterpret_cast<std::uintptr_t>(loan.get()) % alignof(Wide) == 0);
+        CHECK(loan.commit());
+    }
+
+    shmslot::Options small;
+    small.slot_capacity = sizeof(Wide) - 1;
+    const Name name("cpp-small");
+    CHECK_IS(TypedSegment<Wide>::create(name.text, small), bad_options);
+    CHECK_IS(shmslot::Segment::attach(name.text), not_found); // nothing was left behind
+
+    // A type that is larger than a slot travels in regions.
+    small.max_payload = sizeof(Wide);
+    const auto large = MUST(TypedSegment<Wide>::create_anonymous(small));
+    auto large_writer = MUST(large.writer());
+    auto large_reader = MUST(large.reader());
+    auto loan = MUST(large_writer.reserve(no_wait));
+    memset(loan->bytes, 'w', sizeof loan->bytes);
+    CHECK(loan.commit());
+    CHECK(MUST(large_reader.read())->bytes[299] == 'w');
+}
+
+static void other_types_are_refused()
+{
+    const Name name("cpp-typed");
+    auto opened = MUST(TypedSegment<Pose>::open(name.text));
+    CHECK(opened.created);
+    CHECK(!MUST(TypedSegment<Pose>::open(name.text)).created);
+    CHECK(TypedSegment<Pose>::attach(name.text));
+    CHECK(shmslot::Segment::attach(name.text)); // who names no type may look
+
+    CHECK_IS(TypedSegment<LongerPose>::attach(name.text), type_mismatch);
+    CHECK_IS(TypedSegment<Twist>::attach(name.text), type_mismatch);
+    CHECK_IS(TypedSegment<Twist>::open(name.text), type_mismatch);
+    CHECK_IS(TypedSegment<Twist>::attach_fd(MUST(opened.segment.untyped().fd())), not_sealed);
+    CHECK_IS(TypedSegment<Pose>::create(name.text), exists);
+
+    const auto anonymous = MUST(TypedSegment<Pose>::create_anonymous());
+    const int fd = MUST(anonymous.untyped().fd());
+    CHECK(TypedSegment<Pose>::attach_fd(fd));
+    CHECK_IS(TypedSegment<Twist>::attach_fd(fd), type_mismatch);
+    CHECK_IS(TypedSegment<Twist>::attach_fd(MUST(MUST(shmslot::Segment::create_anonymous()).fd())), type_mismatch);
+
+    auto [near, far] = MUST(shmslot::Channel::pair());
+    CHECK(near.send_segment(anonymous.untyped(), shmslot::forever));
+    CHECK_IS(TypedSegment<Twist>::receive(far, shmslot::forever), type_mismatch);
+    CHECK(near.send_segment(anonymous.untyped(), shmslot::forever));
+    CHECK(TypedSegment<Pose>::receive(far, shmslot::forever));
+
+    // A C program that computes the same identity is at home, and one that lies about the room is not.
+    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    memcpy(options.type_hash, shmslot::type_hash_of<Pose>.data(), 16);
+    shmslot_segment *raw = nullptr;
+    CHECK_OK(shmslot_segment_attach(name.text, &options, &raw, nullptr));
+    shmslot_segment_close(raw);
+    options.slot_capacity = sizeof(Pose) - 1;
+    CHECK_OK(shmslot_segment_create_anonymous(&options, &raw, nullptr));
+    const auto lying = TypedSegment<Pose>::attach_fd(shmslot_segment_fd(raw));
+    CHECK_IS(lying, type_mismatch);
+    CHECK(strstr(lying.error().text(), "room") != nullptr);
+    shmslot_segment_close(raw);
+}
+
+// An untyped writer can write what is no Pose: the reader of poses never sees it as one, and goes on.
+static void samples_of_another_length_are_refused()
+{
+    auto segment = MUST(TypedSegment<Pose>::create_local());
+    auto writer = MUST(segment.writer());
+    auto reader = MUST(segment.reader());
+    CHECK(writer.untyped().write("short", 5, no_wait));
+    CHECK(writer.write(Pose{1, 2, 3}, no_wait));
+    CHECK_IS(reader.read(), type_mismatch);
+    CHECK_U64(free_slots(segment.untyped()), 63); // the short one was marked
+    CHECK(MUST(reader.read())->id == 3);
+
+    CHECK(writer.untyped().write("short", 5, no_wait));
+    CHECK_IS(reader.peek_latest(), type_mismatch);
+    CHECK_IS(reader.read(), type_mismatch); // peeking has not moved the reader
+    CHECK_IS(reader.read(), again);
+}
+
+int main()
+{
+    check_begin();
+    identity_is_the_documented_one();
+    objects_are_made_in_place();
+    alignment_and_room_are_the_types();
+    other_types_are_refused();
+    samples_of_another_length_are_refused();
+    return 0;
+}
