@@ -4,9 +4,9 @@ use core::cmp;
 
 use super::bell::Bell;
 use super::order::{self, FIRST, Position};
-use super::slot::{anybody_listens, clear, freed, is_clear, is_committing, released, retry, swap};
+use super::slot::{clear, freed, is_clear, is_committing, released, retry, swap};
 use super::words::{Bit, Extent, Marks};
-use super::{RETRY_LIMIT, Shape, Table, vacancy};
+use super::{RETRY_LIMIT, Shape, Table};
 use crate::atomics::{Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
@@ -274,21 +274,12 @@ pub(crate) fn mark(table: &Table<'_>, slot: u32, word: usize, bit: u64, sequence
     // Pairs with the fence in `vacancy::withdraw`, with that in `Bell::arm`, and with this same one of a
     // reader in another word: the later of the two sees both words clear.
     fence_after_rmw();
-    let known = !left.is_clear() || table.shape.mark_words == 1 && vacancy::is_offered(table, slot);
-    if !known || anybody_listens(table) {
-        after_mark(table, slot, line, left);
-    }
-    Ok(())
-}
-
-/// What is not to be done after every mark.
-#[inline(never)]
-fn after_mark(table: &Table<'_>, slot: u32, line: &SlotLine, left: Marks) {
-    if left.is_clear() && is_clear(line, table.shape.mark_words) {
+    if left.is_clear() && (table.shape.mark_words == 1 || is_clear(line, table.shape.mark_words)) {
         freed(table, slot);
     } else if table.shape.drop_oldest {
         // No longer in this reader's hands, it may be what a waiting writer can take away from the others.
         Bell(&table.hot.bells.0.space).ring();
     }
     Bell(&table.hot.bells.0.change).ring();
+    Ok(())
 }

@@ -12,12 +12,11 @@ use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
 
-/// Whether a bell is armed, so that a change of a slot must be told. The caller has passed a sequentially consistent fence
-/// since the change.
+/// Whether a bell is armed, so that a commit must be told. The caller has passed a sequentially consistent fence since it.
 #[inline(always)]
 pub(super) fn anybody_listens(table: &Table<'_>) -> bool {
     let bells = &table.hot.bells.0;
-    Bell(&bells.data).is_armed() || Bell(&bells.space).is_armed() || Bell(&bells.change).is_armed()
+    Bell(&bells.data).is_armed() || Bell(&bells.change).is_armed() || Bell(&bells.space).is_armed()
 }
 
 /// Rings for a commit. Same condition as [`anybody_listens`].

@@ -34,18 +34,15 @@ fn level<'a>(table: &Table<'a>, number: usize) -> &'a [AtomicU64] {
 
 /// Says that `slot` may be free. The caller has made it free and has passed a sequentially consistent fence
 /// since; pairs with the one in [`withdraw`].
-pub(crate) fn offer(table: &Table<'_>, slot: u32) {
-    if !is_offered(table, slot) {
-        set(table, slot);
-    }
-}
-
-/// Whether [`offer`] has nothing to do. Same condition.
 #[inline(always)]
-pub(super) fn is_offered(table: &Table<'_>, slot: u32) -> bool {
+pub(crate) fn offer(table: &Table<'_>, slot: u32) {
     let place = slot as usize;
-    // Relaxed: ordered by the caller's fence. A slot without a word is none.
-    table.vacancy.get(place / 64).is_none_or(|word| word.load(Ordering::Relaxed) >> (place % 64) & 1 != 0)
+    if let Some(word) = table.vacancy.get(place / 64) {
+        // Relaxed: ordered by the caller's fence.
+        if word.load(Ordering::Relaxed) >> (place % 64) & 1 == 0 {
+            set(table, slot);
+        }
+    }
 }
 
 /// Sets the bit of `slot` and of each word above it, as far as they are clear. Same condition as [`offer`], which looks at
