@@ -14,7 +14,7 @@ const PAYLOAD: usize = 64;
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let mode = arguments.next().unwrap_or_default();
+    let Some(mode) = arguments.next() else { return }; // `cargo bench` runs everything
     let turns = arguments.next().and_then(|turns| turns.parse().ok()).unwrap_or(0);
     let (language, shape) = mode.split_once('-').unwrap_or_default();
     let plain = Options { slot_capacity: PAYLOAD as u64, ..Options::default() };

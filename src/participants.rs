@@ -175,8 +175,8 @@ impl Participants {
             row.named.store(0, Ordering::Relaxed);
             // Release: pairs with `Facts::of`.
             row.state.store(taken, Ordering::Release);
-            // Between the state and the look at whether the segment is being replaced; pairs with the system calls
-            // of the replacer between its two steps.
+            // Between the state and the look at whether the segment is being replaced; pairs with the fence in
+            // `segment::retire`.
             fence(Ordering::SeqCst);
             self.own = Some((index, taken));
             return Ok(());

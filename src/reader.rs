@@ -177,9 +177,10 @@ impl Core {
             Ok(Step::Empty) => Ok(None),
             Ok(Step::Sample(slot, extent)) => {
                 self.set_sequence(table, sequence.wrapping_add(1));
-                self.show(table, Core::read_of(shape, slot, sequence), extent)
+                self.show(table, shape, Core::read_of(shape, slot, sequence), extent)
             }
-            _ => self.next_irregular(table),
+            // An error is found again there.
+            Ok(Step::Irregular) | Err(_) => self.next_irregular(table),
         }
     }
 
@@ -190,7 +191,7 @@ impl Core {
         self.set_cursor(table, cursor);
         let Some(slot) = found? else { return Ok(None) };
         let taken = Core::read_of(&table.shape, slot, cursor.place.sequence.wrapping_sub(1));
-        self.show(table, taken, extent_of(table, slot)?)
+        self.show(table, &table.shape, taken, extent_of(table, slot)?)
     }
 
     /// What was read, as the policy keeps it in hand.
@@ -215,7 +216,7 @@ impl Core {
     pub(crate) fn peek_latest(&self) -> Hot<Option<InHand>> {
         let table = self.segment.table()?;
         let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else { return Ok(None) };
-        self.show(table, Taken { slot, sequence, hold: Hold::Held }, extent_of(table, slot)?)
+        self.show(table, &table.shape, Taken { slot, sequence, hold: Hold::Held }, extent_of(table, slot)?)
     }
 
     /// Lets go of a sample; stale if it is not in this reader's hands.
@@ -254,13 +255,13 @@ impl Core {
     /// What is known of a sample in hand; corrupt if somebody wrote over it.
     pub(crate) fn facts(&self, taken: Taken) -> Hot<InHand> {
         let table = self.segment.table()?;
-        facts_by(table, taken, extent_of(table, taken.slot)?)
+        facts_by(table, &table.shape, taken, extent_of(table, taken.slot)?)
     }
 
     /// A sample just taken, with what is known of it.
     #[inline(always)]
-    fn show(&self, table: &Table<'_>, taken: Taken, extent: Extent) -> Hot<Option<InHand>> {
-        match facts_by(table, taken, extent) {
+    fn show(&self, table: &Table<'_>, shape: &Shape, taken: Taken, extent: Extent) -> Hot<Option<InHand>> {
+        match facts_by(table, shape, taken, extent) {
             Ok(in_hand) => Ok(Some(in_hand)),
             Err(code) => self.refuse(taken, code),
         }
@@ -335,9 +336,9 @@ fn note_cursor(table: &Table<'_>, member: Member, sequence: u64) {
 }
 
 #[inline(always)]
-fn facts_by(table: &Table<'_>, taken: Taken, extent: Extent) -> Hot<InHand> {
-    table.sample(taken.slot, extent)?;
-    let timestamp_ns = match table.shape.timestamps {
+fn facts_by(table: &Table<'_>, shape: &Shape, taken: Taken, extent: Extent) -> Hot<InHand> {
+    table.place(taken.slot, extent)?;
+    let timestamp_ns = match shape.timestamps {
         true => table.claim(taken.slot)?.aux.load(Ordering::Relaxed),
         false => 0,
     };

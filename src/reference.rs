@@ -212,7 +212,7 @@ impl Reference {
         // What was read above belongs together only if the slot is still in this life.
         fence(Ordering::Acquire);
         self.check_published(reference)?;
-        let (place, _) = table.sample(reference.slot, extent)?;
+        let place = table.place(reference.slot, extent)?;
         Ok((place, header))
     }
 

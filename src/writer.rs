@@ -68,7 +68,7 @@ pub struct Writer {
     /// Where the last search for the oldest unread sample ended.
     resume: AtomicU64,
     /// Whether the last look for a slot out of order found none: then slots come back in order, and it pays to
-    /// poll the next one alone.
+    /// poll the next ones alone.
     in_order: AtomicBool,
     interrupted: Arc<AtomicBool>,
     one_thread: PhantomData<Cell<()>>,
@@ -264,25 +264,16 @@ impl Writer {
     }
 
     #[inline(never)]
-    fn reserve_elsewhere(&self, table: &Table<'_>, timeout: Option<Duration>) -> Hot<Loaned> {
+    fn reserve_elsewhere(&self, table: &Table<'_>, mut timeout: Option<Duration>) -> Hot<Loaned> {
         let may_wait = self.may_wait(timeout);
         let blocks = self.segment.geometry().policy == Policy::Block;
         if may_wait && blocks && self.in_order.load(Ordering::Relaxed) {
-            // In steady order nobody writes to the vacancy map, and a look at it would be the first to. And who takes each slot
-            // as it comes back is at the reader's heels, and both wait for the same line at each sample; so this waits for
-            // a run of slots, though not for long: the reader may not go on.
-            let mut polls = 0;
-            let found = spin(self.segment.spin(), || {
-                polls = (polls + 1) % POLLS_FOR_A_RUN;
-                if polls == 0 || loan::has_run(table) {
-                    loan::reserve_home(table, self.owner)
-                } else {
-                    Ok(None)
-                }
-            })?;
-            if let Some(loan) = found {
+            let since = sys::monotonic_ns();
+            if let Some(loan) = self.await_run(table, timeout)? {
                 return Ok(loan);
             }
+            let spent = Duration::from_nanos(sys::monotonic_ns().saturating_sub(since));
+            timeout = timeout.map(|timeout| timeout.saturating_sub(spent));
         }
         if let Some(loan) = self.try_elsewhere(table)? {
             return Ok(loan);
@@ -298,6 +289,21 @@ impl Writer {
         self.wait(timeout, || loan::reserve_home(table, self.owner), anywhere)
     }
 
+    /// Polls for the next slots in the order, where slots come back in order: then nobody writes to the vacancy map, and a
+    /// look at it would be the first to.
+    ///
+    /// Who takes each slot as it comes back is at the reader's heels, and both wait for the same line at each sample. So
+    /// this waits for a run of slots, though not for long: the reader may not go on.
+    fn await_run(&self, table: &Table<'_>, timeout: Option<Duration>) -> Hot<Option<Loaned>> {
+        let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
+        let mut polls = POLLS_FOR_A_RUN - 1;
+        let found = spin(limit, || {
+            polls = (polls + 1) % POLLS_FOR_A_RUN;
+            if polls == 0 || loan::has_run(table) { loan::reserve_home(table, self.owner) } else { Ok(None) }
+        })?;
+        if found.is_some() { Ok(found) } else { loan::reserve_home(table, self.owner) }
+    }
+
     /// A slot out of order, or by taking one from readers where the policy allows it.
     fn try_elsewhere(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
         let found = loan::reserve_vacant(table, self.owner)?;
@@ -306,10 +312,13 @@ impl Writer {
             return Ok(found);
         }
         order::help_history(table)?;
-        match loan::reserve_vacant(table, self.owner)? {
-            None if table.shape.drop_oldest => {
-                loan::reclaim_oldest(table, self.owner, Wanted::AnySlot, &self.resume)
-            }
+        let found = loan::reserve_vacant(table, self.owner)?;
+        if found.is_some() || !table.shape.drop_oldest {
+            return Ok(found);
+        }
+        match loan::reclaim_oldest(table, self.owner, Wanted::AnySlot, &self.resume)? {
+            // What was in hand as the search came by may be free by now.
+            None => loan::reserve_vacant(table, self.owner),
             found => Ok(found),
         }
     }
@@ -384,7 +393,7 @@ impl Writer {
         }
     }
 
-    /// Publishes to these readers as well.
+    /// Publishes to those whom `owed` names, in whatever segment: the general way of [`Writer::commit_token`].
     #[inline(never)]
     pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> Hot<u64> {
         let table = self.segment.table()?;

@@ -1,6 +1,7 @@
 //! A writer's half of a slot's life: it takes a free slot, or an unread sample away from its readers, and gives it back.
 
 use core::cmp;
+use core::ops::Range;
 
 use super::bell::Bell;
 use super::order::{self, FIRST, Position};
@@ -71,7 +72,8 @@ fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<At
 }
 
 /// After a slot was loaned: what its writer stores from here on is of the new life, and whoever sees any of it finds the
-/// former life over. Pairs with the acquire fences of `Reference`, which looks at slots that nobody keeps for it.
+/// former life over. Pairs with the acquire fences of `Reference`, which looks at slots that nobody keeps for it, and with
+/// the look at the extent in `reclaim`.
 #[inline(always)]
 fn begin_life() {
     fence(Ordering::Release);
@@ -106,10 +108,14 @@ pub(crate) fn reserve_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loa
     }
 }
 
-/// Whether half of the slots seem to be free, from the next in the order on: slots come back in order as a rule, so it is
-/// enough to look at the last of them.
+/// Whether half of the slots that history leaves seem to be free, from the next in the order on: slots come back in order
+/// as a rule, so it is enough to look at the last of them. Of fewer than four slots one is a run.
 pub(crate) fn has_run(table: &Table<'_>) -> bool {
-    let last = home(table, &table.shape).sequence.wrapping_add(u64::from(table.shape.slots / 2));
+    let run = table.shape.slots.saturating_sub(table.shape.history) / 2;
+    if run < 2 {
+        return true;
+    }
+    let last = home(table, &table.shape).sequence.wrapping_add(u64::from(run));
     let line = table.line(Position::of(&table.shape, last).line);
     line.is_ok_and(|line| is_clear(line, table.shape.mark_words))
 }
@@ -231,28 +237,7 @@ pub(crate) fn reclaim_oldest(
     wanted: Wanted,
     resume: &AtomicU64,
 ) -> Result<Option<Loan>, Code> {
-    for _ in 0..RACES {
-        let tail = order::settled_tail(table)?;
-        if let Some(loan) = reclaim_before(table, owner, wanted, resume, tail)? {
-            return Ok(Some(loan));
-        }
-        // With commits since, others may have had each sample just before this search came to it, and what they
-        // committed instead stands where it did not look.
-        if order::settled_tail(table)? == tail {
-            break;
-        }
-    }
-    Ok(None)
-}
-
-/// One search among the samples before `tail`.
-fn reclaim_before(
-    table: &Table<'_>,
-    owner: Owner,
-    wanted: Wanted,
-    resume: &AtomicU64,
-    tail: u64,
-) -> Result<Option<Loan>, Code> {
+    let mut tail = order::settled_tail(table)?;
     let oldest = tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
     let horizon = table.hot.horizon.0.load(Ordering::Acquire).max(oldest);
     // Samples in somebody's hands are passed over, and hold the horizon back. So the search looks at the first
@@ -260,16 +245,44 @@ fn reclaim_before(
     let few = horizon.saturating_add(LOOK_BACK).min(tail);
     let resumed = resume.load(Ordering::Relaxed);
     let start = if (few..tail).contains(&resumed) { resumed } else { few };
-    for range in [horizon..few, start..tail, few..start] {
-        let mut place = Position::of(&table.shape, range.start);
-        while place.sequence < range.end {
-            if let Some(loan) = reclaim(table, owner, wanted, place)? {
-                resume.store(place.sequence.wrapping_add(1), Ordering::Relaxed);
-                advance_horizon(table, horizon, tail)?;
-                return Ok(Some(loan));
-            }
-            place = place.next(&table.shape);
+    let mut found = reclaim_from(table, owner, wanted, horizon..few)?;
+    for range in [start..tail, few..start] {
+        if found.is_none() {
+            found = reclaim_from(table, owner, wanted, range)?;
         }
+    }
+    for _ in 0..RACES {
+        if found.is_some() {
+            break;
+        }
+        // With commits since, others may have had each sample just before this search came to it, and what they
+        // committed instead stands where it did not look.
+        let searched = tail;
+        tail = order::settled_tail(table)?;
+        if tail == searched {
+            break;
+        }
+        found = reclaim_from(table, owner, wanted, searched..tail)?;
+    }
+    let Some((loan, sequence)) = found else { return Ok(None) };
+    resume.store(sequence.wrapping_add(1), Ordering::Relaxed);
+    advance_horizon(table, horizon, tail)?;
+    Ok(Some(loan))
+}
+
+/// Takes the first sample of a range that can be taken; and which that was.
+fn reclaim_from(
+    table: &Table<'_>,
+    owner: Owner,
+    wanted: Wanted,
+    range: Range<u64>,
+) -> Result<Option<(Loan, u64)>, Code> {
+    let mut place = Position::of(&table.shape, range.start);
+    while place.sequence < range.end {
+        if let Some(loan) = reclaim(table, owner, wanted, place)? {
+            return Ok(Some((loan, place.sequence)));
+        }
+        place = place.next(&table.shape);
     }
     Ok(None)
 }
@@ -294,8 +307,9 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
     if !untouched || ctl.phase() != Some(Phase::Published) {
         return Ok(None);
     }
-    // Relaxed: it belongs to the life of `ctl`, or the exchange below fails.
-    let has_region = || matches!(Extent(line.extent.load(Ordering::Relaxed)).place(slot), Place::Region(_));
+    // It belongs to the life of `ctl`, or the exchange below fails. Acquire: if it is of a later life, what that life's
+    // writer committed before is visible, too; pairs with `begin_life`.
+    let has_region = || matches!(Extent(line.extent.load(Ordering::Acquire)).place(slot), Place::Region(_));
     if wanted == Wanted::Region && !has_region() {
         return Ok(None);
     }

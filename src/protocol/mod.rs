@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`words`] (what one word means), [`slot`] (one slot's words), [`loan`] (a writer takes a slot),
 //! [`order`] (its sample gets a sequence), [`hold`] (a reader takes the sample in hand), [`members`] (who is owed
-//! samples), [`vacancy`] (where free slots are), [`region`] (room for large payloads), [`bell`] (sleeping and waking), [`recovery`] (what the dead left behind). `docs/protocol.md` tells the same with the proofs.
+//! samples), [`vacancy`] (where free slots are), [`region`] (room for large payloads), [`bell`] (sleeping and waking),
+//! [`recovery`] (what the dead left behind). `docs/protocol.md` tells the same with the proofs.
 #![forbid(unsafe_code)]
 
 pub(crate) mod bell;
@@ -31,7 +32,7 @@ pub(crate) const RETRY_LIMIT: u32 = 1 << 16;
 
 /// How often a search that found nothing is repeated because others took meanwhile what it came for. Each time they
 /// have made progress; an enemy can make it so for ever, so it ends here.
-pub(crate) const RACES: u32 = 1 << 10;
+pub(crate) const RACES: u32 = 64;
 
 /// This process's private copy of what the protocol must know of the geometry.
 #[derive(Clone, Copy, Debug)]
@@ -130,14 +131,11 @@ impl Table<'_> {
         }
     }
 
-    /// Where the payload of a sample is, and how long it is; corrupt if that cannot be.
+    /// Where the payload of a sample is; corrupt if it cannot be there, or cannot be that long.
     #[inline(always)]
-    pub(crate) fn sample(&self, slot: u32, extent: Extent) -> Result<(Place, u64), Code> {
+    pub(crate) fn place(&self, slot: u32, extent: Extent) -> Result<Place, Code> {
         let place = extent.place(slot);
-        if extent.len() > self.room(place)? {
-            return Err(Code::Corrupt);
-        }
-        Ok((place, extent.len()))
+        if extent.len() > self.room(place)? { Err(Code::Corrupt) } else { Ok(place) }
     }
 
     /// The claim of a slot whose number may come from shared memory.

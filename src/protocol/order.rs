@@ -29,20 +29,11 @@ pub(crate) struct Position {
 impl Position {
     #[inline(always)]
     pub(crate) fn of(shape: &Shape, sequence: u64) -> Position {
-        match shape.shift {
-            Some(shift) => {
-                let line = sequence as u32 & shape.slots.wrapping_sub(1);
-                Position { sequence, line, lap: (sequence >> shift) as u32 & 1 }
-            }
-            None => Position::divided(shape.slots, sequence),
-        }
-    }
-
-    #[inline(never)]
-    fn divided(slots: u32, sequence: u64) -> Position {
-        let slots = u64::from(slots);
-        let (line, lap) = (sequence % slots, sequence / slots);
-        Position { sequence, line: line as u32, lap: lap as u32 & 1 }
+        let (line, lap) = match shape.shift {
+            Some(shift) => (sequence as u32 & shape.slots.wrapping_sub(1), (sequence >> shift) as u32),
+            None => divide(sequence, shape.slots),
+        };
+        Position { sequence, line, lap: lap & 1 }
     }
 
     /// The place of the next sequence, without a division.
@@ -68,6 +59,13 @@ impl Position {
     pub(crate) fn look(self, table: &Table<'_>) -> Result<Entry, Code> {
         Ok(Entry(self.entry(table)?.load(Ordering::Acquire)))
     }
+}
+
+/// Out of line, so that the usual case is not burdened with the registers of a division.
+#[inline(never)]
+fn divide(sequence: u64, slots: u32) -> (u32, u32) {
+    let slots = u64::from(slots);
+    ((sequence % slots) as u32, (sequence / slots) as u32)
 }
 
 /// The sequence that the next sample gets, as far as this thread can see.
@@ -153,7 +151,8 @@ pub(crate) fn commit(
     let (sequence, replaced) = match publish(table, shape, line, loan.slot, audience) {
         Ok(done) => done,
         Err(code) => {
-            // Only a broken order gets here. The loan is given back as it was.
+            // Only a broken order gets here. The loan is out again, so that it can be ended; what else was noted in its slot is
+            // of no use any more.
             claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
             return Err(code);
         }
