@@ -55,7 +55,7 @@ pub(crate) trait Sender<const W: usize> {
     /// Takes room for so many payloads and keeps it.
     fn keep(&mut self, count: usize) {
         let _ = count;
-        unimplemented!("nothing to be kept");
+        unreachable!("nothing to be kept");
     }
 }
 
