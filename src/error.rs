@@ -222,6 +222,12 @@ impl From<Code> for Error {
     }
 }
 
+impl From<Error> for Code {
+    fn from(error: Error) -> Code {
+        error.code
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.about.is_empty() {

@@ -30,12 +30,34 @@ pub(crate) enum Hold {
     Moved,
 }
 
-/// A sample in hand, as its token says.
+/// A sample in hand, as its token says. Two numbers, because two are passed in registers: a larger struct goes by its
+/// address, which keeps the caller's sample in memory, and each move of it there costs more than the call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taken {
-    pub(crate) slot: u32,
     pub(crate) sequence: u64,
-    pub(crate) hold: Hold,
+    /// The slot, and the hold above it.
+    slot_and_hold: u64,
+}
+
+impl Taken {
+    #[inline(always)]
+    pub(crate) fn new(slot: u32, sequence: u64, hold: Hold) -> Taken {
+        Taken { sequence, slot_and_hold: u64::from(slot) | (hold as u64) << 32 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(self) -> u32 {
+        self.slot_and_hold as u32
+    }
+
+    #[inline(always)]
+    pub(crate) fn hold(self) -> Hold {
+        match self.slot_and_hold >> 32 {
+            0 => Hold::Owed,
+            1 => Hold::Held,
+            _ => Hold::Moved,
+        }
+    }
 }
 
 /// A sample in hand, and what is known of it beside its bytes.
@@ -44,14 +66,13 @@ pub(crate) struct InHand {
     pub(crate) taken: Taken,
     /// Its place is one of the segment, and its length fits there.
     pub(crate) extent: Extent,
-    pub(crate) timestamp_ns: u64,
 }
 
 impl InHand {
     /// Where its payload is.
     #[inline(always)]
     pub(crate) fn place(&self) -> Place {
-        self.extent.place(self.taken.slot)
+        self.extent.place(self.taken.slot())
     }
 }
 
@@ -156,49 +177,55 @@ impl Core {
     #[inline(always)]
     pub(crate) fn next(&self) -> Hot<Option<InHand>> {
         let table = self.segment.table()?;
-        match table.shape.class {
-            Class::UsualLossless { shift } => self.next_in(table, &table.shape.usual(shift, false)),
-            _ => self.next_unusual(table),
-        }
-    }
-
-    #[inline(never)]
-    fn next_unusual(&self, table: &Table<'_>) -> Hot<Option<InHand>> {
-        match table.shape.class {
-            Class::UsualDropping { shift } => self.next_in(table, &table.shape.usual(shift, true)),
-            _ => self.next_in(table, &table.shape),
-        }
-    }
-
-    #[inline(always)]
-    fn next_in(&self, table: &Table<'_>, shape: &Shape) -> Hot<Option<InHand>> {
+        let Class::UsualLossless { shift } = table.shape.class else { return self.next_slowly(table) };
+        let shape = &table.shape.usual(shift, false);
         let sequence = self.sequence.load(Ordering::Relaxed);
         match hold::step(table, shape, self.member.bit, Position::of(shape, sequence)) {
-            Ok(Step::Empty) => Ok(None),
             Ok(Step::Sample(slot, extent)) => {
                 self.set_sequence(table, sequence.wrapping_add(1));
-                self.show(table, shape, Core::read_of(shape, slot, sequence), extent)
+                self.show(table, Core::read_of(shape, slot, sequence), extent)
             }
+            Ok(Step::Empty) => Ok(None),
             // An error is found again there.
-            Ok(Step::Irregular) | Err(_) => self.next_irregular(table),
+            Ok(Step::Irregular) | Err(_) => self.next_slowly(table),
         }
     }
 
+    /// The same, however the segment is and whatever is found.
+    #[inline(always)]
+    fn next_slowly(&self, table: &Table<'_>) -> Hot<Option<InHand>> {
+        let Some(slot) = self.next_slot(table)? else { return Ok(None) };
+        let sequence = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
+        self.show(table, Core::read_of(&table.shape, slot, sequence), extent_of(table, slot)?)
+    }
+
+    /// Moves to the next sample; its slot. Out of line, and what it returns fits two registers: more would go through
+    /// memory, and take the usual way with it.
     #[inline(never)]
-    fn next_irregular(&self, table: &Table<'_>) -> Hot<Option<InHand>> {
+    fn next_slot(&self, table: &Table<'_>) -> Hot<Option<u32>> {
+        if let Class::UsualDropping { shift } = table.shape.class {
+            let shape = &table.shape.usual(shift, true);
+            let sequence = self.sequence.load(Ordering::Relaxed);
+            match hold::step(table, shape, self.member.bit, Position::of(shape, sequence)) {
+                Ok(Step::Sample(slot, _)) => {
+                    self.set_sequence(table, sequence.wrapping_add(1));
+                    return Ok(Some(slot));
+                }
+                Ok(Step::Empty) => return Ok(None),
+                Ok(Step::Irregular) | Err(_) => {}
+            }
+        }
         let mut cursor = self.cursor(table);
         let found = hold::next(table, self.member.bit, &mut cursor);
         self.set_cursor(table, cursor);
-        let Some(slot) = found? else { return Ok(None) };
-        let taken = Core::read_of(&table.shape, slot, cursor.place.sequence.wrapping_sub(1));
-        self.show(table, &table.shape, taken, extent_of(table, slot)?)
+        found
     }
 
     /// What was read, as the policy keeps it in hand.
     #[inline(always)]
     fn read_of(shape: &Shape, slot: u32, sequence: u64) -> Taken {
         let hold = if shape.drop_oldest { Hold::Held } else { Hold::Owed };
-        Taken { slot, sequence, hold }
+        Taken::new(slot, sequence, hold)
     }
 
     /// Whether `next` would find a sample.
@@ -216,23 +243,30 @@ impl Core {
     pub(crate) fn peek_latest(&self) -> Hot<Option<InHand>> {
         let table = self.segment.table()?;
         let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else { return Ok(None) };
-        self.show(table, &table.shape, Taken { slot, sequence, hold: Hold::Held }, extent_of(table, slot)?)
+        self.show(table, Taken::new(slot, sequence, Hold::Held), extent_of(table, slot)?)
     }
 
     /// Lets go of a sample; stale if it is not in this reader's hands.
+    #[inline(always)]
     pub(crate) fn mark(&self, taken: Taken) -> Hot<()> {
-        let bit = match taken.hold {
+        let bit = match taken.hold() {
             Hold::Held => self.member.bit.held,
             // An owed sample that was not read yet is not in hand, whatever the caller says.
             Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => self.member.bit.owed,
             Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
-        hold::mark(self.segment.table()?, taken.slot, self.member.bit.word, bit, taken.sequence)
+        hold::mark(self.segment.table()?, taken.slot(), self.member.bit.word, bit, taken.sequence)
+    }
+
+    /// The same out of line, not to be compiled into every place where a [`Sample`] ends.
+    #[inline(never)]
+    fn let_go(&self, taken: Taken) -> Hot<()> {
+        self.mark(taken)
     }
 
     /// The sample in hand whose payload starts at this address. In hand twice, by a read and by a peek, the read
     /// comes first.
-    pub(crate) fn taken_at(&self, payload: *const u8) -> Result<Taken> {
+    pub(crate) fn taken_at(&self, payload: *const u8) -> Hot<Taken> {
         let (slot, place) = self.segment.slot_of(payload).ok_or(Code::Stale)?;
         let table = self.segment.table()?;
         let line = table.line(slot)?;
@@ -242,36 +276,46 @@ impl Core {
         let seen = Marks(marks.load(Ordering::Acquire));
         let read = seen.0 & bit.owed != 0 && sequence < self.sequence.load(Ordering::Relaxed);
         if Extent(line.extent.load(Ordering::Relaxed)).place(slot) != place {
-            return Err(Code::Stale.into());
+            return Err(Code::Stale);
         }
         let hold = match (seen.is_of(sequence), read && !table.shape.drop_oldest, seen.0 & bit.held != 0) {
             (true, true, _) => Hold::Owed,
             (true, false, true) => Hold::Held,
-            _ => return Err(Code::Stale.into()),
+            _ => return Err(Code::Stale),
         };
-        Ok(Taken { slot, sequence, hold })
+        Ok(Taken::new(slot, sequence, hold))
     }
 
     /// What is known of a sample in hand; corrupt if somebody wrote over it.
     pub(crate) fn facts(&self, taken: Taken) -> Hot<InHand> {
         let table = self.segment.table()?;
-        facts_by(table, &table.shape, taken, extent_of(table, taken.slot)?)
+        facts_by(table, taken, extent_of(table, taken.slot())?)
     }
 
     /// A sample just taken, with what is known of it.
     #[inline(always)]
-    fn show(&self, table: &Table<'_>, shape: &Shape, taken: Taken, extent: Extent) -> Hot<Option<InHand>> {
-        match facts_by(table, shape, taken, extent) {
+    fn show(&self, table: &Table<'_>, taken: Taken, extent: Extent) -> Hot<Option<InHand>> {
+        match facts_by(table, taken, extent) {
             Ok(in_hand) => Ok(Some(in_hand)),
-            Err(code) => self.refuse(taken, code),
+            Err(code) => Err(self.refuse(taken, code)),
         }
     }
 
     /// It cannot be shown, so it is let go; the first error is the one to report.
     #[cold]
-    fn refuse(&self, taken: Taken, code: Code) -> Hot<Option<InHand>> {
-        let _ = self.mark(taken);
-        Err(code)
+    #[inline(never)]
+    fn refuse(&self, taken: Taken, code: Code) -> Code {
+        let _ = self.let_go(taken);
+        code
+    }
+
+    /// Monotonic time of the commit of a sample in hand in nanoseconds, 0 if the segment keeps none.
+    pub(crate) fn timestamp_ns(&self, taken: Taken) -> u64 {
+        let claim = self.segment.table().ok().filter(|table| table.shape.timestamps);
+        // Relaxed: in hand, it stands still.
+        claim
+            .and_then(|table| table.claim(taken.slot()).ok())
+            .map_or(0, |claim| claim.aux.load(Ordering::Relaxed))
     }
 
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<()> {
@@ -336,13 +380,9 @@ fn note_cursor(table: &Table<'_>, member: Member, sequence: u64) {
 }
 
 #[inline(always)]
-fn facts_by(table: &Table<'_>, shape: &Shape, taken: Taken, extent: Extent) -> Hot<InHand> {
-    table.place(taken.slot, extent)?;
-    let timestamp_ns = match shape.timestamps {
-        true => table.claim(taken.slot)?.aux.load(Ordering::Relaxed),
-        false => 0,
-    };
-    Ok(InHand { taken, extent, timestamp_ns })
+fn facts_by(table: &Table<'_>, taken: Taken, extent: Extent) -> Hot<InHand> {
+    table.place(taken.slot(), extent)?;
+    Ok(InHand { taken, extent })
 }
 
 /// Length, place and writer of a sample in hand. Relaxed: it stands still, and the entry was loaded with acquire.
@@ -497,7 +537,7 @@ impl Drop for Reader {
 /// What keeps a sample's membership alive.
 enum Hand<'r> {
     Borrowed(&'r Arc<Core>),
-    Owned(Arc<Core>),
+    Owned(Box<Arc<Core>>),
 }
 
 /// A sample in hand: its bytes cannot change or move until it is dropped, which marks it.
@@ -527,12 +567,12 @@ impl<'r> Sample<'r> {
     /// The same sample, independent of its reader.
     pub fn into_owned(mut self) -> Sample<'static> {
         let core = match &self.reader {
-            Hand::Borrowed(core) => Arc::clone(core),
-            Hand::Owned(core) => Arc::clone(core),
+            Hand::Borrowed(core) => Box::new(Arc::clone(core)),
+            Hand::Owned(core) => core.clone(),
         };
         let in_hand = self.in_hand;
         // The hold moves to the new sample, so this one must not end it.
-        self.in_hand.taken.hold = Hold::Moved;
+        self.in_hand.taken = Taken::new(in_hand.taken.slot(), in_hand.taken.sequence, Hold::Moved);
         Sample { reader: Hand::Owned(core), in_hand }
     }
 
@@ -559,7 +599,7 @@ impl<'r> Sample<'r> {
 
     /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
     pub fn timestamp_ns(&self) -> u64 {
-        self.in_hand.timestamp_ns
+        self.core().timestamp_ns(self.in_hand.taken)
     }
 
     /// The [`Writer::id`](crate::Writer::id) of its writer.
@@ -569,7 +609,7 @@ impl<'r> Sample<'r> {
 
     /// The slot's user header, as many bytes as the segment says; null if it has none.
     pub fn user_header(&self) -> *const u8 {
-        self.core().segment.user_header(self.in_hand.taken.slot)
+        self.core().segment.user_header(self.in_hand.taken.slot())
     }
 
     /// Copies the start of the user header into `buffer`, as much as there is and fits; how many bytes.
@@ -601,9 +641,9 @@ impl<'r> Sample<'r> {
 impl Drop for Sample<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.in_hand.taken.hold != Hold::Moved {
+        if self.in_hand.taken.hold() != Hold::Moved {
             // It is in hand exactly once; a segment that was spoiled meanwhile has nothing to give back to.
-            let _ = self.core().mark(self.in_hand.taken);
+            let _ = self.core().let_go(self.in_hand.taken);
         }
     }
 }

@@ -378,6 +378,7 @@ impl Writer {
     }
 
     /// Publishes to whoever is joined.
+    #[inline(always)]
     pub(crate) fn commit_token(&self, token: Token, len: u64) -> Hot<u64> {
         let table = self.segment.table()?;
         match table.shape.class {
@@ -391,6 +392,12 @@ impl Writer {
             }
             _ => self.commit_to(token, len, Owed::Members),
         }
+    }
+
+    /// The same out of line, not to be compiled into every caller of [`Loan::commit`].
+    #[inline(never)]
+    fn commit_loan(&self, token: Token, len: u64) -> Hot<u64> {
+        self.commit_token(token, len)
     }
 
     /// Publishes to those whom `owed` names, in whatever segment: the general way of [`Writer::commit_token`].
@@ -559,7 +566,7 @@ impl Loan<'_> {
     #[inline]
     pub fn commit(self, len: usize) -> Result<u64> {
         let (writer, token) = (self.writer, self.token);
-        let sequence = writer.commit_token(token, len as u64)?;
+        let sequence = writer.commit_loan(token, len as u64)?;
         std::mem::forget(self);
         Ok(sequence)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::attachment::Bytes;
 use crate::error::{Code, Error, Result};
 use crate::ffi::library::shmslot_error;
+use crate::waiting::Hot;
 
 /// What every handle begins with: whether a caught panic made it unusable.
 #[derive(Default)]
@@ -22,9 +23,9 @@ pub(crate) trait Handle {
 }
 
 /// Runs a call on a handle: NULL is an error, a panic becomes a code and the handle answers with that code ever
-/// after.
-#[inline]
-pub(crate) fn with<T: Handle>(handle: *const T, call: impl FnOnce(&T) -> Result<c_int>) -> c_int {
+/// after. Nothing but the code of an error is told, so the call passes nothing more on, and that in a register.
+#[inline(always)]
+pub(crate) fn with<T: Handle>(handle: *const T, call: impl FnOnce(&T) -> Hot<c_int>) -> c_int {
     // SAFETY: a handle is NULL or came from this library and is not closed yet; the header says so at each call.
     let Some(handle) = (unsafe { handle.as_ref() }) else { return Code::Invalid.number() };
     if handle.health().poisoned.load(Ordering::Relaxed) {
@@ -32,7 +33,7 @@ pub(crate) fn with<T: Handle>(handle: *const T, call: impl FnOnce(&T) -> Result<
     }
     match catch_unwind(AssertUnwindSafe(|| call(handle))) {
         Ok(Ok(number)) => number,
-        Ok(Err(error)) => error.code().number(),
+        Ok(Err(code)) => code.number(),
         Err(panic) => {
             drop_quietly(panic);
             handle.health().poisoned.store(true, Ordering::Relaxed);
@@ -91,7 +92,7 @@ fn drop_quietly(panic: Box<dyn std::any::Any + Send>) {
 }
 
 /// Writes an output; NULL is an error, found before anything was done if the caller asks early with [`present`].
-pub(crate) fn give<T>(output: *mut T, value: T) -> Result<()> {
+pub(crate) fn give<T>(output: *mut T, value: T) -> Hot<()> {
     present(output)?;
     // SAFETY: not NULL, and by the header's word it points at writable memory for one value; it need not be aligned.
     unsafe { output.write_unaligned(value) };
@@ -107,14 +108,14 @@ pub(crate) fn give_if_wanted<T>(output: *mut T, value: T) {
 }
 
 /// That an output has somewhere to go.
-pub(crate) fn present<T>(output: *mut T) -> Result<()> {
-    if output.is_null() { Err(Code::Invalid.into()) } else { Ok(()) }
+pub(crate) fn present<T>(output: *mut T) -> Hot<()> {
+    if output.is_null() { Err(Code::Invalid) } else { Ok(()) }
 }
 
 /// Copies a plain struct that the caller owns.
-pub(crate) fn take<T: Plain>(input: *const T) -> Result<T> {
+pub(crate) fn take<T: Plain>(input: *const T) -> Hot<T> {
     if input.is_null() {
-        return Err(Code::Invalid.into());
+        return Err(Code::Invalid);
     }
     // SAFETY: not NULL, and by the header's word it points at one value, which is a copy of integers and pointers.
     Ok(unsafe { input.read_unaligned() })
@@ -140,14 +141,14 @@ pub(crate) fn take_sized<T: Plain>(input: *const T) -> Result<T> {
     if tail.iter().skip(size_of::<T>()).any(|byte| *byte != 0) {
         return Err(Error::about(Code::BadOptions, "a field that this version does not know"));
     }
-    take(input)
+    Ok(take(input)?)
 }
 
 /// Writes as much of an out-struct as the caller's version of the header has, and zeros after it.
-pub(crate) fn give_sized<T: Plain>(output: *mut T, size: usize, value: &T) -> Result<()> {
+pub(crate) fn give_sized<T: Plain>(output: *mut T, size: usize, value: &T) -> Hot<()> {
     present(output)?;
     if size == 0 || size > 1 << 16 {
-        return Err(Code::Invalid.into());
+        return Err(Code::Invalid);
     }
     let known = size.min(size_of::<T>());
     // SAFETY: by the header's word `size` bytes at `output` are the caller's to be written; the source has at least
@@ -170,21 +171,21 @@ pub(crate) fn name<'a>(name: *const c_char) -> Result<&'a str> {
 }
 
 /// Bytes to be read; `(NULL, 0)` is empty.
-pub(crate) fn bytes<'a>(start: *const u8, len: usize) -> Result<Bytes<'a>> {
+pub(crate) fn bytes<'a>(start: *const u8, len: usize) -> Hot<Bytes<'a>> {
     if len > 0 && start.is_null() || len > isize::MAX as usize {
-        return Err(Code::Invalid.into());
+        return Err(Code::Invalid);
     }
     // SAFETY: by the header's word `len` bytes at `start` are readable for the call.
     Ok(unsafe { Bytes::from_raw(start, len) })
 }
 
 /// Bytes to be written; `(NULL, 0)` is empty.
-pub(crate) fn buffer<'a>(start: *mut u8, len: usize) -> Result<&'a mut [u8]> {
+pub(crate) fn buffer<'a>(start: *mut u8, len: usize) -> Hot<&'a mut [u8]> {
     if len == 0 {
         return Ok(&mut []);
     }
     if start.is_null() || len > isize::MAX as usize {
-        return Err(Code::Invalid.into());
+        return Err(Code::Invalid);
     }
     // SAFETY: by the header's word `len` bytes at `start` are the caller's to be written during the call; zeroing
     // them first makes them initialised.
@@ -196,10 +197,10 @@ pub(crate) fn buffer<'a>(start: *mut u8, len: usize) -> Result<&'a mut [u8]> {
 
 /// A timeout in nanoseconds: from 0, or -1 for no limit.
 #[inline]
-pub(crate) fn timeout(ns: i64) -> Result<Option<Duration>> {
+pub(crate) fn timeout(ns: i64) -> Hot<Option<Duration>> {
     match ns {
         -1 => Ok(None),
         0.. => Ok(Some(Duration::from_nanos(ns as u64))),
-        _ => Err(Code::BadTimeout.into()),
+        _ => Err(Code::BadTimeout),
     }
 }

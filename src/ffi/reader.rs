@@ -4,12 +4,13 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use crate::error::{Code, Result};
+use crate::error::Code;
 use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::segment::shmslot_segment;
 use crate::ffi::writer::not_null;
 use crate::reader::{self, Core, EndWaits, Hold, InHand, Taken};
+use crate::waiting::Hot;
 
 /// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
 pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
@@ -68,7 +69,7 @@ const HELD: u32 = 1;
 impl shmslot_reader {
     /// Hands a sample to the caller.
     #[inline]
-    fn hand_out(&self, in_hand: Option<InHand>, ret_sample: *mut shmslot_sample) -> Result<c_int> {
+    fn hand_out(&self, in_hand: Option<InHand>, ret_sample: *mut shmslot_sample) -> Hot<c_int> {
         let in_hand = in_hand.ok_or(Code::Again)?;
         // Not one step: only the thread that reads writes it, and `leave` comes after that.
         self.handed_out.store(self.handed_out.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -79,17 +80,17 @@ impl shmslot_reader {
     #[inline]
     fn describe(&self, in_hand: InHand) -> shmslot_sample {
         let segment = self.core.segment();
-        let InHand { taken, extent, timestamp_ns } = in_hand;
+        let InHand { taken, extent } = in_hand;
         shmslot_sample {
             data: segment.payload(in_hand.place()).cast_const().cast(),
             len: extent.len(),
             sequence: taken.sequence,
-            timestamp_ns,
-            user_header: segment.user_header(taken.slot).cast_const().cast(),
+            timestamp_ns: self.core.timestamp_ns(taken),
+            user_header: segment.user_header(taken.slot()).cast_const().cast(),
             segment_id: segment.geometry().segment_id,
-            slot: taken.slot,
+            slot: taken.slot(),
             writer_id: extent.writer(),
-            flags: u32::from(taken.hold == Hold::Held) * HELD,
+            flags: u32::from(taken.hold() == Hold::Held) * HELD,
             reserved: 0,
         }
     }
@@ -97,7 +98,7 @@ impl shmslot_reader {
 
 /// Marks a sample of a reader that may have left already.
 #[inline(always)]
-fn mark(reader: *mut shmslot_reader, find: impl FnOnce(&Core) -> Result<Taken>) -> c_int {
+fn mark(reader: *mut shmslot_reader, find: impl FnOnce(&Core) -> Hot<Taken>) -> c_int {
     let mut last = false;
     let marked = boundary::with(reader, |handle| {
         handle.core.mark(find(&handle.core)?)?;
@@ -254,14 +255,14 @@ pub unsafe extern "C" fn shmslot_slot_mark(
     mark(reader, |core| {
         let sample = boundary::take(sample)?;
         if sample.segment_id != core.segment().geometry().segment_id {
-            return Err(Code::Stale.into());
+            return Err(Code::Stale);
         }
         let hold = match sample.flags {
             0 => Hold::Owed,
             HELD => Hold::Held,
-            _ => return Err(Code::Stale.into()),
+            _ => return Err(Code::Stale),
         };
-        Ok(Taken { slot: sample.slot, sequence: sample.sequence, hold })
+        Ok(Taken::new(sample.slot, sample.sequence, hold))
     })
 }
 

@@ -30,7 +30,7 @@ impl Handle for shmslot_segment {
 pub(crate) fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment) -> Result<()> {
     boundary::present(ret_segment)?;
     let handle = shmslot_segment { segment, reference: OnceLock::new(), health: Health::default() };
-    boundary::give(ret_segment, Box::into_raw(Box::new(handle)))
+    Ok(boundary::give(ret_segment, Box::into_raw(Box::new(handle)))?)
 }
 
 /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. All its memory is allocated

@@ -2,10 +2,11 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::error::{Code, Result};
+use crate::error::Code;
 use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::segment::shmslot_segment;
+use crate::waiting::Hot;
 use crate::writer::{Token, Writer};
 
 /// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_SINGLE_WRITER segment one at a time.
@@ -53,16 +54,16 @@ impl shmslot_writer {
     }
 
     #[inline]
-    fn token_of(&self, loan: *const shmslot_loan) -> Result<Token> {
+    fn token_of(&self, loan: *const shmslot_loan) -> Hot<Token> {
         let loan = boundary::take(loan)?;
         if loan.segment_id != self.writer.segment().geometry().segment_id {
-            return Err(Code::Stale.into());
+            return Err(Code::Stale);
         }
-        Ok(Token::from_number(loan.token)?)
+        Token::from_number(loan.token)
     }
 
-    #[inline]
-    fn commit(&self, token: Token, len: usize, ret_sequence: *mut u64) -> Result<c_int> {
+    #[inline(always)]
+    fn commit(&self, token: Token, len: usize, ret_sequence: *mut u64) -> Hot<c_int> {
         let sequence = self.writer.commit_token(token, len as u64)?;
         boundary::give_if_wanted(ret_sequence, sequence);
         Ok(SHMSLOT_OK)
@@ -259,6 +260,6 @@ pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout
 }
 
 /// A payload pointer that came from the caller, for its address only.
-pub(crate) fn not_null(data: *const c_void) -> Result<*const u8> {
-    if data.is_null() { Err(Code::Invalid.into()) } else { Ok(data.cast()) }
+pub(crate) fn not_null(data: *const c_void) -> Hot<*const u8> {
+    if data.is_null() { Err(Code::Invalid) } else { Ok(data.cast()) }
 }
