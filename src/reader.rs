@@ -479,7 +479,7 @@ impl Reader {
     }
 
     /// The next sample; `None` if there is none yet. Several may be in hand, and dropped in any order.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
         Ok(self.core.next()?.map(|in_hand| self.sample(in_hand)))
     }
