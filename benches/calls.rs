@@ -37,10 +37,10 @@ fn by_rust(segment: &Segment, turns: u64) {
     let reader = segment.reader(0).expect("a reader");
     let writer = segment.writer().expect("a writer");
     for _ in 0..turns {
-        let loan = writer.reserve(PAYLOAD, None).expect("a slot");
-        black_box(&loan);
+        let mut loan = writer.reserve(PAYLOAD, None).expect("a slot");
+        black_box(loan.as_mut_ptr());
         loan.commit(PAYLOAD).expect("a commit");
-        black_box(reader.read().expect("a read").expect("a sample"));
+        black_box(reader.read().expect("a read").expect("a sample").as_ptr());
     }
 }
 

@@ -179,16 +179,25 @@ impl Core {
         let table = self.segment.table()?;
         let Class::UsualLossless { shift } = table.shape.class else { return self.next_slowly(table) };
         let shape = &table.shape.usual(shift, false);
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        match hold::step(table, shape, self.member.bit, Position::of(shape, sequence)) {
-            Ok(Step::Sample(slot, extent)) => {
-                self.set_sequence(table, sequence.wrapping_add(1));
+        match self.step(table, shape) {
+            Ok((_, Step::Empty)) => Ok(None),
+            Ok((sequence, Step::Sample(slot, extent))) => {
                 self.show(table, Core::read_of(shape, slot, sequence), extent)
             }
-            Ok(Step::Empty) => Ok(None),
             // An error is found again there.
-            Ok(Step::Irregular) | Err(_) => self.next_slowly(table),
+            Ok((_, Step::Irregular)) | Err(_) => self.next_slowly(table),
         }
+    }
+
+    /// The short way to the next sample; and its sequence.
+    #[inline(always)]
+    fn step(&self, table: &Table<'_>, shape: &Shape) -> Hot<(u64, Step)> {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        let step = hold::step(table, shape, self.member.bit, Position::of(shape, sequence))?;
+        if let Step::Sample(..) = step {
+            self.set_sequence(table, sequence.wrapping_add(1));
+        }
+        Ok((sequence, step))
     }
 
     /// The same, however the segment is and whatever is found.
@@ -199,21 +208,20 @@ impl Core {
         self.show(table, Core::read_of(&table.shape, slot, sequence), extent_of(table, slot)?)
     }
 
-    /// Moves to the next sample; its slot. Out of line, and what it returns fits two registers: more would go through
+    /// Moves to the next sample; its slot. Out of line, and what it returns fits one register: more would go through
     /// memory, and take the usual way with it.
     #[inline(never)]
     fn next_slot(&self, table: &Table<'_>) -> Hot<Option<u32>> {
-        if let Class::UsualDropping { shift } = table.shape.class {
-            let shape = &table.shape.usual(shift, true);
-            let sequence = self.sequence.load(Ordering::Relaxed);
-            match hold::step(table, shape, self.member.bit, Position::of(shape, sequence)) {
-                Ok(Step::Sample(slot, _)) => {
-                    self.set_sequence(table, sequence.wrapping_add(1));
-                    return Ok(Some(slot));
-                }
-                Ok(Step::Empty) => return Ok(None),
-                Ok(Step::Irregular) | Err(_) => {}
-            }
+        let stepped = match table.shape.class {
+            Class::UsualLossless { .. } => Ok((0, Step::Irregular)), // this was tried
+            Class::UsualDropping { shift } => self.step(table, &table.shape.usual(shift, true)),
+            Class::Unusual => self.step(table, &table.shape),
+        };
+        match stepped {
+            Ok((_, Step::Sample(slot, _))) => return Ok(Some(slot)),
+            Ok((_, Step::Empty)) => return Ok(None),
+            // An error is found again below.
+            Ok((_, Step::Irregular)) | Err(_) => {}
         }
         let mut cursor = self.cursor(table);
         let found = hold::next(table, self.member.bit, &mut cursor);

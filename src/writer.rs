@@ -105,7 +105,7 @@ impl Writer {
 
     /// Reserves a slot for up to `len` bytes. When nothing is free it does what the segment's policy says, for at
     /// most `timeout`; `None` waits without limit.
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&self, len: usize, timeout: Option<Duration>) -> Result<Loan<'_>> {
         let token = self.reserve_token(len as u64, timeout)?;
         let place = self.segment.place_of_loan(token.slot(), len as u64);
