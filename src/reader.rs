@@ -92,6 +92,8 @@ pub(crate) struct Core {
     end_without_writers: AtomicBool,
     end_at_deaths: AtomicBool,
     known_deaths: AtomicU32,
+    /// Whether the last look found nothing.
+    waiting: AtomicBool,
 }
 
 /// What ends a wait though there is nothing to read. Samples that are there are always read first.
@@ -133,6 +135,7 @@ impl Core {
             end_without_writers: AtomicBool::new(false),
             end_at_deaths: AtomicBool::new(false),
             known_deaths: AtomicU32::new(deaths),
+            waiting: AtomicBool::new(false),
         };
         Ok(core)
     }
@@ -193,11 +196,28 @@ impl Core {
     #[inline(always)]
     fn step(&self, table: &Table<'_>, shape: &Shape) -> Hot<(u64, Step)> {
         let sequence = self.sequence.load(Ordering::Relaxed);
-        let step = hold::step(table, shape, self.member.bit, Position::of(shape, sequence))?;
+        let place = Position::of(shape, sequence);
+        self.look_forward(place.line);
+        let step = hold::step(table, shape, self.member.bit, place)?;
+        self.note_wait(matches!(step, Step::Empty));
         if let Step::Sample(..) = step {
             self.set_sequence(table, sequence.wrapping_add(1));
         }
         Ok((sequence, step))
+    }
+
+    /// Asks for the payload that is likely to be next while its entry is on its way, so that the two lines come together. Not
+    /// at the first look after a sample: a writer that is about to fill it would have to take it back.
+    #[inline(always)]
+    fn look_forward(&self, slot: u32) {
+        if self.waiting.load(Ordering::Relaxed) {
+            sys::expect_read(self.segment.payload(Place::Slot(slot)));
+        }
+    }
+
+    #[inline(always)]
+    fn note_wait(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
     }
 
     /// The same, however the segment is and whatever is found.
@@ -241,7 +261,9 @@ impl Core {
         let table = self.segment.table()?;
         let mut cursor = self.cursor(table);
         let before = cursor.place.sequence;
+        self.look_forward(cursor.place.line);
         let found = hold::seek(table, self.member.bit, &mut cursor);
+        self.note_wait(found == Ok(None));
         if cursor.place.sequence != before {
             self.set_cursor(table, cursor);
         }

@@ -53,6 +53,9 @@ impl Token {
     }
 }
 
+/// How many samples before its turn a payload's line is asked for. The next few are where readers may be.
+const AHEAD: u64 = 4;
+
 /// How often a writer that finds the next slot taken looks for a run of free ones before it looks at that slot again.
 const POLLS_FOR_A_RUN: u32 = 64;
 
@@ -70,6 +73,9 @@ pub struct Writer {
     /// Whether the last look for a slot out of order found none: then slots come back in order, and it pays to
     /// poll the next ones alone.
     in_order: AtomicBool,
+    /// Before this sequence, slots in the order seemed free; and from which one on it pays to look again.
+    run_end: AtomicU64,
+    next_look: AtomicU64,
     interrupted: Arc<AtomicBool>,
     one_thread: PhantomData<Cell<()>>,
 }
@@ -98,6 +104,8 @@ impl Writer {
             loans: AtomicU32::new(0),
             resume: AtomicU64::new(0),
             in_order: AtomicBool::new(false),
+            run_end: AtomicU64::new(0),
+            next_look: AtomicU64::new(0),
             interrupted: Arc::default(),
             one_thread: PhantomData,
         })
@@ -385,13 +393,45 @@ impl Writer {
             Class::UsualLossless { shift } if self.segment.max_loans() == 0 => {
                 let commit = |single_writer| {
                     let shape = &Shape { single_writer, ..table.shape.usual(shift, false) };
-                    order::commit(table, shape, self.loaned(token), len, Owed::Members, sys::monotonic_ns)
+                    let published = |sequence| self.look_ahead(table, sequence);
+                    order::commit(
+                        table,
+                        shape,
+                        self.loaned(token),
+                        len,
+                        Owed::Members,
+                        sys::monotonic_ns,
+                        published,
+                    )
                 };
                 // Compiled apart: fewer registers to save for either.
                 if table.shape.single_writer { commit(true) } else { commit(false) }
             }
             _ => self.commit_to(token, len, Owed::Members),
         }
+    }
+
+    /// Asks for the line of a payload that comes soon, where the slots to come are free: its last reader has it in its
+    /// cache. After a commit, when nobody waits for this writer.
+    #[inline(always)]
+    fn look_ahead(&self, table: &Table<'_>, sequence: u64) {
+        let ahead = sequence.wrapping_add(AHEAD);
+        if ahead < self.run_end.load(Ordering::Relaxed) {
+            let slot = ahead as u32 & table.shape.slots.wrapping_sub(1);
+            sys::expect_write(self.segment.payload(Place::Slot(slot)));
+        } else if ahead >= self.next_look.load(Ordering::Relaxed) {
+            self.look_for_run(table, sequence);
+        }
+    }
+
+    /// Whether it pays to look ahead: once in an eighth of a lap, since each look takes a line from a reader.
+    #[inline(never)]
+    fn look_for_run(&self, table: &Table<'_>, sequence: u64) {
+        let slots = u64::from(table.shape.slots);
+        if slots >= 4 * AHEAD && loan::has_run(table) {
+            self.run_end.store(sequence.wrapping_add(slots / 2), Ordering::Relaxed);
+        }
+        self.next_look.store(sequence.wrapping_add(AHEAD + slots / 8), Ordering::Relaxed);
     }
 
     /// The same out of line, not to be compiled into every caller of [`Loan::commit`].
@@ -408,9 +448,9 @@ impl Writer {
         let sequence = match table.shape.class {
             Class::UsualDropping { shift } => {
                 let shape = &table.shape.usual(shift, true);
-                order::commit(table, shape, loan, len, owed, sys::monotonic_ns)
+                order::commit(table, shape, loan, len, owed, sys::monotonic_ns, |_| ())
             }
-            _ => order::commit(table, &table.shape, loan, len, owed, sys::monotonic_ns),
+            _ => order::commit(table, &table.shape, loan, len, owed, sys::monotonic_ns, |_| ()),
         }?;
         self.uncount_loan();
         Ok(sequence)

@@ -346,7 +346,7 @@ impl Producer {
         self.world.begun.borrow_mut().push(begun);
         let table = self.world.table();
         let shape = known(&table.shape);
-        let sequence = order::commit(&table, &shape, loan, value, owed, || 0).expect("a loan");
+        let sequence = order::commit(&table, &shape, loan, value, owed, || 0, |_| ()).expect("a loan");
         self.world.begun.borrow_mut().retain(|commit| *commit != begun);
         self.world.committed.borrow_mut().push((sequence, value));
         sequence

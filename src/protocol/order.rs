@@ -107,7 +107,8 @@ pub(crate) enum Owed {
 }
 
 /// Gives a filled slot its sequence and shows its first `len` bytes to its readers. The payload was written before
-/// by this thread, or handed to it. `clock` is asked if the segment keeps times.
+/// by this thread, or handed to it. `clock` is asked if the segment keeps times; `published` is given the sequence when
+/// readers have it, and nobody waits for this writer any more.
 ///
 /// `shape` is the table's, as far as the caller's caller knows it when this is compiled.
 #[inline(always)]
@@ -118,6 +119,7 @@ pub(crate) fn commit(
     len: u64,
     owed: Owed,
     clock: impl Fn() -> u64,
+    published: impl FnOnce(u64),
 ) -> Result<u64, Code> {
     let line = table.line(loan.slot).map_err(|_| Code::Stale)?;
     let claim = table.claim(loan.slot).map_err(|_| Code::Stale)?;
@@ -175,6 +177,7 @@ pub(crate) fn commit(
         // committing, and its readers already done, goes to sleep over it.
         fence_after_rmw();
     }
+    published(sequence);
     let unowed = audience.0 == 0 || left != 0;
     if unowed || shape.history > 0 || shape.drop_oldest || slot::anybody_listens(table) {
         return after_commit(table, loan.slot, sequence, unowed, replaced, horizon);

@@ -521,6 +521,30 @@ pub(crate) unsafe fn copy_around_caches(to: *mut u8, from: *const u8, len: usize
     }
 }
 
+/// Asks for the cache line of an address, which will be read soon. A hint: it changes nothing, and never faults.
+#[inline(always)]
+pub(crate) fn expect_read(address: *const u8) {
+    // SAFETY: see above.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!("prefetcht0 [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+}
+
+/// The same for an address that will be written soon.
+#[inline(always)]
+pub(crate) fn expect_write(address: *mut u8) {
+    // SAFETY: see above.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!("prfm pstl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+}
+
 /// The system's directory for shared memory.
 pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
 
