@@ -174,6 +174,25 @@ fn a_length_is_looked_at_once() {
     });
 }
 
+/// A writer that takes the oldest sample finds all of them in hand, and looks again as far as the order has grown.
+#[test]
+fn a_search_is_bounded_by_the_slots() {
+    let _turn = turn();
+    let _round = Round::begin(0);
+    let mut world = World::create(&mut Choices::new(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 2])); // two slots, drop-oldest
+    world.hold_all();
+    let (peer, over) = (Arc::clone(&world.peer), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                peer.quarrel_over_tail();
+            }
+        });
+        let _ends = Ends(&over);
+        (0..100_000).for_each(|_| world.send());
+    });
+}
+
 /// Ends a thread even if this one panics.
 struct Ends<'a>(&'a AtomicBool);
 

@@ -180,7 +180,7 @@ pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -
 pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, when: u32) -> c_int {
     boundary::with(reader, |reader| {
         if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD) != 0 {
-            return Err(Code::Invalid.into());
+            return Err(Code::Invalid);
         }
         reader.core.end_waits(EndWaits {
             no_writers: when & SHMSLOT_END_NO_WRITERS != 0,

@@ -216,7 +216,7 @@ pub unsafe extern "C" fn shmslot_ref_read_copy(
         let reference = take(reference)?;
         let header = segment.reference()?.header(reference)?;
         if header.len > size as u64 {
-            return Err(Code::TooLarge.into());
+            return Err(Code::TooLarge);
         }
         // Only what will be written.
         let buffer = boundary::buffer(buffer.cast(), header.len as usize)?;

@@ -238,7 +238,8 @@ pub(crate) fn reclaim_oldest(
     resume: &AtomicU64,
 ) -> Result<Option<Loan>, Code> {
     let mut tail = order::settled_tail(table)?;
-    let oldest = tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
+    let two_laps = 2 * u64::from(table.shape.slots);
+    let oldest = tail.saturating_sub(two_laps).max(FIRST);
     let horizon = table.hot.horizon.0.load(Ordering::Acquire).max(oldest);
     // Samples in somebody's hands are passed over, and hold the horizon back. So the search looks at the first
     // few from the horizon, then goes on where it ended last time, and last at what lies between.
@@ -262,7 +263,8 @@ pub(crate) fn reclaim_oldest(
         if tail == searched {
             break;
         }
-        found = reclaim_from(table, owner, wanted, searched..tail)?;
+        // An enemy can move it any way; two laps back everything is overwritten.
+        found = reclaim_from(table, owner, wanted, searched.max(tail.saturating_sub(two_laps))..tail)?;
     }
     let Some((loan, sequence)) = found else { return Ok(None) };
     resume.store(sequence.wrapping_add(1), Ordering::Relaxed);

@@ -237,6 +237,22 @@ impl World {
         self.read_and_mark(c);
     }
 
+    /// One sample in every slot, all of them in hand.
+    pub(crate) fn hold_all(&mut self) {
+        let c = &mut Choices::new(&[]);
+        self.reader(c);
+        for _ in 0..self.geometry.slot_count {
+            self.write(c);
+            self.read(c);
+        }
+        assert_eq!(self.samples.len(), self.geometry.slot_count as usize, "nobody has moved yet");
+    }
+
+    /// A sample from a writer, if it finds room.
+    pub(crate) fn send(&mut self) {
+        self.write(&mut Choices::new(&[]));
+    }
+
     /// The first attachment stays open until the end.
     fn segment(&self) -> &Segment {
         &self.segments[0]

@@ -55,6 +55,9 @@ enum Kind {
 const KINDS: [Kind; 7] =
     [Kind::Sequence, Kind::Entry, Kind::Marks, Kind::Extent, Kind::Ctl, Kind::Row, Kind::Bits];
 
+/// Farther than anybody searches.
+const FAR: u64 = 1 << 40;
+
 /// A word of the segment.
 #[derive(Clone, Copy)]
 struct Target {
@@ -231,6 +234,17 @@ impl Peer {
         for _ in 0..64 {
             self.store(target, self.geometry.slot_capacity);
             self.store(target, (1 << 33) - 1);
+        }
+    }
+
+    /// The same over the end of the order: who looks twice for how far to search is sent through a trillion sequences.
+    pub(crate) fn quarrel_over_tail(&self) {
+        let tail = word_offsets().into_iter().find(|(name, _)| *name == "tail").expect("there is a tail");
+        let target = Target { offset: tail.1 as u64, narrow: false, kind: Kind::Sequence };
+        let end = self.load(target.offset) % FAR;
+        for _ in 0..64 {
+            self.store(target, end + FAR);
+            self.store(target, end);
         }
     }
 
