@@ -24,7 +24,7 @@ use crate::options::Options;
 use crate::participants::{Participant, Participants};
 use crate::protocol::bell::Bell;
 use crate::protocol::words::{Place, Reserved};
-use crate::protocol::{Shape, Table, members, order, recovery, region, vacancy};
+use crate::protocol::{RACES, Shape, Table, members, order, recovery, region, vacancy};
 use crate::sys::{self, Birth};
 
 /// One attachment: the mapping, its checked view, and this process's row.
@@ -309,7 +309,20 @@ impl Attachment {
 
     /// Whether any process has a writer open.
     pub(crate) fn any_writers(&self) -> bool {
-        self.participants.any_writers()
+        let opened = &self.table.hot.life.0.opened;
+        for _ in 0..RACES {
+            // Acquire: pairs with `add_writer`; who sees a count sees the writers that it counts.
+            let before = opened.load(Ordering::Acquire);
+            if self.participants.any_writers() {
+                return true;
+            }
+            // One may have been opened in a row that was passed already, and only then the last one that was not yet
+            // passed closed: who sees that one closed sees the other counted.
+            if opened.load(Ordering::Acquire) == before {
+                return false;
+            }
+        }
+        true
     }
 
     /// What the protocol must know of the geometry.
@@ -546,6 +559,8 @@ impl Attachment {
             *word |= 1 << (number % 64);
         }
         self.participants.set_writers(writers.count());
+        // AcqRel: pairs with `any_writers`.
+        self.table.hot.life.0.opened.fetch_add(1, Ordering::AcqRel);
         Ok(number)
     }
 

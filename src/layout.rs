@@ -448,6 +448,8 @@ pub(crate) struct Life {
     pub(crate) writer: AtomicU32,
     /// Dead participants that were cleaned up after, so far.
     pub(crate) deaths: AtomicU32,
+    /// Writers that were opened, so far.
+    pub(crate) opened: AtomicU32,
     /// When a waiting participant last looked for the dead, in nanoseconds of the monotonic clock.
     pub(crate) looked: AtomicU64,
 }
@@ -558,6 +560,7 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("life.retired", hot + offset_of!(Hot, life) + offset_of!(Life, retired)),
         ("life.writer", hot + offset_of!(Hot, life) + offset_of!(Life, writer)),
         ("life.deaths", hot + offset_of!(Hot, life) + offset_of!(Life, deaths)),
+        ("life.opened", hot + offset_of!(Hot, life) + offset_of!(Life, opened)),
         ("life.looked", hot + offset_of!(Hot, life) + offset_of!(Life, looked)),
         ("line.entry", offset_of!(SlotLine, entry)),
         ("line.marks", offset_of!(SlotLine, marks)),

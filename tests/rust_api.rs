@@ -1,10 +1,10 @@
 //! The Rust API: what the types promise beyond the C calls, which `ctests/` covers.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use shmslot::{Code, Error, IfDead, Options, Policy, Reader, Segment};
+use shmslot::{Code, EndWaits, Error, IfDead, Options, Policy, Reader, Segment};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
@@ -424,5 +424,27 @@ fn a_hand_outlives_a_leave_in_the_middle_of_the_commit() {
             }
         }
         done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// One writer is opened before the other is closed, over and over: there always is one.
+#[test]
+fn writers_that_hand_over_are_never_none() {
+    let first = Segment::create_anonymous(&Options::default()).expect("a segment");
+    let second = Segment::attach_fd(first.fd().expect("a file"), &Options::default()).expect("an attachment");
+    let reader = second.reader(0).expect("a reader");
+    reader.end_waits(EndWaits { no_writers: true, ..EndWaits::default() }).expect("a reader");
+    let (mut writer, over) = (first.writer().expect("a writer"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0..1_000_000 {
+                let segment = if turn % 2 == 0 { &second } else { &first };
+                writer = segment.writer().expect("a writer"); // and only then the one before it is closed
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        while !over.load(Ordering::Relaxed) {
+            assert_eq!(code(reader.wait(NOW)), Code::Timeout);
+        }
     });
 }
