@@ -192,34 +192,6 @@ impl Core {
         }
     }
 
-    /// The short way to the next sample; and its sequence.
-    #[inline(always)]
-    fn step(&self, table: &Table<'_>, shape: &Shape) -> Hot<(u64, Step)> {
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        let place = Position::of(shape, sequence);
-        self.look_forward(place.line);
-        let step = hold::step(table, shape, self.member.bit, place)?;
-        self.note_wait(matches!(step, Step::Empty));
-        if let Step::Sample(..) = step {
-            self.set_sequence(table, sequence.wrapping_add(1));
-        }
-        Ok((sequence, step))
-    }
-
-    /// Asks for the payload that is likely to be next while its entry is on its way, so that the two lines come together. Not
-    /// at the first look after a sample: a writer that is about to fill it would have to take it back.
-    #[inline(always)]
-    fn look_forward(&self, slot: u32) {
-        if self.waiting.load(Ordering::Relaxed) {
-            sys::expect_read(self.segment.payload(Place::Slot(slot)));
-        }
-    }
-
-    #[inline(always)]
-    fn note_wait(&self, waiting: bool) {
-        self.waiting.store(waiting, Ordering::Relaxed);
-    }
-
     /// The same, however the segment is and whatever is found.
     #[inline(always)]
     fn next_slowly(&self, table: &Table<'_>) -> Hot<Option<InHand>> {
@@ -247,6 +219,35 @@ impl Core {
         let found = hold::next(table, self.member.bit, &mut cursor);
         self.set_cursor(table, cursor);
         found
+    }
+
+    /// The short way to the next sample; and its sequence.
+    #[inline(always)]
+    fn step(&self, table: &Table<'_>, shape: &Shape) -> Hot<(u64, Step)> {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        let place = Position::of(shape, sequence);
+        self.look_forward(place.line);
+        let step = hold::step(table, shape, self.member.bit, place)?;
+        self.note_wait(matches!(step, Step::Empty));
+        if let Step::Sample(..) = step {
+            self.set_sequence(table, sequence.wrapping_add(1));
+        }
+        Ok((sequence, step))
+    }
+
+    /// Asks for the payload that is likely to be next while its entry is on its way, so that the two lines come together. Not
+    /// at the first look after a sample: a writer that is about to fill it would have to take it back.
+    #[inline(always)]
+    fn look_forward(&self, slot: u32) {
+        if self.waiting.load(Ordering::Relaxed) {
+            sys::expect_read(self.segment.payload(Place::Slot(slot)));
+        }
+    }
+
+    /// Notes whether a look found nothing.
+    #[inline(always)]
+    fn note_wait(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
     }
 
     /// What was read, as the policy keeps it in hand.
@@ -598,7 +599,7 @@ impl<'r> Sample<'r> {
         }
     }
 
-    /// The same sample, independent of its reader.
+    /// The same sample, independent of its reader. Takes an allocation.
     pub fn into_owned(mut self) -> Sample<'static> {
         let core = match &self.reader {
             Hand::Borrowed(core) => Box::new(Arc::clone(core)),

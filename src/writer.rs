@@ -411,6 +411,12 @@ impl Writer {
         }
     }
 
+    /// The same out of line, not to be compiled into every caller of [`Loan::commit`].
+    #[inline(never)]
+    fn commit_loan(&self, token: Token, len: u64) -> Hot<u64> {
+        self.commit_token(token, len)
+    }
+
     /// Asks for the line of a payload that comes soon, where the slots to come are free: its last reader has it in its
     /// cache. After a commit, when nobody waits for this writer.
     #[inline(always)]
@@ -432,12 +438,6 @@ impl Writer {
             self.run_end.store(sequence.wrapping_add(slots / 2), Ordering::Relaxed);
         }
         self.next_look.store(sequence.wrapping_add(AHEAD + slots / 8), Ordering::Relaxed);
-    }
-
-    /// The same out of line, not to be compiled into every caller of [`Loan::commit`].
-    #[inline(never)]
-    fn commit_loan(&self, token: Token, len: u64) -> Hot<u64> {
-        self.commit_token(token, len)
     }
 
     /// Publishes to those whom `owed` names, in whatever segment: the general way of [`Writer::commit_token`].
