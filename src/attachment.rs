@@ -167,7 +167,7 @@ impl Attachment {
             writers: Mutex::default(),
             huge_bytes: 0,
             // A spinning thread on a single processor only keeps the other side from running.
-            spin: if sys::processors() > 1 { options.spin } else { Duration::ZERO },
+            spin: if sys::several_processors() { options.spin } else { Duration::ZERO },
             max_loans: options.max_loans,
             prefault: options.prefault,
             stream_copies: options.stream_copies,
@@ -322,6 +322,7 @@ impl Attachment {
                 return false;
             }
         }
+        // One was opened during each of these looks.
         true
     }
 
@@ -559,12 +560,19 @@ impl Attachment {
             *word |= 1 << (number % 64);
         }
         self.participants.set_writers(writers.count());
-        // AcqRel: pairs with `any_writers`.
-        self.table.hot.life.0.opened.fetch_add(1, Ordering::AcqRel);
+        // Release: pairs with `any_writers`.
+        self.table.hot.life.0.opened.fetch_add(1, Ordering::Release);
         Ok(number)
     }
 
     pub(crate) fn remove_writer(&self, number: u32) {
+        self.forget_writer(number);
+        // Readers may wait for the end of all writers. Pairs with the fence in `Bell::arm`.
+        fence(Ordering::SeqCst);
+        Bell(&self.table.hot.bells.0.data).ring();
+    }
+
+    fn forget_writer(&self, number: u32) {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(word) = writers.taken.get_mut(number as usize / 64) {
             *word &= !(1 << (number % 64));

@@ -186,6 +186,9 @@ pub struct Error {
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = core::result::Result<T, Error>;
 
+/// What the hot calls return inside: it fits two registers.
+pub(crate) type Hot<T> = core::result::Result<T, Code>;
+
 impl Error {
     pub(crate) const fn about(code: Code, about: &'static str) -> Error {
         Error::with_errno(code, 0, about)
@@ -222,6 +225,7 @@ impl From<Code> for Error {
     }
 }
 
+/// Without the detail: what it was about, and the kernel's number.
 impl From<Error> for Code {
     fn from(error: Error) -> Code {
         error.code

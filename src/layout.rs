@@ -448,7 +448,7 @@ pub(crate) struct Life {
     pub(crate) writer: AtomicU32,
     /// Dead participants that were cleaned up after, so far.
     pub(crate) deaths: AtomicU32,
-    /// Writers that were opened, so far.
+    /// Writers that were opened, or tried to be, so far.
     pub(crate) opened: AtomicU32,
     /// When a waiting participant last looked for the dead, in nanoseconds of the monotonic clock.
     pub(crate) looked: AtomicU64,

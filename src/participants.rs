@@ -171,7 +171,8 @@ impl Participants {
             }
             row.pid.store(sys::process_id(), Ordering::Relaxed);
             row.pid_namespace.store(self.pid_namespace, Ordering::Relaxed);
-            row.writers.store(0, Ordering::Relaxed);
+            // Release: as in `set_writers`.
+            row.writers.store(0, Ordering::Release);
             row.named.store(0, Ordering::Relaxed);
             // Release: pairs with `Facts::of`.
             row.state.store(taken, Ordering::Release);
@@ -197,7 +198,7 @@ impl Participants {
     /// Notes how many writers this process has.
     pub(crate) fn set_writers(&self, count: u32) {
         if let Some(row) = self.own().and_then(|index| self.rows.get(index as usize)) {
-            // Release: who finds none any more sees all that they committed.
+            // Release: who finds none any more sees all that they committed, and whom they handed over to.
             row.writers.store(count, Ordering::Release);
         }
     }
@@ -215,7 +216,7 @@ impl Participants {
     /// Whether any process has a writer open. A dead one counts until it was cleaned up after.
     pub(crate) fn any_writers(&self) -> bool {
         self.rows.iter().any(|row| {
-            // Acquire: pairs with `set_writers` and `give_back`.
+            // Acquire: pairs with `set_writers`, `give_back`, `take` and `bury`.
             row.state.load(Ordering::Acquire) & TAKEN != 0 && row.writers.load(Ordering::Acquire) != 0
         })
     }
@@ -294,7 +295,8 @@ impl Claimed<'_> {
     pub(crate) fn bury(&self) {
         for index in self.dead.iter() {
             if let Some(row) = self.participants.rows.get(index as usize) {
-                row.writers.store(0, Ordering::Relaxed);
+                // Release: as in `set_writers`.
+                row.writers.store(0, Ordering::Release);
                 // Release: who takes the row sees it cleaned up. Only who holds the lock of this recovery gets here.
                 let taken = row.state.load(Ordering::Relaxed);
                 row.state.store(taken.wrapping_add(1), Ordering::Release);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::attachment::Attachment;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Hot, Result};
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members::{self, Member};
@@ -17,20 +17,20 @@ use crate::protocol::order::Position;
 use crate::protocol::words::{Extent, Marks, Place};
 use crate::protocol::{Class, Shape, Table};
 use crate::sys;
-use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
+use crate::waiting::{Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
 /// Which bit keeps a sample in a reader's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
     /// The owed bit: it was read, on a segment where owed samples cannot be taken back.
-    Owed,
+    Owed = 0,
     /// The held bit: it was read where they can, or peeked.
-    Held,
+    Held = 1,
     /// None any more: another token has it now.
-    Moved,
+    Moved = 2,
 }
 
-/// A sample in hand, as its token says. Two numbers, because two are passed in registers: a larger struct goes by its
+/// A sample in hand, as its token says. Two numbers, because two are passed in registers: a struct of three goes by its
 /// address, which keeps the caller's sample in memory, and each move of it there costs more than the call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taken {
@@ -92,7 +92,7 @@ pub(crate) struct Core {
     end_without_writers: AtomicBool,
     end_at_deaths: AtomicBool,
     known_deaths: AtomicU32,
-    /// Whether the last look found nothing.
+    /// Whether the last look found nothing: a guess for prefetching, so all accesses are relaxed.
     waiting: AtomicBool,
 }
 
@@ -218,6 +218,7 @@ impl Core {
         let mut cursor = self.cursor(table);
         let found = hold::next(table, self.member.bit, &mut cursor);
         self.set_cursor(table, cursor);
+        self.note_wait(found == Ok(None));
         found
     }
 
@@ -632,7 +633,7 @@ impl<'r> Sample<'r> {
         self.in_hand.taken.sequence
     }
 
-    /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
+    /// Monotonic time of its commit in nanoseconds; 0 if the segment keeps none, and in a forked child.
     pub fn timestamp_ns(&self) -> u64 {
         self.core().timestamp_ns(self.in_hand.taken)
     }

@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use crate::atomics::Deadline;
 use crate::attachment::{Attachment, SLICE};
-use crate::error::{Code, Result};
+use crate::error::{Hot, Result};
 use crate::protocol::bell::Bell;
 use crate::sys;
-
-/// What the hot calls return inside: it fits two registers.
-pub(crate) type Hot<T> = std::result::Result<T, Code>;
 
 /// How many polls go by between two looks at the clock.
 const POLLS_PER_LOOK: u32 = 16;

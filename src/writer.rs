@@ -5,11 +5,11 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::attachment::{Attachment, Bytes};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Hot, Result};
 use crate::layout::Policy;
 use crate::protocol::bell::Bell;
 use crate::protocol::loan::{self, Loan as Loaned, Wanted};
@@ -18,7 +18,7 @@ use crate::protocol::region;
 use crate::protocol::words::{Ctl, Owner, Place, Reserved};
 use crate::protocol::{Class, RACES, Shape, Table};
 use crate::sys;
-use crate::waiting::{Hot, Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
+use crate::waiting::{Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
 /// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,8 @@ pub struct Writer {
     /// Whether the last look for a slot out of order found none: then slots come back in order, and it pays to
     /// poll the next ones alone.
     in_order: AtomicBool,
-    /// Before this sequence, slots in the order seemed free; and from which one on it pays to look again.
+    /// Before this sequence, slots in the order seemed free; and from which one on it pays to look again. Guesses for
+    /// prefetching: threads that disagree about them do no harm, so all accesses are relaxed.
     run_end: AtomicU64,
     next_look: AtomicU64,
     interrupted: Arc<AtomicBool>,
@@ -97,6 +98,8 @@ impl Writer {
             segment.remove_writer(number);
             return Err(error);
         }
+        // In fewer slots a reader is always near.
+        let looks_ahead = u64::from(segment.geometry().slot_count) >= 4 * AHEAD;
         Ok(Writer {
             segment,
             owner,
@@ -105,7 +108,7 @@ impl Writer {
             resume: AtomicU64::new(0),
             in_order: AtomicBool::new(false),
             run_end: AtomicU64::new(0),
-            next_look: AtomicU64::new(0),
+            next_look: AtomicU64::new(if looks_ahead { 0 } else { u64::MAX }),
             interrupted: Arc::default(),
             one_thread: PhantomData,
         })
@@ -359,11 +362,10 @@ impl Writer {
             if timed_out {
                 return Err(Code::Timeout);
             }
-            let asleep = sleeper.sleep([&*self.segment], |until| {
+            timed_out = sleeper.sleep([&*self.segment], |until| {
                 bell.sleep(armed, until);
                 Ok(())
-            });
-            timed_out = asleep.map_err(|error| error.code())?;
+            })?;
         }
     }
 
@@ -418,23 +420,23 @@ impl Writer {
     }
 
     /// Asks for the line of a payload that comes soon, where the slots to come are free: its last reader has it in its
-    /// cache. After a commit, when nobody waits for this writer.
+    /// cache. After a commit, when readers that poll have it.
     #[inline(always)]
     fn look_ahead(&self, table: &Table<'_>, sequence: u64) {
         let ahead = sequence.wrapping_add(AHEAD);
         if ahead < self.run_end.load(Ordering::Relaxed) {
-            let slot = ahead as u32 & table.shape.slots.wrapping_sub(1);
-            sys::expect_write(self.segment.payload(Place::Slot(slot)));
+            sys::expect_write(self.segment.payload(Place::Slot(table.shape.usual_home(ahead))));
         } else if ahead >= self.next_look.load(Ordering::Relaxed) {
             self.look_for_run(table, sequence);
         }
     }
 
-    /// Whether it pays to look ahead: once in an eighth of a lap, since each look takes a line from a reader.
+    /// Whether it pays to look ahead: asked once in half a lap while it does, in an eighth while it does not, since each look
+    /// takes a line from a reader.
     #[inline(never)]
     fn look_for_run(&self, table: &Table<'_>, sequence: u64) {
         let slots = u64::from(table.shape.slots);
-        if slots >= 4 * AHEAD && loan::has_run(table) {
+        if loan::has_run(table) {
             self.run_end.store(sequence.wrapping_add(slots / 2), Ordering::Relaxed);
         }
         self.next_look.store(sequence.wrapping_add(AHEAD + slots / 8), Ordering::Relaxed);
@@ -546,9 +548,6 @@ impl Drop for Writer {
             table.hot.life.0.writer.store(0, Ordering::Release);
         }
         self.segment.remove_writer(self.number);
-        // Readers may wait for the end of all writers. Pairs with the fence in `Bell::arm`.
-        fence(Ordering::SeqCst);
-        Bell(&table.hot.bells.0.data).ring();
     }
 }
 

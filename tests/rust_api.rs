@@ -1,7 +1,7 @@
 //! The Rust API: what the types promise beyond the C calls, which `ctests/` covers.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use shmslot::{Code, EndWaits, Error, IfDead, Options, Policy, Reader, Segment};
@@ -434,16 +434,15 @@ fn writers_that_hand_over_are_never_none() {
     let second = Segment::attach_fd(first.fd().expect("a file"), &Options::default()).expect("an attachment");
     let reader = second.reader(0).expect("a reader");
     reader.end_waits(EndWaits { no_writers: true, ..EndWaits::default() }).expect("a reader");
-    let (mut writer, over) = (first.writer().expect("a writer"), AtomicBool::new(false));
+    let mut writer = first.writer().expect("a writer");
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let handing_over = scope.spawn(|| {
             for turn in 0..1_000_000 {
                 let segment = if turn % 2 == 0 { &second } else { &first };
                 writer = segment.writer().expect("a writer"); // and only then the one before it is closed
             }
-            over.store(true, Ordering::Relaxed);
         });
-        while !over.load(Ordering::Relaxed) {
+        while !handing_over.is_finished() {
             assert_eq!(code(reader.wait(NOW)), Code::Timeout);
         }
     });

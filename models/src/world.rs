@@ -126,6 +126,7 @@ impl World {
                     retired: AtomicU32::new(0),
                     writer: AtomicU32::new(0),
                     deaths: AtomicU32::new(0),
+                    opened: AtomicU32::new(0),
                     looked: word(),
                 }),
             },

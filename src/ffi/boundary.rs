@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::attachment::Bytes;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Hot, Result};
 use crate::ffi::library::shmslot_error;
-use crate::waiting::Hot;
 
 /// What every handle begins with: whether a caught panic made it unusable.
 #[derive(Default)]

@@ -2,11 +2,10 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::error::Code;
+use crate::error::{Code, Hot};
 use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::segment::shmslot_segment;
-use crate::waiting::Hot;
 use crate::writer::{Token, Writer};
 
 /// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_SINGLE_WRITER segment one at a time.

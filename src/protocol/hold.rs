@@ -6,7 +6,7 @@ use super::bell::Bell;
 use super::order::{self, FIRST, Position};
 use super::slot::{clear, freed, is_clear, is_committing, released, retry, swap};
 use super::words::{Bit, Extent, Marks};
-use super::{RETRY_LIMIT, Shape, Table};
+use super::{Shape, Steps, Table};
 use crate::atomics::{Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
@@ -69,23 +69,33 @@ pub(crate) fn step(table: &Table<'_>, shape: &Shape, bit: Bit, place: Position) 
 
 /// Moves a reader to its next sample and takes it in hand; `None` if there is none yet.
 pub(crate) fn next(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
-    for _ in 0..RETRY_LIMIT {
-        let Some(slot) = seek(table, bit, cursor)? else { return Ok(None) };
+    let mut steps = Steps::of_laps(&table.shape);
+    loop {
+        let Some(slot) = seek_within(table, bit, cursor, &mut steps)? else { return Ok(None) };
         if table.shape.drop_oldest && !grasp(table.line(slot)?, bit, cursor.place.sequence)? {
             continue;
         }
         cursor.place = cursor.place.next(&table.shape);
         return Ok(Some(slot));
     }
-    Err(Code::Corrupt)
 }
 
 /// Moves a reader to its next sample without taking it. Samples that were taken away are counted; samples that
 /// were never owed to it, because they were under way as it joined, are passed over.
 pub(crate) fn seek(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
-    // Each step passes a place of the order, of which there are two laps, or meets a writer that laps this reader
-    // while it looks.
-    for _ in 0..=2 * u64::from(table.shape.slots) + u64::from(RETRY_LIMIT) {
+    seek_within(table, bit, cursor, &mut Steps::of_laps(&table.shape))
+}
+
+fn seek_within(
+    table: &Table<'_>,
+    bit: Bit,
+    cursor: &mut Cursor,
+    steps: &mut Steps,
+) -> Result<Option<u32>, Code> {
+    loop {
+        // Each step passes a place of the order, of which there are two laps, or meets a writer that laps this reader
+        // while it looks.
+        steps.take()?;
         let place = cursor.place;
         let entry = place.look(table)?;
         match entry.compare(place.sequence) {
@@ -108,21 +118,20 @@ pub(crate) fn seek(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<O
                     cursor.place = place.next(&table.shape);
                 }
             }
-            cmp::Ordering::Greater => overrun(table, cursor)?,
+            cmp::Ordering::Greater => overrun(table, cursor, steps)?,
         }
     }
-    Err(Code::Corrupt)
 }
 
 /// Moves a cursor whose entry has been overwritten to the oldest sample that may still be there.
 #[cold]
-fn overrun(table: &Table<'_>, cursor: &mut Cursor) -> Result<(), Code> {
+fn overrun(table: &Table<'_>, cursor: &mut Cursor, steps: &mut Steps) -> Result<(), Code> {
     if !table.shape.drop_oldest {
         // Lossless: this one was under way as the reader joined, or it would still be there.
         cursor.place = cursor.place.next(&table.shape);
         return Ok(());
     }
-    let tail = order::settled_tail(table)?;
+    let tail = order::settle_tail(table, steps)?;
     // Everything two laps back is overwritten, everything below the horizon is finished.
     let overwritten = tail.saturating_sub(2 * u64::from(table.shape.slots));
     let finished = table.hot.horizon.0.load(Ordering::Acquire).min(tail);
@@ -161,8 +170,9 @@ fn grasp(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> {
 /// Takes the newest sample in hand without moving the reader: one that it is owed, or that history retains.
 pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32, u64)>, Code> {
     // A new sample may push the newest out of history while it is being taken; then there is a newer one.
-    for _ in 0..RETRY_LIMIT {
-        let newest = order::settled_tail(table)?.wrapping_sub(1);
+    let mut steps = Steps::of_retries();
+    loop {
+        let newest = order::settle_tail(table, &mut steps)?.wrapping_sub(1);
         if newest < FIRST {
             return Ok(None);
         }
@@ -172,11 +182,10 @@ pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32,
         {
             return Ok(Some((entry.slot(), newest)));
         }
-        if order::settled_tail(table)?.wrapping_sub(1) == newest {
+        if order::settle_tail(table, &mut steps)?.wrapping_sub(1) == newest {
             return Ok(None);
         }
     }
-    Err(Code::Corrupt)
 }
 
 /// Which of its bits a reader sets on a sample that history retains.

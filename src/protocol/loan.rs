@@ -238,9 +238,9 @@ pub(crate) fn reclaim_oldest(
     resume: &AtomicU64,
 ) -> Result<Option<Loan>, Code> {
     let mut tail = order::settled_tail(table)?;
-    let two_laps = 2 * u64::from(table.shape.slots);
-    let oldest = tail.saturating_sub(two_laps).max(FIRST);
-    let horizon = table.hot.horizon.0.load(Ordering::Acquire).max(oldest);
+    // Two laps back everything is overwritten, wherever an enemy moves the tail.
+    let oldest = |tail: u64| tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
+    let horizon = table.hot.horizon.0.load(Ordering::Acquire).max(oldest(tail));
     // Samples in somebody's hands are passed over, and hold the horizon back. So the search looks at the first
     // few from the horizon, then goes on where it ended last time, and last at what lies between.
     let few = horizon.saturating_add(LOOK_BACK).min(tail);
@@ -263,8 +263,7 @@ pub(crate) fn reclaim_oldest(
         if tail == searched {
             break;
         }
-        // An enemy can move it any way; two laps back everything is overwritten.
-        found = reclaim_from(table, owner, wanted, searched.max(tail.saturating_sub(two_laps))..tail)?;
+        found = reclaim_from(table, owner, wanted, searched.max(oldest(tail))..tail)?;
     }
     let Some((loan, sequence)) = found else { return Ok(None) };
     resume.store(sequence.wrapping_add(1), Ordering::Relaxed);

@@ -30,9 +30,30 @@ use crate::layout::{Claim, Hot, MARK_WORDS, Policy, ReaderRow, RegionRow, SlotLi
 /// can make it fail for ever, so it ends here.
 pub(crate) const RETRY_LIMIT: u32 = 1 << 16;
 
-/// How often a search that found nothing is repeated because others took meanwhile what it came for. Each time they
-/// have made progress; an enemy can make it so for ever, so it ends here.
+/// How often a search that found nothing is repeated because others took meanwhile what it came for, or brought it where
+/// it had looked already. Each time they have made progress; an enemy can make it so for ever, so it ends here.
 pub(crate) const RACES: u32 = 64;
+
+/// The steps that one call may still take. A loop in a loop has one such number for both, or an enemy could send it round
+/// as often as their product.
+pub(crate) struct Steps(u64);
+
+impl Steps {
+    /// For what an honest peer makes fail only by progress of its own.
+    pub(crate) fn of_retries() -> Steps {
+        Steps(u64::from(RETRY_LIMIT))
+    }
+
+    /// For a walk through the order besides: two laps.
+    pub(crate) fn of_laps(shape: &Shape) -> Steps {
+        Steps(2 * u64::from(shape.slots) + u64::from(RETRY_LIMIT))
+    }
+
+    pub(crate) fn take(&mut self) -> Result<(), Code> {
+        self.0 = self.0.checked_sub(1).ok_or(Code::Corrupt)?;
+        Ok(())
+    }
+}
 
 /// This process's private copy of what the protocol must know of the geometry.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +117,13 @@ impl Shape {
         Shape { class, ..self }
     }
 
-    /// The same, and the compiler knows what follows from its class.
+    /// The home slot of a sequence where slots are a power of two.
+    #[inline(always)]
+    pub(crate) fn usual_home(&self, sequence: u64) -> u32 {
+        sequence as u32 & self.slots.wrapping_sub(1)
+    }
+
+    /// The same shape, and the compiler knows what follows from its class.
     #[inline(always)]
     pub(crate) fn usual(&self, shift: u32, drop_oldest: bool) -> Shape {
         Shape { mark_words: 1, history: 0, timestamps: false, shift: Some(shift), drop_oldest, ..*self }

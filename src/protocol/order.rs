@@ -10,7 +10,7 @@ use super::loan::{self, Loan};
 use super::members;
 use super::slot;
 use super::words::{Audience, Bit, Entry, Extent, Marks, Phase, Reserved};
-use super::{RETRY_LIMIT, Shape, Table};
+use super::{RETRY_LIMIT, Shape, Steps, Table};
 use crate::atomics::{AtomicU64, Ordering, fence, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
@@ -30,7 +30,7 @@ impl Position {
     #[inline(always)]
     pub(crate) fn of(shape: &Shape, sequence: u64) -> Position {
         let (line, lap) = match shape.shift {
-            Some(shift) => (sequence as u32 & shape.slots.wrapping_sub(1), (sequence >> shift) as u32),
+            Some(shift) => (shape.usual_home(sequence), (sequence >> shift) as u32),
             None => divide(sequence, shape.slots),
         };
         Position { sequence, line, lap: lap & 1 }
@@ -87,14 +87,19 @@ fn advance(table: &Table<'_>, sequence: u64) {
 
 /// The tail after every sample that is published already, whoever published it.
 pub(crate) fn settled_tail(table: &Table<'_>) -> Result<u64, Code> {
-    for _ in 0..RETRY_LIMIT {
+    settle_tail(table, &mut Steps::of_retries())
+}
+
+/// The same as a part of something longer.
+pub(crate) fn settle_tail(table: &Table<'_>, steps: &mut Steps) -> Result<u64, Code> {
+    loop {
+        steps.take()?;
         let sequence = tail(table);
         if Position::of(&table.shape, sequence).look(table)?.compare(sequence) != cmp::Ordering::Equal {
             return Ok(sequence);
         }
         advance(table, sequence);
     }
-    Err(Code::Corrupt)
 }
 
 /// To whom a sample is owed.
@@ -108,7 +113,7 @@ pub(crate) enum Owed {
 
 /// Gives a filled slot its sequence and shows its first `len` bytes to its readers. The payload was written before
 /// by this thread, or handed to it. `clock` is asked if the segment keeps times; `published` is given the sequence when
-/// readers have it, and nobody waits for this writer any more.
+/// readers that poll have it; those that sleep are woken after that.
 ///
 /// `shape` is the table's, as far as the caller's caller knows it when this is compiled.
 #[inline(always)]

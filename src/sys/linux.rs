@@ -6,11 +6,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, FallocateFlags, FcntlArg, OFlag, SealFlag};
+use nix::sched::{self, CpuSet};
 use nix::sys::memfd::{self, MFdFlags};
 use nix::sys::mman::{self, ProtFlags};
 use nix::sys::stat::{self, Mode};
@@ -521,10 +522,10 @@ pub(crate) unsafe fn copy_around_caches(to: *mut u8, from: *const u8, len: usize
     }
 }
 
-/// Asks for the cache line of an address, which will be read soon. A hint: it changes nothing, and never faults.
+/// Asks for the cache line of an address, which will be read soon. A hint: it changes nothing.
 #[inline(always)]
 pub(crate) fn expect_read(address: *const u8) {
-    // SAFETY: see above.
+    // SAFETY: a prefetch never faults, wherever it points, and both processors have had it from their beginning.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         core::arch::asm!("prefetcht0 [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
@@ -536,7 +537,7 @@ pub(crate) fn expect_read(address: *const u8) {
 /// The same for an address that will be written soon.
 #[inline(always)]
 pub(crate) fn expect_write(address: *mut u8) {
-    // SAFETY: see above.
+    // SAFETY: as above; x86-64 processors that do not know `prefetchw` take it for one that does nothing.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
@@ -560,17 +561,12 @@ pub(crate) fn page_size() -> usize {
     usize::try_from(size).unwrap_or(4096)
 }
 
-/// How many processors this process may use, as it was when this was asked first: quotas are files, and an answer takes
-/// twenty system calls. No lock, which a forked child could find taken for ever; two threads may both ask.
-pub(crate) fn processors() -> usize {
-    static KNOWN: AtomicUsize = AtomicUsize::new(0);
-    match KNOWN.load(Ordering::Relaxed) {
-        0 => {
-            let processors = std::thread::available_parallelism().map_or(1, usize::from);
-            KNOWN.store(processors, Ordering::Relaxed);
-            processors
-        }
-        known => known,
+/// Whether the calling thread may run on more than one processor.
+pub(crate) fn several_processors() -> bool {
+    match sched::sched_getaffinity(unistd::Pid::from_raw(0)) {
+        Ok(set) => (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).nth(1).is_some(),
+        // More of them than such a set has room for.
+        Err(_) => true,
     }
 }
 

@@ -239,8 +239,7 @@ impl Peer {
 
     /// The same over the end of the order: who looks twice for how far to search is sent through a trillion sequences.
     pub(crate) fn quarrel_over_tail(&self) {
-        let tail = word_offsets().into_iter().find(|(name, _)| *name == "tail").expect("there is a tail");
-        let target = Target { offset: tail.1 as u64, narrow: false, kind: Kind::Sequence };
+        let target = Target { offset: HOT_OFFSET, narrow: false, kind: Kind::Sequence };
         let end = self.load(target.offset) % FAR;
         for _ in 0..64 {
             self.store(target, end + FAR);
