@@ -71,8 +71,8 @@ impl Interrupter {
         Interrupter { segment: Arc::clone(segment), flag: Arc::clone(flag), side }
     }
 
-    /// Ends one wait, the running one or the next that has to wait, with [`Code::Interrupted`]. It fails in a forked
-    /// child only.
+    /// Ends one wait, the running one or the next that has to wait, with
+    /// [`Code::Interrupted`](crate::Code::Interrupted). It fails in a forked child only.
     pub fn interrupt(&self) -> Result<()> {
         Ok(interrupt(&self.segment, &self.flag, self.side)?)
     }
