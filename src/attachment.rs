@@ -529,7 +529,7 @@ impl Attachment {
         let nth = |start: u64, stride: u64, count: u32| {
             let distance = offset.checked_sub(start)?;
             let number = u32::try_from(distance / stride).ok()?;
-            (distance.is_multiple_of(stride) && number < count).then_some(number)
+            (distance % stride == 0 && number < count).then_some(number)
         };
         if offset < self.offsets.fixed_size {
             let slot = nth(self.offsets.payload, self.offsets.payload_stride, self.geometry.slot_count)?;

@@ -536,7 +536,7 @@ const _: () = {
     assert!(size_of::<RegionRow>() == REGION_ROW_SIZE as usize);
     assert!(HOT_OFFSET as usize + size_of::<Hot>() <= READERS_OFFSET as usize);
     assert!(READERS_OFFSET + MAX_READERS as u64 * READER_ROW_SIZE <= PARTICIPANTS_OFFSET);
-    assert!(HEADER_SIZE as u64 == HOT_OFFSET && HOT_OFFSET.is_multiple_of(128));
+    assert!(HEADER_SIZE as u64 == HOT_OFFSET && HOT_OFFSET % 128 == 0);
     assert!(offset_of!(Hot, active) == 0x80 && offset_of!(Hot, bells) == 0x100);
     assert!(offset_of!(Hot, horizon) == 0x180 && offset_of!(Hot, life) == 0x200);
     assert!(offset_of!(SlotLine, marks) == 16 && offset_of!(SlotLine, sequence) == 48);

@@ -187,9 +187,8 @@ impl Participants {
 
     /// Gives this process's row back. The lock goes after this, with the file.
     pub(crate) fn give_back(&mut self) {
-        if let Some((index, taken)) = self.own.take()
-            && let Ok(row) = self.row(index)
-        {
+        let Some((index, taken)) = self.own.take() else { return };
+        if let Ok(row) = self.row(index) {
             // Release: who takes the row sees everything done before.
             row.state.store(taken.wrapping_add(1), Ordering::Release);
         }

@@ -92,11 +92,11 @@ impl Writer {
         let participant = segment.writable()?;
         let number = segment.add_writer()?;
         let owner = Owner::new(participant, number);
-        if segment.geometry().single_writer
-            && let Err(error) = become_the_writer(&segment, owner)
-        {
-            segment.remove_writer(number);
-            return Err(error);
+        if segment.geometry().single_writer {
+            if let Err(error) = become_the_writer(&segment, owner) {
+                segment.remove_writer(number);
+                return Err(error);
+            }
         }
         // In fewer slots a reader is always near.
         let looks_ahead = u64::from(segment.geometry().slot_count) >= 4 * AHEAD;
@@ -178,11 +178,10 @@ impl Writer {
     #[inline(always)]
     pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Hot<Token> {
         let table = self.segment.table()?;
-        if len <= table.shape.capacity
-            && self.segment.max_loans() == 0
-            && let Some(loan) = loan::take_home(table, self.owner)
-        {
-            return note_reserved(table, loan, len, Place::Slot(loan.slot));
+        if len <= table.shape.capacity && self.segment.max_loans() == 0 {
+            if let Some(loan) = loan::take_home(table, self.owner) {
+                return note_reserved(table, loan, len, Place::Slot(loan.slot));
+            }
         }
         self.reserve_thoroughly(table, len, timeout)
     }

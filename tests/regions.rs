@@ -496,8 +496,8 @@ fn any_kind_of_unix_socket_will_do() {
             assert_eq!(resolve(&here, &other).expect("announced").to_vec(), [i; 5000]);
         }
     }
-    let (pipe, _other) = std::io::pipe().expect("a pipe");
-    assert_eq!(code(Channel::from_fd(pipe.into(), &ChannelOptions::default())), Code::Invalid);
+    let (pipe, _other) = nix::unistd::pipe().expect("a pipe");
+    assert_eq!(code(Channel::from_fd(pipe, &ChannelOptions::default())), Code::Invalid);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
     assert_eq!(code(Channel::from_fd(listener.into(), &ChannelOptions::default())), Code::Invalid);
 }

@@ -1,4 +1,5 @@
 //! Version, codes and texts.
+#![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
 use std::ffi::{c_char, c_int};
 

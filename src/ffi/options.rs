@@ -1,4 +1,5 @@
 //! Options and what a segment tells of itself.
+#![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
 use std::ffi::{CStr, c_char};
 use std::time::Duration;

@@ -138,9 +138,8 @@ impl Attachments {
                 return Err(reason);
             }
             let mut events = 0;
-            if newest(&regions, map_id).is_none_or(|newest| is_newer(generation, newest))
-                && let Some(channel) = &self.channel
-            {
+            let unheard_of = newest(&regions, map_id).is_none_or(|newest| is_newer(generation, newest));
+            if let (true, Some(channel)) = (unheard_of, &self.channel) {
                 // Before looking: what comes after that is noticed by the wait.
                 events = channel.link().events();
                 let drained = self.drain_into(&mut regions);

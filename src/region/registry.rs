@@ -339,9 +339,8 @@ impl State {
     /// Begins a region anew, in the next generation if anything was ever leased in this one: no reference is given out
     /// twice.
     fn reset(&mut self, map_id: u32) {
-        if let Some(place) = self.places.get_mut(map_id as usize)
-            && let Some(region) = place.region.as_mut().filter(|region| region.used > 0)
-        {
+        let Some(place) = self.places.get_mut(map_id as usize) else { return };
+        if let Some(region) = place.region.as_mut().filter(|region| region.used > 0) {
             region.used = 0;
             place.generation = place.generation.wrapping_add(1);
         }
@@ -349,17 +348,15 @@ impl State {
 
     fn make(&mut self, size: u64, options: &RegistryOptions) -> Result<u32> {
         let limit = if options.max_bytes == 0 { u64::MAX } else { options.max_bytes };
-        if self.bytes.saturating_add(size) > limit
-            && let Some(map_id) = self.current
-            && self.region(map_id).is_some_and(|(_, region)| region.leases == 0)
-        {
-            self.current = None;
-            self.put_aside(map_id);
+        if let (true, Some(map_id)) = (self.bytes.saturating_add(size) > limit, self.current) {
+            if self.region(map_id).is_some_and(|(_, region)| region.leases == 0) {
+                self.current = None;
+                self.put_aside(map_id);
+            }
         }
         // What is idle and does not fit makes room for what does.
-        while self.bytes.saturating_add(size) > limit
-            && let Some(oldest) = self.idle.oldest()
-        {
+        while self.bytes.saturating_add(size) > limit {
+            let Some(oldest) = self.idle.oldest() else { break };
             drop(self.retire_idle(oldest));
         }
         if self.bytes.saturating_add(size) > limit {
@@ -428,9 +425,8 @@ impl State {
         // The current region goes on where it is, until it is full.
         self.put_aside(map_id);
         let mut unused = Vec::new();
-        while self.idle.bytes > max_idle
-            && let Some(oldest) = self.idle.oldest()
-        {
+        while self.idle.bytes > max_idle {
+            let Some(oldest) = self.idle.oldest() else { break };
             unused.extend(self.retire_idle(oldest));
         }
         if !unused.is_empty() {

@@ -273,7 +273,7 @@ impl World {
     /// Fails unless it is an aligned payload of `len` bytes at most as many as a slot has, then reads both its ends.
     fn look_at(&self, payload: *const u8, len: usize) {
         assert!(len <= self.largest(), "neither a slot nor a region has {len} bytes");
-        assert!(payload.addr().is_multiple_of(self.geometry.payload_align as usize), "aligned");
+        assert!(payload.addr() % self.geometry.payload_align as usize == 0, "aligned");
         self.check_inside(payload, len);
         for at in [0, len.saturating_sub(1)].into_iter().filter(|at| *at < len) {
             // SAFETY: inside a mapping, as was just seen. If it is not there after all, finding out is what this is for.

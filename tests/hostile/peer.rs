@@ -147,14 +147,14 @@ impl Peer {
     }
 
     fn load(&self, offset: u64) -> u64 {
-        assert!(offset.is_multiple_of(8) && offset < self.offsets.control_size, "a word of the control part");
+        assert!(offset % 8 == 0 && offset < self.offsets.control_size, "a word of the control part");
         // SAFETY: aligned and inside this peer's mapping, where every access is atomic.
         let word = unsafe { AtomicU64::from_ptr(self.base.add(offset as usize).cast()) };
         word.load(Ordering::Relaxed)
     }
 
     fn store(&self, Target { offset, narrow, .. }: Target, value: u64) {
-        assert!(offset.is_multiple_of(4) && offset < self.offsets.control_size, "a word of the control part");
+        assert!(offset % 4 == 0 && offset < self.offsets.control_size, "a word of the control part");
         let word = self.base.wrapping_add(offset as usize);
         if narrow {
             // SAFETY: as in `load`.

@@ -47,7 +47,7 @@ fn large_len(i: u64) -> u64 {
 }
 
 fn sample_len(i: u64) -> u64 {
-    if i.is_multiple_of(100) { large_len(i / 100) } else { i * 16 % 80 }
+    if i % 100 == 0 { large_len(i / 100) } else { i * 16 % 80 }
 }
 
 fn bytes_of(i: u64, len: u64) -> Vec<u8> {
