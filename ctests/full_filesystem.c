@@ -3,7 +3,6 @@
 #include "faults.h"
 
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/statvfs.h>
 
 #define PAGE 4096
@@ -11,32 +10,6 @@
 static const char *directory;
 
 /* ---- a file system of one's own ---- */
-
-static int write_text(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    ssize_t written;
-    if (fd < 0) return -1;
-    written = write(fd, text, strlen(text));
-    (void)close(fd);
-    return written == (ssize_t)strlen(text) ? 0 : -1;
-}
-
-/* Root needs no more than the mount namespace; everybody else becomes root in a user namespace. */
-static int enter_namespace(void)
-{
-    char map[64];
-    if (unshare(CLONE_NEWNS) != 0) {
-        unsigned user = (unsigned)geteuid(), group = (unsigned)getegid();
-        if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return -1;
-        snprintf(map, sizeof map, "0 %u 1", user);
-        if (write_text("/proc/self/uid_map", map) != 0) return -1;
-        (void)write_text("/proc/self/setgroups", "deny");
-        snprintf(map, sizeof map, "0 %u 1", group);
-        if (write_text("/proc/self/gid_map", map) != 0) return -1;
-    }
-    return mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL);
-}
 
 static void with_filesystem(const char *options, void (*test)(void))
 {

@@ -200,7 +200,7 @@ static int without_locked_memory(int link, void *argument)
             shmslot_segment *segment;
             shmslot_error detail;
             int result = call(which, &what, &segment, &detail);
-            check_failure(result, segment, &detail, SHMSLOT_E_SYS, EAGAIN);
+            check_failure(result, segment, &detail, SHMSLOT_E_NO_MEMORY, EAGAIN);
         }
         CHECK(munlockall() == 0);
         CHECK_U64(open_descriptors(), descriptors);

@@ -460,8 +460,8 @@ const char *shmslot_strerror(int code);
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), PERMISSION, NO_MEMORY,
-/// NOT_SUPPORTED (file system without unnamed files), SYS, and of a file that has the name but is no segment what attach
-/// says of it. Since 0.1.
+/// NOT_SUPPORTED (file system without unnamed files, /proc not mounted), SYS, and of a file that has the name but is no
+/// segment what shmslot_segment_attach says of it. Since 0.1.
 int shmslot_segment_create(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
@@ -488,8 +488,8 @@ int shmslot_segment_attach(const char *name, const shmslot_options *options, shm
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
 /// descriptor stays the caller's, who may close it after the call.
 ///
-/// Threads: any. Errors: those of shmslot_segment_attach, and NOT_SEALED if somebody could still change its size.
-/// Since 0.1.
+/// Threads: any. Errors: those of shmslot_segment_attach, NOT_SEALED if somebody could still change its size, and
+/// NOT_SUPPORTED if /proc is not mounted. Since 0.1.
 int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment of this name, or creates it. Of several processes that do this at once one creates. What
@@ -503,7 +503,7 @@ int shmslot_segment_open(const char *name, const shmslot_options *options, shmsl
 /// Takes the name of a segment away. Who is attached stays attached; the memory goes with the last of them.
 ///
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND, PERMISSION, NOT_A_FILE, NOT_A_SEGMENT (nothing is removed that
-/// this library did not make), SYS. Since 0.1.
+/// this library did not make), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
 int shmslot_segment_unlink(const char *name, shmslot_error *reterr);
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
@@ -523,7 +523,7 @@ int shmslot_segment_info(const shmslot_segment *segment, shmslot_info *ret_info,
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
 /// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
 ///
-/// Threads: any. Errors: INVALID, SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_participants(const shmslot_segment *segment, shmslot_participant *array, size_t element_size, size_t capacity, size_t *ret_count);
 
 /// Cleans up after processes that died while they were attached; returns how many they were, 0 or greater.
@@ -534,20 +534,21 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// reserve finds nothing free (once a millisecond at most), when no place for a reader or a single writer is left, and
 /// every 200 ms in a wait.
 ///
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS,
-/// CORRUPT. Since 0.1.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY,
+/// SYS, CORRUPT. Since 0.1.
 int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 
 /// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
 /// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
 ///
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS, CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.1.
 int shmslot_segment_trim(shmslot_segment *segment, uint64_t *ret_bytes);
 
 /// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the segment's: do not close it. Who
 /// has it can attach; it does not keep this participant alive.
 ///
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none), SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted), PERMISSION (this process
+/// may not open it any more), NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_fd(const shmslot_segment *segment);
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;
@@ -661,8 +662,8 @@ int shmslot_wait_space(shmslot_writer *writer, int64_t timeout_ns);
 /// before those up to history samples that the segment has retained.
 ///
 /// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look), SYS,
-/// CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look), NO_MEMORY,
+/// SYS, CORRUPT. Since 0.1.
 int shmslot_reader_join(shmslot_segment *segment, uint32_t history, shmslot_reader **ret_reader, shmslot_error *reterr);
 
 /// Leaves; NULL is fine. Never fails and never waits. What was not read is given back. Samples in hand stay valid and
@@ -735,8 +736,8 @@ int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index says which; the lowest
 /// if several have.
 ///
-/// count: 1 to 128. Else as shmslot_wait; also NOT_SUPPORTED for readers in plural on kernels before 5.16. Threads: see
-/// shmslot_reader. Since 0.1.
+/// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in sandboxes that refuse
+/// futex_waitv; elsewhere it sleeps. Else as shmslot_wait. Threads: see shmslot_reader. Since 0.1.
 int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeout_ns, size_t *ret_index);
 
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
@@ -799,7 +800,8 @@ int shmslot_ref_mark_reader_disconnected(shmslot_segment *segment, uint32_t read
 /// shmslot_channel_from_fd, and close it here.
 ///
 /// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both with
-/// shmslot_channel_close. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, SYS. Since 0.1.
+/// shmslot_channel_close. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS.
+/// Since 0.1.
 int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_channel **ret_other, shmslot_error *reterr);
 
 /// Waits for connections at a name: an absolute path of at most 107 bytes, or '@' and an abstract name. A socket file that
@@ -807,13 +809,13 @@ int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_chan
 ///
 /// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, NOT_FOUND (no such
-/// directory), PERMISSION, SYS. Since 0.1.
+/// directory), PERMISSION, NO_MEMORY, SYS. Since 0.1.
 int shmslot_channel_listen(const char *name, uint32_t flags, shmslot_channel **ret_listener, shmslot_error *reterr);
 
 /// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_ANY_OWNER.
 ///
 /// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
-/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, SYS. Since 0.1.
+/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.1.
 int shmslot_channel_accept(shmslot_channel *listener, int64_t timeout_ns, shmslot_channel **ret_channel, shmslot_error *reterr);
 
 /// Connects to a listener. timeout_ns: for one with as many waiting connections as it lets.
@@ -826,7 +828,7 @@ int shmslot_channel_connect(const char *name, uint32_t flags, int64_t timeout_ns
 /// the other end is gone. The descriptor stays the caller's, who closes it after the call.
 ///
 /// Flags and ret_channel as in shmslot_channel_pair. reterr: NULL or filled on failure. Threads: any. Errors: INVALID (no
-/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), SYS. Since 0.1.
+/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), NO_MEMORY, SYS. Since 0.1.
 int shmslot_channel_from_fd(int fd, uint32_t flags, shmslot_channel **ret_channel, shmslot_error *reterr);
 
 /// The channel's descriptor, to be polled for input and not to be read: a message or a connection is there, or the end.
@@ -837,7 +839,7 @@ int shmslot_channel_fd(const shmslot_channel *channel);
 ///
 /// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
 /// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
-/// NO_MEMORY (too many descriptors under way), SYS. Since 0.1.
+/// NO_MEMORY (also too many descriptors under way), SYS, and those of shmslot_segment_fd. Since 0.1.
 int shmslot_channel_send_segment(shmslot_channel *channel, const shmslot_segment *segment, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
@@ -853,7 +855,7 @@ void shmslot_channel_close(shmslot_channel *channel);
 /// Makes a registry; regions come with the first lease.
 ///
 /// options: NULL for all defaults. ret_registry: close it with shmslot_registry_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 int shmslot_registry_create(const shmslot_registry_options *options, shmslot_registry **ret_registry, shmslot_error *reterr);
 
 /// Closes the registry and its part in its channels; NULL is fine. Leases that are out stay, and are released with the
@@ -866,7 +868,8 @@ void shmslot_registry_close(shmslot_registry *registry);
 /// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
 ///
 /// timeout_ns: for an other end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
-/// BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (too many descriptors under way). Since 0.1.
+/// BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS.
+/// Since 0.1.
 int shmslot_registry_add(shmslot_registry *registry, shmslot_channel *channel, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Announces nothing on this channel any more. What its other end has mapped stays there. Threads: any. Errors: INVALID.
@@ -897,7 +900,7 @@ int shmslot_region_release(shmslot_registry *registry, const shmslot_lease *leas
 ///
 /// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_UNSEALED for shmslot_attachments_attach_fd;
 /// for the rest those of the channel count. ret_attachments: close it with shmslot_attachments_close. reterr: NULL or
-/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS. Since 0.1.
+/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 int shmslot_attachments_create(shmslot_channel *channel, uint32_t flags, shmslot_attachments **ret_attachments, shmslot_error *reterr);
 
 /// Maps every region that has come; returns how many. Never waits. To be called when shmslot_channel_fd is ready: it also

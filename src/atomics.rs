@@ -41,9 +41,9 @@ impl FutexWord {
     }
 
     /// Sleeps while every word is what it is expected to be.
-    pub(crate) fn sleep_any(words: &[(&FutexWord, u32)], deadline: Deadline) -> crate::error::Result<()> {
+    pub(crate) fn sleep_any(words: &[(&FutexWord, u32)], deadline: Deadline) {
         let words: Vec<_> = words.iter().map(|(word, expected)| (&word.0, *expected)).collect();
-        crate::sys::futex_wait_any(&words, deadline)
+        crate::sys::futex_wait_any(&words, deadline);
     }
 
     /// Wakes every sleeper.

@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::AtomicI32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -37,8 +38,9 @@ pub(crate) struct Attachment {
     participants: Participants,
     map: MmapRaw,
     path: Option<PathBuf>,
-    /// Made when somebody asks for it.
-    shareable: OnceLock<OwnedFd>,
+    /// Made when somebody asks for it; -1 before. No lock: a forked child, which may ask as well, would find it taken by a
+    /// thread that it does not have.
+    shareable: AtomicI32,
     geometry: Geometry,
     offsets: Offsets,
     /// Held by the thread that cleans up after the dead.
@@ -159,7 +161,7 @@ impl Attachment {
             participants: Participants::new(participants, fd),
             map,
             path,
-            shareable: OnceLock::new(),
+            shareable: AtomicI32::new(-1),
             geometry,
             offsets,
             recovering: Mutex::new(()),
@@ -347,11 +349,20 @@ impl Attachment {
     /// A descriptor to pass on. Not the one with this participant's lock: who has that keeps the participant alive.
     pub(crate) fn shareable_fd(&self) -> Result<BorrowedFd<'_>> {
         let own = self.fd().ok_or(Error::about(Code::NotSupported, "a local segment has no descriptor"))?;
-        if self.shareable.get().is_none() {
-            // Another thread may be faster; then this one is closed again.
-            let _ = self.shareable.set(sys::reopen(own.as_fd(), self.participants.own().is_some())?);
+        // Relaxed: a descriptor is a number, and nothing but the number is passed on.
+        let mut raw = self.shareable.load(Ordering::Relaxed);
+        if raw < 0 {
+            let made = sys::reopen(own.as_fd(), self.participants.own().is_some())?;
+            let offered =
+                self.shareable.compare_exchange(-1, made.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed);
+            raw = match offered {
+                Ok(_) => made.into_raw_fd(),
+                // Another thread was faster, and this one is closed again.
+                Err(others) => others,
+            };
         }
-        self.shareable.get().map(|fd| fd.as_fd()).ok_or(Code::Panic.into())
+        // SAFETY: open from the moment it stands there until `self` is dropped.
+        Ok(unsafe { BorrowedFd::borrow_raw(raw) })
     }
 
     pub(crate) fn path(&self) -> Option<&Path> {
@@ -598,6 +609,11 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
+        let shareable = *self.shareable.get_mut();
+        if shareable >= 0 {
+            // SAFETY: made by `shareable_fd` for this attachment alone.
+            drop(unsafe { OwnedFd::from_raw_fd(shareable) });
+        }
         if self.birth.is_here() {
             self.participants.give_back();
         }
@@ -610,7 +626,8 @@ fn length(offsets: &Offsets) -> Result<usize> {
 
 fn os_error(error: &std::io::Error, about: &'static str) -> Error {
     let errno = error.raw_os_error().unwrap_or(0);
-    let code = if errno == libc::ENOMEM { Code::NoMemory } else { Code::Sys };
+    // EAGAIN: memory that would be locked as it is mapped, beyond RLIMIT_MEMLOCK.
+    let code = if matches!(errno, libc::ENOMEM | libc::EAGAIN) { Code::NoMemory } else { Code::Sys };
     Error::with_errno(code, errno, about)
 }
 

@@ -482,12 +482,9 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         }
         let segments = readers.iter().map(|reader| &*reader.segment);
         timed_out = sleeper.sleep(segments, |until| match armed.as_slice() {
-            [(bell, armed)] => {
-                bell.sleep(*armed, until);
-                Ok(())
-            }
+            [(bell, armed)] => bell.sleep(*armed, until),
             several => Bell::sleep_any(several, until),
-        })?;
+        });
     }
 }
 

@@ -275,10 +275,7 @@ impl Segment {
             if armed.count() != last {
                 return Ok(armed.count());
             }
-            if sleeper.sleep([&*self.inner], |until| {
-                bell.sleep(armed, until);
-                Ok(())
-            })? {
+            if sleeper.sleep([&*self.inner], |until| bell.sleep(armed, until)) {
                 return Err(Code::Timeout.into());
             }
         }

@@ -98,13 +98,13 @@ impl Sleeper {
     pub(crate) fn sleep<'s>(
         &mut self,
         segments: impl IntoIterator<Item = &'s Attachment>,
-        sleep: impl FnOnce(Deadline) -> Result<()>,
-    ) -> Result<bool> {
+        sleep: impl FnOnce(Deadline),
+    ) -> bool {
         let slice = sys::monotonic_ns().saturating_add(SLICE);
-        sleep(Some(self.deadline.map_or(slice, |deadline| deadline.min(slice))))?;
+        sleep(Some(self.deadline.map_or(slice, |deadline| deadline.min(slice))));
         // Not only if nothing happened: others may ring all the time, and never for what this thread waits for.
         segments.into_iter().for_each(Attachment::recover_each_slice);
         // By the clock, whatever woke it: a bell that is rung all the time must not keep it from its deadline.
-        Ok(self.deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline))
+        self.deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline)
     }
 }

@@ -361,10 +361,7 @@ impl Writer {
             if timed_out {
                 return Err(Code::Timeout);
             }
-            timed_out = sleeper.sleep([&*self.segment], |until| {
-                bell.sleep(armed, until);
-                Ok(())
-            })?;
+            timed_out = sleeper.sleep([&*self.segment], |until| bell.sleep(armed, until));
         }
     }
 

@@ -42,6 +42,7 @@ c_programs! {
     crash_points_names
     drop_oldest
     error_codes
+    fault_injection
     full_filesystem
     history
     holds
@@ -53,6 +54,7 @@ c_programs! {
     liveness
     local
     memory_faults
+    mounts
     names
     no_syscalls
     null_args

@@ -42,7 +42,7 @@ unsafe impl Plain for shmslot_mapped {}
 ///
 /// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_UNSEALED for shmslot_attachments_attach_fd;
 /// for the rest those of the channel count. ret_attachments: close it with shmslot_attachments_close. reterr: NULL or
-/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS. Since 0.1.
+/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_create(
     channel: *mut shmslot_channel,

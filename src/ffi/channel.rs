@@ -65,7 +65,8 @@ pub(crate) fn channel_options(flags: u32) -> Result<ChannelOptions> {
 /// shmslot_channel_from_fd, and close it here.
 ///
 /// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both with
-/// shmslot_channel_close. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, SYS. Since 0.1.
+/// shmslot_channel_close. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS.
+/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_pair(
     flags: u32,
@@ -88,7 +89,7 @@ pub unsafe extern "C" fn shmslot_channel_pair(
 ///
 /// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, NOT_FOUND (no such
-/// directory), PERMISSION, SYS. Since 0.1.
+/// directory), PERMISSION, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_listen(
     name: *const c_char,
@@ -107,7 +108,7 @@ pub unsafe extern "C" fn shmslot_channel_listen(
 /// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_ANY_OWNER.
 ///
 /// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
-/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, SYS. Since 0.1.
+/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_accept(
     listener: *mut shmslot_channel,
@@ -149,7 +150,7 @@ pub unsafe extern "C" fn shmslot_channel_connect(
 /// the other end is gone. The descriptor stays the caller's, who closes it after the call.
 ///
 /// Flags and ret_channel as in shmslot_channel_pair. reterr: NULL or filled on failure. Threads: any. Errors: INVALID (no
-/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), SYS. Since 0.1.
+/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_from_fd(
     fd: c_int,
@@ -182,7 +183,7 @@ pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> 
 ///
 /// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
 /// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
-/// NO_MEMORY (too many descriptors under way), SYS. Since 0.1.
+/// NO_MEMORY (also too many descriptors under way), SYS, and those of shmslot_segment_fd. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_send_segment(
     channel: *mut shmslot_channel,

@@ -118,8 +118,8 @@ fn mark(reader: *mut shmslot_reader, find: impl FnOnce(&Core) -> Hot<Taken>) -> 
 /// before those up to history samples that the segment has retained.
 ///
 /// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look), SYS,
-/// CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look), NO_MEMORY,
+/// SYS, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_join(
     segment: *mut shmslot_segment,
@@ -306,8 +306,8 @@ pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index says which; the lowest
 /// if several have.
 ///
-/// count: 1 to 128. Else as shmslot_wait; also NOT_SUPPORTED for readers in plural on kernels before 5.16. Threads: see
-/// shmslot_reader. Since 0.1.
+/// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in sandboxes that refuse
+/// futex_waitv; elsewhere it sleeps. Else as shmslot_wait. Threads: see shmslot_reader. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_any(
     readers: *const *mut shmslot_reader,

@@ -167,7 +167,7 @@ fn registry_options(input: *const shmslot_registry_options) -> Result<RegistryOp
 /// Makes a registry; regions come with the first lease.
 ///
 /// options: NULL for all defaults. ret_registry: close it with shmslot_registry_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_create(
     options: *const shmslot_registry_options,
@@ -205,7 +205,8 @@ pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry)
 /// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
 ///
 /// timeout_ns: for an other end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
-/// BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (too many descriptors under way). Since 0.1.
+/// BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS.
+/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_add(
     registry: *mut shmslot_registry,

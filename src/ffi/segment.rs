@@ -42,8 +42,8 @@ pub(crate) fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment)
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), PERMISSION, NO_MEMORY,
-/// NOT_SUPPORTED (file system without unnamed files), SYS, and of a file that has the name but is no segment what attach
-/// says of it. Since 0.1.
+/// NOT_SUPPORTED (file system without unnamed files, /proc not mounted), SYS, and of a file that has the name but is no
+/// segment what shmslot_segment_attach says of it. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create(
     name: *const c_char,
@@ -120,8 +120,8 @@ pub unsafe extern "C" fn shmslot_segment_attach(
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
 /// descriptor stays the caller's, who may close it after the call.
 ///
-/// Threads: any. Errors: those of shmslot_segment_attach, and NOT_SEALED if somebody could still change its size.
-/// Since 0.1.
+/// Threads: any. Errors: those of shmslot_segment_attach, NOT_SEALED if somebody could still change its size, and
+/// NOT_SUPPORTED if /proc is not mounted. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach_fd(
     fd: c_int,
@@ -167,7 +167,7 @@ pub unsafe extern "C" fn shmslot_segment_open(
 /// Takes the name of a segment away. Who is attached stays attached; the memory goes with the last of them.
 ///
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND, PERMISSION, NOT_A_FILE, NOT_A_SEGMENT (nothing is removed that
-/// this library did not make), SYS. Since 0.1.
+/// this library did not make), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mut shmslot_error) -> c_int {
     boundary::without_handle(reterr, || {
@@ -210,7 +210,7 @@ pub unsafe extern "C" fn shmslot_segment_info(
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
 /// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
 ///
-/// Threads: any. Errors: INVALID, SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_participants(
     segment: *const shmslot_segment,
@@ -241,8 +241,8 @@ pub unsafe extern "C" fn shmslot_segment_participants(
 /// reserve finds nothing free (once a millisecond at most), when no place for a reader or a single writer is left, and
 /// every 200 ms in a wait.
 ///
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS,
-/// CORRUPT. Since 0.1.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY,
+/// SYS, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_recover(
     segment: *mut shmslot_segment,
@@ -257,7 +257,7 @@ pub unsafe extern "C" fn shmslot_segment_recover(
 /// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
 /// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
 ///
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), SYS, CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret_bytes: *mut u64) -> c_int {
     boundary::with(segment, |segment| {
@@ -270,7 +270,8 @@ pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret
 /// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the segment's: do not close it. Who
 /// has it can attach; it does not keep this participant alive.
 ///
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none), SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted), PERMISSION (this process
+/// may not open it any more), NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> c_int {
     boundary::with(segment, |segment| Ok(segment.segment.fd()?.as_raw_fd()))

@@ -65,9 +65,9 @@ impl Bell<'_> {
 
     /// Sleeps until one of several bells has been rung since it was armed.
     #[cfg(not(loom))]
-    pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) -> crate::error::Result<()> {
+    pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) {
         let words: Vec<_> = bells.iter().map(|(bell, armed)| (bell.0, armed.0)).collect();
-        FutexWord::sleep_any(&words, deadline)
+        FutexWord::sleep_any(&words, deadline);
     }
 
     /// Wakes the sleepers, if there are any. The caller has made its change visible and has passed a

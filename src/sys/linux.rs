@@ -22,18 +22,38 @@ use nix::unistd;
 use crate::atomics::{AtomicU32, Deadline};
 use crate::error::{Code, Error, Result};
 
+/// Whatever the kernel says of a descriptor or of memory: either something is used up, or nobody expects it.
 pub(super) fn failed(errno: Errno, about: &'static str) -> Error {
     let code = match errno {
-        Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT => Code::NoMemory,
-        Errno::ENOENT => Code::NotFound,
-        Errno::EEXIST => Code::Exists,
-        Errno::EACCES | Errno::EPERM | Errno::EROFS => Code::Permission,
-        Errno::EISDIR | Errno::ENXIO | Errno::ENOTDIR => Code::NotAFile,
-        Errno::EOPNOTSUPP | Errno::ENOSYS => Code::NotSupported,
-        Errno::ENAMETOOLONG | Errno::ELOOP => Code::BadName,
+        // EAGAIN: memory that would be locked as it is mapped, beyond RLIMIT_MEMLOCK.
+        Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT | Errno::ENOBUFS | Errno::EAGAIN => Code::NoMemory,
         _ => Code::Sys,
     };
     Error::with_errno(code, errno as i32, about)
+}
+
+/// What the kernel says of a name that the caller gave.
+pub(super) fn failed_at_name(errno: Errno, about: &'static str) -> Error {
+    let code = match errno {
+        Errno::ENOENT | Errno::ENOTDIR => Code::NotFound,
+        Errno::EEXIST => Code::Exists,
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => Code::Permission,
+        Errno::EISDIR | Errno::ENXIO => Code::NotAFile,
+        Errno::ENAMETOOLONG | Errno::ELOOP => Code::BadName,
+        _ => return failed(errno, about),
+    };
+    Error::with_errno(code, errno as i32, about)
+}
+
+/// The same of a link in /proc/self/fd, which leads to an open file.
+fn failed_at_link(errno: Errno, about: &'static str) -> Error {
+    match errno {
+        Errno::ENOENT => Error::with_errno(Code::NotSupported, errno as i32, "/proc is not mounted"),
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => {
+            Error::with_errno(Code::Permission, errno as i32, about)
+        }
+        _ => failed(errno, about),
+    }
 }
 
 /// Nanoseconds of the monotonic clock; no system call where the kernel offers a vDSO.
@@ -79,8 +99,12 @@ pub(crate) fn futex_wake_all(word: &AtomicU32) {
 /// Most words that [`futex_wait_any`] sleeps on at once; the kernel's own limit.
 pub(crate) const FUTEX_WAIT_ANY_MAX: usize = 128;
 
-/// Sleeps while every word has its expected value.
-pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Result<()> {
+/// How long one of several words is looked at, where the kernel does not sleep on all, in nanoseconds.
+const ONE_OF_SEVERAL: u64 = 1_000_000;
+
+/// Sleeps while every word has its expected value. Kernels before 5.16 do not have that, and some sandboxes refuse it:
+/// there it sleeps on the first word alone, for a short time. Why it woke is not told, as in [`futex_wait`].
+pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
     let waiters: Vec<libc::futex_waitv> = words
         .iter()
         .map(|(word, expected)| {
@@ -99,24 +123,26 @@ pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) ->
     let result = unsafe {
         libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), waiters.len(), 0, until, libc::CLOCK_MONOTONIC)
     };
-    if result >= 0 {
-        return Ok(());
-    }
-    match Errno::last() {
-        Errno::ETIMEDOUT | Errno::EAGAIN | Errno::EINTR => Ok(()),
-        errno => Err(failed(errno, "waiting on several readers")),
+    let slept = result >= 0 || matches!(Errno::last(), Errno::ETIMEDOUT | Errno::EAGAIN | Errno::EINTR);
+    if let (false, Some((word, expected))) = (slept, words.first()) {
+        let soon = monotonic_ns().saturating_add(ONE_OF_SEVERAL);
+        futex_wait(word, *expected, Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
     }
 }
 
 /// A random number that is not zero.
 pub(crate) fn random_id() -> Result<u64> {
     let mut bytes = [0u8; 8];
-    // SAFETY: the buffer is writable for its length.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if got != bytes.len() as isize {
-        return Err(failed(Errno::last(), "segment id"));
+    loop {
+        // SAFETY: the buffer is writable for its length.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        // So few bytes come all at once or not at all.
+        match Errno::result(got) {
+            Ok(_) => return Ok(u64::from_ne_bytes(bytes) | 1),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno, "segment id")),
+        }
     }
-    Ok(u64::from_ne_bytes(bytes) | 1)
 }
 
 /// This process's number.
@@ -271,7 +297,7 @@ pub(crate) fn unnamed_file(directory: &Path) -> Result<OwnedFd> {
             errno as i32,
             "the directory's file system has no unnamed files (use a tmpfs)",
         ),
-        errno => failed(errno, "directory of the segment"),
+        errno => failed_at_name(errno, "directory of the segment"),
     })
 }
 
@@ -289,20 +315,32 @@ pub(crate) fn link_file(fd: &OwnedFd, path: &Path) -> Result<()> {
     use std::os::fd::AsFd;
     let unnamed = fd_path(fd.as_fd());
     let follow = AtFlags::AT_SYMLINK_FOLLOW;
-    unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow)
-        .map_err(|errno| failed(errno, "naming the segment"))
+    unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow).map_err(|errno| {
+        match errno {
+            // The directory is there: the file was made in it.
+            Errno::ENOENT => failed_at_link(errno, "naming the segment"),
+            _ => failed_at_name(errno, "naming the segment"),
+        }
+    })
 }
 
 /// Takes a name away.
 pub(crate) fn unlink_file(path: &Path) -> Result<()> {
-    unistd::unlink(path).map_err(|errno| failed(errno, "unlink"))
+    unistd::unlink(path).map_err(|errno| match errno {
+        Errno::EBUSY => Error::with_errno(
+            Code::Sys,
+            errno as i32,
+            "the file is a mount point, perhaps of a container: unmount it, then remove it",
+        ),
+        _ => failed_at_name(errno, "removing the name"),
+    })
 }
 
 /// Opens an existing file by name; never follows a link at the end, never blocks on a pipe.
 pub(crate) fn open_file(path: &Path, writable: bool) -> Result<OwnedFd> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    fcntl::open(path, flags, Mode::empty()).map_err(|errno| failed(errno, "opening the segment"))
+    fcntl::open(path, flags, Mode::empty()).map_err(|errno| failed_at_name(errno, "opening the segment"))
 }
 
 /// Opens the file of a descriptor anew, so that locks and life are this participant's own.
@@ -311,7 +349,7 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>, writable: bool) -> Result<OwnedFd> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     fcntl::open(fd_path(fd).as_str(), flags, Mode::empty())
-        .map_err(|errno| failed(errno, "reopening the descriptor"))
+        .map_err(|errno| failed_at_link(errno, "reopening the descriptor"))
 }
 
 /// What an attach must know of a file.
@@ -332,7 +370,7 @@ pub(crate) fn file_facts(fd: BorrowedFd<'_>) -> Result<FileFacts> {
 
 /// The same by name, not following a link.
 pub(crate) fn named_file_facts(path: &Path) -> Result<FileFacts> {
-    let facts = stat::lstat(path).map_err(|errno| failed(errno, "looking at the file"))?;
+    let facts = stat::lstat(path).map_err(|errno| failed_at_name(errno, "looking at the file"))?;
     Ok(facts_of(&facts))
 }
 
@@ -359,7 +397,12 @@ pub(crate) fn check_room(fd: &OwnedFd, size: u64) -> Result<()> {
 /// Sets the size of a file. Nothing is allocated yet.
 pub(crate) fn set_size(fd: &OwnedFd, size: u64) -> Result<()> {
     let len = file_offset(size)?;
-    unistd::ftruncate(fd, len).map_err(|errno| failed(errno, "size of the segment"))
+    loop {
+        match unistd::ftruncate(fd, len) {
+            Err(Errno::EINTR) => {}
+            done => return done.map_err(|errno| failed(errno, "size of the segment")),
+        }
+    }
 }
 
 /// Has every page of a range allocated now, so that a full file system is an error here and never a SIGBUS later.
@@ -423,9 +466,12 @@ pub(crate) fn read_word(fd: &OwnedFd, offset: u64) -> Result<u32> {
 
 /// Writes one 32-bit word of a file that need not be mapped.
 pub(crate) fn write_word(fd: &OwnedFd, offset: u64, word: u32) -> Result<()> {
-    uio::pwrite(fd, &word.to_le_bytes(), offset as libc::off_t)
-        .map(drop)
-        .map_err(|errno| failed(errno, "writing to the segment"))
+    loop {
+        match uio::pwrite(fd, &word.to_le_bytes(), offset as libc::off_t) {
+            Err(Errno::EINTR) => {}
+            done => return done.map(drop).map_err(|errno| failed(errno, "writing to the segment")),
+        }
+    }
 }
 
 fn byte_range(kind: libc::c_int, offset: u64, len: u64) -> libc::flock {

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::linux::{failed, monotonic_ns, timespec};
+use super::linux::{failed, failed_at_name, monotonic_ns, timespec};
 use crate::atomics::Deadline;
 use crate::error::{Code, Error, Result};
 
@@ -149,7 +149,7 @@ pub(crate) fn listen(name: &str, mode: u32) -> Result<OwnedFd> {
         Err(errno @ Errno::EADDRINUSE) => {
             return Err(Error::with_errno(Code::Exists, errno as i32, "the channel's name is taken"));
         }
-        Err(errno) => return Err(failed(errno, "naming the channel")),
+        Err(errno) => return Err(failed_at_name(errno, "naming the channel")),
     }
     // SAFETY: takes and returns integers.
     check(unsafe { libc::listen(socket.as_raw_fd(), libc::SOMAXCONN) }, "listening")?;
@@ -193,7 +193,7 @@ pub(crate) fn connect(name: &str, deadline: Deadline) -> Result<Connected> {
             Err(Errno::EINTR) => continue,
             Err(Errno::EAGAIN) => Ok(Connected::Crowded),
             Err(Errno::ECONNREFUSED) => Ok(Connected::Nobody),
-            Err(errno) => Err(failed(errno, "connecting")),
+            Err(errno) => Err(failed_at_name(errno, "connecting")),
         };
     }
 }

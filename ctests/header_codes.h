@@ -1,0 +1,133 @@
+/* Which codes the header lists for a call: read from the comments of include/shmslot.h itself, so that the two cannot
+ * drift apart. A list may send the reader to that of another call by its name. */
+#ifndef SHMSLOT_CTESTS_HEADER_CODES_H
+#define SHMSLOT_CTESTS_HEADER_CODES_H
+
+#include "check.h"
+
+#include <ctype.h>
+
+/* Code n is bit n, as a positive number. */
+typedef uint64_t code_set;
+
+static inline code_set code_bit(int code)
+{
+    CHECK(code < 0 && code > -64);
+    return UINT64_C(1) << -code;
+}
+
+static const char *header_text(void)
+{
+    static char *text;
+    char path[1024];
+    const char *here = __FILE__, *slash = strrchr(here, '/');
+    size_t size = 0, got;
+    FILE *file;
+    if (text != NULL) return text;
+    snprintf(path, sizeof path, "%.*s/../include/shmslot.h", (int)(slash == NULL ? 1 : slash - here),
+             slash == NULL ? "." : here);
+    file = fopen(path, "re");
+    if (file == NULL) fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    CHECK(file != NULL);
+    text = malloc(1 << 20);
+    CHECK(text != NULL);
+    while ((got = fread(text + size, 1, (1 << 20) - 1 - size, file)) > 0) size += got;
+    CHECK(feof(file) && fclose(file) == 0);
+    text[size] = '\0';
+    return text;
+}
+
+/* The number of SHMSLOT_E_`name`, or 0 if there is no such code. */
+static inline int code_of(const char *name, size_t length)
+{
+    char constant[64];
+    const char *found;
+    if (length + 16 > sizeof constant) return 0;
+    snprintf(constant, sizeof constant, "    SHMSLOT_E_%.*s = ", (int)length, name);
+    found = strstr(header_text(), constant);
+    return found == NULL ? 0 : atoi(found + strlen(constant));
+}
+
+/* The lines that begin with "///" right above `at`, in one. */
+static inline void comment_above(const char *at, char *buffer, size_t size)
+{
+    const char *text = header_text(), *end, *line;
+    size_t used = 0;
+    while (at > text && at[-1] != '\n') at--;
+    end = at;
+    for (line = at; line > text;) {
+        const char *before = line - 1;
+        while (before > text && before[-1] != '\n') before--;
+        if (strncmp(before, "///", 3) != 0) break;
+        line = before;
+    }
+    while (line < end) {
+        const char *next = strchr(line, '\n') + 1;
+        size_t length = (size_t)(next - line) - 3;
+        CHECK(used + length < size);
+        memcpy(buffer + used, line + 3, length);
+        used += length;
+        line = next;
+    }
+    buffer[used] = '\0';
+}
+
+static inline code_set codes_of_call(const char *function, int depth);
+
+/* All codes in a text, and those of the calls that it names. */
+static inline code_set codes_in(const char *text, int depth)
+{
+    code_set codes = 0;
+    while (*text != '\0') {
+        size_t length = 0;
+        while (isalnum((unsigned char)text[length]) || text[length] == '_') length++;
+        if (length == 0) {
+            text++;
+            continue;
+        }
+        if (strncmp(text, "shmslot_", 8) == 0 && length < 64) {
+            char function[64];
+            snprintf(function, sizeof function, "%.*s", (int)length, text);
+            codes |= codes_of_call(function, depth + 1);
+        } else {
+            int code = code_of(text, length);
+            if (code != 0) codes |= code_bit(code);
+        }
+        text += length;
+    }
+    return codes;
+}
+
+static inline const char *first_of(const char *one, const char *other)
+{
+    return one == NULL || (other != NULL && other < one) ? other : one;
+}
+
+/* What a call may return beside success, PANIC and FORKED; nothing for what is no call. */
+static inline code_set codes_of_call(const char *function, int depth)
+{
+    char pattern[80], comment[8192];
+    const char *at, *list;
+    code_set codes = 0;
+    if (depth > 4) return 0; /* two that name each other */
+    snprintf(pattern, sizeof pattern, "int %s(", function);
+    at = strstr(header_text(), pattern);
+    if (at == NULL) return 0;
+    comment_above(at, comment, sizeof comment);
+    list = first_of(strstr(comment, "rrors"), strstr(comment, "Else as"));
+    if (strstr(comment, "rrors as there") != NULL) list = comment;
+    if (list != NULL) codes = codes_in(list, depth);
+    if (strncmp(function, "shmslot_ref_", 12) == 0) {
+        /* What holds for all of them stands at their struct. */
+        at = strstr(header_text(), "} shmslot_ref;");
+        CHECK(at != NULL);
+        while (strncmp(at, "typedef struct", 14) != 0) at--;
+        comment_above(at, comment, sizeof comment);
+        list = strstr(comment, "may fail");
+        CHECK(list != NULL);
+        codes |= codes_in(list, depth);
+    }
+    return codes;
+}
+
+#endif
