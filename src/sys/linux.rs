@@ -66,7 +66,7 @@ pub(crate) fn monotonic_ns() -> u64 {
 
 pub(super) fn timespec(deadline: u64) -> libc::timespec {
     libc::timespec {
-        tv_sec: (deadline / 1_000_000_000) as libc::time_t,
+        tv_sec: (deadline / 1_000_000_000) as _,
         tv_nsec: (deadline % 1_000_000_000) as libc::c_long,
     }
 }
@@ -524,6 +524,8 @@ pub(crate) unsafe fn protect(start: NonNull<u8>, len: usize, writable: bool) -> 
 /// # Safety
 /// The range lies in one live mapping of this library.
 pub(crate) unsafe fn collapse(start: NonNull<u8>, len: usize) -> usize {
+    /// Of Linux 6.1; the libc crate has it for glibc only.
+    const MADV_COLLAPSE: libc::c_int = 25;
     const HUGE: usize = 2 << 20;
     let skip = start.as_ptr().addr().next_multiple_of(HUGE) - start.as_ptr().addr();
     let whole = len.saturating_sub(skip) / HUGE * HUGE;
@@ -532,7 +534,7 @@ pub(crate) unsafe fn collapse(start: NonNull<u8>, len: usize) -> usize {
     }
     let first = start.as_ptr().wrapping_add(skip);
     // SAFETY: inside the caller's range, which stays mapped; collapsing changes no byte of it.
-    let result = unsafe { libc::madvise(first.cast(), whole, libc::MADV_COLLAPSE) };
+    let result = unsafe { libc::madvise(first.cast(), whole, MADV_COLLAPSE) };
     if result == 0 { whole } else { 0 }
 }
 

@@ -230,7 +230,7 @@ fn set_send_limit(socket: &OwnedFd, deadline: Deadline) -> Result<()> {
     let limit = left.map(timespec);
     let limit = libc::timeval {
         tv_sec: limit.map_or(0, |limit| limit.tv_sec),
-        tv_usec: limit.map_or(0, |limit| limit.tv_nsec / 1000) as libc::suseconds_t,
+        tv_usec: limit.map_or(0, |limit| limit.tv_nsec / 1000) as _,
     };
     let size = size_of::<libc::timeval>() as libc::socklen_t;
     // SAFETY: a live timeval and its size.
@@ -318,9 +318,10 @@ fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while let Some(this) = header.as_ref() {
-            let bytes = this.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+            // The length is 32 bits wide in musl, and 64 in glibc.
+            let bytes = (this.cmsg_len as u64).saturating_sub(u64::from(libc::CMSG_LEN(0)));
             let first = libc::CMSG_DATA(header).cast::<libc::c_int>();
-            let count = bytes / size_of::<libc::c_int>();
+            let count = bytes as usize / size_of::<libc::c_int>();
             match (this.cmsg_level, this.cmsg_type) {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                     found.extend((0..count).map(|at| own(first.wrapping_add(at).read_unaligned())));
