@@ -15,6 +15,8 @@
  *   attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that, and shmslot_channel_fd.
  * - Death: a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
  *   That it lives its open descriptors prove: a process that closes those of the library counts as dead.
+ * - Cancellation: no call is a point at which a thread is cancelled (pthread_cancel); a request stays pending until the
+ *   thread's own next one. That is for the deferred type, the default; nothing here is safe under the asynchronous one.
  * - Manners: the library prints nothing, starts no thread, handles no signal and reads no environment.
  * - Sizes are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
  */

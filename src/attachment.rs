@@ -254,6 +254,8 @@ impl Attachment {
 
     /// The same in a thread that keeps others of this process from it.
     fn recover_alone(&self, _alone: &MutexGuard<'_, ()>) -> Result<u32> {
+        // Hot calls and waits come here, too.
+        let _whole = sys::Uncancelled::new();
         let table = self.table()?;
         let claimed = self.participants.claim_dead()?;
         if claimed.dead.count() == 0 {
@@ -430,6 +432,7 @@ impl Attachment {
         if row.allocated.load(Ordering::Relaxed) >= len {
             return Ok(());
         }
+        let _whole = sys::Uncancelled::new();
         let start = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
         let size = len.next_multiple_of(REGION_STEP).min(self.offsets.region_stride);
         if let Some(fd) = self.fd() {

@@ -31,6 +31,7 @@ c_programs! {
     alignment
     anonymous
     attach_bad
+    cancellation
     channel_bad
     cpp_calls
     cpp_errors

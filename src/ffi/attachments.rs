@@ -141,7 +141,7 @@ pub unsafe extern "C" fn shmslot_attachments_release(
     mapped: *const shmslot_mapped,
 ) -> c_int {
     let mut last = false;
-    let released = boundary::with(attachments, |handle| {
+    let released = boundary::with_system(attachments, |handle| {
         handle.attachments.here()?;
         let (mapped, was_last) = handle.mapped.release(boundary::take(mapped)?.token)?;
         drop(mapped);

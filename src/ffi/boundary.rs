@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::attachment::Bytes;
 use crate::error::{Code, Error, Hot, Result};
 use crate::ffi::library::shmslot_error;
+use crate::sys::Uncancelled;
 
 /// What every handle begins with: whether a caught panic made it unusable.
 #[derive(Default)]
@@ -41,6 +42,13 @@ pub(crate) fn with<T: Handle>(handle: *const T, call: impl FnOnce(&T) -> Hot<c_i
     }
 }
 
+/// The same for calls that make other system calls than those of a futex: no call is a point at which a thread is cancelled.
+/// `with` is for hot calls, which would feel it; what they do by system calls guards itself.
+pub(crate) fn with_system<T: Handle>(handle: *const T, call: impl FnOnce(&T) -> Hot<c_int>) -> c_int {
+    let _whole = Uncancelled::new();
+    with(handle, call)
+}
+
 /// A handle that is only looked at, as an argument of a call that makes something of it.
 pub(crate) fn open<'a, T: Handle>(handle: *const T) -> Result<&'a T> {
     // SAFETY: as in `with`.
@@ -63,6 +71,7 @@ pub(crate) fn open_all<'a, T: Handle>(handles: *const *mut T, count: usize) -> R
 
 /// Runs a call that makes or names something and can tell more about a failure.
 pub(crate) fn without_handle(reterr: *mut shmslot_error, call: impl FnOnce() -> Result<c_int>) -> c_int {
+    let _whole = Uncancelled::new();
     let outcome = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         drop_quietly(panic);
         Err(Code::Panic.into())
@@ -78,6 +87,7 @@ pub(crate) fn without_handle(reterr: *mut shmslot_error, call: impl FnOnce() -> 
 
 /// Runs what cannot report anything: closing.
 pub(crate) fn silently(call: impl FnOnce()) {
+    let _whole = Uncancelled::new();
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
         drop_quietly(panic);
     }

@@ -228,7 +228,7 @@ pub unsafe extern "C" fn shmslot_registry_remove(
     registry: *mut shmslot_registry,
     channel: *mut shmslot_channel,
 ) -> c_int {
-    boundary::with(registry, |handle| {
+    boundary::with_system(registry, |handle| {
         handle.registry.remove(boundary::open(channel)?.connected()?)?;
         Ok(SHMSLOT_OK)
     })
@@ -301,7 +301,7 @@ pub unsafe extern "C" fn shmslot_region_release(
     lease: *const shmslot_lease,
 ) -> c_int {
     let mut last = false;
-    let released = boundary::with(registry, |handle| {
+    let released = boundary::with_system(registry, |handle| {
         handle.registry.here()?;
         let (lease, was_last) = handle.leases.release(boundary::take(lease)?.token)?;
         drop(lease);

@@ -219,7 +219,7 @@ pub unsafe extern "C" fn shmslot_segment_participants(
     capacity: usize,
     ret_count: *mut usize,
 ) -> c_int {
-    boundary::with(segment, |segment| {
+    boundary::with_system(segment, |segment| {
         boundary::present(ret_count)?;
         let participants = segment.segment.participants()?;
         for (index, participant) in participants.iter().enumerate().take(capacity) {
@@ -260,7 +260,7 @@ pub unsafe extern "C" fn shmslot_segment_recover(
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret_bytes: *mut u64) -> c_int {
-    boundary::with(segment, |segment| {
+    boundary::with_system(segment, |segment| {
         let bytes = segment.segment.trim()?;
         boundary::give_if_wanted(ret_bytes, bytes);
         Ok(SHMSLOT_OK)
@@ -274,7 +274,7 @@ pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret
 /// may not open it any more), NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> c_int {
-    boundary::with(segment, |segment| Ok(segment.segment.fd()?.as_raw_fd()))
+    boundary::with_system(segment, |segment| Ok(segment.segment.fd()?.as_raw_fd()))
 }
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;
