@@ -110,6 +110,7 @@ static holdings holdings_now(void)
 /* Shared with the parent, which tells what a dead child was doing. */
 static struct report {
     long at, number, error, ever_after;
+    long calls; /* system calls that the last call made */
     unsigned rounds, wrong;
 } *report;
 
@@ -128,30 +129,49 @@ static void complain(const scenario *what, const char *text, int result)
     fprintf(voice, "\n");
 }
 
-static void one_round(const scenario *what, long at, int error, int ever_after)
+static void check_answer(const scenario *what, int result)
+{
+    if (result >= 0 || result == what->expected) return;
+    if (what->function == NULL || (codes_of_call(what->function, 0) & code_bit(result)) == 0) {
+        complain(what, "returned a code that the header does not list,", result);
+    }
+    if (world.detail.code != 0 && world.detail.code != result) {
+        complain(what, "the detail tells another code than", result);
+    }
+}
+
+static void check_silence(const scenario *what)
+{
+    if (lseek(silence, 0, SEEK_END) == 0) return;
+    complain(what, "something was said", 0);
+    CHECK(ftruncate(silence, 0) == 0 && lseek(silence, 0, SEEK_SET) == 0);
+}
+
+static int call_and_fail(const scenario *what, long at, long number, int error, int ever_after)
+{
+    int result;
+    report->at = at;
+    report->number = number;
+    report->error = error;
+    report->ever_after = ever_after;
+    report->rounds++;
+    memset(&world.detail, 0, sizeof world.detail);
+    inject_begin(at, error, ever_after);
+    result = what->call();
+    report->calls = inject_end();
+    return result;
+}
+
+static void one_round(const scenario *what, long at, long number, int error, int ever_after)
 {
     static holdings before;
     static int warm; /* what a process makes once and keeps is there after the first round */
     holdings after;
     int result;
     char text[200];
-    report->at = at;
-    report->number = at < 0 ? -1 : inject.numbers[at];
-    report->error = error;
-    report->ever_after = ever_after;
-    report->rounds++;
     what->prepare();
-    memset(&world.detail, 0, sizeof world.detail);
-    inject_begin(at, error, ever_after);
-    result = what->call();
-    (void)inject_end();
-    if (result < 0 && result != what->expected &&
-        (what->function == NULL || (codes_of_call(what->function, 0) & code_bit(result)) == 0)) {
-        complain(what, "returned a code that the header does not list,", result);
-    }
-    if (result < 0 && result != what->expected && world.detail.code != 0 && world.detail.code != result) {
-        complain(what, "the detail tells another code than", result);
-    }
+    result = call_and_fail(what, at, number, error, ever_after);
+    check_answer(what, result);
     /* What had to wait was answered, and a channel whose other end is gone stays so. */
     if (result < 0 && result != SHMSLOT_E_CHANNEL_BROKEN && what->expected >= 0) {
         result = what->call();
@@ -167,21 +187,13 @@ static void one_round(const scenario *what, long at, int error, int ever_after)
         complain(what, text, 0);
         before = after;
     }
-    if (lseek(silence, 0, SEEK_END) != 0) {
-        complain(what, "something was said", 0);
-        CHECK(ftruncate(silence, 0) == 0 && lseek(silence, 0, SEEK_SET) == 0);
-    }
+    check_silence(what);
 }
 
-static int whole; /* every error, not some */
-
-static int try_all(int link, void *argument)
+/* In the child that makes the rounds. */
+static int begin_rounds(void)
 {
-    const scenario *what = argument;
     struct rlimit few;
-    long calls, at;
-    unsigned turn = 0;
-    (void)link;
     voice = fdopen(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10), "w");
     CHECK(voice != NULL && setvbuf(voice, NULL, _IONBF, 0) == 0);
     silence = (int)syscall(SYS_memfd_create, "ctest-silence", 1u /* close-on-exec */);
@@ -192,42 +204,103 @@ static int try_all(int link, void *argument)
     CHECK(mallopt(M_MMAP_THRESHOLD, 1 << 30) == 1 && mallopt(M_TRIM_THRESHOLD, 1 << 30) == 1);
     free(malloc(8 << 20));
 #endif
-    if (inject_install() != 0) return 77;
-    one_round(what, -1, 0, 0);
-    one_round(what, -1, 0, 0);
+    return inject_install();
+}
+
+static int whole; /* every error, not some */
+
+static int try_all(int link, void *argument)
+{
+    static long numbers[INJECT_CALLS];
+    const scenario *what = argument;
+    long calls, at;
+    unsigned turn = 0;
+    (void)link;
+    if (begin_rounds() != 0) return 77;
+    one_round(what, -1, -1, 0, 0);
+    one_round(what, -1, -1, 0, 0);
     what->prepare();
-    inject_begin(-1, 0, 0);
-    CHECK_U64((uint64_t)what->call(), (uint64_t)what->expected);
-    calls = inject_end();
-    CHECK(calls < INJECT_CALLS);
+    CHECK_U64((uint64_t)call_and_fail(what, -1, -1, 0, 0), (uint64_t)what->expected);
     take_down();
+    calls = report->calls;
+    CHECK(calls < INJECT_CALLS);
+    memcpy(numbers, inject.numbers, sizeof numbers);
     for (at = 0; at < calls; at++) {
-        long number = inject.numbers[at];
-        const int *errors = errors_of(number);
+        const int *errors = errors_of(numbers[at]);
         int i, lasting;
-        if (!may_fail(number)) continue;
+        if (!may_fail(numbers[at])) continue;
         for (lasting = 0; lasting < 2; lasting++) {
             if (lasting) errors = lasting_errors;
             for (i = 0; i < ERRORS && errors[i] != 0; i++) {
                 /* One in five is a fair sample: the turn moves on with every system call. */
                 if (!whole && ++turn % 5 != 0) continue;
-                one_round(what, at, errors[i], lasting);
-                /* The numbers of a call that failed are others. */
-                what->prepare();
-                inject_begin(-1, 0, 0);
-                (void)what->call();
-                (void)inject_end();
-                take_down();
+                one_round(what, at, numbers[at], errors[i], lasting);
             }
         }
     }
     return 0;
 }
 
+/* The first call that a process makes does more than later ones: each such failure has a process of its own. */
+
+typedef struct first_call {
+    const scenario *what;
+    long at;
+    int error;
+} first_call;
+
+static int try_first_call(int link, void *argument)
+{
+    const first_call *first = argument;
+    int result;
+    (void)link;
+    if (begin_rounds() != 0) return 77;
+    result = call_and_fail(first->what, first->at, -1, first->error, 1);
+    if (first->at >= 0 && first->at < report->calls) report->number = inject.numbers[first->at];
+    if (may_fail(report->number)) check_answer(first->what, result);
+    check_silence(first->what);
+    take_down();
+    return 0;
+}
+
+/* ---- all of it ---- */
+
+/* Runs `body` in a child; what became of it is in `report`, too. */
+static void round_in_child(const scenario *what, int (*body)(int link, void *argument), void *argument)
+{
+    int status = run_child(body, argument);
+    if (status == 77) SKIP("no filter of system calls can be had here");
+    if (status == 0) return;
+    report->wrong++;
+    fprintf(stderr, "%s: ended with %d at system call %ld (no. %ld), which failed with %s\n", what->name, status,
+            report->at, report->number, strerror((int)report->error));
+    take_down();
+}
+
+static void try_first_calls(const scenario *what)
+{
+    static const int errors[] = {EPERM, ENOMEM};
+    first_call first;
+    long calls;
+    size_t i;
+    first.what = what;
+    first.at = -1;
+    first.error = 0;
+    round_in_child(what, try_first_call, &first);
+    calls = report->calls;
+    for (first.at = 0; first.at < calls; first.at++) {
+        for (i = 0; i < 2; i++) {
+            if (!whole && (size_t)first.at % 2 != i) continue;
+            first.error = errors[i];
+            round_in_child(what, try_first_call, &first);
+        }
+    }
+}
+
 int main(int count, char **arguments)
 {
     const char *wanted = count > 1 ? arguments[1] : "";
-    unsigned rounds = 0, wrong = 0, found = 0;
+    unsigned found = 0;
     size_t i;
     check_begin();
     no_core_files();
@@ -238,22 +311,15 @@ int main(int count, char **arguments)
     CHECK(report != MAP_FAILED);
     for (i = 0; i < SCENARIOS; i++) {
         const scenario *what = &scenarios[i];
-        int status;
         if (strcmp(wanted, "") != 0 && strcmp(wanted, "all") != 0 && strcmp(wanted, what->name) != 0) continue;
         found++;
         CHECK(what->function == NULL || codes_of_call(what->function, 0) != 0);
-        memset(report, 0, sizeof *report);
-        status = run_child(try_all, (void *)(uintptr_t)what);
-        if (status == 77) SKIP("no filter of system calls can be had here");
-        if (status != 0) {
-            report->wrong++;
-            fprintf(stderr, "%s: ended with %d at system call %ld (no. %ld), which failed with %s\n", what->name, status,
-                    report->at, report->number, strerror((int)report->error));
-        }
-        rounds += report->rounds;
-        wrong += report->wrong;
+        round_in_child(what, try_all, (void *)(uintptr_t)what);
+        if (what->prepare == nothing) try_first_calls(what);
     }
     CHECK(found > 0);
-    if (whole || wrong > 0) fprintf(stderr, "%u of %u failures were answered wrongly\n", wrong, rounds);
-    return wrong == 0 ? 0 : 1;
+    if (whole || report->wrong > 0) {
+        fprintf(stderr, "%u of %u failures were answered wrongly\n", report->wrong, report->rounds);
+    }
+    return report->wrong == 0 ? 0 : 1;
 }

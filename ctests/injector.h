@@ -69,7 +69,6 @@ static struct {
     int ever_after; /* so do all later ones of its kind */
     long count; /* calls so far */
     long numbers[INJECT_CALLS]; /* which they were */
-    long commands[INJECT_CALLS]; /* and their second arguments */
     long failing; /* the kind that fails ever after */
 } inject;
 
@@ -81,10 +80,7 @@ static inline void inject_on_trap(int signal_number, siginfo_t *info, void *cont
     (void)signal_number;
     (void)info;
     if (inject.thread != 0 && inject.thread == (pid_t)inject_do(SYS_gettid, 0, 0, 0, 0, 0, 0)) {
-        if (inject.count < INJECT_CALLS) {
-            inject.numbers[inject.count] = number;
-            inject.commands[inject.count] = arguments[1];
-        }
+        if (inject.count < INJECT_CALLS) inject.numbers[inject.count] = number;
         fails = inject.count == inject.fail_at || inject.failing == number;
         if (inject.count == inject.fail_at && inject.ever_after) inject.failing = number;
         inject.count++;

@@ -69,9 +69,33 @@ pub(crate) fn open_all<'a, T: Handle>(handles: *const *mut T, count: usize) -> R
     (0..count).map(|index| open(unsafe { handles.wrapping_add(index).read_unaligned() })).collect()
 }
 
+/// Where the source of this crate lies, as the compiler names it: what panics there is caught here.
+fn own_source() -> &'static str {
+    let here = file!();
+    here.strip_suffix("ffi/boundary.rs").unwrap_or(here)
+}
+
+/// A panic becomes a code, and that is all that is to be heard of it: the standard library's hook would print, and read
+/// the environment for how much. Every handle comes from a call that has been here. What panics elsewhere in the process goes to
+/// the hook that was there.
+fn keep_panics_quiet() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    // A thread that panics cannot set a hook; another call will.
+    if DONE.load(Ordering::Relaxed) || std::thread::panicking() || DONE.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.location().is_some_and(|location| location.file().starts_with(own_source())) {
+            others(panic);
+        }
+    }));
+}
+
 /// Runs a call that makes or names something and can tell more about a failure.
 pub(crate) fn without_handle(reterr: *mut shmslot_error, call: impl FnOnce() -> Result<c_int>) -> c_int {
     let _whole = Uncancelled::new();
+    keep_panics_quiet();
     let outcome = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         drop_quietly(panic);
         Err(Code::Panic.into())
@@ -211,5 +235,55 @@ pub(crate) fn timeout(ns: i64) -> Hot<Option<Duration>> {
         -1 => Ok(None),
         0.. => Ok(Some(Duration::from_nanos(ns as u64))),
         _ => Err(Code::BadTimeout),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Panics are what is tested.
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    struct Thing(Health);
+
+    impl Handle for Thing {
+        fn health(&self) -> &Health {
+            &self.0
+        }
+    }
+
+    /// In a process of its own: a hook belongs to all tests of one. What it prints is what is looked at.
+    #[test]
+    fn a_panic_is_a_code_and_nothing_else() {
+        if std::env::var_os("SHMSLOT_TEST_PANIC").is_none() {
+            let child = Command::new(std::env::current_exe().expect("a test has a program"))
+                .args(["--exact", "ffi::boundary::tests::a_panic_is_a_code_and_nothing_else", "--nocapture"])
+                .env("SHMSLOT_TEST_PANIC", "1")
+                .env("RUST_BACKTRACE", "1")
+                .stdin(Stdio::null())
+                .output()
+                .expect("it starts");
+            assert!(child.status.success(), "{child:?}");
+            assert_eq!(String::from_utf8_lossy(&child.stderr), "elsewhere\n");
+            return;
+        }
+        std::panic::set_hook(Box::new(|_| eprintln!("elsewhere")));
+        let none = std::ptr::null_mut();
+        let mut detail = shmslot_error { code: 0, os_errno: 0, text: [0; 248] };
+        assert_eq!(without_handle(&mut detail, || panic!("a defect")), Code::Panic.number());
+        assert_eq!(detail.code, Code::Panic.number());
+        silently(|| panic!("a defect"));
+        let thing = Thing(Health::default());
+        assert_eq!(with(&thing, |_| Ok(1)), 1);
+        let numbers = std::hint::black_box([1, 2, 3]);
+        assert_eq!(with(&thing, |_| Ok(numbers[std::hint::black_box(7)])), Code::Panic.number());
+        assert_eq!(with(&thing, |_| Ok(1)), Code::Panic.number(), "the handle is unusable from then on");
+        assert_eq!(
+            without_handle(none, || Ok(open(&raw const thing)?.0.poisoned.load(Ordering::Relaxed).into())),
+            Code::Panic.number()
+        );
+        // A hook that somebody else has set still hears of the rest.
+        let elsewhere = catch_unwind(|| Duration::MAX + std::hint::black_box(Duration::MAX));
+        assert!(elsewhere.is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Registries and leases of memory in regions.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,14 +17,14 @@ pub(crate) struct Given<T> {
 
 struct Items<T> {
     /// By token; each with how often it is to be released.
-    items: HashMap<u64, (T, u64)>,
+    items: BTreeMap<u64, (T, u64)>,
     last: u64,
     closed: bool,
 }
 
 impl<T> Default for Given<T> {
     fn default() -> Given<T> {
-        Given { inner: Mutex::new(Items { items: HashMap::new(), last: 0, closed: false }) }
+        Given { inner: Mutex::new(Items { items: BTreeMap::new(), last: 0, closed: false }) }
     }
 }
 
