@@ -462,6 +462,28 @@ static int get_channel_broken(void)
     return with_region(1, 0, 8, 1);
 }
 
+/* As a process that was stopped in the middle of replacing the segment. */
+static int get_name_busy(void)
+{
+    char name[64], path[256];
+    shmslot_options options = options_of(2, 8);
+    struct flock lock;
+    int fd, result;
+    shmslot_segment_close(make_named(unique_name(name, sizeof name, "codes"), &options));
+    snprintf(path, sizeof path, CHECK_SHM_DIR "/shmslot.%s", name);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0);
+    memset(&lock, 0, sizeof lock);
+    lock.l_type = F_WRLCK;
+    lock.l_start = (INT64_C(1) << 62) - 1;
+    lock.l_len = 1;
+    CHECK(fcntl(fd, F_OFD_SETLK, &lock) == 0);
+    result = shmslot_segment_unlink(name, NULL);
+    CHECK(close(fd) == 0);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    return result;
+}
+
 static const struct {
     int code;
     const char *name;
@@ -507,6 +529,7 @@ static const struct {
     {SHMSLOT_E_OUT_OF_BOUNDS, "OUT_OF_BOUNDS", get_out_of_bounds, NULL},
     {SHMSLOT_E_OVERFLOW, "OVERFLOW", get_overflow, NULL},
     {SHMSLOT_E_CHANNEL_BROKEN, "CHANNEL_BROKEN", get_channel_broken, NULL},
+    {SHMSLOT_E_NAME_BUSY, "NAME_BUSY", get_name_busy, NULL},
 };
 #define ENTRIES (sizeof table / sizeof table[0])
 

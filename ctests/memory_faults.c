@@ -21,15 +21,16 @@ static shmslot_options options_of_pages(uint32_t slots)
 
 static void refuse(const char *path, int code)
 {
-    shmslot_options look = SHMSLOT_OPTIONS_INIT;
+    shmslot_options look = SHMSLOT_OPTIONS_INIT, adopt = SHMSLOT_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_error detail;
     look.flags = SHMSLOT_LOOK_ONLY;
+    adopt.if_dead = SHMSLOT_DEAD_ADOPT; /* to replace it would be all right */
     memset(&detail, 0, sizeof detail);
     check_failure(shmslot_segment_attach(path, NULL, &segment, &detail), segment, &detail, code, 0);
     check_failure(shmslot_segment_attach(path, &look, &segment, &detail), segment, &detail, code, 0);
-    check_failure(shmslot_segment_create(path, NULL, &segment, &detail), segment, &detail, code, 0);
-    check_failure(shmslot_segment_open(path, NULL, &segment, &detail), segment, &detail, code, 0);
+    check_failure(shmslot_segment_create(path, &adopt, &segment, &detail), segment, &detail, code, 0);
+    check_failure(shmslot_segment_open(path, &adopt, &segment, &detail), segment, &detail, code, 0);
 }
 
 static void check_cut_before_attach(void)
@@ -60,7 +61,7 @@ static void check_cut_before_attach(void)
     shmslot_segment_close(make_named(path, &options));
     CHECK(truncate(path, 0) == 0);
     refuse(path, SHMSLOT_E_EMPTY);
-    CHECK_CODE(shmslot_segment_unlink(path, NULL), SHMSLOT_E_NOT_A_SEGMENT);
+    CHECK_CODE(shmslot_segment_unlink(path, NULL), SHMSLOT_E_EMPTY);
     CHECK(truncate(path, total) == 0); /* grown again, but nothing is in it */
     refuse(path, SHMSLOT_E_NOT_A_SEGMENT);
     CHECK(unlink(path) == 0);

@@ -398,7 +398,8 @@ static void check_locks_of_a_stranger(void)
     say(stranger.link);
     hear(stranger.link);
     CHECK_CODE(shmslot_segment_attach(path, NULL, &other, NULL), SHMSLOT_E_NO_PARTICIPANT_SLOT);
-    CHECK_CODE(shmslot_segment_create(path, &options, &other, NULL), SHMSLOT_E_EXISTS);
+    CHECK_CODE(shmslot_segment_create(path, &options, &other, NULL), SHMSLOT_E_NAME_BUSY);
+    CHECK_CODE(shmslot_segment_unlink(path, NULL), SHMSLOT_E_NAME_BUSY);
     CHECK(other == NULL);
     say(stranger.link);
     CHECK_CHILD(stranger);

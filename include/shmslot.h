@@ -103,6 +103,9 @@
 /// raises SIGBUS.
 #define SHMSLOT_UNSEALED 64
 
+/// Bytes at the start of which no version changes the meaning: magic, version, byte order.
+#define FROZEN_SIZE 16
+
 /// The kind of a failure: what a call returns, if it is negative. A number is never reused.
 typedef enum {
     /// A pointer is NULL or an argument is impossible.
@@ -183,6 +186,8 @@ typedef enum {
     SHMSLOT_E_OVERFLOW = -38,
     /// The other end of a channel is gone, or said what no channel says.
     SHMSLOT_E_CHANNEL_BROKEN = -39,
+    /// Another process has begun to take the name away, and has not finished.
+    SHMSLOT_E_NAME_BUSY = -40,
 } shmslot_e;
 
 /// Regions of one sender that are mapped here, to be read. Threads: any.
@@ -458,12 +463,14 @@ const char *shmslot_strerror(int code);
 ///
 /// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
 /// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_dead
-/// decides.
+/// decides. One that this version cannot attach to (another layout version, spoiled, cut, its mode loosened) can be replaced,
+/// too; so can an empty file of this user whose name begins with "shmslot.". Any other file stays.
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), PERMISSION, NO_MEMORY,
-/// NOT_SUPPORTED (file system without unnamed files, /proc not mounted), SYS, and of a file that has the name but is no
-/// segment what shmslot_segment_attach says of it. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory),
+/// NAME_BUSY, PERMISSION, NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, /proc not
+/// mounted), SYS, and of a file that has the name but is no segment what shmslot_segment_attach says
+/// of it. Since 0.1.
 int shmslot_segment_create(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
@@ -483,8 +490,8 @@ int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment
 /// sealed one (shmslot_segment_create_anonymous) cannot be cut.
 ///
 /// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, PERMISSION, NOT_A_FILE, EMPTY, NOT_A_SEGMENT,
-/// TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, NAME_BUSY, PERMISSION, NOT_A_FILE, EMPTY,
+/// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_attach(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
@@ -502,10 +509,14 @@ int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_se
 /// shmslot_segment_attach. Threads: any. Since 0.1.
 int shmslot_segment_open(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
-/// Takes the name of a segment away. Who is attached stays attached; the memory goes with the last of them.
+/// Takes the name of a segment away: of the one that it finds, and of no other that gets the name meanwhile. Who is attached
+/// stays attached; the memory goes with the last of them. A segment of another layout version is unlinked only if nobody is
+/// attached to it.
 ///
-/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND, PERMISSION, NOT_A_FILE, NOT_A_SEGMENT (nothing is removed that
-/// this library did not make), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY,
+/// PERMISSION, NOT_A_FILE, EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not
+/// make), LAYOUT_VERSION and TRUNCATED (a process is attached), NO_MEMORY, SYS (also if the file is a
+/// mount point). Since 0.1.
 int shmslot_segment_unlink(const char *name, shmslot_error *reterr);
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed

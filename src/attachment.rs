@@ -18,8 +18,8 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::{
-    self, Claim, Geometry, HEADER_SIZE, HOT_OFFSET, Hot, Offsets, ParticipantRow, ReaderRow, RegionRow,
-    SlotLine,
+    self, Claim, Geometry, HEADER_SIZE, HOT_OFFSET, Hot, LAYOUT_VERSION, Offsets, ParticipantRow, ReaderRow,
+    RegionRow, SlotLine,
 };
 use crate::options::Options;
 use crate::participants::{Participant, Participants};
@@ -133,8 +133,9 @@ impl Attachment {
         // then an access faults, as the header says, which ends the process and corrupts nothing.
         let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
         let inner = Attachment::finish(map, table, participants, Some(fd), geometry, offsets, options, path)?;
-        // After the row was taken: see `segment::retire`.
-        if inner.table.hot.life.0.retired.load(Ordering::SeqCst) != 0 {
+        // After the row was taken: see `name::replace`. Who only looks takes none, and sees what was there before.
+        let retired = inner.table.hot.life.0.retired.load(Ordering::SeqCst) != 0;
+        if retired && !options.look_only {
             return Ok(None);
         }
         if inner.participants.own().is_some() {
@@ -208,10 +209,18 @@ impl Attachment {
         let mut header = [0; HEADER_SIZE];
         let read = sys::read_at(fd, 0, &mut header)?;
         if read < HEADER_SIZE {
-            let ours = header.starts_with(&layout::MAGIC);
+            let known = read.min(layout::MAGIC.len());
+            let ours = header.get(..known) == layout::MAGIC.get(..known);
             return Err(if ours { Code::Truncated } else { Code::NotASegment }.into());
         }
-        let (geometry, offsets) = Geometry::decode(&header)?;
+        let (geometry, offsets) =
+            Geometry::decode(&header).map_err(|code| match layout::version_of(&header) {
+                Some(version) if version != LAYOUT_VERSION => other_version(version),
+                _ if code == Code::LayoutVersion => {
+                    Error::about(code, "another byte order, or a feature that this library does not know")
+                }
+                _ => code.into(),
+            })?;
         if facts.mode & !geometry.mode != 0 && !options.any_owner {
             return Err(Error::about(Code::Permission, "the mode was loosened"));
         }
@@ -625,6 +634,12 @@ impl Drop for Attachment {
 
 fn length(offsets: &Offsets) -> Result<usize> {
     usize::try_from(offsets.total).map_err(|_| Code::NoMemory.into())
+}
+
+/// What is wrong with a segment of another layout version.
+fn other_version(found: u32) -> Error {
+    let numbers = [u64::from(found), u64::from(LAYOUT_VERSION), 0];
+    Error::with_numbers(Code::LayoutVersion, "layout version # in the file, # in this library", numbers)
 }
 
 fn os_error(error: &std::io::Error, about: &'static str) -> Error {

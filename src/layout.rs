@@ -16,6 +16,9 @@ pub const BYTE_ORDER: u32 = 0x0102_0304;
 /// Size of the constant header, checksum included.
 pub const HEADER_SIZE: usize = 512;
 
+/// Bytes at the start of which no version changes the meaning: magic, version, byte order.
+pub const FROZEN_SIZE: usize = 16;
+
 /// Where the words that everybody changes begin.
 pub const HOT_OFFSET: u64 = 0x200;
 /// Where the reader rows begin.
@@ -305,6 +308,12 @@ fn get_u32(bytes: &HeaderBytes, at: (usize, usize)) -> u32 {
 
 fn get_u64(bytes: &HeaderBytes, at: (usize, usize)) -> u64 {
     u64::from_le_bytes(get(bytes, at))
+}
+
+/// The layout version that the first bytes of a file name, if they are those of a segment, of whatever version.
+pub fn version_of(start: &[u8]) -> Option<u32> {
+    let (magic, version) = (start.get(..8)?, start.get(8..12)?);
+    (magic == MAGIC).then(|| version.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)))
 }
 
 /// FNV-1a over everything before the checksum: catches a cut, a hole and a stray write, not an enemy.

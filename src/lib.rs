@@ -54,6 +54,7 @@ mod attachment;
 mod error;
 mod ffi;
 pub mod layout;
+mod name;
 mod options;
 mod participants;
 mod protocol;

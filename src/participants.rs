@@ -14,9 +14,10 @@ use crate::layout::{MAX_PARTICIPANTS, PARTICIPANT_ROW_SIZE, PARTICIPANTS_OFFSET,
 use crate::protocol::recovery::Dead;
 use crate::sys;
 
-/// Locked bytes stand for things, and lie behind every possible content of the file.
-const LOCK_BASE: u64 = 1 << 62;
-/// Locked by whoever takes a dead segment's name.
+/// Locked bytes stand for things, and lie behind every possible content of the file. Frozen for all layout versions, as is the
+/// next: each living participant keeps a lock at or behind it, in whatever way.
+pub(crate) const LOCK_BASE: u64 = 1 << 62;
+/// Locked by whoever takes the name from the file.
 pub(crate) const REPLACER_LOCK: u64 = LOCK_BASE - 1;
 /// Bytes from here are locked by whoever cleans up after a participant.
 const RECOVERY_LOCK_BASE: u64 = LOCK_BASE + (1 << 45);

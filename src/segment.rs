@@ -1,17 +1,18 @@
 //! Segments: made, named, found by their names, taken over when nobody is attached any more.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::atomics::{Ordering, fence};
+use crate::atomics::Ordering;
 use crate::attachment::Attachment;
 use crate::error::{Code, Error, Result};
-use crate::layout::{self, Geometry, HOT_OFFSET, Hot};
-use crate::options::{IfDead, Options};
-use crate::participants::{self, Participant, REPLACER_LOCK};
+use crate::layout::Geometry;
+use crate::name::{self, Way};
+use crate::options::Options;
+use crate::participants::Participant;
 use crate::protocol::bell::Bell;
 use crate::protocol::order;
 use crate::reader::Reader;
@@ -38,35 +39,6 @@ pub struct Info {
     pub region_bytes: u64,
 }
 
-/// Longest name without a directory: with the prefix it must fit a file name.
-const MAX_NAME: usize = 200;
-
-/// Where a segment of this name is.
-fn path_of(name: &str) -> Result<PathBuf> {
-    let bad = |about| Err(Error::about(Code::BadName, about));
-    if name.is_empty() {
-        return bad("the name is empty");
-    }
-    if name.contains('\0') {
-        return bad("the name contains a NUL");
-    }
-    if name.starts_with('/') {
-        // Longer ones the kernel refuses, too.
-        return if name.len() < 4096 && !name.ends_with('/') {
-            Ok(PathBuf::from(name))
-        } else {
-            bad("the path is too long or ends in '/'")
-        };
-    }
-    if name.contains('/') {
-        return bad("a relative name contains '/'");
-    }
-    if name.len() > MAX_NAME {
-        return bad("the name is longer than 200 bytes");
-    }
-    Ok(Path::new(sys::SHM_DIRECTORY).join(format!("shmslot.{name}")))
-}
-
 /// A segment, attached to this process. Cheap to clone; any thread. The mapping lives as long as any clone,
 /// writer, reader or sample of it.
 #[derive(Clone, Debug)]
@@ -86,24 +58,25 @@ impl Segment {
 
     /// The segment, and whether it was made rather than adopted.
     fn create_or_adopt(name: &str, options: &Options) -> Result<(Segment, bool)> {
-        let path = path_of(name)?;
+        let path = name::path_of(name)?;
         let geometry = options.geometry()?;
+        let mut made = None;
         for _ in 0..NAME_RACES {
-            match make_way(&path, options)? {
-                Way::Clear => {}
-                Way::Adopted(segment) => return Ok((segment, false)),
-                Way::Busy => {
-                    std::thread::yield_now();
-                    continue;
-                }
+            if let Way::Adopted(inner) = name::make_way(&path, options)? {
+                return Ok((Segment { inner: Arc::new(*inner) }, false));
             }
-            let directory = path.parent().unwrap_or(Path::new("/"));
-            let fd = sys::unnamed_file(directory)?;
-            sys::set_mode(&fd, geometry.mode)?;
-            let inner = Attachment::build(Some(fd), geometry.clone(), options, Some(path.clone()))?;
+            let inner = match made.take() {
+                Some(inner) => inner,
+                None => {
+                    let directory = path.parent().unwrap_or(Path::new("/"));
+                    let fd = sys::unnamed_file(directory)?;
+                    sys::set_mode(&fd, geometry.mode)?;
+                    Attachment::build(Some(fd), geometry.clone(), options, Some(path.clone()))?
+                }
+            };
             match inner.fd().map_or(Ok(()), |fd| sys::link_file(fd, &path)) {
                 Ok(()) => return Ok((Segment { inner: Arc::new(inner) }, true)),
-                Err(error) if error.code() == Code::Exists => {}
+                Err(error) if error.code() == Code::Exists => made = Some(inner),
                 Err(error) => return Err(error),
             }
         }
@@ -133,16 +106,14 @@ impl Segment {
 
     /// Attaches to the segment of this name.
     pub fn attach(name: &str, options: &Options) -> Result<Segment> {
-        let path = path_of(name)?;
+        let path = name::path_of(name)?;
         for _ in 0..NAME_RACES {
             let fd = sys::open_file(&path, !options.look_only)?;
-            match Attachment::attach(fd, options, Some(path.clone()), false)? {
-                Some(inner) => return Ok(Segment { inner: Arc::new(inner) }),
-                // Its replacer is between two steps, or died there.
-                None => give_name_back(&path)?,
+            if let Some(inner) = name::attach(&path, fd, options)? {
+                return Ok(Segment { inner: Arc::new(inner) });
             }
         }
-        Err(Error::about(Code::NotFound, "the segment was being replaced"))
+        Err(Error::about(Code::NotFound, "the name changes hands all the time"))
     }
 
     /// Attaches to the segment behind a descriptor, which stays the caller's.
@@ -177,17 +148,7 @@ impl Segment {
 
     /// Takes the name away. Who is attached stays so; the memory goes with the last of them.
     pub fn unlink(name: &str) -> Result<()> {
-        let path = path_of(name)?;
-        let fd = sys::open_file(&path, false)?;
-        let facts = sys::file_facts(fd.as_fd())?;
-        if !facts.is_regular {
-            return Err(Error::about(Code::NotAFile, "the path"));
-        }
-        let mut start = [0; 8];
-        if sys::read_at(&fd, 0, &mut start)? < start.len() || start != layout::MAGIC {
-            return Err(Code::NotASegment.into());
-        }
-        sys::unlink_file(&path)
+        name::unlink(&name::path_of(name)?)
     }
 
     /// What the segment is made of and how it is used.
@@ -284,90 +245,4 @@ impl Segment {
     pub(crate) fn inner(&self) -> &Arc<Attachment> {
         &self.inner
     }
-}
-
-/// What stands at a name.
-enum Way {
-    Clear,
-    Adopted(Segment),
-    /// Somebody else is taking the name away.
-    Busy,
-}
-
-/// Looks at what has the name already, and takes the name of a dead segment away if the options say so.
-fn make_way(path: &Path, options: &Options) -> Result<Way> {
-    let fd = match sys::open_file(path, true) {
-        Ok(fd) => fd,
-        Err(error) if error.code() == Code::NotFound => return Ok(Way::Clear),
-        Err(error) => return Err(error),
-    };
-    let (geometry, _) =
-        Attachment::check_file(&fd, &Options { type_hash: [0; 16], ..options.clone() }, false)?;
-    let rows = geometry.max_participants;
-    if participants::anyone_alive(&fd, rows)? {
-        return Err(Error::about(Code::Exists, ""));
-    }
-    // Somebody has begun to take its name and was stopped.
-    let if_dead = if is_retired(&fd)? { IfDead::Replace } else { options.if_dead };
-    match if_dead {
-        IfDead::Refuse => Err(Error::about(Code::Exists, "nobody is attached to it")),
-        IfDead::Adopt => match Attachment::attach(fd, options, Some(path.to_owned()), false)? {
-            Some(inner) => Ok(Way::Adopted(Segment { inner: Arc::new(inner) })),
-            None => Ok(Way::Clear),
-        },
-        IfDead::Replace => Ok(if retire(path, &fd, rows)? { Way::Clear } else { Way::Busy }),
-    }
-}
-
-/// Where the word stands that says that a segment is being replaced.
-const RETIRED_OFFSET: u64 =
-    HOT_OFFSET + std::mem::offset_of!(Hot, life) as u64 + std::mem::offset_of!(layout::Life, retired) as u64;
-
-fn is_retired(fd: &OwnedFd) -> Result<bool> {
-    Ok(sys::read_word(fd, RETIRED_OFFSET)? != 0)
-}
-
-/// Undoes the work of a replacer that died before it had taken the name away.
-fn give_name_back(path: &Path) -> Result<()> {
-    let fd = match sys::open_file(path, true) {
-        Err(error) if error.code() == Code::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    if !sys::lock(&fd, REPLACER_LOCK, 1)? {
-        // It lives.
-        std::thread::yield_now();
-    } else if is_retired(&fd)? && has_name(path, &fd) {
-        sys::write_word(&fd, RETIRED_OFFSET, 0)?;
-    }
-    Ok(())
-}
-
-/// Whether the file has this name still.
-fn has_name(path: &Path, fd: &OwnedFd) -> bool {
-    sys::named_file_facts(path)
-        .is_ok_and(|named| sys::file_facts(fd.as_fd()).is_ok_and(|own| own.identity == named.identity))
-}
-
-/// Takes a name from a dead segment. Who attaches takes its row and then looks at the word; this writes the word
-/// and then looks at the rows: one of the two sees the other. False if somebody else is at it.
-fn retire(path: &Path, fd: &OwnedFd, rows: u32) -> Result<bool> {
-    if !sys::lock(fd, REPLACER_LOCK, 1)? {
-        return Ok(false);
-    }
-    sys::write_word(fd, RETIRED_OFFSET, 1)?;
-    // The kernel may look at an empty list of locks without taking a lock of its own.
-    fence(Ordering::SeqCst);
-    if participants::anyone_alive(fd, rows)? {
-        sys::write_word(fd, RETIRED_OFFSET, 0)?;
-        sys::unlock(fd, REPLACER_LOCK, 1);
-        return Err(Error::about(Code::Exists, ""));
-    }
-    // While this lock is held nobody else takes the name from this very file.
-    if has_name(path, fd) {
-        sys::unlink_file(path).inspect_err(|_| {
-            // It keeps its name, so it can be attached to as before. The first error is the one to report.
-            let _ = sys::write_word(fd, RETIRED_OFFSET, 0);
-        })?;
-    }
-    Ok(true)
 }

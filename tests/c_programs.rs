@@ -51,6 +51,7 @@ c_programs! {
     known_defects
     known_defects_calls
     large
+    leftovers
     life_cycle
     liveness
     local
@@ -65,6 +66,7 @@ c_programs! {
     policies
     processes
     publication
+    races_names
     read_only
     recovery
     reference_ops

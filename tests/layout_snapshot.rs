@@ -714,7 +714,7 @@ fn a_segment_under_replacement_is_not_joined() {
     };
     nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&replacer)).expect("nobody else replaces it");
     let refused = Segment::attach(name, &Options::default()).map(drop).map_err(|error| error.code());
-    assert_eq!(refused, Err(Code::NotFound));
+    assert_eq!(refused, Err(Code::NameBusy));
 
     // A replacer that died before it took the name away has replaced nothing.
     drop(file);

@@ -38,12 +38,14 @@ pub(crate) fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment)
 ///
 /// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
 /// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_dead
-/// decides.
+/// decides. One that this version cannot attach to (another layout version, spoiled, cut, its mode loosened) can be replaced,
+/// too; so can an empty file of this user whose name begins with "shmslot.". Any other file stays.
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), PERMISSION, NO_MEMORY,
-/// NOT_SUPPORTED (file system without unnamed files, /proc not mounted), SYS, and of a file that has the name but is no
-/// segment what shmslot_segment_attach says of it. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory),
+/// NAME_BUSY, PERMISSION, NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, /proc not
+/// mounted), SYS, and of a file that has the name but is no segment what shmslot_segment_attach says
+/// of it. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create(
     name: *const c_char,
@@ -100,8 +102,8 @@ pub unsafe extern "C" fn shmslot_segment_create_local(
 /// sealed one (shmslot_segment_create_anonymous) cannot be cut.
 ///
 /// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, PERMISSION, NOT_A_FILE, EMPTY, NOT_A_SEGMENT,
-/// TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, NAME_BUSY, PERMISSION, NOT_A_FILE, EMPTY,
+/// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach(
     name: *const c_char,
@@ -164,10 +166,14 @@ pub unsafe extern "C" fn shmslot_segment_open(
     })
 }
 
-/// Takes the name of a segment away. Who is attached stays attached; the memory goes with the last of them.
+/// Takes the name of a segment away: of the one that it finds, and of no other that gets the name meanwhile. Who is attached
+/// stays attached; the memory goes with the last of them. A segment of another layout version is unlinked only if nobody is
+/// attached to it.
 ///
-/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND, PERMISSION, NOT_A_FILE, NOT_A_SEGMENT (nothing is removed that
-/// this library did not make), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY,
+/// PERMISSION, NOT_A_FILE, EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not
+/// make), LAYOUT_VERSION and TRUNCATED (a process is attached), NO_MEMORY, SYS (also if the file is a
+/// mount point). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mut shmslot_error) -> c_int {
     boundary::without_handle(reterr, || {

@@ -515,10 +515,19 @@ fn byte_range(kind: libc::c_int, offset: u64, len: u64) -> libc::flock {
     range
 }
 
-/// Locks a range of bytes for this open file; false if another open file has any of it. The kernel gives the lock
+/// Locks a range of bytes, up to the last there can be if `len` is 0, for this open file; false if another open file has any of it. The kernel gives the lock
 /// back when the last descriptor of this open file is gone, however that comes about.
 pub(crate) fn lock(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
-    match fcntl::fcntl(fd, FcntlArg::F_OFD_SETLK(&byte_range(libc::F_WRLCK, offset, len))) {
+    set_lock(fd, libc::F_WRLCK, offset, len)
+}
+
+/// The same for a file that is open for reading only: others may share the lock, but nobody has [`lock`] meanwhile.
+pub(crate) fn lock_shared(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
+    set_lock(fd, libc::F_RDLCK, offset, len)
+}
+
+fn set_lock(fd: &OwnedFd, kind: libc::c_int, offset: u64, len: u64) -> Result<bool> {
+    match fcntl::fcntl(fd, FcntlArg::F_OFD_SETLK(&byte_range(kind, offset, len))) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(errno) => Err(failed(errno, "locking")),

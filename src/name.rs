@@ -1,0 +1,295 @@
+//! Names: which file a name means, and how a name passes from one file to the next.
+//!
+//! The kernel removes whatever a name leads to at that moment; it cannot be told to remove this
+//! file and no other. What makes a removal safe is two rules that every process keeps:
+//!
+//! - A name is given by a link, which fails where something has the name already. So a name
+//!   leads to a file until it is taken from that file.
+//! - A name is taken from a file under the [`Right`] to do so, a lock on the file itself, and
+//!   only after a look, under that lock, that the name leads to this file still.
+//!
+//! From the look to the removal the name therefore leads to the file that was looked at, however
+//! long the process was stopped in between. One that is killed loses the lock, and the name is as
+//! it was. `docs/protocol.md` has all of it.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::atomics::{Ordering, fence};
+use crate::attachment::Attachment;
+use crate::error::{Code, Error, Result};
+use crate::layout::{self, HOT_OFFSET, Hot, LAYOUT_VERSION};
+use crate::options::{IfDead, Options};
+use crate::participants::{self, LOCK_BASE, REPLACER_LOCK};
+use crate::sys::{self, FileFacts};
+
+/// Longest name without a directory: with the prefix it must fit a file name.
+const MAX_NAME: usize = 200;
+
+/// File names of ours in the system's directory begin so.
+const PREFIX: &str = "shmslot.";
+
+/// How long a call waits for another that is about to take the same name away. That takes some
+/// microseconds, unless the process is stopped.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where a segment of this name is.
+pub(crate) fn path_of(name: &str) -> Result<PathBuf> {
+    let bad = |about| Err(Error::about(Code::BadName, about));
+    if name.is_empty() {
+        return bad("the name is empty");
+    }
+    if name.contains('\0') {
+        return bad("the name contains a NUL");
+    }
+    if name.starts_with('/') {
+        // Longer ones the kernel refuses, too.
+        return if name.len() < 4096 && !name.ends_with('/') {
+            Ok(PathBuf::from(name))
+        } else {
+            bad("the path is too long or ends in '/'")
+        };
+    }
+    if name.contains('/') {
+        return bad("a relative name contains '/'");
+    }
+    if name.len() > MAX_NAME {
+        return bad("the name is longer than 200 bytes");
+    }
+    Ok(Path::new(sys::SHM_DIRECTORY).join(format!("{PREFIX}{name}")))
+}
+
+/// Whether the name leads to this file.
+pub(crate) fn leads_to(path: &Path, fd: &OwnedFd) -> Result<bool> {
+    match sys::named_file_facts(path) {
+        Ok(named) => Ok(sys::file_facts(fd.as_fd())?.identity == named.identity),
+        Err(error) if error.code() == Code::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Locks for writing, or shares a lock where the file may only be read.
+type Lock = fn(&OwnedFd, u64, u64) -> Result<bool>;
+
+/// The right to take the name from a file. One process has it at a time, or several that unlink and
+/// may only read the file.
+struct Right<'f> {
+    fd: &'f OwnedFd,
+    lock: Lock,
+}
+
+impl Right<'_> {
+    /// Waits for others that have it, but not for one that was stopped.
+    fn to_take_from(fd: &OwnedFd, lock: Lock) -> Result<Right<'_>> {
+        let deadline = sys::monotonic_ns().saturating_add(sys::nanoseconds(PATIENCE));
+        let mut pause = Duration::from_micros(20);
+        while !lock(fd, REPLACER_LOCK, 1)? {
+            if sys::monotonic_ns() >= deadline {
+                return Err(Code::NameBusy.into());
+            }
+            std::thread::sleep(pause);
+            pause = Duration::from_millis(10).min(2 * pause);
+        }
+        Ok(Right { fd, lock })
+    }
+
+    /// Whether no process is attached, by whatever layout. From then on none can attach as long as
+    /// the right lasts.
+    fn keeps_out_all(&self) -> Result<bool> {
+        (self.lock)(self.fd, LOCK_BASE, 0)
+    }
+
+    /// Takes the name from the file; false if it did not have it any more.
+    fn take(&self, path: &Path) -> Result<bool> {
+        if !leads_to(path, self.fd)? {
+            return Ok(false);
+        }
+        match sys::unlink_file(path) {
+            // Somebody without our rules was faster: a person, or a program that tidies up.
+            Err(error) if error.code() == Code::NotFound => Ok(true),
+            taken => taken.map(|()| true),
+        }
+    }
+}
+
+impl Drop for Right<'_> {
+    /// By name, not only by closing: a child that was forked meanwhile may have the file, too.
+    fn drop(&mut self) {
+        sys::unlock(self.fd, REPLACER_LOCK, 0);
+    }
+}
+
+/// What stands at a name.
+pub(crate) enum Way {
+    /// Nothing, for the moment.
+    Clear,
+    /// What was there is ours now.
+    Adopted(Box<Attachment>),
+}
+
+/// Looks at what has the name already, and does with a dead segment what the options say.
+pub(crate) fn make_way(path: &Path, options: &Options) -> Result<Way> {
+    let fd = match sys::open_file(path, true) {
+        Err(error) if error.code() == Code::NotFound => return Ok(Way::Clear),
+        opened => opened?,
+    };
+    // Whoever replaces it need not agree about the type.
+    let any_type = Options { type_hash: [0; 16], ..options.clone() };
+    match Attachment::check_file(&fd, &any_type, false) {
+        Ok((geometry, _)) => {
+            let rows = geometry.max_participants;
+            if participants::anyone_alive(&fd, rows)? {
+                return Err(Error::about(Code::Exists, ""));
+            }
+            match options.if_dead {
+                IfDead::Refuse => return Err(Error::about(Code::Exists, "nobody is attached to it")),
+                IfDead::Adopt => {
+                    if let Some(adopted) = attach(path, fd, options)? {
+                        return Ok(Way::Adopted(Box::new(adopted)));
+                    }
+                }
+                IfDead::Replace => replace(path, &fd, rows)?,
+            }
+        }
+        Err(why) => {
+            let facts = sys::file_facts(fd.as_fd())?;
+            let own = facts.owner == sys::effective_uid() || options.any_owner;
+            if !own || options.if_dead != IfDead::Replace || !is_ours(path, &fd, facts)? {
+                return Err(why);
+            }
+            clear_away(path, &fd, sys::lock, why.code())?;
+        }
+    }
+    Ok(Way::Clear)
+}
+
+/// Attaches to the file that was found at a name. `None` if the name leads elsewhere by now.
+pub(crate) fn attach(path: &Path, fd: OwnedFd, options: &Options) -> Result<Option<Attachment>> {
+    let Some(attachment) = Attachment::attach(fd, options, Some(path.to_owned()), false)? else {
+        settle(path, options)?;
+        return Ok(None);
+    };
+    // This process counts as attached by now, so nobody but unlink takes the name away after this
+    // look.
+    let named = match attachment.fd() {
+        Some(fd) => leads_to(path, fd)?,
+        None => false,
+    };
+    Ok(named.then_some(attachment))
+}
+
+/// Takes the name away, from the file that has it now and no other. Who is attached stays so.
+pub(crate) fn unlink(path: &Path) -> Result<()> {
+    let (fd, lock): (_, Lock) = match sys::open_file(path, true) {
+        // To remove a file one need not be allowed to write to it.
+        Err(error) if error.code() == Code::Permission => (sys::open_file(path, false)?, sys::lock_shared),
+        opened => (opened?, sys::lock),
+    };
+    let facts = sys::file_facts(fd.as_fd())?;
+    if !facts.is_regular {
+        return Err(Error::about(Code::NotAFile, "the path"));
+    }
+    if !is_ours(path, &fd, facts)? {
+        return Err(if facts.size == 0 { Code::Empty } else { Code::NotASegment }.into());
+    }
+    let taken = match version_of(&fd)? {
+        Some(LAYOUT_VERSION) => Right::to_take_from(&fd, lock)?.take(path)?,
+        // What else belongs to unlinking in that version is not known here.
+        Some(_) => clear_away(path, &fd, lock, Code::LayoutVersion)?,
+        None if facts.size > 0 => clear_away(path, &fd, lock, Code::Truncated)?,
+        None => clear_away(path, &fd, lock, Code::Empty)?,
+    };
+    if taken {
+        Ok(())
+    } else {
+        Err(Error::about(Code::NotFound, "another call has just taken the name away"))
+    }
+}
+
+/// Whether this library, of whatever version, has made the file, as far as can be told from its
+/// first bytes: from its name, if there are fewer than the magic has.
+fn is_ours(path: &Path, fd: &OwnedFd, facts: FileFacts) -> Result<bool> {
+    if !facts.is_regular {
+        return Ok(false);
+    }
+    let mut start = [0; layout::MAGIC.len()];
+    let read = sys::read_at(fd, 0, &mut start)?;
+    if read == start.len() {
+        return Ok(start == layout::MAGIC);
+    }
+    let named_so =
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+    Ok(named_so
+        && facts.owner == sys::effective_uid()
+        && layout::MAGIC.starts_with(start.get(..read).unwrap_or(&[])))
+}
+
+/// The layout version of a file of ours, if it is long enough to say so.
+fn version_of(fd: &OwnedFd) -> Result<Option<u32>> {
+    let mut start = [0; layout::FROZEN_SIZE];
+    let read = sys::read_at(fd, 0, &mut start)?;
+    Ok(layout::version_of(start.get(..read).unwrap_or(&[])))
+}
+
+/// Takes the name from a file of ours that this version cannot attach to, if nobody is attached to
+/// it.
+fn clear_away(path: &Path, fd: &OwnedFd, lock: Lock, why: Code) -> Result<bool> {
+    let right = Right::to_take_from(fd, lock)?;
+    if right.keeps_out_all()? {
+        return right.take(path);
+    }
+    Err(match version_of(fd)? {
+        Some(found) if found != LAYOUT_VERSION => Error::with_numbers(
+            Code::LayoutVersion,
+            "a process is attached to it, and it has layout version #, this library #",
+            [u64::from(found), u64::from(LAYOUT_VERSION), 0],
+        ),
+        _ => Error::about(why, "a process is attached to it"),
+    })
+}
+
+/// Where the word stands that says that a segment is being replaced.
+const RETIRED_OFFSET: u64 =
+    HOT_OFFSET + std::mem::offset_of!(Hot, life) as u64 + std::mem::offset_of!(layout::Life, retired) as u64;
+
+/// Takes the name from a dead segment. Who attaches takes its row and then looks at the word; this
+/// writes the word and then looks at the rows: one of the two sees the other. Looking at rows, and
+/// not locking all of them, lets it see that a process is dead whose lock a forked child has
+/// inherited.
+fn replace(path: &Path, fd: &OwnedFd, rows: u32) -> Result<()> {
+    let right = Right::to_take_from(fd, sys::lock)?;
+    if !leads_to(path, fd)? {
+        return Ok(());
+    }
+    sys::write_word(fd, RETIRED_OFFSET, 1)?;
+    // The kernel may look at an empty list of locks without taking a lock of its own.
+    fence(Ordering::SeqCst);
+    let taken = match participants::anyone_alive(fd, rows) {
+        Ok(true) => Err(Error::about(Code::Exists, "")),
+        Ok(false) => right.take(path).map(drop),
+        Err(error) => Err(error),
+    };
+    taken.inspect_err(|_| {
+        // It keeps its name, so it can be attached to as before. The first error is the one to
+        // report.
+        let _ = sys::write_word(fd, RETIRED_OFFSET, 0);
+    })
+}
+
+/// Waits until whoever is replacing the segment of this name is done, and undoes what one has begun
+/// that died.
+fn settle(path: &Path, options: &Options) -> Result<()> {
+    let fd = match sys::open_file(path, true) {
+        Err(error) if error.code() == Code::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let _right = Right::to_take_from(&fd, sys::lock)?;
+    // The name may have passed to any file in between.
+    let attachable = Attachment::check_file(&fd, options, false).is_ok();
+    if attachable && sys::read_word(&fd, RETIRED_OFFSET)? != 0 && leads_to(path, &fd)? {
+        sys::write_word(&fd, RETIRED_OFFSET, 0)?;
+    }
+    Ok(())
+}
