@@ -368,8 +368,9 @@ typedef struct {
 /// The shmslot_ref_ calls are for middleware that keeps the books of its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
 /// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first of them, which may fail as
-/// shmslot_writer_open does. Joined readers see these samples like all others; they get their numbers from the top, so
-/// leave those out. All may say CORRUPT.
+/// shmslot_writer_open does. Joined readers see these samples like all others. They get their numbers from the top, and
+/// never one that these calls have used: that is kept for them until shmslot_ref_mark_reader_disconnected gives it up. A
+/// number that a joined reader has is a BAD_INDEX. All may say CORRUPT.
 typedef struct {
     /// The segment that it belongs to.
     uint64_t segment_id;
@@ -756,7 +757,7 @@ int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeo
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
 /// Threads: any; on a SHMSLOT_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
-/// BAD_INDEX (a bit from max_readers on), NO_FREE_SLOT, NOT_SUPPORTED. Since 0.1.
+/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_reserve(shmslot_segment *segment, uint64_t active_readers, shmslot_ref *ret_ref);
 
 /// The payload of a reserved slot, and how many bytes it takes.
@@ -804,7 +805,8 @@ int shmslot_ref_read_copy(shmslot_segment *segment, const shmslot_ref *reference
 /// Threads: any. Errors: INVALID, STALE (also if this reader had marked it), BAD_INDEX, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_mark_read(shmslot_segment *segment, const shmslot_ref *reference, uint32_t reader_index);
 
-/// Marks everything as read by one reader, which is gone. Looks at every slot.
+/// Marks everything as read by one reader, which is gone. Looks at every slot. From here on a reader that joins may get its
+/// number, until it is used again.
 ///
 /// Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_mark_reader_disconnected(shmslot_segment *segment, uint32_t reader_index);

@@ -6,14 +6,14 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::attachment::{Bytes, copy_out};
 use crate::error::{Code, Error, Result};
 use crate::layout::MAX_READERS;
-use crate::protocol::order::{self, FIRST, Owed, Position};
-use crate::protocol::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Place, Reserved};
-use crate::protocol::{hold, loan, members};
+use crate::protocol::order::{FIRST, Owed};
+use crate::protocol::reference::{self, Known, Life};
+use crate::protocol::words::{Place, Reserved};
 use crate::segment::Segment;
 use crate::writer::{Token, Writer};
 
@@ -70,28 +70,14 @@ impl Reference {
     /// Reserves a slot that no reader of `active_readers` has unread.
     pub fn reserve(&self, active_readers: u64) -> Result<Ref> {
         let table = self.segment.inner().table()?;
-        let allowed = u64::MAX >> (64 - self.segment.inner().geometry().max_readers);
-        if active_readers & !allowed != 0 {
-            return Err(Code::BadIndex.into());
-        }
-        let owner = self.writer.owner();
-        // Members, and readers that have left with samples in hand.
-        let rows = members::taken_rows(table);
-        let waited_for = Audience::of_readers(active_readers | rows, true);
-        let found = match loan::reserve_home(table, owner)? {
-            Some(loan) => Some(loan),
-            None => match loan::reserve_vacant(table, owner)? {
-                Some(loan) => Some(loan),
-                None => loan::reserve_unneeded(table, owner, waited_for)?,
-            },
-        };
+        let found = reference::reserve(table, self.writer.owner(), active_readers)?;
         let loan = found.ok_or(Code::NoFreeSlot)?;
         self.segment.inner().note_named(active_readers);
         let reserved = Reserved::new(table.shape.capacity, Place::Slot(loan.slot));
         // Nobody looks at the extent of a loaned slot, so the mask waits there for the commit.
         table.line(loan.slot)?.extent.store(active_readers, Ordering::Relaxed);
         table.claim(loan.slot)?.aux.store(reserved.0, Ordering::Relaxed);
-        Ok(self.reference_of(loan.slot, loan.generation))
+        Ok(self.reference_of(Life { slot: loan.slot, generation: loan.generation }))
     }
 
     /// The payload of a reserved slot, and how much it takes.
@@ -132,39 +118,20 @@ impl Reference {
     /// The oldest sample that a reader has not marked; `None` if there is none. It stays the answer until it is
     /// marked.
     pub fn next_unread(&self, reader: u32) -> Result<Option<Ref>> {
-        let bit = self.bit_of(reader)?;
         let table = self.segment.inner().table()?;
-        let cursor = self.cursors.get(reader as usize).ok_or(Code::BadIndex)?;
-        let tail = order::settled_tail(table)?;
-        let oldest = tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
-        // It only ever grows past samples that are not owed to this reader, and those never become owed to it.
-        let start = cursor.load(Ordering::Relaxed).max(oldest);
-        let mut place = Position::of(&table.shape, start);
-        while place.sequence < tail {
-            if let Some(reference) = self.unread_at(place, bit)? {
-                cursor.store(place.sequence, Ordering::Relaxed);
-                return Ok(Some(reference));
-            }
-            place = place.next(&table.shape);
-        }
-        cursor.store(place.sequence, Ordering::Relaxed);
-        Ok(None)
+        let bit = reference::bit_of(table, reader)?;
+        let word = self.cursors.get(reader as usize).ok_or(Code::BadIndex)?;
+        let mut cursor = word.load(Ordering::Relaxed);
+        let found = reference::next_unread(table, bit, &mut cursor)?;
+        // Relaxed: two threads that look for one reader go back a little at worst.
+        word.store(cursor, Ordering::Relaxed);
+        Ok(found.map(|life| self.reference_of(life)))
     }
 
-    fn unread_at(&self, place: Position, bit: Bit) -> Result<Option<Ref>> {
-        let table = self.segment.inner().table()?;
-        let entry: Entry = place.look(table)?;
-        if !entry.compare(place.sequence).is_eq() {
-            return Ok(None);
-        }
-        // Before the marks: unread after this, the slot was in this life.
-        let ctl = Ctl(table.claim(entry.slot())?.ctl.load(Ordering::Acquire));
-        let marks = table.line(entry.slot())?.marks.get(bit.word).ok_or(Code::Corrupt)?;
-        let seen = Marks(marks.load(Ordering::Acquire));
-        if !seen.is_of(place.sequence) || seen.0 & bit.owed == 0 {
-            return Ok(None);
-        }
-        Ok(Some(self.reference_of(entry.slot(), ctl.generation())))
+    /// The sample that is published in a slot, unread or read by all; `None` if there is none.
+    pub fn published(&self, slot: u32) -> Result<Option<Ref>> {
+        let life = reference::published_in(self.segment.inner().table()?, slot)?;
+        Ok(life.map(|life| self.reference_of(life)))
     }
 
     /// The payload of a published slot, and its length. It stays valid while some active reader has not marked it.
@@ -179,8 +146,7 @@ impl Reference {
         let target = buffer.get_mut(..header.len as usize).ok_or(Code::TooLarge)?;
         copy_out(self.segment.inner().payload(place), target);
         // What was copied is one sample only if the slot is still in this life.
-        fence(Ordering::Acquire);
-        self.check_published(reference)?;
+        reference::check_still(self.segment.inner().table()?, self.life(reference)?)?;
         Ok(header)
     }
 
@@ -191,79 +157,45 @@ impl Reference {
 
     /// Where a published payload is, and what is known of it.
     fn look(&self, reference: Ref) -> Result<(Place, RefHeader)> {
-        self.check_published(reference)?;
         let inner = self.segment.inner();
         let table = inner.table()?;
-        let line = table.line(reference.slot)?;
-        let extent = Extent(line.extent.load(Ordering::Relaxed));
-        let marks = line.marks.iter().take(table.shape.mark_words).enumerate();
-        let unread =
-            marks.fold(0, |all, (word, marks)| all | Marks(marks.load(Ordering::Acquire)).readers(word).0);
-        let timestamp_ns = match inner.geometry().timestamps {
-            true => table.claim(reference.slot)?.aux.load(Ordering::Relaxed),
-            false => 0,
-        };
-        let header = RefHeader {
-            sequence: line.sequence.load(Ordering::Relaxed),
-            len: extent.len(),
-            unread: Audience(unread).readers(),
-            timestamp_ns,
-        };
-        // What was read above belongs together only if the slot is still in this life.
-        fence(Ordering::Acquire);
-        self.check_published(reference)?;
+        let Known { sequence, extent, unread, aux } = reference::look(table, self.life(reference)?)?;
         let place = table.place(reference.slot, extent)?;
-        Ok((place, header))
+        let timestamp_ns = if inner.geometry().timestamps { aux } else { 0 };
+        Ok((place, RefHeader { sequence, len: extent.len(), unread, timestamp_ns }))
     }
 
     /// Marks a published slot as read by one reader; stale if it had marked it already.
     pub fn mark_read(&self, reference: Ref, reader: u32) -> Result<()> {
-        let bit = self.bit_of(reader)?;
         let table = self.segment.inner().table()?;
-        let line = table.line(reference.slot).map_err(|_| Code::Stale)?;
-        let sequence = line.sequence.load(Ordering::Relaxed);
-        // The sequence is that of this life only if the slot is still in it.
-        fence(Ordering::Acquire);
-        self.check_published(reference)?;
-        Ok(hold::mark(table, reference.slot, bit.word, bit.owed, sequence)?)
+        let bit = reference::bit_of(table, reader)?;
+        Ok(reference::mark_read(table, self.life(reference)?, bit)?)
     }
 
-    /// Marks everything as read by one reader.
+    /// Marks everything as read by one reader, which is gone. Its index is free for a reader that joins, until it is
+    /// used again.
     pub fn mark_reader_disconnected(&self, reader: u32) -> Result<()> {
-        let bit = self.bit_of(reader)?;
-        members::disconnect(self.segment.inner().table()?, bit);
-        Ok(())
+        Ok(reference::disconnect(self.segment.inner().table()?, reader)?)
     }
 
-    fn reference_of(&self, slot: u32, generation: u64) -> Ref {
+    fn reference_of(&self, Life { slot, generation }: Life) -> Ref {
         Ref { segment_id: self.segment.inner().geometry().segment_id, slot, generation }
     }
 
+    /// The slot and the life that a reference of this segment names.
+    fn life(&self, Ref { segment_id, slot, generation }: Ref) -> Result<Life> {
+        if segment_id != self.segment.inner().geometry().segment_id {
+            return Err(Code::Stale.into());
+        }
+        Ok(Life { slot, generation })
+    }
+
     fn loan(&self, reference: Ref) -> Result<Token> {
-        let token = Token::new(reference.slot, reference.generation);
-        let ours = reference.segment_id == self.segment.inner().geometry().segment_id;
-        if !ours || !self.writer.has_loan(token)? {
+        let Life { slot, generation } = self.life(reference)?;
+        let token = Token::new(slot, generation);
+        if !self.writer.has_loan(token)? {
             return Err(Code::Stale.into());
         }
         Ok(token)
-    }
-
-    fn check_published(&self, reference: Ref) -> Result<()> {
-        let inner = self.segment.inner();
-        let ours = reference.segment_id == inner.geometry().segment_id;
-        if !ours || !loan::is_published(inner.table()?, reference.slot, reference.generation) {
-            return Err(Code::Stale.into());
-        }
-        Ok(())
-    }
-
-    /// The bit of a reader that the caller numbers, which no joined reader has.
-    fn bit_of(&self, reader: u32) -> Result<Bit> {
-        let inner = self.segment.inner();
-        let rows = members::taken_rows(inner.table()?);
-        if reader >= inner.geometry().max_readers || rows >> reader & 1 != 0 {
-            return Err(Code::BadIndex.into());
-        }
-        Ok(Bit::of_reader(reader))
     }
 }

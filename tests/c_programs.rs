@@ -70,6 +70,7 @@ c_programs! {
     read_only
     recovery
     reference_ops
+    reference_readers
     regions
     resource_limits
     single_writer

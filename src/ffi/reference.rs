@@ -14,8 +14,9 @@ use crate::writer::Token;
 /// The shmslot_ref_ calls are for middleware that keeps the books of its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
 /// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first of them, which may fail as
-/// shmslot_writer_open does. Joined readers see these samples like all others; they get their numbers from the top, so
-/// leave those out. All may say CORRUPT.
+/// shmslot_writer_open does. Joined readers see these samples like all others. They get their numbers from the top, and
+/// never one that these calls have used: that is kept for them until shmslot_ref_mark_reader_disconnected gives it up. A
+/// number that a joined reader has is a BAD_INDEX. All may say CORRUPT.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_ref {
@@ -74,7 +75,7 @@ impl shmslot_segment {
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
 /// Threads: any; on a SHMSLOT_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
-/// BAD_INDEX (a bit from max_readers on), NO_FREE_SLOT, NOT_SUPPORTED. Since 0.1.
+/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_reserve(
     segment: *mut shmslot_segment,
@@ -250,7 +251,8 @@ pub unsafe extern "C" fn shmslot_ref_mark_read(
     })
 }
 
-/// Marks everything as read by one reader, which is gone. Looks at every slot.
+/// Marks everything as read by one reader, which is gone. Looks at every slot. From here on a reader that joins may get its
+/// number, until it is used again.
 ///
 /// Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]

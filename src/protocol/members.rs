@@ -6,7 +6,7 @@ use super::recovery::Dead;
 use super::slot;
 use super::words::{Audience, Bit};
 use super::{RETRY_LIMIT, Table};
-use crate::atomics::{Ordering, fence, fence_after_rmw, spin_loop};
+use crate::atomics::{Ordering, fence_after_rmw, spin_loop};
 use crate::error::Code;
 use crate::layout::{ReaderRow, SlotLine};
 
@@ -15,12 +15,14 @@ const FREE: u64 = 0;
 const JOINED: u64 = 1;
 /// Has left, but still has samples in hand.
 const DRAINING: u64 = 2;
+/// Has no reader of its own: callers of the reference operations use its number. Nobody's, so no participant beside it.
+const NAMED: u64 = 3;
 const PHASE_BITS: u32 = 8;
 const PHASE: u64 = (1 << PHASE_BITS) - 1;
 
-/// The participant of a row, if somebody has it.
+/// The participant of a row, if a reader has it.
 fn participant_of(state: u64) -> Option<u32> {
-    (state & PHASE != FREE).then_some((state >> PHASE_BITS) as u32)
+    matches!(state & PHASE, JOINED | DRAINING).then_some((state >> PHASE_BITS) as u32)
 }
 
 /// A reader that is a member.
@@ -78,7 +80,8 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
     Ok(Cursor { place, since: joined_at, adopts: history > 0, lost: 0 })
 }
 
-/// Rows are given from the top, because callers of the reference operations count theirs from 0.
+/// Rows are given from the top, because callers of the reference operations count theirs from 0. Those that such callers
+/// have named are not free.
 fn take_row(table: &Table<'_>, participant: u32) -> Result<u32, Code> {
     let mine = u64::from(participant) << PHASE_BITS | JOINED;
     for (index, row) in table.readers.iter().enumerate().rev() {
@@ -135,7 +138,7 @@ pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor:
 /// The rows that readers have, as bits: joined, or left with samples in hand.
 pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
     // Acquire: pairs with the releases in `leave` and `give_row_back`.
-    let taken = |row: &ReaderRow| u64::from(row.state.load(Ordering::Acquire) & PHASE != FREE);
+    let taken = |row: &ReaderRow| u64::from(participant_of(row.state.load(Ordering::Acquire)).is_some());
     table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | taken(row) << index)
 }
 
@@ -177,11 +180,28 @@ pub(crate) fn rows_of(table: &Table<'_>, participant: u32) -> u64 {
     table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | u64::from(of_it(row)) << index)
 }
 
-/// Clears every mark of a reader whose books the caller keeps, and that is gone.
-pub(crate) fn disconnect(table: &Table<'_>, bit: Bit) {
-    for (slot, line) in (0..).zip(table.lines) {
-        slot::release_reader(table, slot, line, bit, |_, _| bit.owed | bit.held);
+/// Keeps readers that join off a number which a caller of the reference operations uses, until it is
+/// [given up](unname); that caller may die, and others go on. An error if a reader has it: of the two, one gets the row.
+#[inline(always)]
+pub(crate) fn name(table: &Table<'_>, reader: u32) -> Result<(), Code> {
+    let row = table.readers.get(reader as usize).ok_or(Code::BadIndex)?;
+    // Relaxed: it tells nothing but itself; marks that a former reader has left are not this one's.
+    if row.state.load(Ordering::Relaxed) == NAMED { Ok(()) } else { name_now(row) }
+}
+
+#[cold]
+fn name_now(row: &ReaderRow) -> Result<(), Code> {
+    // AcqRel: pairs with the exchange in `take_row`, and with the releases of those who give rows back.
+    match row.state.compare_exchange(FREE, NAMED, Ordering::AcqRel, Ordering::Relaxed) {
+        Ok(_) | Err(NAMED) => Ok(()),
+        Err(_) => Err(Code::BadIndex),
     }
-    fence(Ordering::SeqCst);
-    super::bell::Bell(&table.hot.bells.0.change).ring();
+}
+
+/// Gives up a number that was [named](name), after its marks were cleared.
+pub(crate) fn unname(table: &Table<'_>, reader: u32) {
+    if let Some(row) = table.readers.get(reader as usize) {
+        // Release: pairs with the exchange in `take_row`. It fails if another thread gave it up.
+        let _ = row.state.compare_exchange(NAMED, FREE, Ordering::Release, Ordering::Relaxed);
+    }
 }

@@ -7,7 +7,8 @@
 //! Reading order: [`words`] (what one word means), [`slot`] (one slot's words), [`loan`] (a writer takes a slot),
 //! [`order`] (its sample gets a sequence), [`hold`] (a reader takes the sample in hand), [`members`] (who is owed
 //! samples), [`vacancy`] (where free slots are), [`region`] (room for large payloads), [`bell`] (sleeping and waking),
-//! [`recovery`] (what the dead left behind). `docs/protocol.md` tells the same with the proofs.
+//! [`recovery`] (what the dead left behind), [`reference`] (readers whose books the caller keeps). `docs/protocol.md` tells
+//! the same with the proofs.
 #![forbid(unsafe_code)]
 
 pub(crate) mod bell;
@@ -16,6 +17,7 @@ pub(crate) mod loan;
 pub(crate) mod members;
 pub(crate) mod order;
 pub(crate) mod recovery;
+pub(crate) mod reference;
 pub(crate) mod region;
 pub(crate) mod slot;
 pub(crate) mod vacancy;

@@ -1,0 +1,200 @@
+//! The reference operations: the caller gives readers their numbers, and says at each reserve which of them are active.
+//!
+//! A slot is free for such a reserve when no active reader has it unread. So a sample that is unread may outlive any
+//! number of newer ones, which were for others: the order is where it is looked for first, and its slot is where it
+//! is found when its entry is overwritten. These operations exist on lossless segments only, where what a reader has
+//! not marked stays as it is.
+
+use core::cmp;
+
+use super::bell::Bell;
+use super::loan::{self, Loan};
+use super::members;
+use super::order::{self, Position};
+use super::slot;
+use super::words::{Audience, Bit, Ctl, Extent, Marks, Owner, Phase};
+use super::{Table, hold};
+use crate::atomics::{Ordering, fence};
+use crate::error::Code;
+
+/// A slot in one of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) slot: u32,
+    pub(crate) generation: u64,
+}
+
+/// What is known of a published slot beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) sequence: u64,
+    pub(crate) extent: Extent,
+    /// Readers that have not marked it.
+    pub(crate) unread: u64,
+    /// The word beside the claim: the time of its commit, if the segment keeps times.
+    pub(crate) aux: u64,
+}
+
+/// The bit of a reader that the caller numbers.
+pub(crate) fn bit_of(table: &Table<'_>, reader: u32) -> Result<Bit, Code> {
+    if reader as usize >= table.readers.len() {
+        return Err(Code::BadIndex);
+    }
+    members::name(table, reader)?;
+    Ok(Bit::of_reader(reader))
+}
+
+/// Reserves a slot that no reader of `active` has unread.
+pub(crate) fn reserve(table: &Table<'_>, owner: Owner, active: u64) -> Result<Option<Loan>, Code> {
+    if active.checked_shr(table.readers.len() as u32).unwrap_or(0) != 0 {
+        return Err(Code::BadIndex);
+    }
+    let mut left = active;
+    while left != 0 {
+        members::name(table, left.trailing_zeros())?;
+        left &= left - 1;
+    }
+    if let Some(loan) = loan::take_home(table, owner) {
+        return Ok(Some(loan));
+    }
+    if let Some(loan) = loan::reserve_home(table, owner)? {
+        return Ok(Some(loan));
+    }
+    if let Some(loan) = loan::reserve_vacant(table, owner)? {
+        return Ok(Some(loan));
+    }
+    // Beside the active ones, members and readers that have left with samples in hand.
+    let waited_for = Audience::of_readers(active | members::taken_rows(table), true);
+    loan::reserve_unneeded(table, owner, waited_for)
+}
+
+/// The oldest sample that is owed to a reader. Nothing that is owed to it comes before `cursor`, which is moved on.
+///
+/// The order is walked from the cursor, each entry once. Where an entry is overwritten, two laps of newer samples have
+/// been published, and what it led to may still be unread: then all slots are looked at instead.
+pub(crate) fn next_unread(table: &Table<'_>, reader: Bit, cursor: &mut u64) -> Result<Option<Life>, Code> {
+    let mut steps = super::Steps::of_laps(&table.shape);
+    let mut place = Position::of(&table.shape, *cursor);
+    loop {
+        steps.take()?;
+        let entry = place.look(table)?;
+        match entry.compare(place.sequence) {
+            cmp::Ordering::Less => return Ok(None),
+            cmp::Ordering::Equal => {
+                if let Some(life) = owed_at(table, entry.slot(), reader, place.sequence)? {
+                    return Ok(Some(life));
+                }
+                // It was for others, or is marked; neither changes any more.
+                place = place.next(&table.shape);
+            }
+            cmp::Ordering::Greater => {
+                let tail = order::settle_tail(table, &mut steps)?;
+                if let Some((life, sequence)) = oldest_owed(table, reader, tail)? {
+                    *cursor = sequence;
+                    return Ok(Some(life));
+                }
+                place = Position::of(&table.shape, tail);
+            }
+        }
+        *cursor = place.sequence;
+    }
+}
+
+/// The life of a slot, if that is owed to a reader as the sample `sequence`, which is published.
+#[inline(always)]
+fn owed_at(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64) -> Result<Option<Life>, Code> {
+    // Before the marks: unread after this, the slot was in this life.
+    let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
+    let marks = table.line(slot)?.marks.get(reader.word).ok_or(Code::Corrupt)?;
+    let seen = Marks(marks.load(Ordering::Acquire));
+    let owed = seen.is_of(sequence) && seen.0 & reader.owed != 0;
+    Ok(owed.then_some(Life { slot, generation: ctl.generation() }))
+}
+
+/// The oldest sample before `tail` that is owed to a reader, and its sequence. Looks at every slot.
+///
+/// A sample that was published before this began, and that its reader has not marked, stands in its slot all the time,
+/// so it is seen. What is published meanwhile has `tail` or a later sequence, and is left to the order.
+#[cold]
+fn oldest_owed(table: &Table<'_>, reader: Bit, tail: u64) -> Result<Option<(Life, u64)>, Code> {
+    let mut oldest: Option<(Life, u64)> = None;
+    for (slot, line) in (0u32..).zip(table.lines) {
+        let sequence = line.sequence.load(Ordering::Relaxed);
+        let earlier = sequence < oldest.map_or(tail, |(_, sequence)| sequence);
+        if !earlier || !is_out(table, slot, sequence)? {
+            continue;
+        }
+        if let Some(life) = owed_at(table, slot, reader, sequence)? {
+            oldest = Some((life, sequence));
+        }
+    }
+    Ok(oldest)
+}
+
+/// Whether the sample `sequence` in a slot is published: its writer may have prepared the slot for a sequence that another
+/// sample got.
+fn is_out(table: &Table<'_>, slot: u32, sequence: u64) -> Result<bool, Code> {
+    let phase = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire)).phase();
+    match phase {
+        Some(Phase::Published) => Ok(true),
+        Some(Phase::Committing) => {
+            let entry = Position::of(&table.shape, sequence).look(table)?;
+            Ok(entry == super::words::Entry::new(sequence, slot))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// What is published in a slot. It may be read by all, and be gone with the next reserve.
+pub(crate) fn published_in(table: &Table<'_>, slot: u32) -> Result<Option<Life>, Code> {
+    let claim = table.claim(slot).map_err(|_| Code::Invalid)?;
+    let ctl = Ctl(claim.ctl.load(Ordering::Acquire));
+    Ok((ctl.phase() == Some(Phase::Published)).then_some(Life { slot, generation: ctl.generation() }))
+}
+
+/// What is known of a published slot; stale if it is not, or not in this life.
+pub(crate) fn look(table: &Table<'_>, life: Life) -> Result<Known, Code> {
+    check(table, life)?;
+    let line = table.line(life.slot)?;
+    let known = Known {
+        sequence: line.sequence.load(Ordering::Relaxed),
+        extent: Extent(line.extent.load(Ordering::Relaxed)),
+        unread: slot::marks_left(line, table.shape.mark_words).readers(),
+        aux: table.claim(life.slot)?.aux.load(Ordering::Relaxed),
+    };
+    check_still(table, life)?;
+    Ok(known)
+}
+
+/// That a slot is published, in this life.
+pub(crate) fn check(table: &Table<'_>, life: Life) -> Result<(), Code> {
+    if loan::is_published(table, life.slot, life.generation) { Ok(()) } else { Err(Code::Stale) }
+}
+
+/// The same after something was read from it, which belongs to this life then. Pairs with the fence in
+/// `loan::begin_life`.
+pub(crate) fn check_still(table: &Table<'_>, life: Life) -> Result<(), Code> {
+    fence(Ordering::Acquire);
+    check(table, life)
+}
+
+/// Marks a published slot as read by one reader; stale if it had marked it already.
+pub(crate) fn mark_read(table: &Table<'_>, life: Life, reader: Bit) -> Result<(), Code> {
+    let line = table.line(life.slot).map_err(|_| Code::Stale)?;
+    let sequence = line.sequence.load(Ordering::Relaxed);
+    // The sequence is that of this life only if the slot is still in it.
+    check_still(table, life)?;
+    hold::mark(table, life.slot, reader.word, reader.owed, sequence)
+}
+
+/// Marks everything as read by one reader, which is gone. Its number may be a joined reader's from here on.
+pub(crate) fn disconnect(table: &Table<'_>, reader: u32) -> Result<(), Code> {
+    let bit = bit_of(table, reader)?;
+    for (slot, line) in (0..).zip(table.lines) {
+        slot::release_reader(table, slot, line, bit, |_, _| bit.owed | bit.held);
+    }
+    members::unname(table, reader);
+    fence(Ordering::SeqCst);
+    Bell(&table.hot.bells.0.change).ring();
+    Ok(())
+}
