@@ -19,11 +19,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The C header `shmslot.h` is the contract of this library; this Rust API has the same nouns, verbs and rules.
+//! The C header `shmslot.h` is the contract of this library; this Rust API has the same nouns and verbs.
 //!
 //! # The house, in reading order
 //!
-//! Dependencies point one way, from the bottom of this list to its top.
+//! Dependencies point one way, from the bottom of this list to its top. One goes down: `atomics` asks `sys` for the futex.
 //!
 //! - `error`: the table of codes and texts.
 //! - `atomics`: the only door to atomics, fences and the futex, real or modelled.
@@ -33,9 +33,11 @@
 //! - `options`: how a segment is made.
 //! - `participants`: who is attached, and who of them is dead.
 //! - `attachment`: from a file that may hold anything to a checked, typed view.
-//! - `segment`: segments by name, by descriptor, or private.
+//! - `name`: which file a name means, and how it passes from one to the next.
 //! - `waiting`: what all waits share.
-//! - `writer`, `reader`, `reference`: what a user holds.
+//! - `writer`, `reader`: what a user holds.
+//! - `segment`: segments by name, by descriptor, or private; it makes writers and readers.
+//! - `reference`: the reference operations, on a segment.
 //! - `region`: payloads beside the slots, in mapped regions whose descriptors cross a unix socket.
 //! - `ffi`: the C ABI.
 //!

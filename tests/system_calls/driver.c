@@ -1,0 +1,380 @@
+/* Runs each group of calls in a process of its own, under the eyes of a tracer that notes which system
+ * calls the traced thread makes. One line a group: its name, and the system calls. What is done before
+ * and after, and what other threads do, does not count. */
+#include "../../ctests/samples.h"
+#include "../../ctests/single_steps.h"
+
+/* Those that a line of docs/deployment.md may name. Another shows as a number, and the test fails. */
+static const struct {
+    long number;
+    const char *name;
+} known[] = {
+#define CALL(name) {SYS_##name, #name}
+    CALL(accept4),
+    CALL(bind),
+    CALL(clock_nanosleep),
+    CALL(close),
+    CALL(connect),
+    CALL(eventfd2),
+    CALL(fallocate),
+    CALL(fchmod),
+    CALL(fcntl),
+    CALL(fstat),
+    CALL(fstatfs),
+    CALL(ftruncate),
+    CALL(futex),
+    CALL(futex_waitv),
+    CALL(geteuid),
+    CALL(getpid),
+    CALL(getrandom),
+    CALL(getsockname),
+    CALL(getsockopt),
+    CALL(linkat),
+    CALL(listen),
+    CALL(lseek),
+    CALL(madvise),
+    CALL(memfd_create),
+    CALL(mmap),
+    CALL(mprotect),
+    CALL(munlock),
+    CALL(munmap),
+    CALL(newfstatat),
+    CALL(openat),
+    CALL(pidfd_open),
+    CALL(ppoll),
+    CALL(pread64),
+    CALL(pwrite64),
+    CALL(read),
+    CALL(recvmsg),
+    CALL(rt_sigaction),
+    CALL(rt_sigprocmask),
+    CALL(sched_getaffinity),
+    CALL(sched_yield),
+    CALL(sendmsg),
+    CALL(setsockopt),
+    CALL(shutdown),
+    CALL(socket),
+    CALL(socketpair),
+    CALL(statx),
+    CALL(sysinfo),
+    CALL(unlinkat),
+    CALL(write),
+#ifdef __x86_64__
+    CALL(poll),
+    CALL(unlink),
+    CALL(chmod),
+#endif
+#undef CALL
+};
+
+static char name[64], directory[128], path[256];
+static shmslot_segment *segment, *other;
+static shmslot_writer *writer;
+static shmslot_reader *reader;
+static shmslot_channel *near, *far;
+
+static void nothing(void *unused)
+{
+    (void)unused;
+}
+
+/* ---- segments ---- */
+
+static void prepare_dead(void *unused)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)unused;
+    shmslot_segment_close(make_named(name, &options));
+}
+
+static void named(void *unused)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)unused;
+    CHECK_OK(shmslot_segment_create(name, &options, &segment, NULL)); /* over a dead one */
+    CHECK_OK(shmslot_segment_attach(name, NULL, &other, NULL));
+    shmslot_segment_close(other);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(segment);
+    CHECK_OK(shmslot_segment_open(name, &options, &segment, NULL)); /* nothing there */
+    CHECK(shmslot_segment_fd(segment) >= 0);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(segment);
+}
+
+/* As a process that was stopped in the middle of replacing the segment. */
+static void prepare_busy(void *unused)
+{
+    struct flock lock;
+    char file[128];
+    int fd;
+    prepare_dead(unused);
+    snprintf(file, sizeof file, CHECK_SHM_DIR "/shmslot.%s", name);
+    fd = open(file, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0);
+    memset(&lock, 0, sizeof lock);
+    lock.l_type = F_WRLCK;
+    lock.l_start = (INT64_C(1) << 62) - 1;
+    lock.l_len = 1;
+    CHECK(fcntl(fd, F_OFD_SETLK, &lock) == 0);
+}
+
+static void busy(void *unused)
+{
+    (void)unused;
+    CHECK_CODE(shmslot_segment_unlink(name, NULL), SHMSLOT_E_NAME_BUSY);
+}
+
+static void anonymous(void *unused)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)unused;
+    CHECK_OK(shmslot_segment_create_anonymous(&options, &segment, NULL));
+    CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(segment), NULL, &other, NULL));
+    shmslot_segment_close(other);
+    shmslot_segment_close(segment);
+}
+
+/* ---- samples ---- */
+
+static void make_both(void)
+{
+    shmslot_options options = options_of(4, 64);
+    options.max_payload = 1 << 20;
+    options.policy = SHMSLOT_BLOCK;
+    segment = make_anonymous(&options);
+    reader = join(segment, 0);
+    writer = open_writer(segment);
+}
+
+static void prepare_segment(void *unused)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)unused;
+    segment = make_anonymous(&options);
+}
+
+static void open_and_join(void *unused)
+{
+    (void)unused;
+    reader = join(segment, 0);
+    writer = open_writer(segment);
+    shmslot_writer_close(writer);
+    shmslot_reader_leave(reader);
+}
+
+static void prepare_both(void *unused)
+{
+    (void)unused;
+    make_both();
+}
+
+static void samples(void *unused)
+{
+    shmslot_loan loan;
+    (void)unused;
+    CHECK_U64(put(writer, 1), 1);
+    CHECK_U64(take(reader), 1);
+    CHECK_OK(shmslot_slot_reserve(writer, 8, FOR_EVER, &loan));
+    CHECK_OK(shmslot_slot_discard(writer, &loan));
+    check_nothing_to_read(reader);
+}
+
+static pid_t sleeper;
+
+static void *sleep_in_wait(void *unused)
+{
+    (void)unused;
+    __atomic_store_n(&sleeper, thread_id(), __ATOMIC_SEQ_CST);
+    CHECK_OK(shmslot_wait(reader, FOR_EVER));
+    return NULL;
+}
+
+static void prepare_sleeper(void *unused)
+{
+    (void)unused;
+    make_both();
+    (void)start_thread(sleep_in_wait, NULL);
+    while (__atomic_load_n(&sleeper, __ATOMIC_SEQ_CST) == 0) (void)sched_yield();
+    until_asleep(sleeper);
+}
+
+static void wake(void *unused)
+{
+    (void)unused;
+    CHECK_U64(put(writer, 1), 1);
+}
+
+static void sleep_on_one(void *unused)
+{
+    (void)unused;
+    CHECK_CODE(shmslot_wait(reader, MILLISECOND), SHMSLOT_E_TIMEOUT);
+}
+
+static shmslot_reader *readers[2];
+
+static void prepare_two_readers(void *unused)
+{
+    (void)unused;
+    make_both();
+    readers[0] = reader;
+    readers[1] = join(segment, 0);
+}
+
+static void sleep_on_several(void *unused)
+{
+    size_t index;
+    (void)unused;
+    CHECK_CODE(shmslot_wait_any(readers, 2, MILLISECOND, &index), SHMSLOT_E_TIMEOUT);
+}
+
+static int join_and_die(int link, void *unused)
+{
+    (void)link;
+    (void)unused;
+    (void)join(attach(name), 0);
+    return 0;
+}
+
+static void prepare_death(void *unused)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)unused;
+    segment = make_named(name, &options);
+    CHECK_U64((uint64_t)run_child(join_and_die, NULL), 0);
+}
+
+static void recover(void *unused)
+{
+    (void)unused;
+    CHECK_CODE(shmslot_segment_recover(segment, NULL), 1);
+}
+
+static void large(void *unused)
+{
+    shmslot_loan loan;
+    (void)unused;
+    make_both();
+    CHECK_OK(shmslot_slot_reserve(writer, 1 << 20, AT_ONCE, &loan));
+    CHECK_OK(shmslot_slot_discard(writer, &loan));
+    CHECK_OK(shmslot_segment_trim(segment, NULL));
+}
+
+/* ---- channels and regions ---- */
+
+static void sockets(void *unused)
+{
+    shmslot_channel *channel = NULL;
+    shmslot_channel *listener = NULL;
+    (void)unused;
+    CHECK_OK(shmslot_channel_listen(path, 0, &listener, NULL));
+    CHECK_OK(shmslot_channel_connect(path, 0, FOR_EVER, &near, NULL));
+    CHECK_OK(shmslot_channel_accept(listener, FOR_EVER, &far, NULL));
+    CHECK_CODE(shmslot_channel_accept(listener, MILLISECOND, &channel, NULL), SHMSLOT_E_TIMEOUT);
+    shmslot_channel_close(near);
+    shmslot_channel_close(far);
+    shmslot_channel_close(listener);
+    CHECK_OK(shmslot_channel_pair(0, &near, &far, NULL));
+    shmslot_channel_close(near);
+    shmslot_channel_close(far);
+}
+
+static void prepare_channel(void *unused)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)unused;
+    segment = make_anonymous(&options);
+    CHECK_OK(shmslot_channel_pair(0, &near, &far, NULL));
+}
+
+static void over_channels(void *unused)
+{
+    shmslot_registry *registry;
+    shmslot_attachments *attachments;
+    shmslot_lease lease;
+    shmslot_mapped mapped;
+    (void)unused;
+    CHECK_OK(shmslot_channel_send_segment(near, segment, FOR_EVER, NULL));
+    CHECK_OK(shmslot_channel_recv_segment(far, NULL, FOR_EVER, &other, NULL));
+    CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
+    CHECK_OK(shmslot_registry_add(registry, near, FOR_EVER, NULL));
+    CHECK_OK(shmslot_region_alloc(registry, 100, FOR_EVER, &lease, NULL));
+    CHECK_OK(shmslot_attachments_create(far, 0, &attachments, NULL));
+    CHECK_OK(shmslot_attachments_resolve_wait(attachments, lease.map_id, lease.generation,
+                                              lease.offset, lease.len, FOR_EVER, &mapped, NULL));
+    CHECK_OK(shmslot_attachments_release(attachments, &mapped));
+    CHECK_CODE(shmslot_attachments_resolve_wait(attachments, lease.map_id, lease.generation + 1, 0,
+                                                1, MILLISECOND, &mapped, NULL),
+               SHMSLOT_E_UNKNOWN_MAPPING);
+    CHECK_OK(shmslot_region_release(registry, &lease));
+    shmslot_attachments_close(attachments);
+    shmslot_registry_close(registry);
+    shmslot_segment_close(other);
+}
+
+static const struct {
+    const char *name;
+    void (*prepare)(void *unused);
+    void (*body)(void *unused);
+} groups[] = {
+    {"named segments", prepare_dead, named},
+    {"a name that is busy", prepare_busy, busy},
+    {"anonymous segments", nothing, anonymous},
+    {"writers and readers", prepare_segment, open_and_join},
+    {"samples, nobody asleep", prepare_both, samples},
+    {"a commit that wakes", prepare_sleeper, wake},
+    {"a wait", prepare_both, sleep_on_one},
+    {"a wait for several", prepare_two_readers, sleep_on_several},
+    {"recovery", prepare_death, recover},
+    {"large payloads", nothing, large},
+    {"channels", nothing, sockets},
+    {"regions and segments over channels", prepare_channel, over_channels},
+};
+
+static long system_call_of(pid_t pid)
+{
+    struct user_regs_struct registers;
+    struct iovec area;
+    area.iov_base = &registers;
+    area.iov_len = sizeof registers;
+    CHECK(ptrace(PTRACE_GETREGSET, pid, (void *)NT_PRSTATUS, &area) == 0);
+#if defined(__x86_64__)
+    return (long)registers.orig_rax;
+#else
+    return (long)registers.regs[8];
+#endif
+}
+
+int main(void)
+{
+    size_t group, i;
+    check_begin();
+    steps_begin();
+    unique_name(name, sizeof name, "system-calls");
+    own_directory(directory, sizeof directory);
+    own_path(path, sizeof path, directory, "socket");
+    for (group = 0; group < sizeof groups / sizeof groups[0]; group++) {
+        unsigned char seen[1024] = {0};
+        pid_t pid = steps_start(groups[group].prepare, groups[group].body, NULL);
+        while (steps_go(pid, PTRACE_SYSCALL)) {
+            long number = system_call_of(pid);
+            CHECK(number >= 0 && number < (long)sizeof seen);
+            if (!steps_go(pid, PTRACE_SYSCALL)) break;
+            seen[number] = 1;
+        }
+        steps_kill(pid);
+        printf("%s:", groups[group].name);
+        for (i = 0; i < sizeof known / sizeof known[0]; i++) {
+            if (seen[known[i].number]) printf(" %s", known[i].name);
+            seen[known[i].number] = 0;
+        }
+        for (i = 0; i < sizeof seen; i++) {
+            if (seen[i]) printf(" %zu", i);
+        }
+        printf("\n");
+        (void)fflush(stdout);
+        (void)unlink(path);
+        (void)shmslot_segment_unlink(name, NULL);
+    }
+    return 0;
+}
