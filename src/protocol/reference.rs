@@ -136,7 +136,8 @@ fn oldest_owed(table: &Table<'_>, reader: Bit, tail: u64) -> Result<Option<(Life
 fn is_out(table: &Table<'_>, slot: u32, sequence: u64) -> Result<bool, Code> {
     let phase = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire)).phase();
     match phase {
-        Some(Phase::Published) => Ok(true),
+        // Reclaiming: whoever takes it may put it back; its marks say how far that is.
+        Some(Phase::Published | Phase::Reclaiming) => Ok(true),
         Some(Phase::Committing) => {
             let entry = Position::of(&table.shape, sequence).look(table)?;
             Ok(entry == super::words::Entry::new(sequence, slot))
