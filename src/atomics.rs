@@ -1,16 +1,15 @@
-//! The only door to atomics, fences and the futex: the real ones, or loom's under `--cfg loom`.
+//! The only door to atomics, fences and the futex: the real ones; or those of `models/`, made of loom's, under `--cfg loom`;
+//! or those of `simulator/` under `--cfg shmslot_sim`.
 //!
-//! The protocol is written against these names, so the very source that ships is what the models check.
+//! The protocol is written against these names, so the very source that ships is what is modelled and simulated.
 #![forbid(unsafe_code)]
 
-#[cfg(loom)]
-pub(crate) use crate::modelled::{AtomicU32, AtomicU64, FutexWord, Ordering, fence};
-#[cfg(not(loom))]
+#[cfg(any(loom, shmslot_sim))]
+pub(crate) use crate::modelled::{AtomicU32, AtomicU64, FutexWord, Ordering, fence, spin_loop};
+#[cfg(not(any(loom, shmslot_sim)))]
 pub(crate) use core::hint::spin_loop;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shmslot_sim)))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-#[cfg(loom)]
-pub(crate) use loom::hint::spin_loop;
 
 /// A sequentially consistent fence for a place where the thread's last read-modify-write lies between the accesses
 /// that are to be ordered.
@@ -29,11 +28,11 @@ pub(crate) fn fence_after_rmw() {
 pub(crate) type Deadline = Option<u64>;
 
 /// A 32-bit word on which processes can sleep.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shmslot_sim)))]
 #[repr(transparent)]
 pub(crate) struct FutexWord(pub(crate) AtomicU32);
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shmslot_sim)))]
 impl FutexWord {
     /// Sleeps while the word is `expected`.
     pub(crate) fn sleep(&self, expected: u32, deadline: Deadline) {

@@ -64,7 +64,7 @@ impl Bell<'_> {
     }
 
     /// Sleeps until one of several bells has been rung since it was armed.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shmslot_sim)))]
     pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) {
         let words: Vec<_> = bells.iter().map(|(bell, armed)| (bell.0, armed.0)).collect();
         FutexWord::sleep_any(&words, deadline);

@@ -1,0 +1,213 @@
+//! What a seed stands for: a segment, the processes that use it, what each of them does, and what befalls it there.
+
+use crate::protocol::{Class, Shape};
+use crate::random::Random;
+use crate::scheduler::Pace;
+
+pub(crate) const MAX_PROCESSES: usize = 8;
+/// Readers of reference operations, which have no rows: these numbers are left free for them.
+pub(crate) const NAMED_READERS: u32 = 2;
+/// Processes that read. Each may have two rows: one that is joined, and one that has left with samples in hand.
+const MAX_READERS: u32 = 3;
+
+/// One call of a process. Each takes what it needs from the number beside it; one that is impossible does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Write,
+    WriteWaiting,
+    Reserve,
+    Commit,
+    Discard,
+    CloseWriter,
+    Trim,
+    Join,
+    Leave,
+    Read,
+    ReadWaiting,
+    Take,
+    Mark,
+    Peek,
+    Recover,
+    /// Reserves and commits to readers that are named.
+    NamedWrite,
+    /// Asks for the oldest sample that a named reader has not marked.
+    NamedLook,
+    /// The same, and marks it.
+    NamedTake,
+    Disconnect,
+}
+
+use Operation::*;
+
+/// What befalls a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Kill,
+    /// Until so many samples were published meanwhile, or nothing else can go on.
+    Stop(u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Planned {
+    pub(crate) operation: Operation,
+    pub(crate) number: u32,
+    /// Before which access of this operation.
+    pub(crate) fault: Option<(u32, Fault)>,
+}
+
+/// A run, but for the order of its steps.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) seed: u64,
+    pub(crate) shape: Shape,
+    pub(crate) rows: u32,
+    pub(crate) regions: u32,
+    /// Whether some processes keep the books of named readers.
+    pub(crate) named: bool,
+    /// Whether writers wait when nothing is free.
+    pub(crate) waits: bool,
+    pub(crate) pace: Pace,
+    pub(crate) plans: Vec<Vec<Planned>>,
+}
+
+/// What a process is there for: its operations, and how often it does each.
+type Role = &'static [(Operation, u32)];
+
+const WRITER: Role = &[
+    (Write, 30),
+    (WriteWaiting, 8),
+    (Reserve, 10),
+    (Commit, 12),
+    (Discard, 4),
+    (CloseWriter, 1),
+    (Trim, 2),
+    (Recover, 2),
+];
+const READER: Role =
+    &[(Join, 2), (Leave, 2), (Read, 14), (ReadWaiting, 5), (Take, 12), (Mark, 12), (Peek, 4), (Recover, 2)];
+const KEEPER: Role =
+    &[(NamedWrite, 20), (NamedLook, 4), (NamedTake, 10), (Disconnect, 1), (Write, 4), (Recover, 2)];
+
+impl Case {
+    pub(crate) fn empty() -> Case {
+        let shape = Shape {
+            slots: 1,
+            capacity: CAPACITY,
+            max_payload: 0,
+            mark_words: 1,
+            history: 0,
+            single_writer: false,
+            drop_oldest: false,
+            timestamps: false,
+            shift: None,
+            class: Class::Unusual,
+        };
+        let plans = vec![Vec::new(); MAX_PROCESSES];
+        Case {
+            seed: 0,
+            shape,
+            rows: 1,
+            regions: 0,
+            named: false,
+            waits: false,
+            pace: Pace::Uniform(1),
+            plans,
+        }
+    }
+
+    /// Becomes the run that `seed` stands for. Its memory is used again.
+    pub(crate) fn become_seed(&mut self, seed: u64) {
+        let random = &mut Random::new(seed);
+        self.seed = seed;
+        let slots = match random.below(32) {
+            0..26 => random.within(1, 4),
+            26..31 => 8,
+            _ => 65,
+        };
+        let history = if random.one_in(3) { random.below(slots.min(4)) } else { 0 };
+        let (two_words, drop_oldest) = (random.one_in(4), random.one_in(2));
+        self.named = !drop_oldest && random.one_in(3);
+        self.rows = match (two_words, self.named) {
+            (true, _) => random.within(15, 17),
+            // So many that no reader gets the number of a named one.
+            (false, true) => NAMED_READERS + 2 * MAX_READERS,
+            (false, false) => random.within(1, 4),
+        };
+        self.regions = if random.one_in(3) { random.within(history + 1, 4) } else { 0 };
+        self.waits = random.one_in(2);
+        self.shape = Shape {
+            slots,
+            capacity: CAPACITY,
+            max_payload: if self.regions > 0 { 2 * CAPACITY } else { 0 },
+            mark_words: (self.rows + 1).div_ceil(16) as usize,
+            history,
+            single_writer: random.one_in(4),
+            drop_oldest,
+            timestamps: random.one_in(8),
+            shift: slots.is_power_of_two().then(|| slots.trailing_zeros()),
+            class: Class::Unusual,
+        }
+        .classified();
+        let length = match random.below(1024) {
+            0 => 1500,
+            1..24 => 150,
+            24..512 => random.within(4, 12),
+            _ => random.within(12, 30),
+        };
+        self.plans.iter_mut().for_each(Vec::clear);
+        let (writers, readers) = (random.within(1, 3), random.within(1, MAX_READERS));
+        let keepers = if self.named { random.within(1, 2) } else { 0 };
+        let mut plans = self.plans.iter_mut();
+        for (role, count) in [(WRITER, writers), (READER, readers), (KEEPER, keepers)] {
+            for plan in plans.by_ref().take(count as usize) {
+                let busy = random.within(length / 2, length * 3 / 2) as usize;
+                make_plan(random, role, busy, plan);
+            }
+        }
+        let steps = u64::from(length) * u64::from(writers + readers) * 20;
+        self.pace = match random.below(8) {
+            0..4 => Pace::Uniform(1 << random.below(5)),
+            _ => Pace::Priorities { changes: random.within(1, 5), among: steps as u32 },
+        };
+        for _ in 0..random.below(3) * (1 + length / 50) {
+            self.befall(random, Fault::Kill);
+        }
+        for _ in 0..random.below(4) * (1 + length / 50) {
+            let laps = if random.one_in(4) { u32::MAX } else { random.below(4 * slots + 2) };
+            self.befall(random, Fault::Stop(laps));
+        }
+    }
+
+    fn befall(&mut self, random: &mut Random, fault: Fault) {
+        let plan = random.below(MAX_PROCESSES as u32) as usize;
+        let plan = &mut self.plans[plan];
+        if plan.is_empty() {
+            return;
+        }
+        let at = random.below(plan.len() as u32) as usize;
+        // Most operations take so many accesses; the walks over all slots take more.
+        let accesses = if random.one_in(4) { 120 } else { 30 };
+        plan[at].fault = Some((random.below(accesses), fault));
+    }
+}
+
+/// Bytes of a slot.
+pub(crate) const CAPACITY: u64 = 8;
+
+fn make_plan(random: &mut Random, role: Role, length: usize, plan: &mut Vec<Planned>) {
+    // Some operations are left out in each process, so that the others come together more often.
+    let chosen = random.next() as u32;
+    let weight = |(index, (_, weight)): (usize, &(Operation, u32))| match chosen >> (2 * index) & 3 {
+        0 => 0,
+        1 => 4 * weight,
+        _ => *weight,
+    };
+    let weights = role.iter().enumerate().map(weight);
+    if weights.clone().sum::<u32>() == 0 {
+        return;
+    }
+    for _ in 0..length {
+        let (operation, _) = role[random.weighted(weights.clone())];
+        plan.push(Planned { operation, number: random.next() as u32, fault: None });
+    }
+}

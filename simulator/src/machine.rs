@@ -1,0 +1,324 @@
+//! Runs a case: processes as coroutines of one thread, one step at a time, and what befalls them.
+
+mod running;
+
+use std::cell::{Cell, RefCell};
+
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, Yielder};
+
+use crate::case::{Case, Fault, MAX_PROCESSES};
+use crate::oracle::Oracle;
+use crate::process;
+use crate::protocol::hold::{self, Cursor};
+use crate::protocol::loan;
+use crate::protocol::words::Bit;
+use crate::rest;
+use crate::scheduler::{SCHEDULED, Scheduler, Turn};
+use crate::trace::Event;
+use crate::world::World;
+
+/// The process that recovers what nobody else did.
+pub(crate) const UNDERTAKER: usize = MAX_PROCESSES;
+
+/// More accesses than any call makes: a joining reader looks 65536 times at a commit that is not over.
+const ENDLESS: u32 = 1_000_000;
+
+/// What was done to a word.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access {
+    pub(crate) word: usize,
+    pub(crate) before: u64,
+    /// `None` if it was only looked at.
+    pub(crate) after: Option<u64>,
+}
+
+/// The parts of a run. Each process waits for the next part when it is done with its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    Plans,
+    Burial,
+    /// Loans that are out are committed or discarded.
+    EndOfLoans,
+    /// Readers read what is left and mark everything.
+    Drain,
+    /// They leave.
+    Leave,
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// It was never there, is done, or was cleaned up after.
+    Gone,
+    Ready,
+    /// Until so many samples are published.
+    Stopped(u64),
+    /// On the futex at this address.
+    Asleep(usize),
+    /// For this part of the run.
+    Waits(Part),
+    Dead,
+}
+
+/// For what a process is asleep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Awaited {
+    Space,
+    Sample(Bit, Cursor),
+}
+
+/// What is known of a process.
+pub(crate) struct Control {
+    status: Cell<Status>,
+    next_operation: Cell<usize>,
+    /// Accesses of the operation that it is in; and at which something befalls it.
+    steps: Cell<u32>,
+    alarm: Cell<u32>,
+    fault: Cell<Option<Fault>>,
+    /// The dead that it is cleaning up after, as bits.
+    sweeps: Cell<u32>,
+    awaited: Cell<Awaited>,
+    /// Samples that it has filled, over all of its lives.
+    pub(crate) filled: Cell<u32>,
+    /// The named readers that it has ever named in this life.
+    pub(crate) named: Cell<u64>,
+    yielder: Cell<*const Yielder<(), ()>>,
+}
+
+/// One thread's simulator. It is used for one run after the other.
+pub(crate) struct Machine {
+    pub(crate) world: World,
+    pub(crate) oracle: RefCell<Oracle>,
+    pub(crate) case: RefCell<Case>,
+    controls: [Control; SCHEDULED],
+    scheduler: RefCell<Scheduler>,
+    /// Processes that can make a step, as bits; killed ones that nobody has cleaned up after; those to be started.
+    ready: Cell<u32>,
+    dead: Cell<u32>,
+    starting: Cell<u32>,
+    running: Cell<usize>,
+    next: Cell<Option<usize>>,
+    part: Cell<Part>,
+    steps: Cell<u64>,
+    failure: RefCell<Option<String>>,
+    pub(crate) trace: RefCell<Option<Vec<Event>>>,
+    stacks: RefCell<Vec<DefaultStack>>,
+}
+
+thread_local! {
+    /// The machine whose process this thread runs at the moment.
+    static RUNNING: Cell<Option<&'static Machine>> = const { Cell::new(None) };
+}
+
+/// Acts on the machine if a process runs; what is done between runs is nobody's step.
+#[inline(always)]
+pub(crate) fn with(act: impl FnOnce(&'static Machine)) {
+    if let Some(machine) = RUNNING.get() {
+        act(machine);
+    }
+}
+
+impl Machine {
+    /// Lives as long as the program: its processes refer to it from stacks of their own.
+    pub(crate) fn new() -> &'static Machine {
+        let control = |_| Control {
+            status: Cell::new(Status::Gone),
+            next_operation: Cell::new(0),
+            steps: Cell::new(0),
+            alarm: Cell::new(0),
+            fault: Cell::new(None),
+            sweeps: Cell::new(0),
+            awaited: Cell::new(Awaited::Space),
+            filled: Cell::new(0),
+            named: Cell::new(0),
+            yielder: Cell::new(std::ptr::null()),
+        };
+        Box::leak(Box::new(Machine {
+            world: World::new(),
+            oracle: RefCell::default(),
+            case: RefCell::new(Case::empty()),
+            controls: std::array::from_fn(control),
+            scheduler: RefCell::new(Scheduler::repeating(Vec::new())),
+            ready: Cell::new(0),
+            dead: Cell::new(0),
+            starting: Cell::new(0),
+            running: Cell::new(0),
+            next: Cell::new(None),
+            part: Cell::new(Part::Plans),
+            steps: Cell::new(0),
+            failure: RefCell::new(None),
+            trace: RefCell::new(None),
+            stacks: RefCell::default(),
+        }))
+    }
+
+    /// Runs its case in the order that `scheduler` chooses; says what was broken.
+    pub(crate) fn run(&'static self, scheduler: Scheduler) -> Option<String> {
+        *self.scheduler.borrow_mut() = scheduler;
+        self.reset();
+        let mut coroutines = [const { None }; SCHEDULED];
+        while self.failure.borrow().is_none() {
+            self.start(&mut coroutines);
+            if self.ready.get() == 0 {
+                if self.part.get() == Part::Over {
+                    break;
+                }
+                self.unstick();
+                continue;
+            }
+            let chosen = self.next.take().unwrap_or_else(|| self.choose());
+            self.running.set(chosen);
+            let Some(coroutine) = &mut coroutines[chosen] else {
+                unreachable!("a ready process has started")
+            };
+            RUNNING.set(Some(self));
+            let result = coroutine.resume(());
+            RUNNING.set(None);
+            if result.as_return().is_some() {
+                self.set_status(chosen, Status::Gone);
+            }
+            if matches!(self.controls[chosen].status.get(), Status::Gone | Status::Dead) {
+                self.end(&mut coroutines[chosen]);
+            }
+        }
+        coroutines.iter_mut().for_each(|coroutine| self.end(coroutine));
+        self.failure.take().or_else(|| rest::check(self).err())
+    }
+
+    fn reset(&self) {
+        let case = self.case.borrow();
+        self.world.reset(&case);
+        self.oracle.borrow_mut().reset(&case.shape);
+        for control in &self.controls {
+            control.status.set(Status::Gone);
+            control.next_operation.set(0);
+            control.sweeps.set(0);
+            control.filled.set(0);
+        }
+        let plans = case.plans.iter().enumerate();
+        let busy = plans.filter(|(_, plan)| !plan.is_empty()).fold(0, |busy, (index, _)| busy | 1 << index);
+        self.ready.set(0);
+        self.dead.set(0);
+        self.starting.set(busy);
+        self.running.set(0);
+        self.next.set(None);
+        self.part.set(Part::Plans);
+        self.steps.set(0);
+    }
+
+    /// Starts the processes that are to be started.
+    fn start(&'static self, coroutines: &mut [Option<Process>; SCHEDULED]) {
+        let starting = self.starting.take();
+        if starting == 0 {
+            return;
+        }
+        for (index, coroutine) in coroutines.iter_mut().enumerate() {
+            if starting >> index & 1 != 0 {
+                let stack = self.stacks.borrow_mut().pop().unwrap_or_default();
+                self.controls[index].named.set(0);
+                self.set_status(index, Status::Ready);
+                *coroutine = Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
+                    self.controls[index].yielder.set(yielder);
+                    process::live(self, index);
+                }));
+            }
+        }
+    }
+
+    /// Ends a process wherever it is. Nothing that it shares notices: the protocol has no destructors.
+    fn end(&self, coroutine: &mut Option<Process>) {
+        if let Some(mut coroutine) = coroutine.take() {
+            coroutine.force_unwind();
+            self.stacks.borrow_mut().push(coroutine.into_stack());
+        }
+    }
+
+    /// Nobody can make a step: lets those who are stopped go on, ends sleeps, or goes on to the next part.
+    fn unstick(&self) {
+        let status = |index: usize| self.controls[index].status.get();
+        let of_stop = |index: &usize| match status(*index) {
+            Status::Stopped(until) => Some(until),
+            _ => None,
+        };
+        if let Some(stopped) = (0..SCHEDULED).filter(|index| of_stop(index).is_some()).min_by_key(of_stop) {
+            self.note(Event::Continued(stopped));
+            return self.set_status(stopped, Status::Ready);
+        }
+        let asleep = |index: &usize| matches!(status(*index), Status::Asleep(_));
+        if (0..SCHEDULED).any(|index| asleep(&index)) {
+            for index in (0..SCHEDULED).filter(asleep) {
+                if self.dead.get() == 0 && self.has_come(self.controls[index].awaited.get()) {
+                    return self.fail_at_rest(format!("process {index} sleeps over what it waits for"));
+                }
+            }
+            for index in (0..SCHEDULED).filter(asleep) {
+                self.note(Event::TimedOut(index));
+                self.set_status(index, Status::Ready);
+            }
+            return;
+        }
+        let part = match self.part.get() {
+            Part::Plans => {
+                if self.dead.get() != 0 {
+                    self.starting.set(1 << UNDERTAKER);
+                }
+                Part::Burial
+            }
+            Part::Burial => Part::EndOfLoans,
+            Part::EndOfLoans => Part::Drain,
+            Part::Drain => {
+                if let Err(broken) = rest::check_marks(self) {
+                    return self.fail_at_rest(broken);
+                }
+                Part::Leave
+            }
+            Part::Leave | Part::Over => Part::Over,
+        };
+        self.part.set(part);
+        for index in (0..SCHEDULED).filter(|index| status(*index) == Status::Waits(part)) {
+            self.set_status(index, Status::Ready);
+        }
+    }
+
+    fn has_come(&self, awaited: Awaited) -> bool {
+        let table = self.world.table();
+        match awaited {
+            Awaited::Space => loan::has_space(&table),
+            Awaited::Sample(bit, mut cursor) => {
+                hold::seek(&table, bit, &mut cursor).is_ok_and(|found| found.is_some())
+            }
+        }
+    }
+
+    fn set_status(&self, index: usize, status: Status) {
+        self.controls[index].status.set(status);
+        let others = self.ready.get() & !(1 << index);
+        self.ready.set(others | u32::from(status == Status::Ready) << index);
+    }
+
+    fn choose(&self) -> usize {
+        self.scheduler.borrow_mut().choose(self.ready.get(), self.running.get())
+    }
+
+    fn fail_at_rest(&self, broken: String) {
+        self.failure.borrow_mut().get_or_insert(broken);
+    }
+
+    /// The order of a run that keeps it.
+    pub(crate) fn taken(&self) -> Vec<Turn> {
+        self.scheduler.borrow_mut().taken.take().unwrap_or_default()
+    }
+
+    pub(crate) fn note(&self, event: Event) {
+        if let Some(trace) = &mut *self.trace.borrow_mut() {
+            trace.push(event);
+        }
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.get()
+    }
+}
+
+type Process = Coroutine<(), (), (), DefaultStack>;

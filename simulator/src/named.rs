@@ -1,0 +1,110 @@
+//! What a process does that keeps the books of readers itself, in the order in which `Reference` calls the protocol.
+
+use std::sync::atomic::Ordering;
+
+use crate::case::NAMED_READERS;
+use crate::error::Code;
+use crate::machine::Machine;
+use crate::process::sound;
+use crate::protocol::order::{FIRST, Owed};
+use crate::protocol::reference::{self, Life};
+use crate::protocol::words::{Bit, Marks, Place};
+use crate::writer::Producer;
+
+/// A process with one named reader of its own, that writes to any of them.
+pub(crate) struct Keeper {
+    machine: &'static Machine,
+    process: usize,
+    reader: u32,
+    cursor: u64,
+}
+
+impl Keeper {
+    pub(crate) fn new(machine: &'static Machine, process: usize) -> Keeper {
+        let reader = process as u32 % NAMED_READERS;
+        Keeper { machine, process, reader, cursor: FIRST }
+    }
+
+    /// Writes to some of the named readers, and waits for no others.
+    pub(crate) fn write(&self, producer: &Producer, number: u32) {
+        let machine = self.machine;
+        let table = machine.world.table();
+        let named = u64::from(number) & ((1 << NAMED_READERS) - 1);
+        machine.oracle.borrow_mut().wait_for(self.process, Some(named));
+        let found = sound(machine, reference::reserve(&table, producer.owner, named));
+        if let Some(loan) = found {
+            producer.note_reserved(loan, named);
+        }
+        machine.oracle.borrow_mut().wait_for(self.process, None);
+        let Some(loan) = found else { return };
+        let noted = &machine.control(self.process).named;
+        noted.set(noted.get() | named);
+        table.lines[loan.slot as usize].extent.store(named, Ordering::Relaxed);
+        let filled = producer.fill(loan, Place::Slot(loan.slot), 1);
+        producer.commit(filled, Owed::Named(named));
+    }
+
+    /// Asks for the oldest sample that its reader has not marked.
+    pub(crate) fn look(&mut self) -> Option<Life> {
+        let machine = self.machine;
+        let table = machine.world.table();
+        let bit = sound(machine, reference::bit_of(&table, self.reader));
+        let unread = self.oldest();
+        let found = sound(machine, reference::next_unread(&table, bit, &mut self.cursor));
+        // What was unread before and is so still was unread all the time.
+        let Some(unread) = unread.filter(|sequence| self.is_unread(*sequence)) else { return found };
+        let reader = self.reader;
+        match found.map(|life| reference::look(&table, life)) {
+            Some(Ok(known)) if known.sequence <= unread => {}
+            // An older one, which another process took meanwhile.
+            Some(Err(Code::Stale)) => {}
+            other => {
+                let told = other.map(|known| known.map(|known| known.sequence));
+                machine.fail(format!("P3: {unread} is unread by named reader {reader}, told {told:?}"));
+            }
+        }
+        found
+    }
+
+    /// The oldest sample that its reader has not marked, by the words as they are.
+    fn oldest(&self) -> Option<u64> {
+        let published = self.machine.oracle.borrow().published();
+        (1..=published).find(|sequence| self.is_unread(*sequence))
+    }
+
+    fn is_unread(&self, sequence: u64) -> bool {
+        let bit = Bit::of_reader(self.reader);
+        let oracle = self.machine.oracle.borrow();
+        oracle.sample(sequence).is_some_and(|sample| {
+            let line = &self.machine.world.table().lines[sample.slot as usize];
+            let marks = Marks(line.marks[bit.word].peek());
+            marks.is_of(sequence) && marks.0 & bit.owed != 0
+        })
+    }
+
+    /// The same, and marks it; false if there is none.
+    pub(crate) fn take(&mut self) -> bool {
+        let Some(life) = self.look() else { return false };
+        let machine = self.machine;
+        let table = machine.world.table();
+        let bit = sound(machine, reference::bit_of(&table, self.reader));
+        // Before the call: at the end of it the slot may be another writer's. It may be already, if that does not wait for
+        // this reader; then the mark is refused.
+        machine.oracle.borrow_mut().mark_named(self.reader, life.slot);
+        match reference::mark_read(&table, life, bit) {
+            Ok(()) | Err(Code::Stale) => true,
+            Err(code) => machine.fail(format!("P3: a mark is refused with {code:?}")),
+        }
+    }
+
+    pub(crate) fn disconnect(&self) {
+        disconnect(self.machine, self.process, self.reader);
+    }
+}
+
+/// Marks everything as read by one named reader, whose number may be another's from then on.
+pub(crate) fn disconnect(machine: &'static Machine, process: usize, reader: u32) {
+    machine.oracle.borrow_mut().disconnect(process, Some(reader));
+    sound(machine, reference::disconnect(&machine.world.table(), reader));
+    machine.oracle.borrow_mut().disconnect(process, None);
+}

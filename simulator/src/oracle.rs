@@ -1,0 +1,292 @@
+//! The plain model: what was published, who is owed it, who has what in hand. It is outside of the shared words and knows
+//! nothing of how the protocol keeps its own books.
+//!
+//! Each question that it is told the answer to is one of the properties of `docs/protocol.md`: P1 one loan a slot, P2 no
+//! change in hand, P3 each sample once or counted, P4 rising sequences. P5, nothing is leaked, is `rest.rs`.
+
+use crate::protocol::Shape;
+use crate::protocol::words::{Entry, Place};
+use crate::scheduler::SCHEDULED;
+use crate::world::{MAX_ROWS, MAX_SLOTS};
+
+/// A published sample.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) slot: u32,
+    pub(crate) commit: Commit,
+    /// The named readers that have not marked it.
+    pub(crate) unread: u64,
+}
+
+/// What a writer gives to its readers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Commit {
+    pub(crate) value: u64,
+    pub(crate) place: Place,
+    pub(crate) len: u64,
+    /// The step at which the call began.
+    pub(crate) begun: u64,
+    pub(crate) named: u64,
+}
+
+/// A sample in the hands of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hold {
+    process: usize,
+    slot: u32,
+    place: Place,
+    sequence: u64,
+}
+
+/// A reader that is a member: from the end of its join to the beginning of its leave.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    process: usize,
+    /// The step at which it had joined.
+    joined: u64,
+    /// It has read, or lost, what comes before.
+    cursor: u64,
+}
+
+/// What a look for the next sample did to a reader.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// Its place before and after.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) since: u64,
+    /// By how much its lost count has grown.
+    pub(crate) lost: u64,
+    pub(crate) found: Option<u64>,
+    /// Samples that were published as the look began.
+    pub(crate) published: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Oracle {
+    drop_oldest: bool,
+    /// The sample of sequence s is at s - 1.
+    samples: Vec<Sample>,
+    /// By slot: who has it on loan; what is being committed in it; the sequence that it got last.
+    loans: Vec<Option<usize>>,
+    commits: Vec<Option<Commit>>,
+    last: Vec<Option<u64>>,
+    holds: Vec<Hold>,
+    members: Vec<Option<Member>>,
+    /// By process, while it reserves: the named readers that it waits for.
+    waiting: [Option<u64>; SCHEDULED],
+    /// By process, while it disconnects: the named reader, as a bit.
+    disconnecting: [u64; SCHEDULED],
+}
+
+type Checked = Result<(), String>;
+
+impl Oracle {
+    pub(crate) fn reset(&mut self, shape: &Shape) {
+        self.drop_oldest = shape.drop_oldest;
+        self.samples.clear();
+        self.holds.clear();
+        self.loans.clear();
+        self.loans.resize(MAX_SLOTS as usize, None);
+        self.commits.clear();
+        self.commits.resize(MAX_SLOTS as usize, None);
+        self.last.clear();
+        self.last.resize(MAX_SLOTS as usize, None);
+        self.members.clear();
+        self.members.resize(MAX_ROWS as usize, None);
+        self.waiting = [None; SCHEDULED];
+        self.disconnecting = [0; SCHEDULED];
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        self.samples.len() as u64
+    }
+
+    pub(crate) fn sample(&self, sequence: u64) -> Option<&Sample> {
+        self.samples.get(sequence.checked_sub(1)? as usize)
+    }
+
+    pub(crate) fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// A slot was reserved; its readers and other writers are done with it. `waited_for` are the named readers without whose
+    /// marks it may not be taken.
+    pub(crate) fn reserve(&mut self, process: usize, slot: u32, waited_for: u64) -> Checked {
+        let index = slot as usize;
+        if let Some(other) = self.loans[index] {
+            return Err(format!("P1: slot {slot} is on loan to process {other}"));
+        }
+        if let Some(hold) = self.holds.iter().find(|hold| hold.slot == slot) {
+            return Err(format!("P2: reserved slot {slot}, {}", hold.tell()));
+        }
+        if let Some(sequence) = self.last[index] {
+            let sample = &mut self.samples[sequence as usize - 1];
+            let owed = sample.unread & waited_for;
+            if owed != 0 {
+                return Err(format!(
+                    "P3: reserved slot {slot}, and readers {owed:#b} are named in {sequence}"
+                ));
+            }
+            // The others have lost it: their caller does not count them any more.
+            sample.unread = 0;
+            let begun = sample.commit.begun;
+            let owed = |member: &Member| begun > member.joined && member.cursor <= sequence;
+            let mut members = (0..).zip(&self.members).filter_map(|(row, member)| Some((row, (*member)?)));
+            match members.find(|(_, member)| owed(member)) {
+                Some((row, _)) if !self.drop_oldest => {
+                    return Err(format!("P3: reserved slot {slot}, and reader {row} is owed {sequence}"));
+                }
+                _ => {}
+            }
+        }
+        self.loans[index] = Some(process);
+        self.commits[index] = None;
+        Ok(())
+    }
+
+    pub(crate) fn discard(&mut self, slot: u32) {
+        self.loans[slot as usize] = None;
+    }
+
+    pub(crate) fn begin_commit(&mut self, slot: u32, commit: Commit) {
+        self.commits[slot as usize] = Some(commit);
+    }
+
+    /// An entry of the order was written: the one moment of publication.
+    pub(crate) fn publish(&mut self, entry: Entry) -> Checked {
+        let (sequence, slot) = (entry.0 >> 24, entry.slot());
+        if sequence != self.published() + 1 {
+            return Err(format!("P4: {sequence} is published after {}", self.published()));
+        }
+        let Some(commit) = self.commits.get_mut(slot as usize).and_then(Option::take) else {
+            return Err(format!("P1: slot {slot} is published as {sequence}, and nobody commits it"));
+        };
+        let disconnecting = self.disconnecting.iter().fold(0, |all, one| all | one);
+        self.samples.push(Sample { slot, commit, unread: commit.named & !disconnecting });
+        self.last[slot as usize] = Some(sequence);
+        self.loans[slot as usize] = None;
+        Ok(())
+    }
+
+    /// Somebody writes to a payload: nobody may have it in hand.
+    pub(crate) fn write(&self, place: Place) -> Checked {
+        match self.holds.iter().find(|hold| hold.place == place) {
+            Some(hold) => Err(format!("P2: wrote to {place:?}, {}", hold.tell())),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn hold(&mut self, process: usize, slot: u32, place: Place, sequence: u64) -> Checked {
+        let Some(sample) = self.sample(sequence) else {
+            return Err(format!("P3: got {sequence}, which was never published"));
+        };
+        if sample.slot != slot || sample.commit.place != place {
+            let right = sample.commit.place;
+            return Err(format!("P3: got {sequence} at {place:?}, and it was published at {right:?}"));
+        }
+        if let Some(writer) = self.loans[slot as usize] {
+            return Err(format!("P2: got {sequence} from slot {slot}, which process {writer} has on loan"));
+        }
+        self.holds.push(Hold { process, slot, place, sequence });
+        Ok(())
+    }
+
+    pub(crate) fn release(&mut self, process: usize, slot: u32, sequence: u64) {
+        let this = |hold: &Hold| (hold.process, hold.slot, hold.sequence) == (process, slot, sequence);
+        if let Some(index) = self.holds.iter().position(this) {
+            self.holds.swap_remove(index);
+        }
+    }
+
+    pub(crate) fn join(&mut self, process: usize, row: u32, joined: u64, cursor: u64) -> Checked {
+        match self.members[row as usize].replace(Member { process, joined, cursor }) {
+            Some(other) => Err(format!("row {row} belongs to process {}", other.process)),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn leave(&mut self, row: u32) {
+        self.members[row as usize] = None;
+    }
+
+    /// A member looked for its next sample.
+    pub(crate) fn look(&mut self, row: u32, look: Look) -> Checked {
+        let Some(member) = self.members[row as usize] else {
+            return Err(format!("row {row} has no member"));
+        };
+        let passed = look.from..look.found.unwrap_or(look.to);
+        if look.to < look.from || look.found.is_some_and(|found| found < look.from) {
+            return Err(format!("P4: went back from {} to {}", look.from, look.to));
+        }
+        if passed.end > self.published() + 1 {
+            return Err(format!("P3: went to {}, which is not published", passed.end));
+        }
+        if look.found.is_none() && look.to <= look.published {
+            return Err(format!("P3: found nothing at {}, and {} was published", look.to, look.published));
+        }
+        // What was owed for certain, and what may have been: commits that were under way as it joined.
+        let is_owed = |sequence: &u64| self.samples[*sequence as usize - 1].commit.begun > member.joined;
+        let owed = passed.clone().filter(is_owed).count() as u64;
+        let may_be = passed.end.saturating_sub(passed.start.max(look.since));
+        if !self.drop_oldest && owed > 0 {
+            return Err(format!("P3: passed over {passed:?}, of which it is owed {owed}"));
+        }
+        let most = if self.drop_oldest { may_be } else { 0 };
+        if look.lost < owed || look.lost > most {
+            let lost = look.lost;
+            return Err(format!(
+                "P3: passed over {passed:?}, owed {owed} to {may_be}, and counted {lost} lost"
+            ));
+        }
+        self.members[row as usize] = Some(Member { cursor: look.to, ..member });
+        Ok(())
+    }
+
+    /// A process begins or ends to look for a slot that may be taken from every named reader but these.
+    pub(crate) fn wait_for(&mut self, process: usize, named: Option<u64>) {
+        self.waiting[process] = named;
+    }
+
+    /// A named reader marks the sample in a slot.
+    pub(crate) fn mark_named(&mut self, reader: u32, slot: u32) {
+        if let Some(sequence) = self.last[slot as usize] {
+            self.samples[sequence as usize - 1].unread &= !(1 << reader);
+        }
+    }
+
+    /// A process begins or ends to mark everything for this named reader. What is committed meanwhile may be marked or not.
+    pub(crate) fn disconnect(&mut self, process: usize, reader: Option<u32>) {
+        let gone = reader.map_or(self.disconnecting[process], |reader| 1 << reader);
+        self.disconnecting[process] = if reader.is_some() { gone } else { 0 };
+        self.samples.iter_mut().for_each(|sample| sample.unread &= !gone);
+        self.commits.iter_mut().flatten().for_each(|commit| commit.named &= !gone);
+    }
+
+    /// A process was killed. It reads nothing any more; what it has on loan stays with it until it is cleaned up after.
+    pub(crate) fn die(&mut self, process: usize) {
+        self.holds.retain(|hold| hold.process != process);
+        for member in &mut self.members {
+            member.take_if(|member| member.process == process);
+        }
+        self.disconnect(process, None);
+        // It may have taken a sample away from those that it did not wait for, and no more.
+        if let Some(named) = self.waiting[process].take() {
+            self.samples.iter_mut().for_each(|sample| sample.unread &= named);
+        }
+    }
+
+    /// Somebody begins to clean up after the dead.
+    pub(crate) fn sweep(&mut self, dead: u32) {
+        for loan in &mut self.loans {
+            loan.take_if(|process| dead >> *process & 1 != 0);
+        }
+    }
+}
+
+impl Hold {
+    fn tell(&self) -> String {
+        let Hold { process, sequence, place, .. } = self;
+        format!("which process {process} has in hand: {sequence} at {place:?}")
+    }
+}

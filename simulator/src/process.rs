@@ -1,0 +1,252 @@
+//! One process: it does what its plan says, as far as that is possible, and at the end gives everything back.
+
+use crate::case::{CAPACITY, NAMED_READERS, Operation, Planned};
+use crate::error::Code;
+use crate::machine::{Machine, Part, UNDERTAKER};
+use crate::named::{self, Keeper};
+use crate::protocol::order::Owed;
+use crate::reader::Consumer;
+use crate::recoverer;
+use crate::writer::{Filled, Producer};
+
+/// Loans that one process has out at most.
+const LOANS: usize = 3;
+
+struct Life {
+    machine: &'static Machine,
+    process: usize,
+    producer: Producer,
+    keeper: Keeper,
+    loans: [Option<Filled>; LOANS],
+    /// The one that is joined, and one that has left with samples in hand.
+    reader: Option<Consumer>,
+    leaver: Option<Consumer>,
+}
+
+/// The life of a process from its start, or its return, to its end.
+pub(crate) fn live(machine: &'static Machine, process: usize) {
+    if process == UNDERTAKER {
+        machine.wait_for(Part::Burial);
+        while recoverer::recover(machine, 0) {}
+        // Their keepers may be dead, and nobody else knows of them.
+        if machine.case.borrow().named {
+            (0..NAMED_READERS).for_each(|reader| named::disconnect(machine, process, reader));
+        }
+        return;
+    }
+    let mut life = Life {
+        machine,
+        process,
+        producer: Producer::new(machine, process),
+        keeper: Keeper::new(machine, process),
+        loans: [None; LOANS],
+        reader: None,
+        leaver: None,
+    };
+    while let Some(planned) = machine.next_operation(process) {
+        life.perform(planned);
+    }
+    machine.wait_for(Part::EndOfLoans);
+    life.end_loans();
+    machine.wait_for(Part::Drain);
+    life.drain();
+    machine.wait_for(Part::Leave);
+    life.leave();
+}
+
+impl Life {
+    fn perform(&mut self, Planned { operation, number, .. }: Planned) {
+        match operation {
+            Operation::Write => self.write(number),
+            Operation::WriteWaiting => self.write_waiting(number),
+            Operation::Reserve => self.reserve(number),
+            Operation::Commit => self.commit(number),
+            Operation::Discard => self.discard(number),
+            Operation::CloseWriter => self.close_writer(),
+            Operation::Trim => self.trim(number),
+            Operation::Join => self.join(number),
+            Operation::Leave => self.leave(),
+            Operation::Read => self.read(number, false),
+            Operation::ReadWaiting => self.read(number, true),
+            Operation::Take => {
+                self.read(number, false);
+                self.mark(number);
+            }
+            Operation::Mark => self.mark(number),
+            Operation::Peek => self.peek(number),
+            Operation::Recover => {
+                recoverer::recover(self.machine, number);
+            }
+            Operation::NamedWrite => {
+                if self.producer.open() {
+                    self.keeper.write(&self.producer, number);
+                }
+            }
+            Operation::NamedLook => {
+                self.keeper.look();
+            }
+            Operation::NamedTake => {
+                self.keeper.take();
+            }
+            Operation::Disconnect => self.keeper.disconnect(),
+        }
+    }
+
+    /// Half of the payloads are too large for a slot, where there are regions.
+    fn len(&self, number: u32) -> u64 {
+        let regions = !self.machine.world.table().regions.is_empty();
+        let limit = if regions { 2 * CAPACITY } else { CAPACITY };
+        1 + u64::from(number >> 8) % limit
+    }
+
+    fn write(&mut self, number: u32) {
+        if !self.producer.open() {
+            return;
+        }
+        if let Some(filled) = self.producer.try_fill(self.len(number)) {
+            self.producer.commit(filled, Owed::Members);
+        }
+    }
+
+    fn write_waiting(&mut self, number: u32) {
+        if !self.machine.case.borrow().waits {
+            return self.write(number);
+        }
+        if self.producer.open() {
+            let len = 1 + u64::from(number >> 8) % CAPACITY;
+            if let Some(filled) = self.producer.fill_waiting(len) {
+                self.producer.commit(filled, Owed::Members);
+            }
+        }
+    }
+
+    fn reserve(&mut self, number: u32) {
+        if self.loans.iter().all(Option::is_some) || !self.producer.open() {
+            return;
+        }
+        let filled = self.producer.try_fill(self.len(number));
+        if let Some(free) = self.loans.iter_mut().find(|loan| loan.is_none()) {
+            *free = filled;
+        }
+    }
+
+    /// One of its loans, whichever.
+    fn take_loan(&mut self, number: u32) -> Option<Filled> {
+        let count = self.loans.iter().flatten().count();
+        let nth = (number as usize).checked_rem(count)?;
+        self.loans.iter_mut().filter(|loan| loan.is_some()).nth(nth)?.take()
+    }
+
+    fn commit(&mut self, number: u32) {
+        if let Some(filled) = self.take_loan(number) {
+            self.producer.commit(filled, Owed::Members);
+        }
+    }
+
+    fn discard(&mut self, number: u32) {
+        if let Some(filled) = self.take_loan(number) {
+            self.producer.discard(filled);
+        }
+    }
+
+    fn close_writer(&mut self) {
+        while let Some(filled) = self.take_loan(0) {
+            self.producer.discard(filled);
+        }
+        self.producer.close();
+    }
+
+    fn trim(&self, number: u32) {
+        let regions = self.machine.world.table().regions.len() as u32;
+        if let Some(region) = number.checked_rem(regions) {
+            self.producer.trim(region);
+        }
+    }
+
+    fn join(&mut self, number: u32) {
+        if self.reader.is_none() {
+            let history = number % (self.machine.world.shape().history + 1);
+            self.reader = Consumer::join(self.machine, self.process, history);
+        }
+    }
+
+    fn leave(&mut self) {
+        if self.leaver.is_some() {
+            return;
+        }
+        if let Some(mut reader) = self.reader.take() {
+            reader.leave();
+            self.leaver = Some(reader);
+            self.end_membership();
+        }
+    }
+
+    fn end_membership(&mut self) {
+        if let Some(leaver) = self.leaver.take_if(|leaver| !leaver.holds_anything()) {
+            leaver.give_row_back();
+        }
+    }
+
+    fn read(&mut self, number: u32, waiting: bool) {
+        self.join(number);
+        let waits = self.machine.case.borrow().waits;
+        if let Some(reader) = self.reader.as_mut().filter(|reader| reader.has_hand_free()) {
+            if waiting && waits {
+                reader.read_waiting();
+            } else {
+                reader.read();
+            }
+        }
+    }
+
+    fn peek(&mut self, number: u32) {
+        self.join(number);
+        if let Some(reader) = self.reader.as_mut().filter(|reader| reader.has_hand_free()) {
+            reader.peek();
+        }
+    }
+
+    fn mark(&mut self, number: u32) {
+        if let Some(leaver) = &mut self.leaver {
+            leaver.mark(number);
+            self.end_membership();
+        } else if let Some(reader) = &mut self.reader {
+            reader.mark(number);
+        }
+    }
+
+    fn end_loans(&mut self) {
+        while let Some(filled) = self.take_loan(0) {
+            match filled.loan.slot & 1 {
+                0 => self.producer.commit(filled, Owed::Members),
+                _ => self.producer.discard(filled),
+            }
+        }
+        self.producer.close();
+    }
+
+    fn drain(&mut self) {
+        while let Some(leaver) = &mut self.leaver {
+            leaver.mark(0);
+            self.end_membership();
+        }
+        if self.machine.case.borrow().named {
+            while self.keeper.take() {}
+        }
+        if let Some(reader) = &mut self.reader {
+            loop {
+                while reader.holds_anything() {
+                    reader.mark(0);
+                }
+                if !reader.read() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// What a call must not refuse: the words are sound, the loan is out, the sample is in hand.
+pub(crate) fn sound<T>(machine: &'static Machine, result: Result<T, Code>) -> T {
+    machine.hold_true(result.map_err(|code| format!("refused with {code:?}")))
+}

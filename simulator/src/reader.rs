@@ -1,0 +1,215 @@
+//! What a process does as a reader, in the order in which `Reader` calls the protocol.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::Code;
+use crate::machine::{Awaited, Machine};
+use crate::oracle::Look;
+use crate::process::sound;
+use crate::protocol::bell::Bell;
+use crate::protocol::hold::{self, Cursor, Step};
+use crate::protocol::members::{self, Member};
+use crate::protocol::words::Extent;
+use crate::recoverer;
+
+/// Samples that one reader has in hand at most.
+const HANDS: usize = 4;
+
+/// A sample in a reader's hands.
+#[derive(Clone, Copy, Debug)]
+struct InHand {
+    slot: u32,
+    bit: u64,
+    sequence: u64,
+}
+
+/// A membership, until its last sample is marked.
+pub(crate) struct Consumer {
+    machine: &'static Machine,
+    process: usize,
+    member: Member,
+    cursor: Cursor,
+    in_hand: [Option<InHand>; HANDS],
+    pub(crate) has_left: bool,
+}
+
+impl Consumer {
+    pub(crate) fn join(machine: &'static Machine, process: usize, history: u32) -> Option<Consumer> {
+        let table = machine.world.table();
+        let (member, cursor) = match members::join(&table, process as u32, history) {
+            Err(Code::NoReaderSlot) => return None,
+            joined => sound(machine, joined),
+        };
+        let row = &table.readers[member.index as usize];
+        row.cursor.store(cursor.place.sequence, Ordering::Relaxed);
+        let joined = machine.steps();
+        let at = cursor.place.sequence;
+        machine.hold_true(machine.oracle.borrow_mut().join(process, member.index, joined, at));
+        Some(Consumer { machine, process, member, cursor, in_hand: [None; HANDS], has_left: false })
+    }
+
+    pub(crate) fn has_hand_free(&self) -> bool {
+        self.in_hand.iter().any(Option::is_none)
+    }
+
+    pub(crate) fn holds_anything(&self) -> bool {
+        self.in_hand.iter().any(Option::is_some)
+    }
+
+    /// Takes the next sample in hand; false if there is none.
+    pub(crate) fn read(&mut self) -> bool {
+        let machine = self.machine;
+        let table = machine.world.table();
+        let (before, published) = (self.cursor, machine.oracle.borrow().published());
+        let step = hold::step(&table, &machine.world.known_shape(), self.member.bit, before.place);
+        let found = match sound(machine, not_held(step)) {
+            None => return false,
+            Some(Step::Empty) => None,
+            Some(Step::Sample(slot, _)) => {
+                self.cursor.place = before.place.next(&table.shape);
+                Some(slot)
+            }
+            Some(Step::Irregular) => {
+                let found = hold::next(&table, self.member.bit, &mut self.cursor);
+                match sound(machine, not_held(found)) {
+                    Some(found) => found,
+                    None => {
+                        // It has the sample in hand by a peek, and may have lost others before that.
+                        self.tell(before, self.cursor.place.sequence, None, 0);
+                        return false;
+                    }
+                }
+            }
+        };
+        let to = self.cursor.place.sequence;
+        let sequence = found.map(|_| to - 1);
+        if let Some(slot) = found {
+            let bit = self.member.bit;
+            let bit = if table.shape.drop_oldest { bit.held } else { bit.owed };
+            self.take(slot, bit, to - 1);
+        }
+        self.tell(before, to, sequence, published);
+        found.is_some()
+    }
+
+    /// Compares what a look found with what it should have, and notes how far it came.
+    fn tell(&self, before: Cursor, to: u64, found: Option<u64>, published: u64) {
+        let look = Look {
+            from: before.place.sequence,
+            to,
+            since: before.since,
+            lost: self.cursor.lost - before.lost,
+            found,
+            published,
+        };
+        let machine = self.machine;
+        machine.hold_true(machine.oracle.borrow_mut().look(self.member.index, look));
+        let table = machine.world.table();
+        table.readers[self.member.index as usize].cursor.store(to, Ordering::Relaxed);
+    }
+
+    /// The same; sleeps until there is one, or until nothing can come any more.
+    pub(crate) fn read_waiting(&mut self) {
+        let table = self.machine.world.table();
+        let bell = Bell(&table.hot.bells.0.data);
+        for _ in 0..3 {
+            if self.read() {
+                return;
+            }
+            let armed = bell.arm();
+            let (before, published) = (self.cursor, self.machine.oracle.borrow().published());
+            let found = sound(self.machine, hold::seek(&table, self.member.bit, &mut self.cursor));
+            let to = self.cursor.place.sequence;
+            // What it would read next is still to come.
+            self.tell(before, to, None, if found.is_some() { 0 } else { published });
+            if found.is_none() {
+                self.machine.awaits(Awaited::Sample(self.member.bit, self.cursor));
+                bell.sleep(armed, None);
+                recoverer::recover(self.machine, 0);
+            }
+        }
+    }
+
+    pub(crate) fn peek(&mut self) {
+        let machine = self.machine;
+        let table = machine.world.table();
+        let published = machine.oracle.borrow().published();
+        let peeked = hold::peek_latest(&table, self.member.bit);
+        if let Some(Some((slot, sequence))) = sound(machine, not_held(peeked)) {
+            if sequence < published {
+                machine.fail(format!("P4: {sequence} is the newest, and {published} was published"));
+            }
+            self.take(slot, self.member.bit.held, sequence);
+        }
+    }
+
+    /// A sample has come in hand.
+    fn take(&mut self, slot: u32, bit: u64, sequence: u64) {
+        let machine = self.machine;
+        let line = &machine.world.table().lines[slot as usize];
+        let extent = Extent(line.extent.load(Ordering::Relaxed));
+        let place = extent.place(slot);
+        machine.hold_true(machine.oracle.borrow_mut().hold(self.process, slot, place, sequence));
+        let in_hand = InHand { slot, bit, sequence };
+        self.compare(in_hand);
+        let Some(hand) = self.in_hand.iter_mut().find(|hand| hand.is_none()) else {
+            machine.fail("its hands are full");
+        };
+        *hand = Some(in_hand);
+    }
+
+    /// Whether the bytes in hand are those that were committed.
+    fn compare(&self, InHand { sequence, .. }: InHand) {
+        let machine = self.machine;
+        let commit = machine.oracle.borrow().sample(sequence).map(|sample| sample.commit);
+        let Some(commit) = commit else { machine.fail("P3: a sample that was never published") };
+        let [first, second] = machine.world.payload(commit.place);
+        for (cell, right) in [(first, commit.value), (second, !commit.value)] {
+            let found = machine.touch(commit.place, false, || cell.get());
+            if found != right {
+                machine.fail(format!("P2: {sequence} has the bytes {found:#x}, not {right:#x}"));
+            }
+        }
+    }
+
+    /// Marks one sample in hand, if there is any: mostly the newest, so that older ones stay for laps.
+    pub(crate) fn mark(&mut self, number: u32) {
+        let newest = |hand: &Option<InHand>| hand.map(|in_hand| in_hand.sequence);
+        let hand = match number % 4 {
+            0 => self.in_hand.iter_mut().find(|hand| hand.is_some()),
+            _ => self.in_hand.iter_mut().max_by_key(|hand| newest(hand)),
+        };
+        let Some(in_hand) = hand.and_then(Option::take) else { return };
+        self.compare(in_hand);
+        let InHand { slot, bit, sequence } = in_hand;
+        let machine = self.machine;
+        // Before the call: at the end of it the slot may be another writer's.
+        machine.oracle.borrow_mut().release(self.process, slot, sequence);
+        let marked = hold::mark(&machine.world.table(), slot, self.member.bit.word, bit, sequence);
+        if let Err(code) = marked {
+            machine.fail(format!("P2: {sequence} was in hand, and its mark is refused with {code:?}"));
+        }
+    }
+
+    /// Gives back what is not in hand.
+    pub(crate) fn leave(&mut self) {
+        let machine = self.machine;
+        machine.oracle.borrow_mut().leave(self.member.index);
+        let cursor = self.cursor.place.sequence;
+        members::leave(&machine.world.table(), self.member, self.process as u32, cursor);
+        self.has_left = true;
+    }
+
+    /// Frees the row: it has left, and has nothing in hand.
+    pub(crate) fn give_row_back(self) {
+        members::give_row_back(&self.machine.world.table(), self.member);
+    }
+}
+
+/// Of two holds on one sample the second is refused, which is no fault.
+fn not_held<T>(result: Result<T, Code>) -> Result<Option<T>, Code> {
+    match result {
+        Err(Code::Held) => Ok(None),
+        result => result.map(Some),
+    }
+}

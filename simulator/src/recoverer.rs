@@ -1,0 +1,30 @@
+//! What a process does that finds others dead.
+
+use crate::machine::Machine;
+use crate::process::sound;
+use crate::protocol::recovery::{self, Dead};
+
+/// Cleans up after the dead, or some of them, once or twice; false if there are none that nobody else sees to.
+pub(crate) fn recover(machine: &'static Machine, number: u32) -> bool {
+    let mine = machine.claim_dead(|dead| match number & 3 {
+        // One alone.
+        3 => dead & dead.wrapping_neg(),
+        _ => dead,
+    });
+    if mine == 0 {
+        return false;
+    }
+    let mut dead = Dead::default();
+    for process in (0..32).filter(|process| mine >> process & 1 != 0) {
+        dead.insert(process, machine.control(process as usize).named.get());
+    }
+    machine.oracle.borrow_mut().sweep(mine);
+    let table = machine.world.table();
+    // Who died before the rows were freed leaves it to the next, who does it all again.
+    for _ in 0..1 + (number >> 2 & 1) {
+        sound(machine, recovery::sweep(&table, &dead));
+    }
+    machine.bury(mine);
+    recovery::announce(&table);
+    true
+}

@@ -1,0 +1,88 @@
+//! P5: what must hold when every process is done or was cleaned up after, and every reader has left.
+
+use std::sync::atomic::Ordering;
+
+use crate::atomics::AtomicU64;
+use crate::machine::{Machine, UNDERTAKER};
+use crate::protocol::order::{self, FIRST};
+use crate::protocol::words::{Marks, Owner, Place};
+use crate::protocol::{loan, members, region};
+
+/// Every reader has read and marked everything: no mark is left but those of retained samples. The slots that have one.
+pub(crate) fn check_marks(machine: &Machine) -> Result<Vec<u32>, String> {
+    let table = machine.world.table();
+    let oracle = machine.oracle.borrow();
+    let published = oracle.published();
+    let history = u64::from(table.shape.history);
+    let is_marked = |slot: &u32| {
+        let words = table.lines[*slot as usize].marks.iter().take(table.shape.mark_words);
+        words.into_iter().any(|marks| !Marks(marks.peek()).is_clear())
+    };
+    let marked: Vec<u32> = (0..table.shape.slots).filter(is_marked).collect();
+    for slot in &marked {
+        let line = &table.lines[*slot as usize];
+        let words = line.marks.iter().take(table.shape.mark_words).enumerate();
+        let left = words.fold(0, |all, (word, marks)| all | Marks(marks.peek()).readers(word).0);
+        let last = (1..).zip(oracle.samples()).filter(|(_, sample)| sample.slot == *slot).last();
+        let retained = last.is_some_and(|(sequence, _)| sequence + history > published);
+        if !retained || left != HISTORY {
+            return Err(format!("P5: marks {left:#b} are left on slot {slot}"));
+        }
+    }
+    // Drop-oldest takes retained samples, too.
+    let right = published.min(history) as usize;
+    if !table.shape.drop_oldest && marked.len() != right {
+        return Err(format!("P5: {} samples are retained, not {right}", marked.len()));
+    }
+    Ok(marked)
+}
+
+/// History's bit in an audience.
+const HISTORY: u64 = 1;
+
+/// Nothing is leaked, and a writer finds every slot and every region that history does not retain.
+pub(crate) fn check(machine: &Machine) -> Result<(), String> {
+    let table = machine.world.table();
+    let oracle = machine.oracle.borrow();
+    let published = oracle.published();
+    let expect = |what: &str, found: u64, right: u64| {
+        if found == right { Ok(()) } else { Err(format!("P5: {what}: {found}, not {right}")) }
+    };
+    expect("the tail is", order::settled_tail(&table).unwrap_or(0), FIRST + published)?;
+    expect("members", table.hot.active.0.load(Ordering::Relaxed), 0)?;
+    expect("rows that are taken", members::taken_rows(&table), 0)?;
+    expect("the only writer", u64::from(table.hot.life.0.writer.load(Ordering::Relaxed)), 0)?;
+
+    let marked = check_marks(machine)?;
+    let owner = Owner::new(UNDERTAKER as u32, 0);
+    let mut found = 0;
+    let mut regions = 0;
+    while let Some(loan) = loan::reserve_vacant(&table, owner).map_err(|code| format!("P5: {code:?}"))? {
+        found += 1;
+        while let Ok(Some(_)) = region::lease(&table, loan, 0) {
+            regions += 1;
+        }
+    }
+    let others = u64::from(table.shape.slots) - marked.len() as u64;
+    expect("slots that a writer finds", found, others)?;
+    let in_region = |slot: &&u32| {
+        let mut samples = oracle.samples().iter().rev();
+        let last = samples.find(|sample| sample.slot == **slot);
+        last.is_some_and(|sample| matches!(sample.commit.place, Place::Region(_)))
+    };
+    let retained = marked.iter().filter(in_region).count();
+    // Without a slot there is no loan to lease one to.
+    let free = if found > 0 { table.regions.len() - retained } else { 0 };
+    expect("regions that a writer finds", regions, free as u64)?;
+    // A drop-oldest writer gets those, too.
+    if table.shape.drop_oldest {
+        let resume = AtomicU64::new(0);
+        for _ in &marked {
+            match loan::reclaim_oldest(&table, owner, loan::Wanted::AnySlot, &resume) {
+                Ok(Some(_)) => {}
+                _ => return Err("P5: a retained sample cannot be taken".into()),
+            }
+        }
+    }
+    Ok(())
+}

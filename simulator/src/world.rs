@@ -1,0 +1,183 @@
+//! A segment on the heap, as large as any run needs, and the names of its words.
+
+use std::cell::Cell;
+
+use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
+use crate::case::Case;
+use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, RegionRow, SlotLine};
+use crate::protocol::order::FIRST;
+use crate::protocol::words::Place;
+use crate::protocol::{Class, Shape, Table, vacancy};
+
+pub(crate) const MAX_SLOTS: u32 = 65;
+pub(crate) const MAX_ROWS: u32 = 17;
+pub(crate) const MAX_REGIONS: u32 = 4;
+const MAX_VACANCY: usize = 3;
+
+/// The words and payloads that the processes of a run share.
+pub(crate) struct World {
+    case: Cell<(Shape, u32, u32)>,
+    pub(crate) hot: Hot,
+    lines: Vec<SlotLine>,
+    claims: Vec<Claim>,
+    vacancy: Vec<AtomicU64>,
+    rows: Vec<ReaderRow>,
+    regions: Vec<RegionRow>,
+    /// Two cells a place, slots first, then regions.
+    payloads: Vec<[Cell<u64>; 2]>,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        let word = || AtomicU64::new(0);
+        let bell = || FutexWord::new(0);
+        let line = || SlotLine {
+            entry: std::array::from_fn(|_| word()),
+            marks: std::array::from_fn(|_| word()),
+            sequence: word(),
+            extent: word(),
+        };
+        World {
+            case: Cell::new((NOTHING, 0, 0)),
+            hot: Hot {
+                tail: Apart(word()),
+                active: Apart(word()),
+                bells: Apart(Bells { data: bell(), space: bell(), change: bell() }),
+                horizon: Apart(word()),
+                life: Apart(Life {
+                    retired: AtomicU32::new(0),
+                    writer: AtomicU32::new(0),
+                    deaths: AtomicU32::new(0),
+                    opened: AtomicU32::new(0),
+                    looked: word(),
+                }),
+            },
+            lines: (0..MAX_SLOTS).map(|_| line()).collect(),
+            claims: (0..MAX_SLOTS).map(|_| Claim { ctl: word(), aux: word() }).collect(),
+            vacancy: (0..MAX_VACANCY).map(|_| word()).collect(),
+            rows: (0..MAX_ROWS).map(|_| ReaderRow { state: word(), cursor: word(), lost: word() }).collect(),
+            regions: (0..MAX_REGIONS).map(|_| RegionRow { lease: word(), allocated: word() }).collect(),
+            payloads: (0..MAX_SLOTS + MAX_REGIONS).map(|_| Default::default()).collect(),
+        }
+    }
+
+    /// Makes it a new segment. No process runs.
+    pub(crate) fn reset(&self, case: &Case) {
+        self.case.set((case.shape, case.rows, case.regions));
+        let Hot { tail, active, bells, horizon, life } = &self.hot;
+        tail.0.reset(FIRST);
+        [&active.0, &horizon.0, &life.0.looked].into_iter().for_each(|word| word.reset(0));
+        [&bells.0.data, &bells.0.space, &bells.0.change].into_iter().for_each(|bell| bell.0.reset(0));
+        let life = &life.0;
+        [&life.retired, &life.writer, &life.deaths, &life.opened].into_iter().for_each(|word| word.reset(0));
+        let table = self.table();
+        for line in table.lines {
+            line.entry.iter().chain(&line.marks).for_each(|word| word.reset(0));
+            line.sequence.reset(0);
+            line.extent.reset(0);
+        }
+        for claim in table.claims {
+            claim.ctl.reset(0);
+            claim.aux.reset(0);
+        }
+        for row in table.readers {
+            [&row.state, &row.cursor, &row.lost].into_iter().for_each(|word| word.reset(0));
+        }
+        for row in table.regions {
+            [&row.lease, &row.allocated].into_iter().for_each(|word| word.reset(0));
+        }
+        vacancy::offer_all(&table);
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.case.get().0
+    }
+
+    pub(crate) fn table(&self) -> Table<'_> {
+        let (shape, rows, regions) = self.case.get();
+        let slots = shape.slots as usize;
+        let vacancy = layout::vacancy_words(shape.slots) as usize;
+        Table {
+            shape,
+            hot: &self.hot,
+            lines: &self.lines[..slots],
+            claims: &self.claims[..slots],
+            vacancy: &self.vacancy[..vacancy],
+            readers: &self.rows[..rows as usize],
+            regions: &self.regions[..regions as usize],
+        }
+    }
+
+    /// The shape as the hot path has it.
+    pub(crate) fn known_shape(&self) -> Shape {
+        let shape = self.shape();
+        match shape.class {
+            Class::UsualLossless { shift } => shape.usual(shift, false),
+            Class::UsualDropping { shift } => shape.usual(shift, true),
+            Class::Unusual => shape,
+        }
+    }
+
+    pub(crate) fn payload(&self, place: Place) -> &[Cell<u64>; 2] {
+        &self.payloads[place_index(place)]
+    }
+
+    /// If the word is an entry of the order.
+    #[inline(always)]
+    pub(crate) fn is_entry(&self, word: usize) -> bool {
+        let offset = word.wrapping_sub(self.lines.as_ptr() as usize);
+        offset < self.lines.len() * size_of::<SlotLine>() && offset % size_of::<SlotLine>() < 16
+    }
+
+    /// What a word is called, as `docs/segment-layout.md` has it; and its row.
+    pub(crate) fn name(&self, word: usize) -> (&'static str, Option<usize>) {
+        let tables = [
+            ("line.", self.lines.as_ptr() as usize, size_of::<SlotLine>(), self.lines.len()),
+            ("claim.", self.claims.as_ptr() as usize, size_of::<Claim>(), self.claims.len()),
+            ("reader.", self.rows.as_ptr() as usize, size_of::<ReaderRow>(), self.rows.len()),
+            ("region.", self.regions.as_ptr() as usize, size_of::<RegionRow>(), self.regions.len()),
+        ];
+        let names = layout::word_offsets();
+        let within = |base: usize, size: usize, count: usize| {
+            word.checked_sub(base).filter(|offset| *offset < size * count)
+        };
+        // Some words are arrays: the name is that of the last field which starts before.
+        let find = |prefix: &str, offset: usize| {
+            let fields = names.iter().filter(|(name, at)| name.starts_with(prefix) && *at <= offset);
+            fields.max_by_key(|(_, at)| *at).map_or("a word", |(name, _)| *name)
+        };
+        for (prefix, base, size, count) in tables {
+            if let Some(offset) = within(base, size, count) {
+                return (find(prefix, offset % size), Some(offset / size));
+            }
+        }
+        if let Some(offset) = within(self.vacancy.as_ptr() as usize, 8, MAX_VACANCY) {
+            return ("vacancy", Some(offset / 8));
+        }
+        let offset = word.wrapping_sub(&raw const self.hot as usize) + layout::HOT_OFFSET as usize;
+        let hot = names.iter().find(|(_, at)| *at == offset);
+        (hot.map_or("a word", |(name, _)| *name), None)
+    }
+}
+
+/// Where a place stands among the payloads.
+pub(crate) fn place_index(place: Place) -> usize {
+    match place {
+        Place::Slot(slot) => slot as usize,
+        Place::Region(region) => (MAX_SLOTS + region) as usize,
+    }
+}
+
+/// Before the first run.
+const NOTHING: Shape = Shape {
+    slots: 0,
+    capacity: 0,
+    max_payload: 0,
+    mark_words: 1,
+    history: 0,
+    single_writer: false,
+    drop_oldest: false,
+    timestamps: false,
+    shift: None,
+    class: Class::Unusual,
+};

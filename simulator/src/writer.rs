@@ -1,0 +1,201 @@
+//! What a process does as a writer, in the order in which `Writer` calls the protocol.
+
+use std::sync::atomic::Ordering;
+
+use crate::atomics::AtomicU64;
+use crate::case::CAPACITY;
+use crate::machine::{Awaited, Machine};
+use crate::oracle::Commit;
+use crate::process::sound;
+use crate::protocol::bell::Bell;
+use crate::protocol::loan::{self, Loan, Wanted};
+use crate::protocol::order::{self, Owed};
+use crate::protocol::words::{Owner, Place, Reserved};
+use crate::protocol::{RACES, Table, region};
+use crate::recoverer;
+
+/// A loan, filled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filled {
+    pub(crate) loan: Loan,
+    place: Place,
+    len: u64,
+    value: u64,
+}
+
+pub(crate) struct Producer {
+    machine: &'static Machine,
+    process: usize,
+    pub(crate) owner: Owner,
+    resume: AtomicU64,
+    open: bool,
+}
+
+impl Producer {
+    pub(crate) fn new(machine: &'static Machine, process: usize) -> Producer {
+        let owner = Owner::new(process as u32, 0);
+        Producer { machine, process, owner, resume: AtomicU64::new(0), open: false }
+    }
+
+    /// Becomes the only writer, where there is but one; false if there is one already.
+    pub(crate) fn open(&mut self) -> bool {
+        let table = self.machine.world.table();
+        if !self.open && table.shape.single_writer {
+            let word = &table.hot.life.0.writer;
+            let mine = self.owner.0 + 1;
+            if word.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                return false;
+            }
+            sound(self.machine, order::settled_tail(&table));
+        }
+        self.open = true;
+        true
+    }
+
+    /// Its loans were given back.
+    pub(crate) fn close(&mut self) {
+        let table = self.machine.world.table();
+        if self.open && table.shape.single_writer {
+            table.hot.life.0.writer.store(0, Ordering::Release);
+        }
+        self.open = false;
+    }
+
+    /// A slot or a region for so many bytes, filled; `None` if nothing is free.
+    pub(crate) fn try_fill(&self, len: u64) -> Option<Filled> {
+        let table = &self.machine.world.table();
+        let (loan, place) = if len > CAPACITY {
+            let (loan, region) = self.try_region(table, len)?;
+            (loan, Place::Region(region))
+        } else {
+            let loan = self.try_reserve(table)?;
+            (loan, Place::Slot(loan.slot))
+        };
+        self.note_reserved(loan, u64::MAX);
+        Some(self.fill(loan, place, len))
+    }
+
+    /// The same for a slot; sleeps until there is one, or until nothing can come any more.
+    pub(crate) fn fill_waiting(&self, len: u64) -> Option<Filled> {
+        if let Some(filled) = self.try_fill(len) {
+            return Some(filled);
+        }
+        let table = self.machine.world.table();
+        let bell = Bell(&table.hot.bells.0.space);
+        self.machine.awaits(Awaited::Space);
+        for _ in 0..3 {
+            let armed = bell.arm();
+            if let Some(filled) = self.try_fill(len) {
+                return Some(filled);
+            }
+            bell.sleep(armed, None);
+            recoverer::recover(self.machine, 0);
+        }
+        None
+    }
+
+    fn try_reserve(&self, table: &Table<'_>) -> Option<Loan> {
+        if let Some(loan) = loan::take_home(table, self.owner) {
+            return Some(loan);
+        }
+        self.try_home(table).or_else(|| self.try_elsewhere(table))
+    }
+
+    fn try_home(&self, table: &Table<'_>) -> Option<Loan> {
+        sound(self.machine, loan::reserve_home(table, self.owner))
+    }
+
+    fn try_vacant(&self, table: &Table<'_>) -> Option<Loan> {
+        sound(self.machine, loan::reserve_vacant(table, self.owner))
+    }
+
+    fn try_elsewhere(&self, table: &Table<'_>) -> Option<Loan> {
+        if let Some(loan) = self.try_vacant(table) {
+            return Some(loan);
+        }
+        sound(self.machine, order::help_history(table));
+        let found = self.try_vacant(table);
+        if found.is_some() || !table.shape.drop_oldest {
+            return found;
+        }
+        self.reclaim(table, Wanted::AnySlot).or_else(|| self.try_vacant(table))
+    }
+
+    fn reclaim(&self, table: &Table<'_>, wanted: Wanted) -> Option<Loan> {
+        sound(self.machine, loan::reclaim_oldest(table, self.owner, wanted, &self.resume))
+    }
+
+    fn try_region(&self, table: &Table<'_>, len: u64) -> Option<(Loan, u32)> {
+        let any_free = || sound(self.machine, region::any_free(table));
+        for _ in 0..RACES {
+            if !any_free() {
+                sound(self.machine, order::help_history(table));
+            }
+            let loan = if any_free() {
+                self.try_home(table).or_else(|| self.try_elsewhere(table))
+            } else if table.shape.drop_oldest {
+                self.reclaim(table, Wanted::Region)
+            } else {
+                None
+            }?;
+            if let Some(region) = sound(self.machine, region::lease(table, loan, len)) {
+                table.regions[region as usize].allocated.store(len, Ordering::Relaxed);
+                return Some((loan, region));
+            }
+            sound(self.machine, loan::discard(table, loan));
+        }
+        None
+    }
+
+    /// A slot was reserved just now; of named readers, those of `waited_for` must have marked what it held.
+    pub(crate) fn note_reserved(&self, loan: Loan, waited_for: u64) {
+        let machine = self.machine;
+        machine.hold_true(machine.oracle.borrow_mut().reserve(self.process, loan.slot, waited_for));
+    }
+
+    pub(crate) fn fill(&self, loan: Loan, place: Place, len: u64) -> Filled {
+        let machine = self.machine;
+        let table = machine.world.table();
+        table.claims[loan.slot as usize].aux.store(Reserved::new(len, place).0, Ordering::Relaxed);
+        let count = &machine.control(self.process).filled;
+        count.set(count.get() + 1);
+        let value = (self.process as u64 + 1) << 32 | u64::from(count.get());
+        let [first, second] = machine.world.payload(place);
+        for (cell, value) in [(first, value), (second, !value)] {
+            machine.touch(place, true, || cell.set(value));
+        }
+        Filled { loan, place, len, value }
+    }
+
+    pub(crate) fn commit(&self, filled: Filled, owed: Owed) {
+        let machine = self.machine;
+        let Filled { loan, place, len, value } = filled;
+        let named = if let Owed::Named(readers) = owed { readers } else { 0 };
+        let commit = Commit { value, place, len, begun: machine.steps(), named };
+        machine.oracle.borrow_mut().begin_commit(loan.slot, commit);
+        let (table, shape) = (machine.world.table(), machine.world.known_shape());
+        let committed = order::commit(&table, &shape, loan, len, owed, || 0, |_| ());
+        let sequence = sound(machine, committed);
+        let right =
+            machine.oracle.borrow().sample(sequence).is_some_and(|sample| sample.commit.value == value);
+        if !right {
+            machine.fail(format!("P4: its commit was told to be {sequence}"));
+        }
+    }
+
+    pub(crate) fn discard(&self, filled: Filled) {
+        self.machine.oracle.borrow_mut().discard(filled.loan.slot);
+        sound(self.machine, loan::discard(&self.machine.world.table(), filled.loan));
+    }
+
+    /// Gives a region's memory back, and the region, too.
+    pub(crate) fn trim(&self, region: u32) {
+        let table = self.machine.world.table();
+        if sound(self.machine, region::begin_emptying(&table, region, self.owner.participant())) {
+            // The hole: the bytes are gone.
+            let [first, _] = self.machine.world.payload(Place::Region(region));
+            self.machine.touch(Place::Region(region), true, || first.set(0));
+            region::end_emptying(&table, region, self.owner.participant());
+        }
+    }
+}
