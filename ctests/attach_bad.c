@@ -263,7 +263,7 @@ static void check_forged_header_fields(void)
         uint64_t value;
         int code;
     } forged[] = {
-        {8, 4, 2, SHMSLOT_E_LAYOUT_VERSION},                           /* layout_version */
+        {8, 4, 1, SHMSLOT_E_LAYOUT_VERSION},                           /* layout_version */
         {8, 4, UINT32_MAX, SHMSLOT_E_LAYOUT_VERSION},
         {12, 4, 0x04030201, SHMSLOT_E_LAYOUT_VERSION},                 /* byte_order */
         {16, 4, 1024, SHMSLOT_E_CORRUPT},                              /* header_size */

@@ -59,7 +59,7 @@ static void step(pid_t pid)
 static void step_until_published(const struct words *words, child writer, uint64_t sequence, uint64_t *ret_slot)
 {
     while (!find_sample(words, sequence, ret_slot)) step(writer.pid);
-    CHECK_U64(phase_of(words, *ret_slot), PHASE_COMMITTING);
+    CHECK_U64(phase_of(words, *ret_slot), PHASE_PUBLISHING);
 }
 
 static void finish(child writer)

@@ -8,6 +8,7 @@
 
 #define PHASE_COMMITTING 2
 #define PHASE_PUBLISHED 3
+#define PHASE_PUBLISHING 5
 
 struct words {
     const unsigned char *raw; /* the control part and perhaps more */

@@ -10,7 +10,7 @@ use crate::error::Code;
 /// First bytes of every segment.
 pub const MAGIC: [u8; 8] = *b"SHMSLOT\0";
 /// Version of the bytes described here; unrelated to the package version and to the soname.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 /// Reads back as this number where the byte order is the writer's.
 pub const BYTE_ORDER: u32 = 0x0102_0304;
 /// Size of the constant header, checksum included.

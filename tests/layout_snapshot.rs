@@ -403,7 +403,7 @@ fn a_forged_header_is_refused_or_consistent() {
 fn each_check_has_its_code() {
     let cases = [
         ("magic", 0, Err(Code::NotASegment)),
-        ("layout_version", 2, Err(Code::LayoutVersion)),
+        ("layout_version", 1, Err(Code::LayoutVersion)),
         ("byte_order", 0x0403_0201, Err(Code::LayoutVersion)),
         ("header_size", 513, Err(Code::Corrupt)),
         ("features_required", 1 << 63, Err(Code::LayoutVersion)),
@@ -522,7 +522,7 @@ fn a_real_segment_is_what_the_page_says() {
     let le8 = |value: u64| value.to_le_bytes().to_vec();
     let expected: BTreeMap<&str, Vec<u8>> = [
         ("magic", layout::MAGIC.to_vec()),
-        ("layout_version", le4(1)),
+        ("layout_version", le4(2)),
         ("byte_order", le4(0x0102_0304)),
         ("header_size", le4(512)),
         ("features_required", le8(0)),

@@ -14,7 +14,7 @@ use crate::modelled::live;
 use crate::protocol::bell::Bell;
 use crate::protocol::order::Owed;
 use crate::protocol::words::{Audience, Bit, Marks};
-use crate::protocol::{Shape, loan, members};
+use crate::protocol::{Shape, loan, members, reference};
 use crate::world::{
     Consumer, ONE_SLOT, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths, sound,
 };
@@ -384,6 +384,7 @@ fn writer_dies_in_a_named_commit(name: &str, preemptions: usize, row_goes_first:
         let reader = world.join(0);
         let victim = world.producer_of(VICTIM, 1);
         let loan = victim.try_reserve().expect("it is free");
+        sound(members::name(&world.table(), 0));
         let dying = dying(steps, move || victim.commit_to(loan, 1, Owed::Named(1)));
         reader.leave();
         if row_goes_first {
@@ -395,7 +396,7 @@ fn writer_dies_in_a_named_commit(name: &str, preemptions: usize, row_goes_first:
             reader.give_row_back();
         }
         assert_eq!(owed_to_inactive(&world), world.committed().len(), "owed to the named reader");
-        members::disconnect(&world.table(), Bit::of_reader(0));
+        sound(reference::disconnect(&world.table(), 0));
         world.check_members(&[]);
         world.check_at_rest();
         survived
@@ -420,6 +421,7 @@ fn writer_dies_over_an_inactive_reader() {
         let world = World::new(KEEPING, ROWS);
         let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
         let loan = survivor.try_reserve().expect("it is free");
+        sound(members::name(&world.table(), 0));
         survivor.commit_to(loan, 1, Owed::Named(1));
         let dying = dying(steps, {
             let world = Rc::clone(&world);
@@ -445,7 +447,7 @@ fn writer_dies_over_an_inactive_reader() {
         let survived = end(sweeping);
         in_hand.into_iter().for_each(|sample| reader.mark(sample));
         reader.take_all();
-        members::disconnect(&world.table(), Bit::of_reader(0));
+        sound(reference::disconnect(&world.table(), 0));
         world.check_members(&[&reader]);
         world.check_at_rest();
         survived
@@ -460,6 +462,7 @@ fn sample_of_an_inactive_reader_stays() {
         let world = World::new(ONE_SLOT, ROWS);
         let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
         let loan = survivor.try_reserve().expect("it is free");
+        sound(members::name(&world.table(), 0));
         survivor.commit_to(loan, 1, Owed::Named(1));
         let nobody = Audience::of_readers(0, true);
         let reserve = || sound(loan::reserve_unneeded(&world.table(), victim.owner, nobody));
@@ -468,7 +471,7 @@ fn sample_of_an_inactive_reader_stays() {
         if owed_to_inactive(&world) > 0 {
             assert!(loan::is_published(&world.table(), loan.slot, loan.generation), "the sample is there");
         }
-        members::disconnect(&world.table(), Bit::of_reader(0));
+        sound(reference::disconnect(&world.table(), 0));
         world.check_at_rest();
         survived
     });

@@ -17,6 +17,7 @@ mod protocol;
 mod death;
 mod hints;
 mod history;
+mod late;
 mod members;
 mod modelled;
 mod regions;

@@ -6,8 +6,8 @@ use loom::thread;
 
 use crate::atomics::Ordering;
 use crate::protocol::order::Owed;
-use crate::protocol::words::{Audience, Bit};
-use crate::protocol::{Shape, loan, members};
+use crate::protocol::words::Audience;
+use crate::protocol::{Shape, loan, members, reference};
 use crate::world::{Consumer, ONE_SLOT, PLAIN, ROWS, World, explore, sound};
 
 /// What a reader saw of one writer's samples is their end.
@@ -189,6 +189,7 @@ fn slot_of_an_inactive_reader() {
         let world = World::new(Shape { history: 1, ..PLAIN }, ROWS);
         let writer = world.producer(1);
         let loan = writer.try_reserve().expect("it is free");
+        sound(members::name(&world.table(), 0));
         writer.commit_to(loan, 1, Owed::Named(1));
         let writing = thread::spawn({
             let world = Rc::clone(&world);
@@ -205,7 +206,7 @@ fn slot_of_an_inactive_reader() {
         reader.take();
         writing.join().expect("the writer is done");
         reader.take_all();
-        members::disconnect(&world.table(), Bit::of_reader(0));
+        sound(reference::disconnect(&world.table(), 0));
         world.check_at_rest();
     });
 }

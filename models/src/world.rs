@@ -435,14 +435,19 @@ impl Consumer {
     }
 
     pub(crate) fn mark(&mut self, sample: InHand) {
+        if let Some((last, _)) = self.seen.last() {
+            assert!(*last < sample.sequence, "sequences rise");
+        }
+        self.let_go(sample);
+    }
+
+    /// The same where samples are marked in another order than they were read in.
+    pub(crate) fn let_go(&mut self, sample: InHand) {
         assert_eq!(self.world.payloads[sample.slot as usize].get(), sample.value, "changed in hand");
         step();
         let word = self.member.bit.word;
         let marked = hold::mark(&self.world.table(), sample.slot, word, sample.bit, sample.sequence);
         assert_eq!(marked, Ok(()), "in hand until now");
-        if let Some((last, _)) = self.seen.last() {
-            assert!(*last < sample.sequence, "sequences rise");
-        }
         self.seen.push((sample.sequence, sample.value));
     }
 

@@ -51,7 +51,7 @@ fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<At
     match ctl.phase() {
         Some(Phase::Free | Phase::Published) => {}
         Some(Phase::Loaned) => return Ok(Attempt::Busy),
-        Some(Phase::Committing | Phase::Reclaiming) => return Ok(Attempt::Passing),
+        Some(_) => return Ok(Attempt::Passing),
         None => return Err(Code::Corrupt),
     }
     if !is_clear(line, shape.mark_words) {
@@ -144,7 +144,7 @@ fn reserve_near(table: &Table<'_>, owner: Owner, home: Position) -> Result<Optio
 /// Whether a slot is in a phase that passes without anybody setting the hint again.
 fn is_passing(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
     let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Relaxed));
-    Ok(matches!(ctl.phase(), Some(Phase::Committing | Phase::Reclaiming)))
+    Ok(ctl.phase().is_some_and(|phase| phase.is_committing() || phase == Phase::Reclaiming))
 }
 
 /// Takes any free slot that the vacancy map knows. Each hint that turns out stale is withdrawn, and whoever
@@ -463,7 +463,8 @@ pub(crate) fn is_published(table: &Table<'_>, slot: u32, generation: u64) -> boo
     table.claim(slot).is_ok_and(|claim| {
         let ctl = Ctl(claim.ctl.load(Ordering::Acquire));
         // Committing: a reader may have found its entry already, only its writer is not done yet.
-        matches!(ctl.phase(), Some(Phase::Published | Phase::Committing)) && ctl.generation() == generation
+        let is_sample = |phase: Phase| phase == Phase::Published || phase.is_committing();
+        ctl.phase().is_some_and(is_sample) && ctl.generation() == generation
     })
 }
 

@@ -9,11 +9,11 @@ use core::cmp;
 use super::loan::{self, Loan};
 use super::members;
 use super::slot;
-use super::words::{Audience, Bit, Entry, Extent, Marks, Phase, Reserved};
+use super::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Phase, Reserved};
 use super::{RETRY_LIMIT, Shape, Steps, Table};
 use crate::atomics::{AtomicU64, Ordering, fence, fence_after_rmw};
 use crate::error::Code;
-use crate::layout::SlotLine;
+use crate::layout::{Claim, SlotLine};
 
 /// The first sequence of a segment; 0 means none.
 pub(crate) const FIRST: u64 = 1;
@@ -155,7 +155,7 @@ pub(crate) fn commit(
 
     // Before the exchange; see `loan::forget_overwritten`.
     let horizon = if shape.drop_oldest { table.hot.horizon.0.load(Ordering::Acquire) } else { 0 };
-    let (sequence, replaced) = match publish(table, shape, line, loan.slot, audience) {
+    let (sequence, replaced) = match publish(table, shape, line, claim, loan, audience) {
         Ok(done) => done,
         Err(code) => {
             // Only a broken order gets here. The loan is out again, so that it can be ended; what else was noted in its slot is
@@ -234,16 +234,20 @@ fn publish(
     table: &Table<'_>,
     shape: &Shape,
     line: &SlotLine,
-    slot: u32,
+    claim: &Claim,
+    loan: Loan,
     audience: Audience,
 ) -> Result<(u64, Entry), Code> {
+    let publishing = loan.ctl(Phase::Publishing).0;
     if shape.single_writer {
         // Nobody else publishes: no comparison, and the tail is a plain store that a successor could redo.
         let sequence = table.hot.tail.0.load(Ordering::Relaxed);
         let entry = Position::of(shape, sequence).entry(table)?;
         owe(shape, line, sequence, audience);
+        // Release: pairs with the acquire in `recovery::end_commit`.
+        claim.ctl.store(publishing, Ordering::Release);
         // AcqRel: pairs with `Position::look`.
-        let before = Entry(entry.swap(Entry::new(sequence, slot).0, Ordering::AcqRel));
+        let before = Entry(entry.swap(Entry::new(sequence, loan.slot).0, Ordering::AcqRel));
         // Release: pairs with `tail`.
         table.hot.tail.0.store(sequence.wrapping_add(1), Ordering::Release);
         return Ok((sequence, before));
@@ -254,9 +258,16 @@ fn publish(
         // Acquire: so that the help below comes after the publication that it completes.
         let before = Entry(entry.load(Ordering::Acquire));
         if before.is_before(sequence) {
+            // In steady order it names this very slot, which had the place two laps ago.
+            if before.slot() != loan.slot {
+                confirm_before_overwriting(table, before)?;
+            }
             owe(shape, line, sequence, audience);
+            // After the stores of `owe`: whoever sees this phase sees no sequence of an earlier life. Release: pairs
+            // with the acquire loads in `confirm_before_overwriting` and `recovery::end_commit`.
+            claim.ctl.store(publishing, Ordering::Release);
             // AcqRel: pairs with `Position::look`.
-            let mine = Entry::new(sequence, slot).0;
+            let mine = Entry::new(sequence, loan.slot).0;
             if entry.compare_exchange(before.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return Ok((sequence, before));
             }
@@ -267,6 +278,32 @@ fn publish(
         // Newer: the tail went on between the two loads.
     }
     Err(Code::Corrupt)
+}
+
+/// Says of a sample that it is published, if its writer has not said so, before the entry that proves it is overwritten.
+///
+/// Otherwise a commit that was stopped right after its exchange would look, two laps later, like one that never came to
+/// it. Its writer may still be stopped, or be dead and not cleaned up after. The commit remains its own to finish: nobody
+/// takes the slot until then.
+#[inline]
+fn confirm_before_overwriting(table: &Table<'_>, entry: Entry) -> Result<(), Code> {
+    let ctl_word = &table.claim(entry.slot())?.ctl;
+    // Acquire: pairs with the store of Publishing in `publish`, so the sequence below is of that life.
+    let ctl = Ctl(ctl_word.load(Ordering::Acquire));
+    if ctl.phase() == Some(Phase::Publishing) { confirm(table, entry, ctl_word, ctl) } else { Ok(()) }
+}
+
+/// A life of the slot that came after the one of `entry` has a later sequence, so it is told apart.
+#[cold]
+fn confirm(table: &Table<'_>, entry: Entry, ctl_word: &AtomicU64, ctl: Ctl) -> Result<(), Code> {
+    let sequence = table.line(entry.slot())?.sequence.load(Ordering::Relaxed);
+    if entry == Entry::new(sequence, entry.slot()) {
+        let confirmed = Ctl::new(Phase::Confirmed, ctl.owner(), ctl.generation()).0;
+        // It fails if the writer went on, or another confirmed. AcqRel: `recovery::end_commit` finds the entry
+        // overwritten and then sees this.
+        let _ = ctl_word.compare_exchange(ctl.0, confirmed, Ordering::AcqRel, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// Ends the retention of the sample that `sequence` pushes out of history.

@@ -94,11 +94,15 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
     if dead.contains(ctl.owner().participant()) {
         match ctl.phase() {
             // Nobody will commit it.
-            Some(Phase::Loaned) => set_phase(ctl_word, ctl, Phase::Free, ctl.generation()),
-            Some(Phase::Committing) => end_commit(table, dead, slot, line, ctl)?,
+            Some(Phase::Loaned) => {
+                set_phase(ctl_word, ctl, Phase::Free);
+            }
+            Some(phase) if phase.is_committing() => end_commit(table, dead, slot, line)?,
             // Readers whose marks were revoked already have lost the sample, the others have it still.
-            Some(Phase::Reclaiming) => set_phase(ctl_word, ctl, Phase::Published, ctl.generation()),
-            Some(Phase::Free | Phase::Published) | None => {}
+            Some(Phase::Reclaiming) => {
+                set_phase(ctl_word, ctl, Phase::Published);
+            }
+            _ => {}
         }
     }
     // A living writer may stand between its publication and the end of its commit, and the dead have owed this to its
@@ -115,40 +119,68 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
     Ok(())
 }
 
-/// Moves a claim on from exactly what was seen. It fails only if its owner is not dead after all.
-fn set_phase(ctl_word: &AtomicU64, seen: Ctl, phase: Phase, generation: u64) {
-    let next = Ctl::new(phase, seen.owner(), generation);
+/// Moves a claim of the dead on from exactly what was seen; false if it is not that any more.
+fn set_phase(ctl_word: &AtomicU64, seen: Ctl, phase: Phase) -> bool {
+    let next = Ctl::new(phase, seen.owner(), seen.generation());
     // AcqRel: pairs with `claim`.
-    let _ = ctl_word.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed);
+    ctl_word.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-/// A commit that stopped halfway. Whether it happened stands in the order.
-fn end_commit(table: &Table<'_>, dead: &Dead, slot: u32, line: &SlotLine, ctl: Ctl) -> Result<(), Code> {
+/// Ends a commit that stopped halfway.
+fn end_commit(table: &Table<'_>, dead: &Dead, slot: u32, line: &SlotLine) -> Result<(), Code> {
     let ctl_word = &table.claim(slot)?.ctl;
-    let words = table.shape.mark_words;
-    let sequence = line.sequence.load(Ordering::Acquire);
-    let entry = Position::of(&table.shape, sequence).look(table)?;
-    let marks = || line.marks.iter().take(words);
-    // Before the exchange that publishes, sequence and marks may be those of this slot's former life, or of both.
-    let published = entry == Entry::new(sequence, slot)
-        && marks().all(|marks| Marks(marks.load(Ordering::Acquire)).is_of(sequence));
-    if published {
-        let owed = marks_left(line, words).readers();
-        let mut left = owed & !table.hot.active.0.load(Ordering::Acquire);
-        if Extent(line.extent.load(Ordering::Relaxed)).is_named() {
-            // Without a row, it may be a reader that the dead one kept the books of, and not one that has left.
-            left &= members::taken_rows(table) | !dead.named_by(ctl.owner().participant());
+    // Once more if a living writer confirms it meanwhile, which is the only thing that others do.
+    for _ in 0..2 {
+        // Acquire: pairs with the store of Publishing in `order::publish`, and with `order::confirm`.
+        let ctl = Ctl(ctl_word.load(Ordering::Acquire));
+        let published = match ctl.phase() {
+            Some(Phase::Committing) => false,
+            Some(Phase::Publishing) => {
+                let sequence = line.sequence.load(Ordering::Relaxed);
+                let entry = Position::of(&table.shape, sequence).look(table)?;
+                // Acquire, after the entry: who overwrote it has confirmed the commit before, if it was published.
+                if entry.compare(sequence).is_gt() && ctl_word.load(Ordering::Acquire) != ctl.0 {
+                    continue;
+                }
+                entry == Entry::new(sequence, slot)
+            }
+            Some(Phase::Confirmed) => true,
+            _ => return Ok(()),
+        };
+        let done = if published {
+            finish_commit(table, dead, line, ctl);
+            set_phase(ctl_word, ctl, Phase::Published)
+        } else {
+            clear_marks(table, line)?;
+            set_phase(ctl_word, ctl, Phase::Free)
+        };
+        if done {
+            break;
         }
-        members::forgive_departed(table, line, sequence, left);
-        set_phase(ctl_word, ctl, Phase::Published, ctl.generation());
-    } else {
-        for marks in marks() {
-            retry(|| {
-                let seen = marks.load(Ordering::Relaxed);
-                swap(marks, seen, seen & !(Marks::OWED | Marks::HELD)).then_some(())
-            })?;
-        }
-        set_phase(ctl_word, ctl, Phase::Free, ctl.generation());
+    }
+    Ok(())
+}
+
+/// Does what a commit does between its publication and its end: gives back what is owed to readers that have left.
+fn finish_commit(table: &Table<'_>, dead: &Dead, line: &SlotLine, ctl: Ctl) {
+    // They stand still until the slot is Published.
+    let sequence = line.sequence.load(Ordering::Relaxed);
+    let owed = marks_left(line, table.shape.mark_words).readers();
+    let mut left = owed & !table.hot.active.0.load(Ordering::Acquire);
+    if Extent(line.extent.load(Ordering::Relaxed)).is_named() {
+        // Without a row, it may be a reader that the dead one kept the books of, and not one that has left.
+        left &= members::taken_rows(table) | !dead.named_by(ctl.owner().participant());
+    }
+    members::forgive_departed(table, line, sequence, left);
+}
+
+/// Clears the marks of a slot whose sample was never published.
+fn clear_marks(table: &Table<'_>, line: &SlotLine) -> Result<(), Code> {
+    for marks in line.marks.iter().take(table.shape.mark_words) {
+        retry(|| {
+            let seen = marks.load(Ordering::Relaxed);
+            swap(marks, seen, seen & !(Marks::OWED | Marks::HELD)).then_some(())
+        })?;
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use super::loan::{self, Loan};
 use super::members;
 use super::order::{self, Position};
 use super::slot;
-use super::words::{Audience, Bit, Ctl, Extent, Marks, Owner, Phase};
-use super::{Table, hold};
+use super::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Owner, Phase};
+use super::{RETRY_LIMIT, Table, hold};
 use crate::atomics::{Ordering, fence};
 use crate::error::Code;
 
@@ -134,16 +134,26 @@ fn oldest_owed(table: &Table<'_>, reader: Bit, tail: u64) -> Result<Option<(Life
 /// Whether the sample `sequence` in a slot is published: its writer may have prepared the slot for a sequence that another
 /// sample got.
 fn is_out(table: &Table<'_>, slot: u32, sequence: u64) -> Result<bool, Code> {
-    let phase = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire)).phase();
-    match phase {
-        // Reclaiming: whoever takes it may put it back; its marks say how far that is.
-        Some(Phase::Published | Phase::Reclaiming) => Ok(true),
-        Some(Phase::Committing) => {
-            let entry = Position::of(&table.shape, sequence).look(table)?;
-            Ok(entry == super::words::Entry::new(sequence, slot))
+    let ctl_word = &table.claim(slot)?.ctl;
+    for _ in 0..RETRY_LIMIT {
+        let ctl = ctl_word.load(Ordering::Acquire);
+        match Ctl(ctl).phase() {
+            // Reclaiming: whoever takes it may put it back; its marks say how far that is.
+            Some(Phase::Published | Phase::Confirmed | Phase::Reclaiming) => return Ok(true),
+            Some(Phase::Publishing) => {
+                let entry = Position::of(&table.shape, sequence).look(table)?;
+                if entry == Entry::new(sequence, slot) {
+                    return Ok(true);
+                }
+                // Acquire, after the entry: who overwrote it has confirmed the commit before, if it was published.
+                if ctl_word.load(Ordering::Acquire) == ctl {
+                    return Ok(false);
+                }
+            }
+            _ => return Ok(false),
         }
-        _ => Ok(false),
     }
+    Err(Code::Corrupt)
 }
 
 /// What is published in a slot. It may be read by all, and be gone with the next reserve.

@@ -67,7 +67,7 @@ pub(super) fn marks_left(line: &SlotLine, words: usize) -> Audience {
 /// who finds it finished comes after everything that the commit did to the marks.
 pub(super) fn is_committing(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
     let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
-    Ok(ctl.phase() == Some(Phase::Committing))
+    Ok(ctl.phase().is_some_and(Phase::is_committing))
 }
 
 /// Frees a slot if nothing is left on it. Same condition as [`anybody_listens`].

@@ -9,12 +9,26 @@ pub(crate) enum Phase {
     Free,
     /// A writer fills it.
     Loaned,
-    /// Its writer is giving it a sequence.
+    /// Its writer has begun to commit it. The sequence and the marks are still those of the slot's last sample, or a
+    /// mixture.
     Committing,
     /// Holds a sample. As good as free when no mark is left on it.
     Published,
     /// A writer is taking an unread sample away from its readers.
     Reclaiming,
+    /// Its writer has stored sequence and marks and is putting them into the order. The sample is published if the entry
+    /// of its sequence names this slot.
+    Publishing,
+    /// The sample is published and its writer has not finished the commit. Another writer said so before it overwrote
+    /// the entry, which would have been the only proof.
+    Confirmed,
+}
+
+impl Phase {
+    /// Whether the slot's writer is between the begin and the end of its commit.
+    pub(crate) fn is_committing(self) -> bool {
+        matches!(self, Phase::Committing | Phase::Publishing | Phase::Confirmed)
+    }
 }
 
 /// Who holds a slot: 12 bits of participant, 12 bits of that participant's writer.
@@ -52,6 +66,8 @@ impl Ctl {
             2 => Some(Phase::Committing),
             3 => Some(Phase::Published),
             4 => Some(Phase::Reclaiming),
+            5 => Some(Phase::Publishing),
+            6 => Some(Phase::Confirmed),
             _ => None,
         }
     }
