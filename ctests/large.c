@@ -233,32 +233,6 @@ static void check_drop_oldest_by_many(void)
     shmslot_segment_close(segment);
 }
 
-/* Regions stay out of core dumps, which would fill their holes: the kernel has the mark. */
-static void check_core_dumps(void)
-{
-    shmslot_options options = options_for(SHMSLOT_FAIL);
-    shmslot_segment *segment = make_anonymous(&options);
-    shmslot_writer *writer = open_writer(segment);
-    shmslot_loan loan;
-    char line[512];
-    int inside = 0, marked = 0;
-    FILE *maps = fopen("/proc/self/smaps", "re");
-    CHECK(maps != NULL);
-    CHECK_OK(shmslot_slot_reserve(writer, LARGEST, AT_ONCE, &loan));
-    while (fgets(line, sizeof line, maps) != NULL) {
-        unsigned long long start, end;
-        if (sscanf(line, "%llx-%llx ", &start, &end) == 2) {
-            inside = start <= (uintptr_t)loan.data && (uintptr_t)loan.data < end;
-        } else if (inside && strncmp(line, "VmFlags:", 8) == 0) {
-            marked = strstr(line, " dd") != NULL;
-        }
-    }
-    CHECK(fclose(maps) == 0);
-    CHECK(marked);
-    shmslot_writer_close(writer);
-    shmslot_segment_close(segment);
-}
-
 static void check_history(void)
 {
     shmslot_options options = options_for(SHMSLOT_FAIL);
@@ -540,7 +514,6 @@ int main(void)
     }
     check_drop_oldest();
     check_drop_oldest_by_many();
-    check_core_dumps();
     check_history();
     check_steady_load();
     check_trim();

@@ -174,23 +174,27 @@ static void check_writer_may_write(void)
 
 /* ---- a process that only looks ---- */
 
-/* Where the file of the segment is mapped in this process, once, and how. */
+/* Where the file of the segment is mapped in this process, once and without a gap, and how: all parts alike. */
 static char *mapping_of(const char *path, size_t *ret_size, char *ret_access)
 {
-    char line[8192];
-    unsigned long start = 0, end = 0;
-    int found = 0;
+    char line[8192], access[8];
+    unsigned long first = 0, start, end = 0;
     FILE *maps = fopen("/proc/self/maps", "re");
     CHECK(maps != NULL);
     while (fgets(line, sizeof line, maps) != NULL) {
         if (strstr(line, path) == NULL) continue;
-        CHECK(sscanf(line, "%lx-%lx %4s", &start, &end, ret_access) == 3);
-        found++;
+        if (first != 0) {
+            unsigned long end_before = end;
+            CHECK(sscanf(line, "%lx-%lx %4s", &start, &end, access) == 3);
+            CHECK(start == end_before && strcmp(access, ret_access) == 0);
+        } else {
+            CHECK(sscanf(line, "%lx-%lx %4s", &first, &end, ret_access) == 3);
+        }
     }
     CHECK(fclose(maps) == 0);
-    CHECK(found == 1);
-    *ret_size = (size_t)(end - start);
-    return (char *)(uintptr_t)start;
+    CHECK(first != 0);
+    *ret_size = (size_t)(end - first);
+    return (char *)(uintptr_t)first;
 }
 
 static int store_while_looking(int link, void *argument)

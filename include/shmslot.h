@@ -17,6 +17,8 @@
  *   That it lives its open descriptors prove: a process that closes those of the library counts as dead.
  * - Cancellation: no call is a point at which a thread is cancelled (pthread_cancel); a request stays pending until the
  *   thread's own next one. That is for the deferred type, the default; nothing here is safe under the asynchronous one.
+ * - Core dumps have the books of a segment, and neither payloads nor user headers. mlockall locks slots, and not the
+ *   room of regions; docs/deployment.md says more.
  * - Manners: the library prints nothing, starts no thread, handles no signal and reads no environment.
  * - Sizes are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
  */

@@ -13,8 +13,6 @@ use std::sync::atomic::AtomicI32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
-
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::{
@@ -26,6 +24,7 @@ use crate::participants::{Participant, Participants};
 use crate::protocol::bell::Bell;
 use crate::protocol::words::{Place, Reserved};
 use crate::protocol::{RACES, Shape, Table, members, order, recovery, region, vacancy};
+use crate::sys::mapping::{Advice, Span};
 use crate::sys::{self, Birth};
 
 /// One attachment: the mapping, its checked view, and this process's row.
@@ -36,7 +35,7 @@ pub(crate) struct Attachment {
     birth: Birth,
     /// Valid as long as `map`. It holds this process's row, and the file with its lock.
     participants: Participants,
-    map: MmapRaw,
+    map: Span,
     path: Option<PathBuf>,
     /// Made when somebody asks for it; -1 before. No lock: a forked child, which may ask as well, would find it taken by a
     /// thread that it does not have.
@@ -111,7 +110,7 @@ impl Attachment {
         };
         let header = geometry.encode(&offsets);
         // SAFETY: the mapping is larger than the header, writable, and no one else's yet.
-        unsafe { map.as_mut_ptr().copy_from_nonoverlapping(header.as_ptr(), HEADER_SIZE) };
+        unsafe { map.start().as_ptr().copy_from_nonoverlapping(header.as_ptr(), HEADER_SIZE) };
         // Freshly allocated memory is zero, and zero is right for all words but these.
         // SAFETY: the mapping is `offsets.total` bytes of a segment of this geometry.
         let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
@@ -147,7 +146,7 @@ impl Attachment {
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one struct, from two callers")]
     fn finish(
-        map: MmapRaw,
+        map: Span,
         table: Table<'static>,
         participants: &'static [ParticipantRow],
         fd: Option<OwnedFd>,
@@ -404,7 +403,7 @@ impl Attachment {
     }
 
     fn base(&self) -> NonNull<u8> {
-        NonNull::new(self.map.as_mut_ptr()).unwrap_or(NonNull::dangling())
+        self.map.start()
     }
 
     /// The payload at a place of this segment.
@@ -415,7 +414,7 @@ impl Attachment {
             Place::Region(region) => self.offsets.regions + u64::from(region) * self.offsets.region_stride,
         };
         // Both fit a usize, since their sum of all slots and regions does.
-        self.map.as_mut_ptr().wrapping_add(offset as usize)
+        self.map.start().as_ptr().wrapping_add(offset as usize)
     }
 
     /// Where the payload of a loan is that was reserved for so many bytes.
@@ -461,8 +460,7 @@ impl Attachment {
             })?;
         }
         if self.prefault {
-            // As in `map_file`: whatever the kernel says, pages come as they are touched.
-            let _ = self.map.advise_range(Advice::PopulateWrite, start as usize, size as usize);
+            self.map.advise(start as usize, size as usize, Advice::Populate);
         }
         row.allocated.store(size, Ordering::Relaxed);
         Ok(())
@@ -510,7 +508,7 @@ impl Attachment {
             return std::ptr::null_mut();
         }
         let offset = self.offsets.user_headers + u64::from(slot) * self.offsets.user_header_stride;
-        self.map.as_mut_ptr().wrapping_add(offset as usize)
+        self.map.start().as_ptr().wrapping_add(offset as usize)
     }
 
     /// Copies to the start of a payload that this process has on loan; false if they are too many.
@@ -548,7 +546,7 @@ impl Attachment {
 
     /// The slot whose payload starts at this address, and where that is: in a region, if it has that still.
     pub(crate) fn slot_of(&self, payload: *const u8) -> Option<(u32, Place)> {
-        let offset = payload.addr().checked_sub(self.map.as_mut_ptr().addr())? as u64;
+        let offset = payload.addr().checked_sub(self.map.start().as_ptr().addr())? as u64;
         let nth = |start: u64, stride: u64, count: u32| {
             let distance = offset.checked_sub(start)?;
             let number = u32::try_from(distance / stride).ok()?;
@@ -606,8 +604,7 @@ impl Attachment {
     /// Payloads and user headers are read-only in a process until it opens a writer: a stray store of a reader
     /// faults instead of spoiling what others read.
     fn protect_payload(&self, writable: bool) -> Result<()> {
-        // Pages may be larger than the layout's; then the first payloads share one with the control part.
-        let control = (self.offsets.control_size as usize).next_multiple_of(sys::page_size());
+        let control = whole_pages(self.offsets.control_size);
         if control >= self.map.len() {
             return Ok(());
         }
@@ -632,57 +629,40 @@ impl Drop for Attachment {
     }
 }
 
-fn length(offsets: &Offsets) -> Result<usize> {
-    usize::try_from(offsets.total).map_err(|_| Code::NoMemory.into())
-}
-
 /// What is wrong with a segment of another layout version.
 fn other_version(found: u32) -> Error {
     let numbers = [u64::from(found), u64::from(LAYOUT_VERSION), 0];
     Error::with_numbers(Code::LayoutVersion, "layout version # in the file, # in this library", numbers)
 }
 
-fn os_error(error: &std::io::Error, about: &'static str) -> Error {
-    let errno = error.raw_os_error().unwrap_or(0);
-    // EAGAIN: memory that would be locked as it is mapped, beyond RLIMIT_MEMLOCK.
-    let code = if matches!(errno, libc::ENOMEM | libc::EAGAIN) { Code::NoMemory } else { Code::Sys };
-    Error::with_errno(code, errno, about)
-}
-
-fn map_private(offsets: &Offsets) -> Result<MmapRaw> {
-    let mut mapping = MmapOptions::new();
-    mapping.len(length(offsets)?);
-    if offsets.fixed_size < offsets.total {
-        // Regions take memory when they are used; their room must not be counted as used before.
-        mapping.no_reserve_swap();
-    }
-    let map = mapping.map_anon().map(MmapRaw::from).map_err(|error| os_error(&error, "private memory"))?;
-    dump_no_regions(&map, offsets);
+fn map_private(offsets: &Offsets) -> Result<Span> {
+    let map = Span::new(None, offsets.total, offsets.fixed_size, true)?;
+    dump_only_control(&map, offsets);
     Ok(map)
 }
 
-fn dump_no_regions(map: &MmapRaw, offsets: &Offsets) {
-    let (start, len) = (offsets.regions as usize, offsets.total.saturating_sub(offsets.regions) as usize);
-    if len > 0 {
-        // Advice: a kernel that does not take it dumps more.
-        let _ = map.advise_range(Advice::DontDump, start, len);
-    }
-}
-
-fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<MmapRaw> {
-    let mut mapping = MmapOptions::new();
-    mapping.len(length(offsets)?);
-    let map = if options.look_only { mapping.map_raw_read_only(fd) } else { mapping.map_raw(fd) }
-        .map_err(|error| os_error(&error, "mapping the segment"))?;
+fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<Span> {
+    let map = Span::new(Some(fd.as_fd()), offsets.total, offsets.fixed_size, !options.look_only)?;
+    dump_only_control(&map, offsets);
     if !options.look_only {
         // A page touched first in the data path costs as much as 20 to 70 samples. Kernels before 5.14 do not
         // know this advice, and then pages come as they are touched.
-        // Nobody wants regions in a core dump: reading their holes would fill them.
-        dump_no_regions(&map, offsets);
-        let early = if options.prefault { offsets.fixed_size } else { offsets.control_size } as usize;
-        let _ = map.advise_range(Advice::PopulateWrite, 0, early);
+        let early = if options.prefault { offsets.fixed_size } else { offsets.control_size };
+        map.advise(0, early as usize, Advice::Populate);
     }
     Ok(map)
+}
+
+/// Payloads may be anybody's secret and large; and reading the room of regions, as a core dump does, would fill it.
+fn dump_only_control(map: &Span, offsets: &Offsets) {
+    let control = whole_pages(offsets.control_size);
+    map.advise(control, map.len().saturating_sub(control), Advice::DontDump);
+}
+
+/// Where the pages of the control part end. They may be larger than the layout's; then the first payloads share one with
+/// it.
+fn whole_pages(control_size: u64) -> usize {
+    (control_size as usize).next_multiple_of(sys::page_size())
 }
 
 /// The typed view of a mapped segment.
@@ -691,11 +671,11 @@ fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<MmapRa
 /// `map` is a shared or private mapping of at least `offsets.total` bytes, which are those of `geometry`, and
 /// outlives every use of the result. If it is read-only, only loads are done through the view.
 unsafe fn view(
-    map: &MmapRaw,
+    map: &Span,
     geometry: &Geometry,
     offsets: &Offsets,
 ) -> (Table<'static>, &'static [ParticipantRow]) {
-    let base = map.as_mut_ptr();
+    let base = map.start().as_ptr();
     let slots = geometry.slot_count as usize;
     let at = |offset: u64| base.wrapping_add(offset as usize);
     let vacancy_words = layout::vacancy_words(geometry.slot_count) as usize;

@@ -33,6 +33,7 @@ c_programs! {
     attach_bad
     cancellation
     channel_bad
+    core_dumps
     cpp_calls
     cpp_errors
     cpp_ownership
@@ -55,6 +56,7 @@ c_programs! {
     life_cycle
     liveness
     local
+    locked_memory
     memory_faults
     mounts
     names

@@ -1,14 +1,109 @@
 //! Memory of a file, mapped: pointers into it that were checked against its length, and copies in and out.
 #![allow(unsafe_code)] // One of the three places: copies to and from memory that is no Rust reference.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{self, FcntlArg, SealFlag};
 
-use super::linux::{failed, size_seals};
+use super::linux::{failed, page_size, protect, size_seals};
 use crate::error::{Code, Error, Result};
+
+/// Addresses of this process with the memory of a segment behind them, mapped as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct Span {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a range of addresses, the same for all threads.
+unsafe impl Send for Span {}
+// SAFETY: as above; what lies there is for its users to share.
+unsafe impl Sync for Span {}
+
+impl Span {
+    /// Maps the first `len` bytes of a file that has as many, or private memory. What lies behind `used` is room that takes
+    /// memory when it is used, also in a process that has all locked that it maps (`mlockall`): locking memory is to have
+    /// it.
+    pub(crate) fn new(fd: Option<BorrowedFd<'_>>, len: u64, used: u64, writable: bool) -> Result<Span> {
+        let too_large = || Error::with_numbers(Code::NoMemory, "a segment of # bytes", [len, 0, 0]);
+        let len = usize::try_from(len).map_err(|_| too_large())?;
+        // A part of a page is the whole page.
+        let used = usize::try_from(used).map_err(|_| too_large())?.next_multiple_of(page_size()).min(len);
+        let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        let raw = fd.map_or(-1, |fd| fd.as_raw_fd());
+        let kind = match fd {
+            Some(_) => libc::MAP_SHARED,
+            // Room is not counted as used before it is.
+            None if used < len => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            None => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        };
+        let map = |at: *mut u8, len: usize, access: libc::c_int, kind: libc::c_int| {
+            // SAFETY: a new mapping, wherever the kernel likes, or over a part of one that only this function knows.
+            let start = unsafe { libc::mmap(at.cast(), len, access, kind, raw, 0) };
+            if start == libc::MAP_FAILED {
+                Err(failed(Errno::last(), "mapping the segment"))
+            } else {
+                Ok(start)
+            }
+        };
+        // What cannot be accessed is not filled as it is mapped, and can be unlocked before it is.
+        let first_access = if used < len { libc::PROT_NONE } else { access };
+        let start = map(std::ptr::null_mut(), len, first_access, kind)?;
+        let start = NonNull::new(start.cast::<u8>()).ok_or(Code::NoMemory)?;
+        let span = Span { start, len };
+        if used < len {
+            // SAFETY: inside the span.
+            let room = unsafe { start.add(used) };
+            // SAFETY: inside the span. It was not locked if that fails.
+            unsafe { libc::munlock(room.as_ptr().cast(), len - used) };
+            // SAFETY: inside the span, which nobody uses yet.
+            unsafe { protect(room, len - used, writable) }?;
+            map(start.as_ptr(), used, access, kind | libc::MAP_FIXED)?;
+        }
+        Ok(span)
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Gives advice about a range, as far as it lies inside: kernels that do not know it, or do not take it, do without.
+    pub(crate) fn advise(&self, offset: usize, len: usize, advice: Advice) {
+        let offset = offset.min(self.len);
+        let len = len.min(self.len - offset);
+        let advice = match advice {
+            Advice::Populate => libc::MADV_POPULATE_WRITE,
+            Advice::DontDump => libc::MADV_DONTDUMP,
+        };
+        if len > 0 {
+            // SAFETY: inside the span; neither advice changes a byte of it.
+            unsafe { libc::madvise(self.start.as_ptr().wrapping_add(offset).cast(), len, advice) };
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and nobody uses it any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// What the kernel shall do with a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Advice {
+    /// Have all pages there, and writable, now.
+    Populate,
+    /// Leave it out of core dumps.
+    DontDump,
+}
 
 /// A file, or its start, in this process's memory, for as long as the value lives.
 #[derive(Debug)]
