@@ -25,6 +25,7 @@ static shmslot_options small_ones(uint32_t if_dead)
     return options;
 }
 
+/* Not in one expression with the call that sets the segment. */
 static void note(int result, const shmslot_segment *segment)
 {
     outcome->segment_id = result >= 0 && segment != NULL ? info_of(segment).segment_id : 0;
@@ -35,31 +36,39 @@ static void create_it(void *unused)
 {
     shmslot_options options = small_ones(SHMSLOT_DEAD_REPLACE);
     shmslot_segment *segment = NULL;
+    int result;
     (void)unused;
-    note(shmslot_segment_create(path, &options, &segment, NULL), segment);
+    result = shmslot_segment_create(path, &options, &segment, NULL);
+    note(result, segment);
 }
 
 static void open_it(void *unused)
 {
     shmslot_options options = small_ones(SHMSLOT_DEAD_REPLACE);
     shmslot_segment *segment = NULL;
+    int result;
     (void)unused;
-    note(shmslot_segment_open(path, &options, &segment, NULL), segment);
+    result = shmslot_segment_open(path, &options, &segment, NULL);
+    note(result, segment);
 }
 
 static void adopt_it(void *unused)
 {
     shmslot_options options = small_ones(SHMSLOT_DEAD_ADOPT);
     shmslot_segment *segment = NULL;
+    int result;
     (void)unused;
-    note(shmslot_segment_open(path, &options, &segment, NULL), segment);
+    result = shmslot_segment_open(path, &options, &segment, NULL);
+    note(result, segment);
 }
 
 static void attach_to_it(void *unused)
 {
     shmslot_segment *segment = NULL;
+    int result;
     (void)unused;
-    note(shmslot_segment_attach(path, NULL, &segment, NULL), segment);
+    result = shmslot_segment_attach(path, NULL, &segment, NULL);
+    note(result, segment);
 }
 
 static void unlink_it(void *unused)
@@ -68,9 +77,13 @@ static void unlink_it(void *unused)
     note(shmslot_segment_unlink(path, NULL), NULL);
 }
 
-static void prepare_nothing(void *unused)
+/* The file that had the name at first, as the tester has it open; -1: none. */
+static int old = -1;
+
+static void prepare(void *unused)
 {
     (void)unused;
+    if (old >= 0) CHECK(close(old) == 0);
 }
 
 static void leave_a_dead_one(void)
@@ -119,19 +132,25 @@ static int leads_to(const shmslot_segment *segment)
     return named.st_ino == own.st_ino && named.st_dev == own.st_dev;
 }
 
+static int is_locked(int fd, off_t start, off_t length)
+{
+    struct flock lock;
+    memset(&lock, 0, sizeof lock);
+    lock.l_type = F_WRLCK;
+    lock.l_start = start;
+    lock.l_len = length;
+    CHECK(fcntl(fd, F_OFD_GETLK, &lock) == 0);
+    return lock.l_type != F_UNLCK;
+}
+
 /* Whether somebody is about to take the name from the file that has it. */
 static int is_being_taken(void)
 {
-    struct flock lock;
-    int fd = open(path, O_RDWR | O_CLOEXEC);
+    int fd = open(path, O_RDWR | O_CLOEXEC), taken;
     if (fd < 0) return 0;
-    memset(&lock, 0, sizeof lock);
-    lock.l_type = F_WRLCK;
-    lock.l_start = REPLACER_BYTE;
-    lock.l_len = 1;
-    CHECK(fcntl(fd, F_OFD_GETLK, &lock) == 0);
+    taken = is_locked(fd, REPLACER_BYTE, 1);
     CHECK(close(fd) == 0);
-    return lock.l_type != F_UNLCK;
+    return taken;
 }
 
 /* Whether the process has the file open that has this inode. */
@@ -199,18 +218,21 @@ static int try_point(const struct operation *operation, int intruder, int killed
     shmslot_options options = small_ones(SHMSLOT_DEAD_REPLACE);
     shmslot_segment *segment = NULL, *last = NULL;
     struct stat before = {0};
-    int at = 0, more = 1, busy, looked_before;
+    int at = 0, more = 1, busy, looked_before, attached_before = 0;
     pid_t pid;
     if (operation->leave != NULL) {
         operation->leave();
         CHECK(lstat(path, &before) == 0);
+        old = open(path, O_RDWR | O_CLOEXEC);
+        CHECK(old >= 0);
     }
     memset(outcome, 0, sizeof *outcome);
-    pid = steps_start(prepare_nothing, operation->body, NULL);
+    pid = steps_start(prepare, operation->body, NULL);
     for (; more && at < point; at++) more = steps_next_call(pid);
     if (more) {
         busy = is_being_taken();
         looked_before = operation->leave != NULL && has_open(pid, before.st_ino);
+        if (old >= 0) attached_before = is_locked(old, REPLACER_BYTE + 1, 0);
         segment = intrude(intruder, busy);
         if (killed) {
             steps_kill(pid);
@@ -223,6 +245,7 @@ static int try_point(const struct operation *operation, int intruder, int killed
         }
         if (!killed) {
             CHECK(outcome->result >= 0 || !operation->opens);
+            CHECK(outcome->result < 0 || operation->body == unlink_it || outcome->segment_id != 0);
             if (outcome->result < 0) {
                 int exists = outcome->result == SHMSLOT_E_EXISTS && segment != NULL;
                 CHECK(exists || outcome->result == SHMSLOT_E_NOT_FOUND);
@@ -231,11 +254,18 @@ static int try_point(const struct operation *operation, int intruder, int killed
             if (segment != NULL && outcome->segment_id != 0 && intruder != UNLINKS_AND_CREATES) {
                 CHECK_U64(outcome->segment_id, info_of(segment).segment_id);
             }
+            /* Nor does anybody come to a segment that had lost its name before. */
+            if (segment != NULL && outcome->segment_id != 0 && !attached_before &&
+                (operation->body == attach_to_it || operation->body == adopt_it)) {
+                CHECK_U64(outcome->segment_id, info_of(segment).segment_id);
+            }
             steps_kill(pid);
         }
     } else {
         steps_kill(pid);
     }
+    if (old >= 0) CHECK(close(old) == 0);
+    old = -1;
     shmslot_segment_close(segment);
     CHECK_OK(shmslot_segment_open(path, &options, &last, NULL));
     CHECK(leads_to(last));
