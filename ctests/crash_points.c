@@ -481,6 +481,10 @@ static void check_rows(struct stage *stage)
     shmslot_reader *readers[63];
     shmslot_segment *segments[PARTICIPANTS];
     uint32_t i;
+    if (stage->scenario->operation == reserve_by_mask || stage->scenario->operation == commit_ref) {
+        /* The number is the callers' until they give it up: no reader may join there before. */
+        CHECK_OK(shmslot_ref_mark_reader_disconnected(stage->segment, 0));
+    }
     for (i = 1; i < stage->scenario->max_readers; i++) readers[i] = join(stage->segment, 0);
     for (i = 1; i < stage->scenario->max_readers; i++) shmslot_reader_leave(readers[i]);
     for (i = 1; i < PARTICIPANTS; i++) {

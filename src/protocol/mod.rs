@@ -7,7 +7,7 @@
 //! Reading order: [`words`] (what one word means), [`slot`] (one slot's words), [`loan`] (a writer takes a slot),
 //! [`order`] (its sample gets a sequence), [`hold`] (a reader takes the sample in hand), [`members`] (who is owed
 //! samples), [`vacancy`] (where free slots are), [`region`] (room for large payloads), [`bell`] (sleeping and waking),
-//! [`recovery`] (what the dead left behind), [`reference`] (readers whose books the caller keeps). `docs/protocol.md` tells
+//! [`recovery`] (what the dead left behind), [`mod@reference`] (readers whose books the caller keeps). `docs/protocol.md` tells
 //! the same with the proofs.
 #![forbid(unsafe_code)]
 
