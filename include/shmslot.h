@@ -68,8 +68,7 @@
 /// Attach flag: accept a segment of another user, or one whose mode was loosened.
 #define SHMSLOT_ANY_OWNER 16
 
-/// Attach flag: map read-only and join nothing. Only info, participants, path, fd and the slot sizes work on such a
-/// handle.
+/// Attach flag: map read-only and join nothing. Then only info, participants, path, fd and slot sizes work.
 #define SHMSLOT_LOOK_ONLY 32
 
 /// Option and attach flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
@@ -104,9 +103,6 @@
 /// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
 /// raises SIGBUS.
 #define SHMSLOT_UNSEALED 64
-
-/// Bytes at the start of which no version changes the meaning: magic, version, byte order.
-#define FROZEN_SIZE 16
 
 /// The kind of a failure: what a call returns, if it is negative. A number is never reused.
 typedef enum {
@@ -461,8 +457,7 @@ uint32_t shmslot_version(void);
 /// Threads: any. Since 0.1.
 const char *shmslot_strerror(int code);
 
-/// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. All its memory is allocated
-/// now.
+/// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. Allocates all its memory.
 ///
 /// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
 /// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_dead
@@ -470,10 +465,9 @@ const char *shmslot_strerror(int code);
 /// too; so can an empty file of this user whose name begins with "shmslot.". Any other file stays.
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory),
-/// NAME_BUSY, PERMISSION, NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, /proc not
-/// mounted), SYS, and of a file that has the name but is no segment what shmslot_segment_attach says
-/// of it. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), NAME_BUSY, PERMISSION,
+/// NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, /proc not mounted), SYS, and of a file that has the name
+/// but is no segment what shmslot_segment_attach says of it. Since 0.1.
 int shmslot_segment_create(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
@@ -482,8 +476,7 @@ int shmslot_segment_create(const char *name, const shmslot_options *options, shm
 /// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_create_anonymous(const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
-/// Makes a segment in private memory of this process: the same calls between threads, and for tests. It has neither
-/// name nor descriptor.
+/// Makes a segment in private memory of this process: the same calls between threads, and for tests. No name, no descriptor.
 ///
 /// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
@@ -512,9 +505,8 @@ int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_se
 /// shmslot_segment_attach. Threads: any. Since 0.1.
 int shmslot_segment_open(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
-/// Takes the name of a segment away: of the one that it finds, and of no other that gets the name meanwhile. Who is attached
-/// stays attached; the memory goes with the last of them. A segment of another layout version is unlinked only if nobody is
-/// attached to it.
+/// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
+/// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
 ///
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY,
 /// PERMISSION, NOT_A_FILE, EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not
@@ -579,8 +571,7 @@ int shmslot_segment_slot_count(const shmslot_segment *segment, uint64_t *ret_cou
 /// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_segment_slot_total_size(const shmslot_segment *segment, uint64_t *ret_bytes);
 
-/// The payload bytes of a slot. The same for its creator and for everybody else. Threads: any. Errors: INVALID.
-/// Since 0.1.
+/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_segment_slot_capacity(const shmslot_segment *segment, uint64_t *ret_bytes);
 
 /// A number that changes with the first commit, discard or mark after this call, by whatever process. Ask for it, look
@@ -611,8 +602,7 @@ int shmslot_writer_open(shmslot_segment *segment, shmslot_writer **ret_writer, s
 /// Threads: any, once. Since 0.1.
 void shmslot_writer_close(shmslot_writer *writer);
 
-/// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
-/// wait.
+/// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
 ///
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 int shmslot_writer_interrupt(shmslot_writer *writer);
@@ -688,8 +678,7 @@ int shmslot_reader_join(shmslot_segment *segment, uint32_t history, shmslot_read
 /// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.1.
 void shmslot_reader_leave(shmslot_reader *reader);
 
-/// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
-/// wait.
+/// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
 ///
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 int shmslot_reader_interrupt(shmslot_reader *reader);
@@ -749,8 +738,7 @@ int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sa
 /// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.1.
 int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 
-/// Waits until one of count readers has a sample; they may belong to different segments. *ret_index says which; the lowest
-/// if several have.
+/// Waits until one of count readers has a sample; they may belong to different segments. *ret_index is the lowest that has.
 ///
 /// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in sandboxes that refuse
 /// futex_waitv; elsewhere it sleeps. Else as shmslot_wait. Threads: see shmslot_reader. Since 0.1.
@@ -769,14 +757,12 @@ int shmslot_ref_data_ptr(shmslot_segment *segment, const shmslot_ref *reference,
 
 /// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve.
 ///
-/// ret_sequence: NULL if not wanted. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED.
-/// Since 0.1.
+/// ret_sequence: or NULL. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_commit_copy(shmslot_segment *segment, const shmslot_ref *reference, const void *bytes, size_t len, uint64_t *ret_sequence);
 
 /// Publishes the first len bytes of a reserved slot, which were written in place.
 ///
-/// ret_sequence: NULL if not wanted. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED.
-/// Since 0.1.
+/// ret_sequence: or NULL. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_commit_in_place(shmslot_segment *segment, const shmslot_ref *reference, size_t len, uint64_t *ret_sequence);
 
 /// Gives a reserved slot back.
@@ -889,8 +875,7 @@ void shmslot_registry_close(shmslot_registry *registry);
 /// Since 0.1.
 int shmslot_registry_add(shmslot_registry *registry, shmslot_channel *channel, int64_t timeout_ns, shmslot_error *reterr);
 
-/// Announces nothing on this channel any more. What its other end has mapped stays there. Threads: any. Errors: INVALID.
-/// Since 0.1.
+/// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_registry_remove(shmslot_registry *registry, shmslot_channel *channel);
 
 /// What the registry has at this moment. size: sizeof(shmslot_registry_state). Threads: any. Errors: INVALID. Since 0.1.
@@ -905,8 +890,7 @@ int shmslot_registry_info(shmslot_registry *registry, shmslot_registry_state *re
 /// (timeout 0) or TIMEOUT (another end does not read), SYS. Since 0.1.
 int shmslot_region_alloc(shmslot_registry *registry, size_t len, int64_t timeout_ns, shmslot_lease *ret_lease, shmslot_error *reterr);
 
-/// One more release is due before the lease ends: one for each receiver, say. Threads: any. Errors: INVALID, STALE.
-/// Since 0.1.
+/// One more release is due before the lease ends, as for each receiver. Threads: any. Errors: INVALID, STALE. Since 0.1.
 int shmslot_region_retain(shmslot_registry *registry, const shmslot_lease *lease);
 
 /// Gives the lease back, with the last release: nobody may look at its memory any more, here or in a receiver. Also after
@@ -940,8 +924,7 @@ int shmslot_attachments_resolve(shmslot_attachments *attachments, uint32_t map_i
 /// Else as shmslot_attachments_resolve; also BAD_TIMEOUT. Threads: any. Since 0.1.
 int shmslot_attachments_resolve_wait(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t offset, uint64_t len, int64_t timeout_ns, shmslot_mapped *ret_mapped, shmslot_error *reterr);
 
-/// Lets go of bytes that were resolved; also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE.
-/// Since 0.1.
+/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE. Since 0.1.
 int shmslot_attachments_release(shmslot_attachments *attachments, const shmslot_mapped *mapped);
 
 /// Maps a region whose descriptor came by other means. The descriptor stays the caller's. A region that is known already,

@@ -17,7 +17,7 @@ pub const BYTE_ORDER: u32 = 0x0102_0304;
 pub const HEADER_SIZE: usize = 512;
 
 /// Bytes at the start of which no version changes the meaning: magic, version, byte order.
-pub const FROZEN_SIZE: usize = 16;
+pub(crate) const FROZEN_SIZE: usize = 16;
 
 /// Where the words that everybody changes begin.
 pub const HOT_OFFSET: u64 = 0x200;

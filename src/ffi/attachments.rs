@@ -133,8 +133,7 @@ fn resolve(
     })
 }
 
-/// Lets go of bytes that were resolved; also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE.
-/// Since 0.1.
+/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_release(
     attachments: *mut shmslot_attachments,

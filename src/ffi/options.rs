@@ -21,8 +21,7 @@ pub const SHMSLOT_PREFAULT: u32 = 4;
 pub const SHMSLOT_HUGE_PAGES: u32 = 8;
 /// Attach flag: accept a segment of another user, or one whose mode was loosened.
 pub const SHMSLOT_ANY_OWNER: u32 = 16;
-/// Attach flag: map read-only and join nothing. Only info, participants, path, fd and the slot sizes work on such a
-/// handle.
+/// Attach flag: map read-only and join nothing. Then only info, participants, path, fd and slot sizes work.
 pub const SHMSLOT_LOOK_ONLY: u32 = 32;
 
 /// Option and attach flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the

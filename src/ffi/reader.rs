@@ -159,8 +159,7 @@ pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
     }
 }
 
-/// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
-/// wait.
+/// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
 ///
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
@@ -303,8 +302,7 @@ pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i
     })
 }
 
-/// Waits until one of count readers has a sample; they may belong to different segments. *ret_index says which; the lowest
-/// if several have.
+/// Waits until one of count readers has a sample; they may belong to different segments. *ret_index is the lowest that has.
 ///
 /// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in sandboxes that refuse
 /// futex_waitv; elsewhere it sleeps. Else as shmslot_wait. Threads: see shmslot_reader. Since 0.1.

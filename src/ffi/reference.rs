@@ -111,8 +111,7 @@ pub unsafe extern "C" fn shmslot_ref_data_ptr(
 
 /// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve.
 ///
-/// ret_sequence: NULL if not wanted. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED.
-/// Since 0.1.
+/// ret_sequence: or NULL. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_commit_copy(
     segment: *mut shmslot_segment,
@@ -131,8 +130,7 @@ pub unsafe extern "C" fn shmslot_ref_commit_copy(
 
 /// Publishes the first len bytes of a reserved slot, which were written in place.
 ///
-/// ret_sequence: NULL if not wanted. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED.
-/// Since 0.1.
+/// ret_sequence: or NULL. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_commit_in_place(
     segment: *mut shmslot_segment,

@@ -221,8 +221,7 @@ pub unsafe extern "C" fn shmslot_registry_add(
     })
 }
 
-/// Announces nothing on this channel any more. What its other end has mapped stays there. Threads: any. Errors: INVALID.
-/// Since 0.1.
+/// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_remove(
     registry: *mut shmslot_registry,
@@ -279,8 +278,7 @@ pub unsafe extern "C" fn shmslot_region_alloc(
     })
 }
 
-/// One more release is due before the lease ends: one for each receiver, say. Threads: any. Errors: INVALID, STALE.
-/// Since 0.1.
+/// One more release is due before the lease ends, as for each receiver. Threads: any. Errors: INVALID, STALE. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_region_retain(
     registry: *mut shmslot_registry,

@@ -33,8 +33,7 @@ pub(crate) fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment)
     Ok(boundary::give(ret_segment, Box::into_raw(Box::new(handle)))?)
 }
 
-/// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. All its memory is allocated
-/// now.
+/// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. Allocates all its memory.
 ///
 /// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
 /// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_dead
@@ -42,10 +41,9 @@ pub(crate) fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment)
 /// too; so can an empty file of this user whose name begins with "shmslot.". Any other file stays.
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory),
-/// NAME_BUSY, PERMISSION, NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, /proc not
-/// mounted), SYS, and of a file that has the name but is no segment what shmslot_segment_attach says
-/// of it. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), NAME_BUSY, PERMISSION,
+/// NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, /proc not mounted), SYS, and of a file that has the name
+/// but is no segment what shmslot_segment_attach says of it. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create(
     name: *const c_char,
@@ -79,8 +77,7 @@ pub unsafe extern "C" fn shmslot_segment_create_anonymous(
     })
 }
 
-/// Makes a segment in private memory of this process: the same calls between threads, and for tests. It has neither
-/// name nor descriptor.
+/// Makes a segment in private memory of this process: the same calls between threads, and for tests. No name, no descriptor.
 ///
 /// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
@@ -166,9 +163,8 @@ pub unsafe extern "C" fn shmslot_segment_open(
     })
 }
 
-/// Takes the name of a segment away: of the one that it finds, and of no other that gets the name meanwhile. Who is attached
-/// stays attached; the memory goes with the last of them. A segment of another layout version is unlinked only if nobody is
-/// attached to it.
+/// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
+/// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
 ///
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY,
 /// PERMISSION, NOT_A_FILE, EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not
@@ -332,8 +328,7 @@ pub unsafe extern "C" fn shmslot_segment_slot_total_size(
     })
 }
 
-/// The payload bytes of a slot. The same for its creator and for everybody else. Threads: any. Errors: INVALID.
-/// Since 0.1.
+/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_slot_capacity(
     segment: *const shmslot_segment,

@@ -101,8 +101,7 @@ pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
     }
 }
 
-/// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or the next that has to
-/// wait.
+/// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
 ///
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
