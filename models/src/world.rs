@@ -48,7 +48,8 @@ pub(crate) const ROWS_OF_TWO_WORDS: usize = 16;
 /// (`LOOM_MAX_PREEMPTIONS` overrules it), and says how many there were.
 pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    let preemptions = builder.preemption_bound.unwrap_or(preemptions);
+    builder.preemption_bound = Some(preemptions);
     builder.max_branches = 10_000;
     let executions = Arc::new(PlainU64::new(0));
     let count = Arc::clone(&executions);
@@ -58,7 +59,9 @@ pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + 
         model();
     });
     let executions = executions.load(PlainOrdering::Relaxed);
-    println!("{name}: {executions} executions in {:.1} s", since.elapsed().as_secs_f32());
+    let seconds = since.elapsed().as_secs_f32();
+    // scripts/loom adds these up.
+    println!("{name}: {executions} orders, at most {preemptions} preemptions, {seconds:.1} s");
 }
 
 /// Tries a model with a death after no step, after one, and so on, until it came too late in every order. The model is
