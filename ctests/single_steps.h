@@ -35,6 +35,7 @@ static inline pid_t steps_start(void (*prepare)(void *argument), void (*operatio
         CHECK(raise(SIGSTOP) == 0);
         operation(argument);
         __atomic_store_n(steps_finished, 1, __ATOMIC_RELAXED);
+        (void)raise(SIGTRAP); /* who runs freely stops here */
         for (;;) (void)pause();
     }
     CHECK(waitpid(pid, &status, 0) == pid);
@@ -87,6 +88,12 @@ static inline int steps_next(pid_t pid, const void *shared, void *before, size_t
 static inline int steps_next_call(pid_t pid)
 {
     return steps_go(pid, PTRACE_SYSCALL) && steps_go(pid, PTRACE_SYSCALL);
+}
+
+/* Runs the victim freely to the end of the operation. */
+static inline void steps_finish(pid_t pid)
+{
+    CHECK(!steps_go(pid, PTRACE_CONT));
 }
 
 static inline void steps_kill(pid_t pid)

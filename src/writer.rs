@@ -233,7 +233,7 @@ impl Writer {
         self.wait(timeout, cheap, attempt)
     }
 
-    /// Tries again as long as another writer is faster.
+    /// Tries again as long as others are faster.
     fn try_region(&self, table: &Table<'_>, len: u64) -> Hot<Option<(Loaned, u32)>> {
         for _ in 0..RACES {
             match self.try_region_once(table, len)? {
@@ -246,10 +246,12 @@ impl Writer {
     }
 
     fn try_region_once(&self, table: &Table<'_>, len: u64) -> Hot<Try> {
-        if !region::any_free(table)? {
+        let mut some_free = region::any_free(table)?;
+        if !some_free {
             order::help_history(table)?;
+            some_free = region::any_free(table)?;
         }
-        let found = if region::any_free(table)? {
+        let found = if some_free {
             match loan::reserve_home(table, self.owner)? {
                 None => self.try_elsewhere(table)?,
                 found => found,
@@ -259,7 +261,10 @@ impl Writer {
         } else {
             None
         };
-        let Some(loan) = found else { return Ok(Try::Nothing) };
+        let Some(loan) = found else {
+            // A region that was in use as a search came by may be free by now, and what was free have been taken.
+            return Ok(if !some_free && region::any_free(table)? { Try::Lost } else { Try::Nothing });
+        };
         match region::lease(table, loan, len) {
             Ok(Some(region)) => Ok(Try::Found(loan, region)),
             lost => {
@@ -504,7 +509,7 @@ fn note_reserved(table: &Table<'_>, loan: Loaned, len: u64, place: Place) -> Hot
 /// What an attempt to get a slot and a region came to.
 enum Try {
     Found(Loaned, u32),
-    /// Another writer was faster.
+    /// Others were faster.
     Lost,
     Nothing,
 }

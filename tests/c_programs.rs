@@ -73,6 +73,7 @@ c_programs! {
     recovery
     reference_ops
     reference_readers
+    region_races
     regions
     resource_limits
     single_writer

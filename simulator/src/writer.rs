@@ -128,16 +128,24 @@ impl Producer {
     fn try_region(&self, table: &Table<'_>, len: u64) -> Option<(Loan, u32)> {
         let any_free = || sound(self.machine, region::any_free(table));
         for _ in 0..RACES {
-            if !any_free() {
+            let mut some_free = any_free();
+            if !some_free {
                 sound(self.machine, order::help_history(table));
+                some_free = any_free();
             }
-            let loan = if any_free() {
+            let found = if some_free {
                 self.try_home(table).or_else(|| self.try_elsewhere(table))
             } else if table.shape.drop_oldest {
                 self.reclaim(table, Wanted::Region)
             } else {
                 None
-            }?;
+            };
+            let Some(loan) = found else {
+                if !some_free && any_free() {
+                    continue;
+                }
+                return None;
+            };
             if let Some(region) = sound(self.machine, region::lease(table, loan, len)) {
                 table.regions[region as usize].allocated.store(len, Ordering::Relaxed);
                 return Some((loan, region));
