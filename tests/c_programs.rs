@@ -42,6 +42,7 @@ c_programs! {
     cpp_typed
     crash_points
     crash_points_names
+    descriptors
     drop_oldest
     error_codes
     fault_injection

@@ -8,7 +8,7 @@ use crate::ffi::channel::{borrow, channel_options, shmslot_channel};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::region::Given;
 use crate::region::{Attachments, Mapped};
-use crate::sys::mapping;
+use crate::sys;
 
 /// Regions of one sender that are mapped here, to be read. Threads: any.
 pub struct shmslot_attachments {
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn shmslot_attachments_attach_fd(
 ) -> c_int {
     boundary::without_handle(reterr, || {
         let handle = boundary::open(attachments)?;
-        let file = mapping::duplicate(borrow(fd)?)?;
+        let file = sys::duplicate(borrow(fd)?)?;
         handle.attachments.attach_fd(map_id, generation, length, file)?;
         Ok(SHMSLOT_OK)
     })

@@ -9,7 +9,7 @@ use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::{SHMSLOT_ANY_OWNER, Use, options, shmslot_options};
 use crate::ffi::segment::{hand_out, shmslot_segment};
 use crate::region::{Channel, ChannelOptions, Listener};
-use crate::sys::mapping;
+use crate::sys;
 
 /// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
 /// raises SIGBUS.
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn shmslot_channel_from_fd(
     boundary::without_handle(reterr, || {
         boundary::present(ret_channel)?;
         let options = channel_options(flags)?;
-        let channel = Channel::from_fd(mapping::duplicate(borrow(fd)?)?, &options)?;
+        let channel = Channel::from_fd(sys::duplicate(borrow(fd)?)?, &options)?;
         boundary::give(ret_channel, handle(End::Connected(channel)))?;
         Ok(SHMSLOT_OK)
     })

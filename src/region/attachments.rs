@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::error::{Code, Error, Result};
 use crate::region::channel::{Channel, ChannelOptions};
 use crate::region::link::Announced;
-use crate::sys::Birth;
 use crate::sys::mapping::Mapping;
+use crate::sys::{self, Birth};
 use crate::waiting::deadline_of;
 
 /// The regions of one sender that are mapped here. Any thread.
@@ -102,7 +102,7 @@ impl Attachments {
     /// Maps a region whose descriptor came by other means. A region that is known already stays as it is.
     pub fn attach_fd(&self, map_id: u32, generation: u32, length: u64, file: OwnedFd) -> Result<()> {
         let mut regions = self.regions()?;
-        let region = Announced::check(map_id, generation, length, file, self.unsealed)?;
+        let region = Announced::check(map_id, generation, length, sys::keep(file)?, self.unsealed)?;
         learn(&mut regions, &region)?;
         if let Some(channel) = &self.channel {
             channel.link().announce();

@@ -51,7 +51,7 @@ impl Channel {
     /// Over a connected unix socket that came from elsewhere: seqpacket, or also datagram (which never tells that the
     /// other end is gone) or stream.
     pub fn from_fd(socket: OwnedFd, options: &ChannelOptions) -> Result<Channel> {
-        Ok(Channel { link: Arc::new(Link::new(socket, options)?) })
+        Ok(Channel { link: Arc::new(Link::new(sys::keep(socket)?, options)?) })
     }
 
     /// Waits for connections at an absolute path, or at an abstract name that begins with '@'. A socket file that a dead

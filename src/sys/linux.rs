@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -13,13 +13,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, FallocateFlags, FcntlArg, OFlag, SealFlag};
 use nix::sched::{self, CpuSet};
-use nix::sys::memfd::{self, MFdFlags};
+use nix::sys::memfd::MFdFlags;
 use nix::sys::mman::{self, ProtFlags};
 use nix::sys::stat::{self, Mode};
 use nix::sys::statvfs;
 use nix::sys::uio;
 use nix::unistd;
 
+use super::descriptor;
 use crate::atomics::{AtomicU32, Deadline};
 use crate::error::{Code, Error, Result};
 
@@ -160,14 +161,10 @@ pub(crate) fn pid_namespace() -> u64 {
 /// more: none of its code will run again.
 pub(crate) fn has_exited(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return false };
-    // SAFETY: takes and returns integers.
-    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if opened < 0 {
-        return Errno::last() == Errno::ESRCH;
-    }
-    let Ok(raw) = i32::try_from(opened) else { return false };
-    // SAFETY: the call has just made this descriptor, close-on-exec, and nobody else knows it.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
+    let pidfd = match descriptor::process(pid) {
+        Ok(pidfd) => pidfd,
+        Err(errno) => return errno == Errno::ESRCH,
+    };
     let mut exit = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one live pollfd; does not wait.
     unsafe { libc::poll(&mut exit, 1, 0) == 1 && exit.revents & libc::POLLIN != 0 }
@@ -282,11 +279,11 @@ pub(crate) fn effective_uid() -> u32 {
 
 /// An anonymous file, mode 0600, that may be sealed.
 pub(crate) fn anonymous_file(name: &CStr) -> Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let flags = MFdFlags::MFD_ALLOW_SEALING;
     // Never executable, where the kernel knows the flag (6.3); older ones refuse it.
     let never_run = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-    let fd = memfd::memfd_create(name, flags | never_run)
-        .or_else(|_| memfd::memfd_create(name, flags))
+    let fd = descriptor::memory_file(name, flags | never_run)
+        .or_else(|_| descriptor::memory_file(name, flags))
         .map_err(|errno| failed(errno, "anonymous segment"))?;
     set_mode(&fd, 0o600)?;
     Ok(fd)
@@ -320,8 +317,8 @@ pub(crate) fn is_size_sealed(fd: impl std::os::fd::AsFd) -> bool {
 
 /// A file without a name in `directory`, mode 0600: it disappears with its last descriptor unless it is linked.
 pub(crate) fn unnamed_file(directory: &Path) -> Result<OwnedFd> {
-    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    fcntl::open(directory, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
+    descriptor::open(directory, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno {
         // What kernels and file systems without O_TMPFILE say.
         Errno::EISDIR | Errno::EOPNOTSUPP | Errno::EINVAL => Error::with_errno(
             Code::NotSupported,
@@ -370,17 +367,27 @@ pub(crate) fn unlink_file(path: &Path) -> Result<()> {
 /// Opens an existing file by name; never follows a link at the end, never blocks on a pipe.
 pub(crate) fn open_file(path: &Path, writable: bool) -> Result<OwnedFd> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
-    let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    fcntl::open(path, flags, Mode::empty()).map_err(|errno| failed_at_name(errno, "opening the segment"))
+    let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    descriptor::open(path, flags, Mode::empty()).map_err(|errno| failed_at_name(errno, "opening the segment"))
 }
 
 /// Opens the file of a descriptor anew, so that locks and life are this participant's own.
 pub(crate) fn reopen(fd: BorrowedFd<'_>, writable: bool) -> Result<OwnedFd> {
     // Follows the link of /proc on purpose: it is the descriptor.
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
-    let flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    fcntl::open(fd_path(fd).as_str(), flags, Mode::empty())
+    let flags = access | OFlag::O_NONBLOCK;
+    descriptor::open(fd_path(fd).as_str(), flags, Mode::empty())
         .map_err(|errno| failed_at_link(errno, "reopening the descriptor"))
+}
+
+/// Takes over a descriptor that came from elsewhere.
+pub(crate) fn keep(fd: OwnedFd) -> Result<OwnedFd> {
+    descriptor::keep(fd).map_err(|errno| failed(errno, "the descriptor"))
+}
+
+/// Another descriptor of the same open file.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    descriptor::duplicate(fd).map_err(|errno| failed(errno, "the descriptor"))
 }
 
 /// What an attach must know of a file.

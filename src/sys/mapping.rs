@@ -164,9 +164,3 @@ pub(crate) fn seal_for_readers(fd: BorrowedFd<'_>) -> Result<()> {
         .map(drop)
         .map_err(|errno| failed(errno, "sealing a region"))
 }
-
-/// Another descriptor of the same open file, close-on-exec.
-pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd> {
-    fd.try_clone_to_owned()
-        .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or(0)), "the descriptor"))
-}

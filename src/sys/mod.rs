@@ -1,5 +1,6 @@
 //! The few things asked of the operating system, as plain functions.
 
+mod descriptor;
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod mapping;

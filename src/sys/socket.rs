@@ -5,10 +5,11 @@
 #![allow(unsafe_code)] // One of the three places: ancillary data, which std does not wrap and nix loses when it is cut.
 
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::descriptor;
 use super::linux::{failed, failed_at_name, monotonic_ns, timespec};
 use crate::atomics::Deadline;
 use crate::error::{Code, Error, Result};
@@ -28,23 +29,9 @@ fn check(result: libc::c_int, about: &'static str) -> Result<libc::c_int> {
     Errno::result(result).map_err(|errno| failed(errno, about))
 }
 
-/// # Safety
-/// `raw` was just made by the kernel, and nobody else knows it.
-unsafe fn own(raw: libc::c_int) -> OwnedFd {
-    // SAFETY: the caller's promise.
-    unsafe { OwnedFd::from_raw_fd(raw) }
-}
-
-const NEW: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-
 /// Two connected sockets.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    let mut ends = [0; 2];
-    // SAFETY: room for two descriptors.
-    let made = unsafe { libc::socketpair(libc::AF_UNIX, NEW, 0, ends.as_mut_ptr()) };
-    check(made, "a pair of sockets")?;
-    // SAFETY: both were just made.
-    Ok(unsafe { (own(ends[0]), own(ends[1])) })
+    descriptor::socket_pair(libc::SOCK_SEQPACKET).map_err(|errno| failed(errno, "a pair of sockets"))
 }
 
 fn number_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<libc::c_int> {
@@ -129,10 +116,7 @@ impl Address {
 }
 
 fn new_socket(flags: libc::c_int) -> Result<OwnedFd> {
-    // SAFETY: takes and returns integers.
-    let raw = check(unsafe { libc::socket(libc::AF_UNIX, NEW | flags, 0) }, "a socket")?;
-    // SAFETY: just made.
-    Ok(unsafe { own(raw) })
+    descriptor::socket(libc::SOCK_SEQPACKET | flags).map_err(|errno| failed(errno, "a socket"))
 }
 
 /// A listening socket of this name, whose file, if it has one, has this mode from the first moment. `Exists` if the
@@ -158,14 +142,8 @@ pub(crate) fn listen(name: &str, mode: u32) -> Result<OwnedFd> {
 
 /// A connection that waits at a listening socket, if there is one.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
-    // SAFETY: the address of the other side is not wanted.
-    let accepted = unsafe {
-        let nobody = std::ptr::null_mut();
-        libc::accept4(listener.as_raw_fd(), nobody, std::ptr::null_mut(), libc::SOCK_CLOEXEC)
-    };
-    match Errno::result(accepted) {
-        // SAFETY: just made.
-        Ok(raw) => Ok(Some(unsafe { own(raw) })),
+    match descriptor::accept(listener) {
+        Ok(accepted) => Ok(Some(accepted)),
         Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
         Err(errno) => Err(failed(errno, "accepting a connection")),
     }
@@ -202,13 +180,7 @@ pub(crate) fn connect(name: &str, deadline: Deadline) -> Result<Connected> {
 pub(crate) fn is_abandoned(name: &str) -> bool {
     let Ok(address) = Address::new(name) else { return false };
     // Of another type, so that a listener which lives sees no connection come and go.
-    // SAFETY: takes and returns integers.
-    let raw = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    if raw < 0 {
-        return false;
-    }
-    // SAFETY: just made.
-    let socket = unsafe { own(raw) };
+    let Ok(socket) = descriptor::socket(libc::SOCK_STREAM) else { return false };
     let (start, size) = address.raw();
     // SAFETY: an address and its size.
     let result = Errno::result(unsafe { libc::connect(socket.as_raw_fd(), start, size) });
@@ -294,7 +266,7 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::re
     let mut ancillary = Ancillary([0; 256]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let whole_length = if kind == Kind::Stream { 0 } else { libc::MSG_TRUNC };
-    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | whole_length;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | whole_length;
     // SAFETY: all-zero is a valid msghdr.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_iov = &mut part;
@@ -302,39 +274,9 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::re
     message.msg_control = ancillary.0.as_mut_ptr().cast();
     message.msg_controllen = ancillary.0.len() as _;
     // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
-    let got = Errno::result(unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) });
-    // On failure there is no ancillary data.
-    let len = got? as usize;
-    Ok(Seen { len, fds: descriptors(&message), cut: message.msg_flags & libc::MSG_CTRUNC != 0 })
-}
-
-/// Takes ownership of every descriptor that came with a message.
-fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
-    /// Of Linux 6.5; only comes to sockets on which somebody has asked for it.
-    const SCM_PIDFD: libc::c_int = 4;
-    let mut found = Vec::new();
-    // SAFETY: the kernel has filled the ancillary buffer, which still lives, and told how far; the macros stay inside.
-    // Each descriptor in it was just made for this process and is taken once.
-    unsafe {
-        let mut header = libc::CMSG_FIRSTHDR(message);
-        while let Some(this) = header.as_ref() {
-            // The length is 32 bits wide in musl, and 64 in glibc.
-            let bytes = (this.cmsg_len as u64).saturating_sub(u64::from(libc::CMSG_LEN(0)));
-            let first = libc::CMSG_DATA(header).cast::<libc::c_int>();
-            let count = bytes as usize / size_of::<libc::c_int>();
-            match (this.cmsg_level, this.cmsg_type) {
-                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
-                    found.extend((0..count).map(|at| own(first.wrapping_add(at).read_unaligned())));
-                }
-                (libc::SOL_SOCKET, SCM_PIDFD) if count == 1 && first.read_unaligned() >= 0 => {
-                    drop(own(first.read_unaligned()));
-                }
-                _ => {}
-            }
-            header = libc::CMSG_NXTHDR(message, header);
-        }
-    }
-    found
+    let got = unsafe { descriptor::receive(fd, &mut message, flags) }?;
+    let cut = got.cut || got.fds.is_err();
+    Ok(Seen { len: got.len, fds: got.fds.unwrap_or_default(), cut })
 }
 
 /// Takes what stands first out of the queue: of a stream so many bytes, else the whole message. The descriptors that it
@@ -350,11 +292,10 @@ pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) -> bool {
     message.msg_iovlen = 1;
     message.msg_control = ancillary.0.as_mut_ptr().cast();
     message.msg_controllen = ancillary.0.len() as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the parts of the message live until the call is over, and are writable for their lengths. Nothing can be
     // missing that was seen before.
-    let got = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) };
-    got >= 0 && (!descriptors(&message).is_empty() || message.msg_flags & libc::MSG_CTRUNC != 0)
+    let got = unsafe { descriptor::receive(fd, &mut message, libc::MSG_DONTWAIT) };
+    got.is_ok_and(|got| got.cut || got.fds.map_or(true, |fds| !fds.is_empty()))
 }
 
 /// What a wait is for.
@@ -395,11 +336,7 @@ pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
 
 /// A descriptor that is ready to read from a `ring` to the next `silence`.
 pub(crate) fn bell() -> Result<OwnedFd> {
-    // SAFETY: takes and returns integers.
-    let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    let raw = check(raw, "a bell")?;
-    // SAFETY: just made.
-    Ok(unsafe { own(raw) })
+    descriptor::counter().map_err(|errno| failed(errno, "a bell"))
 }
 
 /// Makes a bell ready.
