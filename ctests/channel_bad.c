@@ -222,6 +222,7 @@ static void check_duplicates(void)
     unsigned char message[16];
     int fd = sealed_file(PAGE), other = sealed_file(2 * PAGE), descriptors, i;
     shmslot_mapped first, again;
+    shmslot_error detail;
     struct ends ends = open_ends(SOCK_SEQPACKET, 0);
     descriptors = count_descriptors();
     attach_message(message, 0, UINT32_MAX, PAGE);
@@ -235,8 +236,9 @@ static void check_duplicates(void)
     CHECK_OK(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 0, PAGE, &again, NULL));
     CHECK(again.data == first.data);
     CHECK_OK(shmslot_attachments_release(ends.attachments, &again));
-    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 0, 2 * PAGE, &again, NULL),
+    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 1, 2 * PAGE, &again, &detail),
                SHMSLOT_E_OUT_OF_BOUNDS);
+    CHECK(detail.numbers[0] == 1 && detail.numbers[1] == 2 * PAGE && detail.numbers[2] == PAGE);
     CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX - 1, 0, 1, &again, NULL),
                SHMSLOT_E_UNKNOWN_MAPPING);
     attach_message(message, 0, 0, 2 * PAGE); /* generations wrap */

@@ -28,6 +28,7 @@ static void cold_calls_tell_more()
     CHECK_IS(missing, not_found);
     CHECK(!missing.has_value());
     const Error &error = missing.error();
+    CHECK(error.numbers() == (std::array<std::uint64_t, 3>{}));
     CHECK(error.os_errno() == ENOENT);
     CHECK(strstr(error.text(), shmslot::text(Code::not_found)) != nullptr);
     CHECK(strlen(error.text()) > strlen(shmslot::text(Code::not_found)));
@@ -39,7 +40,15 @@ static void cold_calls_tell_more()
     CHECK(strcmp(detail.text, error.text()) == 0);
     Error copy = error;
     CHECK(strcmp(copy.text(), error.text()) == 0 && copy.os_errno() == ENOENT);
+    detail.numbers[0] = 1;
+    detail.numbers[1] = 2;
+    detail.numbers[2] = UINT64_MAX;
+    copy = Error(detail);
+    const Error again = copy;
+    CHECK(again.numbers() == (std::array<std::uint64_t, 3>{1, 2, UINT64_MAX}));
+    CHECK(Error(Code::invalid, "about").numbers() == (std::array<std::uint64_t, 3>{}));
     copy = Error(Code::again);
+    CHECK(copy.numbers() == (std::array<std::uint64_t, 3>{}));
     CHECK(copy.os_errno() == 0 && strcmp(copy.text(), shmslot::text(Code::again)) == 0);
 
     shmslot::Options options;

@@ -257,6 +257,8 @@ typedef struct {
     int32_t code;
     /// The kernel's error number (errno), or 0.
     int32_t os_errno;
+    /// Those in the text, in their order, or 0; docs/guide.md says which they are for each code.
+    uint64_t numbers[3];
     /// What it was about and the way out; ends in a NUL.
     char text[248];
 } shmslot_error;
@@ -802,9 +804,8 @@ int shmslot_ref_mark_reader_disconnected(shmslot_segment *segment, uint32_t read
 /// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with
 /// shmslot_channel_from_fd, and close it here.
 ///
-/// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both with
-/// shmslot_channel_close. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS.
-/// Since 0.1.
+/// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both. reterr: NULL
+/// or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_channel **ret_other, shmslot_error *reterr);
 
 /// Waits for connections at a name: an absolute path of at most 107 bytes, or '@' and an abstract name. A socket file that
@@ -870,9 +871,8 @@ void shmslot_registry_close(shmslot_registry *registry);
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
 /// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
 ///
-/// timeout_ns: for an other end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
-/// BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS.
-/// Since 0.1.
+/// timeout_ns: for one that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
+/// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.1.
 int shmslot_registry_add(shmslot_registry *registry, shmslot_channel *channel, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any. Errors: INVALID. Since 0.1.

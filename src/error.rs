@@ -206,6 +206,11 @@ impl Error {
         Error { code, os_errno: 0, about, numbers }
     }
 
+    /// The same thing, with numbers.
+    pub(crate) const fn and_numbers(self, numbers: [u64; 3]) -> Error {
+        Error { numbers, ..self }
+    }
+
     /// The same thing, of another kind.
     pub(crate) const fn as_code(self, code: Code) -> Error {
         Error { code, ..self }
@@ -219,6 +224,11 @@ impl Error {
     /// The kernel's error number, or 0.
     pub const fn os_errno(&self) -> i32 {
         self.os_errno
+    }
+
+    /// The numbers in the text, in their order; 0 for what is not there. The guide says which they are for each code.
+    pub const fn numbers(&self) -> [u64; 3] {
+        self.numbers
     }
 }
 

@@ -268,7 +268,8 @@ fn the_limit_of_all_bytes_holds() {
     let leases: Vec<Lease> = (0..4).map(|_| registry.alloc(PAGE as usize, NOW).expect("memory")).collect();
     let error = registry.alloc(1, NOW).expect_err("all is used");
     assert_eq!(error.code(), Code::NoMemory);
-    assert!(error.to_string().starts_with("max_bytes is 16384, in use are 16384: "));
+    assert!(error.to_string().starts_with("4096 bytes for a region, 16384 are in use, max_bytes is 16384: "));
+    assert_eq!(error.numbers(), [PAGE, 4 * PAGE, 4 * PAGE]);
     drop(leases);
     // What is idle makes room for what has another size.
     let large = registry.alloc(4 * PAGE as usize, NOW).expect("memory");

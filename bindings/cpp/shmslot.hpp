@@ -109,22 +109,23 @@ public:
         // Not the rest of the text: a reader that polls makes an error each time that it finds nothing.
         told_.code = static_cast<int>(code);
         told_.os_errno = 0;
+        for (std::uint64_t &number : told_.numbers) number = 0;
         told_.text[0] = '\0';
     }
 
     /// What a C call has told.
-    explicit Error(const shmslot_error &told) noexcept { set(static_cast<Code>(told.code), told.os_errno, told.text); }
+    explicit Error(const shmslot_error &told) noexcept { set(told); }
 
     /// A failure found on this side of the library, and what it is about.
-    Error(Code code, std::string_view about) noexcept { set(code, 0, about); }
+    Error(Code code, std::string_view about) noexcept : Error(code) { set_text(about); }
 
     /// A copy.
-    Error(const Error &other) noexcept { set(other.code(), other.os_errno(), other.told_.text); }
+    Error(const Error &other) noexcept { set(other.told_); }
 
     /// A copy.
     Error &operator=(const Error &other) noexcept
     {
-        if (this != &other) set(other.code(), other.os_errno(), other.told_.text);
+        if (this != &other) set(other.told_);
         return *this;
     }
 
@@ -137,6 +138,12 @@ public:
     /// The kernel's error number (errno), or 0.
     [[nodiscard]] int os_errno() const noexcept { return told_.os_errno; }
 
+    /// The numbers in the text, in their order, or 0; docs/guide.md says which they are for each code.
+    [[nodiscard]] std::array<std::uint64_t, 3> numbers() const noexcept
+    {
+        return {told_.numbers[0], told_.numbers[1], told_.numbers[2]};
+    }
+
     /// What happened, what it was about if that is known, and the way out; never null. As long as this object.
     [[nodiscard]] const char *text() const noexcept
     {
@@ -144,11 +151,17 @@ public:
     }
 
 private:
-    void set(Code code, int os_errno, std::string_view text) noexcept
+    void set(const shmslot_error &told) noexcept
+    {
+        told_.code = told.code;
+        told_.os_errno = told.os_errno;
+        for (std::size_t i = 0; i < std::size(told.numbers); i++) told_.numbers[i] = told.numbers[i];
+        set_text(told.text);
+    }
+
+    void set_text(std::string_view text) noexcept
     {
         const std::size_t len = text.size() < sizeof told_.text ? text.size() : sizeof told_.text - 1;
-        told_.code = static_cast<int>(code);
-        told_.os_errno = os_errno;
         std::memcpy(told_.text, text.data(), len);
         told_.text[len] = '\0';
     }

@@ -269,7 +269,7 @@ mod tests {
         }
         std::panic::set_hook(Box::new(|_| eprintln!("elsewhere")));
         let none = std::ptr::null_mut();
-        let mut detail = shmslot_error { code: 0, os_errno: 0, text: [0; 248] };
+        let mut detail = shmslot_error { code: 0, os_errno: 0, numbers: [0; 3], text: [0; 248] };
         assert_eq!(without_handle(&mut detail, || panic!("a defect")), Code::Panic.number());
         assert_eq!(detail.code, Code::Panic.number());
         silently(|| panic!("a defect"));

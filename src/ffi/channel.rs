@@ -64,9 +64,8 @@ pub(crate) fn channel_options(flags: u32) -> Result<ChannelOptions> {
 /// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with
 /// shmslot_channel_from_fd, and close it here.
 ///
-/// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both with
-/// shmslot_channel_close. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS.
-/// Since 0.1.
+/// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both. reterr: NULL
+/// or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_pair(
     flags: u32,

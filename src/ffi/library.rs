@@ -44,6 +44,8 @@ pub struct shmslot_error {
     pub code: i32,
     /// The kernel's error number (errno), or 0.
     pub os_errno: i32,
+    /// Those in the text, in their order, or 0; docs/guide.md says which they are for each code.
+    pub numbers: [u64; 3],
     /// What it was about and the way out; ends in a NUL.
     pub text: [c_char; 248],
 }
@@ -56,7 +58,12 @@ impl From<Error> for shmslot_error {
         for (target, byte) in last.into_iter().flatten().zip(message.bytes()) {
             *target = byte as c_char;
         }
-        shmslot_error { code: error.code().number(), os_errno: error.os_errno(), text }
+        shmslot_error {
+            code: error.code().number(),
+            os_errno: error.os_errno(),
+            numbers: error.numbers(),
+            text,
+        }
     }
 }
 

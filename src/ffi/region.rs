@@ -204,9 +204,8 @@ pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry)
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
 /// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
 ///
-/// timeout_ns: for an other end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
-/// BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS.
-/// Since 0.1.
+/// timeout_ns: for one that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
+/// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_add(
     registry: *mut shmslot_registry,

@@ -179,7 +179,7 @@ fn learn(regions: &mut Regions<'_>, region: &Announced) -> Result<()> {
     }
     if known.is_none() && regions.len() >= MAX_REGIONS {
         let numbers = [u64::from(region.map_id), MAX_REGIONS as u64, 0];
-        return Err(Error::with_numbers(Code::Invalid, "region # is one more than #", numbers));
+        return Err(Error::with_numbers(Code::Invalid, "region #, while as many as # are known", numbers));
     }
     // The same file with a new generation keeps its mapping, and the pages that were touched stay so.
     let memory = match known {

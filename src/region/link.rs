@@ -134,8 +134,9 @@ impl Link {
         let kind = socket::kind(socket.as_fd())?;
         let peer = socket::peer_uid(socket.as_fd())?;
         if peer != sys::effective_uid() && !options.any_owner {
-            let about = "the other end of the channel is user #";
-            return Err(Error::with_numbers(Code::Permission, about, [u64::from(peer), 0, 0]));
+            let about = "this is user #, the other end of the channel user #";
+            let numbers = [u64::from(sys::effective_uid()), u64::from(peer), 0];
+            return Err(Error::with_numbers(Code::Permission, about, numbers));
         }
         Ok(Link {
             birth: Birth::of_this_process()?,

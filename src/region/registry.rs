@@ -360,8 +360,8 @@ impl State {
             drop(self.retire_idle(oldest));
         }
         if self.bytes.saturating_add(size) > limit {
-            let about = "max_bytes is #, in use are #";
-            return Err(Error::with_numbers(Code::NoMemory, about, [limit, self.bytes, 0]));
+            let about = "# bytes for a region, # are in use, max_bytes is #";
+            return Err(Error::with_numbers(Code::NoMemory, about, [size, self.bytes, limit]));
         }
         if self.vacant.is_empty() && self.places.len() >= MAX_REGIONS {
             return Err(Error::about(Code::NoMemory, "too many regions"));

@@ -121,7 +121,7 @@ impl Mapping {
         let map = if writable { options.map_raw(&fd) } else { options.map_raw_read_only(&fd) };
         let map = map.map_err(|error| {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-            failed(errno, "mapping a region")
+            failed(errno, "mapping a region of # bytes").and_numbers([len, 0, 0])
         })?;
         Ok(Mapping { map, writable })
     }
