@@ -1,6 +1,6 @@
 //! The four calls of the hot path, over and over, for `scripts/instructions` to count what they execute.
 //!
-//! `calls MODE TURNS` reserves, commits, reads and marks `TURNS` times and prints nothing.
+//! `calls MODE TURNS` reserves, commits, reads and marks `TURNS` times and prints nothing; by the reference operations, too.
 
 #![allow(unsafe_code)] // The C ABI is half of what it calls.
 
@@ -29,6 +29,8 @@ fn main() {
     match language {
         "rust" => by_rust(&segment, turns),
         "c" => by_c(&segment, turns),
+        "reference" => by_reference(&segment, turns),
+        "reference_c" => by_reference_c(&segment, turns),
         _ => panic!("unknown language: {language}"),
     }
 }
@@ -44,10 +46,24 @@ fn by_rust(segment: &Segment, turns: u64) {
     }
 }
 
+fn by_reference(segment: &Segment, turns: u64) {
+    let slots = segment.reference().expect("the operations");
+    for _ in 0..turns {
+        let loan = slots.reserve(1).expect("a slot");
+        black_box(slots.data_ptr(loan).expect("a loan"));
+        slots.commit_in_place(loan, PAYLOAD).expect("a commit");
+        let sample = slots.next_unread(0).expect("a look").expect("a sample");
+        black_box(slots.read_ptr(sample).expect("a sample"));
+        slots.mark_read(sample, 0).expect("a mark");
+    }
+}
+
 #[repr(C)]
 struct Loan([u64; 5]);
 #[repr(C)]
 struct Sample([u64; 8]);
+#[repr(C)]
+struct Reference([u64; 2]);
 
 unsafe extern "C" {
     fn shmslot_segment_attach_fd(fd: i32, o: *const u8, ret: *mut *mut u8, err: *mut u8) -> i32;
@@ -60,6 +76,12 @@ unsafe extern "C" {
     fn shmslot_slot_commit(writer: *mut u8, loan: *const Loan, len: usize, sequence: *mut u64) -> i32;
     fn shmslot_slot_read(reader: *mut u8, sample: *mut Sample) -> i32;
     fn shmslot_slot_mark(reader: *mut u8, sample: *const Sample) -> i32;
+    fn shmslot_ref_reserve(segment: *mut u8, active: u64, ret: *mut Reference) -> i32;
+    fn shmslot_ref_data_ptr(s: *mut u8, slot: *const Reference, ret: *mut *mut u8, room: *mut usize) -> i32;
+    fn shmslot_ref_commit_in_place(s: *mut u8, slot: *const Reference, len: usize, seq: *mut u64) -> i32;
+    fn shmslot_ref_next_unread(segment: *mut u8, reader: u32, ret: *mut Reference) -> i32;
+    fn shmslot_ref_read_ptr(s: *mut u8, slot: *const Reference, ret: *mut *const u8, len: *mut usize) -> i32;
+    fn shmslot_ref_mark_read(segment: *mut u8, slot: *const Reference, reader: u32) -> i32;
 }
 
 fn by_c(owner: &Segment, turns: u64) {
@@ -80,6 +102,26 @@ fn by_c(owner: &Segment, turns: u64) {
         }
         shmslot_reader_leave(reader);
         shmslot_writer_close(writer);
+        shmslot_segment_close(segment);
+    }
+}
+
+fn by_reference_c(owner: &Segment, turns: u64) {
+    let (mut segment, mut slot) = (null_mut(), Reference([0; 2]));
+    let (mut start, mut written, mut len) = (std::ptr::null(), null_mut(), 0);
+    // SAFETY: as above.
+    unsafe {
+        let fd = owner.fd().expect("anonymous").as_raw_fd();
+        assert_eq!(shmslot_segment_attach_fd(fd, null_mut(), &mut segment, null_mut()), 0);
+        for _ in 0..turns {
+            let mut bad = shmslot_ref_reserve(segment, 1, &mut slot);
+            bad |= shmslot_ref_data_ptr(segment, &slot, &mut written, &mut len);
+            bad |= shmslot_ref_commit_in_place(segment, &slot, PAYLOAD, null_mut());
+            bad |= shmslot_ref_next_unread(segment, 0, &mut slot);
+            bad |= shmslot_ref_read_ptr(segment, &slot, &mut start, &mut len);
+            bad |= shmslot_ref_mark_read(segment, &slot, 0);
+            assert_eq!(bad, 0);
+        }
         shmslot_segment_close(segment);
     }
 }

@@ -9,9 +9,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::attachment::{Bytes, copy_out};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Hot, Result};
 use crate::layout::MAX_READERS;
-use crate::protocol::order::{FIRST, Owed};
+use crate::protocol::Table;
+use crate::protocol::order::FIRST;
 use crate::protocol::reference::{self, Known, Life};
 use crate::protocol::words::{Place, Reserved};
 use crate::segment::Segment;
@@ -21,8 +22,7 @@ use crate::writer::{Token, Writer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ref {
     pub(crate) segment_id: u64,
-    pub(crate) slot: u32,
-    pub(crate) generation: u64,
+    pub(crate) token: Token,
 }
 
 /// What is known of a published slot beside its bytes.
@@ -68,19 +68,42 @@ impl Segment {
 
 impl Reference {
     /// Reserves a slot that no reader of `active_readers` has unread.
+    #[inline(always)]
     pub fn reserve(&self, active_readers: u64) -> Result<Ref> {
-        let table = self.segment.inner().table()?;
-        let found = reference::reserve(table, self.writer.owner(), active_readers)?;
-        let loan = found.ok_or(Code::NoFreeSlot)?;
-        self.segment.inner().note_named(active_readers);
-        let reserved = Reserved::new(table.shape.capacity, Place::Slot(loan.slot));
+        Ok(self.reference_to(self.reserve_token(active_readers)?))
+    }
+
+    /// What is called often passes single numbers on, which fit registers, and its usual way is short; what is rare is out of
+    /// line.
+    #[inline(always)]
+    pub(crate) fn reserve_token(&self, active: u64) -> Hot<Token> {
+        let inner = self.segment.inner();
+        let table = inner.table()?;
+        reference::name_all(table, active)?;
+        let token = match self.writer.take_free(table) {
+            Some(loan) => Token::new(loan.slot, loan.generation),
+            None => self.reserve_elsewhere(table, active)?,
+        };
+        inner.note_named(active);
         // Nobody looks at the extent of a loaned slot, so the mask waits there for the commit.
-        table.line(loan.slot)?.extent.store(active_readers, Ordering::Relaxed);
-        table.claim(loan.slot)?.aux.store(reserved.0, Ordering::Relaxed);
-        Ok(self.reference_of(Life { slot: loan.slot, generation: loan.generation }))
+        table.line(token.slot())?.extent.store(active, Ordering::Relaxed);
+        let reserved = Reserved::new(table.shape.capacity, Place::Slot(token.slot()));
+        table.claim(token.slot())?.aux.store(reserved.0, Ordering::Relaxed);
+        Ok(token)
+    }
+
+    #[cold]
+    fn reserve_elsewhere(&self, table: &Table<'_>, active: u64) -> Hot<Token> {
+        let found = match self.writer.reserve_free(table)? {
+            None => reference::reserve_unneeded(table, self.writer.owner(), active)?,
+            found => found,
+        };
+        let loan = found.ok_or(Code::NoFreeSlot)?;
+        Ok(Token::new(loan.slot, loan.generation))
     }
 
     /// The payload of a reserved slot, and how much it takes.
+    #[inline(always)]
     pub fn data_ptr(&self, reference: Ref) -> Result<(*mut u8, usize)> {
         let token = self.loan(reference)?;
         let capacity = self.segment.inner().shape().capacity;
@@ -89,24 +112,31 @@ impl Reference {
 
     /// Copies `bytes` into a reserved slot and publishes it; its sequence.
     pub fn commit_copy(&self, reference: Ref, bytes: &[u8]) -> Result<u64> {
-        self.commit_from(reference, bytes.into())
+        Ok(self.commit_from(reference, bytes.into())?)
     }
 
-    pub(crate) fn commit_from(&self, reference: Ref, bytes: Bytes<'_>) -> Result<u64> {
+    pub(crate) fn commit_from(&self, reference: Ref, bytes: Bytes<'_>) -> Hot<u64> {
         let token = self.loan(reference)?;
         if !self.segment.inner().fill(Place::Slot(token.slot()), bytes) {
-            return Err(Code::TooLarge.into());
+            return Err(Code::TooLarge);
         }
-        self.commit_in_place(reference, bytes.len())
+        self.commit_token(token, bytes.len())
     }
 
     /// Publishes the first `len` bytes of a reserved slot; its sequence.
+    #[inline(always)]
     pub fn commit_in_place(&self, reference: Ref, len: usize) -> Result<u64> {
-        let token = self.loan(reference)?;
-        let table = self.segment.inner().table()?;
-        let allowed = u64::MAX >> (64 - self.segment.inner().geometry().max_readers);
-        let readers = table.line(token.slot())?.extent.load(Ordering::Relaxed) & allowed;
-        Ok(self.writer.commit_to(token, len as u64, Owed::Named(readers))?)
+        Ok(self.commit_token(self.token(reference)?, len)?)
+    }
+
+    #[inline(never)]
+    pub(crate) fn commit_token(&self, token: Token, len: usize) -> Hot<u64> {
+        let inner = self.segment.inner();
+        let table = inner.table()?;
+        let allowed = u64::MAX >> (64 - inner.geometry().max_readers);
+        // The mask of its reserve if it is a loan, which the commit finds out.
+        let extent = &table.line(token.slot()).map_err(|_| Code::Stale)?.extent;
+        self.writer.commit_named(table, token, len as u64, extent.load(Ordering::Relaxed) & allowed)
     }
 
     /// Gives a reserved slot back.
@@ -117,7 +147,18 @@ impl Reference {
 
     /// The oldest sample that a reader has not marked; `None` if there is none. It stays the answer until it is
     /// marked.
+    #[inline(always)]
     pub fn next_unread(&self, reader: u32) -> Result<Option<Ref>> {
+        match self.unread(reader) {
+            Ok(token) => Ok(Some(self.reference_to(token))),
+            Err(Code::Again) => Ok(None),
+            Err(code) => Err(code.into()),
+        }
+    }
+
+    /// The same; none is to try again.
+    #[inline(never)]
+    pub(crate) fn unread(&self, reader: u32) -> Hot<Token> {
         let table = self.segment.inner().table()?;
         let bit = reference::bit_of(table, reader)?;
         let word = self.cursors.get(reader as usize).ok_or(Code::BadIndex)?;
@@ -125,19 +166,23 @@ impl Reference {
         let found = reference::next_unread(table, bit, &mut cursor)?;
         // Relaxed: two threads that look for one reader go back a little at worst.
         word.store(cursor, Ordering::Relaxed);
-        Ok(found.map(|life| self.reference_of(life)))
+        found.map(|Life { slot, generation }| Token::new(slot, generation)).ok_or(Code::Again)
     }
 
     /// The sample that is published in a slot, unread or read by all; `None` if there is none.
     pub fn published(&self, slot: u32) -> Result<Option<Ref>> {
         let life = reference::published_in(self.segment.inner().table()?, slot)?;
-        Ok(life.map(|life| self.reference_of(life)))
+        Ok(life.map(|Life { slot, generation }| self.reference_to(Token::new(slot, generation))))
     }
 
     /// The payload of a published slot, and its length. It stays valid while some active reader has not marked it.
+    #[inline(always)]
     pub fn read_ptr(&self, reference: Ref) -> Result<(*const u8, usize)> {
-        let (place, header) = self.look(reference)?;
-        Ok((self.segment.inner().payload(place), header.len as usize))
+        let inner = self.segment.inner();
+        let table = inner.table()?;
+        let life = self.life(reference)?;
+        let extent = reference::extent(table, life)?;
+        Ok((inner.payload(table.place(life.slot, extent)?), extent.len() as usize))
     }
 
     /// Copies a published slot into `buffer`, which must be large enough; what is known of it.
@@ -160,16 +205,30 @@ impl Reference {
         let inner = self.segment.inner();
         let table = inner.table()?;
         let Known { sequence, extent, unread, aux } = reference::look(table, self.life(reference)?)?;
-        let place = table.place(reference.slot, extent)?;
+        let place = table.place(reference.token.slot(), extent)?;
         let timestamp_ns = if inner.geometry().timestamps { aux } else { 0 };
         Ok((place, RefHeader { sequence, len: extent.len(), unread, timestamp_ns }))
     }
 
     /// Marks a published slot as read by one reader; stale if it had marked it already.
+    #[inline(always)]
     pub fn mark_read(&self, reference: Ref, reader: u32) -> Result<()> {
+        Ok(self.mark_token(self.token(reference)?, reader)?)
+    }
+
+    #[inline(never)]
+    pub(crate) fn mark_token(&self, token: Token, reader: u32) -> Hot<()> {
         let table = self.segment.inner().table()?;
         let bit = reference::bit_of(table, reader)?;
-        Ok(reference::mark_read(table, self.life(reference)?, bit)?)
+        let life = Life { slot: token.slot(), generation: token.generation() };
+        let sequence = reference::mark_read(table, life, bit)?;
+        // What it was found at is not owed any more, and nothing before: the next look begins behind it.
+        if let Some(cursor) = self.cursors.get(reader as usize) {
+            if cursor.load(Ordering::Relaxed) == sequence {
+                cursor.store(sequence.wrapping_add(1), Ordering::Relaxed);
+            }
+        }
+        Ok(())
     }
 
     /// Marks everything as read by one reader, which is gone. Its index is free for a reader that joins, until it is
@@ -178,24 +237,26 @@ impl Reference {
         Ok(reference::disconnect(self.segment.inner().table()?, reader)?)
     }
 
-    fn reference_of(&self, Life { slot, generation }: Life) -> Ref {
-        Ref { segment_id: self.segment.inner().geometry().segment_id, slot, generation }
+    #[inline(always)]
+    pub(crate) fn reference_to(&self, token: Token) -> Ref {
+        Ref { segment_id: self.segment.inner().geometry().segment_id, token }
     }
 
     /// The slot and the life that a reference of this segment names.
-    fn life(&self, Ref { segment_id, slot, generation }: Ref) -> Result<Life> {
-        if segment_id != self.segment.inner().geometry().segment_id {
-            return Err(Code::Stale.into());
-        }
-        Ok(Life { slot, generation })
+    #[inline(always)]
+    pub(crate) fn token(&self, Ref { segment_id, token }: Ref) -> Hot<Token> {
+        if segment_id == self.segment.inner().geometry().segment_id { Ok(token) } else { Err(Code::Stale) }
     }
 
-    fn loan(&self, reference: Ref) -> Result<Token> {
-        let Life { slot, generation } = self.life(reference)?;
-        let token = Token::new(slot, generation);
-        if !self.writer.has_loan(token)? {
-            return Err(Code::Stale.into());
-        }
-        Ok(token)
+    #[inline(always)]
+    fn life(&self, reference: Ref) -> Hot<Life> {
+        let token = self.token(reference)?;
+        Ok(Life { slot: token.slot(), generation: token.generation() })
+    }
+
+    #[inline(always)]
+    fn loan(&self, reference: Ref) -> Hot<Token> {
+        let token = self.token(reference)?;
+        if self.writer.has_loan(token)? { Ok(token) } else { Err(Code::Stale) }
     }
 }

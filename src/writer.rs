@@ -68,6 +68,9 @@ pub struct Writer {
     number: u32,
     /// Loans out, counted only if there is a limit.
     loans: AtomicU32,
+    /// One more than the slot that it was given last beside the order; 0 is none. A guess where one is free that nobody
+    /// else is after, so all accesses are relaxed.
+    recent: AtomicU32,
     /// Where the last search for the oldest unread sample ended.
     resume: AtomicU64,
     /// Whether the last look for a slot out of order found none: then slots come back in order, and it pays to
@@ -101,6 +104,7 @@ impl Writer {
         // In fewer slots a reader is always near.
         let looks_ahead = u64::from(segment.geometry().slot_count) >= 4 * AHEAD;
         Ok(Writer {
+            recent: AtomicU32::new(0),
             segment,
             owner,
             number,
@@ -184,6 +188,47 @@ impl Writer {
             }
         }
         self.reserve_thoroughly(table, len, timeout)
+    }
+
+    /// A free slot for callers who do not care for the order, if all is as it nearly always is: the next one, or the one that
+    /// this writer was given last beside the order.
+    #[inline(always)]
+    pub(crate) fn take_free(&self, table: &Table<'_>) -> Option<Loaned> {
+        let recent = || loan::take_slot(table, self.owner, self.recent()?);
+        loan::take_home(table, self.owner).or_else(recent)
+    }
+
+    /// The same, wherever it is.
+    pub(crate) fn reserve_free(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
+        if let Some(loan) = self.reserve_recent(table)? {
+            return Ok(Some(loan));
+        }
+        match loan::reserve_home(table, self.owner)? {
+            None => self.reserve_vacant(table),
+            found => Ok(found),
+        }
+    }
+
+    #[inline(always)]
+    fn recent(&self) -> Option<u32> {
+        self.recent.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// The slot that this writer was given last beside the order, if it is free again: nobody has to look for it in the
+    /// vacancy map.
+    fn reserve_recent(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
+        match self.recent() {
+            Some(slot) => loan::reserve_slot(table, self.owner, slot),
+            None => Ok(None),
+        }
+    }
+
+    fn reserve_vacant(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
+        let found = loan::reserve_vacant(table, self.owner)?;
+        if let Some(loan) = found {
+            self.recent.store(loan.slot + 1, Ordering::Relaxed);
+        }
+        Ok(found)
     }
 
     #[inline(never)]
@@ -321,19 +366,24 @@ impl Writer {
 
     /// A slot out of order, or by taking one from readers where the policy allows it.
     fn try_elsewhere(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
-        let found = loan::reserve_vacant(table, self.owner)?;
+        if !self.in_order.load(Ordering::Relaxed) {
+            if let Some(loan) = self.reserve_recent(table)? {
+                return Ok(Some(loan));
+            }
+        }
+        let found = self.reserve_vacant(table)?;
         self.in_order.store(found.is_none(), Ordering::Relaxed);
         if found.is_some() {
             return Ok(found);
         }
         order::help_history(table)?;
-        let found = loan::reserve_vacant(table, self.owner)?;
+        let found = self.reserve_vacant(table)?;
         if found.is_some() || !table.shape.drop_oldest {
             return Ok(found);
         }
         match loan::reclaim_oldest(table, self.owner, Wanted::AnySlot, &self.resume)? {
             // What was in hand as the search came by may be free by now.
-            None => loan::reserve_vacant(table, self.owner),
+            None => self.reserve_vacant(table),
             found => Ok(found),
         }
     }
@@ -414,6 +464,23 @@ impl Writer {
         }
     }
 
+    /// Publishes to the joined readers and to those of `readers`, whose books the caller keeps. Its loans are not counted.
+    #[inline(always)]
+    pub(crate) fn commit_named(&self, table: &Table<'_>, token: Token, len: u64, readers: u64) -> Hot<u64> {
+        let owed = Owed::Named(readers);
+        match table.shape.class {
+            Class::UsualLossless { shift } => {
+                let commit = |single_writer| {
+                    let shape = &Shape { single_writer, ..table.shape.usual(shift, false) };
+                    order::commit(table, shape, self.loaned(token), len, owed, sys::monotonic_ns, |_| ())
+                };
+                // As in `commit_token`.
+                if table.shape.single_writer { commit(true) } else { commit(false) }
+            }
+            _ => self.commit_to(token, len, owed),
+        }
+    }
+
     /// The same out of line, not to be compiled into every caller of [`Loan::commit`].
     #[inline(never)]
     fn commit_loan(&self, token: Token, len: u64) -> Hot<u64> {
@@ -476,6 +543,7 @@ impl Writer {
     }
 
     /// Whether the token is a loan of this writer that is still out.
+    #[inline(always)]
     pub(crate) fn has_loan(&self, token: Token) -> Hot<bool> {
         Ok(loan::is_loaned(self.segment.table()?, self.loaned(token)))
     }

@@ -362,6 +362,26 @@ pub(crate) fn calls_per_payload<const W: usize, T: Transport<W>>(
     calls.map(|calls| calls as f64 / (2 * TURNS) as f64)
 }
 
+/// Leaves in `place` what turns of one thread took, in sixteenths of a tick; so many are timed as one. Each is given its
+/// number.
+pub(crate) fn turns(place: &Place, time: Duration, block: u64, mut turn: impl FnMut(u64)) {
+    let mut next = 0;
+    let mut end = ticks() + in_ticks(time / 5);
+    for counts in [false, true] {
+        while ticks() < end {
+            let start = ticks();
+            for _ in 0..block {
+                turn(next);
+                next += 1;
+            }
+            if counts {
+                place.note((ticks() - start) * 16 / block);
+            }
+        }
+        end = ticks() + in_ticks(time);
+    }
+}
+
 /// A payload sent and received by one thread, in turn, with so many rooms for payloads kept meanwhile. Means of 256 turns.
 pub(crate) fn one_thread<const W: usize, T: Transport<W>>(
     place: &Place,
@@ -377,22 +397,10 @@ pub(crate) fn one_thread<const W: usize, T: Transport<W>>(
             sender.keep(kept);
         }
         let block = if W > 512 || kept > 64 { 4 } else { 256 };
-        let mut next = 0;
-        let mut end = ticks() + in_ticks(time / 5);
-        for counts in [false, true] {
-            while ticks() < end {
-                let start = ticks();
-                for _ in 0..block {
-                    sender.send(next, touch);
-                    assert_eq!(poll(&mut receiver, touch), next);
-                    next += 1;
-                }
-                if counts {
-                    place.note((ticks() - start) * 16 / block);
-                }
-            }
-            end = ticks() + in_ticks(time);
-        }
+        turns(place, time, block, |value| {
+            sender.send(value, touch);
+            assert_eq!(poll(&mut receiver, touch), value);
+        });
     });
     // Sixteenths of a tick were noted, for a turn may take few.
     well.then(|| Sample { state: None, figures: Figures::of_turns(place.noted(), 16.0), limit: None })

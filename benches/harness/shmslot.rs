@@ -45,6 +45,14 @@ impl Shmslot {
             Options { spin: self.options.spin, prefault: self.options.prefault, ..Options::default() };
         Segment::attach_fd(self.segment.fd().expect("anonymous"), &options).expect("attached")
     }
+
+    pub(crate) fn attach_through_c(&self) -> *mut u8 {
+        let mut segment = null_mut();
+        let fd = self.segment.fd().expect("anonymous").as_raw_fd();
+        // SAFETY: as the header declares it, with live arguments.
+        assert_eq!(unsafe { c::shmslot_segment_attach_fd(fd, null_mut(), &mut segment, null_mut()) }, 0);
+        segment
+    }
 }
 
 impl<const W: usize> Transport<W> for Shmslot {
@@ -146,22 +154,12 @@ pub(crate) struct ThroughC(pub(crate) Shmslot);
 pub(crate) struct CWriter(*mut u8);
 pub(crate) struct CReader(*mut u8);
 
-impl ThroughC {
-    fn attach(&self) -> *mut u8 {
-        let mut segment = null_mut();
-        let fd = self.0.segment.fd().expect("anonymous").as_raw_fd();
-        // SAFETY: as the header declares it, with live arguments.
-        assert_eq!(unsafe { c::shmslot_segment_attach_fd(fd, null_mut(), &mut segment, null_mut()) }, 0);
-        segment
-    }
-}
-
 impl<const W: usize> Transport<W> for ThroughC {
     type Sender = CWriter;
     type Receiver = CReader;
 
     fn sender(&self) -> CWriter {
-        let (segment, mut writer) = (self.attach(), null_mut());
+        let (segment, mut writer) = (self.0.attach_through_c(), null_mut());
         // SAFETY: a live segment; the writer keeps the mapping.
         unsafe {
             assert_eq!(c::shmslot_writer_open(segment, &mut writer, null_mut()), 0);
@@ -171,7 +169,7 @@ impl<const W: usize> Transport<W> for ThroughC {
     }
 
     fn receiver(&self) -> CReader {
-        let (segment, mut reader) = (self.attach(), null_mut());
+        let (segment, mut reader) = (self.0.attach_through_c(), null_mut());
         // SAFETY: a live segment; the reader keeps the mapping.
         unsafe {
             assert_eq!(c::shmslot_reader_join(segment, 0, &mut reader, null_mut()), 0);

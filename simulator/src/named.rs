@@ -31,7 +31,10 @@ impl Keeper {
         let table = machine.world.table();
         let named = u64::from(number) & ((1 << NAMED_READERS) - 1);
         machine.oracle.borrow_mut().wait_for(self.process, Some(named));
-        let found = sound(machine, reference::reserve(&table, producer.owner, named));
+        sound(machine, reference::name_all(&table, named));
+        let found = producer
+            .try_free(&table)
+            .or_else(|| sound(machine, reference::reserve_unneeded(&table, producer.owner, named)));
         if let Some(loan) = found {
             producer.note_reserved(loan, named);
         }
@@ -92,7 +95,13 @@ impl Keeper {
         // this reader; then the mark is refused.
         machine.oracle.borrow_mut().mark_named(self.reader, life.slot);
         match reference::mark_read(&table, life, bit) {
-            Ok(()) | Err(Code::Stale) => true,
+            Ok(sequence) => {
+                if self.cursor == sequence {
+                    self.cursor = sequence + 1;
+                }
+                true
+            }
+            Err(Code::Stale) => true,
             Err(code) => machine.fail(format!("P3: a mark is refused with {code:?}")),
         }
     }

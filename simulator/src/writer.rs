@@ -1,5 +1,6 @@
 //! What a process does as a writer, in the order in which `Writer` calls the protocol.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use crate::atomics::AtomicU64;
@@ -28,13 +29,16 @@ pub(crate) struct Producer {
     process: usize,
     pub(crate) owner: Owner,
     resume: AtomicU64,
+    /// The slot that it was given last beside the order.
+    recent: Cell<Option<u32>>,
     open: bool,
 }
 
 impl Producer {
     pub(crate) fn new(machine: &'static Machine, process: usize) -> Producer {
         let owner = Owner::new(process as u32, 0);
-        Producer { machine, process, owner, resume: AtomicU64::new(0), open: false }
+        let resume = AtomicU64::new(0);
+        Producer { machine, process, owner, resume, recent: Cell::new(None), open: false }
     }
 
     /// Becomes the only writer, where there is but one; false if there is one already.
@@ -105,12 +109,26 @@ impl Producer {
         sound(self.machine, loan::reserve_home(table, self.owner))
     }
 
+    fn try_recent(&self, table: &Table<'_>) -> Option<Loan> {
+        sound(self.machine, loan::reserve_slot(table, self.owner, self.recent.get()?))
+    }
+
     fn try_vacant(&self, table: &Table<'_>) -> Option<Loan> {
-        sound(self.machine, loan::reserve_vacant(table, self.owner))
+        let found = sound(self.machine, loan::reserve_vacant(table, self.owner))?;
+        self.recent.set(Some(found.slot));
+        Some(found)
+    }
+
+    /// A free slot for a caller who does not care for the order.
+    pub(crate) fn try_free(&self, table: &Table<'_>) -> Option<Loan> {
+        if let Some(loan) = loan::take_home(table, self.owner) {
+            return Some(loan);
+        }
+        self.try_recent(table).or_else(|| self.try_home(table)).or_else(|| self.try_vacant(table))
     }
 
     fn try_elsewhere(&self, table: &Table<'_>) -> Option<Loan> {
-        if let Some(loan) = self.try_vacant(table) {
+        if let Some(loan) = self.try_recent(table).or_else(|| self.try_vacant(table)) {
             return Some(loan);
         }
         sound(self.machine, order::help_history(table));

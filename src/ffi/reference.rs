@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::error::{Code, Result};
+use crate::error::{Code, Hot};
 use crate::ffi::boundary::{self, Plain};
 use crate::ffi::library::SHMSLOT_OK;
 use crate::ffi::segment::shmslot_segment;
@@ -48,24 +48,27 @@ unsafe impl Plain for shmslot_ref_header {}
 
 impl From<Ref> for shmslot_ref {
     fn from(reference: Ref) -> shmslot_ref {
-        shmslot_ref {
-            segment_id: reference.segment_id,
-            token: Token::new(reference.slot, reference.generation).number(),
-        }
+        shmslot_ref { segment_id: reference.segment_id, token: reference.token.number() }
     }
 }
 
-fn take(reference: *const shmslot_ref) -> Result<Ref> {
+#[inline(always)]
+fn take(reference: *const shmslot_ref) -> Hot<Ref> {
     let given = boundary::take(reference)?;
-    let token = Token::from_number(given.token)?;
-    Ok(Ref { segment_id: given.segment_id, slot: token.slot(), generation: token.generation() })
+    Ok(Ref { segment_id: given.segment_id, token: Token::from_number(given.token)? })
 }
 
 impl shmslot_segment {
-    fn reference(&self) -> Result<&Reference> {
-        if let Some(reference) = self.reference.get() {
-            return Ok(reference);
+    #[inline(always)]
+    fn reference(&self) -> Hot<&Reference> {
+        match self.reference.get() {
+            Some(reference) => Ok(reference),
+            None => self.make_reference(),
         }
+    }
+
+    #[cold]
+    fn make_reference(&self) -> Hot<&Reference> {
         let made = self.segment.reference()?;
         // Another thread may have been faster; then this one's goes again.
         Ok(self.reference.get_or_init(|| made))
@@ -84,7 +87,9 @@ pub unsafe extern "C" fn shmslot_ref_reserve(
 ) -> c_int {
     boundary::with(segment, |segment| {
         boundary::present(ret_ref)?;
-        boundary::give(ret_ref, segment.reference()?.reserve(active_readers)?.into())?;
+        let reference = segment.reference()?;
+        let token = reference.reserve_token(active_readers)?;
+        boundary::give(ret_ref, reference.reference_to(token).into())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -139,7 +144,8 @@ pub unsafe extern "C" fn shmslot_ref_commit_in_place(
     ret_sequence: *mut u64,
 ) -> c_int {
     boundary::with(segment, |segment| {
-        let sequence = segment.reference()?.commit_in_place(take(reference)?, len)?;
+        let references = segment.reference()?;
+        let sequence = references.commit_token(references.token(take(reference)?)?, len)?;
         boundary::give_if_wanted(ret_sequence, sequence);
         Ok(SHMSLOT_OK)
     })
@@ -171,8 +177,9 @@ pub unsafe extern "C" fn shmslot_ref_next_unread(
 ) -> c_int {
     boundary::with(segment, |segment| {
         boundary::present(ret_ref)?;
-        let found = segment.reference()?.next_unread(reader_index)?.ok_or(Code::Again)?;
-        boundary::give(ret_ref, found.into())?;
+        let reference = segment.reference()?;
+        let token = reference.unread(reader_index)?;
+        boundary::give(ret_ref, reference.reference_to(token).into())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -244,7 +251,8 @@ pub unsafe extern "C" fn shmslot_ref_mark_read(
     reader_index: u32,
 ) -> c_int {
     boundary::with(segment, |segment| {
-        segment.reference()?.mark_read(take(reference)?, reader_index)?;
+        let references = segment.reference()?;
+        references.mark_token(references.token(take(reference)?)?, reader_index)?;
         Ok(SHMSLOT_OK)
     })
 }

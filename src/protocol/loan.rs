@@ -85,10 +85,21 @@ pub(crate) const EVERYBODY: Audience = Audience(u64::MAX);
 /// Takes the slot that is next in the order, if all is as it nearly always is: the short way of [`reserve_home`].
 #[inline(always)]
 pub(crate) fn take_home(table: &Table<'_>, owner: Owner) -> Option<Loan> {
+    take(table, owner, |shape| home(table, shape).line)
+}
+
+/// The same for the slot of a number: the short way of [`reserve_slot`].
+#[inline(always)]
+pub(crate) fn take_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Option<Loan> {
+    take(table, owner, |_| slot)
+}
+
+#[inline(always)]
+fn take(table: &Table<'_>, owner: Owner, which: impl FnOnce(&Shape) -> u32) -> Option<Loan> {
     match table.shape.class {
         Class::UsualLossless { shift } | Class::UsualDropping { shift } => {
             let shape = &table.shape.usual(shift, false); // reserving a free slot is the same under both policies
-            match claim(table, shape, home(table, shape).line, owner) {
+            match claim(table, shape, which(shape), owner) {
                 Ok(Attempt::Mine(loan)) => Some(loan),
                 _ => None,
             }
@@ -125,6 +136,14 @@ pub(crate) fn has_run(table: &Table<'_>) -> bool {
 fn home(table: &Table<'_>, shape: &Shape) -> Position {
     // Relaxed: a guess, checked in the slot.
     Position::of(shape, table.hot.tail.0.load(Ordering::Relaxed))
+}
+
+/// Takes this very slot, if it is free. As for a home slot its hint stays as it is.
+pub(crate) fn reserve_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Result<Option<Loan>, Code> {
+    match claim(table, &table.shape, slot, owner)? {
+        Attempt::Mine(loan) => Ok(Some(loan)),
+        _ => Ok(None),
+    }
 }
 
 /// Goes on from a home slot that is another loan.
@@ -445,6 +464,7 @@ fn end_loan(claim: &Claim, shape: &Shape, loan: Loan, phase: Phase) -> Result<()
 }
 
 /// Whether a loan is out.
+#[inline(always)]
 pub(crate) fn is_loaned(table: &Table<'_>, loan: Loan) -> bool {
     table.claim(loan.slot).is_ok_and(|claim| claim.ctl.load(Ordering::Acquire) == loan.ctl(Phase::Loaned).0)
 }
@@ -459,6 +479,7 @@ pub(crate) fn loan_of(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Loan
 }
 
 /// Whether a slot holds, or is just being given, the sample of the given generation.
+#[inline(always)]
 pub(crate) fn is_published(table: &Table<'_>, slot: u32, generation: u64) -> bool {
     table.claim(slot).is_ok_and(|claim| {
         let ctl = Ctl(claim.ctl.load(Ordering::Acquire));

@@ -36,6 +36,7 @@ pub(crate) struct Known {
 }
 
 /// The bit of a reader that the caller numbers.
+#[inline(always)]
 pub(crate) fn bit_of(table: &Table<'_>, reader: u32) -> Result<Bit, Code> {
     if reader as usize >= table.readers.len() {
         return Err(Code::BadIndex);
@@ -44,25 +45,22 @@ pub(crate) fn bit_of(table: &Table<'_>, reader: u32) -> Result<Bit, Code> {
     Ok(Bit::of_reader(reader))
 }
 
-/// Reserves a slot that no reader of `active` has unread.
-pub(crate) fn reserve(table: &Table<'_>, owner: Owner, active: u64) -> Result<Option<Loan>, Code> {
-    if active.checked_shr(table.readers.len() as u32).unwrap_or(0) != 0 {
+/// Sees to it that the numbers of these readers are the callers'. Each time anew: another may have given one up.
+#[inline(always)]
+pub(crate) fn name_all(table: &Table<'_>, readers: u64) -> Result<(), Code> {
+    if readers.checked_shr(table.readers.len() as u32).unwrap_or(0) != 0 {
         return Err(Code::BadIndex);
     }
-    let mut left = active;
+    let mut left = readers;
     while left != 0 {
         members::name(table, left.trailing_zeros())?;
         left &= left - 1;
     }
-    if let Some(loan) = loan::take_home(table, owner) {
-        return Ok(Some(loan));
-    }
-    if let Some(loan) = loan::reserve_home(table, owner)? {
-        return Ok(Some(loan));
-    }
-    if let Some(loan) = loan::reserve_vacant(table, owner)? {
-        return Ok(Some(loan));
-    }
+    Ok(())
+}
+
+/// Takes a slot that no reader of `active` has unread, where none is wholly free.
+pub(crate) fn reserve_unneeded(table: &Table<'_>, owner: Owner, active: u64) -> Result<Option<Loan>, Code> {
     // Beside the active ones, members and readers that have left with samples in hand.
     let waited_for = Audience::of_readers(active | members::taken_rows(table), true);
     loan::reserve_unneeded(table, owner, waited_for)
@@ -72,6 +70,7 @@ pub(crate) fn reserve(table: &Table<'_>, owner: Owner, active: u64) -> Result<Op
 ///
 /// The order is walked from the cursor, each entry once. Where an entry is overwritten, two laps of newer samples have
 /// been published, and what it led to may still be unread: then all slots are looked at instead.
+#[inline(always)]
 pub(crate) fn next_unread(table: &Table<'_>, reader: Bit, cursor: &mut u64) -> Result<Option<Life>, Code> {
     let mut steps = super::Steps::of_laps(&table.shape);
     let mut place = Position::of(&table.shape, *cursor);
@@ -177,25 +176,38 @@ pub(crate) fn look(table: &Table<'_>, life: Life) -> Result<Known, Code> {
     Ok(known)
 }
 
+/// How long the payload of a published slot is and where; stale if it is not, or not in this life.
+#[inline(always)]
+pub(crate) fn extent(table: &Table<'_>, life: Life) -> Result<Extent, Code> {
+    check(table, life)?;
+    let extent = Extent(table.line(life.slot)?.extent.load(Ordering::Relaxed));
+    check_still(table, life)?;
+    Ok(extent)
+}
+
 /// That a slot is published, in this life.
+#[inline(always)]
 pub(crate) fn check(table: &Table<'_>, life: Life) -> Result<(), Code> {
     if loan::is_published(table, life.slot, life.generation) { Ok(()) } else { Err(Code::Stale) }
 }
 
 /// The same after something was read from it, which belongs to this life then. Pairs with the fence in
 /// `loan::begin_life`.
+#[inline(always)]
 pub(crate) fn check_still(table: &Table<'_>, life: Life) -> Result<(), Code> {
     fence(Ordering::Acquire);
     check(table, life)
 }
 
-/// Marks a published slot as read by one reader; stale if it had marked it already.
-pub(crate) fn mark_read(table: &Table<'_>, life: Life, reader: Bit) -> Result<(), Code> {
+/// Marks a published slot as read by one reader, and tells its sequence; stale if it had marked it already.
+#[inline(always)]
+pub(crate) fn mark_read(table: &Table<'_>, life: Life, reader: Bit) -> Result<u64, Code> {
     let line = table.line(life.slot).map_err(|_| Code::Stale)?;
     let sequence = line.sequence.load(Ordering::Relaxed);
     // The sequence is that of this life only if the slot is still in it.
     check_still(table, life)?;
-    hold::mark(table, life.slot, reader.word, reader.owed, sequence)
+    hold::mark(table, life.slot, reader.word, reader.owed, sequence)?;
+    Ok(sequence)
 }
 
 /// Marks everything as read by one reader, which is gone. Its number may be a joined reader's from here on.

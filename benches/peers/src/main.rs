@@ -30,6 +30,7 @@ mod large;
 #[path = "../../payload/mod.rs"]
 mod payload;
 mod plots;
+mod reference;
 mod shmem_ipc;
 mod table;
 mod traces;
@@ -269,6 +270,7 @@ fn contest(place: &'static Place, settings: &Settings) {
     add_size::<8192>(&mut contest, "64 KiB");
     add_size::<131_072>(&mut contest, "1 MiB");
     add_fill_levels(&mut contest);
+    reference::add(&mut contest);
     add_wakes(&mut contest);
     add_set_ups(&mut contest);
     contest.run(settings);

@@ -13,9 +13,13 @@ pub(crate) const OURS: &str = "shmslot";
 pub(crate) const OURS_MANY: &str = "shmslot, many writers";
 pub(crate) const OURS_C: &str = "shmslot, C ABI";
 
+/// How the rows of the reference operations begin.
+pub(crate) const ROUND: &str = "in-place round by reference operations";
+
 /// What is to be reached against whom: the beginning of a row, the beginning of a library's name, which of our ways, and how
 /// many times as much the library must take.
-const REACH: [(&str, &str, &str, f64); 9] = [
+const REACH: [(&str, &str, &str, f64); 10] = [
+    (ROUND, "zerodds", OURS_MANY, 1.0),
     ("one thread, 64 B", "iceoryx2", OURS_C, 20.0),
     ("one way, 64 B", "iceoryx2", OURS, 5.0),
     ("streaming 1 → 1, lossless, 64 B", "iceoryx2", OURS, 12.0),
@@ -105,13 +109,14 @@ fn reach(work: &str, who: &str, figure: f64, ours: impl Fn(&str) -> Option<f64>)
     let wanted = REACH.iter().find(|(row, library, ..)| work.starts_with(row) && who.starts_with(library));
     let Some(&(.., way, factor)) = wanted else { return String::new() };
     let Some(ours) = ours(way) else { return String::new() };
-    let by = if way == OURS { String::new() } else { " (C ABI)".into() };
+    let by = way.strip_prefix(OURS).unwrap_or_default().trim_start_matches(", ");
+    let by = if by.is_empty() { String::new() } else { format!(" ({by})") };
     let ratio = figure / ours;
     // Closer than one run can tell.
     if factor == 1.0 && (0.97..1.0).contains(&ratio) {
-        return format!("ahead: {ratio:.2} level");
+        return format!("ahead{by}: {ratio:.2} level");
     }
-    let aim = if factor == 1.0 { "ahead".into() } else { format!("{factor} ×{by}") };
+    let aim = if factor == 1.0 { format!("ahead{by}") } else { format!("{factor} ×{by}") };
     format!("{aim}: {}", verdict(figure, factor * ours))
 }
 

@@ -24,6 +24,10 @@ impl Slots {
         let owner = PosixSlotAllocator::create(&path, slots, 8 * W).expect("a segment");
         Slots { path, _owner: owner }
     }
+
+    pub(crate) fn attach(&self) -> PosixSlotAllocator {
+        PosixSlotAllocator::attach(&self.path).expect("attached")
+    }
 }
 
 pub(crate) struct End {
@@ -34,7 +38,7 @@ pub(crate) struct End {
 
 impl End {
     fn attach(slots: &Slots) -> End {
-        End { slots: PosixSlotAllocator::attach(&slots.path).expect("attached"), kept: Vec::new() }
+        End { slots: slots.attach(), kept: Vec::new() }
     }
 }
 
