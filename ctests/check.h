@@ -4,6 +4,10 @@
 #ifndef SHMSLOT_CTESTS_CHECK_H
 #define SHMSLOT_CTESTS_CHECK_H
 
+#ifdef __cplusplus
+#pragma GCC system_header /* it is C; the C++ tests are compiled with warnings of what C++ has other means for */
+#endif
+
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif

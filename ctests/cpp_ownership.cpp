@@ -90,9 +90,9 @@ static void loans_end_with_their_writer()
 
     // In a struct members go in the reverse order of their declaration.
     struct Wrong {
-        std::vector<shmslot::Loan> loans;
-        shmslot::Writer writer;
-        shmslot::Segment segment;
+        std::vector<shmslot::Loan> loans{};
+        shmslot::Writer writer{};
+        shmslot::Segment segment{};
     };
     Wrong wrong;
     wrong.segment = make();

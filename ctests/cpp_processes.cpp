@@ -178,11 +178,11 @@ static void the_dead_give_back()
 }
 
 struct Inherited {
-    shmslot::Segment segment;
-    shmslot::Writer writer;
-    shmslot::Reader reader;
-    shmslot::Loan loan;
-    shmslot::Sample sample;
+    shmslot::Segment segment{};
+    shmslot::Writer writer{};
+    shmslot::Reader reader{};
+    shmslot::Loan loan{};
+    shmslot::Sample sample{};
 };
 
 // What a child inherits answers, and its destruction there takes nothing away from the parent.

@@ -33,9 +33,9 @@
 #include <stdint.h>
 
 /// Where every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT;
-#define SHMSLOT_OPTIONS_INIT {(uint32_t)sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
+#define SHMSLOT_OPTIONS_INIT {sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
 /// The same for shmslot_registry_options.
-#define SHMSLOT_REGISTRY_OPTIONS_INIT {(uint32_t)sizeof(shmslot_registry_options), 0, 0, 0, 0}
+#define SHMSLOT_REGISTRY_OPTIONS_INIT {sizeof(shmslot_registry_options), 0, 0, 0, 0}
 
 
 /// Major version of this header.

@@ -45,22 +45,28 @@ fn header_is_current() {
     }
 }
 
-/// The compilers of one language: the system's, and clang's where it is installed.
+/// The compilers of one language: the system's, and clang's where it is installed, with or without its version in its name.
 fn compilers(system: Command, other: &str) -> Vec<Command> {
-    let found = Command::new(other).arg("--version").output().is_ok_and(|output| output.status.success());
-    std::iter::once(system).chain(found.then(|| Command::new(other))).collect()
+    let there = |name: &String| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
+    let other = [other.to_owned(), format!("{other}-22")].into_iter().find(there);
+    std::iter::once(system).chain(other.map(Command::new)).collect()
 }
 
-/// Compiles sources of `ctests/` into a program, with or without the library, and runs it.
-fn compile(mut compiler: Command, standard: &str, sources: &[&str], with_library: bool) {
+/// Compiles sources of `ctests/` into a program, C++ with the library, and runs it.
+fn compile(mut compiler: Command, standard: &str, sources: &[&str]) {
     let compiler_name = compiler.get_program().to_string_lossy().replace('/', "_");
     let program = harness::scratch("header").join(format!("{}-{standard}-{compiler_name}", sources[0]));
     let folder = harness::root().join("ctests");
-    harness::with_header(&mut compiler, standard)
-        .args(sources.iter().map(|source| folder.join(source)))
-        .arg("-o")
-        .arg(&program);
-    if with_library {
+    let cpp = sources[0].ends_with(".cpp");
+    if cpp {
+        harness::with_cxx_header(&mut compiler, standard)
+    } else {
+        harness::with_header(&mut compiler, standard)
+    };
+    compiler.args(sources.iter().map(|source| folder.join(source))).arg("-o").arg(&program);
+    if cpp {
         harness::with_library(&mut compiler);
     }
     harness::run(&mut compiler);
@@ -72,7 +78,7 @@ fn header_compiles_as_c() {
     for standard in ["c99", "c11", "c17"] {
         for sources in [&["header_alone.c"][..], &["header_twice_a.c", "header_twice_b.c"]] {
             for compiler in compilers(harness::c_compiler(), "clang") {
-                compile(compiler, standard, sources, false);
+                compile(compiler, standard, sources);
             }
         }
     }
@@ -82,7 +88,7 @@ fn header_compiles_as_c() {
 fn header_compiles_as_cxx() {
     for standard in ["c++11", "c++14", "c++17", "c++20"] {
         for compiler in compilers(harness::cxx_compiler(), "clang++") {
-            compile(compiler, standard, &["header_cxx.cpp"], true);
+            compile(compiler, standard, &["header_cxx.cpp"]);
         }
     }
 }

@@ -166,7 +166,9 @@ private:
         told_.text[len] = '\0';
     }
 
-    shmslot_error told_;
+    union { // a member that is not set before a call writes to it
+        shmslot_error told_;
+    };
 };
 
 /// A value, or the Error that was in its way. Must be looked at. To take the value of a failure, or the error of a
@@ -606,7 +608,9 @@ public:
     }
 
 private:
-    Plain plain_;
+    union { // a member that is not set before a call writes to it
+        Plain plain_;
+    };
     Handle *handle_ = nullptr;
 };
 
@@ -769,9 +773,6 @@ template <class T, class Byte>
     return bytes != nullptr ? std::launder(reinterpret_cast<T *>(bytes)) : nullptr;
 }
 
-/// A length that fits the address space, because the memory is mapped.
-[[nodiscard]] inline std::size_t size_of(std::uint64_t len) noexcept { return static_cast<std::size_t>(len); }
-
 } // namespace detail
 
 // ---- writers ----
@@ -791,7 +792,7 @@ public:
         return is_out() ? static_cast<std::byte *>(owned_->loan.data) : nullptr;
     }
     /// The bytes that were reserved; 0 if there is none any more.
-    [[nodiscard]] std::size_t size() const noexcept { return is_out() ? detail::size_of(owned_->loan.len) : 0; }
+    [[nodiscard]] std::size_t size() const noexcept { return is_out() ? owned_->loan.len : 0; }
     /// The first byte.
     [[nodiscard]] std::byte *begin() noexcept { return data(); }
     /// Behind the last byte.
@@ -833,7 +834,7 @@ private:
     friend class Writer;
     [[nodiscard]] bool is_out() const noexcept { return detail::is_open(owned_.handle(), owned_->life); }
 
-    detail::Owned<detail::Loaned, detail::WriterPlace, detail::discard> owned_;
+    detail::Owned<detail::Loaned, detail::WriterPlace, detail::discard> owned_{};
 };
 
 /// Reserves slots and commits them. Destruction closes it, which discards the loans that are out. Threads: any at once; on
@@ -922,7 +923,7 @@ private:
         return Code::ok;
     }
 
-    std::unique_ptr<detail::WriterPlace, detail::CloseWriter> place_;
+    std::unique_ptr<detail::WriterPlace, detail::CloseWriter> place_{};
 };
 
 // ---- readers ----
@@ -944,7 +945,7 @@ public:
     /// Length of the payload in bytes.
     [[nodiscard]] std::size_t size() const noexcept
     {
-        return owned_.handle() != nullptr ? detail::size_of(owned_->len) : 0;
+        return owned_.handle() != nullptr ? owned_->len : 0;
     }
     /// The first byte.
     [[nodiscard]] const std::byte *begin() const noexcept { return data(); }
@@ -982,7 +983,7 @@ private:
     template <class>
     friend class TypedReader;
 
-    detail::Owned<shmslot_sample, shmslot_reader, shmslot_slot_mark> owned_;
+    detail::Owned<shmslot_sample, shmslot_reader, shmslot_slot_mark> owned_{};
 };
 
 /// The samples that a reader finds until there is none, for a loop: `for (auto &&sample : reader.available())`. Each
@@ -1004,7 +1005,17 @@ public:
         using pointer = void;                              ///< None.
 
         /// At the first one, which is read now. ended_by, if not null, learns why there are no more.
-        Iterator(ReaderType *reader, Code *ended_by) noexcept : reader_(reader), ended_by_(ended_by) { ++*this; }
+        Iterator(ReaderType *reader, Code *ended_by) noexcept : reader_(reader), ended_by_(ended_by), sample_() { ++*this; }
+        /// Takes the other's place, and its sample.
+        Iterator(Iterator &&) noexcept = default;
+        /// Takes the other's place, and its sample.
+        Iterator &operator=(Iterator &&) noexcept = default;
+        /// A sample is taken once.
+        Iterator(const Iterator &) = delete;
+        /// A sample is taken once.
+        Iterator &operator=(const Iterator &) = delete;
+        /// Marks a sample that was not taken.
+        ~Iterator() = default;
 
         /// The sample, which is the caller's from now on.
         [[nodiscard]] SampleType operator*() const noexcept { return std::move(sample_); }
@@ -1018,8 +1029,13 @@ public:
             if (at_end_ && ended_by_ != nullptr) *ended_by_ = code;
             return *this;
         }
-        /// The same.
-        void operator++(int) noexcept { ++*this; }
+        /// The same; what comes back has the sample of before.
+        Iterator operator++(int) noexcept
+        {
+            Iterator before = std::move(*this);
+            ++*this;
+            return before;
+        }
 
         /// Whether there are no more.
         [[nodiscard]] friend bool operator==(const Iterator &iterator, End) noexcept { return iterator.at_end_; }
@@ -1138,7 +1154,7 @@ private:
         return Code::ok;
     }
 
-    detail::Owner<shmslot_reader> handle_;
+    detail::Owner<shmslot_reader> handle_{};
 };
 
 /// Waits until one of count readers has a sample, of whatever segments; which one, the lowest of several. The array has
@@ -1421,7 +1437,7 @@ private:
             [&](shmslot_segment **ret, shmslot_error *reterr) { return call(&c, ret, reterr); });
     }
 
-    detail::Owner<shmslot_segment> handle_;
+    detail::Owner<shmslot_segment> handle_{};
 };
 
 /// What Segment::open has got.
@@ -1508,7 +1524,7 @@ private:
     friend Result<T> detail::made(Call call) noexcept;
     explicit Channel(detail::Owner<shmslot_channel> handle) noexcept : handle_(std::move(handle)) {}
 
-    detail::Owner<shmslot_channel> handle_;
+    detail::Owner<shmslot_channel> handle_{};
 };
 
 /// Waits for connections at a name. Destruction closes it and removes its socket file. Threads: any.
@@ -1547,7 +1563,7 @@ private:
     friend Result<T> detail::made(Call call) noexcept;
     explicit Listener(detail::Owner<shmslot_channel> handle) noexcept : handle_(std::move(handle)) {}
 
-    detail::Owner<shmslot_channel> handle_;
+    detail::Owner<shmslot_channel> handle_{};
 };
 
 /// Memory on lease in a region: a range of writable bytes. Destruction releases it; it may outlive its Registry. Threads:
@@ -1567,7 +1583,7 @@ public:
     /// The bytes that were asked for.
     [[nodiscard]] std::size_t size() const noexcept
     {
-        return owned_.handle() != nullptr ? detail::size_of(owned_->len) : 0;
+        return owned_.handle() != nullptr ? owned_->len : 0;
     }
     /// The first byte.
     [[nodiscard]] std::byte *begin() noexcept { return data(); }
@@ -1599,7 +1615,7 @@ public:
 private:
     friend class Registry;
 
-    detail::Owned<shmslot_lease, shmslot_registry, shmslot_region_release> owned_;
+    detail::Owned<shmslot_lease, shmslot_registry, shmslot_region_release> owned_{};
 };
 
 /// Gives out memory in mapped regions, for payloads beside the slots; docs/regions.md has the rules. Destruction closes
@@ -1669,7 +1685,7 @@ private:
     friend Result<T> detail::made(Call call) noexcept;
     explicit Registry(detail::Owner<shmslot_registry> handle) noexcept : handle_(std::move(handle)) {}
 
-    detail::Owner<shmslot_registry> handle_;
+    detail::Owner<shmslot_registry> handle_{};
 };
 
 /// Bytes of a sender's region, mapped here: a range of bytes. They change once the sender's lease ends. Destruction
@@ -1689,7 +1705,7 @@ public:
     /// How many.
     [[nodiscard]] std::size_t size() const noexcept
     {
-        return owned_.handle() != nullptr ? detail::size_of(owned_->len) : 0;
+        return owned_.handle() != nullptr ? owned_->len : 0;
     }
     /// The first byte.
     [[nodiscard]] const std::byte *begin() const noexcept { return data(); }
@@ -1704,7 +1720,7 @@ public:
 private:
     friend class Attachments;
 
-    detail::Owned<shmslot_mapped, shmslot_attachments, shmslot_attachments_release> owned_;
+    detail::Owned<shmslot_mapped, shmslot_attachments, shmslot_attachments_release> owned_{};
 };
 
 /// Regions of one sender that are mapped here, to be read. Destruction closes it; bytes that were resolved stay. Threads:
@@ -1791,7 +1807,7 @@ private:
         return result;
     }
 
-    detail::Owner<shmslot_attachments> handle_;
+    detail::Owner<shmslot_attachments> handle_{};
 };
 
 // ---- typed ----
@@ -1824,7 +1840,7 @@ public:
 private:
     template <class>
     friend class TypedWriter;
-    Loan loan_;
+    Loan loan_{};
 };
 
 /// A Writer of objects of type T, which are made in place. Threads: as Writer. TypedSegment::writer makes it.
@@ -1868,7 +1884,7 @@ private:
     friend class TypedSegment;
     explicit TypedWriter(Writer writer) noexcept : writer_(std::move(writer)) {}
 
-    Writer writer_;
+    Writer writer_{};
 };
 
 /// A Sample that is an object of type T. Ends as a Sample does.
@@ -1899,7 +1915,7 @@ public:
 private:
     template <class>
     friend class TypedReader;
-    Sample sample_;
+    Sample sample_{};
 };
 
 /// A Reader of objects of type T. Threads: as Reader. TypedSegment::reader makes it.
@@ -1960,7 +1976,7 @@ private:
         return Code::type_mismatch;
     }
 
-    Reader reader_;
+    Reader reader_{};
 };
 
 /// A segment of objects of type T, which is trivially copyable and has a TypeName. Whoever attaches with another name or
@@ -2075,7 +2091,7 @@ private:
         return TypedSegment(*std::move(segment));
     }
 
-    Segment segment_;
+    Segment segment_{};
 };
 
 /// What TypedSegment::open has got.

@@ -15,8 +15,17 @@ const NATIVE_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-
 /// What every C and C++ source here is compiled with.
 const WARNINGS: &[&str] = &["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
-/// And every source that includes the C++ header.
-const CXX_WARNINGS: &[&str] = &["-Wconversion", "-Wshadow"];
+/// And every source that includes the C++ header, or the C one from C++: both must be clean where somebody is strict. Not every
+/// compiler knows each of them.
+const CXX_WARNINGS: &[&str] = &[
+    "-Wno-unknown-warning-option",
+    "-Wconversion",
+    "-Wshadow",
+    "-Wold-style-cast",
+    "-Wuseless-cast",
+    "-Wzero-as-null-pointer-constant",
+    "-Weffc++",
+];
 
 /// The exit status of a program that found nothing to test on this machine.
 const SKIPPED: i32 = 77;
@@ -115,7 +124,7 @@ pub(crate) fn with_header<'a>(compiler: &'a mut Command, standard: &str) -> &'a 
     compiler.arg(format!("-std={standard}")).args(WARNINGS).arg("-I").arg(root().join("include"))
 }
 
-/// The same, and the folder of the C++ header.
+/// The same for C++, and the folder of the C++ header.
 pub(crate) fn with_cxx_header<'a>(compiler: &'a mut Command, standard: &str) -> &'a mut Command {
     with_header(compiler, standard).args(CXX_WARNINGS).arg("-I").arg(root().join("bindings/cpp"))
 }
