@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,17 @@ static inline void check_note_caller(const char *file, int line)
     check_caller_line = line;
 }
 
+/* For programs that do the same in many ways: which one this is, and a failure tells it. */
+static char check_doing[160];
+
+static inline void check_note(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(check_doing, sizeof check_doing, format, arguments);
+    va_end(arguments);
+}
+
 static pid_t check_parent; /* set in forked children: they clean up nothing and leave by _exit */
 
 static inline void check_leave(void)
@@ -81,6 +93,7 @@ static inline void check_leave(void)
     if (check_caller_file != NULL) {
         fprintf(stderr, "  in or after the call at %s:%d\n", check_caller_file, check_caller_line);
     }
+    if (check_doing[0] != '\0') fprintf(stderr, "  at %s\n", check_doing);
     if (check_parent == 0) exit(1);
     if (getppid() == check_parent) (void)kill(check_parent, SIGALRM); /* others may wait for this one */
     _exit(1);

@@ -6,80 +6,27 @@
  * add up: every slot, every row, every bit, every sample. The table that is printed has one row for each operation.
  *
  * A survivor has a sample in hand all the time, and is owed all others. */
-#include "samples.h"
-#include "single_steps.h"
+#include "crash_stage.h"
 
-#define SLOTS 9 /* more than are tried without hints */
-#define PARTICIPANTS 4
-#define VICTIMS_VALUE 77
-#define MOST_SAMPLES 64
-#define LARGE 100000 /* more than a slot takes */
 #define REGIONS 4
-#define AT_CONTROL_SIZE 104 /* docs/segment-layout.md */
 
-/* ---- the victim ---- */
+/* ---- more that victims do ---- */
 
-struct victim {
-    shmslot_segment *segment;
-    shmslot_writer *writer;
-    shmslot_reader *reader;
-    shmslot_loan loan;
-    shmslot_sample sample;
-    shmslot_ref ref;
-};
-
-typedef void (*step)(struct victim *victim);
-
-static void nothing(struct victim *victim)
+static void join_now(struct victim *victim)
 {
-    (void)victim;
+    victim->reader = join(victim->segment, 0);
 }
 
-static void open_it(struct victim *victim)
+/* One sample in hand, and more that are owed. */
+static void join_and_read(struct victim *victim)
 {
-    victim->writer = open_writer(victim->segment);
-}
-
-static void reserve_one(struct victim *victim)
-{
-    uint64_t value = VICTIMS_VALUE;
-    CHECK_OK(shmslot_slot_reserve(victim->writer, sizeof value, AT_ONCE, &victim->loan));
-    memcpy(victim->loan.data, &value, sizeof value);
-}
-
-static void have_a_loan(struct victim *victim)
-{
-    open_it(victim);
-    reserve_one(victim);
-}
-
-/* The same in a region. */
-static void reserve_large(struct victim *victim)
-{
-    uint64_t value = VICTIMS_VALUE;
-    CHECK_OK(shmslot_slot_reserve(victim->writer, LARGE, AT_ONCE, &victim->loan));
-    memcpy(victim->loan.data, &value, sizeof value);
-}
-
-static void have_a_large_loan(struct victim *victim)
-{
-    open_it(victim);
-    reserve_large(victim);
+    join_with_history(victim);
+    read_one(victim);
 }
 
 static void trim_it(struct victim *victim)
 {
     CHECK_OK(shmslot_segment_trim(victim->segment, NULL));
-}
-
-static void commit_it(struct victim *victim)
-{
-    CHECK_OK(shmslot_slot_commit(victim->writer, &victim->loan, sizeof(uint64_t), NULL));
-}
-
-static void discard_it(struct victim *victim)
-{
-    CHECK_OK(shmslot_slot_discard(victim->writer, &victim->loan));
 }
 
 static void write_one(struct victim *victim)
@@ -92,42 +39,10 @@ static void close_the_writer(struct victim *victim)
     shmslot_writer_close(victim->writer);
 }
 
-static void join_now(struct victim *victim)
-{
-    victim->reader = join(victim->segment, 0);
-}
-
-static void join_with_history(struct victim *victim)
-{
-    victim->reader = join(victim->segment, 2);
-}
-
-static void read_one(struct victim *victim)
-{
-    victim->sample = hold(victim->reader);
-}
-
-static void mark_it(struct victim *victim)
-{
-    CHECK_OK(shmslot_slot_mark(victim->reader, &victim->sample));
-}
-
 static void read_and_mark(struct victim *victim)
 {
     read_one(victim);
     mark_it(victim);
-}
-
-/* One sample in hand, and more that are owed. */
-static void join_and_read(struct victim *victim)
-{
-    join_with_history(victim);
-    read_one(victim);
-}
-
-static void leave_it(struct victim *victim)
-{
-    shmslot_reader_leave(victim->reader);
 }
 
 static void peek_one(struct victim *victim)
@@ -174,40 +89,7 @@ static void recover_others(struct victim *victim)
     CHECK_CODE(shmslot_segment_recover(victim->segment, NULL), 1);
 }
 
-static void reserve_by_mask(struct victim *victim)
-{
-    CHECK_OK(shmslot_ref_reserve(victim->segment, 1, &victim->ref));
-}
-
-static void have_a_ref(struct victim *victim)
-{
-    uint64_t value = VICTIMS_VALUE;
-    void *data = NULL;
-    size_t room = 0;
-    reserve_by_mask(victim);
-    CHECK_OK(shmslot_ref_data_ptr(victim->segment, &victim->ref, &data, &room));
-    memcpy(data, &value, sizeof value);
-}
-
-static void commit_ref(struct victim *victim)
-{
-    CHECK_OK(shmslot_ref_commit_in_place(victim->segment, &victim->ref, sizeof(uint64_t), NULL));
-}
-
 /* ---- the survivors ---- */
-
-struct stage {
-    const struct scenario *scenario;
-    shmslot_segment *segment;
-    shmslot_writer *writer;
-    shmslot_reader *reader, *leaver;
-    uint64_t leaver_since; /* the last sequence before it joined */
-    shmslot_sample held;
-    uint64_t values[MOST_SAMPLES]; /* by sequence: what the survivors wrote; 0 is the victim's */
-    uint64_t received, last, blocks;
-    int victims_samples;
-    child other; /* another process, dead or asleep */
-};
 
 struct scenario {
     const char *name;
@@ -219,34 +101,6 @@ struct scenario {
     void (*between)(struct stage *stage);   /* by the survivors, after `prepare` */
     void (*after)(struct stage *stage);     /* by the survivors, first thing after the kill */
 };
-
-static void put_one(struct stage *stage, uint64_t value)
-{
-    uint64_t sequence = put(stage->writer, value);
-    CHECK(sequence < MOST_SAMPLES);
-    stage->values[sequence] = value;
-}
-
-/* Reads whatever there is, and checks each sample. */
-static void drain(struct stage *stage)
-{
-    shmslot_sample sample;
-    int result;
-    while ((result = shmslot_slot_read(stage->reader, &sample)) == SHMSLOT_OK) {
-        CHECK(sample.sequence < MOST_SAMPLES && sample.sequence > stage->last);
-        CHECK_U64(sample.len, sizeof(uint64_t));
-        stage->last = sample.sequence;
-        stage->received++;
-        if (stage->values[sample.sequence] == 0) {
-            CHECK_U64(value_of(&sample), VICTIMS_VALUE);
-            stage->victims_samples++;
-        } else {
-            CHECK_U64(value_of(&sample), stage->values[sample.sequence]);
-        }
-        CHECK_OK(shmslot_slot_mark(stage->reader, &sample));
-    }
-    CHECK_CODE(result, SHMSLOT_E_AGAIN);
-}
 
 static void first_sample(struct stage *stage)
 {
@@ -260,17 +114,6 @@ static void two_samples(struct stage *stage)
     first_sample(stage);
     put_one(stage, 2);
     put_one(stage, 3);
-}
-
-static void put_large(struct stage *stage, uint64_t value)
-{
-    shmslot_loan loan;
-    uint64_t sequence = 0;
-    CHECK_OK(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &loan));
-    memcpy(loan.data, &value, sizeof value);
-    CHECK_OK(shmslot_slot_commit(stage->writer, &loan, sizeof value, &sequence));
-    CHECK(sequence < MOST_SAMPLES);
-    stage->values[sequence] = value;
 }
 
 /* The sample in hand and two that are owed are in regions, and one region is left. */
@@ -313,26 +156,16 @@ static void add_a_leaver(struct stage *stage)
     stage->leaver_since = 3;
 }
 
-static void let_it_leave(struct stage *stage)
-{
-    shmslot_reader_leave(stage->leaver);
-    stage->leaver = NULL;
-}
-
 /* ---- other processes ---- */
 
-static shmslot_segment *attach_to(const struct stage *stage)
-{
-    shmslot_segment *segment = NULL;
-    CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(stage->segment), NULL, &segment, NULL));
-    return segment;
-}
+static child other; /* dead or asleep */
 
 static int have_everything(int link, void *stage)
 {
     struct victim victim;
     memset(&victim, 0, sizeof victim);
     victim.segment = attach_to(stage);
+    victim.history = 2;
     join_and_read(&victim);
     have_a_loan(&victim);
     reserve_one(&victim);
@@ -344,14 +177,15 @@ static int have_everything(int link, void *stage)
 static void add_another(struct stage *stage)
 {
     two_samples(stage);
-    stage->other = start_child(have_everything, stage);
-    hear(stage->other.link);
+    other = start_child(have_everything, stage);
+    hear(other.link);
 }
 
 static void kill_the_other(struct stage *stage)
 {
-    CHECK(kill(stage->other.pid, SIGKILL) == 0);
-    CHECK_U64((uint64_t)end_child(stage->other), 128 + SIGKILL);
+    (void)stage;
+    CHECK(kill(other.pid, SIGKILL) == 0);
+    CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
 }
 
 static int sleep_for_a_sample(int link, void *stage)
@@ -367,9 +201,9 @@ static int sleep_for_a_sample(int link, void *stage)
 static void add_a_sleeping_reader(struct stage *stage)
 {
     two_samples(stage);
-    stage->other = start_child(sleep_for_a_sample, stage);
-    hear(stage->other.link);
-    until_asleep(stage->other.pid);
+    other = start_child(sleep_for_a_sample, stage);
+    hear(other.link);
+    until_asleep(other.pid);
 }
 
 /* If the victim has published, the sleeper wakes without anything else happening. */
@@ -377,7 +211,7 @@ static void let_it_wake(struct stage *stage)
 {
     drain(stage);
     if (stage->victims_samples == 0) put_one(stage, 100);
-    CHECK_CHILD(stage->other);
+    CHECK_CHILD(other);
 }
 
 static int sleep_for_space(int link, void *stage)
@@ -393,18 +227,18 @@ static void add_a_sleeping_writer(struct stage *stage)
 {
     uint64_t value, sequence;
     for (value = 2; shmslot_slot_write(stage->writer, &value, sizeof value, AT_ONCE, &sequence) == SHMSLOT_OK; value++) {
-        stage->values[sequence] = value;
+        note_value(stage, sequence, value);
     }
     drain(stage);
-    stage->other = start_child(sleep_for_space, stage);
-    hear(stage->other.link);
-    until_asleep(stage->other.pid);
+    other = start_child(sleep_for_space, stage);
+    hear(other.link);
+    until_asleep(other.pid);
 }
 
 /* The victim had the space, or gave it back: either way there is some now. */
 static void let_it_write(struct stage *stage)
 {
-    CHECK_CHILD(stage->other);
+    CHECK_CHILD(other);
     drain(stage);
     CHECK_U64((uint64_t)stage->victims_samples, 1);
 }
@@ -431,116 +265,34 @@ static void read_by_reference(struct stage *stage)
 
 /* ---- what must be true afterwards ---- */
 
-static void check_samples(struct stage *stage, int finished)
+static void check_samples(struct stage *stage, const struct scenario *scenario, int finished)
 {
-    uint64_t lost = 0;
     put_one(stage, 100); /* at once, and before any recovery that is asked for */
     drain(stage);
     CHECK_U64(stage->values[stage->last], 100);
-    CHECK_OK(shmslot_reader_lost(stage->reader, &lost));
-    CHECK_U64(stage->received + 1 + lost, stage->last); /* one is in hand; no hole, no double */
-    if (stage->scenario->policy != SHMSLOT_DROP_OLDEST) {
-        CHECK_U64(lost, 0);
+    CHECK_U64(stage->received + 1 + lost(stage->reader), stage->last); /* one is in hand; no hole, no double */
+    if (!drops_oldest(stage)) {
+        CHECK_U64(lost(stage->reader), 0);
         CHECK(stage->victims_samples <= 1);
-        if (finished && stage->scenario->publishes) CHECK_U64((uint64_t)stage->victims_samples, 1);
+        if (finished && scenario->publishes) CHECK_U64((uint64_t)stage->victims_samples, 1);
     }
     CHECK_U64(value_of(&stage->held), 1);
 }
 
-/* One that did not leave yet: it has or has lost all samples. */
-static void check_leaver(struct stage *stage)
+static void check_stage(struct stage *stage, const struct scenario *scenario, int finished)
 {
-    shmslot_sample sample;
-    uint64_t received = 0, lost = 0;
-    for (; shmslot_slot_read(stage->leaver, &sample) == SHMSLOT_OK; received++) {
-        CHECK_OK(shmslot_slot_mark(stage->leaver, &sample));
-    }
-    CHECK_OK(shmslot_reader_lost(stage->leaver, &lost));
-    CHECK_U64(received + lost, stage->last - stage->leaver_since);
-}
-
-static void check_history(struct stage *stage)
-{
-    uint32_t i, history = stage->scenario->history;
-    shmslot_reader *late = join(stage->segment, history);
-    shmslot_sample sample;
-    for (i = 0; i < history; i++) {
-        uint64_t sequence = stage->last - history + 1 + i, value;
-        CHECK_OK(shmslot_slot_read(late, &sample));
-        value = stage->values[sequence];
-        CHECK_U64(sample.sequence, sequence);
-        CHECK_U64(value_of(&sample), value == 0 ? VICTIMS_VALUE : value);
-        CHECK_OK(shmslot_slot_mark(late, &sample));
-    }
-    CHECK_CODE(shmslot_slot_read(late, &sample), SHMSLOT_E_AGAIN);
-    shmslot_reader_leave(late);
-}
-
-static void check_rows(struct stage *stage)
-{
-    shmslot_reader *readers[63];
-    shmslot_segment *segments[PARTICIPANTS];
-    uint32_t i;
-    if (stage->scenario->operation == reserve_by_mask || stage->scenario->operation == commit_ref) {
+    if (scenario->after != NULL) scenario->after(stage);
+    if (stage->writer == NULL) stage->writer = open_writer(stage->segment);
+    check_samples(stage, scenario, finished);
+    check_recovered(stage);
+    CHECK_OK(shmslot_slot_mark(stage->reader, &stage->held));
+    if (stage->leaver != NULL) check_leaver(stage);
+    check_all_slots(stage);
+    if (stage->leaver != NULL) let_it_leave(stage);
+    if (scenario->operation == reserve_by_mask || scenario->operation == commit_ref) {
         /* The number is the callers' until they give it up: no reader may join there before. */
         CHECK_OK(shmslot_ref_mark_reader_disconnected(stage->segment, 0));
     }
-    for (i = 1; i < stage->scenario->max_readers; i++) readers[i] = join(stage->segment, 0);
-    for (i = 1; i < stage->scenario->max_readers; i++) shmslot_reader_leave(readers[i]);
-    for (i = 1; i < PARTICIPANTS; i++) {
-        segments[i] = attach_to(stage);
-    }
-    for (i = 1; i < PARTICIPANTS; i++) shmslot_segment_close(segments[i]);
-}
-
-static void check_slots(struct stage *stage)
-{
-    shmslot_loan loans[SLOTS], none;
-    uint32_t i, room = SLOTS;
-    if (stage->scenario->policy != SHMSLOT_DROP_OLDEST) room -= stage->scenario->history;
-    for (i = 0; i < room; i++) CHECK_OK(shmslot_slot_reserve(stage->writer, 8, AT_ONCE, &loans[i]));
-    CHECK_CODE(shmslot_slot_reserve(stage->writer, 8, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
-    for (i = 0; i < room; i++) CHECK_OK(shmslot_slot_discard(stage->writer, &loans[i]));
-}
-
-static uint64_t blocks_of(shmslot_segment *segment)
-{
-    struct stat facts;
-    CHECK(fstat(shmslot_segment_fd(segment), &facts) == 0);
-    return (uint64_t)facts.st_blocks;
-}
-
-static void check_regions(struct stage *stage)
-{
-    shmslot_loan loans[REGIONS], none;
-    int i;
-    for (i = 0; i < REGIONS; i++) CHECK_OK(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &loans[i]));
-    CHECK_CODE(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
-    for (i = 0; i < REGIONS; i++) CHECK_OK(shmslot_slot_discard(stage->writer, &loans[i]));
-    CHECK_OK(shmslot_segment_trim(stage->segment, NULL));
-    CHECK_U64(blocks_of(stage->segment), stage->blocks); /* no memory is left behind in a region */
-}
-
-static void check_stage(struct stage *stage, int finished)
-{
-    const int drop_oldest = stage->scenario->policy == SHMSLOT_DROP_OLDEST;
-    size_t all = 0;
-    if (stage->scenario->after != NULL) stage->scenario->after(stage);
-    if (stage->writer == NULL) stage->writer = open_writer(stage->segment);
-    check_samples(stage, finished);
-    CHECK_OK(shmslot_segment_recover(stage->segment, NULL)); /* if that has not happened by itself */
-    CHECK_CODE(shmslot_segment_recover(stage->segment, NULL), 0);
-    CHECK_OK(shmslot_segment_participants(stage->segment, NULL, 0, 0, &all));
-    CHECK_U64(all, 1);
-    CHECK_OK(shmslot_slot_mark(stage->reader, &stage->held));
-    if (stage->leaver != NULL) check_leaver(stage);
-    /* Slots before anybody joins or leaves, who would clear what is left in its row. But where unread samples are taken
-     * back, this takes those of history. */
-    if (drop_oldest) check_history(stage);
-    check_slots(stage);
-    if (!drop_oldest) check_history(stage);
-    if (stage->leaver != NULL) let_it_leave(stage);
-    CHECK_U64(info_of(stage->segment).readers, UINT64_C(1) << shmslot_reader_index(stage->reader));
     check_rows(stage);
     check_slots(stage);
     check_regions(stage);
@@ -549,89 +301,63 @@ static void check_stage(struct stage *stage, int finished)
 /* ---- one victim, killed at one point ---- */
 
 struct run {
-    const struct stage *stage;
+    const struct scenario *scenario;
+    int fd;
     struct victim victim;
 };
 
 static void prepare_victim(void *argument)
 {
     struct run *run = argument;
-    int fd = shmslot_segment_fd(run->stage->segment);
-    CHECK_OK(shmslot_segment_attach_fd(fd, NULL, &run->victim.segment, NULL));
-    run->stage->scenario->prepare(&run->victim);
+    CHECK_OK(shmslot_segment_attach_fd(run->fd, NULL, &run->victim.segment, NULL));
+    run->victim.history = 2;
+    run->scenario->prepare(&run->victim);
 }
 
 static void run_operation(void *argument)
 {
     struct run *run = argument;
-    run->stage->scenario->operation(&run->victim);
+    run->scenario->operation(&run->victim);
 }
 
 /* The victim stands still where it is, which stops nobody else. */
-static void go_on(struct stage *stage)
+static void go_on(struct stage *stage, const struct scenario *scenario)
 {
-    if (stage->scenario->after != NULL) return; /* others sleep over what the victim has */
-    if (stage->writer != NULL && stage->scenario->policy != SHMSLOT_BLOCK) put_one(stage, 99);
+    if (scenario->after != NULL) return; /* others sleep over what the victim has */
+    if (stage->writer != NULL && scenario->policy != SHMSLOT_BLOCK) put_one(stage, 99);
     drain(stage);
-}
-
-static void set_stage(struct stage *stage, const struct scenario *scenario)
-{
-    shmslot_options options = options_of(SLOTS, 8);
-    memset(stage, 0, sizeof *stage);
-    stage->scenario = scenario;
-    options.policy = scenario->policy;
-    options.flags = scenario->flags;
-    options.history = scenario->history;
-    options.max_readers = scenario->max_readers;
-    options.max_participants = PARTICIPANTS;
-    options.max_payload = LARGE;
-    options.region_count = REGIONS;
-    stage->segment = make_anonymous(&options);
-    stage->blocks = blocks_of(stage->segment);
-    stage->reader = join(stage->segment, 0);
-    stage->writer = open_writer(stage->segment);
-    scenario->before(stage);
-    if (scenario->flags & SHMSLOT_SINGLE_WRITER) {
-        shmslot_writer_close(stage->writer);
-        stage->writer = NULL;
-    }
 }
 
 /* Kills at point `kill_at`, and lets the survivors do their part at point `act_at`; false if the operation was over
  * before. */
 static int try_point(const struct scenario *scenario, int kill_at, int act_at)
 {
-    static unsigned char before[1 << 16];
+    static struct watched watched;
     struct stage stage;
     struct run run;
-    uint64_t size = 0;
-    void *shared;
     pid_t pid;
-    int fd, point = 0, more = 1;
-    set_stage(&stage, scenario);
+    int point = 0, more = 1;
+    open_stage(&stage, scenario->policy, scenario->flags, scenario->history, scenario->max_readers, REGIONS);
+    scenario->before(&stage);
+    if (scenario->flags & SHMSLOT_SINGLE_WRITER) {
+        shmslot_writer_close(stage.writer);
+        stage.writer = NULL;
+    }
     memset(&run, 0, sizeof run);
-    run.stage = &stage;
-    fd = shmslot_segment_fd(stage.segment);
-    CHECK(pread(fd, &size, sizeof size, AT_CONTROL_SIZE) == sizeof size && size <= sizeof before);
-    shared = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-    CHECK(shared != MAP_FAILED);
-
-    pid = steps_start(prepare_victim, run_operation, &run);
+    run.scenario = scenario;
+    run.fd = shmslot_segment_fd(stage.segment);
+    watch(&watched, stage.segment);
+    pid = steps_start(prepare_victim, run_operation, NULL, &run);
     if (scenario->between != NULL) scenario->between(&stage);
     while (more && point < kill_at) {
-        memcpy(before, shared, size);
-        more = steps_next(pid, shared, before, size);
+        more = watch_to_next_point(&watched, pid);
         if (more && ++point == act_at) scenario->meanwhile(&stage);
     }
-    go_on(&stage);
+    go_on(&stage, scenario);
     steps_kill(pid);
-    CHECK(munmap(shared, size) == 0);
-
-    check_stage(&stage, !more);
-    shmslot_reader_leave(stage.reader);
-    shmslot_writer_close(stage.writer);
-    shmslot_segment_close(stage.segment);
+    unwatch(&watched);
+    check_stage(&stage, scenario, !more);
+    close_stage(&stage);
     return more;
 }
 
@@ -645,14 +371,13 @@ static void run_scenario(const struct scenario *scenario)
         int kill_at = act_at == 0 ? 1 : act_at;
         for (;; kill_at++) {
             kills++;
-            check_note_caller(scenario->name, kill_at);
+            check_note("%s, %s, point %d", scenario->name, policies[scenario->policy], kill_at);
             if (!try_point(scenario, kill_at, act_at)) break;
         }
         if (points == 0) points = kill_at;
         act_at++;
     } while (scenario->meanwhile != NULL && act_at < points);
     CHECK(points > 1); /* an operation that changes nothing tests nothing */
-    check_caller_file = NULL;
     printf("%-46s %-11s %-6s %7u %7u %6d %6d  passed\n", scenario->name, policies[scenario->policy],
            scenario->flags & SHMSLOT_SINGLE_WRITER ? "one" : "many", (unsigned)scenario->history,
            (unsigned)scenario->max_readers, points, kills);

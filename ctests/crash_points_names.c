@@ -112,7 +112,7 @@ static int try_point(const struct scenario *scenario, int kill_at, const char *d
     int point = 0, more = 1;
     pid_t pid;
     scenario->before(path);
-    pid = steps_start(prepare_nothing, scenario->operation, (void *)path);
+    pid = steps_start(prepare_nothing, scenario->operation, NULL, (void *)path);
     for (; more && point < kill_at; point++) more = steps_next_call(pid);
     steps_kill(pid);
     check_name(directory, path);
@@ -141,12 +141,11 @@ int main(void)
     for (i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
         int point = 1;
         alarm(CHECK_WATCHDOG_S);
-        while (check_note_caller(scenarios[i].operation_name, point),
+        while (check_note("%s, point %d", scenarios[i].operation_name, point),
                try_point(&scenarios[i], point, directory, path)) {
             point++;
         }
         CHECK(point > 5); /* each of them calls the system several times */
-        check_caller_file = NULL;
         printf("%-24s %6d  passed\n", scenarios[i].operation_name, point);
         (void)fflush(stdout);
     }

@@ -181,7 +181,7 @@ static uint64_t instructions(uint32_t regions, void (*operation)(void *argument)
         pid_t pid;
         memset(&crowd, 0, sizeof crowd);
         crowd.regions = regions + (uint32_t)attempt;
-        pid = steps_start(make_crowd, operation, &crowd);
+        pid = steps_start(make_crowd, operation, NULL, &crowd);
         while (steps_go(pid, PTRACE_SINGLESTEP)) count++;
         steps_kill(pid);
         if (count < least) least = count;

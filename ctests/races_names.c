@@ -227,7 +227,7 @@ static int try_point(const struct operation *operation, int intruder, int killed
         CHECK(old >= 0);
     }
     memset(outcome, 0, sizeof *outcome);
-    pid = steps_start(prepare, operation->body, NULL);
+    pid = steps_start(prepare, operation->body, NULL, NULL);
     for (; more && at < point; at++) more = steps_next_call(pid);
     if (more) {
         busy = is_being_taken();

@@ -58,7 +58,7 @@ static uint64_t try_after(uint64_t instructions)
     put_large(writer);
     first = hold(reader);
     search.fd = shmslot_segment_fd(segment);
-    pid = steps_start(open_it, reserve_large, &search);
+    pid = steps_start(open_it, reserve_large, NULL, &search);
     while (steps < instructions && steps_go(pid, PTRACE_SINGLESTEP)) steps++;
     if (steps == instructions) {
         CHECK_OK(shmslot_slot_mark(reader, &first));

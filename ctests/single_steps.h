@@ -19,10 +19,32 @@ static inline void steps_begin(void)
     CHECK(steps_finished != MAP_FAILED);
 }
 
-/* Forks a victim that runs `prepare` freely, then stops, to run `operation` step by step. */
-static inline pid_t steps_start(void (*prepare)(void *argument), void (*operation)(void *argument), void *argument)
+/* Runs the victim freely until it stops by itself. */
+static inline void steps_await_stop(pid_t pid)
 {
     int status = 0;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP); /* otherwise a check of the victim failed */
+}
+
+/* By the victim, while it runs freely: lets others do something before it goes on. */
+static inline void steps_pause(void)
+{
+    CHECK(raise(SIGSTOP) == 0);
+}
+
+/* By the others, when they have done it. */
+static inline void steps_resume(pid_t pid)
+{
+    CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
+    steps_await_stop(pid);
+}
+
+/* Forks a victim that runs `prepare` freely, then stops, to run `operation` step by step. If `prepare` pauses, this returns
+ * at its first pause. If there is an `after`, steps_end lets it run and end. */
+static inline pid_t steps_start(void (*prepare)(void *argument), void (*operation)(void *argument),
+                                void (*after)(void *argument), void *argument)
+{
     pid_t parent = getpid(), pid;
     __atomic_store_n(steps_finished, 0, __ATOMIC_RELAXED);
     pid = fork();
@@ -30,16 +52,17 @@ static inline pid_t steps_start(void (*prepare)(void *argument), void (*operatio
     if (pid == 0) {
         check_parent = parent;
         CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0);
-        prepare(argument);
         CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
-        CHECK(raise(SIGSTOP) == 0);
+        prepare(argument);
+        steps_pause();
         operation(argument);
         __atomic_store_n(steps_finished, 1, __ATOMIC_RELAXED);
         (void)raise(SIGTRAP); /* who runs freely stops here */
-        for (;;) (void)pause();
+        while (after == NULL) (void)pause();
+        after(argument);
+        _exit(0);
     }
-    CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    steps_await_stop(pid);
     return pid;
 }
 
@@ -94,6 +117,14 @@ static inline int steps_next_call(pid_t pid)
 static inline void steps_finish(pid_t pid)
 {
     CHECK(!steps_go(pid, PTRACE_CONT));
+}
+
+/* After steps_finish. */
+static inline void steps_end(pid_t pid)
+{
+    int status = 0;
+    CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 static inline void steps_kill(pid_t pid)

@@ -41,6 +41,7 @@ c_programs! {
     cpp_ranges
     cpp_typed
     crash_points
+    crash_points_late
     crash_points_names
     descriptors
     drop_oldest
