@@ -1,12 +1,13 @@
 /* A channel whose other end does not keep to the rules: each breach has its reason, ends the channel for good, and leaves
  * no descriptor open. And what looks like a breach but is none. The other end is a plain socket. */
 #include "plain_channel.h"
-#include "samples.h"
+#include "faults.h"
 
-#include <dirent.h>
-#include <sys/resource.h>
+#include <netinet/in.h>
+#include <sys/sysinfo.h>
 
 #define PAGE UINT64_C(4096)
+#define LARGE (UINT64_C(8) << 20)
 
 static int count_descriptors(void)
 {
@@ -178,8 +179,8 @@ static void check_parts_of_a_stream(void)
     CHECK(count_descriptors() == opened);
     CHECK(send_raw(ends.raw, message, 8, &fd, 1) == 0);
     CHECK_U64((uint64_t)shmslot_attachments_drain(ends.attachments, NULL), 0);
-    CHECK(send_raw(ends.raw, message + 8, 8, &fd, 1) == 0);
-    check_broken(ends, opened, "a message with 2 descriptors, not 1");
+    CHECK(send_raw(ends.raw, message + 8, 4, &fd, 1) == 0);
+    check_broken(ends, opened, "a message with 2 descriptors, not 1"); /* not only once all of it has come */
     close_ends(ends);
 
     ends = open_ends(SOCK_STREAM, 0);
@@ -341,6 +342,290 @@ static int drain_without_descriptors(int link, void *argument)
     return 0;
 }
 
+/* All descriptors are used but so many; the limit that there was. */
+static struct rlimit leave_descriptors(int count)
+{
+    struct rlimit before, few;
+    int fds[16], i;
+    CHECK(count > 0 && count <= 16);
+    for (i = 0; i < count; i++) CHECK((fds[i] = dup(STDERR_FILENO)) >= 0);
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    few = before;
+    few.rlim_cur = (rlim_t)fds[count - 1] + 1;
+    CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    for (i = 0; i < count; i++) CHECK(close(fds[i]) == 0);
+    return before;
+}
+
+/* A segment comes for which there are too few descriptors: it is still there when there are enough. */
+static int receive_with_few_descriptors(int link, void *argument)
+{
+    shmslot_channel *near = NULL, *far = NULL;
+    shmslot_segment *sent = NULL, *segment = NULL;
+    shmslot_error detail;
+    int count, result = 0, short_of = 0;
+    (void)link;
+    (void)argument;
+    CHECK_OK(shmslot_channel_pair(0, &near, &far, NULL));
+    CHECK_OK(shmslot_segment_create_anonymous(NULL, &sent, NULL));
+    CHECK_OK(shmslot_channel_send_segment(near, sent, AT_ONCE, NULL));
+    for (count = 1; segment == NULL; count++) {
+        struct rlimit before = leave_descriptors(count);
+        result = shmslot_channel_recv_segment(far, NULL, AT_ONCE, &segment, &detail);
+        CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+        if (segment != NULL) break;
+        CHECK_CODE(result, SHMSLOT_E_SYS);
+        CHECK(detail.os_errno == EMFILE);
+        short_of++;
+    }
+    CHECK_OK(result);
+    CHECK(short_of > 0);
+    CHECK_U64(info_of(segment).segment_id, info_of(sent).segment_id);
+    CHECK_CODE(shmslot_channel_recv_segment(far, NULL, AT_ONCE, &segment, NULL), SHMSLOT_E_AGAIN);
+    return 0;
+}
+
+/* The same of a connection: whoever has connected notices nothing. */
+static int accept_with_few_descriptors(int link, void *argument)
+{
+    shmslot_channel *listener = NULL, *near = NULL, *far = NULL;
+    shmslot_segment *sent = NULL, *segment = NULL;
+    char name[64];
+    int count, result = 0, short_of = 0;
+    (void)link;
+    (void)argument;
+    snprintf(name, sizeof name, "@shmslot-ctest-few-%ld", (long)getpid());
+    CHECK_OK(shmslot_channel_listen(name, 0, &listener, NULL));
+    CHECK_OK(shmslot_channel_connect(name, 0, FOR_EVER, &near, NULL));
+    CHECK_OK(shmslot_segment_create_anonymous(NULL, &sent, NULL));
+    CHECK_OK(shmslot_channel_send_segment(near, sent, AT_ONCE, NULL));
+    for (count = 1; far == NULL; count++) {
+        struct rlimit before = leave_descriptors(count);
+        result = shmslot_channel_accept(listener, AT_ONCE, &far, NULL);
+        CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+        if (far != NULL) break;
+        CHECK_CODE(result, SHMSLOT_E_SYS);
+        short_of++;
+    }
+    CHECK_OK(result);
+    CHECK(short_of > 0);
+    CHECK_OK(shmslot_channel_recv_segment(far, NULL, FOR_EVER, &segment, NULL));
+    return 0;
+}
+
+/* A region comes for which there is no memory. It is kept and does not keep others from coming; nothing is lost, and the
+ * channel is as good as before. */
+static void check_kept_for_want_of_memory(struct ends ends, int fd, void (*begin)(void), void (*end)(void))
+{
+    unsigned char message[16];
+    int turn, small = sealed_file(PAGE);
+    shmslot_error detail;
+    shmslot_mapped mapped;
+    shmslot_segment *sent = NULL, *segment = NULL;
+    attach_message(message, 1, 1, LARGE);
+    CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
+    attach_message(message, 2, 1, PAGE);
+    CHECK(send_raw(ends.raw, message, 16, &small, 1) == 0);
+    CHECK_OK(shmslot_segment_create_anonymous(NULL, &sent, NULL));
+    begin();
+    for (turn = 0; turn < 3; turn++) {
+        memset(&detail, 0, sizeof detail);
+        CHECK_CODE(shmslot_attachments_drain(ends.attachments, &detail), SHMSLOT_E_NO_MEMORY);
+        CHECK(detail.os_errno == EAGAIN || detail.os_errno == ENOMEM);
+        CHECK(detail.numbers[0] == LARGE);
+        CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 4, &mapped, NULL), SHMSLOT_E_NO_MEMORY);
+        CHECK_OK(shmslot_attachments_resolve(ends.attachments, 2, 1, 0, 4, &mapped, NULL));
+        CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
+        CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 3, 1, 0, 4, &mapped, NULL), SHMSLOT_E_UNKNOWN_MAPPING);
+    }
+    /* So many are kept, and what comes behind them waits until there is memory. */
+    for (turn = 10; turn < 80; turn++) {
+        attach_message(message, (uint32_t)turn, 1, LARGE);
+        CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
+    }
+    CHECK_CODE(shmslot_attachments_drain(ends.attachments, NULL), SHMSLOT_E_NO_MEMORY);
+    CHECK_OK(shmslot_attachments_resolve(ends.attachments, 2, 1, 0, 4, &mapped, NULL));
+    CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
+    attach_message(message, 1, 2, LARGE); /* in its next generation, too */
+    CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
+    end();
+    CHECK_CODE(shmslot_attachments_drain(ends.attachments, NULL), 72);
+    for (turn = 10; turn < 80; turn++) {
+        CHECK_OK(shmslot_attachments_resolve(ends.attachments, (uint32_t)turn, 1, 0, LARGE, &mapped, NULL));
+        CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
+    }
+    CHECK_OK(shmslot_attachments_resolve(ends.attachments, 1, 2, 0, 4, &mapped, NULL));
+    CHECK(memcmp(mapped.data, "text", 4) == 0);
+    CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
+    attach_message(message, UINT32_MAX, 2, 0); /* and it goes on to carry segments */
+    CHECK(send_raw(ends.raw, message, 16, (const int[]){shmslot_segment_fd(sent)}, 1) == 0);
+    CHECK_OK(shmslot_channel_recv_segment(ends.channel, NULL, AT_ONCE, &segment, NULL));
+    shmslot_segment_close(segment);
+    shmslot_segment_close(sent);
+    CHECK(close(small) == 0);
+}
+
+static struct rlimit plenty;
+
+static void take_address_space(void)
+{
+    struct rlimit limit;
+    unsigned long long pages = 0;
+    FILE *sizes = fopen("/proc/self/statm", "re");
+    CHECK(sizes != NULL && fscanf(sizes, "%llu", &pages) == 1 && fclose(sizes) == 0);
+    CHECK(getrlimit(RLIMIT_AS, &plenty) == 0);
+    limit = plenty;
+    limit.rlim_cur = (rlim_t)(pages * PAGE + LARGE / 2);
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+static void give_address_space(void)
+{
+    CHECK(setrlimit(RLIMIT_AS, &plenty) == 0);
+}
+
+static int drain_without_address_space(int link, void *argument)
+{
+    struct ends ends = open_ends(SOCK_SEQPACKET, 0);
+    (void)link;
+    (void)argument;
+    check_kept_for_want_of_memory(ends, sealed_file(LARGE), take_address_space, give_address_space);
+    close_ends(ends);
+    return 0;
+}
+
+static void lock_what_comes(void)
+{
+    CHECK(mlockall(MCL_FUTURE) == 0);
+}
+
+static void lock_nothing(void)
+{
+    CHECK(munlockall() == 0);
+}
+
+static int drain_without_locked_memory(int link, void *argument)
+{
+    struct rlimit limit;
+    struct ends ends;
+    (void)link;
+    (void)argument;
+    if (geteuid() == 0) become(NOBODY, NOBODY); /* root may lock without limit */
+    CHECK(getrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+    limit.rlim_cur = limit.rlim_max < 4 << 20 ? limit.rlim_max : 4 << 20;
+    CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+    if (mlockall(MCL_FUTURE) != 0) {
+        fprintf(stderr, "left out: pages locked as they are mapped (mlockall: %s)\n", strerror(errno));
+        return 0;
+    }
+    CHECK(munlockall() == 0);
+    ends = open_ends(SOCK_SEQPACKET, 0);
+    check_kept_for_want_of_memory(ends, sealed_file(LARGE), lock_what_comes, lock_nothing);
+    close_ends(ends);
+    return 0;
+}
+
+/* Files of holes, each as large as all memory: no more of one sender are mapped than an honest one could have. */
+static void check_more_than_memory(void)
+{
+    unsigned char message[16];
+    struct sysinfo machine;
+    uint64_t size, number;
+    int before = count_descriptors(), descriptors, code = 0;
+    shmslot_mapped first;
+    shmslot_error detail;
+    struct ends ends = open_ends(SOCK_SEQPACKET, 0);
+    CHECK(sysinfo(&machine) == 0);
+    size = ((uint64_t)machine.totalram + machine.totalswap) * machine.mem_unit / PAGE * PAGE;
+    for (number = 1; number <= 6; number++) {
+        int fd = sealed_file(size);
+        attach_message(message, (uint32_t)number, 1, size);
+        CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0 || code < 0);
+        CHECK(close(fd) == 0);
+        if (number == 1) CHECK_OK(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 4, &first, NULL));
+        descriptors = count_descriptors();
+        code = shmslot_attachments_drain(ends.attachments, &detail);
+        if (code < 0) break;
+    }
+    CHECK_CODE(code, SHMSLOT_E_CHANNEL_BROKEN);
+    CHECK(strstr(detail.text, "of this sender mapped, more than") != NULL);
+    CHECK_U64(number, 3);
+    CHECK_U64(detail.numbers[0], 3);
+    CHECK_U64(detail.numbers[1], 3 * size);
+    check_broken(ends, descriptors, "of this sender mapped, more than");
+    CHECK(memcmp(first.data, "text", 4) == 0);
+    CHECK_OK(shmslot_attachments_release(ends.attachments, &first));
+    close_ends(ends);
+
+    /* What was let go does not count. */
+    ends = open_ends(SOCK_SEQPACKET, 0);
+    for (number = 1; number <= 6; number++) {
+        int fd = sealed_file(size);
+        attach_message(message, 1, (uint32_t)number, size);
+        CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
+        CHECK(close(fd) == 0);
+        CHECK_CODE(shmslot_attachments_drain(ends.attachments, NULL), 1);
+    }
+    close_ends(ends);
+    CHECK(count_descriptors() == before);
+}
+
+/* A connection of which not all is sent, and which its sender wants to linger until it is. */
+static int lingering_socket(int *ret_other)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    struct linger linger;
+    char bytes[4096] = {0};
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0);
+    CHECK(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&address, size) == 0);
+    CHECK((*ret_other = accept(listener, NULL, NULL)) >= 0);
+    CHECK(close(listener) == 0);
+    while (send(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0) continue;
+    linger.l_onoff = 1;
+    linger.l_linger = 30000;
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0);
+    return fd;
+}
+
+/* To close what came does not wait for what its sender has arranged: in a message, in the next one, in a part of one, among
+ * more than one look sees, where a segment is wanted, and where one waits to be asked for. */
+static void check_lingering(void)
+{
+    enum { REGION, SECOND, BEHIND, PART, MANY, SEGMENT, KEPT, WAYS };
+    unsigned char message[16];
+    int before = count_descriptors(), way, i;
+    for (way = 0; way < WAYS; way++) {
+        shmslot_segment *segment = NULL;
+        struct ends ends = open_ends(way == PART ? SOCK_STREAM : SOCK_SEQPACKET, 0);
+        int other, fd = lingering_socket(&other), file = sealed_file(PAGE), fds[253];
+        attach_message(message, way == SEGMENT || way == KEPT ? UINT32_MAX : 1, 1, PAGE);
+        for (i = 0; i < 253; i++) fds[i] = file;
+        fds[way == REGION || way == SEGMENT || way == KEPT ? 0 : way == MANY ? 252 : 1] = fd;
+        if (way == BEHIND) {
+            CHECK(send_raw(ends.raw, message, 15, fds, 1) == 0);
+            CHECK(send_raw(ends.raw, "", 0, NULL, 0) == 0);
+        }
+        CHECK(send_raw(ends.raw, message, way == PART ? 15 : 16, fds,
+                       way == MANY ? 253 : way == SECOND || way == BEHIND || way == PART ? 2 : 1) == 0);
+        CHECK(close(fd) == 0 && close(file) == 0);
+        if (way == SEGMENT) {
+            CHECK_CODE(shmslot_channel_recv_segment(ends.channel, NULL, AT_ONCE, &segment, NULL), SHMSLOT_E_NOT_A_FILE);
+        } else {
+            CHECK_CODE(shmslot_attachments_drain(ends.attachments, NULL), way == KEPT ? 0 : SHMSLOT_E_CHANNEL_BROKEN);
+        }
+        close_ends(ends);
+        CHECK(close(other) == 0);
+    }
+    CHECK(count_descriptors() == before);
+}
+
 /* The other end is gone: a code, also where a plain send raises a signal, and for every kind that can tell. */
 static void check_sending_to_nobody(void)
 {
@@ -407,6 +692,12 @@ int main(void)
     check_unsealed_files();
     check_many_messages();
     CHECK_U64((uint64_t)run_child(drain_without_descriptors, NULL), 0);
+    CHECK_U64((uint64_t)run_child(receive_with_few_descriptors, NULL), 0);
+    CHECK_U64((uint64_t)run_child(accept_with_few_descriptors, NULL), 0);
+    CHECK_U64((uint64_t)run_child(drain_without_address_space, NULL), 0);
+    CHECK_U64((uint64_t)run_child(drain_without_locked_memory, NULL), 0);
+    check_more_than_memory();
+    check_lingering();
     check_sending_to_nobody();
     check_close_on_exec();
     CHECK(count_descriptors() == before);

@@ -64,7 +64,7 @@ pub unsafe extern "C" fn shmslot_attachments_create(
 /// lets go of regions that the sender has given up.
 ///
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (ever after; the detail says why),
-/// NO_MEMORY, SYS (EMFILE): call again when there is room; AGAIN (64 segments wait to be received). Since 0.1.
+/// NO_MEMORY (a region waits for it; the others are mapped), SYS (EMFILE); AGAIN (64 segments wait). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_drain(
     attachments: *mut shmslot_attachments,
@@ -159,7 +159,7 @@ pub unsafe extern "C" fn shmslot_attachments_release(
 /// or in a newer generation, stays as it is.
 ///
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, a map_id of 2^32 - 1, or more than
-/// 16384 regions), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.1.
+/// docs/regions.md allows), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_attach_fd(
     attachments: *mut shmslot_attachments,

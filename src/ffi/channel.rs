@@ -199,8 +199,8 @@ pub unsafe extern "C" fn shmslot_channel_send_segment(
 
 /// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
 ///
-/// options and errors as in shmslot_segment_attach_fd, after which the message is gone; also BAD_TIMEOUT, AGAIN (timeout
-/// 0, or 64 regions wait to be drained), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.1.
+/// options and errors as in shmslot_segment_attach_fd, after which the message is gone, but not for want of memory or
+/// descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_recv_segment(
     channel: *mut shmslot_channel,

@@ -1,14 +1,16 @@
 //! The receiver: regions that came over a channel, mapped to be read, and references resolved to places in them.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 use crate::region::channel::{Channel, ChannelOptions};
+use crate::region::is_shortage;
 use crate::region::link::Announced;
 use crate::sys::mapping::Mapping;
 use crate::sys::{self, Birth};
@@ -19,14 +21,45 @@ pub struct Attachments {
     birth: Birth,
     channel: Option<Channel>,
     unsealed: bool,
-    regions: Mutex<BTreeMap<u32, Known>>,
+    regions: Mutex<Regions>,
+    /// Bytes that are mapped here of this sender, also those that only what was resolved still has.
+    bytes: Arc<AtomicU64>,
+    /// How many of them there may be.
+    most: u64,
+}
+
+#[derive(Default)]
+struct Regions {
+    known: BTreeMap<u32, Known>,
+    /// Those that could not be mapped yet.
+    waiting: BTreeSet<u32>,
 }
 
 /// The newest generation of a region.
 struct Known {
     generation: u32,
     identity: (u64, u64),
-    memory: Arc<Mapping>,
+    length: u64,
+    memory: Memory,
+}
+
+enum Memory {
+    Mapped(Arc<Counted>),
+    /// There was no memory, or no room, to map it: to be tried again.
+    Waiting(Announced),
+}
+
+/// A mapping that counts among those of its sender as long as it lives.
+struct Counted {
+    map: Mapping,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // Relaxed: a count, which nothing else is ordered by.
+        self.bytes.fetch_sub(self.map.len(), Ordering::Relaxed);
+    }
 }
 
 impl fmt::Debug for Attachments {
@@ -35,10 +68,10 @@ impl fmt::Debug for Attachments {
     }
 }
 
-type Regions<'a> = MutexGuard<'a, BTreeMap<u32, Known>>;
-
 /// Most regions of one sender: a hostile one shall not use up this process's mappings.
 const MAX_REGIONS: usize = 1 << 14;
+/// Regions that wait to be mapped while others are taken in: each keeps a descriptor open.
+const MAX_WAITING: usize = 64;
 /// Messages that one call takes in; more than a socket holds.
 const DRAINED_AT_ONCE: u32 = 1 << 12;
 
@@ -53,6 +86,10 @@ impl Attachments {
             channel: channel.cloned(),
             unsealed: options.unsealed,
             regions: Mutex::default(),
+            bytes: Arc::default(),
+            // Regions of an honest sender have memory behind them: all of it, if there was nothing else. What it has
+            // given up may still be in a receiver's hands while something else has the memory.
+            most: sys::machine_memory().saturating_mul(2),
         })
     }
 
@@ -64,50 +101,124 @@ impl Attachments {
     /// Lets go of every region; what was resolved stays mapped.
     pub(crate) fn close(&self) {
         if let Ok(mut regions) = self.regions() {
-            regions.clear();
+            *regions = Regions::default();
         }
     }
 
     // A panic cannot have left a region half known.
-    fn regions(&self) -> Result<Regions<'_>> {
+    fn regions(&self) -> Result<MutexGuard<'_, Regions>> {
         self.here()?;
         Ok(self.regions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Maps every region that has come over the channel; how many. Never waits.
+    /// Maps every region that has come over the channel; how many. Never waits. A region for which there is no memory is kept,
+    /// and the error tells of it; the others are mapped all the same.
     pub fn drain(&self) -> Result<u32> {
         let mut regions = self.regions()?;
-        self.drain_into(&mut regions)
+        let (count, short) = self.drain_into(&mut regions)?;
+        short.map_or(Ok(count), Err)
     }
 
-    fn drain_into(&self, regions: &mut Regions<'_>) -> Result<u32> {
-        let Some(channel) = &self.channel else { return Ok(0) };
+    /// How many regions were mapped, and why one was not that is to be tried again.
+    fn drain_into(&self, regions: &mut Regions) -> Result<(u32, Option<Error>)> {
+        let Some(channel) = &self.channel else { return Ok((0, None)) };
+        let mut short = None;
         let mut count: u32 = 0;
+        for map_id in regions.waiting.clone() {
+            match self.map_waiting(regions, map_id) {
+                Ok(()) => count = count.saturating_add(1),
+                Err(error) if is_shortage(&error) => short = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
         // A sender that never stops does not keep the caller for ever: it calls again.
         for _ in 0..DRAINED_AT_ONCE {
             let Some(region) = channel.link().next_region()? else { break };
-            match learn(regions, &region) {
+            match self.learn(regions, &region) {
                 Ok(()) => count = count.saturating_add(1),
-                // It will have room another time.
-                Err(error) if error.code() == Code::NoMemory => {
-                    channel.link().put_back(region);
-                    return Err(error);
+                Err(error) if is_shortage(&error) => {
+                    if regions.waiting.len() >= MAX_WAITING {
+                        channel.link().put_back(region);
+                        return Err(error);
+                    }
+                    regions.set(region.map_id, Known::waiting(region));
+                    short = Some(error);
                 }
                 Err(error) => return Err(channel.link().spoil(error)),
             }
         }
-        Ok(count)
+        Ok((count, short))
     }
 
     /// Maps a region whose descriptor came by other means. A region that is known already stays as it is.
     pub fn attach_fd(&self, map_id: u32, generation: u32, length: u64, file: OwnedFd) -> Result<()> {
         let mut regions = self.regions()?;
-        let region = Announced::check(map_id, generation, length, sys::keep(file)?, self.unsealed)?;
-        learn(&mut regions, &region)?;
+        let file = sys::keep(file)?;
+        let identity = Announced::check(map_id, length, file.as_fd(), self.unsealed)?;
+        self.learn(&mut regions, &Announced { map_id, generation, length, file: file.into(), identity })?;
         if let Some(channel) = &self.channel {
             channel.link().announce();
         }
         Ok(())
+    }
+
+    /// Maps a region, unless this generation of it, or a newer one, is known. The one before it is let go.
+    fn learn(&self, regions: &mut Regions, region: &Announced) -> Result<()> {
+        let known = regions.known.get(&region.map_id);
+        if known.is_some_and(|known| !is_newer(region.generation, known.generation)) {
+            return Ok(());
+        }
+        if known.is_none() && regions.known.len() >= MAX_REGIONS {
+            let numbers = [u64::from(region.map_id), MAX_REGIONS as u64, 0];
+            return Err(Error::with_numbers(
+                Code::Invalid,
+                "region #, while as many as # are known",
+                numbers,
+            ));
+        }
+        let memory = match known.map(|known| (&known.memory, known.identity, known.length)) {
+            // The same file with a new generation keeps its mapping, and the pages that were touched stay so.
+            Some((Memory::Mapped(memory), identity, length))
+                if identity == region.identity && length == region.length =>
+            {
+                Arc::clone(memory)
+            }
+            _ => self.map(region)?,
+        };
+        regions.set(region.map_id, Known::mapped(region, memory));
+        Ok(())
+    }
+
+    /// Maps a region that is kept for want of memory, if it is one.
+    fn map_waiting(&self, regions: &mut Regions, map_id: u32) -> Result<()> {
+        let Some(Known { memory: Memory::Waiting(region), .. }) = regions.known.get(&map_id) else {
+            return Ok(());
+        };
+        match self.map(region) {
+            Ok(memory) => {
+                let known = Known::mapped(region, memory);
+                regions.set(map_id, known);
+                Ok(())
+            }
+            Err(error) if is_shortage(&error) => Err(error),
+            Err(error) => Err(self.channel.as_ref().map_or(error, |channel| channel.link().spoil(error))),
+        }
+    }
+
+    fn map(&self, region: &Announced) -> Result<Arc<Counted>> {
+        // Relaxed: a count. It grows under the lock of the regions only.
+        let total = self.bytes.load(Ordering::Relaxed).saturating_add(region.length);
+        if total > self.most {
+            let about = "region # makes # bytes of this sender mapped, more than #";
+            return Err(Error::with_numbers(
+                Code::Invalid,
+                about,
+                [u64::from(region.map_id), total, self.most],
+            ));
+        }
+        let map = Mapping::new(region.file.as_fd(), region.length, false)?;
+        self.bytes.fetch_add(map.len(), Ordering::Relaxed);
+        Ok(Arc::new(Counted { map, bytes: Arc::clone(&self.bytes) }))
     }
 
     /// Where a reference points to. Takes in what has come over the channel if the region is not known; never waits.
@@ -138,19 +249,23 @@ impl Attachments {
                 return Err(reason);
             }
             let mut events = 0;
-            let unheard_of = newest(&regions, map_id).is_none_or(|newest| is_newer(generation, newest));
+            let unheard_of = regions.newest(map_id).is_none_or(|newest| is_newer(generation, newest));
             if let (true, Some(channel)) = (unheard_of, &self.channel) {
                 // Before looking: what comes after that is noticed by the wait.
                 events = channel.link().events();
                 let drained = self.drain_into(&mut regions);
                 // What was known before the end stays so; else the end is the answer.
-                if newest(&regions, map_id) != Some(generation) {
+                if regions.newest(map_id) != Some(generation) {
                     drained?;
                 }
             }
-            match regions.get(&map_id) {
-                Some(known) if known.generation == generation => return Mapped::new(known, offset, len),
-                Some(known) if is_newer(known.generation, generation) => return unknown(),
+            match regions.newest(map_id) {
+                Some(newest) if newest == generation => {
+                    self.map_waiting(&mut regions, map_id)?;
+                    let Some(known) = regions.known.get(&map_id) else { return unknown() };
+                    return Mapped::new(known, offset, len);
+                }
+                Some(newest) if is_newer(newest, generation) => return unknown(),
                 _ => {}
             }
             drop(regions);
@@ -162,8 +277,31 @@ impl Attachments {
     }
 }
 
-fn newest(regions: &Regions<'_>, map_id: u32) -> Option<u32> {
-    regions.get(&map_id).map(|known| known.generation)
+impl Regions {
+    fn newest(&self, map_id: u32) -> Option<u32> {
+        self.known.get(&map_id).map(|known| known.generation)
+    }
+
+    /// What takes the place of what was known of this region.
+    fn set(&mut self, map_id: u32, known: Known) {
+        match known.memory {
+            Memory::Mapped(_) => self.waiting.remove(&map_id),
+            Memory::Waiting(_) => self.waiting.insert(map_id),
+        };
+        self.known.insert(map_id, known);
+    }
+}
+
+impl Known {
+    fn mapped(region: &Announced, memory: Arc<Counted>) -> Known {
+        let Announced { generation, identity, length, .. } = *region;
+        Known { generation, identity, length, memory: Memory::Mapped(memory) }
+    }
+
+    fn waiting(region: Announced) -> Known {
+        let Announced { generation, identity, length, .. } = region;
+        Known { generation, identity, length, memory: Memory::Waiting(region) }
+    }
 }
 
 /// Generations wrap: the nearer way round counts.
@@ -171,33 +309,11 @@ fn is_newer(one: u32, other: u32) -> bool {
     one != other && one.wrapping_sub(other) < 1 << 31
 }
 
-/// Maps a region, unless this generation of it, or a newer one, is known. The one before it is let go.
-fn learn(regions: &mut Regions<'_>, region: &Announced) -> Result<()> {
-    let known = regions.get(&region.map_id);
-    if known.is_some_and(|known| !is_newer(region.generation, known.generation)) {
-        return Ok(());
-    }
-    if known.is_none() && regions.len() >= MAX_REGIONS {
-        let numbers = [u64::from(region.map_id), MAX_REGIONS as u64, 0];
-        return Err(Error::with_numbers(Code::Invalid, "region #, while as many as # are known", numbers));
-    }
-    // The same file with a new generation keeps its mapping, and the pages that were touched stay so.
-    let memory = match known {
-        Some(known) if known.identity == region.identity && known.memory.len() == region.length => {
-            Arc::clone(&known.memory)
-        }
-        _ => Arc::new(Mapping::new(region.file.as_fd(), region.length, false)?),
-    };
-    let known = Known { generation: region.generation, identity: region.identity, memory };
-    regions.insert(region.map_id, known);
-    Ok(())
-}
-
 /// Bytes of a region: mapped as long as the value lives. They are the sender's, who may change them once the lease is
 /// given back.
 #[derive(Clone)]
 pub struct Mapped {
-    memory: Arc<Mapping>,
+    memory: Arc<Counted>,
     offset: u64,
     len: usize,
 }
@@ -210,18 +326,20 @@ impl fmt::Debug for Mapped {
 
 impl Mapped {
     fn new(known: &Known, offset: u64, len: u64) -> Result<Mapped> {
-        match (known.memory.at(offset, len), usize::try_from(len)) {
-            (Some(_), Ok(len)) => Ok(Mapped { memory: Arc::clone(&known.memory), offset, len }),
+        match (&known.memory, usize::try_from(len)) {
+            (Memory::Mapped(memory), Ok(size)) if memory.map.at(offset, len).is_some() => {
+                Ok(Mapped { memory: Arc::clone(memory), offset, len: size })
+            }
             _ => {
                 let about = "offset # and length # in a region of # bytes";
-                Err(Error::with_numbers(Code::OutOfBounds, about, [offset, len, known.memory.len()]))
+                Err(Error::with_numbers(Code::OutOfBounds, about, [offset, len, known.length]))
             }
         }
     }
 
     /// Where the bytes are. Readable for [`Mapped::len`] bytes while the value lives.
     pub fn as_ptr(&self) -> *const u8 {
-        self.memory.at(self.offset, self.len as u64).map_or(std::ptr::null(), <*mut u8>::cast_const)
+        self.memory.map.at(self.offset, self.len as u64).map_or(std::ptr::null(), <*mut u8>::cast_const)
     }
 
     /// How many bytes.
@@ -237,7 +355,7 @@ impl Mapped {
     /// A copy of the bytes.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.len];
-        self.memory.read(self.offset, &mut bytes);
+        self.memory.map.read(self.offset, &mut bytes);
         bytes
     }
 
@@ -245,6 +363,6 @@ impl Mapped {
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
         let len = self.len.min(buffer.len());
         let Some(target) = buffer.get_mut(..len) else { return 0 };
-        if self.memory.read(self.offset, target) { len } else { 0 }
+        if self.memory.map.read(self.offset, target) { len } else { 0 }
     }
 }

@@ -10,7 +10,7 @@ use crate::atomics::Deadline;
 use crate::error::{Code, Error, Result};
 use crate::options::Options;
 use crate::region::link::{Link, Sent};
-use crate::region::too_late;
+use crate::region::{is_shortage, too_late};
 use crate::segment::Segment;
 use crate::sys::socket::{self, Connected, Ready};
 use crate::sys::{self, Birth};
@@ -38,6 +38,9 @@ impl fmt::Debug for Channel {
     }
 }
 
+/// Connections of users who are not admitted that are closed between two looks at the clock: more than wait at a
+/// listener, so that who does not wait comes by them, and who never stops to connect does not keep the caller.
+const REFUSED_AT_ONCE: u32 = 1 << 13;
 /// How often a name that a dead process has left is taken over before it counts as taken.
 const NAME_RACES: u32 = 4;
 
@@ -51,7 +54,11 @@ impl Channel {
     /// Over a connected unix socket that came from elsewhere: seqpacket, or also datagram (which never tells that the
     /// other end is gone) or stream.
     pub fn from_fd(socket: OwnedFd, options: &ChannelOptions) -> Result<Channel> {
-        Ok(Channel { link: Arc::new(Link::new(sys::keep(socket)?, options)?) })
+        Channel::with_bell(sys::keep(socket)?, socket::bell()?, options)
+    }
+
+    fn with_bell(socket: OwnedFd, bell: OwnedFd, options: &ChannelOptions) -> Result<Channel> {
+        Ok(Channel { link: Arc::new(Link::new(socket, bell, options)?) })
     }
 
     /// Waits for connections at an absolute path, or at an abstract name that begins with '@'. A socket file that a dead
@@ -87,8 +94,10 @@ impl Channel {
 
     /// Connects to a listener; waits as long as too many others wait for it.
     pub fn connect(name: &str, options: &ChannelOptions, timeout: Option<Duration>) -> Result<Channel> {
+        // First, so that the listener does not see a connection come and go.
+        let bell = socket::bell()?;
         match socket::connect(name, deadline_of(timeout))? {
-            Connected::To(socket) => Channel::from_fd(socket, options),
+            Connected::To(socket) => Channel::with_bell(socket, bell, options),
             Connected::Crowded => Err(too_late(timeout).into()),
             Connected::Nobody => Err(Error::about(Code::NotFound, "nobody listens at the channel's name")),
         }
@@ -114,13 +123,20 @@ impl Channel {
         Ok(())
     }
 
-    /// Attaches to the next segment that the other side has sent.
+    /// Attaches to the next segment that the other side has sent. It stays the next if this process has no memory or no
+    /// descriptor for it now.
     pub fn recv_segment(&self, options: &Options, timeout: Option<Duration>) -> Result<Segment> {
         let deadline = deadline_of(timeout);
         loop {
             let events = self.link.events();
             if let Some(file) = self.link.next_segment()? {
-                return Segment::attach_fd(file.as_fd(), options);
+                return match Segment::attach_fd(file.as_fd(), options) {
+                    Err(error) if is_shortage(&error) => {
+                        self.link.put_back_segment(file);
+                        Err(error)
+                    }
+                    done => done,
+                };
             }
             if timeout == Some(Duration::ZERO) || !self.link.wait(events, deadline)? {
                 return Err(too_late(timeout).into());
@@ -172,17 +188,22 @@ impl Listener {
             return Err(Code::Forked.into());
         }
         let deadline = deadline_of(timeout);
-        loop {
-            if let Some(socket) = socket::accept(self.fd())? {
-                match Channel::from_fd(socket, &self.options) {
-                    Err(error) if error.code() == Code::Permission => continue,
-                    made => return made,
-                }
+        let mut refused = 0;
+        while socket::wait(&[(self.fd(), Ready::ToRead)], deadline)? {
+            // First, so that no connection is lost for want of it.
+            let bell = socket::bell()?;
+            let Some(socket) = socket::accept(self.fd())? else { continue };
+            match Channel::with_bell(socket, bell, &self.options) {
+                Err(error) if error.code() == Code::Permission => refused += 1,
+                made => return made,
             }
-            if timeout == Some(Duration::ZERO) || !socket::wait(&[(self.fd(), Ready::ToRead)], deadline)? {
-                return Err(too_late(timeout).into());
+            if refused % REFUSED_AT_ONCE == 0
+                && deadline.is_some_and(|deadline| deadline <= sys::monotonic_ns())
+            {
+                break;
             }
         }
+        Err(too_late(timeout).into())
     }
 
     /// To be polled: ready to read when somebody has connected.

@@ -12,7 +12,8 @@ use crate::atomics::Deadline;
 use crate::error::{Code, Error, Result};
 use crate::layout;
 use crate::region::channel::ChannelOptions;
-use crate::sys::socket::{self, Kind, Ready};
+use crate::region::is_shortage;
+use crate::sys::socket::{self, Foreign, Kind, Ready};
 use crate::sys::{self, Birth};
 
 /// Bytes of a message.
@@ -43,20 +44,19 @@ pub(super) struct Announced {
     pub(super) map_id: u32,
     pub(super) generation: u32,
     pub(super) length: u64,
-    pub(super) file: OwnedFd,
+    pub(super) file: Foreign,
     /// Device and inode.
     pub(super) identity: (u64, u64),
 }
 
 impl Announced {
-    /// Everything that can be said of a region before it is mapped.
+    /// Everything that can be said of a region before it is mapped; device and inode of its file.
     pub(super) fn check(
         map_id: u32,
-        generation: u32,
         length: u64,
-        file: OwnedFd,
+        file: BorrowedFd<'_>,
         unsealed: bool,
-    ) -> Result<Announced> {
+    ) -> Result<(u64, u64)> {
         let refuse =
             |code, about, actual| Err(Error::with_numbers(code, about, [u64::from(map_id), length, actual]));
         if map_id == SEGMENT {
@@ -65,11 +65,11 @@ impl Announced {
         if length == 0 || length > i64::MAX as u64 {
             return refuse(Code::Invalid, "region # of impossible length #", 0);
         }
-        let facts = sys::file_facts(file.as_fd())?;
+        let facts = sys::file_facts(file)?;
         if !facts.is_regular {
             return refuse(Code::NotAFile, "region #: its descriptor is no file", 0);
         }
-        if !unsealed && !sys::is_size_sealed(&file) {
+        if !unsealed && !sys::is_size_sealed(file) {
             return refuse(Code::NotSealed, "region #: its file is not sealed", 0);
         }
         if facts.size < length {
@@ -79,7 +79,7 @@ impl Announced {
                 facts.size,
             );
         }
-        Ok(Announced { map_id, generation, length, file, identity: facts.identity })
+        Ok(facts.identity)
     }
 }
 
@@ -94,16 +94,20 @@ struct Broken {
 #[derive(Default)]
 struct Inbox {
     regions: VecDeque<Announced>,
-    segments: VecDeque<OwnedFd>,
-    /// A message of a stream that is not complete yet.
+    segments: VecDeque<Foreign>,
+    /// A message that is not in a queue yet: a part of one of a stream, or one whose file could not be looked at.
     bytes: [u8; MESSAGE],
     have: usize,
-    fds: Vec<OwnedFd>,
+    file: Option<Foreign>,
     broken: Option<Broken>,
     /// How many things have happened here; who waits compares.
     events: u64,
     /// A thread sleeps on the socket, for all that wait.
     watched: bool,
+}
+
+fn wrong_count(count: usize) -> Error {
+    Error::with_numbers(Code::ChannelBroken, "a message with # descriptors, not 1", [count as u64, 0, 0])
 }
 
 /// Whether a message went.
@@ -129,8 +133,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Over a socket that may be anything; refuses peers that the options do not admit.
-    pub(super) fn new(socket: OwnedFd, options: &ChannelOptions) -> Result<Link> {
+    /// Over a socket that may be anything; refuses peers that the options do not admit. The bell comes from the caller, who
+    /// has it before anything is taken that would be lost without one.
+    pub(super) fn new(socket: OwnedFd, bell: OwnedFd, options: &ChannelOptions) -> Result<Link> {
         let kind = socket::kind(socket.as_fd())?;
         let peer = socket::peer_uid(socket.as_fd())?;
         if peer != sys::effective_uid() && !options.any_owner {
@@ -145,7 +150,7 @@ impl Link {
             options: options.clone(),
             inbox: Mutex::default(),
             changed: Condvar::new(),
-            bell: socket::bell()?,
+            bell,
             mute: Mutex::new(None),
         })
     }
@@ -210,7 +215,7 @@ impl Link {
     }
 
     /// The next segment that the other side has sent, if there is one now.
-    pub(super) fn next_segment(&self) -> Result<Option<OwnedFd>> {
+    pub(super) fn next_segment(&self) -> Result<Option<Foreign>> {
         self.next(|inbox| inbox.segments.pop_front())
     }
 
@@ -227,9 +232,17 @@ impl Link {
         }
     }
 
-    /// Puts a region back that could not be mapped for lack of memory.
+    /// Puts a region back, as the next, that could not be mapped for want of memory.
     pub(super) fn put_back(&self, region: Announced) {
         self.inbox().regions.push_front(region);
+    }
+
+    /// The same for a segment that could not be attached to.
+    pub(super) fn put_back_segment(&self, file: Foreign) {
+        let mut inbox = self.inbox();
+        inbox.segments.push_front(file);
+        // Another thread may have found nothing meanwhile.
+        self.happened(&mut inbox);
     }
 
     /// How much has happened so far, to be told to `wait`.
@@ -262,7 +275,7 @@ impl Link {
 
     fn end(&self, inbox: &mut Inbox, reason: Error, ended: bool) -> Error {
         let reason = reason.as_code(Code::ChannelBroken);
-        inbox.fds.clear();
+        inbox.file = None;
         inbox.broken = Some(Broken { reason, ended });
         if !ended {
             inbox.regions.clear();
@@ -270,6 +283,7 @@ impl Link {
             *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
             // So that the other side knows, and whoever polls the descriptor looks.
             socket::shut_down(self.fd());
+            socket::empty(self.fd());
         }
         self.happened(inbox);
         reason
@@ -287,7 +301,7 @@ impl Link {
         if inbox.segments.len() >= KEPT {
             return kept("# segments wait to be received first", inbox.segments.len());
         }
-        loop {
+        while inbox.have < MESSAGE {
             let mut buffer = [0; 2 * MESSAGE];
             let wanted = if self.kind == Kind::Stream { MESSAGE - inbox.have } else { buffer.len() };
             let Some(window) = buffer.get_mut(..wanted) else { return Ok(false) };
@@ -316,7 +330,12 @@ impl Link {
                 let numbers = [inbox.have as u64, 0, 0];
                 return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), ended));
             }
-            let carried = socket::take(self.fd(), seen.len.min(wanted));
+            let carried = match socket::take(self.fd(), seen.len.min(wanted)) {
+                Ok(carried) => carried,
+                // Another process that has this socket, too, was faster.
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(errno) => return Err(Error::with_errno(Code::Sys, errno as i32, "receiving")),
+            };
             if self.kind != Kind::Stream && seen.len != MESSAGE {
                 let about = "a message of # bytes, not 16";
                 let numbers = [seen.len as u64, 0, 0];
@@ -327,32 +346,40 @@ impl Link {
             }
             inbox.have += seen.len;
             if carried {
-                inbox.fds.extend(seen.fds);
-            }
-            if inbox.have < MESSAGE {
-                continue;
-            }
-            inbox.have = 0;
-            let message = inbox.bytes;
-            let mut fds = std::mem::take(&mut inbox.fds);
-            let count = fds.len() as u64;
-            let (Some(file), 1) = (fds.pop(), count) else {
-                let about = "a message with # descriptors, not 1";
-                let reason = Error::with_numbers(Code::ChannelBroken, about, [count, 0, 0]);
-                return Err(self.end(inbox, reason, false));
-            };
-            let (map_id, generation, length) = decode(&message);
-            if map_id == SEGMENT {
-                inbox.segments.push_back(file);
-            } else {
-                match Announced::check(map_id, generation, length, file, self.options.unsealed) {
-                    Ok(region) => inbox.regions.push_back(region),
-                    Err(error) => return Err(self.end(inbox, error, false)),
+                // Not at the end of the message: one that never ends would keep them all open.
+                let count = seen.fds.len() + usize::from(inbox.file.is_some());
+                if count > 1 {
+                    return Err(self.end(inbox, wrong_count(count), false));
                 }
+                inbox.file = seen.fds.into_iter().next().or(inbox.file.take());
             }
-            self.happened(inbox);
-            return Ok(true);
         }
+        self.admit(inbox).map(|()| true)
+    }
+
+    /// Takes the message that is complete into its queue. It stays as it is if its file cannot be looked at now.
+    fn admit(&self, inbox: &mut Inbox) -> Result<()> {
+        let Some(file) = inbox.file.take() else {
+            return Err(self.end(inbox, wrong_count(0), false));
+        };
+        let (map_id, generation, length) = decode(&inbox.bytes);
+        if map_id == SEGMENT {
+            inbox.segments.push_back(file);
+        } else {
+            match Announced::check(map_id, length, file.as_fd(), self.options.unsealed) {
+                Ok(identity) => {
+                    inbox.regions.push_back(Announced { map_id, generation, length, file, identity });
+                }
+                Err(error) if is_shortage(&error) => {
+                    inbox.file = Some(file);
+                    return Err(error);
+                }
+                Err(error) => return Err(self.end(inbox, error, false)),
+            }
+        }
+        inbox.have = 0;
+        self.happened(inbox);
+        Ok(())
     }
 
     /// What stands first in the socket, which stays there; `None` if nothing does.

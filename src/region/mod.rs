@@ -22,7 +22,12 @@ pub use registry::{Lease, Registry, RegistryInfo, RegistryOptions};
 
 use std::time::Duration;
 
-use crate::error::Code;
+use crate::error::{Code, Error};
+
+/// Whether this process lacks memory or descriptors, so that the same thing may work another time.
+fn is_shortage(error: &Error) -> bool {
+    error.code() == Code::NoMemory || matches!(error.os_errno(), libc::EMFILE | libc::ENFILE)
+}
 
 /// What a call says that did not get what it wanted in the time it had.
 fn too_late(timeout: Option<Duration>) -> Code {

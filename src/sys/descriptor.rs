@@ -79,8 +79,15 @@ pub(super) fn socket_pair(kind: libc::c_int) -> Result<(OwnedFd, OwnedFd)> {
 
 pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     let nobody = std::ptr::null_mut();
+    // Room to move it on: a connection that was taken and cannot be kept is lost.
+    let room = duplicate(listener)?;
     // SAFETY: the address of the other side is not wanted.
-    unsafe { own(libc::accept4(listener.as_raw_fd(), nobody, std::ptr::null_mut(), libc::SOCK_CLOEXEC)) }
+    let made =
+        unsafe { libc::accept4(listener.as_raw_fd(), nobody, std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
+    let made = Errno::result(made);
+    drop(room);
+    // SAFETY: just made.
+    unsafe { own(made?) }
 }
 
 /// What came over a socket.

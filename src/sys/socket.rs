@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // One of the three places: ancillary data, which std does not wrap and nix loses when it is cut.
 
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -27,6 +27,43 @@ pub(crate) enum Kind {
 
 fn check(result: libc::c_int, about: &'static str) -> Result<libc::c_int> {
     Errno::result(result).map_err(|errno| failed(errno, about))
+}
+
+/// A descriptor that somebody has sent, of whatever. To close it does not wait for what a socket was told to linger for.
+#[derive(Debug)]
+pub(crate) struct Foreign(OwnedFd);
+
+impl From<OwnedFd> for Foreign {
+    fn from(fd: OwnedFd) -> Foreign {
+        Foreign(fd)
+    }
+}
+
+impl AsFd for Foreign {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let mut linger = libc::linger { l_onoff: 0, l_linger: 0 };
+        let mut size = size_of::<libc::linger>() as libc::socklen_t;
+        let raw = self.0.as_raw_fd();
+        // SAFETY: a live linger and its size. It fails for what is no socket, which stays "off".
+        let got = unsafe {
+            let value = std::ptr::from_mut(&mut linger).cast();
+            libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_LINGER, value, &mut size)
+        };
+        if got == 0 && linger.l_onoff != 0 {
+            linger.l_onoff = 0;
+            // SAFETY: as above. What fails leaves the socket as it was.
+            unsafe {
+                let value = std::ptr::from_ref(&linger).cast();
+                libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_LINGER, value, size)
+            };
+        }
+    }
 }
 
 /// Two connected sockets.
@@ -219,8 +256,8 @@ pub(crate) fn shut_down(fd: BorrowedFd<'_>) {
     unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-/// Room for ancillary data: what a peer may send at once is 253 descriptors, of which the kernel makes as many as fit
-/// here, drops the rest and says so.
+/// Room for ancillary data: of the descriptors of a message the kernel makes as many as fit here, drops the rest and says
+/// so. One is wanted.
 #[repr(C, align(8))]
 struct Ancillary([u8; 256]);
 
@@ -256,7 +293,7 @@ pub(crate) struct Seen {
     /// Its length, which may be more than the buffer has.
     pub(crate) len: usize,
     /// Duplicates of the descriptors that came with it.
-    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) fds: Vec<Foreign>,
     /// The kernel made fewer descriptors than were sent: too many, or this process has as many as it may.
     pub(crate) cut: bool,
 }
@@ -276,13 +313,14 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::re
     // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
     let got = unsafe { descriptor::receive(fd, &mut message, flags) }?;
     let cut = got.cut || got.fds.is_err();
-    Ok(Seen { len: got.len, fds: got.fds.unwrap_or_default(), cut })
+    let fds = got.fds.unwrap_or_default().into_iter().map(Foreign).collect();
+    Ok(Seen { len: got.len, fds, cut })
 }
 
 /// Takes what stands first out of the queue: of a stream so many bytes, else the whole message. The descriptors that it
 /// carries are closed, unless there are duplicates from a `peek`. Whether it carried any: on a stream a peek whose window
 /// ends where one part ends brings those of the part behind it, too.
-pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) -> bool {
+pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) -> std::result::Result<bool, Errno> {
     let mut ancillary = Ancillary([0; 256]);
     let mut bytes = [0u8; 64];
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len.min(bytes.len()) };
@@ -292,10 +330,47 @@ pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) -> bool {
     message.msg_iovlen = 1;
     message.msg_control = ancillary.0.as_mut_ptr().cast();
     message.msg_controllen = ancillary.0.len() as _;
-    // SAFETY: the parts of the message live until the call is over, and are writable for their lengths. Nothing can be
-    // missing that was seen before.
-    let got = unsafe { descriptor::receive(fd, &mut message, libc::MSG_DONTWAIT) };
-    got.is_ok_and(|got| got.cut || got.fds.map_or(true, |fds| !fds.is_empty()))
+    // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
+    let got = unsafe { descriptor::receive(fd, &mut message, libc::MSG_DONTWAIT) }?;
+    Ok(got.cut || got.fds.map_or(true, |fds| !fds.is_empty()))
+}
+
+/// Takes and closes everything that stands in the queue of a socket that was shut down, so that nothing comes after it.
+/// What a queue still has when its socket is closed, the kernel closes, lingering sockets too.
+pub(crate) fn empty(fd: BorrowedFd<'_>) {
+    /// The kernel's limit of what one message carries, in bytes of ancillary data.
+    const MOST: usize = 253 * size_of::<libc::c_int>() + 256;
+    /// More than there can be; so that it ends.
+    const MESSAGES: u32 = 1 << 16;
+    #[repr(C, align(8))]
+    struct Everything([u8; MOST]);
+
+    let mut ancillary = Everything([0; MOST]);
+    let mut bytes = [0u8; 256];
+    // From here on every message says who sent it, so that one of nothing is told from the end.
+    let on: libc::c_int = 1;
+    // SAFETY: a live int and its size. Without it the end comes at the first message of nothing.
+    unsafe {
+        let value = std::ptr::from_ref(&on).cast();
+        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PASSCRED, value, size)
+    };
+    for _ in 0..MESSAGES {
+        let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        // SAFETY: all-zero is a valid msghdr.
+        let mut message: libc::msghdr = unsafe { zeroed() };
+        message.msg_iov = &mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = ancillary.0.as_mut_ptr().cast();
+        message.msg_controllen = ancillary.0.len() as _;
+        // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
+        match unsafe { descriptor::receive(fd, &mut message, libc::MSG_DONTWAIT) } {
+            Ok(got) if got.len == 0 && message.msg_controllen == 0 => return,
+            Ok(got) => got.fds.into_iter().flatten().for_each(|fd| drop(Foreign(fd))),
+            Err(Errno::ECONNRESET) => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// What a wait is for.
