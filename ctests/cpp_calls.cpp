@@ -265,12 +265,17 @@ static void regions_are_managed()
     CHECK(registry.add(near, forever));
     CHECK_U64(MUST(registry.info()).channels, 1);
     auto attachments = MUST(shmslot::Attachments::create(far));
-    const auto first = MUST(registry.alloc(10, forever));
+    auto first = MUST(registry.alloc(10, forever));
     const auto second = MUST(registry.alloc(10, forever));
     CHECK(second.ref().offset == first.ref().offset + 256);
     CHECK_IS(registry.alloc(8193, forever), no_memory);
     CHECK(MUST(attachments.drain()) == 1);
 
+    CHECK(first.region() + first.ref().offset == first.data() && first.region_size() == 4096);
+    auto place = MUST(attachments.resolve(first.ref()));
+    CHECK(place.region() + first.ref().offset == place.data() && place.region_size() == 4096);
+    CHECK(place.release());
+    CHECK(MUST(registry.reclaim()) == 0);
     auto beyond = first.ref();
     beyond.offset = 4096;
     CHECK_IS(attachments.resolve(beyond), out_of_bounds);

@@ -517,6 +517,11 @@ static int registry_add(void)
     return shmslot_registry_add(world.registry, world.near, MILLISECOND, &world.detail);
 }
 
+static int registry_reclaim(void)
+{
+    return shmslot_registry_reclaim(world.registry);
+}
+
 static int region_alloc(void)
 {
     return shmslot_region_alloc(world.registry, 70000, MILLISECOND, &world.made_lease, &world.detail);
@@ -660,6 +665,7 @@ static const scenario scenarios[] = {
     {"recv_wait", "shmslot_channel_recv_segment", channel_ends, receive_segment, SHMSLOT_E_TIMEOUT},
     {"registry_create", "shmslot_registry_create", nothing, registry_create, 0},
     {"registry_add", "shmslot_registry_add", leased_before, registry_add, 0},
+    {"registry_reclaim", "shmslot_registry_reclaim", registry_with_channel, registry_reclaim, 0},
     {"region_alloc", "shmslot_region_alloc", registry_with_channel, region_alloc, 0},
     {"attachments_create", "shmslot_attachments_create", channel_ends, attachments_create, 0},
     {"drain", "shmslot_attachments_drain", region_sent, drain, 0},

@@ -218,6 +218,9 @@ static void check_region_calls(void)
     wrong.align = 3;
     CHECK_CODE(shmslot_registry_create(&wrong, &registry, NULL), SHMSLOT_E_BAD_OPTIONS);
     wrong.align = 0;
+    wrong.flags = 2;
+    CHECK_CODE(shmslot_registry_create(&wrong, &registry, NULL), SHMSLOT_E_BAD_OPTIONS);
+    wrong.flags = 0;
     wrong.struct_size = 8;
     CHECK_CODE(shmslot_registry_create(&wrong, &registry, NULL), SHMSLOT_E_BAD_OPTIONS);
     CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
@@ -228,6 +231,7 @@ static void check_region_calls(void)
     INVALID(shmslot_registry_info(NULL, &state, sizeof state));
     INVALID(shmslot_registry_info(registry, NULL, sizeof state));
     INVALID(shmslot_registry_info(registry, &state, 0));
+    INVALID(shmslot_registry_reclaim(NULL));
     INVALID(shmslot_region_alloc(NULL, 1, AT_ONCE, &lease, NULL));
     INVALID(shmslot_region_alloc(registry, 1, AT_ONCE, NULL, NULL));
     CHECK_OK(shmslot_region_alloc(registry, 1, AT_ONCE, &lease, NULL));

@@ -1,5 +1,6 @@
 /* Mapped regions between processes: leases on one side, places on the other, in both directions at once; connections by
  * name and by inheritance; the death of either side; forks; another user. References travel over the test's own links. */
+#include "plain_channel.h"
 #include "samples.h"
 
 #include <grp.h>
@@ -261,6 +262,86 @@ static void check_a_killed_receiver(const char *name)
     shmslot_channel_close(listener);
 }
 
+/* ---- a receiver of another library: it maps what a message tells of, writable ---- */
+
+static int receive_raw(int socket, unsigned char *message)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part;
+    struct msghdr whole;
+    int fd;
+    part.iov_base = message;
+    part.iov_len = 16;
+    memset(&whole, 0, sizeof whole);
+    whole.msg_iov = &part;
+    whole.msg_iovlen = 1;
+    whole.msg_control = control.bytes;
+    whole.msg_controllen = sizeof control.bytes;
+    CHECK(recvmsg(socket, &whole, MSG_CMSG_CLOEXEC) == 16);
+    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+    return fd;
+}
+
+static void check_foreign_receiver(uint64_t flags)
+{
+    shmslot_registry_options options = SHMSLOT_REGISTRY_OPTIONS_INIT;
+    shmslot_registry *registry = NULL;
+    shmslot_channel *channel = NULL;
+    shmslot_attachments *own = NULL;
+    shmslot_lease lease;
+    shmslot_mapped mapped;
+    unsigned char message[16], expected[16];
+    unsigned char *bytes;
+    int ends[2], fd, round;
+    options.region_size = 8192;
+    options.flags = flags;
+    CHECK_OK(shmslot_registry_create(&options, &registry, NULL));
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0);
+    CHECK_OK(shmslot_channel_from_fd(ends[0], 0, &channel, NULL));
+    CHECK_OK(shmslot_registry_add(registry, channel, AT_ONCE, NULL));
+    for (round = 0; round < 5; round++) {
+        CHECK_OK(shmslot_region_alloc(registry, 8192, AT_ONCE, &lease, NULL));
+        memcpy(lease.data, "text", 4);
+        CHECK(lease.region_len == 8192 && (char *)lease.region + lease.offset == (char *)lease.data);
+        if (round > 0 && flags == 0) {
+            CHECK(recv(ends[1], message, 16, MSG_DONTWAIT) < 0); /* it has the region, whose page tells of the rest */
+            CHECK_OK(shmslot_region_release(registry, &lease));
+            continue;
+        }
+        fd = receive_raw(ends[1], message);
+        attach_message(expected, lease.map_id, lease.generation, 8192);
+        CHECK(memcmp(message, expected, 16) == 0);
+        bytes = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (flags == 0) {
+            /* Kernels before 5.1 have no seal for that. */
+            CHECK((fcntl(fd, F_GET_SEALS) & 0x0010 /* F_SEAL_FUTURE_WRITE */) == 0 || bytes == MAP_FAILED);
+        } else {
+            CHECK(bytes != MAP_FAILED);
+            CHECK(memcmp(bytes + lease.offset, "text", 4) == 0);
+            bytes[lease.offset] = 'n';
+            CHECK(memcmp(lease.data, "next", 1) == 0);
+        }
+        if (bytes != MAP_FAILED) CHECK(munmap(bytes, 8192) == 0);
+        /* Our own receiver takes it either way. */
+        CHECK_OK(shmslot_attachments_create(NULL, 0, &own, NULL));
+        CHECK_OK(shmslot_attachments_attach_fd(own, lease.map_id, lease.generation, 8192, fd, NULL));
+        CHECK_OK(shmslot_attachments_resolve(own, lease.map_id, lease.generation, 0, 8192, &mapped, NULL));
+        CHECK(mapped.region == mapped.data && mapped.region_len == 8192);
+        CHECK_OK(shmslot_attachments_release(own, &mapped));
+        shmslot_attachments_close(own);
+        CHECK(close(fd) == 0);
+        CHECK_OK(shmslot_region_release(registry, &lease));
+    }
+    CHECK_CODE(shmslot_registry_reclaim(registry), 1);
+    CHECK_CODE(shmslot_registry_reclaim(registry), 0);
+    shmslot_registry_close(registry);
+    shmslot_channel_close(channel);
+    CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+}
+
 /* ---- counting ---- */
 
 static void check_retaining(void)
@@ -314,6 +395,7 @@ static int use_the_handles_of_the_parent(int link, void *argument)
     FORKED(shmslot_registry_add(h->registry, h->near, AT_ONCE, NULL));
     FORKED(shmslot_registry_remove(h->registry, h->near));
     FORKED(shmslot_registry_info(h->registry, &state, sizeof state));
+    FORKED(shmslot_registry_reclaim(h->registry));
     FORKED(shmslot_region_alloc(h->registry, 1, AT_ONCE, &lease, NULL));
     FORKED(shmslot_region_retain(h->registry, &h->lease));
     FORKED(shmslot_region_release(h->registry, &h->lease));
@@ -410,6 +492,8 @@ int main(void)
     check_sending_a_segment(abstract);
     check_a_killed_receiver(file);
     check_retaining();
+    check_foreign_receiver(0);
+    check_foreign_receiver(SHMSLOT_FOREIGN_RECEIVERS);
     check_forked_child(abstract);
     check_forked_child(file);
     if (geteuid() == 0) {

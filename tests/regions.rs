@@ -177,7 +177,88 @@ fn generations_rise() {
     assert_eq!(code(attachments.resolve(old.0, old.1, 0, 1)), Code::UnknownMapping);
     // An old place stays mapped as long as somebody has it, and has what the sender made of it.
     assert_eq!(kept.to_vec(), [2; PAGE as usize]);
-    assert_eq!(mapped_regions(), (2 * PAGE, 2), "one mapping on each side");
+    assert_eq!(mapped_regions(), (2 * (PAGE + PAGE), 2), "one mapping on each side, each with a page more");
+}
+
+/// A region that is used again is not announced again: who never drains hears of a new one all the same, and finds what is
+/// in the old one, whenever it drains.
+#[test]
+fn use_again_takes_no_message() {
+    let _alone = alone();
+    let (registry, attachments) = both(PAGE, PAGE);
+    let mut last = None;
+    for round in 0..2000u32 {
+        drop(last.take());
+        last = Some(filled(&registry, &round.to_le_bytes().repeat(PAGE as usize / 4)));
+    }
+    let last = last.expect("there were rounds");
+    let other = filled(&registry, &[7; 3 * PAGE as usize]);
+    assert_eq!(attachments.drain().expect("it drains"), 2, "one message for each region");
+    assert_eq!(resolve(&attachments, &last).expect("announced").to_vec()[..4], 1999u32.to_le_bytes());
+    assert_eq!(resolve(&attachments, &other).expect("announced").to_vec()[..4], [7; 4]);
+    // What is over is over at once, also for who has not drained since.
+    let old = (last.map_id(), last.generation());
+    drop(last);
+    let next = filled(&registry, &[8; PAGE as usize]);
+    assert_eq!(next.map_id(), old.0, "the memory was not used again");
+    assert_eq!(code(attachments.resolve(old.0, old.1, 0, 1)), Code::UnknownMapping);
+    assert_eq!(resolve(&attachments, &next).expect("announced").to_vec()[..4], [8; 4]);
+    // One that comes late, and one whose number had another region before.
+    let (near, far) = pair();
+    registry.add(&near, NOW).expect("there is room");
+    let late = Attachments::new(Some(&far), &ChannelOptions::default()).expect("attachments");
+    assert_eq!(resolve(&late, &next).expect("announced").to_vec()[..4], [8; 4]);
+    let (id, generation) = (other.map_id(), other.generation());
+    drop(other);
+    let another = filled(&registry, &[9; 5 * PAGE as usize]);
+    assert_eq!(another.map_id(), id, "the number was not used again");
+    assert_eq!(resolve(&late, &another).expect("announced").to_vec()[..4], [9; 4]);
+    assert_eq!(code(late.resolve(id, generation, 0, 1)), Code::UnknownMapping);
+}
+
+/// Receivers of other libraries look at messages only: each generation has its own.
+#[test]
+fn foreign_receivers_are_told_of_every_generation() {
+    let _alone = alone();
+    let options =
+        RegistryOptions { region_size: PAGE, foreign_receivers: true, ..RegistryOptions::default() };
+    let registry = Registry::new(&options).expect("a registry");
+    let (near, far) = pair();
+    registry.add(&near, NOW).expect("there is room");
+    let attachments = Attachments::new(Some(&far), &ChannelOptions::default()).expect("attachments");
+    for round in 0..20u8 {
+        let lease = filled(&registry, &[round; PAGE as usize]);
+        assert_eq!(lease.map_id(), 0, "the memory was not used again");
+        assert_eq!(attachments.drain().expect("it drains"), 1);
+        assert_eq!(resolve(&attachments, &lease).expect("announced").to_vec(), [round; PAGE as usize]);
+    }
+    assert_eq!(mapped_regions(), (2 * (PAGE + PAGE), 2), "the same file keeps its mapping");
+}
+
+#[test]
+fn memory_is_given_back_on_demand() {
+    let _alone = alone();
+    let (before_fds, before) = (open_descriptors(), mapped_regions());
+    let (registry, attachments) = both(PAGE, 64 * PAGE);
+    assert_eq!(registry.reclaim().expect("here"), 0);
+    let kept = filled(&registry, &[1; 2 * PAGE as usize]);
+    let leases: Vec<Lease> = (0..5).map(|i| filled(&registry, &vec![i; PAGE as usize])).collect();
+    attachments.drain().expect("it drains");
+    drop(leases);
+    assert_eq!(registry.info().expect("info").regions, 6);
+    assert_eq!(registry.reclaim().expect("here"), 5, "also the one that small leases are cut from");
+    let info = registry.info().expect("info");
+    assert_eq!((info.regions, info.bytes, info.idle_bytes), (1, 2 * PAGE, 0));
+    attachments.drain().expect("it drains");
+    assert_eq!(mapped_regions().0 - before.0, 2 * (2 + 1) * PAGE + 5 * PAGE);
+    let place = resolve(&attachments, &kept).expect("announced");
+    assert_eq!((kept.region_len(), place.region_len()), (2 * PAGE, 2 * PAGE));
+    assert_eq!(kept.region_ptr().addr() as u64 + kept.offset(), kept.as_ptr().addr() as u64);
+    assert_eq!(place.region_ptr().addr() as u64 + kept.offset(), place.as_ptr().addr() as u64);
+    drop(filled(&registry, &[1; 64]));
+    assert_eq!(registry.reclaim().expect("here"), 1);
+    drop((kept, place, registry, attachments));
+    assert_eq!((open_descriptors(), mapped_regions()), (before_fds, before));
 }
 
 /// While one lease is out its region stays, and so do its bytes.
@@ -233,7 +314,7 @@ fn idle_memory_is_given_back() {
     let (registry, attachments) = both(PAGE, 8 * PAGE);
     let leases: Vec<Lease> = (0..50).map(|i| filled(&registry, &vec![i; 3 * PAGE as usize])).collect();
     let mapped: Vec<Mapped> = leases.iter().map(|l| resolve(&attachments, l).expect("announced")).collect();
-    assert_eq!(mapped_regions().0 - before.0, 2 * 50 * 3 * PAGE);
+    assert_eq!(mapped_regions().0 - before.0, 2 * 50 * (3 + 1) * PAGE);
     drop(leases);
     let info = registry.info().expect("info");
     assert_eq!((info.bytes, info.idle_bytes, info.regions), (6 * PAGE, 6 * PAGE, 2));
@@ -242,7 +323,7 @@ fn idle_memory_is_given_back() {
     assert_eq!(mapped[3].to_vec(), vec![3; 3 * PAGE as usize]);
     drop(mapped);
     // Here 2 regions, there 2 regions and a page for each of 48 others.
-    assert_eq!(mapped_regions().0 - before.0, (2 * 2 * 3 + 48) * PAGE);
+    assert_eq!(mapped_regions().0 - before.0, (2 * 2 * (3 + 1) + 48) * PAGE);
     drop((registry, attachments));
     assert_eq!((open_descriptors(), mapped_regions()), (before_fds, before));
 }

@@ -469,6 +469,8 @@ struct RegistryOptions {
     std::uint64_t region_size = 0; ///< Bytes of a region; default 1 MiB.
     std::uint64_t max_idle = 0;    ///< Most bytes of idle regions; 1 keeps none, default 64 MiB.
     std::uint64_t max_bytes = 0;   ///< Most bytes of all regions together; default no limit.
+    /// Receivers are not of this library and may write to regions; see SHMSLOT_FOREIGN_RECEIVERS.
+    bool foreign_receivers = false;
 };
 
 /// What to send to a receiver so that it finds the bytes of a lease. Plain data without padding, the same in all processes
@@ -1589,6 +1591,16 @@ public:
     [[nodiscard]] std::byte *begin() noexcept { return data(); }
     /// Behind the last byte.
     [[nodiscard]] std::byte *end() noexcept { return data() + size(); }
+    /// The whole region that the memory lies in, of which only the memory is the lease's.
+    [[nodiscard]] std::byte *region() noexcept
+    {
+        return owned_.handle() != nullptr ? static_cast<std::byte *>(owned_->region) : nullptr;
+    }
+    /// Bytes of the region.
+    [[nodiscard]] std::size_t region_size() const noexcept
+    {
+        return owned_.handle() != nullptr ? owned_->region_len : 0;
+    }
     /// What to send to the receiver.
     [[nodiscard]] RegionRef ref() const noexcept
     {
@@ -1633,6 +1645,7 @@ public:
         c.region_size = options.region_size;
         c.max_idle = options.max_idle;
         c.max_bytes = options.max_bytes;
+        c.flags = options.foreign_receivers ? SHMSLOT_FOREIGN_RECEIVERS : 0;
         return detail::made<Registry, shmslot_registry>(
             [&](shmslot_registry **ret, shmslot_error *reterr) { return shmslot_registry_create(&c, ret, reterr); });
     }
@@ -1650,6 +1663,9 @@ public:
     {
         return detail::done(shmslot_registry_remove(get(), channel.get()));
     }
+
+    /// Unmaps all regions without leases now; how many. shmslot_registry_reclaim.
+    Result<int> reclaim() noexcept { return detail::number(shmslot_registry_reclaim(get())); }
 
     /// What it has at this moment. shmslot_registry_info.
     Result<RegistryState> info() const noexcept
@@ -1711,6 +1727,16 @@ public:
     [[nodiscard]] const std::byte *begin() const noexcept { return data(); }
     /// Behind the last byte.
     [[nodiscard]] const std::byte *end() const noexcept { return data() + size(); }
+    /// The whole region that they lie in.
+    [[nodiscard]] const std::byte *region() const noexcept
+    {
+        return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->region) : nullptr;
+    }
+    /// Bytes of the region.
+    [[nodiscard]] std::size_t region_size() const noexcept
+    {
+        return owned_.handle() != nullptr ? owned_->region_len : 0;
+    }
     /// Whether there are any.
     [[nodiscard]] explicit operator bool() const noexcept { return owned_.handle() != nullptr; }
 

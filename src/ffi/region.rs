@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::channel::shmslot_channel;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
@@ -83,6 +83,10 @@ impl Handle for shmslot_registry {
     }
 }
 
+/// Registry flag: receivers are not of this library. They may map regions to write to them, and each generation is announced.
+/// Whoever gets a region can then change any byte of it at any time.
+pub const SHMSLOT_FOREIGN_RECEIVERS: u32 = 1;
+
 /// How a registry makes regions. Begin with SHMSLOT_REGISTRY_OPTIONS_INIT; zero is the default of each field.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -95,8 +99,10 @@ pub struct shmslot_registry_options {
     pub region_size: u64,
     /// Most bytes of regions without leases that are kept for reuse; 1 keeps none, default 64 MiB.
     pub max_idle: u64,
-    /// Most bytes of all regions together; default no limit.
+    /// Most bytes of all regions together, without a page for each; default no limit.
     pub max_bytes: u64,
+    /// 0, or SHMSLOT_FOREIGN_RECEIVERS.
+    pub flags: u64,
 }
 
 // SAFETY: integers only.
@@ -142,6 +148,10 @@ pub struct shmslot_lease {
     pub map_id: u32,
     /// Which use of the region.
     pub generation: u32,
+    /// The whole region that data lies in, of which only data is the lease's; mapped as that is.
+    pub region: *mut c_void,
+    /// Bytes of it.
+    pub region_len: u64,
     /// For the library.
     pub token: u64,
 }
@@ -155,17 +165,20 @@ fn registry_options(input: *const shmslot_registry_options) -> Result<RegistryOp
         return Ok(default);
     }
     let given = boundary::take_sized(input)?;
+    if given.flags & !u64::from(SHMSLOT_FOREIGN_RECEIVERS) != 0 {
+        return Err(Error::about(Code::BadOptions, "flags"));
+    }
     let or = |value: u64, default: u64| if value == 0 { default } else { value };
     Ok(RegistryOptions {
         region_size: or(given.region_size, default.region_size),
         align: if given.align == 0 { default.align } else { given.align },
         max_idle: or(given.max_idle, default.max_idle),
         max_bytes: given.max_bytes,
+        foreign_receivers: given.flags & u64::from(SHMSLOT_FOREIGN_RECEIVERS) != 0,
     })
 }
 
 /// Makes a registry; regions come with the first lease.
-///
 /// options: NULL for all defaults. ret_registry: close it with shmslot_registry_close. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
@@ -185,7 +198,6 @@ pub unsafe extern "C" fn shmslot_registry_create(
 
 /// Closes the registry and its part in its channels; NULL is fine. Leases that are out stay, and are released with the
 /// same registry pointer; it dies with the last of them, or now if there is none.
-///
 /// Threads: any, once, while no call but releases uses the registry. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry) {
@@ -203,7 +215,6 @@ pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry)
 
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
 /// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
-///
 /// timeout_ns: for one that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
 /// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.1.
 #[unsafe(no_mangle)]
@@ -245,10 +256,18 @@ pub unsafe extern "C" fn shmslot_registry_info(
     })
 }
 
+/// Unmaps and closes all regions without leases now, whatever max_idle; returns how many. Threads: any. Errors: INVALID.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_registry_reclaim(registry: *mut shmslot_registry) -> c_int {
+    boundary::with_system(registry, |handle| {
+        Ok(c_int::try_from(handle.registry.reclaim()?).unwrap_or(c_int::MAX))
+    })
+}
+
 /// Leases memory for len bytes, in a region that all channels of the registry have been told of: send the lease's numbers
 /// to the receivers by whatever way. Returns how many channels were removed since the last success because their other
 /// ends are gone, usually 0.
-///
 /// timeout_ns: for another end that does not read. ret_lease: ends with shmslot_region_release. reterr: NULL or filled on
 /// failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, NO_MEMORY (also max_bytes, too many descriptors under way), AGAIN
 /// (timeout 0) or TIMEOUT (another end does not read), SYS. Since 0.1.
@@ -270,6 +289,8 @@ pub unsafe extern "C" fn shmslot_region_alloc(
             offset: lease.offset(),
             map_id: lease.map_id(),
             generation: lease.generation(),
+            region: lease.region_ptr().cast(),
+            region_len: lease.region_len(),
             token: handle.leases.add(lease),
         };
         boundary::give(ret_lease, given)?;

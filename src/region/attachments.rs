@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
+use crate::region::body::Body;
 use crate::region::channel::{Channel, ChannelOptions};
 use crate::region::is_shortage;
 use crate::region::link::Announced;
-use crate::sys::mapping::Mapping;
 use crate::sys::{self, Birth};
 use crate::waiting::deadline_of;
 
@@ -35,8 +35,9 @@ struct Regions {
     waiting: BTreeSet<u32>,
 }
 
-/// The newest generation of a region.
+/// The newest region of a number that has come.
 struct Known {
+    /// By its message.
     generation: u32,
     identity: (u64, u64),
     length: u64,
@@ -51,14 +52,14 @@ enum Memory {
 
 /// A mapping that counts among those of its sender as long as it lives.
 struct Counted {
-    map: Mapping,
+    body: Body,
     bytes: Arc<AtomicU64>,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         // Relaxed: a count, which nothing else is ordered by.
-        self.bytes.fetch_sub(self.map.len(), Ordering::Relaxed);
+        self.bytes.fetch_sub(self.body.mapped(), Ordering::Relaxed);
     }
 }
 
@@ -154,8 +155,8 @@ impl Attachments {
     pub fn attach_fd(&self, map_id: u32, generation: u32, length: u64, file: OwnedFd) -> Result<()> {
         let mut regions = self.regions()?;
         let file = sys::keep(file)?;
-        let identity = Announced::check(map_id, length, file.as_fd(), self.unsealed)?;
-        self.learn(&mut regions, &Announced { map_id, generation, length, file: file.into(), identity })?;
+        let facts = Announced::check(map_id, length, file.as_fd(), self.unsealed)?;
+        self.learn(&mut regions, &Announced { map_id, generation, length, file: file.into(), facts })?;
         if let Some(channel) = &self.channel {
             channel.link().announce();
         }
@@ -165,7 +166,7 @@ impl Attachments {
     /// Maps a region, unless this generation of it, or a newer one, is known. The one before it is let go.
     fn learn(&self, regions: &mut Regions, region: &Announced) -> Result<()> {
         let known = regions.known.get(&region.map_id);
-        if known.is_some_and(|known| !is_newer(region.generation, known.generation)) {
+        if known.is_some_and(|known| !is_newer(region.generation, known.now())) {
             return Ok(());
         }
         if known.is_none() && regions.known.len() >= MAX_REGIONS {
@@ -179,7 +180,7 @@ impl Attachments {
         let memory = match known.map(|known| (&known.memory, known.identity, known.length)) {
             // The same file with a new generation keeps its mapping, and the pages that were touched stay so.
             Some((Memory::Mapped(memory), identity, length))
-                if identity == region.identity && length == region.length =>
+                if identity == region.facts.identity && length == region.length =>
             {
                 Arc::clone(memory)
             }
@@ -216,9 +217,9 @@ impl Attachments {
                 [u64::from(region.map_id), total, self.most],
             ));
         }
-        let map = Mapping::new(region.file.as_fd(), region.length, false)?;
-        self.bytes.fetch_add(map.len(), Ordering::Relaxed);
-        Ok(Arc::new(Counted { map, bytes: Arc::clone(&self.bytes) }))
+        let body = Body::attach(region.file.as_fd(), region.length, region.facts.size)?;
+        self.bytes.fetch_add(body.mapped(), Ordering::Relaxed);
+        Ok(Arc::new(Counted { body, bytes: Arc::clone(&self.bytes) }))
     }
 
     /// Where a reference points to. Takes in what has come over the channel if the region is not known; never waits.
@@ -259,13 +260,11 @@ impl Attachments {
                     drained?;
                 }
             }
-            match regions.newest(map_id) {
-                Some(newest) if newest == generation => {
-                    self.map_waiting(&mut regions, map_id)?;
-                    let Some(known) = regions.known.get(&map_id) else { return unknown() };
-                    return Mapped::new(known, offset, len);
-                }
-                Some(newest) if is_newer(newest, generation) => return unknown(),
+            // It may be in a later generation than its message says.
+            self.map_waiting(&mut regions, map_id)?;
+            match regions.known.get(&map_id).map(|known| (known, known.now())) {
+                Some((known, newest)) if newest == generation => return Mapped::new(known, offset, len),
+                Some((_, newest)) if is_newer(newest, generation) => return unknown(),
                 _ => {}
             }
             drop(regions);
@@ -279,7 +278,7 @@ impl Attachments {
 
 impl Regions {
     fn newest(&self, map_id: u32) -> Option<u32> {
-        self.known.get(&map_id).map(|known| known.generation)
+        self.known.get(&map_id).map(Known::now)
     }
 
     /// What takes the place of what was known of this region.
@@ -294,13 +293,21 @@ impl Regions {
 
 impl Known {
     fn mapped(region: &Announced, memory: Arc<Counted>) -> Known {
-        let Announced { generation, identity, length, .. } = *region;
-        Known { generation, identity, length, memory: Memory::Mapped(memory) }
+        let Announced { generation, length, .. } = *region;
+        Known { generation, identity: region.facts.identity, length, memory: Memory::Mapped(memory) }
     }
 
     fn waiting(region: Announced) -> Known {
-        let Announced { generation, identity, length, .. } = region;
-        Known { generation, identity, length, memory: Memory::Waiting(region) }
+        let Announced { generation, length, .. } = region;
+        Known { generation, identity: region.facts.identity, length, memory: Memory::Waiting(region) }
+    }
+
+    /// The generation that it is in: what its page says, if it has one. A message may have come long before.
+    fn now(&self) -> u32 {
+        match &self.memory {
+            Memory::Mapped(memory) => memory.body.generation().unwrap_or(self.generation),
+            Memory::Waiting(_) => self.generation,
+        }
     }
 }
 
@@ -327,7 +334,7 @@ impl fmt::Debug for Mapped {
 impl Mapped {
     fn new(known: &Known, offset: u64, len: u64) -> Result<Mapped> {
         match (&known.memory, usize::try_from(len)) {
-            (Memory::Mapped(memory), Ok(size)) if memory.map.at(offset, len).is_some() => {
+            (Memory::Mapped(memory), Ok(size)) if memory.body.at(offset, len).is_some() => {
                 Ok(Mapped { memory: Arc::clone(memory), offset, len: size })
             }
             _ => {
@@ -339,12 +346,22 @@ impl Mapped {
 
     /// Where the bytes are. Readable for [`Mapped::len`] bytes while the value lives.
     pub fn as_ptr(&self) -> *const u8 {
-        self.memory.map.at(self.offset, self.len as u64).map_or(std::ptr::null(), <*mut u8>::cast_const)
+        self.memory.body.at(self.offset, self.len as u64).map_or(std::ptr::null(), <*mut u8>::cast_const)
     }
 
     /// How many bytes.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Where the whole region begins that they lie in. Mapped as they are.
+    pub fn region_ptr(&self) -> *const u8 {
+        self.memory.body.at(0, 0).map_or(std::ptr::null(), <*mut u8>::cast_const)
+    }
+
+    /// How many bytes the region has.
+    pub fn region_len(&self) -> u64 {
+        self.memory.body.len()
     }
 
     /// Whether there are none.
@@ -355,7 +372,7 @@ impl Mapped {
     /// A copy of the bytes.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.len];
-        self.memory.map.read(self.offset, &mut bytes);
+        self.memory.body.read(self.offset, &mut bytes);
         bytes
     }
 
@@ -363,6 +380,6 @@ impl Mapped {
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
         let len = self.len.min(buffer.len());
         let Some(target) = buffer.get_mut(..len) else { return 0 };
-        if self.memory.map.read(self.offset, target) { len } else { 0 }
+        if self.memory.body.read(self.offset, target) { len } else { 0 }
     }
 }

@@ -14,7 +14,7 @@ use crate::layout;
 use crate::region::channel::ChannelOptions;
 use crate::region::is_shortage;
 use crate::sys::socket::{self, Foreign, Kind, Ready};
-use crate::sys::{self, Birth};
+use crate::sys::{self, Birth, FileFacts};
 
 /// Bytes of a message.
 const MESSAGE: usize = 16;
@@ -45,18 +45,13 @@ pub(super) struct Announced {
     pub(super) generation: u32,
     pub(super) length: u64,
     pub(super) file: Foreign,
-    /// Device and inode.
-    pub(super) identity: (u64, u64),
+    /// What its file was at the check.
+    pub(super) facts: FileFacts,
 }
 
 impl Announced {
-    /// Everything that can be said of a region before it is mapped; device and inode of its file.
-    pub(super) fn check(
-        map_id: u32,
-        length: u64,
-        file: BorrowedFd<'_>,
-        unsealed: bool,
-    ) -> Result<(u64, u64)> {
+    /// Everything that can be said of a region before it is mapped.
+    pub(super) fn check(map_id: u32, length: u64, file: BorrowedFd<'_>, unsealed: bool) -> Result<FileFacts> {
         let refuse =
             |code, about, actual| Err(Error::with_numbers(code, about, [u64::from(map_id), length, actual]));
         if map_id == SEGMENT {
@@ -79,7 +74,7 @@ impl Announced {
                 facts.size,
             );
         }
-        Ok(facts.identity)
+        Ok(facts)
     }
 }
 
@@ -367,8 +362,8 @@ impl Link {
             inbox.segments.push_back(file);
         } else {
             match Announced::check(map_id, length, file.as_fd(), self.options.unsealed) {
-                Ok(identity) => {
-                    inbox.regions.push_back(Announced { map_id, generation, length, file, identity });
+                Ok(facts) => {
+                    inbox.regions.push_back(Announced { map_id, generation, length, file, facts });
                 }
                 Err(error) if is_shortage(&error) => {
                     inbox.file = Some(file);

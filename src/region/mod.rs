@@ -7,11 +7,13 @@
 //!
 //! - `link`: one connection: messages with a descriptor, and when it is of no use any more.
 //! - `channel`: how connections are made, and segments over them.
+//! - `body`: the memory of a region, and which generation it is in.
 //! - `registry`: the sender.
 //! - `attachments`: the receiver.
 #![forbid(unsafe_code)]
 
 mod attachments;
+mod body;
 mod channel;
 mod link;
 mod registry;

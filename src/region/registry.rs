@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
+use crate::region::body::{self, Body};
 use crate::region::channel::Channel;
 use crate::region::link::{Sent, encode};
-use crate::sys::mapping::{self, Mapping};
 use crate::sys::socket;
 use crate::sys::{self, Birth};
 use crate::waiting::deadline_of;
@@ -24,13 +24,22 @@ pub struct RegistryOptions {
     pub align: u32,
     /// Most bytes of regions without leases that are kept, to be used again without the cost of new pages.
     pub max_idle: u64,
-    /// Most bytes of all regions together; 0 is no limit.
+    /// Most bytes of all regions together; 0 is no limit. Each has a page more, which does not count.
     pub max_bytes: u64,
+    /// Receivers are not of this library: they may map regions to write to them, and are told of every generation by a
+    /// message. Whoever gets a region can then change any byte of it at any time, also under leases that it was not told of.
+    pub foreign_receivers: bool,
 }
 
 impl Default for RegistryOptions {
     fn default() -> RegistryOptions {
-        RegistryOptions { region_size: 1 << 20, align: 64, max_idle: 64 << 20, max_bytes: 0 }
+        RegistryOptions {
+            region_size: 1 << 20,
+            align: 64,
+            max_idle: 64 << 20,
+            max_bytes: 0,
+            foreign_receivers: false,
+        }
     }
 }
 
@@ -86,6 +95,8 @@ struct State {
     bell: Option<Arc<OwnedFd>>,
     /// Why channels were removed, since somebody asked.
     removed: Vec<Error>,
+    /// How often there was something to tell of a region.
+    news: u64,
     /// What takes the place of regions that are gone: one page.
     stone: Option<OwnedFd>,
     /// The registry is gone; leases are still out.
@@ -101,7 +112,9 @@ struct Place {
 
 struct Region {
     file: OwnedFd,
-    memory: Arc<Mapping>,
+    memory: Arc<Body>,
+    /// What every channel must have been told since: that the region is there, or for foreign receivers its generation.
+    news: u64,
     /// Everything before is, or was, leased.
     used: u64,
     leases: u64,
@@ -112,8 +125,8 @@ struct Region {
 /// A channel, and what the other side has been told.
 struct Peer {
     channel: Channel,
-    /// By region, the generation that it was told of.
-    told: BTreeMap<u32, u32>,
+    /// By region, the last news of it that it was told.
+    told: BTreeMap<u32, u64>,
     /// Regions that are gone, of which it was not told so yet.
     gone: Vec<u32>,
 }
@@ -203,6 +216,15 @@ impl Registry {
     /// Why channels were removed by themselves since this was last asked: their other ends are gone, or spoke wrongly.
     pub fn take_removed(&self) -> Result<Vec<Error>> {
         Ok(std::mem::take(&mut self.inner.state()?.removed))
+    }
+
+    /// Unmaps and closes every region without leases now, as if none were to be kept; how many.
+    pub fn reclaim(&self) -> Result<u32> {
+        let mut state = self.inner.state()?;
+        let unused = state.reclaim();
+        drop(state);
+        // Unmapping takes time.
+        Ok(u32::try_from(unused.len()).unwrap_or(u32::MAX))
     }
 
     /// What the registry has at this moment.
@@ -312,7 +334,7 @@ impl State {
             match self.region(map_id) {
                 Some((_, region)) if fits(region) => return Ok(map_id),
                 Some((_, region)) if region.leases == 0 => {
-                    self.reset(map_id);
+                    self.reset(map_id, options);
                     return Ok(map_id);
                 }
                 _ => self.current = None,
@@ -325,7 +347,7 @@ impl State {
                 {
                     self.idle.remove(map_id, region);
                 }
-                self.reset(map_id);
+                self.reset(map_id, options);
                 map_id
             }
             None => self.make(size, options)?,
@@ -338,11 +360,17 @@ impl State {
 
     /// Begins a region anew, in the next generation if anything was ever leased in this one: no reference is given out
     /// twice.
-    fn reset(&mut self, map_id: u32) {
+    fn reset(&mut self, map_id: u32, options: &RegistryOptions) {
         let Some(place) = self.places.get_mut(map_id as usize) else { return };
         if let Some(region) = place.region.as_mut().filter(|region| region.used > 0) {
             region.used = 0;
             place.generation = place.generation.wrapping_add(1);
+            // Who knows the page behind the region needs no message.
+            region.memory.begin(place.generation);
+            if options.foreign_receivers {
+                self.news += 1;
+                region.news = self.news;
+            }
         }
     }
 
@@ -366,7 +394,7 @@ impl State {
         if self.vacant.is_empty() && self.places.len() >= MAX_REGIONS {
             return Err(Error::about(Code::NoMemory, "too many regions"));
         }
-        let (file, memory) = new_file(size)?;
+        let (file, memory) = Body::make(size, options.foreign_receivers)?;
         let map_id = self.vacant.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             // Fewer than MAX_REGIONS.
@@ -374,7 +402,10 @@ impl State {
         });
         if let Some(place) = self.places.get_mut(map_id as usize) {
             place.generation = place.generation.wrapping_add(1);
-            place.region = Some(Region { file, memory: Arc::new(memory), used: 0, leases: 0, since: 0 });
+            memory.begin(place.generation);
+            self.news += 1;
+            let (memory, news) = (Arc::new(memory), self.news);
+            place.region = Some(Region { file, memory, news, used: 0, leases: 0, since: 0 });
         }
         self.bytes += size;
         self.regions += 1;
@@ -406,6 +437,30 @@ impl State {
         }
     }
 
+    /// All that is idle, and the current region if it is.
+    fn reclaim(&mut self) -> Vec<Region> {
+        if let Some(map_id) = self.current {
+            if self.region(map_id).is_some_and(|(_, region)| region.leases == 0) {
+                self.current = None;
+                self.put_aside(map_id);
+            }
+        }
+        self.retire_idle_down_to(0)
+    }
+
+    /// Takes the oldest idle regions out of use, as many as are too many.
+    fn retire_idle_down_to(&mut self, max_idle: u64) -> Vec<Region> {
+        let mut unused = Vec::new();
+        while self.idle.bytes > max_idle {
+            let Some(oldest) = self.idle.oldest() else { break };
+            unused.extend(self.retire_idle(oldest));
+        }
+        if !unused.is_empty() {
+            self.tell_what_is_gone();
+        }
+        unused
+    }
+
     /// What is unmapped once the lock is given back.
     fn give_back(&mut self, map_id: u32, max_idle: u64) -> Vec<Region> {
         self.leases -= 1;
@@ -424,15 +479,7 @@ impl State {
         }
         // The current region goes on where it is, until it is full.
         self.put_aside(map_id);
-        let mut unused = Vec::new();
-        while self.idle.bytes > max_idle {
-            let Some(oldest) = self.idle.oldest() else { break };
-            unused.extend(self.retire_idle(oldest));
-        }
-        if !unused.is_empty() {
-            self.tell_what_is_gone();
-        }
-        unused
+        self.retire_idle_down_to(max_idle)
     }
 
     /// Takes an idle region out of use.
@@ -506,7 +553,7 @@ impl State {
         }
         if self.stone.is_none() {
             // Without one the memory stays mapped there until the number is used again.
-            self.stone = new_file(sys::page_size() as u64).map(|(file, _)| file).ok();
+            self.stone = body::stone().ok();
         }
         let State { places, peers, removed, stone: Some(stone), .. } = self else { return };
         peers.retain_mut(|peer| match peer.hear_what_is_gone(places, stone) {
@@ -522,13 +569,13 @@ impl State {
 impl Peer {
     fn hear(&mut self, map_id: u32, place: &Place) -> Result<Sent> {
         let Some(region) = &place.region else { return Ok(Sent::Yes) };
-        if self.told.get(&map_id) == Some(&place.generation) {
+        if self.told.get(&map_id) == Some(&region.news) {
             return Ok(Sent::Yes);
         }
         let message = encode(map_id, place.generation, region.memory.len());
         let sent = self.channel.link().send(&message, region.file.as_fd())?;
         if sent == Sent::Yes {
-            self.told.insert(map_id, place.generation);
+            self.told.insert(map_id, region.news);
         }
         Ok(sent)
     }
@@ -554,16 +601,6 @@ fn pages(size: u64) -> Option<u64> {
     size.checked_next_multiple_of(sys::page_size() as u64)
 }
 
-/// A file of its own, allocated, mapped here to be written, sealed before anybody can see it.
-fn new_file(size: u64) -> Result<(OwnedFd, Mapping)> {
-    let file = sys::anonymous_file(c"shmslot-region")?;
-    sys::set_size(&file, size)?;
-    sys::allocate(&file, 0, size)?;
-    let memory = Mapping::new(file.as_fd(), size, true)?;
-    mapping::seal_for_readers(file.as_fd())?;
-    Ok((file, memory))
-}
-
 /// Memory on lease: it stays, and its bytes are the holder's, until the last clone is dropped.
 #[derive(Clone)]
 pub struct Lease {
@@ -572,7 +609,7 @@ pub struct Lease {
 
 struct Part {
     registry: Arc<Inner>,
-    memory: Arc<Mapping>,
+    memory: Arc<Body>,
     map_id: u32,
     generation: u32,
     offset: u64,
@@ -625,6 +662,16 @@ impl Lease {
     /// Where the bytes are: valid for [`Lease::len`] bytes while the lease lives.
     pub fn as_ptr(&self) -> *mut u8 {
         self.part.memory.at(self.part.offset, self.part.len as u64).unwrap_or(std::ptr::null_mut())
+    }
+
+    /// Where the whole region begins that the bytes lie in. Mapped as they are; only they are this lease's.
+    pub fn region_ptr(&self) -> *mut u8 {
+        self.part.memory.at(0, 0).unwrap_or(std::ptr::null_mut())
+    }
+
+    /// How many bytes the region has.
+    pub fn region_len(&self) -> u64 {
+        self.part.memory.len()
     }
 
     /// Copies to the start of the memory. Only before the lease is cloned: what others may look at does not change.

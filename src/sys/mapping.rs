@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
@@ -137,6 +138,14 @@ impl Mapping {
         (end <= self.len()).then(|| self.map.as_mut_ptr().wrapping_add(offset as usize))
     }
 
+    /// A word of it, if all of that is mapped at a border of its size. In a read-only mapping it can only be loaded.
+    pub(crate) fn word(&self, offset: u64) -> Option<&AtomicU32> {
+        let at = self.at(offset, size_of::<AtomicU32>() as u64)?.cast::<AtomicU32>();
+        // SAFETY: inside the mapping, which lives as long as `self`, and aligned; every bit pattern is a valid atomic, and
+        // whoever else has the memory may change it at any time.
+        at.is_aligned().then(|| unsafe { &*at })
+    }
+
     /// Copies into the mapping; false if that would end outside, or if it is read-only. The caller sees to it that no
     /// other thread of this process writes there.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> bool {
@@ -155,12 +164,13 @@ impl Mapping {
     }
 }
 
-/// Forbids to shrink, to grow and to unseal, and where the kernel knows it (5.1) to map the file writable once more: what
-/// is mapped so already stays.
-pub(crate) fn seal_for_readers(fd: BorrowedFd<'_>) -> Result<()> {
-    let all = size_seals() | SealFlag::F_SEAL_FUTURE_WRITE;
+/// Forbids to shrink, to grow and to unseal, and unless others may write, where the kernel knows it (5.1), to map the file
+/// writable once more: what is mapped so already stays.
+pub(crate) fn seal_for_readers(fd: BorrowedFd<'_>, others_may_write: bool) -> Result<()> {
+    let size = size_seals();
+    let all = if others_may_write { size } else { size | SealFlag::F_SEAL_FUTURE_WRITE };
     fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(all))
-        .or_else(|_| fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size_seals())))
+        .or_else(|_| fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size)))
         .map(drop)
         .map_err(|errno| failed(errno, "sealing a region"))
 }

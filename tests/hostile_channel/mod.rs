@@ -51,7 +51,21 @@ impl Things {
         assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
         let [pipe, _other] = ends.map(own);
         let folder = std::fs::File::open("/").expect("a folder");
-        Things(vec![file(1, sealed), file(3, sealed), file(0, sealed), file(1, 0), pipe, folder.into()])
+        // A page behind the first that tells of a generation, as honest senders have it.
+        let paged = file(2, sealed);
+        let page = [*b"SHMSLOTG", [3, 0, 0, 0, 0, 0, 0, 0]].concat();
+        // SAFETY: readable bytes and their number.
+        let written = unsafe { libc::pwrite(paged.as_raw_fd(), page.as_ptr().cast(), page.len(), 4096) };
+        assert_eq!(written, page.len() as isize);
+        Things(vec![
+            file(1, sealed),
+            file(3, sealed),
+            file(0, sealed),
+            file(1, 0),
+            pipe,
+            folder.into(),
+            paged,
+        ])
     }
 }
 
