@@ -632,7 +632,11 @@ impl Drop for Attachment {
 /// What is wrong with a segment of another layout version.
 fn other_version(found: u32) -> Error {
     let numbers = [u64::from(LAYOUT_VERSION), u64::from(found), 0];
-    Error::with_numbers(Code::LayoutVersion, "layout version # in this library, # in the file", numbers)
+    Error::with_numbers(
+        Code::LayoutVersion,
+        "layout version # in this library, version # in the file",
+        numbers,
+    )
 }
 
 fn map_private(offsets: &Offsets) -> Result<Span> {

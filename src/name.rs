@@ -243,7 +243,7 @@ fn clear_away(path: &Path, fd: &OwnedFd, lock: Lock, why: Code) -> Result<bool> 
     Err(match version_of(fd)? {
         Some(found) if found != LAYOUT_VERSION => Error::with_numbers(
             Code::LayoutVersion,
-            "this library has layout version #, the file #, and a process is attached to it",
+            "this library has layout version #, the file version #, and a process is attached to it",
             [u64::from(LAYOUT_VERSION), u64::from(found), 0],
         ),
         _ => Error::about(why, "a process is attached to it"),
