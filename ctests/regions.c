@@ -5,6 +5,8 @@
 
 #include <grp.h>
 #include <poll.h>
+#include <sys/file.h>
+#include <sys/un.h>
 
 #define ROUNDS 2000
 
@@ -262,6 +264,87 @@ static void check_a_killed_receiver(const char *name)
     shmslot_channel_close(listener);
 }
 
+/* ---- a name that a dead process has left, and two who want it ---- */
+
+static child rival;
+static int rival_waits;
+
+/* Whoever takes the name away stops just before, until the other one has come as far as it can. */
+int unlink(const char *path)
+{
+    if (rival_waits) {
+        int asleep;
+        struct pollfd answer;
+        rival_waits = 0;
+        say(rival.link);
+        answer.fd = rival.link;
+        answer.events = POLLIN;
+        for (asleep = 0; asleep < 20; asleep++) {
+            if (poll(&answer, 1, 1) == 1) break;
+            until_asleep(rival.pid);
+        }
+    }
+    return (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
+static int want_the_name(int link, void *argument)
+{
+    shmslot_channel *listener = NULL;
+    int result;
+    hear(link);
+    result = shmslot_channel_listen(argument, 0, &listener, NULL);
+    send_bytes(link, &result, sizeof result);
+    hear(link);
+    shmslot_channel_close(listener);
+    return 0;
+}
+
+/* One of them gets it, and that is where a connection leads. */
+static void check_rivals(const char *path)
+{
+    int result, other, dead = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address;
+    shmslot_channel *listener = NULL, *near = NULL, *far = NULL;
+    memset(&address, 0, sizeof address);
+    address.sun_family = AF_UNIX;
+    CHECK(strlen(path) < sizeof address.sun_path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    CHECK(dead >= 0 && bind(dead, (struct sockaddr *)&address, sizeof address) == 0 && close(dead) == 0);
+    rival = start_child(want_the_name, (void *)path);
+    rival_waits = 1;
+    result = shmslot_channel_listen(path, 0, &listener, NULL);
+    CHECK(!rival_waits); /* it was about to take the name */
+    receive_bytes(rival.link, &other, sizeof other);
+    CHECK_OK(result);
+    CHECK_CODE(other, SHMSLOT_E_EXISTS);
+    CHECK_OK(shmslot_channel_connect(path, 0, FOR_EVER, &near, NULL));
+    CHECK_OK(shmslot_channel_accept(listener, FOR_EVER, &far, NULL));
+    say(rival.link);
+    CHECK_CHILD(rival);
+    shmslot_channel_close(near);
+    shmslot_channel_close(far);
+    CHECK(access(path, F_OK) == 0); /* not taken away by the other one */
+    shmslot_channel_close(listener);
+    CHECK(access(path, F_OK) != 0);
+}
+
+/* A name is not taken for dead while somebody takes it. */
+static void check_busy_name(const char *directory, const char *path)
+{
+    shmslot_channel *listener = NULL;
+    struct sockaddr_un address;
+    int folder = open(directory, O_RDONLY | O_CLOEXEC), dead = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    memset(&address, 0, sizeof address);
+    address.sun_family = AF_UNIX;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    CHECK(dead >= 0 && bind(dead, (struct sockaddr *)&address, sizeof address) == 0 && close(dead) == 0);
+    CHECK(folder >= 0 && flock(folder, LOCK_EX) == 0);
+    CHECK_CODE(shmslot_channel_listen(path, 0, &listener, NULL), SHMSLOT_E_NAME_BUSY);
+    CHECK(close(folder) == 0);
+    CHECK_OK(shmslot_channel_listen(path, 0, &listener, NULL));
+    shmslot_channel_close(listener);
+}
+
 /* ---- a receiver of another library: it maps what a message tells of, writable ---- */
 
 static int receive_raw(int socket, unsigned char *message)
@@ -491,6 +574,8 @@ int main(void)
     CHECK(access(file, F_OK) != 0);
     check_sending_a_segment(abstract);
     check_a_killed_receiver(file);
+    check_rivals(file);
+    check_busy_name(directory, file);
     check_retaining();
     check_foreign_receiver(0);
     check_foreign_receiver(SHMSLOT_FOREIGN_RECEIVERS);

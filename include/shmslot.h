@@ -825,7 +825,7 @@ int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_chan
 /// a dead process has left there is replaced; closing the channel removes it.
 /// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, NOT_FOUND (no such
-/// directory), PERMISSION, NO_MEMORY, SYS. Since 0.1.
+/// directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.1.
 int shmslot_channel_listen(const char *name, uint32_t flags, shmslot_channel **ret_listener, shmslot_error *reterr);
 
 /// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_ANY_OWNER.

@@ -15,7 +15,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::atomics::{Ordering, fence};
 use crate::attachment::Attachment;
@@ -24,16 +23,13 @@ use crate::layout::{self, HOT_OFFSET, Hot, LAYOUT_VERSION};
 use crate::options::{IfDead, Options};
 use crate::participants::{self, LOCK_BASE, REPLACER_LOCK};
 use crate::sys::{self, FileFacts};
+use crate::waiting::until_not_busy;
 
 /// Longest name without a directory: with the prefix it must fit a file name.
 const MAX_NAME: usize = 200;
 
 /// File names of ours in the system's directory begin so.
 const PREFIX: &str = "shmslot.";
-
-/// How long a call waits for another that is about to take the same name away. That takes some
-/// microseconds, unless the process is stopped.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where a segment of this name is.
 pub(crate) fn path_of(name: &str) -> Result<PathBuf> {
@@ -83,15 +79,7 @@ struct Right<'f> {
 impl Right<'_> {
     /// Waits for others that have it, but not for one that was stopped.
     fn to_take_from(fd: &OwnedFd, lock: Lock) -> Result<Right<'_>> {
-        let deadline = sys::monotonic_ns().saturating_add(sys::nanoseconds(PATIENCE));
-        let mut pause = Duration::from_micros(20);
-        while !lock(fd, REPLACER_LOCK, 1)? {
-            if sys::monotonic_ns() >= deadline {
-                return Err(Code::NameBusy.into());
-            }
-            std::thread::sleep(pause);
-            pause = Duration::from_millis(10).min(2 * pause);
-        }
+        until_not_busy(|| lock(fd, REPLACER_LOCK, 1))?;
         Ok(Right { fd, lock })
     }
 

@@ -8,12 +8,30 @@ use std::time::Duration;
 
 use crate::atomics::Deadline;
 use crate::attachment::{Attachment, SLICE};
-use crate::error::{Hot, Result};
+use crate::error::{Code, Hot, Result};
 use crate::protocol::bell::Bell;
 use crate::sys;
 
 /// How many polls go by between two looks at the clock.
 const POLLS_PER_LOOK: u32 = 16;
+
+/// How long a call waits for another that is about to take the same name away. That takes some
+/// microseconds, unless the process is stopped.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Tries to get what another process has while it takes a name away, but does not wait for one that was stopped.
+pub(crate) fn until_not_busy(mut try_it: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = sys::monotonic_ns().saturating_add(sys::nanoseconds(PATIENCE));
+    let mut pause = Duration::from_micros(20);
+    while !try_it()? {
+        if sys::monotonic_ns() >= deadline {
+            return Err(Code::NameBusy.into());
+        }
+        std::thread::sleep(pause);
+        pause = Duration::from_millis(10).min(2 * pause);
+    }
+    Ok(())
+}
 
 /// Polls until `ready` has an answer or the time is over.
 pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Hot<Option<T>>) -> Hot<Option<T>> {

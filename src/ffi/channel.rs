@@ -86,7 +86,7 @@ pub unsafe extern "C" fn shmslot_channel_pair(
 /// a dead process has left there is replaced; closing the channel removes it.
 /// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, NOT_FOUND (no such
-/// directory), PERMISSION, NO_MEMORY, SYS. Since 0.1.
+/// directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_listen(
     name: *const c_char,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::region::{is_shortage, too_late};
 use crate::segment::Segment;
 use crate::sys::socket::{self, Connected, Ready};
 use crate::sys::{self, Birth};
-use crate::waiting::deadline_of;
+use crate::waiting::{deadline_of, until_not_busy};
 
 /// Whom a channel is opened with.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -44,6 +45,33 @@ const REFUSED_AT_ONCE: u32 = 1 << 13;
 /// How often a name that a dead process has left is taken over before it counts as taken.
 const NAME_RACES: u32 = 4;
 
+/// Listens at a path where a dead process has left its file.
+///
+/// Who takes such a file away has the folder locked from before it looks whether the file is dead until it listens itself:
+/// else it would take the file of somebody who has done the same a moment before. Who only listens locks nothing: the kernel
+/// does not let two have one name, and a bind that fails for the name has waited for the one that has it.
+fn take_over(name: &str, mode: u32) -> Result<OwnedFd> {
+    let folder = Path::new(name).parent().ok_or(Code::BadName)?;
+    let folder = sys::open_folder(folder)?;
+    until_not_busy(|| sys::lock_whole(&folder))?;
+    let mut attempt = 0;
+    loop {
+        match socket::listen(name, mode) {
+            Err(error) if error.code() == Code::Exists && attempt < NAME_RACES => {
+                let before = socket::file_of(name);
+                if !socket::is_abandoned(name) {
+                    return Err(error);
+                }
+                if before == socket::file_of(name) {
+                    sys::unlink_file(name.as_ref())?;
+                }
+                attempt += 1;
+            }
+            made => return made,
+        }
+    }
+}
+
 impl Channel {
     /// Two ends of a new connection, one of which is to be inherited, or to be used in this process.
     pub fn pair(options: &ChannelOptions) -> Result<(Channel, Channel)> {
@@ -65,22 +93,13 @@ impl Channel {
     /// process has left there is replaced.
     pub fn listen(name: &str, options: &ChannelOptions) -> Result<Listener> {
         let mode = if options.any_owner { 0o666 } else { 0o600 };
-        let mut attempt = 0;
-        let socket = loop {
-            match socket::listen(name, mode) {
-                Err(error) if error.code() == Code::Exists && attempt < NAME_RACES => {
-                    let before = socket::file_of(name);
-                    if !name.starts_with('/') || !socket::is_abandoned(name) {
-                        return Err(error);
-                    }
-                    // Not the file of somebody who was faster.
-                    if before == socket::file_of(name) {
-                        sys::unlink_file(name.as_ref())?;
-                    }
-                    attempt += 1;
-                }
-                made => break made?,
+        let socket = match socket::listen(name, mode) {
+            Err(error)
+                if error.code() == Code::Exists && name.starts_with('/') && socket::is_abandoned(name) =>
+            {
+                take_over(name, mode)?
             }
+            made => made?,
         };
         let file = if name.starts_with('/') { socket::file_of(name) } else { None };
         Ok(Listener {

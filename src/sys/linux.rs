@@ -533,6 +533,23 @@ pub(crate) fn lock_shared(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
     set_lock(fd, libc::F_RDLCK, offset, len)
 }
 
+/// Opens a folder, to lock it.
+pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
+    descriptor::open(path, flags, Mode::empty())
+        .map_err(|errno| failed_at_name(errno, "opening the folder of the name"))
+}
+
+/// Locks a file as a whole, or a folder, for as long as it is open; false if another open file has it locked so.
+pub(crate) fn lock_whole(fd: &OwnedFd) -> Result<bool> {
+    // SAFETY: takes and returns integers.
+    match Errno::result(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(Errno::EWOULDBLOCK | Errno::EINTR) => Ok(false),
+        Err(errno) => Err(failed(errno, "locking the folder of the name")),
+    }
+}
+
 fn set_lock(fd: &OwnedFd, kind: libc::c_int, offset: u64, len: u64) -> Result<bool> {
     match fcntl::fcntl(fd, FcntlArg::F_OFD_SETLK(&byte_range(kind, offset, len))) {
         Ok(_) => Ok(true),

@@ -216,8 +216,9 @@ pub(crate) fn connect(name: &str, deadline: Deadline) -> Result<Connected> {
 /// Whether a socket file is left from a process that is gone: nobody listens there any more.
 pub(crate) fn is_abandoned(name: &str) -> bool {
     let Ok(address) = Address::new(name) else { return false };
-    // Of another type, so that a listener which lives sees no connection come and go.
-    let Ok(socket) = descriptor::socket(libc::SOCK_STREAM) else { return false };
+    // Of another type, so that a listener which lives sees no connection come and go. What listens there may be of this
+    // type and not ours: that is not waited for.
+    let Ok(socket) = descriptor::socket(libc::SOCK_STREAM | libc::SOCK_NONBLOCK) else { return false };
     let (start, size) = address.raw();
     // SAFETY: an address and its size.
     let result = Errno::result(unsafe { libc::connect(socket.as_raw_fd(), start, size) });
