@@ -1,6 +1,8 @@
 /* Who counts as dead: by the kernel's word, across fork, exec, stops, threads, zombies and pid namespaces. */
 #include "samples.h"
 
+#include <sys/mman.h>
+
 #define ROOM 8
 
 /* How many participants there are, and how many of them are dead. */
@@ -141,6 +143,128 @@ static void check_heir(void)
     hear(other.link);
     (void)close(other.link);
     end(name, replaced);
+}
+
+/* ---- the number of a dead process means another one by now, and its heir keeps the lock ---- */
+
+/* Where the row of a participant has its process number: docs/segment-layout.md. */
+static uint32_t *number_of(shmslot_segment *segment, uint32_t participant)
+{
+    char *map = mmap(NULL, 0x2000, PROT_READ | PROT_WRITE, MAP_SHARED, shmslot_segment_fd(segment), 0);
+    CHECK(map != MAP_FAILED);
+    return (uint32_t *)(void *)(map + 0x1800 + participant * 64 + 4);
+}
+
+static void *stay(void *link)
+{
+    pid_t id = thread_id();
+    send_bytes(((int *)link)[0], &id, sizeof id);
+    hear(((int *)link)[0]);
+    return NULL;
+}
+
+static void check_reused_number(int by_a_thread)
+{
+    char name[64];
+    shmslot_segment *segment = make(name, sizeof name);
+    child other = start_child(fork_and_stay, name);
+    uint32_t *number = number_of(segment, 1);
+    int link[2];
+    pid_t id = getpid();
+    pthread_t thread;
+    hear(other.link);
+    CHECK_U64(*number, (uint64_t)other.pid);
+    CHECK(kill(other.pid, SIGKILL) == 0);
+    CHECK(waitpid(other.pid, NULL, 0) == other.pid);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, link) == 0);
+    thread = start_thread(stay, link);
+    if (by_a_thread) receive_bytes(link[1], &id, sizeof id);
+    *number = (uint32_t)id;
+    CHECK_COUNT(segment, 2, 1);
+    CHECK_CODE(shmslot_segment_recover(segment, NULL), 1);
+    CHECK_COUNT(segment, 1, 0);
+    say(link[1]);
+    end_thread(thread);
+    say(other.link);
+    hear(other.link);
+    (void)close(other.link);
+    (void)close(link[0]);
+    (void)close(link[1]);
+    end(name, segment);
+}
+
+/* Forks until the kernel gives this number again; false if it cannot be told to. */
+static int fork_as(pid_t wanted, pid_t *ret_pid)
+{
+    int tries, file;
+    char text[32];
+    for (tries = 0; tries < 100; tries++) {
+        pid_t pid;
+        file = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+        snprintf(text, sizeof text, "%ld", (long)wanted - 1);
+        if (file < 0 || write(file, text, strlen(text)) < 0) return 0;
+        (void)close(file);
+        pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            for (;;) (void)pause();
+        }
+        if (pid == wanted) {
+            *ret_pid = pid;
+            return 1;
+        }
+        CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+    }
+    return 0;
+}
+
+/* The same with a number that the kernel has really given again: in a pid namespace of its own. */
+static int reuse_a_number(void)
+{
+    char name[64];
+    shmslot_segment *segment = make(name, sizeof name);
+    child other = start_child(fork_and_stay, name);
+    pid_t successor;
+    int forked;
+    hear(other.link);
+    CHECK_COUNT(segment, 2, 0);
+    CHECK(kill(other.pid, SIGKILL) == 0);
+    CHECK(waitpid(other.pid, NULL, 0) == other.pid);
+    forked = fork_as(other.pid, &successor);
+    if (forked) {
+        CHECK_COUNT(segment, 2, 1);
+        CHECK_CODE(shmslot_segment_recover(segment, NULL), 1);
+        CHECK(kill(successor, SIGKILL) == 0 && waitpid(successor, NULL, 0) == successor);
+    }
+    say(other.link);
+    hear(other.link);
+    (void)close(other.link);
+    end(name, segment);
+    return forked ? 0 : 77;
+}
+
+static int be_the_first(int link, void *argument)
+{
+    pid_t inner;
+    int status = 0;
+    (void)link;
+    (void)argument;
+    if (unshare(CLONE_NEWPID) != 0) return 77;
+    inner = fork();
+    CHECK(inner >= 0);
+    if (inner == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        _exit(reuse_a_number());
+    }
+    CHECK(waitpid(inner, &status, 0) == inner && WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void check_number_given_again(void)
+{
+    int result = run_child(be_the_first, NULL);
+    if (result == 77) fprintf(stderr, "left out: a number given again (this user may not ask for one)\n");
+    CHECK(result == 0 || result == 77);
 }
 
 /* A process that has left, and its child that lives on: the place is free for the next. */
@@ -388,6 +512,9 @@ int main(void)
     check_roles();
     check_stopped_and_zombie();
     check_heir();
+    check_reused_number(0);
+    check_reused_number(1);
+    check_number_given_again();
     check_place_of_an_heir();
     check_inherited_handles();
     check_exec();

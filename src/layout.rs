@@ -522,6 +522,8 @@ pub(crate) struct ParticipantRow {
     pub(crate) writers: AtomicU32,
     /// Readers without rows that it has named in reference operations, reader i as bit i.
     pub(crate) named: AtomicU64,
+    /// What tells it from later processes of its number; 0 if it could not tell.
+    pub(crate) born: AtomicU64,
 }
 
 /// Size of a `SlotLine`.
@@ -587,5 +589,6 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("participant.pid_namespace", offset_of!(ParticipantRow, pid_namespace)),
         ("participant.writers", offset_of!(ParticipantRow, writers)),
         ("participant.named", offset_of!(ParticipantRow, named)),
+        ("participant.born", offset_of!(ParticipantRow, born)),
     ]
 }

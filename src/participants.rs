@@ -6,13 +6,14 @@
 //! file and keeps the lock; so a process whose exit the kernel confirms is dead, too, lock or no lock.
 #![forbid(unsafe_code)]
 
+use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Result};
 use crate::layout::{MAX_PARTICIPANTS, PARTICIPANT_ROW_SIZE, PARTICIPANTS_OFFSET, ParticipantRow};
 use crate::protocol::recovery::Dead;
-use crate::sys;
+use crate::sys::{self, Fate, Process};
 
 /// Locked bytes stand for things, and lie behind every possible content of the file. Frozen for all layout versions, as is the
 /// next: each living participant keeps a lock at or behind it, in whatever way.
@@ -39,28 +40,35 @@ fn recovery_lock_of(index: u32, state: u32) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Facts {
     state: u32,
-    pid: u32,
-    pid_namespace: u64,
+    process: Process,
 }
 
 impl Facts {
     fn of(row: &ParticipantRow) -> Facts {
         // Acquire: pairs with the release in `take`; what follows is not older than the state.
         let state = row.state.load(Ordering::Acquire);
-        Facts {
-            state,
+        let process = Process {
             pid: row.pid.load(Ordering::Relaxed),
             pid_namespace: row.pid_namespace.load(Ordering::Relaxed),
-        }
+            born: row.born.load(Ordering::Relaxed),
+        };
+        Facts { state, process }
     }
 
     /// The same of a row that was read from a file.
     fn of_bytes(row: &[u8; PARTICIPANT_ROW_SIZE as usize]) -> Facts {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *row;
+        let word = |at: usize| {
+            let bytes = row.get(at..).and_then(|rest| rest.first_chunk());
+            u32::from_le_bytes(*bytes.unwrap_or(&[0; 4]))
+        };
+        let wide = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         Facts {
-            state: u32::from_le_bytes([a, b, c, d]),
-            pid: u32::from_le_bytes([e, f, g, h]),
-            pid_namespace: u64::from_le_bytes([i, j, k, l, m, n, o, p]),
+            state: word(offset_of!(ParticipantRow, state)),
+            process: Process {
+                pid: word(offset_of!(ParticipantRow, pid)),
+                pid_namespace: wide(offset_of!(ParticipantRow, pid_namespace)),
+                born: wide(offset_of!(ParticipantRow, born)),
+            },
         }
     }
 
@@ -76,9 +84,8 @@ fn is_dead(fd: &OwnedFd, namespace: u64, index: u32, look: impl Fn() -> Result<F
     if !facts.is_taken() {
         return Ok(false);
     }
-    let same_namespace = namespace != 0 && facts.pid_namespace == namespace;
     let dead =
-        !sys::is_locked(fd, lock_of(index, facts.state), 1)? || same_namespace && sys::has_exited(facts.pid);
+        facts.process.fate(namespace) == Fate::Gone || !sys::is_locked(fd, lock_of(index, facts.state), 1)?;
     Ok(dead && look()? == facts)
 }
 
@@ -87,7 +94,7 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
     if !sys::is_locked(fd, LOCK_BASE, u64::from(count) * ROW_LOCKS)? {
         return Ok(false);
     }
-    let namespace = sys::pid_namespace();
+    let namespace = Process::this().pid_namespace;
     let mut rows = vec![[0; PARTICIPANT_ROW_SIZE as usize]; count as usize];
     sys::read_at(fd, PARTICIPANTS_OFFSET, rows.as_flattened_mut())?;
     for (index, row) in (0u32..).zip(&rows) {
@@ -128,15 +135,14 @@ pub(crate) struct Participants {
     rows: &'static [ParticipantRow],
     /// `None`: private memory, where nobody else is.
     fd: Option<OwnedFd>,
-    /// Of this process; 0 if it cannot be told.
-    pid_namespace: u64,
+    this: Process,
     /// This process's row and its state; `None` as long as it only looks.
     own: Option<(u32, u32)>,
 }
 
 impl Participants {
     pub(crate) fn new(rows: &'static [ParticipantRow], fd: Option<OwnedFd>) -> Participants {
-        Participants { rows, fd, pid_namespace: sys::pid_namespace(), own: None }
+        Participants { rows, fd, this: Process::this(), own: None }
     }
 
     pub(crate) fn fd(&self) -> Option<&OwnedFd> {
@@ -170,8 +176,9 @@ impl Participants {
                     continue;
                 }
             }
-            row.pid.store(sys::process_id(), Ordering::Relaxed);
-            row.pid_namespace.store(self.pid_namespace, Ordering::Relaxed);
+            row.pid.store(self.this.pid, Ordering::Relaxed);
+            row.pid_namespace.store(self.this.pid_namespace, Ordering::Relaxed);
+            row.born.store(self.this.born, Ordering::Relaxed);
             // Release: as in `set_writers`.
             row.writers.store(0, Ordering::Release);
             row.named.store(0, Ordering::Relaxed);
@@ -234,7 +241,7 @@ impl Participants {
             if facts.is_taken() {
                 list.push(Participant {
                     index,
-                    pid: facts.pid,
+                    pid: facts.process.pid,
                     alive: !self.is_dead(index)?,
                     writers: row.writers.load(Ordering::Relaxed),
                     readers: readers_of(index),
@@ -248,7 +255,7 @@ impl Participants {
         let row = self.row(index)?;
         match &self.fd {
             Some(fd) if self.own() != Some(index) => {
-                is_dead(fd, self.pid_namespace, index, || Ok(Facts::of(row)))
+                is_dead(fd, self.this.pid_namespace, index, || Ok(Facts::of(row)))
             }
             _ => Ok(false),
         }

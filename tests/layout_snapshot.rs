@@ -565,7 +565,11 @@ fn a_real_segment_is_what_the_page_says() {
     assert_eq!(dump.u32(row + word_at("participant.pid")), u64::from(std::process::id()));
     let namespace = std::fs::metadata("/proc/self/ns/pid").expect("Linux has one").ino();
     assert_eq!(dump.u64(row + word_at("participant.pid_namespace")), namespace);
-    let used = [word_at("tail"), dump.at.vacancy as usize, row, row + word_at("participant.pid_namespace")];
+    assert_ne!(dump.u64(row + word_at("participant.born")), 0);
+    let used = [word_at("tail"), dump.at.vacancy as usize, row]
+        .into_iter()
+        .chain(["participant.pid_namespace", "participant.born"].map(|word| row + word_at(word)))
+        .collect::<Vec<_>>();
     let rest = (HEADER_SIZE..dump.bytes.len()).step_by(8).filter(|at| !used.contains(at));
     for at in rest {
         assert_eq!(dump.u64(at), 0, "the word at {at:#x} of a new segment");

@@ -147,29 +147,6 @@ pub(crate) fn random_id() -> Result<u64> {
     }
 }
 
-/// This process's number.
-pub(crate) fn process_id() -> u32 {
-    std::process::id()
-}
-
-/// The pid namespace of this process, by inode; 0 if it cannot be told.
-pub(crate) fn pid_namespace() -> u64 {
-    stat::stat("/proc/self/ns/pid").map_or(0, |facts| facts.st_ino)
-}
-
-/// Whether the kernel says that a process of this pid namespace is no more; false if it does not say. A zombie is no
-/// more: none of its code will run again.
-pub(crate) fn has_exited(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return false };
-    let pidfd = match descriptor::process(pid) {
-        Ok(pidfd) => pidfd,
-        Err(errno) => return errno == Errno::ESRCH,
-    };
-    let mut exit = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one live pollfd; does not wait.
-    unsafe { libc::poll(&mut exit, 1, 0) == 1 && exit.revents & libc::POLLIN != 0 }
-}
-
 /// Tells the process that made this from a child that was forked since, at the cost of a load.
 pub(crate) struct Birth {
     word: &'static AtomicU32,

@@ -4,6 +4,10 @@ mod descriptor;
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod mapping;
+#[cfg(target_os = "linux")]
+mod process;
 pub(crate) mod socket;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
+#[cfg(target_os = "linux")]
+pub(crate) use process::{Fate, Process};

@@ -1,0 +1,193 @@
+//! Which process is meant by a number, and whether it is no more.
+#![allow(unsafe_code)] // Part of one of the three places: `poll` as the kernel has it.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{self, Mode};
+use nix::sys::statfs;
+
+use super::{descriptor, linux};
+
+/// A process, so that no other of this machine can be taken for it, not even one that got its number later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Process {
+    /// Its number, as its own pid namespace has it.
+    pub(crate) pid: u32,
+    /// That namespace, by inode; 0 if it could not be told.
+    pub(crate) pid_namespace: u64,
+    /// What its number alone does not tell; 0 if that could not be told. From Linux 6.9 on the inode of its pidfd, which
+    /// no other process ever gets. Before, all pidfds have one inode, and it is [`BY_START`], and the start time.
+    pub(crate) born: u64,
+}
+
+/// In [`Process::born`]: below are 31 bits of the time namespace whose clock it is, and 32 of the start time.
+const BY_START: u64 = 1 << 63;
+
+/// What the kernel says of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// None of its code will run again.
+    Gone,
+    /// It is there, or another that cannot be told from it.
+    Here,
+    /// The kernel does not say: it is in another pid namespace, or asking is forbidden.
+    Untold,
+}
+
+impl Process {
+    /// The calling one.
+    pub(crate) fn this() -> Process {
+        let pid = std::process::id();
+        let pid_namespace = stat::stat("/proc/self/ns/pid").map_or(0, |facts| facts.st_ino);
+        let born = open(pid).map_or(0, |pidfd| {
+            if is_of_pidfs(&pidfd) { inode_of(&pidfd) } else { started(&pidfd, pid).unwrap_or(0) }
+        });
+        Process { pid, pid_namespace, born }
+    }
+
+    /// What became of it, as far as a process of that pid namespace can tell.
+    pub(crate) fn fate(&self, own_namespace: u64) -> Fate {
+        if own_namespace == 0 || self.pid_namespace != own_namespace {
+            return Fate::Untold;
+        }
+        let pidfd = match open(self.pid) {
+            Ok(pidfd) => pidfd,
+            // Nobody has the number, or a mere thread, as old and new kernels put it: a process keeps its number, in the
+            // role of a process, until it is waited for.
+            Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => return Fate::Gone,
+            Err(_) => return Fate::Untold,
+        };
+        // A zombie is no more.
+        if has_exited(&pidfd) || self.is_other(&pidfd) { Fate::Gone } else { Fate::Here }
+    }
+
+    /// Whether the process that has its number is certainly another.
+    fn is_other(&self, pidfd: &OwnedFd) -> bool {
+        let born = match self.born {
+            0 => return false,
+            born if born & BY_START == 0 => inode_of(pidfd),
+            _ => started(pidfd, self.pid).unwrap_or(0),
+        };
+        let clock = |born: u64| born & BY_START != 0 && born >> 32 != self.born >> 32;
+        born != 0 && born != self.born && !clock(born)
+    }
+}
+
+/// A descriptor of the process that has a number in this pid namespace; EPERM for what is no number.
+fn open(pid: u32) -> nix::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(Errno::EPERM)?;
+    descriptor::process(pid)
+}
+
+fn has_exited(pidfd: &OwnedFd) -> bool {
+    let mut exit = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live pollfd; does not wait.
+    unsafe { libc::poll(&mut exit, 1, 0) == 1 && exit.revents & libc::POLLIN != 0 }
+}
+
+/// Whether pidfds have inodes of their own.
+fn is_of_pidfs(pidfd: &OwnedFd) -> bool {
+    const PIDFS: u64 = 0x5049_4446;
+    statfs::fstatfs(pidfd).is_ok_and(|facts| facts.filesystem_type().0 as u64 == PIDFS)
+}
+
+fn inode_of(pidfd: &OwnedFd) -> u64 {
+    stat::fstat(pidfd).map_or(0, |facts| facts.st_ino & !BY_START)
+}
+
+/// When the process started, as [`Process::born`] has it, if /proc tells.
+fn started(pidfd: &OwnedFd, pid: u32) -> Option<u64> {
+    // /proc may be that of another pid namespace, where the number means another process.
+    let known_as = text_of(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let known_as = known_as.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    if known_as.trim().parse() != Ok(pid) {
+        return None;
+    }
+    // The kernel shows the time by the clock of who asks, and a time namespace may have moved that.
+    let clock = match stat::stat("/proc/self/ns/time") {
+        Ok(facts) => facts.st_ino,
+        Err(Errno::ENOENT) => 0,
+        Err(_) => return None,
+    };
+    let text = text_of(&format!("/proc/{pid}/stat"))?;
+    // Field 22; the second is a name in parentheses, which may hold anything.
+    let (_, fields) = text.rsplit_once(") ")?;
+    let ticks: u64 = fields.split(' ').nth(19)?.parse().ok()?;
+    // It was there all the time, so the text was not that of a successor.
+    (!has_exited(pidfd)).then_some(BY_START | (clock & 0x7fff_ffff) << 32 | ticks & 0xffff_ffff)
+}
+
+/// The beginning of a file of /proc, as far as it matters here.
+fn text_of(path: &str) -> Option<String> {
+    let file = descriptor::open(path, OFlag::O_RDONLY, Mode::empty()).ok()?;
+    let mut text = [0; 1024];
+    let length = linux::read_at(&file, 0, &mut text).ok()?;
+    Some(String::from_utf8_lossy(text.get(..length)?).into_owned())
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails so")]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A process that stays until its input is closed.
+    fn other() -> Child {
+        Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat")
+    }
+
+    fn start_of(pid: u32) -> u64 {
+        started(&open(pid).expect("it lives"), pid).expect("/proc tells")
+    }
+
+    #[test]
+    fn a_process_is_known_by_more_than_its_number() {
+        let this = Process::this();
+        assert_eq!(this.fate(this.pid_namespace), Fate::Here);
+        assert_eq!(this.fate(this.pid_namespace ^ 1), Fate::Untold);
+        assert_eq!(this.fate(0), Fate::Untold);
+        assert_eq!(Process { born: 0, ..this }.fate(this.pid_namespace), Fate::Here);
+        assert_eq!(Process { born: this.born ^ 1, ..this }.fate(this.pid_namespace), Fate::Gone);
+        assert_eq!(Process { pid: 0, ..this }.fate(this.pid_namespace), Fate::Untold);
+        assert_eq!(Process { pid: u32::MAX, ..this }.fate(this.pid_namespace), Fate::Untold);
+    }
+
+    #[test]
+    fn a_thread_is_no_process() {
+        let this = Process::this();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                // SAFETY: takes nothing, returns a number.
+                tell.send(unsafe { libc::syscall(libc::SYS_gettid) }).expect("somebody listens");
+                let _ = ended.recv();
+            });
+            let thread = u32::try_from(told.recv().expect("a number")).expect("positive");
+            assert_eq!(Process { pid: thread, ..this }.fate(this.pid_namespace), Fate::Gone);
+            drop(end);
+        });
+    }
+
+    /// As kernels before 6.9 have to tell it.
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let this = Process { born: start_of(std::process::id()), ..Process::this() };
+        assert_eq!(this.fate(this.pid_namespace), Fate::Here);
+        // Start times have a resolution of ten milliseconds.
+        std::thread::sleep(Duration::from_millis(50));
+        let mut child = other();
+        let successor = Process { born: start_of(child.id()), pid: child.id(), ..this };
+        assert_eq!(successor.fate(this.pid_namespace), Fate::Here);
+        assert_eq!(Process { born: this.born, ..successor }.fate(this.pid_namespace), Fate::Gone);
+        let moved_clock = this.born ^ 1 << 32;
+        assert_eq!(Process { born: moved_clock, ..successor }.fate(this.pid_namespace), Fate::Here);
+        drop(child.stdin.take());
+        child.wait().expect("it ends");
+        assert_eq!(successor.fate(this.pid_namespace), Fate::Gone);
+    }
+}
