@@ -216,19 +216,28 @@ static int without_locked_memory(int link, void *argument)
 
 /* ---- size of files ---- */
 
+/* What makes a file too long is killed by the kernel (SIGXFSZ), unless it asks first; the caller's handler is its own matter. */
 static int without_large_files(int link, void *argument)
 {
     const target *what = argument;
     unsigned descriptors = open_descriptors(), mappings = mappings_of(directory) + mappings_of("memfd:shmslot");
-    int which;
+    rlim_t limits[] = {4096, 0};
+    int which, i;
     (void)link;
-    CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR); /* what ends a process by default at this limit */
-    set_limit(RLIMIT_FSIZE, 4096);
-    for (which = CREATE; which <= OPEN_NEW; which++) {
-        shmslot_segment *segment;
-        shmslot_error detail;
-        int result = call(which, what, &segment, &detail);
-        check_failure(result, segment, &detail, SHMSLOT_E_SYS, EFBIG);
+    CHECK(signal(SIGXFSZ, SIG_DFL) != SIG_ERR);
+    for (i = 0; i < 2; i++) {
+        set_limit(RLIMIT_FSIZE, limits[i]);
+        for (which = CREATE; which <= OPEN_NEW; which++) {
+            shmslot_segment *segment;
+            shmslot_error detail;
+            int result = call(which, what, &segment, &detail);
+            check_failure(result, segment, &detail, SHMSLOT_E_SYS, EFBIG);
+            CHECK(strstr(detail.text, "RLIMIT_FSIZE") != NULL);
+            CHECK(strstr(detail.text, i == 0 ? " is 4096;" : " is 0;") != NULL);
+            CHECK(detail.numbers[0] > 4 * 4096);
+            CHECK_U64(detail.numbers[1], limits[i]);
+            CHECK(strlen(detail.text) + 1 < sizeof detail.text);
+        }
     }
     CHECK_U64(open_descriptors(), descriptors);
     CHECK_U64(mappings_of(directory) + mappings_of("memfd:shmslot"), mappings);
@@ -237,8 +246,65 @@ static int without_large_files(int link, void *argument)
     return 0;
 }
 
+static int dies(int link, void *argument)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)link;
+    (void)make_named(argument, &options);
+    (void)kill(getpid(), SIGKILL);
+    return 1;
+}
+
+/* To take a name from a dead segment is to write to its file, far before the end of it. */
+static int takes_a_name(int link, void *argument)
+{
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment = NULL;
+    shmslot_error detail;
+    rlim_t plenty = limit_now(RLIMIT_FSIZE);
+    int result;
+    (void)link;
+    CHECK(signal(SIGXFSZ, SIG_DFL) != SIG_ERR);
+    set_limit(RLIMIT_FSIZE, 0);
+    memset(&detail, 0, sizeof detail);
+    result = shmslot_segment_create(argument, &options, &segment, &detail);
+    check_failure(result, segment, &detail, SHMSLOT_E_SYS, EFBIG);
+    set_limit(RLIMIT_FSIZE, plenty);
+    CHECK_OK(shmslot_segment_create(argument, &options, &segment, &detail));
+    shmslot_segment_close(segment);
+    CHECK_OK(shmslot_segment_unlink(argument, NULL));
+    return 0;
+}
+
+/* ---- memory of the process itself ---- */
+
+/* Who takes a name away reads all rows of participants at once: the only large object that is not a mapping. */
+static int without_heap(int link, void *argument)
+{
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment = NULL;
+    shmslot_error detail;
+    rlim_t plenty = limit_now(RLIMIT_AS);
+    unsigned long long pages = 0;
+    FILE *sizes = fopen("/proc/self/statm", "re");
+    int result;
+    (void)link;
+    CHECK(sizes != NULL && fscanf(sizes, "%llu", &pages) == 1 && fclose(sizes) == 0);
+    set_limit(RLIMIT_AS, (rlim_t)(pages * (unsigned long long)sysconf(_SC_PAGESIZE)));
+    memset(&detail, 0, sizeof detail);
+    options.if_dead = SHMSLOT_DEAD_REPLACE;
+    result = shmslot_segment_create(argument, &options, &segment, &detail);
+    check_failure(result, segment, &detail, SHMSLOT_E_NO_MEMORY, 0);
+    set_limit(RLIMIT_AS, plenty);
+    CHECK_CODE(shmslot_segment_create(argument, &options, &segment, &detail), SHMSLOT_E_EXISTS);
+    return 0;
+}
+
 int main(void)
 {
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *crowded;
+    char path[256];
     check_begin();
     own_directory(directory, sizeof directory);
     CHECK(chmod(directory, 0777) == 0);
@@ -248,5 +314,13 @@ int main(void)
     CHECK_U64((uint64_t)run_with(without_address_space, LARGE), 0);
     CHECK_U64((uint64_t)run_with(without_locked_memory, 1 << 20), 0);
     CHECK_U64((uint64_t)run_with(without_large_files, 4096), 0);
+    own_path(path, sizeof path, directory, "dead");
+    CHECK_U64((uint64_t)run_child(dies, path), 128 + SIGKILL);
+    CHECK_U64((uint64_t)run_child(takes_a_name, path), 0);
+    options.max_participants = 4095;
+    crowded = make_named(path, &options);
+    CHECK_U64((uint64_t)run_child(without_heap, path), 0);
+    CHECK_OK(shmslot_segment_unlink(path, NULL));
+    shmslot_segment_close(crowded);
     return 0;
 }

@@ -19,7 +19,8 @@
  *   thread's own next one. That is for the deferred type, the default; nothing here is safe under the asynchronous one.
  * - Core dumps have the books of a segment, and neither payloads nor user headers. mlockall locks slots, and not the
  *   room of regions; docs/deployment.md says more.
- * - Manners: the library prints nothing, starts no thread, handles no signal and reads no environment.
+ * - Manners: the library prints nothing, starts no thread, handles no signal and reads no environment. But when malloc
+ *   has nothing for one of its small objects, the run-time of Rust says so in a line and ends the process (abort).
  * - Sizes are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
  */
 

@@ -102,6 +102,7 @@ impl Attachment {
         let map = match &fd {
             Some(fd) => {
                 sys::check_room(fd, offsets.fixed_size)?;
+                sys::check_memory_limit(offsets.fixed_size)?;
                 sys::set_size(fd, offsets.total)?;
                 sys::allocate(fd, 0, offsets.fixed_size)?;
                 map_file(fd, &offsets, options)?
@@ -437,18 +438,23 @@ impl Attachment {
     pub(crate) fn provide(&self, region: u32, len: u64) -> Result<()> {
         let row = self.table.regions.get(region as usize).ok_or(Code::Corrupt)?;
         // Relaxed: whoever had the region before noted it before this thread leased it.
-        if row.allocated.load(Ordering::Relaxed) >= len {
+        let before = row.allocated.load(Ordering::Relaxed);
+        if before >= len {
             return Ok(());
         }
         let _whole = sys::Uncancelled::new();
         let start = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
         let size = len.next_multiple_of(REGION_STEP).min(self.offsets.region_stride);
         if let Some(fd) = self.fd() {
-            let allocated = match sys::allocate(fd, start, size) {
+            let allocate = || {
+                sys::check_memory_limit(size.saturating_sub(before))?;
+                sys::allocate(fd, start, size)
+            };
+            let allocated = match allocate() {
                 // Free regions may have what this one lacks.
                 Err(error) if error.code() == Code::NoMemory => {
                     let _ = self.trim();
-                    sys::allocate(fd, start, size)
+                    allocate()
                 }
                 done => done,
             };

@@ -10,7 +10,7 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::atomics::{Ordering, fence};
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::layout::{MAX_PARTICIPANTS, PARTICIPANT_ROW_SIZE, PARTICIPANTS_OFFSET, ParticipantRow};
 use crate::protocol::recovery::Dead;
 use crate::sys::{self, Fate, Process};
@@ -95,7 +95,11 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
         return Ok(false);
     }
     let namespace = Process::this().pid_namespace;
-    let mut rows = vec![[0; PARTICIPANT_ROW_SIZE as usize]; count as usize];
+    // All rows may be much for a process that has little left.
+    let mut rows: Vec<[u8; PARTICIPANT_ROW_SIZE as usize]> = Vec::new();
+    rows.try_reserve_exact(count as usize)
+        .map_err(|_| Error::about(Code::NoMemory, "a list of participants"))?;
+    rows.resize(count as usize, [0; PARTICIPANT_ROW_SIZE as usize]);
     sys::read_at(fd, PARTICIPANTS_OFFSET, rows.as_flattened_mut())?;
     for (index, row) in (0u32..).zip(&rows) {
         let facts = Facts::of_bytes(row);

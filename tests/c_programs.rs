@@ -60,6 +60,7 @@ c_programs! {
     local
     locked_memory
     memory_faults
+    memory_limit
     mounts
     names
     no_syscalls

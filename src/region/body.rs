@@ -96,6 +96,7 @@ impl Body {
 /// An anonymous file, all of it allocated.
 fn new_file(size: u64) -> Result<OwnedFd> {
     let file = sys::anonymous_file(c"shmslot-region")?;
+    sys::check_memory_limit(size)?;
     sys::set_size(&file, size)?;
     sys::allocate(&file, 0, size)?;
     Ok(file)

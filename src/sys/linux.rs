@@ -409,8 +409,21 @@ pub(crate) fn check_room(fd: &OwnedFd, size: u64) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what would make a file longer than this process may: the kernel would end it for that (SIGXFSZ).
+fn check_file_limit(end: u64) -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the call fills the struct that it is given, or leaves it.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    if end <= limit.rlim_cur {
+        return Ok(());
+    }
+    let about = "a file of # bytes, and the limit for files (RLIMIT_FSIZE, ulimit -f) is #; raise it";
+    Err(Error::with_errno(Code::Sys, libc::EFBIG, about).and_numbers([end, limit.rlim_cur, 0]))
+}
+
 /// Sets the size of a file. Nothing is allocated yet.
 pub(crate) fn set_size(fd: &OwnedFd, size: u64) -> Result<()> {
+    check_file_limit(size)?;
     let len = file_offset(size)?;
     loop {
         match unistd::ftruncate(fd, len) {
@@ -481,8 +494,11 @@ pub(crate) fn read_word(fd: &OwnedFd, offset: u64) -> Result<u32> {
 
 /// Writes one 32-bit word of a file that need not be mapped.
 pub(crate) fn write_word(fd: &OwnedFd, offset: u64, word: u32) -> Result<()> {
+    let bytes = word.to_le_bytes();
+    // The limit is also one for what a file has already.
+    check_file_limit(offset.saturating_add(bytes.len() as u64))?;
     loop {
-        match uio::pwrite(fd, &word.to_le_bytes(), offset as libc::off_t) {
+        match uio::pwrite(fd, &bytes, offset as libc::off_t) {
             Err(Errno::EINTR) => {}
             done => return done.map(drop).map_err(|errno| failed(errno, "writing to the segment")),
         }

@@ -5,9 +5,13 @@ mod descriptor;
 mod linux;
 pub(crate) mod mapping;
 #[cfg(target_os = "linux")]
+mod memory_limit;
+#[cfg(target_os = "linux")]
 mod process;
 pub(crate) mod socket;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
+#[cfg(target_os = "linux")]
+pub(crate) use memory_limit::check_memory_limit;
 #[cfg(target_os = "linux")]
 pub(crate) use process::{Fate, Process};

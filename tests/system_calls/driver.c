@@ -43,6 +43,7 @@ static const struct {
     CALL(pidfd_open),
     CALL(ppoll),
     CALL(pread64),
+    CALL(prlimit64),
     CALL(pwrite64),
     CALL(read),
     CALL(recvmsg),
@@ -260,6 +261,23 @@ static void large(void *unused)
     CHECK_OK(shmslot_segment_trim(segment, NULL));
 }
 
+static void prepare_larger(void *unused)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)unused;
+    options.max_payload = 8 << 20;
+    segment = make_anonymous(&options);
+    writer = open_writer(segment);
+}
+
+/* What is compared with the memory limits first. */
+static void larger(void *unused)
+{
+    shmslot_loan loan;
+    (void)unused;
+    CHECK_OK(shmslot_slot_reserve(writer, 8 << 20, AT_ONCE, &loan));
+}
+
 /* ---- channels and regions ---- */
 
 static void sockets(void *unused)
@@ -327,6 +345,7 @@ static const struct {
     {"a wait for several", prepare_two_readers, sleep_on_several},
     {"recovery", prepare_death, recover},
     {"large payloads", nothing, large},
+    {"memory of 4 MiB or more at once", prepare_larger, larger},
     {"channels", nothing, sockets},
     {"regions and segments over channels", prepare_channel, over_channels},
 };
