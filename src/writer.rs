@@ -56,6 +56,66 @@ impl Token {
 /// How many samples before its turn a payload's line is asked for. The next few are where readers may be.
 const AHEAD: u64 = 4;
 
+/// Payloads from so many bytes on cost more than the words of their slots: what counts is whose memory is in a cache.
+const LARGE_FROM: u64 = 1 << 16;
+
+/// All slots together from so many bytes on are more than a processor's share of a cache.
+const MANY_FROM: u64 = 1 << 24;
+
+/// Which free slot a writer tries first. It follows from the segment, so all of its writers do the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    /// The next in the order: entry, marks and sequence are beside each other, and a reader knows where to look.
+    Next,
+    /// The last one, where its memory is warmest; then the next in the order: where its readers lag it would be theirs.
+    Last,
+    /// One of those that were used lately, so that few are in use.
+    Few,
+}
+
+impl First {
+    fn of(slot_capacity: u64, slots: u32) -> First {
+        if slot_capacity < LARGE_FROM {
+            First::Next
+        } else if slot_capacity.saturating_mul(u64::from(slots)) < MANY_FROM {
+            First::Last
+        } else {
+            First::Few
+        }
+    }
+}
+
+/// How many slots a writer remembers.
+const RECENT: usize = 4;
+
+/// Slots that a writer was given beside the order or of large payloads, newest first: guesses where one is free that nobody
+/// else is after. Each is one more than the slot, 0 is none. All accesses are relaxed: they are guesses.
+#[derive(Default)]
+struct Recent([AtomicU32; RECENT]);
+
+impl Recent {
+    fn slots(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter_map(|place| place.load(Ordering::Relaxed).checked_sub(1))
+    }
+
+    #[inline(always)]
+    fn first(&self) -> Option<u32> {
+        let [first, ..] = &self.0;
+        first.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Puts a slot first, in the place of the last one if it is new.
+    fn note(&self, slot: u32) {
+        let mut moved = slot + 1;
+        for place in &self.0 {
+            moved = place.swap(moved, Ordering::Relaxed);
+            if moved == slot + 1 {
+                break;
+            }
+        }
+    }
+}
+
 /// How often a writer that finds the next slot taken looks for a run of free ones before it looks at that slot again.
 const POLLS_FOR_A_RUN: u32 = 64;
 
@@ -68,9 +128,10 @@ pub struct Writer {
     number: u32,
     /// Loans out, counted only if there is a limit.
     loans: AtomicU32,
-    /// One more than the slot that it was given last beside the order; 0 is none. A guess where one is free that nobody
-    /// else is after, so all accesses are relaxed.
-    recent: AtomicU32,
+    first: First,
+    /// The same, if no loan is counted: then a reserve is short.
+    quick: Option<First>,
+    recent: Recent,
     /// Where the last search for the oldest unread sample ended.
     resume: AtomicU64,
     /// Whether the last look for a slot out of order found none: then slots come back in order, and it pays to
@@ -101,10 +162,14 @@ impl Writer {
                 return Err(error);
             }
         }
+        let slots = segment.geometry().slot_count;
+        let first = First::of(segment.geometry().slot_capacity, slots);
         // In fewer slots a reader is always near.
-        let looks_ahead = u64::from(segment.geometry().slot_count) >= 4 * AHEAD;
+        let looks_ahead = first != First::Few && u64::from(slots) >= 4 * AHEAD;
         Ok(Writer {
-            recent: AtomicU32::new(0),
+            first,
+            quick: (segment.max_loans() == 0).then_some(first),
+            recent: Recent::default(),
             segment,
             owner,
             number,
@@ -182,53 +247,86 @@ impl Writer {
     #[inline(always)]
     pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Hot<Token> {
         let table = self.segment.table()?;
-        if len <= table.shape.capacity && self.segment.max_loans() == 0 {
-            if let Some(loan) = loan::take_home(table, self.owner) {
+        if len <= table.shape.capacity {
+            let taken = match self.quick {
+                Some(First::Next) => loan::take_home(table, self.owner),
+                Some(First::Last | First::Few) => self.take_recent(table),
+                None => None,
+            };
+            if let Some(loan) = taken {
                 return note_reserved(table, loan, len, Place::Slot(loan.slot));
             }
         }
         self.reserve_thoroughly(table, len, timeout)
     }
 
-    /// A free slot for callers who do not care for the order, if all is as it nearly always is: the next one, or the one that
-    /// this writer was given last beside the order.
+    /// A free slot for callers who do not care for the order, if all is as it nearly always is: the next one of small
+    /// payloads, or the one that this writer was given last beside the order.
     #[inline(always)]
     pub(crate) fn take_free(&self, table: &Table<'_>) -> Option<Loaned> {
-        let recent = || loan::take_slot(table, self.owner, self.recent()?);
-        loan::take_home(table, self.owner).or_else(recent)
+        match self.first {
+            First::Next => loan::take_home(table, self.owner).or_else(|| self.take_recent(table)),
+            First::Last | First::Few => self.take_recent(table),
+        }
+    }
+
+    /// The slot that this writer remembers as the last one, if it is free.
+    #[inline(always)]
+    fn take_recent(&self, table: &Table<'_>) -> Option<Loaned> {
+        self.recent.first().and_then(|slot| loan::take_slot(table, self.owner, slot))
     }
 
     /// The same, wherever it is.
     pub(crate) fn reserve_free(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
-        if let Some(loan) = self.reserve_recent(table)? {
+        if let Some(loan) = self.reserve_recent(table, 1)? {
             return Ok(Some(loan));
         }
-        match loan::reserve_home(table, self.owner)? {
+        match self.reserve_first(table)? {
             None => self.reserve_vacant(table),
             found => Ok(found),
         }
     }
 
+    /// A free slot where this writer looks first.
     #[inline(always)]
-    fn recent(&self) -> Option<u32> {
-        self.recent.load(Ordering::Relaxed).checked_sub(1)
+    fn reserve_first(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
+        match self.first {
+            First::Next => loan::reserve_home(table, self.owner),
+            First::Last | First::Few => self.reserve_used(table),
+        }
     }
 
-    /// The slot that this writer was given last beside the order, if it is free again: nobody has to look for it in the
-    /// vacancy map.
-    fn reserve_recent(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
-        match self.recent() {
-            Some(slot) => loan::reserve_slot(table, self.owner, slot),
-            None => Ok(None),
+    /// A free slot that was in use lately, if there is one, and else the next in the order.
+    #[inline(never)]
+    fn reserve_used(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
+        let few = self.first == First::Few;
+        let mut found = self.reserve_recent(table, if few { RECENT } else { 1 })?;
+        if few && found.is_none() {
+            // The lowest one, which may have been in use, too.
+            found = self.reserve_vacant(table)?;
         }
+        if found.is_some() {
+            return Ok(found);
+        }
+        // Of few slots the last resort: who was stopped before it has set a hint keeps a slot out of the map.
+        let found = loan::reserve_home(table, self.owner)?;
+        Ok(found.inspect(|loan| self.recent.note(loan.slot)))
+    }
+
+    /// One of the slots that this writer was given lately, if it is free again: nobody has to look for it in the vacancy map.
+    fn reserve_recent(&self, table: &Table<'_>, most: usize) -> Hot<Option<Loaned>> {
+        for slot in self.recent.slots().take(most) {
+            if let Some(loan) = loan::reserve_slot(table, self.owner, slot)? {
+                self.recent.note(slot);
+                return Ok(Some(loan));
+            }
+        }
+        Ok(None)
     }
 
     fn reserve_vacant(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
         let found = loan::reserve_vacant(table, self.owner)?;
-        if let Some(loan) = found {
-            self.recent.store(loan.slot + 1, Ordering::Relaxed);
-        }
-        Ok(found)
+        Ok(found.inspect(|loan| self.recent.note(loan.slot)))
     }
 
     #[inline(never)]
@@ -237,7 +335,7 @@ impl Writer {
             return self.reserve_large(table, len, timeout);
         }
         self.count_loan()?;
-        let found = match loan::reserve_home(table, self.owner) {
+        let found = match self.reserve_first(table) {
             Ok(Some(loan)) => Ok(loan),
             Ok(None) => self.reserve_elsewhere(table, timeout),
             Err(code) => Err(code),
@@ -327,7 +425,7 @@ impl Writer {
     fn reserve_elsewhere(&self, table: &Table<'_>, mut timeout: Option<Duration>) -> Hot<Loaned> {
         let may_wait = self.may_wait(timeout);
         let blocks = self.segment.geometry().policy == Policy::Block;
-        if may_wait && blocks && self.in_order.load(Ordering::Relaxed) {
+        if may_wait && blocks && self.first != First::Few && self.in_order.load(Ordering::Relaxed) {
             let since = sys::monotonic_ns();
             if let Some(loan) = self.await_run(table, timeout)? {
                 return Ok(loan);
@@ -342,11 +440,15 @@ impl Writer {
             let found = if self.segment.recover_if_due() { self.try_elsewhere(table)? } else { None };
             return found.ok_or(Code::NoFreeSlot);
         }
-        let anywhere = || match loan::reserve_home(table, self.owner)? {
+        let anywhere = || match self.reserve_first(table)? {
             Some(loan) => Ok(Some(loan)),
             None => self.try_elsewhere(table),
         };
-        self.wait(timeout, || loan::reserve_home(table, self.owner), anywhere)
+        let cheap = || match self.first {
+            First::Next | First::Last => loan::reserve_home(table, self.owner),
+            First::Few => self.reserve_vacant(table),
+        };
+        self.wait(timeout, cheap, anywhere)
     }
 
     /// Polls for the next slots in the order, where slots come back in order: then nobody writes to the vacancy map, and a
@@ -367,7 +469,7 @@ impl Writer {
     /// A slot out of order, or by taking one from readers where the policy allows it.
     fn try_elsewhere(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
         if !self.in_order.load(Ordering::Relaxed) {
-            if let Some(loan) = self.reserve_recent(table)? {
+            if let Some(loan) = self.reserve_recent(table, 1)? {
                 return Ok(Some(loan));
             }
         }
