@@ -213,6 +213,9 @@ static void reference_operations()
     CHECK_IS(segment.ref_mark_read(first, me), stale);
     const auto second = MUST(segment.ref_next_unread(me));
     char buffer[8];
+    CHECK_U64(MUST(segment.ref_read_header(second)).len, 6);
+    CHECK(MUST(segment.ref_published(1)).token == copied.token || MUST(segment.ref_published(2)).token == copied.token);
+    CHECK_IS(segment.ref_published(0xffffff), invalid);
     const auto header = MUST(segment.ref_read_copy(second, buffer, sizeof buffer));
     CHECK(header.sequence == 2 && header.len == 6 && header.unread == 1 && memcmp(buffer, "placed", 6) == 0);
     CHECK_IS(segment.ref_read_copy(second, buffer, 3), too_large);

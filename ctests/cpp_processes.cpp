@@ -1,4 +1,4 @@
-// Two processes: typed samples both ways, a segment and a region over a channel, a death, and a fork.
+// Two processes: typed samples both ways, the slots of a segment that another writes, a segment and a region over a channel, a death, and a fork.
 #include "check.hpp"
 
 using shmslot::Code;
@@ -90,6 +90,50 @@ static void typed_samples_go_both_ways()
         for (auto &&one : reader) CHECK_U64(one->number, ++answered);
     }
     CHECK_CHILD(peer);
+}
+
+// Reads what stands in the slots, as a reader does that keeps books of slots.
+static int scan(int link, void *argument)
+{
+    const auto segment = MUST(shmslot::Segment::attach(static_cast<const char *>(argument)));
+    const auto count = static_cast<std::uint32_t>(MUST(segment.slot_count()));
+    say(link);
+    hear(link); // there are samples now
+    std::uint64_t sum = 0;
+    for (std::uint32_t slot = 0; slot < count; ++slot) {
+        const auto found = segment.ref_published(slot);
+        if (!found) {
+            CHECK_IS(found, again);
+            continue;
+        }
+        const auto header = MUST(segment.ref_read_header(*found));
+        CHECK_U64(header.len, header.sequence);
+        CHECK_U64(MUST(segment.ref_read_ptr(*found)).size, header.len);
+        sum += header.sequence;
+        if (header.unread != 0) CHECK(segment.ref_mark_read(*found, 0));
+        CHECK_U64(MUST(segment.ref_read_header(*found)).unread, 0);
+    }
+    CHECK_U64(sum, 1 + 2 + 3);
+    return 0;
+}
+
+static void slots_are_scanned()
+{
+    const Name name("cpp-scan");
+    shmslot::Options options;
+    options.slot_count = 5;
+    const auto segment = MUST(shmslot::Segment::create(name.text, options));
+    const child peer = start_child(scan, const_cast<char *>(name.text));
+    hear(peer.link);
+    for (std::uint64_t i = 1; i <= 3; ++i) {
+        const auto ref = MUST(segment.ref_reserve(i & 1));
+        CHECK_U64(MUST(segment.ref_commit_copy(ref, "abc", i)), i);
+    }
+    const auto reserved = MUST(segment.ref_reserve(1));
+    say(peer.link);
+    CHECK_CHILD(peer);
+    CHECK(segment.ref_discard(reserved));
+    CHECK_IS(segment.ref_next_unread(0), again);
 }
 
 // Gets a segment and a place in a region, and answers with the sum of its bytes.
@@ -225,6 +269,7 @@ int main()
 {
     check_begin();
     typed_samples_go_both_ways();
+    slots_are_scanned();
     regions_and_segments_cross();
     the_dead_give_back();
     forks_take_nothing();

@@ -467,6 +467,14 @@ static int last_mark(void)
     return result;
 }
 
+static void full_of_refs_beside_dead(void)
+{
+    int i;
+    plain_segment();
+    for (i = 0; i < 4; i++) CHECK_OK(shmslot_ref_reserve(world.segment, 0, &world.ref));
+    CHECK_U64((uint64_t)run_child(die_attached, (void *)(uintptr_t)""), 0);
+}
+
 static int ref_reserve(void)
 {
     return shmslot_ref_reserve(world.segment, 1, &world.ref);
@@ -653,6 +661,7 @@ static const scenario scenarios[] = {
     {"wait_space", "shmslot_wait_space", full_block, wait_for_space, SHMSLOT_E_TIMEOUT},
     {"last_mark", "shmslot_slot_mark", last_sample_in_hand, last_mark, 0},
     {"ref_reserve", "shmslot_ref_reserve", plain_segment, ref_reserve, 0},
+    {"ref_reserve_beside_dead", "shmslot_ref_reserve", full_of_refs_beside_dead, ref_reserve, SHMSLOT_E_NO_FREE_SLOT},
     {"channel_pair", "shmslot_channel_pair", nothing, pair, 0},
     {"listen", "shmslot_channel_listen", nothing, listen_at, 0},
     {"listen_after_dead", "shmslot_channel_listen", socket_of_the_dead, listen_at, 0},

@@ -167,6 +167,12 @@ static void check_reference_calls(void)
     INVALID(shmslot_ref_discard(segment, NULL));
     INVALID(shmslot_ref_next_unread(NULL, 0, &ref));
     INVALID(shmslot_ref_next_unread(segment, 0, NULL));
+    INVALID(shmslot_ref_published(NULL, 0, &ref));
+    INVALID(shmslot_ref_published(segment, 0, NULL));
+    INVALID(shmslot_ref_published(segment, 1u << 24, &ref));
+    INVALID(shmslot_ref_read_header(NULL, &none, &header));
+    INVALID(shmslot_ref_read_header(segment, NULL, &header));
+    INVALID(shmslot_ref_read_header(segment, &none, NULL));
     INVALID(shmslot_ref_read_ptr(NULL, &none, &shared, &length));
     INVALID(shmslot_ref_read_ptr(segment, NULL, &shared, &length));
     INVALID(shmslot_ref_read_ptr(segment, &none, NULL, &length));

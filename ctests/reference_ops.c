@@ -8,11 +8,11 @@
 
 /* ---- the reader's side: direct calls, or the same calls made by a child on request ---- */
 
-enum operation { NEXT_UNREAD, READ_PTR, READ_COPY, MARK_READ, DISCONNECT, STOP };
+enum operation { NEXT_UNREAD, PUBLISHED, READ_PTR, READ_HEADER, READ_COPY, MARK_READ, DISCONNECT, STOP };
 
 struct request {
     enum operation operation;
-    uint32_t reader;
+    uint32_t reader; /* or slot */
     shmslot_ref ref;
     size_t room;
 };
@@ -47,6 +47,12 @@ static struct answer perform(shmslot_segment *segment, const struct request *req
         }
         break;
     }
+    case PUBLISHED:
+        answer.result = shmslot_ref_published(segment, request->reader, &answer.ref);
+        break;
+    case READ_HEADER:
+        answer.result = shmslot_ref_read_header(segment, &request->ref, &answer.header);
+        break;
     case READ_COPY:
         CHECK(request->room <= CAPACITY);
         answer.result = shmslot_ref_read_copy(segment, &request->ref, &answer.header, answer.bytes, request->room,
@@ -107,6 +113,20 @@ static int next_unread(const struct side *side, uint32_t reader, shmslot_ref *re
     return answer.result;
 }
 
+static int published(const struct side *side, uint32_t slot, shmslot_ref *ret_ref)
+{
+    struct request request = request_of(PUBLISHED, slot, NULL);
+    struct answer answer = ask(side, &request);
+    *ret_ref = answer.ref;
+    return answer.result;
+}
+
+static struct answer read_header(const struct side *side, const shmslot_ref *ref)
+{
+    struct request request = request_of(READ_HEADER, 0, ref);
+    return ask(side, &request);
+}
+
 static int mark_read(const struct side *side, const shmslot_ref *ref, uint32_t reader)
 {
     struct request request = request_of(MARK_READ, reader, ref);
@@ -165,6 +185,11 @@ static void check_text(const struct side *reader, const shmslot_ref *ref, const 
     CHECK_U64(answer.header.len, strlen(text));
     CHECK_U64(answer.header.sequence, sequence);
     CHECK_U64(answer.header.unread, unread);
+    {
+        struct answer header = read_header(reader, ref); /* the same, and no room for the payload */
+        CHECK_OK(header.result);
+        CHECK(memcmp(&header.header, &answer.header, sizeof answer.header) == 0);
+    }
 }
 
 static int same(const shmslot_ref *a, const shmslot_ref *b)
@@ -213,6 +238,42 @@ static void check_copy_and_in_place(shmslot_segment *writer, const struct side *
     CHECK_OK(mark_read(reader, &second, 1));
     CHECK_CODE(next_unread(reader, 1, &found), SHMSLOT_E_AGAIN);
     CHECK_CODE(next_unread(reader, 2, &found), SHMSLOT_E_AGAIN);
+}
+
+/* Every slot is asked what is published in it, as those readers do that keep books of slots: found is whatever stands in a
+ * slot, read or not, for whomever it was, and no slot that is reserved or was given back. */
+static void check_scan(shmslot_segment *writer, const struct side *reader, uint64_t from)
+{
+    static const uint64_t masks[SLOTS] = {0x1, 0x6, 0x0, 0x4};
+    shmslot_ref refs[SLOTS], found;
+    struct answer answer;
+    uint32_t slot, other;
+    uint64_t i;
+    for (i = 0; i < SLOTS; i++) refs[i] = reserve(writer, 0x7);
+    for (slot = 0; slot < SLOTS; slot++) CHECK_CODE(published(reader, slot, &found), SHMSLOT_E_AGAIN);
+    for (i = 0; i < SLOTS; i++) CHECK_OK(shmslot_ref_discard(writer, &refs[i]));
+    for (slot = 0; slot < SLOTS; slot++) CHECK_CODE(published(reader, slot, &found), SHMSLOT_E_AGAIN);
+    for (i = 0; i < SLOTS; i++) refs[i] = commit_text(writer, masks[i], "scan", from + i);
+    for (slot = 0, i = 0; slot < SLOTS; slot++) {
+        CHECK_OK(published(reader, slot, &found));
+        for (other = 0; other < SLOTS && !same(&found, &refs[other]); other++) continue;
+        CHECK(other < SLOTS);
+        check_text(reader, &found, "scan", from + other, masks[other]);
+        i |= UINT64_C(1) << other;
+    }
+    CHECK_U64(i, (1 << SLOTS) - 1); /* each of them once */
+    CHECK_OK(mark_read(reader, &refs[0], 0));
+    CHECK_OK(mark_read(reader, &refs[1], 1));
+    CHECK_OK(mark_read(reader, &refs[1], 2));
+    CHECK_CODE(mark_read(reader, &refs[2], 0), SHMSLOT_E_STALE); /* nobody's */
+    CHECK_OK(mark_read(reader, &refs[3], 2));
+    for (i = 0; i < SLOTS; i++) check_text(reader, &refs[i], "scan", from + i, 0); /* read by all, and still there */
+    CHECK_CODE(published(reader, SLOTS, &found), SHMSLOT_E_INVALID);
+    CHECK_CODE(published(reader, UINT32_MAX, &found), SHMSLOT_E_INVALID);
+    refs[0] = reserve(writer, 0x7);
+    answer = read_header(reader, &refs[0]);
+    CHECK_CODE(answer.result, SHMSLOT_E_STALE); /* not published yet */
+    CHECK_OK(shmslot_ref_discard(writer, &refs[0]));
 }
 
 /* Sequence order, not slot order. */
@@ -350,13 +411,30 @@ static void check_bad_arguments(shmslot_segment *writer, const struct side *read
     CHECK_OK(mark_read(reader, &ref, 0));
 }
 
-/* With nobody in the mask a sample is nobody's and its slot is free at once. */
+/* With nobody in the mask a sample is nobody's to mark, and its slot is free at once: the last that were committed so are
+ * found where they are published, until their slots are used again. */
 static void check_empty_mask(shmslot_segment *writer, const struct side *reader, uint64_t from)
 {
-    shmslot_ref found;
-    uint64_t i;
-    for (i = 0; i < 3 * SLOTS; i++) (void)commit_text(writer, 0, "nobody's", from + i);
+    shmslot_ref last[SLOTS], found;
+    uint64_t i, sum = 0;
+    uint32_t slot;
+    memset(last, 0, sizeof last);
+    for (i = 0; i < 3 * SLOTS; i++) last[i % SLOTS] = commit_text(writer, 0, "nobody's", from + i);
     CHECK_CODE(next_unread(reader, 0, &found), SHMSLOT_E_AGAIN);
+    for (slot = 0; slot < SLOTS; slot++) {
+        struct answer answer;
+        CHECK_OK(published(reader, slot, &found));
+        answer = read_header(reader, &found);
+        CHECK_OK(answer.result);
+        CHECK(answer.header.sequence >= from + 2 * SLOTS);
+        CHECK(same(&found, &last[(answer.header.sequence - from) % SLOTS]));
+        check_text(reader, &found, "nobody's", answer.header.sequence, 0);
+        sum += answer.header.sequence - from;
+    }
+    CHECK_U64(sum, 2 * SLOTS * SLOTS + SLOTS * (SLOTS - 1) / 2);
+    for (i = 0; i < SLOTS; i++) last[i] = reserve(writer, 0x1);
+    CHECK(read_header(reader, &found).result == SHMSLOT_E_STALE);
+    for (i = 0; i < SLOTS; i++) CHECK_OK(shmslot_ref_discard(writer, &last[i]));
 }
 
 static void check_generation(shmslot_segment *writer, const struct side *reader, uint64_t from)
@@ -398,7 +476,8 @@ static void scenario(shmslot_segment *writer, const struct side *reader)
     check_stale(writer, reader, 12);
     check_bad_arguments(writer, reader, 13);
     check_empty_mask(writer, reader, 14);
-    check_generation(writer, reader, 14 + 3 * SLOTS);
+    check_scan(writer, reader, 14 + 3 * SLOTS);
+    check_generation(writer, reader, 14 + 4 * SLOTS);
 }
 
 static void check_two_processes(const shmslot_options *options)

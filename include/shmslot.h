@@ -372,8 +372,9 @@ typedef struct {
 ///
 /// The shmslot_ref_ calls are for middleware that keeps the books of its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
-/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first of them, which may fail as
-/// shmslot_writer_open does. Joined readers see these samples like all others. They get their numbers from the top, and
+/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first reserve, which may fail as
+/// shmslot_writer_open does; who only reads is none, and may be attached with SHMSLOT_LOOK_ONLY for all but
+/// shmslot_ref_next_unread and the marks. Joined readers see these samples like all others. They get their numbers from the top, and
 /// never one that these calls have used: that is kept for them until shmslot_ref_mark_reader_disconnected gives it up. A
 /// number that a joined reader has is a BAD_INDEX. All may say CORRUPT.
 typedef struct {
@@ -764,12 +765,10 @@ int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeo
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
 /// Threads: any; on a SHMSLOT_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
-/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, NOT_SUPPORTED. Since 0.1.
+/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_reserve(shmslot_segment *segment, uint64_t active_readers, shmslot_ref *ret_ref);
 
-/// The payload of a reserved slot, and how many bytes it takes.
-///
-/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_data_ptr(shmslot_segment *segment, const shmslot_ref *reference, void **ret_data, size_t *ret_capacity);
 
 /// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve.
@@ -782,38 +781,38 @@ int shmslot_ref_commit_copy(shmslot_segment *segment, const shmslot_ref *referen
 /// ret_sequence: or NULL. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_commit_in_place(shmslot_segment *segment, const shmslot_ref *reference, size_t len, uint64_t *ret_sequence);
 
-/// Gives a reserved slot back.
-///
-/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_discard(shmslot_segment *segment, const shmslot_ref *reference);
 
-/// The oldest sample that a reader has not marked. It stays the answer until it is marked.
-///
-/// Threads: one at a time for each reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX
-/// (from max_readers on, or of a joined reader). Since 0.1.
+/// The oldest sample that a reader has not marked. It stays the answer until it is marked. Threads: one at a time for each
+/// reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX (from max_readers on, or of a joined reader).
+/// Since 0.1.
 int shmslot_ref_next_unread(shmslot_segment *segment, uint32_t reader_index, shmslot_ref *ret_ref);
 
-/// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
-/// not marked it.
+/// The sample that is published in a slot, 0 to slot_count - 1, for whomever it is, read or not. It stays until the slot is
+/// reserved again: what was committed for nobody (a mask of 0) is found here, and as long.
 ///
-/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.1.
+int shmslot_ref_published(shmslot_segment *segment, uint32_t slot, shmslot_ref *ret_ref);
+
+/// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
+/// not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_read_ptr(shmslot_segment *segment, const shmslot_ref *reference, const void **ret_data, size_t *ret_len);
 
+/// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+int shmslot_ref_read_header(shmslot_segment *segment, const shmslot_ref *reference, shmslot_ref_header *ret_header);
+
 /// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted. The buffer
-/// may be overwritten by a call that fails.
-///
-/// Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED. Since 0.1.
+/// may be overwritten by a call that fails. Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length),
+/// NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_read_copy(shmslot_segment *segment, const shmslot_ref *reference, shmslot_ref_header *ret_header, void *buffer, size_t size, size_t *ret_len);
 
-/// Marks a published slot as read by one reader.
-///
-/// Threads: any. Errors: INVALID, STALE (also if this reader had marked it), BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// Marks a published slot as read by one reader. Threads: any. Errors: INVALID, STALE (also if this reader had marked it),
+/// BAD_INDEX, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_mark_read(shmslot_segment *segment, const shmslot_ref *reference, uint32_t reader_index);
 
 /// Marks everything as read by one reader, which is gone. Looks at every slot. From here on a reader that joins may get its
-/// number, until it is used again.
-///
-/// Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// number, until it is used again. Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_mark_reader_disconnected(shmslot_segment *segment, uint32_t reader_index);
 
 /// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with

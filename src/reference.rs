@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::attachment::{Bytes, copy_out};
@@ -19,10 +20,35 @@ use crate::segment::Segment;
 use crate::writer::{Token, Writer};
 
 /// A slot in one of its lives: reserved, or published. Stale as soon as that life is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Two numbers, that may be kept anywhere and sent to another process: [`Ref::segment_id`] and [`Ref::token`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ref {
-    pub(crate) segment_id: u64,
-    pub(crate) token: Token,
+    segment_id: u64,
+    token: Token,
+}
+
+impl Ref {
+    /// The reference whose numbers these are; stale if no slot in any of its lives has this token.
+    #[inline(always)]
+    pub fn new(segment_id: u64, token: u64) -> Result<Ref> {
+        Ok(Ref { segment_id, token: Token::from_number(token)? })
+    }
+
+    /// The segment that it belongs to.
+    pub fn segment_id(self) -> u64 {
+        self.segment_id
+    }
+
+    /// Which slot it is.
+    pub fn slot(self) -> u32 {
+        self.token.slot()
+    }
+
+    /// Which slot, in which of its lives: the number that C has.
+    pub fn token(self) -> u64 {
+        self.token.number()
+    }
 }
 
 /// What is known of a published slot beside its bytes.
@@ -38,9 +64,10 @@ pub struct RefHeader {
     pub timestamp_ns: u64,
 }
 
-/// The reference operations on one segment. One thread at a time, like the writer that it contains.
+/// The reference operations on one segment. One thread at a time, like the writer that it becomes.
 pub struct Reference {
-    writer: Writer,
+    /// Opened by the first reserve: who only reads takes no writer's place, and counts as none.
+    writer: OnceLock<Writer>,
     segment: Segment,
     /// Where each reader's oldest unread sample may be.
     cursors: [AtomicU64; MAX_READERS as usize],
@@ -53,13 +80,14 @@ impl fmt::Debug for Reference {
 }
 
 impl Segment {
-    /// The reference operations. On a single-writer segment this is its writer.
+    /// The reference operations. They become a writer of the segment with the first reserve, on a single-writer segment
+    /// the one that it has.
     pub fn reference(&self) -> Result<Reference> {
         if self.inner().shape().drop_oldest {
             return Err(Error::about(Code::NotSupported, "drop-oldest takes samples that a reader looks at"));
         }
         Ok(Reference {
-            writer: self.writer()?,
+            writer: OnceLock::new(),
             segment: self.clone(),
             cursors: [const { AtomicU64::new(FIRST) }; MAX_READERS as usize],
         })
@@ -70,19 +98,31 @@ impl Reference {
     /// Reserves a slot that no reader of `active_readers` has unread.
     #[inline(always)]
     pub fn reserve(&self, active_readers: u64) -> Result<Ref> {
-        Ok(self.reference_to(self.reserve_token(active_readers)?))
+        let writer = self.become_writer()?;
+        Ok(self.reference_to(self.reserve_by(writer, active_readers)?))
     }
 
     /// What is called often passes single numbers on, which fit registers, and its usual way is short; what is rare is out of
     /// line.
     #[inline(always)]
     pub(crate) fn reserve_token(&self, active: u64) -> Hot<Token> {
+        self.reserve_by(self.become_writer()?, active)
+    }
+
+    #[inline(always)]
+    fn reserve_by(&self, writer: &Writer, active: u64) -> Hot<Token> {
+        writer.count_loan()?;
+        self.reserve_counted(writer, active).inspect_err(|_| writer.uncount_loan())
+    }
+
+    #[inline(always)]
+    fn reserve_counted(&self, writer: &Writer, active: u64) -> Hot<Token> {
         let inner = self.segment.inner();
         let table = inner.table()?;
         reference::name_all(table, active)?;
-        let token = match self.writer.take_free(table) {
+        let token = match writer.take_free(table) {
             Some(loan) => Token::new(loan.slot, loan.generation),
-            None => self.reserve_elsewhere(table, active)?,
+            None => self.reserve_elsewhere(table, writer, active)?,
         };
         inner.note_named(active);
         // Nobody looks at the extent of a loaned slot, so the mask waits there for the commit.
@@ -93,9 +133,14 @@ impl Reference {
     }
 
     #[cold]
-    fn reserve_elsewhere(&self, table: &Table<'_>, active: u64) -> Hot<Token> {
-        let found = match self.writer.reserve_free(table)? {
-            None => reference::reserve_unneeded(table, self.writer.owner(), active)?,
+    fn reserve_elsewhere(&self, table: &Table<'_>, writer: &Writer, active: u64) -> Hot<Token> {
+        let attempt = || match writer.reserve_free(table)? {
+            None => reference::reserve_unneeded(table, writer.owner(), active),
+            found => Ok(found),
+        };
+        let found = match attempt()? {
+            // What is not free may be in dead hands.
+            None if self.segment.inner().recover_if_due() => attempt()?,
             found => found,
         };
         let loan = found.ok_or(Code::NoFreeSlot)?;
@@ -136,13 +181,14 @@ impl Reference {
         let allowed = u64::MAX >> (64 - inner.geometry().max_readers);
         // The mask of its reserve if it is a loan, which the commit finds out.
         let extent = &table.line(token.slot()).map_err(|_| Code::Stale)?.extent;
-        self.writer.commit_named(table, token, len as u64, extent.load(Ordering::Relaxed) & allowed)
+        let readers = extent.load(Ordering::Relaxed) & allowed;
+        self.opened()?.commit_named(table, token, len as u64, readers)
     }
 
     /// Gives a reserved slot back.
     pub fn discard(&self, reference: Ref) -> Result<()> {
         let token = self.loan(reference)?;
-        Ok(self.writer.discard_token(token)?)
+        Ok(self.opened()?.discard_token(token)?)
     }
 
     /// The oldest sample that a reader has not marked; `None` if there is none. It stays the answer until it is
@@ -160,6 +206,7 @@ impl Reference {
     #[inline(never)]
     pub(crate) fn unread(&self, reader: u32) -> Hot<Token> {
         let table = self.segment.inner().table()?;
+        self.segment.inner().writable()?;
         let bit = reference::bit_of(table, reader)?;
         let word = self.cursors.get(reader as usize).ok_or(Code::BadIndex)?;
         let mut cursor = word.load(Ordering::Relaxed);
@@ -169,7 +216,8 @@ impl Reference {
         found.map(|Life { slot, generation }| Token::new(slot, generation)).ok_or(Code::Again)
     }
 
-    /// The sample that is published in a slot, unread or read by all; `None` if there is none.
+    /// The sample that is published in a slot, for whomever it is, unread or read by all; `None` if there is none. It stays
+    /// until the slot is reserved again, which it may be as soon as the readers that a reserve names have marked it.
     pub fn published(&self, slot: u32) -> Result<Option<Ref>> {
         let life = reference::published_in(self.segment.inner().table()?, slot)?;
         Ok(life.map(|Life { slot, generation }| self.reference_to(Token::new(slot, generation))))
@@ -219,6 +267,7 @@ impl Reference {
     #[inline(never)]
     pub(crate) fn mark_token(&self, token: Token, reader: u32) -> Hot<()> {
         let table = self.segment.inner().table()?;
+        self.segment.inner().writable()?;
         let bit = reference::bit_of(table, reader)?;
         let life = Life { slot: token.slot(), generation: token.generation() };
         let sequence = reference::mark_read(table, life, bit)?;
@@ -234,6 +283,7 @@ impl Reference {
     /// Marks everything as read by one reader, which is gone. Its index is free for a reader that joins, until it is
     /// used again.
     pub fn mark_reader_disconnected(&self, reader: u32) -> Result<()> {
+        self.segment.inner().writable()?;
         Ok(reference::disconnect(self.segment.inner().table()?, reader)?)
     }
 
@@ -257,6 +307,27 @@ impl Reference {
     #[inline(always)]
     fn loan(&self, reference: Ref) -> Hot<Token> {
         let token = self.token(reference)?;
-        if self.writer.has_loan(token)? { Ok(token) } else { Err(Code::Stale) }
+        self.segment.inner().table()?;
+        if self.opened()?.has_loan(token)? { Ok(token) } else { Err(Code::Stale) }
+    }
+
+    /// The writer that the first reserve opens.
+    #[inline(always)]
+    fn become_writer(&self) -> Result<&Writer> {
+        if let Some(writer) = self.writer.get() { Ok(writer) } else { self.open_writer() }
+    }
+
+    #[cold]
+    fn open_writer(&self) -> Result<&Writer> {
+        // A forked child ends here: it may find the lock taken by a thread that it does not have.
+        let opened = self.segment.writer()?;
+        // Another thread of a C caller may have been faster; then this one's goes again.
+        Ok(self.writer.get_or_init(|| opened))
+    }
+
+    /// Its writer; who never reserved has none, and no loan.
+    #[inline(always)]
+    fn opened(&self) -> Hot<&Writer> {
+        self.writer.get().ok_or(Code::Stale)
     }
 }

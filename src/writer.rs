@@ -21,7 +21,7 @@ use crate::sys;
 use crate::waiting::{Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
 /// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Token(u64);
 
 impl Token {
@@ -522,7 +522,8 @@ impl Writer {
         }
     }
 
-    fn count_loan(&self) -> Hot<()> {
+    #[inline(always)]
+    pub(crate) fn count_loan(&self) -> Hot<()> {
         if self.segment.max_loans() == 0 {
             return Ok(());
         }
@@ -534,7 +535,7 @@ impl Writer {
     }
 
     #[inline(always)]
-    fn uncount_loan(&self) {
+    pub(crate) fn uncount_loan(&self) {
         if self.segment.max_loans() != 0 {
             self.loans.fetch_sub(1, Ordering::Relaxed);
         }
@@ -566,7 +567,7 @@ impl Writer {
         }
     }
 
-    /// Publishes to the joined readers and to those of `readers`, whose books the caller keeps. Its loans are not counted.
+    /// Publishes to the joined readers and to those of `readers`, whose books the caller keeps.
     #[inline(always)]
     pub(crate) fn commit_named(&self, table: &Table<'_>, token: Token, len: u64, readers: u64) -> Hot<u64> {
         let owed = Owed::Named(readers);
@@ -577,7 +578,8 @@ impl Writer {
                     order::commit(table, shape, self.loaned(token), len, owed, sys::monotonic_ns, |_| ())
                 };
                 // As in `commit_token`.
-                if table.shape.single_writer { commit(true) } else { commit(false) }
+                let committed = if table.shape.single_writer { commit(true) } else { commit(false) };
+                committed.inspect(|_| self.uncount_loan())
             }
             _ => self.commit_to(token, len, owed),
         }

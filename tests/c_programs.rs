@@ -77,6 +77,7 @@ c_programs! {
     reference_ops
     reference_readers
     region_races
+    reference_roles
     regions
     resource_limits
     single_writer

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use shmslot::{Code, EndWaits, Error, IfDead, Options, Policy, Reader, Segment};
+use shmslot::{Code, EndWaits, Error, IfDead, Options, Policy, Reader, Ref, Segment};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
@@ -392,6 +392,34 @@ fn reference_operations_leave_the_hands_of_departed_readers_alone() {
 
 /// A reader leaves with a sample in hand while the commit of that sample is not over: the commit cleans up after readers
 /// that left, and must not take this one's hand away.
+/// Books of slots: a reference is a key, and two numbers for whoever else reads.
+#[test]
+fn references_are_kept_and_sent() {
+    let segment = Segment::create_local(&Options { single_writer: true, ..small() }).expect("create");
+    let (writes, reads) = (segment.reference().expect("reference"), segment.reference().expect("reference"));
+    let mut books = std::collections::HashMap::new();
+    for text in [b"one", b"two"] {
+        let slot = writes.reserve(1).expect("a slot");
+        writes.commit_copy(slot, text).expect("commit");
+        books.insert(slot, text);
+    }
+    // Reading took no writer's place.
+    assert_eq!(code(reads.reserve(1)), Code::WriterExists);
+    for slot in 0..2 {
+        let found = reads.published(slot).expect("an answer").expect("a sample");
+        assert_eq!(found.slot(), slot);
+        let sent = Ref::new(found.segment_id(), found.token()).expect("numbers of a reference");
+        assert_eq!(sent, found);
+        let mut copy = [0; 3];
+        assert_eq!(reads.read_copy(sent, &mut copy).expect("it is published").unread, 1);
+        assert_eq!(books.remove(&sent), Some(&copy));
+        reads.mark_read(sent, 0).expect("mark");
+    }
+    assert_eq!(code(Ref::new(1, 1 << 60)), Code::Stale);
+    assert_eq!(code(reads.header(Ref::new(0, 0).expect("numbers of a reference"))), Code::Stale);
+    assert_eq!(code(reads.published(2)), Code::Invalid);
+}
+
 #[test]
 fn a_hand_outlives_a_leave_in_the_middle_of_the_commit() {
     let options = Options { slot_count: 4, slot_capacity: 64, ..Options::default() };

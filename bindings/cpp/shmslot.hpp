@@ -1390,6 +1390,13 @@ public:
         return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_next_unread(get(), reader_index, ret); });
     }
 
+    /// The sample that is published in a slot, for whomever it is, read or not; Code::again if there is none.
+    /// shmslot_ref_published.
+    Result<Ref> ref_published(std::uint32_t slot) const noexcept
+    {
+        return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_published(get(), slot, ret); });
+    }
+
     /// The payload of a published slot. shmslot_ref_read_ptr.
     Result<Bytes> ref_read_ptr(const Ref &ref) const noexcept
     {
@@ -1398,6 +1405,12 @@ public:
         const int code = shmslot_ref_read_ptr(get(), &ref, &data, &size);
         if (code < 0) return static_cast<Code>(code);
         return Bytes{static_cast<const std::byte *>(data), size};
+    }
+
+    /// What is known of a published slot. shmslot_ref_read_header.
+    Result<RefHeader> ref_read_header(const Ref &ref) const noexcept
+    {
+        return detail::written<RefHeader>([&](RefHeader *ret) { return shmslot_ref_read_header(get(), &ref, ret); });
     }
 
     /// Copies a published slot into a buffer; what is known of it, its length included. shmslot_ref_read_copy.

@@ -13,6 +13,7 @@ use crate::atomics::{AtomicU64, Ordering};
 use crate::modelled::live;
 use crate::protocol::bell::Bell;
 use crate::protocol::order::Owed;
+use crate::protocol::reference::Life;
 use crate::protocol::words::{Audience, Bit, Marks};
 use crate::protocol::{Shape, loan, members, reference};
 use crate::world::{
@@ -469,7 +470,8 @@ fn sample_of_an_inactive_reader_stays() {
         let survived = live(steps, reserve).is_some();
         world.bury(&[VICTIM]);
         if owed_to_inactive(&world) > 0 {
-            assert!(loan::is_published(&world.table(), loan.slot, loan.generation), "the sample is there");
+            let life = Life { slot: loan.slot, generation: loan.generation };
+            assert!(reference::look(&world.table(), life).is_ok(), "the sample is there");
         }
         sound(reference::disconnect(&world.table(), 0));
         world.check_at_rest();

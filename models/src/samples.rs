@@ -2,10 +2,8 @@
 
 use loom::thread;
 
-use crate::atomics::{Ordering, fence};
-use crate::protocol::words::Ctl;
-use crate::protocol::{Shape, loan};
-use crate::world::{ONE_SLOT, PLAIN, ROWS, ROWS_OF_TWO_WORDS, World, explore};
+use crate::protocol::{Shape, reference};
+use crate::world::{ONE_SLOT, PLAIN, ROWS, ROWS_OF_TWO_WORDS, World, explore, sound};
 
 const DROPPING: Shape = Shape { drop_oldest: true, ..PLAIN };
 const ONE_DROPPING: Shape = Shape { drop_oldest: true, ..ONE_SLOT };
@@ -132,13 +130,13 @@ fn look_at_what_nobody_keeps(name: &str, shape: Shape) {
         let writer = world.producer(1);
         let first = writer.try_write(1).expect("the slot is free");
         let table = world.table();
-        let generation = Ctl(table.claims[0].ctl.load(Ordering::Acquire)).generation();
+        let of_first = sound(reference::published_in(&table, 0)).expect("it is published");
         let writing = thread::spawn(move || writer.try_write(2));
-        if loan::is_published(&table, 0, generation) {
-            let sequence = table.lines[0].sequence.load(Ordering::Relaxed);
-            fence(Ordering::Acquire);
-            let same = loan::is_published(&table, 0, generation);
-            assert!(!same || sequence == first, "of the next life");
+        if let Some(life) = sound(reference::published_in(&table, 0)) {
+            if let Ok(known) = reference::look(&table, life) {
+                let right = if life == of_first { first } else { first + 1 };
+                assert_eq!(known.sequence, right, "of another life");
+            }
         }
         writing.join().expect("the writer is done");
         world.check_at_rest();

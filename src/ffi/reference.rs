@@ -6,15 +6,15 @@ use crate::error::{Code, Hot};
 use crate::ffi::boundary::{self, Plain};
 use crate::ffi::library::SHMSLOT_OK;
 use crate::ffi::segment::shmslot_segment;
-use crate::reference::{Ref, Reference};
-use crate::writer::Token;
+use crate::reference::{Ref, RefHeader};
 
 /// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is over.
 ///
 /// The shmslot_ref_ calls are for middleware that keeps the books of its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
-/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first of them, which may fail as
-/// shmslot_writer_open does. Joined readers see these samples like all others. They get their numbers from the top, and
+/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first reserve, which may fail as
+/// shmslot_writer_open does; who only reads is none, and may be attached with SHMSLOT_LOOK_ONLY for all but
+/// shmslot_ref_next_unread and the marks. Joined readers see these samples like all others. They get their numbers from the top, and
 /// never one that these calls have used: that is kept for them until shmslot_ref_mark_reader_disconnected gives it up. A
 /// number that a joined reader has is a BAD_INDEX. All may say CORRUPT.
 #[repr(C)]
@@ -46,39 +46,29 @@ pub struct shmslot_ref_header {
 // SAFETY: integers only.
 unsafe impl Plain for shmslot_ref_header {}
 
+impl From<RefHeader> for shmslot_ref_header {
+    fn from(header: RefHeader) -> shmslot_ref_header {
+        let RefHeader { sequence, len, unread, timestamp_ns } = header;
+        shmslot_ref_header { sequence, len, unread, timestamp_ns }
+    }
+}
+
 impl From<Ref> for shmslot_ref {
     fn from(reference: Ref) -> shmslot_ref {
-        shmslot_ref { segment_id: reference.segment_id, token: reference.token.number() }
+        shmslot_ref { segment_id: reference.segment_id(), token: reference.token() }
     }
 }
 
 #[inline(always)]
 fn take(reference: *const shmslot_ref) -> Hot<Ref> {
     let given = boundary::take(reference)?;
-    Ok(Ref { segment_id: given.segment_id, token: Token::from_number(given.token)? })
-}
-
-impl shmslot_segment {
-    #[inline(always)]
-    fn reference(&self) -> Hot<&Reference> {
-        match self.reference.get() {
-            Some(reference) => Ok(reference),
-            None => self.make_reference(),
-        }
-    }
-
-    #[cold]
-    fn make_reference(&self) -> Hot<&Reference> {
-        let made = self.segment.reference()?;
-        // Another thread may have been faster; then this one's goes again.
-        Ok(self.reference.get_or_init(|| made))
-    }
+    Ok(Ref::new(given.segment_id, given.token)?)
 }
 
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
 /// Threads: any; on a SHMSLOT_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
-/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, NOT_SUPPORTED. Since 0.1.
+/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_reserve(
     segment: *mut shmslot_segment,
@@ -94,9 +84,7 @@ pub unsafe extern "C" fn shmslot_ref_reserve(
     })
 }
 
-/// The payload of a reserved slot, and how many bytes it takes.
-///
-/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_data_ptr(
     segment: *mut shmslot_segment,
@@ -151,9 +139,7 @@ pub unsafe extern "C" fn shmslot_ref_commit_in_place(
     })
 }
 
-/// Gives a reserved slot back.
-///
-/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_discard(
     segment: *mut shmslot_segment,
@@ -165,10 +151,9 @@ pub unsafe extern "C" fn shmslot_ref_discard(
     })
 }
 
-/// The oldest sample that a reader has not marked. It stays the answer until it is marked.
-///
-/// Threads: one at a time for each reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX
-/// (from max_readers on, or of a joined reader). Since 0.1.
+/// The oldest sample that a reader has not marked. It stays the answer until it is marked. Threads: one at a time for each
+/// reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX (from max_readers on, or of a joined reader).
+/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_next_unread(
     segment: *mut shmslot_segment,
@@ -184,10 +169,26 @@ pub unsafe extern "C" fn shmslot_ref_next_unread(
     })
 }
 
-/// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
-/// not marked it.
+/// The sample that is published in a slot, 0 to slot_count - 1, for whomever it is, read or not. It stays until the slot is
+/// reserved again: what was committed for nobody (a mask of 0) is found here, and as long.
 ///
-/// Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_published(
+    segment: *mut shmslot_segment,
+    slot: u32,
+    ret_ref: *mut shmslot_ref,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_ref)?;
+        let found = segment.reference()?.published(slot)?.ok_or(Code::Again)?;
+        boundary::give(ret_ref, found.into())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
+/// not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_ptr(
     segment: *mut shmslot_segment,
@@ -205,10 +206,23 @@ pub unsafe extern "C" fn shmslot_ref_read_ptr(
     })
 }
 
+/// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_read_header(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+    ret_header: *mut shmslot_ref_header,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_header)?;
+        boundary::give(ret_header, segment.reference()?.header(take(reference)?)?.into())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
 /// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted. The buffer
-/// may be overwritten by a call that fails.
-///
-/// Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED. Since 0.1.
+/// may be overwritten by a call that fails. Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length),
+/// NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_copy(
     segment: *mut shmslot_segment,
@@ -227,23 +241,14 @@ pub unsafe extern "C" fn shmslot_ref_read_copy(
         // Only what will be written.
         let buffer = boundary::buffer(buffer.cast(), header.len as usize)?;
         let header = segment.reference()?.read_copy(reference, buffer)?;
-        boundary::give_if_wanted(
-            ret_header,
-            shmslot_ref_header {
-                sequence: header.sequence,
-                len: header.len,
-                unread: header.unread,
-                timestamp_ns: header.timestamp_ns,
-            },
-        );
+        boundary::give_if_wanted(ret_header, header.into());
         boundary::give_if_wanted(ret_len, header.len as usize);
         Ok(SHMSLOT_OK)
     })
 }
 
-/// Marks a published slot as read by one reader.
-///
-/// Threads: any. Errors: INVALID, STALE (also if this reader had marked it), BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// Marks a published slot as read by one reader. Threads: any. Errors: INVALID, STALE (also if this reader had marked it),
+/// BAD_INDEX, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_mark_read(
     segment: *mut shmslot_segment,
@@ -258,9 +263,7 @@ pub unsafe extern "C" fn shmslot_ref_mark_read(
 }
 
 /// Marks everything as read by one reader, which is gone. Looks at every slot. From here on a reader that joins may get its
-/// number, until it is used again.
-///
-/// Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// number, until it is used again. Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_mark_reader_disconnected(
     segment: *mut shmslot_segment,

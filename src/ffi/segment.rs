@@ -2,9 +2,8 @@
 
 use std::ffi::{c_char, c_int};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::OnceLock;
 
-use crate::error::{Code, Result};
+use crate::error::{Code, Hot, Result};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::{Use, options, shmslot_info, shmslot_options, shmslot_participant};
@@ -15,9 +14,16 @@ use crate::sys;
 /// An attachment of this process to a segment. Threads: any.
 pub struct shmslot_segment {
     pub(crate) segment: Segment,
-    /// The reference operations, made at their first use.
-    pub(crate) reference: OnceLock<Reference>,
+    /// The reference operations, where there are any.
+    reference: Result<Reference>,
     health: Health,
+}
+
+impl shmslot_segment {
+    #[inline(always)]
+    pub(crate) fn reference(&self) -> Hot<&Reference> {
+        self.reference.as_ref().map_err(|error| error.code())
+    }
 }
 
 impl Handle for shmslot_segment {
@@ -29,7 +35,8 @@ impl Handle for shmslot_segment {
 /// Makes a handle and gives it to the caller.
 pub(crate) fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment) -> Result<()> {
     boundary::present(ret_segment)?;
-    let handle = shmslot_segment { segment, reference: OnceLock::new(), health: Health::default() };
+    let reference = segment.reference();
+    let handle = shmslot_segment { segment, reference, health: Health::default() };
     Ok(boundary::give(ret_segment, Box::into_raw(Box::new(handle)))?)
 }
 

@@ -203,8 +203,16 @@ pub(crate) fn reserve_unneeded(
         let ctl_word = &table.claim(slot)?.ctl;
         // Acquire, as in `claim`.
         let ctl = Ctl(ctl_word.load(Ordering::Acquire));
-        let idle = matches!(ctl.phase(), Some(Phase::Free | Phase::Published));
-        if !idle || marks_left(line, table.shape.mark_words).0 & waited_for.0 != 0 {
+        match ctl.phase() {
+            Some(Phase::Published) => {}
+            // Nobody's, without a mark: it has no sample that would have to be put back.
+            Some(Phase::Free) => match claim(table, &table.shape, slot, owner)? {
+                Attempt::Mine(loan) => return Ok(Some(loan)),
+                _ => continue,
+            },
+            _ => continue,
+        }
+        if marks_left(line, table.shape.mark_words).0 & waited_for.0 != 0 {
             continue;
         }
         // The same life until it is certain that nobody needs it: what belongs to that life, a region, stays its own.
@@ -476,17 +484,6 @@ pub(crate) fn loan_of(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Loan
         return Err(Code::Stale);
     }
     Ok(Loan { slot, generation: ctl.generation(), owner })
-}
-
-/// Whether a slot holds, or is just being given, the sample of the given generation.
-#[inline(always)]
-pub(crate) fn is_published(table: &Table<'_>, slot: u32, generation: u64) -> bool {
-    table.claim(slot).is_ok_and(|claim| {
-        let ctl = Ctl(claim.ctl.load(Ordering::Acquire));
-        // Committing: a reader may have found its entry already, only its writer is not done yet.
-        let is_sample = |phase: Phase| phase == Phase::Published || phase.is_committing();
-        ctl.phase().is_some_and(is_sample) && ctl.generation() == generation
-    })
 }
 
 /// Whether a writer would get a slot now. Walks all slots.

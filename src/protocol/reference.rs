@@ -103,11 +103,11 @@ pub(crate) fn next_unread(table: &Table<'_>, reader: Bit, cursor: &mut u64) -> R
 #[inline(always)]
 fn owed_at(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64) -> Result<Option<Life>, Code> {
     // Before the marks: unread after this, the slot was in this life.
-    let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
+    let life = life_of(table, slot)?;
     let marks = table.line(slot)?.marks.get(reader.word).ok_or(Code::Corrupt)?;
     let seen = Marks(marks.load(Ordering::Acquire));
     let owed = seen.is_of(sequence) && seen.0 & reader.owed != 0;
-    Ok(owed.then_some(Life { slot, generation: ctl.generation() }))
+    Ok(owed.then_some(life))
 }
 
 /// The oldest sample before `tail` that is owed to a reader, and its sequence. Looks at every slot.
@@ -120,7 +120,7 @@ fn oldest_owed(table: &Table<'_>, reader: Bit, tail: u64) -> Result<Option<(Life
     for (slot, line) in (0u32..).zip(table.lines) {
         let sequence = line.sequence.load(Ordering::Relaxed);
         let earlier = sequence < oldest.map_or(tail, |(_, sequence)| sequence);
-        if !earlier || !is_out(table, slot, sequence)? {
+        if !earlier || !is_out(table, life_of(table, slot)?)? {
             continue;
         }
         if let Some(life) = owed_at(table, slot, reader, sequence)? {
@@ -130,22 +130,28 @@ fn oldest_owed(table: &Table<'_>, reader: Bit, tail: u64) -> Result<Option<(Life
     Ok(oldest)
 }
 
-/// Whether the sample `sequence` in a slot is published: its writer may have prepared the slot for a sequence that another
-/// sample got.
-fn is_out(table: &Table<'_>, slot: u32, sequence: u64) -> Result<bool, Code> {
-    let ctl_word = &table.claim(slot)?.ctl;
+/// Whether the sample of a life is published, and that life not over.
+fn is_out(table: &Table<'_>, life: Life) -> Result<bool, Code> {
+    let ctl_word = &table.claim(life.slot)?.ctl;
     for _ in 0..RETRY_LIMIT {
-        let ctl = ctl_word.load(Ordering::Acquire);
-        match Ctl(ctl).phase() {
+        // Acquire: pairs with the store of Publishing in `order::publish`, so that the sequence below is none of an
+        // earlier life.
+        let ctl = Ctl(ctl_word.load(Ordering::Acquire));
+        if ctl.generation() != life.generation {
+            return Ok(false);
+        }
+        match ctl.phase() {
             // Reclaiming: whoever takes it may put it back; its marks say how far that is.
             Some(Phase::Published | Phase::Confirmed | Phase::Reclaiming) => return Ok(true),
             Some(Phase::Publishing) => {
+                // Its writer may have prepared the slot for a sequence that another sample got.
+                let sequence = table.line(life.slot)?.sequence.load(Ordering::Relaxed);
                 let entry = Position::of(&table.shape, sequence).look(table)?;
-                if entry == Entry::new(sequence, slot) {
+                if entry == Entry::new(sequence, life.slot) {
                     return Ok(true);
                 }
                 // Acquire, after the entry: who overwrote it has confirmed the commit before, if it was published.
-                if ctl_word.load(Ordering::Acquire) == ctl {
+                if Ctl(ctl_word.load(Ordering::Acquire)) == ctl {
                     return Ok(false);
                 }
             }
@@ -157,9 +163,14 @@ fn is_out(table: &Table<'_>, slot: u32, sequence: u64) -> Result<bool, Code> {
 
 /// What is published in a slot. It may be read by all, and be gone with the next reserve.
 pub(crate) fn published_in(table: &Table<'_>, slot: u32) -> Result<Option<Life>, Code> {
-    let claim = table.claim(slot).map_err(|_| Code::Invalid)?;
-    let ctl = Ctl(claim.ctl.load(Ordering::Acquire));
-    Ok((ctl.phase() == Some(Phase::Published)).then_some(Life { slot, generation: ctl.generation() }))
+    let life = life_of(table, slot).map_err(|_| Code::Invalid)?;
+    Ok(is_out(table, life)?.then_some(life))
+}
+
+/// The life that a slot is in. Acquire: what is read of the slot after this is none of an earlier life.
+fn life_of(table: &Table<'_>, slot: u32) -> Result<Life, Code> {
+    let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
+    Ok(Life { slot, generation: ctl.generation() })
 }
 
 /// What is known of a published slot; stale if it is not, or not in this life.
@@ -187,8 +198,16 @@ pub(crate) fn extent(table: &Table<'_>, life: Life) -> Result<Extent, Code> {
 
 /// That a slot is published, in this life.
 #[inline(always)]
-pub(crate) fn check(table: &Table<'_>, life: Life) -> Result<(), Code> {
-    if loan::is_published(table, life.slot, life.generation) { Ok(()) } else { Err(Code::Stale) }
+fn check(table: &Table<'_>, life: Life) -> Result<(), Code> {
+    // Acquire: pairs with the release of Published in `order::commit`.
+    let ctl = Ctl(table.claim(life.slot).map_err(|_| Code::Stale)?.ctl.load(Ordering::Acquire));
+    let is_usual = ctl.phase() == Some(Phase::Published) && ctl.generation() == life.generation;
+    if is_usual { Ok(()) } else { check_thoroughly(table, life) }
+}
+
+#[cold]
+fn check_thoroughly(table: &Table<'_>, life: Life) -> Result<(), Code> {
+    if is_out(table, life)? { Ok(()) } else { Err(Code::Stale) }
 }
 
 /// The same after something was read from it, which belongs to this life then. Pairs with the fence in

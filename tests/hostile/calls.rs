@@ -67,6 +67,7 @@ const CALLS: &[Call] = &[
     |world, _| _ = answer(world.segment().trim()),
     World::end_waits,
     |world, _| world.lenders.iter().for_each(|lender| _ = lender.writer().blockers()),
+    World::books_scan,
 ];
 /// Steps are numbered below one of these: the larger it is, the more of them are the peer's.
 const STEPS: [usize; 4] = [40, 48, 64, 128];
@@ -577,6 +578,15 @@ impl World {
         if let Some((payload, len)) = seen {
             self.look_at(payload, len);
         }
+    }
+
+    fn books_scan(&mut self, c: &mut Choices<'_>) {
+        let slot = u32::from(c.byte()) % (self.geometry.slot_count + 1);
+        let Some(books) = self.books(c) else { return };
+        let Some(slot) = answer(books.reference.published(slot)).flatten() else { return };
+        answer(books.reference.header(slot));
+        books.slots.insert(0, slot);
+        books.slots.truncate(4 * ENOUGH);
     }
 
     fn books_mark(&mut self, c: &mut Choices<'_>) {
