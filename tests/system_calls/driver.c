@@ -374,7 +374,7 @@ int main(void)
     own_path(path, sizeof path, directory, "socket");
     for (group = 0; group < sizeof groups / sizeof groups[0]; group++) {
         unsigned char seen[1024] = {0};
-        pid_t pid = steps_start(groups[group].prepare, groups[group].body, NULL);
+        pid_t pid = steps_start(groups[group].prepare, groups[group].body, NULL, NULL);
         while (steps_go(pid, PTRACE_SYSCALL)) {
             long number = system_call_of(pid);
             CHECK(number >= 0 && number < (long)sizeof seen);
