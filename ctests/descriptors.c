@@ -1,6 +1,8 @@
-/* The standard streams' numbers stay free for them: no call leaves a descriptor of the library at 0, 1 or 2, whoever of
- * them was closed. */
+/* The library's descriptors keep off the numbers of the standard streams; and one that the program closes, or replaces by
+ * whatever file, makes no peer dead, is neither used nor closed any more, and is told of. */
 #include "every_call.h"
+
+#include <sys/mman.h>
 
 /* ---- streams that are closed for a while ---- */
 
@@ -78,13 +80,282 @@ static void check_every_call(unsigned closed, rlim_t highest)
     CHECK_U64(wrong, 0);
 }
 
+/* ---- descriptors that the program takes away ---- */
+
+enum { CLOSED, A_FILE, A_SOCKET, A_PIPE, SAME_FILE, WAYS };
+
+enum { MOST = 64 };
+
+static struct taken {
+    int number;
+    int opened; /* by the program, under that number */
+    struct stat facts;
+} taken[MOST];
+static int taken_count;
+
+static unsigned char open_before[MOST];
+
+static void note_open(void)
+{
+    int fd;
+    for (fd = 0; fd < MOST; fd++) open_before[fd] = fcntl(fd, F_GETFD) >= 0;
+}
+
+/* A file of the program's own, so that it is seen if anybody writes to it, reads from it, or closes it. */
+static int open_one(int way)
+{
+    int ends[2], fd;
+    switch (way) {
+    case A_FILE: fd = memfd_create("ctest-user", MFD_CLOEXEC); break;
+    case A_SOCKET: fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0); break;
+    case A_PIPE:
+        CHECK(pipe2(ends, O_CLOEXEC) == 0 && close(ends[1]) == 0);
+        fd = ends[0];
+        break;
+    default: fd = open(path, O_RDWR | O_CLOEXEC); break;
+    }
+    CHECK(fd >= 0);
+    return fd;
+}
+
+/* Takes every descriptor away that was opened since `note_open`. */
+static void take_away(int way)
+{
+    int fd, opened, numbers[MOST], count = 0;
+    for (fd = 0; fd < MOST; fd++) {
+        if (!open_before[fd] && fcntl(fd, F_GETFD) >= 0) numbers[count++] = fd;
+    }
+    CHECK(count > 0);
+    taken_count = 0;
+    for (fd = 0; fd < count; fd++) {
+        struct taken *one = &taken[taken_count++];
+        one->number = numbers[fd];
+        one->opened = way != CLOSED;
+        if (way == CLOSED) {
+            CHECK(close(numbers[fd]) == 0);
+            continue;
+        }
+        opened = open_one(way);
+        CHECK(dup3(opened, numbers[fd], O_CLOEXEC) == numbers[fd] && close(opened) == 0);
+        CHECK(fstat(numbers[fd], &one->facts) == 0);
+    }
+}
+
+/* What the program put there is there still, and nobody has touched it. */
+static void check_untouched(void)
+{
+    int i;
+    for (i = 0; i < taken_count; i++) {
+        struct stat now;
+        if (!taken[i].opened) {
+            CHECK(fcntl(taken[i].number, F_GETFD) < 0);
+            continue;
+        }
+        CHECK(fstat(taken[i].number, &now) == 0);
+        CHECK(now.st_dev == taken[i].facts.st_dev && now.st_ino == taken[i].facts.st_ino);
+        CHECK(now.st_size == taken[i].facts.st_size && now.st_blocks == taken[i].facts.st_blocks);
+        CHECK(lseek(taken[i].number, 0, SEEK_CUR) <= 0);
+        CHECK(close(taken[i].number) == 0);
+    }
+}
+
+static void check_lost(int result, const shmslot_error *detail)
+{
+    CHECK_CODE(result, SHMSLOT_E_DESCRIPTOR_LOST);
+    CHECK(detail->code == result);
+    CHECK(strncmp(detail->text, "descriptor ", 11) == 0 && atoi(detail->text + 11) >= STREAMS);
+}
+
+/* Has a loan, and ends only when it is killed. */
+static int hold_a_loan(int link, void *argument)
+{
+    shmslot_segment *segment = attach(path);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_loan loan;
+    (void)argument;
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+    memset(loan.data, 'C', 8);
+    say(link);
+    for (;;) (void)pause();
+    return 0; /* not reached */
+}
+
+/* Loses its descriptors beside a peer that lives, and then beside one that is dead. */
+static int lose_descriptors(int link, void *argument)
+{
+    int way = *(const int *)argument;
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    shmslot_reader *reader;
+    shmslot_loan loan, another;
+    shmslot_sample sample;
+    shmslot_participant list[8];
+    shmslot_error detail;
+    child peer;
+    uint32_t generation;
+    size_t count, i;
+    int result;
+    note_open();
+    segment = attach(path);
+    writer = open_writer(segment);
+    reader = join(segment, 0);
+    CHECK(shmslot_segment_fd(segment) >= 0);
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+    memset(loan.data, 'B', 8);
+    take_away(way);
+    peer = start_child(hold_a_loan, NULL);
+    hear(peer.link);
+    say(link); /* the other one looks now */
+    hear(link);
+
+    /* Nobody who lives is called dead. */
+    memset(list, 0, sizeof list);
+    result = shmslot_segment_participants(segment, list, sizeof list[0], 8, &count);
+    CHECK(result == 0 || result == SHMSLOT_E_DESCRIPTOR_LOST);
+    for (i = 0; result == 0 && i < count; i++) CHECK(list[i].alive);
+    result = shmslot_segment_recover(segment, NULL);
+    CHECK(result == 0 || result == SHMSLOT_E_DESCRIPTOR_LOST);
+    /* All that needs the mapping alone goes on. */
+    CHECK_U64(info_of(segment).participants, 3);
+    CHECK(memcmp(loan.data, "BBBBBBBB", 8) == 0);
+    CHECK_OK(shmslot_slot_commit(writer, &loan, 8, NULL));
+    CHECK_OK(shmslot_wait(reader, FOR_EVER));
+    CHECK_OK(shmslot_slot_read(reader, &sample));
+    CHECK_OK(shmslot_slot_mark(reader, &sample));
+    /* What needs the descriptor says so. */
+    CHECK_CODE(shmslot_segment_fd(segment), SHMSLOT_E_DESCRIPTOR_LOST);
+
+    /* A peer dies. To clean up after it takes the descriptor: no call does, and a wait does not wait in vain. */
+    CHECK(kill(peer.pid, SIGKILL) == 0);
+    CHECK_U64((uint64_t)end_child(peer), 128 + SIGKILL);
+    memset(&detail, 0, sizeof detail);
+    check_lost(shmslot_segment_recover(segment, &detail), &detail);
+    check_lost(shmslot_segment_recover(segment, &detail), &detail); /* and stays so */
+    while ((result = shmslot_slot_reserve(writer, 8, FOR_EVER, &another)) == 0) {}
+    CHECK_CODE(result, SHMSLOT_E_DESCRIPTOR_LOST);
+    CHECK_CODE(shmslot_wait_space(writer, FOR_EVER), SHMSLOT_E_DESCRIPTOR_LOST);
+    CHECK_CODE(shmslot_wait(reader, FOR_EVER), SHMSLOT_E_DESCRIPTOR_LOST);
+    CHECK_OK(shmslot_segment_generation(segment, &generation));
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, generation, FOR_EVER, NULL), SHMSLOT_E_DESCRIPTOR_LOST);
+    CHECK_U64(info_of(segment).participants, 3);
+
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+    check_untouched();
+    say(link);
+    return 0;
+}
+
+/* The one whose peer loses its descriptors: nothing is taken from it, and it takes nothing. */
+static void check_beside_a_loser(int way)
+{
+    shmslot_options options = options_of(8, 8);
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    shmslot_participant list[8];
+    shmslot_loan loan;
+    size_t count;
+    child loser;
+    options.policy = SHMSLOT_BLOCK;
+    segment = make_named(path, &options);
+    writer = open_writer(segment);
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+    memset(loan.data, 'A', 8);
+    loser = start_child(lose_descriptors, &way);
+    hear(loser.link);
+    CHECK_OK(shmslot_segment_participants(segment, list, sizeof list[0], 8, &count));
+    CHECK_U64(count, 3);
+    CHECK(list[0].alive && list[1].alive && list[2].alive);
+    CHECK_U64((uint64_t)shmslot_segment_recover(segment, NULL), 0);
+    say(loser.link);
+    hear(loser.link);
+    CHECK_CHILD(loser);
+    CHECK(memcmp(loan.data, "AAAAAAAA", 8) == 0);
+    CHECK_OK(shmslot_slot_commit(writer, &loan, 8, NULL));
+    /* The loser gave its row back; the dead one is for who has a descriptor. */
+    CHECK_U64((uint64_t)shmslot_segment_recover(segment, NULL), 1);
+    CHECK_U64(info_of(segment).participants, 1);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+    CHECK_OK(shmslot_segment_unlink(path, NULL));
+}
+
+/* A handle that only looks has no row and no lock of a participant, and is told apart all the same. */
+static int lose_look(int link, void *argument)
+{
+    int way = *(const int *)argument;
+    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_segment *segment;
+    (void)link;
+    options.flags = SHMSLOT_LOOK_ONLY;
+    note_open();
+    CHECK_OK(shmslot_segment_attach(path, &options, &segment, NULL));
+    take_away(way);
+    CHECK_CODE(shmslot_segment_fd(segment), SHMSLOT_E_DESCRIPTOR_LOST);
+    shmslot_segment_close(segment);
+    check_untouched();
+    return 0;
+}
+
+static void check_look(int way)
+{
+    shmslot_options options = options_of(2, 8);
+    shmslot_segment *segment = make_named(path, &options);
+    CHECK_U64((uint64_t)run_child(lose_look, &way), 0);
+    shmslot_segment_close(segment);
+    CHECK_OK(shmslot_segment_unlink(path, NULL));
+}
+
+/* What daemons do: attach while the streams are closed, then open /dev/null for them. */
+static int become_a_daemon(int link, void *argument)
+{
+    shmslot_segment *segment;
+    shmslot_participant list[2];
+    size_t count;
+    int fd, null;
+    (void)argument;
+    for (fd = 0; fd < STREAMS; fd++) (void)close(fd);
+    segment = attach(path);
+    null = open("/dev/null", O_RDWR);
+    for (fd = 0; fd < STREAMS; fd++) CHECK(dup2(null, fd) == fd);
+    say(link);
+    hear(link);
+    CHECK_OK(shmslot_segment_participants(segment, list, sizeof list[0], 2, &count));
+    CHECK(count == 2 && list[0].alive && list[1].alive);
+    CHECK_U64((uint64_t)shmslot_segment_recover(segment, NULL), 0);
+    shmslot_segment_close(segment);
+    for (fd = 0; fd < STREAMS; fd++) CHECK(write(fd, "x", 1) == 1);
+    return 0;
+}
+
+static void check_daemon(void)
+{
+    shmslot_options options = options_of(2, 8);
+    shmslot_segment *segment = make_named(path, &options);
+    child started = start_child(become_a_daemon, NULL);
+    hear(started.link);
+    CHECK_U64((uint64_t)shmslot_segment_recover(segment, NULL), 0);
+    CHECK_U64(info_of(segment).participants, 2);
+    say(started.link);
+    CHECK_CHILD(started);
+    shmslot_segment_close(segment);
+    CHECK_OK(shmslot_segment_unlink(path, NULL));
+}
+
 int main(void)
 {
+    int way;
     check_begin();
     no_core_files();
     scenarios_begin();
     check_every_call(7, 0);
     check_every_call(2, 0);
     check_every_call(7, 3);
+    check_daemon();
+    for (way = 0; way < WAYS; way++) {
+        check_beside_a_loser(way);
+        check_look(way);
+    }
     return 0;
 }

@@ -161,6 +161,16 @@ static int get_no_participant_slot(void)
     return result;
 }
 
+static int get_descriptor_lost(void)
+{
+    shmslot_segment *segment = make_anonymous(NULL);
+    int result;
+    CHECK(close(shmslot_segment_fd(segment)) == 0);
+    result = shmslot_segment_fd(segment);
+    shmslot_segment_close(segment);
+    return result;
+}
+
 static int in_child_with_few_descriptors(int link, void *argument)
 {
     struct rlimit none;
@@ -530,6 +540,7 @@ static const struct {
     {SHMSLOT_E_OVERFLOW, "OVERFLOW", get_overflow, NULL},
     {SHMSLOT_E_CHANNEL_BROKEN, "CHANNEL_BROKEN", get_channel_broken, NULL},
     {SHMSLOT_E_NAME_BUSY, "NAME_BUSY", get_name_busy, NULL},
+    {SHMSLOT_E_DESCRIPTOR_LOST, "DESCRIPTOR_LOST", get_descriptor_lost, NULL},
 };
 #define ENTRIES (sizeof table / sizeof table[0])
 

@@ -14,7 +14,8 @@
  * - Fork: a child uses none of its parent's handles: calls return SHMSLOT_E_FORKED there, closing them is fine. It
  *   attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that, and shmslot_channel_fd.
  * - Death: a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
- *   That it lives its open descriptors prove: a process that closes those of the library counts as dead.
+ * - Descriptors of the library are never 0, 1 or 2, and its own. A call that needs one of a segment which the program
+ *   closed or replaced returns DESCRIPTOR_LOST; what needs the mapping alone goes on. Nobody counts as dead for it.
  * - Cancellation: no call is a point at which a thread is cancelled (pthread_cancel); a request stays pending until the
  *   thread's own next one. That is for the deferred type, the default; nothing here is safe under the asynchronous one.
  * - Core dumps have the books of a segment, and neither payloads nor user headers. mlockall locks slots, and not the
@@ -23,7 +24,6 @@
  *   has nothing for one of its small objects, the run-time of Rust says so in a line and ends the process (abort).
  * - Sizes are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
  */
-
 
 #ifndef SHMSLOT_H
 #define SHMSLOT_H
@@ -37,7 +37,6 @@
 #define SHMSLOT_OPTIONS_INIT {sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
 /// The same for shmslot_registry_options.
 #define SHMSLOT_REGISTRY_OPTIONS_INIT {sizeof(shmslot_registry_options), 0, 0, 0, 0, 0}
-
 
 /// Major version of this header.
 #define SHMSLOT_VERSION_MAJOR 0
@@ -191,6 +190,8 @@ typedef enum {
     SHMSLOT_E_CHANNEL_BROKEN = -39,
     /// Another process has begun to take the name away, and has not finished.
     SHMSLOT_E_NAME_BUSY = -40,
+    /// The program has closed or replaced a descriptor of the library.
+    SHMSLOT_E_DESCRIPTOR_LOST = -41,
 } shmslot_e;
 
 /// Regions of one sender that are mapped here, to be read. Threads: any.

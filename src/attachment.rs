@@ -6,10 +6,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::AtomicPtr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use crate::layout::{
     RegionRow, SlotLine,
 };
 use crate::options::Options;
-use crate::participants::{Participant, Participants};
+use crate::participants::{MARK_BASE, Participant, Participants};
 use crate::protocol::bell::Bell;
 use crate::protocol::words::{Place, Reserved};
 use crate::protocol::{RACES, Shape, Table, members, order, recovery, region, vacancy};
 use crate::sys::mapping::{Advice, Span};
-use crate::sys::{self, Birth};
+use crate::sys::{self, Birth, KeptFd};
 
 /// One attachment: the mapping, its checked view, and this process's row.
 pub(crate) struct Attachment {
@@ -37,9 +37,9 @@ pub(crate) struct Attachment {
     participants: Participants,
     map: Span,
     path: Option<PathBuf>,
-    /// Made when somebody asks for it; -1 before. No lock: a forked child, which may ask as well, would find it taken by a
+    /// Made when somebody asks for it; null before. No lock: a forked child, which may ask as well, would find it taken by a
     /// thread that it does not have.
-    shareable: AtomicI32,
+    shareable: AtomicPtr<KeptFd>,
     geometry: Geometry,
     offsets: Offsets,
     /// Held by the thread that cleans up after the dead.
@@ -156,13 +156,18 @@ impl Attachment {
         options: &Options,
         path: Option<PathBuf>,
     ) -> Result<Attachment> {
+        let mut kept = fd.map(|fd| KeptFd::new(fd, "descriptor # of the segment")).transpose()?;
+        if let (true, Some(kept)) = (options.look_only, &mut kept) {
+            // Without a row it has no lock.
+            kept.mark(MARK_BASE)?;
+        }
         let mut inner = Attachment {
             table,
             birth: Birth::of_this_process()?,
-            participants: Participants::new(participants, fd),
+            participants: Participants::new(participants, kept),
             map,
             path,
-            shareable: AtomicI32::new(-1),
+            shareable: AtomicPtr::new(std::ptr::null_mut()),
             geometry,
             offsets,
             recovering: Mutex::new(()),
@@ -280,24 +285,29 @@ impl Attachment {
     /// The same for calls that find no way on and would rather look for the dead than fail or sleep; true if it
     /// is worth to try again. Looking takes system calls, so it is done once a millisecond at most, and at most a
     /// sixteenth of the time goes into it.
-    pub(crate) fn recover_if_due(&self) -> bool {
+    pub(crate) fn recover_if_due(&self) -> std::result::Result<bool, Code> {
         let began = sys::monotonic_ns();
         if began < self.next_look.load(Ordering::Relaxed) {
-            return false;
+            return Ok(false);
         }
         // Another thread is at it: who does not want to wait does not wait for that either.
-        let Ok(alone) = self.recovering.try_lock() else { return false };
-        // Whatever goes wrong here is not what the caller asked for.
-        let recovered = self.recover_alone(&alone).unwrap_or(0);
+        let Ok(alone) = self.recovering.try_lock() else { return Ok(false) };
+        let recovered = match self.recover_alone(&alone) {
+            // Nobody can be found dead any more: whoever waits for that would wait in vain. It is due again at once, so that
+            // each call says so.
+            Err(error) if error.code() == Code::DescriptorLost => return Err(Code::DescriptorLost),
+            // Whatever else goes wrong here is not what the caller asked for.
+            recovered => recovered.unwrap_or(0),
+        };
         let now = sys::monotonic_ns();
         let pause = (now - began).saturating_mul(16).max(1_000_000);
         // Relaxed: a guess about time; two threads that look at once do no harm.
         self.next_look.store(now.saturating_add(pause), Ordering::Relaxed);
-        recovered > 0
+        Ok(recovered > 0)
     }
 
     /// The same for those who wait: of all that do, one looks, once in [`SLICE`].
-    pub(crate) fn recover_each_slice(&self) {
+    pub(crate) fn recover_each_slice(&self) -> std::result::Result<(), Code> {
         let now = sys::monotonic_ns();
         let looked = &self.table.hot.life.0.looked;
         // Relaxed: a guess about time. Whatever stands there, a look is due again when it is not from the last slice.
@@ -305,8 +315,12 @@ impl Attachment {
         if now.wrapping_sub(last) >= SLICE
             && looked.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
-            self.recover_if_due();
+            self.recover_if_due().inspect_err(|_| {
+                // Others can look, and this slice is theirs.
+                let _ = looked.compare_exchange(now, last, Ordering::Relaxed, Ordering::Relaxed);
+            })?;
         }
+        Ok(())
     }
 
     /// Who is attached.
@@ -353,27 +367,41 @@ impl Attachment {
         &self.offsets
     }
 
-    pub(crate) fn fd(&self) -> Option<&OwnedFd> {
-        self.participants.fd()
+    /// The file, if it is not private memory; `DescriptorLost` if the program took it away.
+    pub(crate) fn fd(&self) -> Result<Option<&OwnedFd>> {
+        self.participants.fd().map(KeptFd::proved).transpose()
     }
 
     /// A descriptor to pass on. Not the one with this participant's lock: who has that keeps the participant alive.
     pub(crate) fn shareable_fd(&self) -> Result<BorrowedFd<'_>> {
-        let own = self.fd().ok_or(Error::about(Code::NotSupported, "a local segment has no descriptor"))?;
-        // Relaxed: a descriptor is a number, and nothing but the number is passed on.
-        let mut raw = self.shareable.load(Ordering::Relaxed);
-        if raw < 0 {
-            let made = sys::reopen(own.as_fd(), self.participants.own().is_some())?;
-            let offered =
-                self.shareable.compare_exchange(-1, made.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed);
-            raw = match offered {
-                Ok(_) => made.into_raw_fd(),
-                // Another thread was faster, and this one is closed again.
-                Err(others) => others,
+        // Acquire: pairs with the release of who made it.
+        let mut found = self.shareable.load(Ordering::Acquire);
+        if found.is_null() {
+            let own =
+                self.fd()?.ok_or(Error::about(Code::NotSupported, "a local segment has no descriptor"))?;
+            let file = sys::reopen(own.as_fd(), self.participants.own().is_some())?;
+            let mut made = KeptFd::new(file, "descriptor # of shmslot_segment_fd")?;
+            made.mark_and_pin(MARK_BASE)?;
+            let made = Box::into_raw(Box::new(made));
+            // Release: who finds it finds it whole.
+            let offered = self.shareable.compare_exchange(
+                std::ptr::null_mut(),
+                made,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            found = match offered {
+                Ok(_) => made,
+                Err(others) => {
+                    // SAFETY: made above, and nobody else has seen it.
+                    drop(unsafe { Box::from_raw(made) });
+                    others
+                }
             };
         }
-        // SAFETY: open from the moment it stands there until `self` is dropped.
-        Ok(unsafe { BorrowedFd::borrow_raw(raw) })
+        // SAFETY: it stays from the moment it stands there until `self` is dropped.
+        let shareable = unsafe { &*found };
+        Ok(shareable.proved()?.as_fd())
     }
 
     pub(crate) fn path(&self) -> Option<&Path> {
@@ -445,7 +473,7 @@ impl Attachment {
         let _whole = sys::Uncancelled::new();
         let start = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
         let size = len.next_multiple_of(REGION_STEP).min(self.offsets.region_stride);
-        if let Some(fd) = self.fd() {
+        if let Some(fd) = self.fd()? {
             let allocate = || {
                 sys::check_memory_limit(size.saturating_sub(before))?;
                 sys::allocate(fd, start, size)
@@ -484,9 +512,10 @@ impl Attachment {
             }
             let start = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
             let emptied = match self.fd() {
-                Some(fd) => sys::deallocate(fd, start, self.offsets.region_stride),
+                Err(lost) => Err(lost),
+                Ok(Some(fd)) => sys::deallocate(fd, start, self.offsets.region_stride),
                 // SAFETY: a whole region of private memory, which nobody uses while it is being emptied.
-                None => unsafe {
+                Ok(None) => unsafe {
                     let first = self.base().add(start as usize);
                     sys::forget(first, self.offsets.region_stride as usize)
                 },
@@ -625,9 +654,9 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let shareable = *self.shareable.get_mut();
-        if shareable >= 0 {
+        if !shareable.is_null() {
             // SAFETY: made by `shareable_fd` for this attachment alone.
-            drop(unsafe { OwnedFd::from_raw_fd(shareable) });
+            drop(unsafe { Box::from_raw(shareable) });
         }
         if self.birth.is_here() {
             self.participants.give_back();

@@ -119,6 +119,8 @@ pub enum Code {
     ChannelBroken = -39,
     /// Another process has begun to take the name away, and has not finished.
     NameBusy = -40,
+    /// The program has closed or replaced a descriptor of the library.
+    DescriptorLost = -41,
 }
 
 codes! {
@@ -162,6 +164,7 @@ codes! {
     Overflow = -38, "offset and length add up to more than 64 bits: the sender is wrong about them; drop the reference";
     ChannelBroken = -39, "the channel is of no use any more: the other end is gone or spoke wrongly; close it and make a new one";
     NameBusy = -40, "another process is replacing or unlinking the segment of this name, and has not finished in half a second; try again, and if that does not help look for a process that was stopped (SIGSTOP, a debugger)";
+    DescriptorLost = -41, "the program has closed this descriptor of the library, or put another file in its place (closefrom, dup2 onto a number that it had not opened); close the handle, make it anew, and leave alone what others opened";
 }
 
 impl Code {

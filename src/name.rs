@@ -161,7 +161,7 @@ pub(crate) fn attach(path: &Path, fd: OwnedFd, options: &Options) -> Result<Opti
     };
     // This process counts as attached by now, so nobody but unlink takes the name away after this
     // look.
-    let named = match attachment.fd() {
+    let named = match attachment.fd()? {
         Some(fd) => leads_to(path, fd)?,
         None => false,
     };

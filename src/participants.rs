@@ -13,7 +13,7 @@ use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::{MAX_PARTICIPANTS, PARTICIPANT_ROW_SIZE, PARTICIPANTS_OFFSET, ParticipantRow};
 use crate::protocol::recovery::Dead;
-use crate::sys::{self, Fate, Process};
+use crate::sys::{self, Fate, KeptFd, Process};
 
 /// Locked bytes stand for things, and lie behind every possible content of the file. Frozen for all layout versions, as is the
 /// next: each living participant keeps a lock at or behind it, in whatever way.
@@ -22,6 +22,8 @@ pub(crate) const LOCK_BASE: u64 = 1 << 62;
 pub(crate) const REPLACER_LOCK: u64 = LOCK_BASE - 1;
 /// Bytes from here are locked by whoever cleans up after a participant.
 const RECOVERY_LOCK_BASE: u64 = LOCK_BASE + (1 << 45);
+/// Behind it descriptors have read locks that tell them from others of the file, each somewhere, in nobody's way.
+pub(crate) const MARK_BASE: u64 = 1 << 61;
 /// Bytes of one row: one for each state, so that who inherited the lock of a row's former owner is in nobody's way.
 const ROW_LOCKS: u64 = 1 << 32;
 
@@ -77,15 +79,38 @@ impl Facts {
     }
 }
 
+/// Whether nobody has locked a byte. That would be a verdict, so the descriptor is proved after the answer, which came from
+/// the right file then. "Locked" is none, whatever file it was.
+fn is_free(kept: &KeptFd, byte: u64) -> Result<bool> {
+    let locked = sys::is_locked(kept.unproved(), byte, 1);
+    if locked == Ok(true) {
+        return Ok(false);
+    }
+    kept.proved()?;
+    Ok(!locked?)
+}
+
 /// Whether the participant of a row is dead. The row is looked at again afterwards, so that nobody who left in between, or
 /// came, is taken for the dead one.
-fn is_dead(fd: &OwnedFd, namespace: u64, index: u32, look: impl Fn() -> Result<Facts>) -> Result<bool> {
+fn is_dead(
+    is_free: impl Fn(u64) -> Result<bool>,
+    namespace: u64,
+    index: u32,
+    look: impl Fn() -> Result<Facts>,
+) -> Result<bool> {
     let facts = look()?;
     if !facts.is_taken() {
         return Ok(false);
     }
-    let dead =
-        facts.process.fate(namespace) == Fate::Gone || !sys::is_locked(fd, lock_of(index, facts.state), 1)?;
+    let dead = match facts.process.fate(namespace) {
+        Fate::Gone => true,
+        // It may have executed another program. If that cannot be told, it lives.
+        Fate::Here => match is_free(lock_of(index, facts.state)) {
+            Err(error) if error.code() == Code::DescriptorLost => false,
+            free => free?,
+        },
+        Fate::Untold => is_free(lock_of(index, facts.state))?,
+    };
     Ok(dead && look()? == facts)
 }
 
@@ -112,7 +137,7 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
             sys::read_at(fd, PARTICIPANTS_OFFSET + u64::from(index) * PARTICIPANT_ROW_SIZE, &mut now)?;
             Ok(Facts::of_bytes(&now))
         };
-        if facts.is_taken() && !is_dead(fd, namespace, index, look)? {
+        if facts.is_taken() && !is_dead(|byte| Ok(!sys::is_locked(fd, byte, 1)?), namespace, index, look)? {
             return Ok(true);
         }
     }
@@ -138,18 +163,18 @@ pub struct Participant {
 pub(crate) struct Participants {
     rows: &'static [ParticipantRow],
     /// `None`: private memory, where nobody else is.
-    fd: Option<OwnedFd>,
+    fd: Option<KeptFd>,
     this: Process,
     /// This process's row and its state; `None` as long as it only looks.
     own: Option<(u32, u32)>,
 }
 
 impl Participants {
-    pub(crate) fn new(rows: &'static [ParticipantRow], fd: Option<OwnedFd>) -> Participants {
+    pub(crate) fn new(rows: &'static [ParticipantRow], fd: Option<KeptFd>) -> Participants {
         Participants { rows, fd, this: Process::this(), own: None }
     }
 
-    pub(crate) fn fd(&self) -> Option<&OwnedFd> {
+    pub(crate) fn fd(&self) -> Option<&KeptFd> {
         self.fd.as_ref()
     }
 
@@ -170,7 +195,8 @@ impl Participants {
                 continue;
             }
             let taken = free.wrapping_add(1);
-            if let Some(fd) = &self.fd {
+            if let Some(kept) = &mut self.fd {
+                let fd = kept.proved()?;
                 if !sys::lock(fd, lock_of(index, taken), 1)? {
                     continue;
                 }
@@ -179,6 +205,7 @@ impl Participants {
                     sys::unlock(fd, lock_of(index, taken), 1);
                     continue;
                 }
+                kept.know_by(lock_of(index, taken));
             }
             row.pid.store(self.this.pid, Ordering::Relaxed);
             row.pid_namespace.store(self.this.pid_namespace, Ordering::Relaxed);
@@ -258,8 +285,8 @@ impl Participants {
     fn is_dead(&self, index: u32) -> Result<bool> {
         let row = self.row(index)?;
         match &self.fd {
-            Some(fd) if self.own() != Some(index) => {
-                is_dead(fd, self.this.pid_namespace, index, || Ok(Facts::of(row)))
+            Some(kept) if self.own() != Some(index) => {
+                is_dead(|byte| is_free(kept, byte), self.this.pid_namespace, index, || Ok(Facts::of(row)))
             }
             _ => Ok(false),
         }
@@ -268,7 +295,7 @@ impl Participants {
     /// The dead, for this thread alone to clean up after as long as the value lives.
     pub(crate) fn claim_dead(&self) -> Result<Claimed<'_>> {
         let mut claimed = Claimed { participants: self, dead: Dead::default(), locks: None };
-        let Some(fd) = &self.fd else { return Ok(claimed) };
+        let Some(kept) = &self.fd else { return Ok(claimed) };
         for (index, row) in (0u32..).zip(self.rows) {
             if !self.is_dead(index)? {
                 continue;
@@ -276,10 +303,13 @@ impl Participants {
             // A file of its own, so that no child of this process inherits these locks with the other; and threads of this
             // process keep each other away. Without a descriptor to spare the other will do.
             if claimed.locks.is_none() {
-                claimed.locks = sys::reopen(fd.as_fd(), true).ok();
+                claimed.locks = sys::reopen(kept.proved()?.as_fd(), true).ok();
             }
             let state = row.state.load(Ordering::Acquire);
-            let locks = claimed.locks.as_ref().unwrap_or(fd);
+            let locks = match &claimed.locks {
+                Some(locks) => locks,
+                None => kept.proved()?,
+            };
             if !sys::lock(locks, recovery_lock_of(index, state), 1)? {
                 continue;
             }
@@ -320,7 +350,8 @@ impl Drop for Claimed<'_> {
     /// Leaves what is not buried to whoever comes next.
     fn drop(&mut self) {
         // By name, not only by closing: a child that was forked meanwhile may have the file, too.
-        if let Some(locks) = self.locks.as_ref().or(self.participants.fd.as_ref()) {
+        let own = || self.participants.fd.as_ref().and_then(|kept| kept.proved().ok());
+        if let Some(locks) = self.locks.as_ref().or_else(own) {
             sys::unlock(locks, RECOVERY_LOCK_BASE, u64::from(MAX_PARTICIPANTS + 1) * ROW_LOCKS);
         }
     }

@@ -484,7 +484,7 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         timed_out = sleeper.sleep(segments, |until| match armed.as_slice() {
             [(bell, armed)] => bell.sleep(*armed, until),
             several => Bell::sleep_any(several, until),
-        });
+        })?;
     }
 }
 

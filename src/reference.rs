@@ -140,7 +140,7 @@ impl Reference {
         };
         let found = match attempt()? {
             // What is not free may be in dead hands.
-            None if self.segment.inner().recover_if_due() => attempt()?,
+            None if self.segment.inner().recover_if_due()? => attempt()?,
             found => found,
         };
         let loan = found.ok_or(Code::NoFreeSlot)?;

@@ -74,7 +74,7 @@ impl Segment {
                     Attachment::build(Some(fd), geometry.clone(), options, Some(path.clone()))?
                 }
             };
-            match inner.fd().map_or(Ok(()), |fd| sys::link_file(fd, &path)) {
+            match inner.fd().and_then(|fd| fd.map_or(Ok(()), |fd| sys::link_file(fd, &path))) {
                 Ok(()) => return Ok((Segment { inner: Arc::new(inner) }, true)),
                 Err(error) if error.code() == Code::Exists => made = Some(inner),
                 Err(error) => return Err(error),
@@ -94,7 +94,7 @@ impl Segment {
         }
         let fd = sys::anonymous_file(c"shmslot")?;
         let inner = Attachment::build(Some(fd), geometry, options, None)?;
-        inner.fd().map_or(Ok(()), sys::seal_size)?;
+        inner.fd()?.map_or(Ok(()), sys::seal_size)?;
         Ok(Segment { inner: Arc::new(inner) })
     }
 
@@ -236,7 +236,7 @@ impl Segment {
             if armed.count() != last {
                 return Ok(armed.count());
             }
-            if sleeper.sleep([&*self.inner], |until| bell.sleep(armed, until)) {
+            if sleeper.sleep([&*self.inner], |until| bell.sleep(armed, until))? {
                 return Err(Code::Timeout.into());
             }
         }

@@ -117,12 +117,12 @@ impl Sleeper {
         &mut self,
         segments: impl IntoIterator<Item = &'s Attachment>,
         sleep: impl FnOnce(Deadline),
-    ) -> bool {
+    ) -> Hot<bool> {
         let slice = sys::monotonic_ns().saturating_add(SLICE);
         sleep(Some(self.deadline.map_or(slice, |deadline| deadline.min(slice))));
         // Not only if nothing happened: others may ring all the time, and never for what this thread waits for.
-        segments.into_iter().for_each(Attachment::recover_each_slice);
+        segments.into_iter().try_for_each(Attachment::recover_each_slice)?;
         // By the clock, whatever woke it: a bell that is rung all the time must not keep it from its deadline.
-        self.deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline)
+        Ok(self.deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline))
     }
 }

@@ -369,7 +369,7 @@ impl Writer {
             return Ok(found);
         }
         if !self.may_wait(timeout) {
-            let found = if self.segment.recover_if_due() { attempt()? } else { None };
+            let found = if self.segment.recover_if_due()? { attempt()? } else { None };
             return found.ok_or(Code::NoFreeSlot);
         }
         let cheap = || if region::any_free(table)? { attempt() } else { Ok(None) };
@@ -437,7 +437,7 @@ impl Writer {
             return Ok(loan);
         }
         if !may_wait {
-            let found = if self.segment.recover_if_due() { self.try_elsewhere(table)? } else { None };
+            let found = if self.segment.recover_if_due()? { self.try_elsewhere(table)? } else { None };
             return found.ok_or(Code::NoFreeSlot);
         }
         let anywhere = || match self.reserve_first(table)? {
@@ -505,7 +505,7 @@ impl Writer {
             return Ok(answer);
         }
         // What it waits for may be in dead hands.
-        self.segment.recover_if_due();
+        self.segment.recover_if_due()?;
         let mut timed_out = false;
         loop {
             let armed = bell.arm();
@@ -518,7 +518,7 @@ impl Writer {
             if timed_out {
                 return Err(Code::Timeout);
             }
-            timed_out = sleeper.sleep([&*self.segment], |until| bell.sleep(armed, until));
+            timed_out = sleeper.sleep([&*self.segment], |until| bell.sleep(armed, until))?;
         }
     }
 

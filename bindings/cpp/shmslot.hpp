@@ -91,6 +91,7 @@ enum class Code : int {
     overflow = SHMSLOT_E_OVERFLOW,                       ///< Offset and length are more than 64 bits together.
     channel_broken = SHMSLOT_E_CHANNEL_BROKEN,           ///< The other end is gone, or said what no channel says.
     name_busy = SHMSLOT_E_NAME_BUSY,                     ///< Another process has begun to take the name away, and has not finished.
+    descriptor_lost = SHMSLOT_E_DESCRIPTOR_LOST,         ///< The program has closed or replaced a descriptor of the library.
 };
 
 /// What a code means and the way out, in one line; never null. Threads: any. shmslot_strerror.

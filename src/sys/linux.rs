@@ -561,8 +561,18 @@ pub(crate) fn unlock(fd: &OwnedFd, offset: u64, len: u64) {
 /// Whether any other open file has [locked](lock) in the range. Read locks do not count: who may only read could have taken
 /// them.
 pub(crate) fn is_locked(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
-    let mut range = byte_range(libc::F_RDLCK, offset, len);
-    fcntl::fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| failed(errno, "locking"))?;
+    is_in_the_way(fd, libc::F_RDLCK, offset, len).map_err(|errno| failed(errno, "locking"))
+}
+
+/// Whether a lock of that kind would have to wait for another open file's. Its own are in nobody's way here.
+pub(super) fn is_in_the_way(
+    fd: &OwnedFd,
+    kind: libc::c_int,
+    offset: u64,
+    len: u64,
+) -> std::result::Result<bool, Errno> {
+    let mut range = byte_range(kind, offset, len);
+    fcntl::fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range))?;
     Ok(range.l_type != libc::F_UNLCK as libc::c_short)
 }
 

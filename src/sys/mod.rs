@@ -1,6 +1,7 @@
 //! The few things asked of the operating system, as plain functions.
 
 mod descriptor;
+mod kept;
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod mapping;
@@ -9,6 +10,7 @@ mod memory_limit;
 #[cfg(target_os = "linux")]
 mod process;
 pub(crate) mod socket;
+pub(crate) use kept::KeptFd;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,115 @@
+//! Descriptors that are kept from one call to the next.
+//!
+//! A descriptor is a number, and the number is the program's as much as the library's: `closefrom`, or a `dup2` onto it, and
+//! it means another file, or none. So a kept one is proved to be ours before it is used, and before it is closed.
+#![allow(unsafe_code)] // Part of one of the three places: what became of a number decides whether it is closed.
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::stat;
+
+use super::linux::{failed, is_in_the_way, lock_shared, random_id};
+use super::mapping::Mapping;
+use crate::error::{Code, Error, Result};
+
+/// A descriptor, and what tells whether its number still means the file that it meant.
+pub(crate) struct KeptFd {
+    /// Not owned any more once it is lost.
+    fd: ManuallyDrop<OwnedFd>,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// A byte of the file that no other open file of it can lock: the same file may be opened anew under the number.
+    own_byte: Option<u64>,
+    /// Keeps the open file, and its lock, when the number is gone.
+    pin: Option<Mapping>,
+    /// What an error says of it; '#' is its number.
+    about: &'static str,
+    lost: AtomicBool,
+}
+
+impl KeptFd {
+    pub(crate) fn new(fd: OwnedFd, about: &'static str) -> Result<KeptFd> {
+        let facts = stat::fstat(&fd).map_err(|errno| failed(errno, "looking at the descriptor"))?;
+        let fd = ManuallyDrop::new(fd);
+        let identity = (facts.st_dev, facts.st_ino);
+        Ok(KeptFd { fd, identity, own_byte: None, pin: None, about, lost: AtomicBool::new(false) })
+    }
+
+    /// From now on this open file is known by its lock on a byte. It is mapped, which keeps file and lock when the number is
+    /// gone.
+    pub(crate) fn know_by(&mut self, locked: u64) {
+        self.own_byte = Some(locked);
+    }
+
+    /// The same by a lock that nobody else asks for, on some byte behind `base`.
+    pub(crate) fn mark(&mut self, base: u64) -> Result<()> {
+        let byte = base + (random_id()? >> 8);
+        // Another file has it in one of 2^56 tries; then this one is known by its inode alone.
+        if lock_shared(&self.fd, byte, 1)? {
+            self.own_byte = Some(byte);
+        }
+        Ok(())
+    }
+
+    /// The same of a file that is not mapped otherwise.
+    pub(crate) fn mark_and_pin(&mut self, base: u64) -> Result<()> {
+        self.pin = Some(Mapping::new(self.fd.as_fd(), 1, false)?);
+        self.mark(base)
+    }
+
+    /// The descriptor, proved to be ours at this moment.
+    pub(crate) fn proved(&self) -> Result<&OwnedFd> {
+        // Relaxed: whoever does not see it yet finds out by itself.
+        if !self.lost.load(Ordering::Relaxed) && self.is_ours()? {
+            return Ok(&self.fd);
+        }
+        self.lost.store(true, Ordering::Relaxed);
+        let number = u64::try_from(self.number()).unwrap_or(0);
+        Err(Error::with_numbers(Code::DescriptorLost, self.about, [number, 0, 0]))
+    }
+
+    /// Whatever its number means by now: for questions whose answer is proved afterwards.
+    pub(crate) fn unproved(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// Its number, whatever that means by now.
+    pub(crate) fn number(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    fn is_ours(&self) -> Result<bool> {
+        let told = match stat::fstat(self.fd.as_fd()) {
+            Ok(facts) if (facts.st_dev, facts.st_ino) != self.identity => return Ok(false),
+            Ok(_) => self.own_byte.map_or(Ok(false), |byte| is_in_the_way(&self.fd, libc::F_WRLCK, byte, 1)),
+            Err(errno) => Err(errno),
+        };
+        match told {
+            Ok(another_has_it) => Ok(!another_has_it),
+            Err(Errno::EBADF) => Ok(false),
+            Err(errno) => Err(failed(errno, "looking at the descriptor")),
+        }
+    }
+}
+
+impl Drop for KeptFd {
+    fn drop(&mut self) {
+        // Closed also where nothing can be proved, since nothing is disproved either: that the kernel gives no answer comes
+        // without a fault of the program, and would leave the descriptor open for good.
+        let lost = *self.lost.get_mut() || self.is_ours() == Ok(false);
+        if !lost {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
+    }
+}
+
+impl fmt::Debug for KeptFd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number())
+    }
+}
