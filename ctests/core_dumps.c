@@ -36,7 +36,8 @@ static uint64_t dumped(uintptr_t from, uintptr_t to)
     return bytes;
 }
 
-/* Where the file of a segment is mapped, once. */
+/* Where the file of a segment is mapped. Its first page is mapped once more, which keeps the descriptor that is passed on
+ * from being taken for another. */
 static void mapping_of(const shmslot_segment *segment, uintptr_t *from, uintptr_t *to)
 {
     char line[512];
@@ -46,8 +47,10 @@ static void mapping_of(const shmslot_segment *segment, uintptr_t *from, uintptr_
     CHECK(maps != NULL);
     *from = *to = 0;
     while (fgets(line, sizeof line, maps) != NULL) {
-        unsigned long long start, end, inode;
-        if (sscanf(line, "%llx-%llx %*s %*s %*s %llu", &start, &end, &inode) != 3 || inode != status.st_ino) continue;
+        unsigned long long start, end, offset, inode;
+        if (sscanf(line, "%llx-%llx %*s %llx %*s %llu", &start, &end, &offset, &inode) != 4) continue;
+        if (inode != status.st_ino) continue;
+        if (offset == 0 && end - start == (unsigned long long)sysconf(_SC_PAGESIZE)) continue;
         if (*from == 0) *from = (uintptr_t)start;
         *to = (uintptr_t)end;
     }
