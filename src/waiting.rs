@@ -12,8 +12,10 @@ use crate::error::{Code, Hot, Result};
 use crate::protocol::bell::Bell;
 use crate::sys;
 
-/// How many polls go by between two looks at the clock.
+/// How many polls go by between two looks at the clock, at most; and the time that they may take together, in nanoseconds.
+/// A poll may be a walk over all slots of a large segment.
 const POLLS_PER_LOOK: u32 = 16;
+const TIME_PER_LOOK: u64 = 2_000;
 
 /// How long a call waits for another that is about to take the same name away. That takes some
 /// microseconds, unless the process is stopped.
@@ -38,17 +40,22 @@ pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Hot<Option<T>>
     if limit.is_zero() {
         return Ok(None);
     }
-    let end = sys::monotonic_ns().saturating_add(sys::nanoseconds(limit));
+    let mut before = sys::monotonic_ns();
+    let end = before.saturating_add(sys::nanoseconds(limit));
+    let mut polls = 1;
     loop {
-        for _ in 0..POLLS_PER_LOOK {
+        for _ in 0..polls {
             if let Some(answer) = ready()? {
                 return Ok(Some(answer));
             }
             std::hint::spin_loop();
         }
-        if sys::monotonic_ns() >= end {
+        let now = sys::monotonic_ns();
+        if now >= end {
             return Ok(None);
         }
+        polls = if now - before < TIME_PER_LOOK { POLLS_PER_LOOK.min(2 * polls) } else { 1 };
+        before = now;
     }
 }
 
@@ -124,5 +131,21 @@ impl Sleeper {
         segments.into_iter().try_for_each(Attachment::recover_each_slice)?;
         // By the clock, whatever woke it: a bell that is rung all the time must not keep it from its deadline.
         Ok(self.deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_poll_is_not_repeated_beyond_the_time() {
+        let mut polls = 0;
+        let found = spin(Duration::from_millis(1), || -> Hot<Option<()>> {
+            polls += 1;
+            std::thread::sleep(Duration::from_millis(2));
+            Ok(None)
+        });
+        assert_eq!((found, polls), (Ok(None), 1));
     }
 }
