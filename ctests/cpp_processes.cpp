@@ -108,6 +108,7 @@ static int scan(int link, void *argument)
         }
         const auto header = MUST(segment.ref_read_header(*found));
         CHECK_U64(header.len, header.sequence);
+        CHECK_U64(header.audience, header.sequence & 1);
         CHECK_U64(MUST(segment.ref_read_ptr(*found)).size, header.len);
         sum += header.sequence;
         if (header.unread != 0) CHECK(segment.ref_mark_read(*found, 0));

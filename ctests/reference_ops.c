@@ -185,6 +185,7 @@ static void check_text(const struct side *reader, const shmslot_ref *ref, const 
     CHECK_U64(answer.header.len, strlen(text));
     CHECK_U64(answer.header.sequence, sequence);
     CHECK_U64(answer.header.unread, unread);
+    CHECK_U64(answer.header.audience & unread, unread);
     {
         struct answer header = read_header(reader, ref); /* the same, and no room for the payload */
         CHECK_OK(header.result);
@@ -259,6 +260,7 @@ static void check_scan(shmslot_segment *writer, const struct side *reader, uint6
         for (other = 0; other < SLOTS && !same(&found, &refs[other]); other++) continue;
         CHECK(other < SLOTS);
         check_text(reader, &found, "scan", from + other, masks[other]);
+        CHECK_U64(read_header(reader, &found).header.audience, masks[other]);
         i |= UINT64_C(1) << other;
     }
     CHECK_U64(i, (1 << SLOTS) - 1); /* each of them once */
@@ -267,7 +269,10 @@ static void check_scan(shmslot_segment *writer, const struct side *reader, uint6
     CHECK_OK(mark_read(reader, &refs[1], 2));
     CHECK_CODE(mark_read(reader, &refs[2], 0), SHMSLOT_E_STALE); /* nobody's */
     CHECK_OK(mark_read(reader, &refs[3], 2));
-    for (i = 0; i < SLOTS; i++) check_text(reader, &refs[i], "scan", from + i, 0); /* read by all, and still there */
+    for (i = 0; i < SLOTS; i++) {
+        check_text(reader, &refs[i], "scan", from + i, 0); /* read by all, and still there */
+        CHECK_U64(read_header(reader, &refs[i]).header.audience, masks[i]);
+    }
     CHECK_CODE(published(reader, SLOTS, &found), SHMSLOT_E_INVALID);
     CHECK_CODE(published(reader, UINT32_MAX, &found), SHMSLOT_E_INVALID);
     refs[0] = reserve(writer, 0x7);

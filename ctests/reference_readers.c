@@ -143,12 +143,79 @@ static void check_joining(void)
     shmslot_segment_close(segment);
 }
 
-/* ---- the same index, taken by both at once ---- */
+static size_t count_free_to_writers(shmslot_segment *segment)
+{
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_loan loan;
+    size_t count = 0;
+    while (shmslot_slot_reserve(writer, 1, AT_ONCE, &loan) == SHMSLOT_OK) count++;
+    shmslot_writer_close(writer);
+    return count;
+}
+
+/* A commit for a reader that was given up since its reserve: owed to nobody, and its slot is free. */
+static void check_gone_before_commit(void)
+{
+    shmslot_segment *segment = make();
+    shmslot_ref ref, found;
+    shmslot_ref_header header;
+    uint64_t value = 1;
+    CHECK_OK(shmslot_ref_reserve(segment, 0x3, &ref));
+    CHECK_OK(shmslot_ref_mark_reader_disconnected(segment, 0));
+    CHECK_OK(shmslot_ref_commit_copy(segment, &ref, &value, sizeof value, NULL));
+    CHECK_OK(shmslot_ref_read_header(segment, &ref, &header));
+    CHECK_U64(header.unread, 0x2);
+    CHECK_U64(header.audience, 0x3);
+    CHECK_CODE(shmslot_ref_next_unread(segment, 0, &found), SHMSLOT_E_AGAIN);
+    CHECK_U64(count_free_to_writers(segment), SLOTS - 1);
+    mark_next(segment, 1, 1);
+    CHECK_U64(count_free_to_writers(segment), SLOTS);
+    /* To a number that is used again it is owed. */
+    CHECK_OK(shmslot_ref_reserve(segment, 0x1, &ref));
+    CHECK_OK(shmslot_ref_mark_reader_disconnected(segment, 0));
+    CHECK_CODE(shmslot_ref_next_unread(segment, 0, &found), SHMSLOT_E_AGAIN);
+    CHECK_OK(shmslot_ref_commit_copy(segment, &ref, &value, sizeof value, NULL));
+    mark_next(segment, 0, 1);
+    CHECK_U64(count_free_to_writers(segment), SLOTS);
+    shmslot_segment_close(segment);
+}
 
 struct race {
     shmslot_segment *segment;
     pthread_barrier_t start;
 };
+
+/* The same while both are under way, from threads: no slot is lost. */
+static void *give_up(void *argument)
+{
+    struct race *race = argument;
+    pthread_barrier_wait(&race->start);
+    CHECK_OK(shmslot_ref_mark_reader_disconnected(race->segment, 0));
+    return NULL;
+}
+
+static void check_goes_during_commit(void)
+{
+    int round;
+    for (round = 0; round < 300; round++) {
+        shmslot_options options = options_of(SLOTS, 64);
+        struct race race;
+        pthread_t thread;
+        shmslot_ref ref;
+        CHECK_OK(shmslot_segment_create_local(&options, &race.segment, NULL));
+        CHECK_OK(shmslot_ref_reserve(race.segment, 0x1, &ref));
+        CHECK(pthread_barrier_init(&race.start, NULL, 2) == 0);
+        CHECK(pthread_create(&thread, NULL, give_up, &race) == 0);
+        pthread_barrier_wait(&race.start);
+        CHECK_OK(shmslot_ref_commit_copy(race.segment, &ref, "for 0", 5, NULL));
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK_U64(count_free_to_writers(race.segment), SLOTS);
+        pthread_barrier_destroy(&race.start);
+        shmslot_segment_close(race.segment);
+    }
+}
+
+/* ---- the same index, taken by both at once ---- */
 
 static void *name_all(void *argument)
 {
@@ -199,6 +266,8 @@ int main(void)
     check_old_samples(true);
     check_old_and_new();
     check_joining();
+    check_gone_before_commit();
+    check_goes_during_commit();
     check_race();
     return 0;
 }

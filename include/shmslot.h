@@ -393,6 +393,8 @@ typedef struct {
     uint64_t len;
     /// The readers that have not marked it: bit i is reader i.
     uint64_t unread;
+    /// The active readers of its reserve; 0 if another call than shmslot_ref_reserve gave its slot.
+    uint64_t audience;
     /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
     uint64_t timestamp_ns;
 } shmslot_ref_header;
@@ -772,14 +774,12 @@ int shmslot_ref_reserve(shmslot_segment *segment, uint64_t active_readers, shmsl
 /// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_data_ptr(shmslot_segment *segment, const shmslot_ref *reference, void **ret_data, size_t *ret_capacity);
 
-/// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve.
-///
-/// ret_sequence: or NULL. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.1.
+/// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve. ret_sequence: or NULL.
+/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_commit_copy(shmslot_segment *segment, const shmslot_ref *reference, const void *bytes, size_t len, uint64_t *ret_sequence);
 
-/// Publishes the first len bytes of a reserved slot, which were written in place.
-///
-/// ret_sequence: or NULL. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.1.
+/// Publishes the first len bytes of a reserved slot, which were written in place. ret_sequence: or NULL.
+/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_commit_in_place(shmslot_segment *segment, const shmslot_ref *reference, size_t len, uint64_t *ret_sequence);
 
 /// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.

@@ -329,11 +329,6 @@ impl Attachment {
         self.participants.list(|participant| members::rows_of(table, participant))
     }
 
-    /// Notes readers that this process names without their having rows.
-    pub(crate) fn note_named(&self, readers: u64) {
-        self.participants.note_named(readers);
-    }
-
     /// Whether any process has a writer open.
     pub(crate) fn any_writers(&self) -> bool {
         let opened = &self.table.hot.life.0.opened;
@@ -732,6 +727,7 @@ unsafe fn view(
                 at(offsets.region_rows).cast::<RegionRow>(),
                 geometry.region_count as usize,
             ),
+            audiences: std::slice::from_raw_parts(at(offsets.audiences).cast::<AtomicU64>(), slots),
             readers: std::slice::from_raw_parts(
                 at(layout::READERS_OFFSET).cast::<ReaderRow>(),
                 geometry.max_readers as usize,

@@ -123,6 +123,8 @@ pub struct Offsets {
     pub vacancy: u64,
     /// Region rows, one `RegionRow` a region.
     pub region_rows: u64,
+    /// Audiences of reference operations, one 64-bit word a slot.
+    pub audiences: u64,
     /// End of the part that every participant writes; a multiple of [`PAGE`].
     pub control_size: u64,
     /// User headers.
@@ -197,7 +199,8 @@ impl Geometry {
         let region_rows = round_up(vacancy.checked_add(vacancy_size)?, 64)?;
         let region_count = u64::from(self.region_count);
         let rows_size = region_count.checked_mul(REGION_ROW_SIZE)?;
-        let control_size = round_up(region_rows.checked_add(rows_size)?, PAGE)?;
+        let audiences = region_rows.checked_add(rows_size)?;
+        let control_size = round_up(audiences.checked_add(slots.checked_mul(8)?)?, PAGE)?;
         let user_header_stride = round_up(u64::from(self.user_header_size), 64)?;
         let headers = slots.checked_mul(user_header_stride)?;
         let align = u64::from(self.payload_align);
@@ -212,6 +215,7 @@ impl Geometry {
             claims,
             vacancy,
             region_rows,
+            audiences,
             control_size,
             user_headers: control_size,
             user_header_stride,
@@ -520,8 +524,6 @@ pub(crate) struct ParticipantRow {
     pub(crate) pid_namespace: AtomicU64,
     /// Writers that it has open.
     pub(crate) writers: AtomicU32,
-    /// Readers without rows that it has named in reference operations, reader i as bit i.
-    pub(crate) named: AtomicU64,
     /// What tells it from later processes of its number; 0 if it could not tell.
     pub(crate) born: AtomicU64,
 }
@@ -588,7 +590,6 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("participant.pid", offset_of!(ParticipantRow, pid)),
         ("participant.pid_namespace", offset_of!(ParticipantRow, pid_namespace)),
         ("participant.writers", offset_of!(ParticipantRow, writers)),
-        ("participant.named", offset_of!(ParticipantRow, named)),
         ("participant.born", offset_of!(ParticipantRow, born)),
     ]
 }

@@ -212,7 +212,6 @@ impl Participants {
             row.born.store(self.this.born, Ordering::Relaxed);
             // Release: as in `set_writers`.
             row.writers.store(0, Ordering::Release);
-            row.named.store(0, Ordering::Relaxed);
             // Release: pairs with `Facts::of`.
             row.state.store(taken, Ordering::Release);
             // Between the state and the look at whether the segment is being replaced; pairs with the fence in
@@ -238,16 +237,6 @@ impl Participants {
         if let Some(row) = self.own().and_then(|index| self.rows.get(index as usize)) {
             // Release: who finds none any more sees all that they committed, and whom they handed over to.
             row.writers.store(count, Ordering::Release);
-        }
-    }
-
-    /// Notes readers that this process names without their having rows: whoever cleans up after it must know them.
-    pub(crate) fn note_named(&self, readers: u64) {
-        if let Some(row) = self.own().and_then(|index| self.rows.get(index as usize)) {
-            // Relaxed: whoever looks at it does so after this process is dead.
-            if row.named.load(Ordering::Relaxed) & readers != readers {
-                row.named.fetch_or(readers, Ordering::Relaxed);
-            }
         }
     }
 
@@ -315,7 +304,7 @@ impl Participants {
             }
             // Somebody else may have cleaned up in between, and the row have a new owner. From here on it has not.
             if self.is_dead(index)? && row.state.load(Ordering::Acquire) == state {
-                claimed.dead.insert(index, row.named.load(Ordering::Relaxed));
+                claimed.dead.insert(index);
             } else {
                 sys::unlock(locks, recovery_lock_of(index, state), 1);
             }

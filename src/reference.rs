@@ -15,7 +15,7 @@ use crate::layout::MAX_READERS;
 use crate::protocol::Table;
 use crate::protocol::order::FIRST;
 use crate::protocol::reference::{self, Known, Life};
-use crate::protocol::words::{Place, Reserved};
+use crate::protocol::words::{Bit, Place, Reserved};
 use crate::segment::Segment;
 use crate::writer::{Token, Writer};
 
@@ -60,6 +60,8 @@ pub struct RefHeader {
     pub len: u64,
     /// The readers that have not marked it, reader i as bit i.
     pub unread: u64,
+    /// The readers that it was committed for: those that its reserve named. None if it has no such reserve.
+    pub audience: u64,
     /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
     pub timestamp_ns: u64,
 }
@@ -119,14 +121,13 @@ impl Reference {
     fn reserve_counted(&self, writer: &Writer, active: u64) -> Hot<Token> {
         let inner = self.segment.inner();
         let table = inner.table()?;
-        reference::name_all(table, active)?;
+        self.name_all(table, active)?;
         let token = match writer.take_free(table) {
             Some(loan) => Token::new(loan.slot, loan.generation),
             None => self.reserve_elsewhere(table, writer, active)?,
         };
-        inner.note_named(active);
-        // Nobody looks at the extent of a loaned slot, so the mask waits there for the commit.
-        table.line(token.slot())?.extent.store(active, Ordering::Relaxed);
+        // Relaxed: whoever looks at it has seen that the slot was loaned, as with all of this life.
+        table.audience(token.slot())?.store(active, Ordering::Relaxed);
         let reserved = Reserved::new(table.shape.capacity, Place::Slot(token.slot()));
         table.claim(token.slot())?.aux.store(reserved.0, Ordering::Relaxed);
         Ok(token)
@@ -180,8 +181,8 @@ impl Reference {
         let table = inner.table()?;
         let allowed = u64::MAX >> (64 - inner.geometry().max_readers);
         // The mask of its reserve if it is a loan, which the commit finds out.
-        let extent = &table.line(token.slot()).map_err(|_| Code::Stale)?.extent;
-        let readers = extent.load(Ordering::Relaxed) & allowed;
+        let audience = table.audience(token.slot()).map_err(|_| Code::Stale)?;
+        let readers = audience.load(Ordering::Relaxed) & allowed;
         self.opened()?.commit_named(table, token, len as u64, readers)
     }
 
@@ -206,8 +207,7 @@ impl Reference {
     #[inline(never)]
     pub(crate) fn unread(&self, reader: u32) -> Hot<Token> {
         let table = self.segment.inner().table()?;
-        self.segment.inner().writable()?;
-        let bit = reference::bit_of(table, reader)?;
+        let bit = self.bit_of(table, reader)?;
         let word = self.cursors.get(reader as usize).ok_or(Code::BadIndex)?;
         let mut cursor = word.load(Ordering::Relaxed);
         let found = reference::next_unread(table, bit, &mut cursor)?;
@@ -252,10 +252,11 @@ impl Reference {
     fn look(&self, reference: Ref) -> Result<(Place, RefHeader)> {
         let inner = self.segment.inner();
         let table = inner.table()?;
-        let Known { sequence, extent, unread, aux } = reference::look(table, self.life(reference)?)?;
+        let Known { sequence, extent, unread, audience, aux } =
+            reference::look(table, self.life(reference)?)?;
         let place = table.place(reference.token.slot(), extent)?;
         let timestamp_ns = if inner.geometry().timestamps { aux } else { 0 };
-        Ok((place, RefHeader { sequence, len: extent.len(), unread, timestamp_ns }))
+        Ok((place, RefHeader { sequence, len: extent.len(), unread, audience, timestamp_ns }))
     }
 
     /// Marks a published slot as read by one reader; stale if it had marked it already.
@@ -267,8 +268,7 @@ impl Reference {
     #[inline(never)]
     pub(crate) fn mark_token(&self, token: Token, reader: u32) -> Hot<()> {
         let table = self.segment.inner().table()?;
-        self.segment.inner().writable()?;
-        let bit = reference::bit_of(table, reader)?;
+        let bit = self.bit_of(table, reader)?;
         let life = Life { slot: token.slot(), generation: token.generation() };
         let sequence = reference::mark_read(table, life, bit)?;
         // What it was found at is not owed any more, and nothing before: the next look begins behind it.
@@ -283,8 +283,35 @@ impl Reference {
     /// Marks everything as read by one reader, which is gone. Its index is free for a reader that joins, until it is
     /// used again.
     pub fn mark_reader_disconnected(&self, reader: u32) -> Result<()> {
+        let inner = self.segment.inner();
+        let participant = inner.writable()?;
+        let disconnect = || reference::disconnect(inner.table()?, reader, participant);
+        // Whoever is at it may be dead; then it is done with what else the dead left.
+        if !disconnect()? && inner.recover()? > 0 {
+            disconnect()?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the numbers of these readers are the callers'.
+    #[inline(always)]
+    fn name_all(&self, table: &Table<'_>, readers: u64) -> Hot<()> {
+        if reference::name_all(table, readers)? { Ok(()) } else { self.name_again(table, readers) }
+    }
+
+    /// Whoever is just giving one of them up may be dead. If not, what is committed to it now is for nobody.
+    #[cold]
+    fn name_again(&self, table: &Table<'_>, readers: u64) -> Hot<()> {
+        self.segment.inner().recover_if_due()?;
+        reference::name_all(table, readers).map(drop)
+    }
+
+    /// The bit of a reader that the caller numbers.
+    #[inline(always)]
+    fn bit_of(&self, table: &Table<'_>, reader: u32) -> Hot<Bit> {
         self.segment.inner().writable()?;
-        Ok(reference::disconnect(self.segment.inner().table()?, reader)?)
+        self.name_all(table, 1u64.checked_shl(reader).ok_or(Code::BadIndex)?)?;
+        Ok(Bit::of_reader(reader))
     }
 
     #[inline(always)]

@@ -219,6 +219,7 @@ fn worked_example() {
         claims,
         vacancy,
         region_rows,
+        audiences,
         control_size,
         user_headers,
         user_header_stride,
@@ -234,6 +235,7 @@ fn worked_example() {
         ("claims", claims),
         ("vacancy", vacancy),
         ("region_rows", region_rows),
+        ("audiences", audiences),
         ("control_size", control_size),
         ("user_headers", user_headers),
         ("user_header_stride", user_header_stride),
@@ -268,7 +270,8 @@ fn expected_offsets(geometry: &Geometry) -> Offsets {
     let vacancy = up(claims + slots * 16, 128);
     let region_rows = up(vacancy + vacancy_words * 8, 64);
     let region_count = u64::from(geometry.region_count);
-    let control_size = up(region_rows + region_count * 64, 4096);
+    let audiences = region_rows + region_count * 64;
+    let control_size = up(audiences + slots * 8, 4096);
     let user_header_stride = up(u64::from(geometry.user_header_size), 64);
     let payload = up(control_size + slots * user_header_stride, align);
     let payload_stride = up(geometry.slot_capacity, align);
@@ -281,6 +284,7 @@ fn expected_offsets(geometry: &Geometry) -> Offsets {
         claims,
         vacancy,
         region_rows,
+        audiences,
         control_size,
         user_headers: control_size,
         user_header_stride,

@@ -397,7 +397,7 @@ fn writer_dies_in_a_named_commit(name: &str, preemptions: usize, row_goes_first:
             reader.give_row_back();
         }
         assert_eq!(owed_to_inactive(&world), world.committed().len(), "owed to the named reader");
-        sound(reference::disconnect(&world.table(), 0));
+        sound(reference::disconnect(&world.table(), 0, 0));
         world.check_members(&[]);
         world.check_at_rest();
         survived
@@ -448,9 +448,33 @@ fn writer_dies_over_an_inactive_reader() {
         let survived = end(sweeping);
         in_hand.into_iter().for_each(|sample| reader.mark(sample));
         reader.take_all();
-        sound(reference::disconnect(&world.table(), 0));
+        sound(reference::disconnect(&world.table(), 0, 0));
         world.check_members(&[&reader]);
         world.check_at_rest();
+        survived
+    });
+}
+
+/// Dies as it gives up a reader to which a commit is under way: neither is the reader's number lost nor does it keep a slot.
+#[test]
+fn caller_dies_giving_a_reader_up() {
+    explore_deaths("caller_dies_giving_a_reader_up", 3, |steps| {
+        let world = World::new(ONE_SLOT, 1);
+        let writer = world.producer(1);
+        let loan = writer.try_reserve().expect("it is free");
+        sound(members::name(&world.table(), 0));
+        let dying = dying(steps, {
+            let world = Rc::clone(&world);
+            move || sound(reference::disconnect(&world.table(), 0, VICTIM))
+        });
+        writer.commit_to(loan, 1, Owed::Named(1));
+        let survived = end(dying);
+        world.bury(&[VICTIM]);
+        // If it had not begun.
+        assert!(sound(reference::disconnect(&world.table(), 0, 0)), "nobody else is at it");
+        world.check_members(&[]);
+        world.check_at_rest();
+        check_newcomer(&world);
         survived
     });
 }
@@ -473,7 +497,7 @@ fn sample_of_an_inactive_reader_stays() {
             let life = Life { slot: loan.slot, generation: loan.generation };
             assert!(reference::look(&world.table(), life).is_ok(), "the sample is there");
         }
-        sound(reference::disconnect(&world.table(), 0));
+        sound(reference::disconnect(&world.table(), 0, 0));
         world.check_at_rest();
         survived
     });

@@ -206,7 +206,34 @@ fn slot_of_an_inactive_reader() {
         reader.take();
         writing.join().expect("the writer is done");
         reader.take_all();
-        sound(reference::disconnect(&world.table(), 0));
+        sound(reference::disconnect(&world.table(), 0, 0));
+        world.check_at_rest();
+    });
+}
+
+/// A reader is given up while a commit to it is under way, and another joins under its number: nothing of the former is
+/// left, and the latter loses nothing.
+#[test]
+fn named_reader_goes_during_commits() {
+    explore("named_reader_goes_during_commits", 3, || {
+        let world = World::new(PLAIN, 1);
+        let writer = world.producer(1);
+        let loan = writer.try_reserve().expect("it is free");
+        sound(members::name(&world.table(), 0));
+        let writing = thread::spawn(move || {
+            writer.commit_to(loan, 1, Owed::Named(1));
+            writer.try_write(2);
+            writer
+        });
+        assert!(sound(reference::disconnect(&world.table(), 0, 0)), "nobody else is at it");
+        let mut reader = world.join(0);
+        reader.take();
+        let writer = writing.join().expect("the writer is done");
+        reader.take_all();
+        let last = writer.try_write(9).expect("a slot is free");
+        reader.take_all();
+        assert_eq!(reader.seen.last(), Some(&(last, 9)));
+        is_end_of(&reader.seen, &world.committed());
         world.check_at_rest();
     });
 }

@@ -94,6 +94,7 @@ pub(crate) struct World {
     vacancy: Vec<AtomicU64>,
     readers: Vec<ReaderRow>,
     regions: Vec<RegionRow>,
+    audiences: Vec<AtomicU64>,
     payloads: Vec<Cell<u64>>,
     /// Sequence and payload of each sample. No part of the model: loom runs one thread at a time.
     committed: RefCell<Vec<(u64, u64)>>,
@@ -138,6 +139,7 @@ impl World {
             vacancy: (0..layout::vacancy_words(shape.slots)).map(|_| word()).collect(),
             readers: (0..rows).map(|_| row()).collect(),
             regions: vec![RegionRow { lease: word(), allocated: word() }],
+            audiences: (0..slots).map(|_| word()).collect(),
             payloads: (0..slots).map(|_| Cell::new(0)).collect(),
             committed: RefCell::default(),
             begun: RefCell::default(),
@@ -155,6 +157,7 @@ impl World {
             vacancy: &self.vacancy,
             readers: &self.readers,
             regions: &self.regions,
+            audiences: &self.audiences,
         }
     }
 
@@ -183,10 +186,10 @@ impl World {
         Some(Consumer { world: Rc::clone(self), participant, member, cursor, seen: Vec::new() })
     }
 
-    /// What whoever finds these participants dead does. If they named a reader, it was reader 0.
+    /// What whoever finds these participants dead does.
     pub(crate) fn bury(&self, participants: &[u32]) {
         let mut dead = Dead::default();
-        participants.iter().for_each(|participant| dead.insert(*participant, 1));
+        participants.iter().for_each(|participant| dead.insert(*participant));
         sound(recovery::sweep(&self.table(), &dead));
         recovery::announce(&self.table());
     }
@@ -346,6 +349,9 @@ impl Producer {
     /// Fills a slot and commits it to certain readers.
     pub(crate) fn commit_to(&self, loan: Loan, value: u64, owed: Owed) -> u64 {
         self.fill(loan, value);
+        if let Owed::Named(readers) = owed {
+            self.world.audiences[loan.slot as usize].store(readers, Ordering::Relaxed);
+        }
         let begun = (loan.slot, value);
         self.world.begun.borrow_mut().push(begun);
         let table = self.world.table();

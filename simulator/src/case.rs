@@ -34,6 +34,8 @@ pub(crate) enum Operation {
     NamedLook,
     /// The same, and marks it.
     NamedTake,
+    /// Asks for what is published in each slot.
+    Scan,
     Disconnect,
 }
 
@@ -85,8 +87,15 @@ const WRITER: Role = &[
 ];
 const READER: Role =
     &[(Join, 2), (Leave, 2), (Read, 14), (ReadWaiting, 5), (Take, 12), (Mark, 12), (Peek, 4), (Recover, 2)];
-const KEEPER: Role =
-    &[(NamedWrite, 20), (NamedLook, 4), (NamedTake, 10), (Disconnect, 1), (Write, 4), (Recover, 2)];
+const KEEPER: Role = &[
+    (NamedWrite, 20),
+    (NamedLook, 4),
+    (NamedTake, 10),
+    (Disconnect, 2),
+    (Write, 4),
+    (Recover, 2),
+    (Scan, 3),
+];
 
 impl Case {
     pub(crate) fn empty() -> Case {

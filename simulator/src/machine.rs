@@ -81,8 +81,6 @@ pub(crate) struct Control {
     awaited: Cell<Awaited>,
     /// Samples that it has filled, over all of its lives.
     pub(crate) filled: Cell<u32>,
-    /// The named readers that it has ever named in this life.
-    pub(crate) named: Cell<u64>,
     yielder: Cell<*const Yielder<(), ()>>,
 }
 
@@ -131,7 +129,6 @@ impl Machine {
             sweeps: Cell::new(0),
             awaited: Cell::new(Awaited::Space),
             filled: Cell::new(0),
-            named: Cell::new(0),
             yielder: Cell::new(std::ptr::null()),
         };
         Box::leak(Box::new(Machine {
@@ -216,7 +213,6 @@ impl Machine {
         for (index, coroutine) in coroutines.iter_mut().enumerate() {
             if starting >> index & 1 != 0 {
                 let stack = self.stacks.borrow_mut().pop().unwrap_or_default();
-                self.controls[index].named.set(0);
                 self.set_status(index, Status::Ready);
                 *coroutine = Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
                     self.controls[index].yielder.set(yielder);
@@ -265,7 +261,12 @@ impl Machine {
                 }
                 Part::Burial
             }
-            Part::Burial => Part::EndOfLoans,
+            Part::Burial => {
+                if let Err(broken) = rest::check_free_rows(self) {
+                    return self.fail_at_rest(broken);
+                }
+                Part::EndOfLoans
+            }
             Part::EndOfLoans => Part::Drain,
             Part::Drain => {
                 if let Err(broken) = rest::check_marks(self) {

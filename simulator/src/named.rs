@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::process::sound;
 use crate::protocol::order::{FIRST, Owed};
 use crate::protocol::reference::{self, Life};
-use crate::protocol::words::{Bit, Marks, Place};
+use crate::protocol::words::{Bit, Ctl, Marks, Phase, Place};
 use crate::writer::Producer;
 
 /// A process with one named reader of its own, that writes to any of them.
@@ -30,8 +30,12 @@ impl Keeper {
         let machine = self.machine;
         let table = machine.world.table();
         let named = u64::from(number) & ((1 << NAMED_READERS) - 1);
+        // Before the call: who gives one of them up meanwhile is noted. It may be at it since long, or dead.
+        machine.oracle.borrow_mut().name(self.process, named);
+        if !sound(machine, reference::name_all(&table, named)) {
+            machine.oracle.borrow_mut().name(self.process, 0);
+        }
         machine.oracle.borrow_mut().wait_for(self.process, Some(named));
-        sound(machine, reference::name_all(&table, named));
         let found = producer
             .try_free(&table)
             .or_else(|| sound(machine, reference::reserve_unneeded(&table, producer.owner, named)));
@@ -40,18 +44,21 @@ impl Keeper {
         }
         machine.oracle.borrow_mut().wait_for(self.process, None);
         let Some(loan) = found else { return };
-        let noted = &machine.control(self.process).named;
-        noted.set(noted.get() | named);
-        table.lines[loan.slot as usize].extent.store(named, Ordering::Relaxed);
+        table.audiences[loan.slot as usize].store(named, Ordering::Relaxed);
         let filled = producer.fill(loan, Place::Slot(loan.slot), 1);
         producer.commit(filled, Owed::Named(named));
+    }
+
+    fn bit(&self) -> Bit {
+        sound(self.machine, reference::name_all(&self.machine.world.table(), 1 << self.reader));
+        Bit::of_reader(self.reader)
     }
 
     /// Asks for the oldest sample that its reader has not marked.
     pub(crate) fn look(&mut self) -> Option<Life> {
         let machine = self.machine;
         let table = machine.world.table();
-        let bit = sound(machine, reference::bit_of(&table, self.reader));
+        let bit = self.bit();
         let unread = self.oldest();
         let found = sound(machine, reference::next_unread(&table, bit, &mut self.cursor));
         // What was unread before and is so still was unread all the time.
@@ -90,7 +97,7 @@ impl Keeper {
         let Some(life) = self.look() else { return false };
         let machine = self.machine;
         let table = machine.world.table();
-        let bit = sound(machine, reference::bit_of(&table, self.reader));
+        let bit = self.bit();
         // Before the call: at the end of it the slot may be another writer's. It may be already, if that does not wait for
         // this reader; then the mark is refused.
         machine.oracle.borrow_mut().mark_named(self.reader, life.slot);
@@ -106,6 +113,39 @@ impl Keeper {
         }
     }
 
+    /// Asks for what is published in each slot. What stood there all the time is found, and nothing else.
+    pub(crate) fn scan(&self) {
+        let machine = self.machine;
+        let table = machine.world.table();
+        for slot in 0..table.shape.slots {
+            let before = self.standing(slot);
+            let found = sound(machine, reference::published_in(&table, slot));
+            let told = found.and_then(|life| reference::look(&table, life).ok()).map(|known| known.sequence);
+            let stands = before.filter(|_| self.standing(slot) == before).map(|(_, sequence)| sequence);
+            let is_of_slot =
+                |sequence| machine.oracle.borrow().sample(sequence).is_some_and(|it| it.slot == slot);
+            if stands.is_some() && told != stands || !told.is_none_or(is_of_slot) {
+                machine.fail(format!("P3: {stands:?} is published in slot {slot}, told {told:?}"));
+            }
+        }
+    }
+
+    /// The life that a slot is in and the sequence of that life's sample, by the words as they are, if it is published.
+    fn standing(&self, slot: u32) -> Option<(u64, u64)> {
+        let table = self.machine.world.table();
+        let ctl = Ctl(table.claims[slot as usize].ctl.peek());
+        let sequence = table.lines[slot as usize].sequence.peek();
+        let is_out = match ctl.phase()? {
+            Phase::Published | Phase::Confirmed | Phase::Reclaiming => true,
+            Phase::Publishing => {
+                let oracle = self.machine.oracle.borrow();
+                oracle.sample(sequence).is_some_and(|sample| sample.slot == slot)
+            }
+            Phase::Free | Phase::Loaned | Phase::Committing => false,
+        };
+        is_out.then_some((ctl.generation(), sequence))
+    }
+
     pub(crate) fn disconnect(&self) {
         disconnect(self.machine, self.process, self.reader);
     }
@@ -114,6 +154,6 @@ impl Keeper {
 /// Marks everything as read by one named reader, whose number may be another's from then on.
 pub(crate) fn disconnect(machine: &'static Machine, process: usize, reader: u32) {
     machine.oracle.borrow_mut().disconnect(process, Some(reader));
-    sound(machine, reference::disconnect(&machine.world.table(), reader));
+    sound(machine, reference::disconnect(&machine.world.table(), reader, process as u32));
     machine.oracle.borrow_mut().disconnect(process, None);
 }

@@ -75,6 +75,8 @@ pub(crate) struct Oracle {
     members: Vec<Option<Member>>,
     /// By process, while it reserves: the named readers that it waits for.
     waiting: [Option<u64>; SCHEDULED],
+    /// By process: the readers that it has named for its next commit, and that nobody has disconnected since.
+    naming: [u64; SCHEDULED],
     /// By process, while it disconnects: the named reader, as a bit.
     disconnecting: [u64; SCHEDULED],
 }
@@ -95,6 +97,7 @@ impl Oracle {
         self.members.clear();
         self.members.resize(MAX_ROWS as usize, None);
         self.waiting = [None; SCHEDULED];
+        self.naming = [0; SCHEDULED];
         self.disconnecting = [0; SCHEDULED];
     }
 
@@ -248,6 +251,16 @@ impl Oracle {
         self.waiting[process] = named;
     }
 
+    /// A process has named readers.
+    pub(crate) fn name(&mut self, process: usize, readers: u64) {
+        self.naming[process] = readers;
+    }
+
+    /// Those of them to whom it commits.
+    pub(crate) fn named_by(&self, process: usize) -> u64 {
+        self.naming[process]
+    }
+
     /// A named reader marks the sample in a slot.
     pub(crate) fn mark_named(&mut self, reader: u32, slot: u32) {
         if let Some(sequence) = self.last[slot as usize] {
@@ -261,6 +274,7 @@ impl Oracle {
         self.disconnecting[process] = if reader.is_some() { gone } else { 0 };
         self.samples.iter_mut().for_each(|sample| sample.unread &= !gone);
         self.commits.iter_mut().flatten().for_each(|commit| commit.named &= !gone);
+        self.naming.iter_mut().for_each(|readers| *readers &= !gone);
     }
 
     /// A process was killed. It reads nothing any more; what it has on loan stays with it until it is cleaned up after.

@@ -88,6 +88,7 @@ impl Life {
             Operation::NamedTake => {
                 self.keeper.take();
             }
+            Operation::Scan => self.keeper.scan(),
             Operation::Disconnect => self.keeper.disconnect(),
         }
     }

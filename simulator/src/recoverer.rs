@@ -16,7 +16,7 @@ pub(crate) fn recover(machine: &'static Machine, number: u32) -> bool {
     }
     let mut dead = Dead::default();
     for process in (0..32).filter(|process| mine >> process & 1 != 0) {
-        dead.insert(process, machine.control(process as usize).named.get());
+        dead.insert(process);
     }
     machine.oracle.borrow_mut().sweep(mine);
     let table = machine.world.table();

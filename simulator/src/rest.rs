@@ -3,10 +3,26 @@
 use std::sync::atomic::Ordering;
 
 use crate::atomics::AtomicU64;
+use crate::layout::SlotLine;
 use crate::machine::{Machine, UNDERTAKER};
 use crate::protocol::order::{self, FIRST};
-use crate::protocol::words::{Marks, Owner, Place};
+use crate::protocol::words::{Bit, Marks, Owner, Place};
 use crate::protocol::{loan, members, region};
+
+/// No process is in a call, and none is dead: whose row is free is owed nothing and has nothing in hand.
+pub(crate) fn check_free_rows(machine: &Machine) -> Result<(), String> {
+    let table = machine.world.table();
+    for (reader, row) in (0u32..).zip(table.readers) {
+        let bit = Bit::of_reader(reader);
+        let marked = |line: &SlotLine| line.marks[bit.word].peek() & (bit.owed | bit.held) != 0;
+        if row.state.peek() == 0 {
+            if let Some(slot) = table.lines.iter().position(marked) {
+                return Err(format!("P5: slot {slot} has marks of reader {reader}, whose row is free"));
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Every reader has read and marked everything: no mark is left but those of retained samples. The slots that have one.
 pub(crate) fn check_marks(machine: &Machine) -> Result<Vec<u32>, String> {

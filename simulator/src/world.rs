@@ -23,6 +23,7 @@ pub(crate) struct World {
     vacancy: Vec<AtomicU64>,
     rows: Vec<ReaderRow>,
     regions: Vec<RegionRow>,
+    audiences: Vec<AtomicU64>,
     /// Two cells a place, slots first, then regions.
     payloads: Vec<[Cell<u64>; 2]>,
 }
@@ -57,6 +58,7 @@ impl World {
             vacancy: (0..MAX_VACANCY).map(|_| word()).collect(),
             rows: (0..MAX_ROWS).map(|_| ReaderRow { state: word(), cursor: word(), lost: word() }).collect(),
             regions: (0..MAX_REGIONS).map(|_| RegionRow { lease: word(), allocated: word() }).collect(),
+            audiences: (0..MAX_SLOTS).map(|_| word()).collect(),
             payloads: (0..MAX_SLOTS + MAX_REGIONS).map(|_| Default::default()).collect(),
         }
     }
@@ -83,6 +85,7 @@ impl World {
         for row in table.readers {
             [&row.state, &row.cursor, &row.lost].into_iter().for_each(|word| word.reset(0));
         }
+        table.audiences.iter().for_each(|word| word.reset(0));
         for row in table.regions {
             [&row.lease, &row.allocated].into_iter().for_each(|word| word.reset(0));
         }
@@ -105,6 +108,7 @@ impl World {
             vacancy: &self.vacancy[..vacancy],
             readers: &self.rows[..rows as usize],
             regions: &self.regions[..regions as usize],
+            audiences: &self.audiences[..slots],
         }
     }
 
@@ -153,6 +157,9 @@ impl World {
         }
         if let Some(offset) = within(self.vacancy.as_ptr() as usize, 8, MAX_VACANCY) {
             return ("vacancy", Some(offset / 8));
+        }
+        if let Some(offset) = within(self.audiences.as_ptr() as usize, 8, self.audiences.len()) {
+            return ("audience", Some(offset / 8));
         }
         let offset = word.wrapping_sub(&raw const self.hot as usize) + layout::HOT_OFFSET as usize;
         let hot = names.iter().find(|(_, at)| *at == offset);

@@ -201,7 +201,8 @@ impl Producer {
     pub(crate) fn commit(&self, filled: Filled, owed: Owed) {
         let machine = self.machine;
         let Filled { loan, place, len, value } = filled;
-        let named = if let Owed::Named(readers) = owed { readers } else { 0 };
+        let named =
+            if let Owed::Named(_) = owed { machine.oracle.borrow().named_by(self.process) } else { 0 };
         let commit = Commit { value, place, len, begun: machine.steps(), named };
         machine.oracle.borrow_mut().begin_commit(loan.slot, commit);
         let (table, shape) = (machine.world.table(), machine.world.known_shape());

@@ -39,6 +39,8 @@ pub struct shmslot_ref_header {
     pub len: u64,
     /// The readers that have not marked it: bit i is reader i.
     pub unread: u64,
+    /// The active readers of its reserve; 0 if another call than shmslot_ref_reserve gave its slot.
+    pub audience: u64,
     /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
     pub timestamp_ns: u64,
 }
@@ -48,8 +50,8 @@ unsafe impl Plain for shmslot_ref_header {}
 
 impl From<RefHeader> for shmslot_ref_header {
     fn from(header: RefHeader) -> shmslot_ref_header {
-        let RefHeader { sequence, len, unread, timestamp_ns } = header;
-        shmslot_ref_header { sequence, len, unread, timestamp_ns }
+        let RefHeader { sequence, len, unread, audience, timestamp_ns } = header;
+        shmslot_ref_header { sequence, len, unread, audience, timestamp_ns }
     }
 }
 
@@ -102,9 +104,8 @@ pub unsafe extern "C" fn shmslot_ref_data_ptr(
     })
 }
 
-/// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve.
-///
-/// ret_sequence: or NULL. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.1.
+/// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve. ret_sequence: or NULL.
+/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_commit_copy(
     segment: *mut shmslot_segment,
@@ -121,9 +122,8 @@ pub unsafe extern "C" fn shmslot_ref_commit_copy(
     })
 }
 
-/// Publishes the first len bytes of a reserved slot, which were written in place.
-///
-/// ret_sequence: or NULL. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.1.
+/// Publishes the first len bytes of a reserved slot, which were written in place. ret_sequence: or NULL.
+/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_commit_in_place(
     segment: *mut shmslot_segment,

@@ -141,6 +141,7 @@ pub(crate) struct Table<'a> {
     pub(crate) vacancy: &'a [AtomicU64],
     pub(crate) readers: &'a [ReaderRow],
     pub(crate) regions: &'a [RegionRow],
+    pub(crate) audiences: &'a [AtomicU64],
 }
 
 impl Table<'_> {
@@ -165,6 +166,12 @@ impl Table<'_> {
     pub(crate) fn place(&self, slot: u32, extent: Extent) -> Result<Place, Code> {
         let place = extent.place(slot);
         if extent.len() > self.room(place)? { Err(Code::Corrupt) } else { Ok(place) }
+    }
+
+    /// Whom the sample of a slot is for beside the joined readers, if its extent says that somebody was named.
+    #[inline(always)]
+    pub(crate) fn audience(&self, slot: u32) -> Result<&AtomicU64, Code> {
+        self.audiences.get(slot as usize).ok_or(Code::Corrupt)
     }
 
     /// The claim of a slot whose number may come from shared memory.

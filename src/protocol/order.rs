@@ -169,8 +169,7 @@ pub(crate) fn commit(
 
     // A reader that left while this was going on may have swept this slot before the marks were stored. It
     // must not be owed a sample for ever. Before the slot becomes Published: a kill in between would leak.
-    // Acquire: pairs with `members::leave`; its row says by now that the reader has left.
-    let left = joined & !table.hot.active.0.load(Ordering::Acquire) & !named;
+    let left = members::departed(table, joined | named, named);
     if left != 0 {
         members::forgive_departed(table, line, sequence, left);
     }

@@ -15,37 +15,32 @@ use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
 use crate::layout::{MAX_PARTICIPANTS, SlotLine};
 
-/// Participants that are dead, and left to this thread; and the readers that each of them named without their having
-/// rows.
+/// Participants that are dead, and left to this thread.
 #[derive(Default)]
 pub(crate) struct Dead {
     bits: Vec<u64>,
-    named: Vec<(u32, u64)>,
+    numbers: Vec<u32>,
 }
 
 impl Dead {
-    pub(crate) fn insert(&mut self, participant: u32, named: u64) {
+    pub(crate) fn insert(&mut self, participant: u32) {
         self.bits.resize(MAX_PARTICIPANTS.div_ceil(64) as usize, 0);
         if let Some(word) = self.bits.get_mut(participant as usize / 64) {
             *word |= 1 << (participant % 64);
         }
-        self.named.push((participant, named));
+        self.numbers.push(participant);
     }
 
     pub(crate) fn contains(&self, participant: u32) -> bool {
         self.bits.get(participant as usize / 64).is_some_and(|word| word >> (participant % 64) & 1 != 0)
     }
 
-    fn named_by(&self, participant: u32) -> u64 {
-        self.named.iter().find(|(one, _)| *one == participant).map_or(0, |(_, named)| *named)
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.named.iter().map(|(participant, _)| *participant)
+        self.numbers.iter().copied()
     }
 
     pub(crate) fn count(&self) -> u32 {
-        self.named.len() as u32
+        self.numbers.len() as u32
     }
 }
 
@@ -97,7 +92,7 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
             Some(Phase::Loaned) => {
                 set_phase(ctl_word, ctl, Phase::Free);
             }
-            Some(phase) if phase.is_committing() => end_commit(table, dead, slot, line)?,
+            Some(phase) if phase.is_committing() => end_commit(table, slot, line)?,
             // Readers whose marks were revoked already have lost the sample, the others have it still.
             Some(Phase::Reclaiming) => {
                 set_phase(ctl_word, ctl, Phase::Published);
@@ -127,7 +122,7 @@ fn set_phase(ctl_word: &AtomicU64, seen: Ctl, phase: Phase) -> bool {
 }
 
 /// Ends a commit that stopped halfway.
-fn end_commit(table: &Table<'_>, dead: &Dead, slot: u32, line: &SlotLine) -> Result<(), Code> {
+fn end_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Code> {
     let ctl_word = &table.claim(slot)?.ctl;
     // Once more if a living writer confirms it meanwhile, which is the only thing that others do.
     for _ in 0..2 {
@@ -148,7 +143,7 @@ fn end_commit(table: &Table<'_>, dead: &Dead, slot: u32, line: &SlotLine) -> Res
             _ => return Ok(()),
         };
         let done = if published {
-            finish_commit(table, dead, line, ctl);
+            finish_commit(table, slot, line)?;
             set_phase(ctl_word, ctl, Phase::Published)
         } else {
             clear_marks(table, line)?;
@@ -162,16 +157,16 @@ fn end_commit(table: &Table<'_>, dead: &Dead, slot: u32, line: &SlotLine) -> Res
 }
 
 /// Does what a commit does between its publication and its end: gives back what is owed to readers that have left.
-fn finish_commit(table: &Table<'_>, dead: &Dead, line: &SlotLine, ctl: Ctl) {
+fn finish_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Code> {
     // They stand still until the slot is Published.
     let sequence = line.sequence.load(Ordering::Relaxed);
     let owed = marks_left(line, table.shape.mark_words).readers();
-    let mut left = owed & !table.hot.active.0.load(Ordering::Acquire);
-    if Extent(line.extent.load(Ordering::Relaxed)).is_named() {
-        // Without a row, it may be a reader that the dead one kept the books of, and not one that has left.
-        left &= members::taken_rows(table) | !dead.named_by(ctl.owner().participant());
-    }
-    members::forgive_departed(table, line, sequence, left);
+    let named = match Extent(line.extent.load(Ordering::Relaxed)).is_named() {
+        true => table.audience(slot)?.load(Ordering::Relaxed),
+        false => 0,
+    };
+    members::forgive_departed(table, line, sequence, members::departed(table, owed, named));
+    Ok(())
 }
 
 /// Clears the marks of a slot whose sample was never published.

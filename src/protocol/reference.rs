@@ -9,7 +9,7 @@ use core::cmp;
 
 use super::bell::Bell;
 use super::loan::{self, Loan};
-use super::members;
+use super::members::{self, Parting};
 use super::order::{self, Position};
 use super::slot;
 use super::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Owner, Phase};
@@ -31,32 +31,26 @@ pub(crate) struct Known {
     pub(crate) extent: Extent,
     /// Readers that have not marked it.
     pub(crate) unread: u64,
+    /// Readers that its reserve named.
+    pub(crate) audience: u64,
     /// The word beside the claim: the time of its commit, if the segment keeps times.
     pub(crate) aux: u64,
 }
 
-/// The bit of a reader that the caller numbers.
+/// Sees to it that the numbers of these readers are the callers'. Each time anew: another may have given one up. False if one
+/// is just being given up, by a participant that may be dead.
 #[inline(always)]
-pub(crate) fn bit_of(table: &Table<'_>, reader: u32) -> Result<Bit, Code> {
-    if reader as usize >= table.readers.len() {
-        return Err(Code::BadIndex);
-    }
-    members::name(table, reader)?;
-    Ok(Bit::of_reader(reader))
-}
-
-/// Sees to it that the numbers of these readers are the callers'. Each time anew: another may have given one up.
-#[inline(always)]
-pub(crate) fn name_all(table: &Table<'_>, readers: u64) -> Result<(), Code> {
+pub(crate) fn name_all(table: &Table<'_>, readers: u64) -> Result<bool, Code> {
     if readers.checked_shr(table.readers.len() as u32).unwrap_or(0) != 0 {
         return Err(Code::BadIndex);
     }
+    let mut all = true;
     let mut left = readers;
     while left != 0 {
-        members::name(table, left.trailing_zeros())?;
+        all &= members::name(table, left.trailing_zeros())?;
         left &= left - 1;
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Takes a slot that no reader of `active` has unread, where none is wholly free.
@@ -177,9 +171,12 @@ fn life_of(table: &Table<'_>, slot: u32) -> Result<Life, Code> {
 pub(crate) fn look(table: &Table<'_>, life: Life) -> Result<Known, Code> {
     check(table, life)?;
     let line = table.line(life.slot)?;
+    let extent = Extent(line.extent.load(Ordering::Relaxed));
+    let audience = if extent.is_named() { table.audience(life.slot)?.load(Ordering::Relaxed) } else { 0 };
     let known = Known {
         sequence: line.sequence.load(Ordering::Relaxed),
-        extent: Extent(line.extent.load(Ordering::Relaxed)),
+        extent,
+        audience,
         unread: slot::marks_left(line, table.shape.mark_words).readers(),
         aux: table.claim(life.slot)?.aux.load(Ordering::Relaxed),
     };
@@ -229,14 +226,20 @@ pub(crate) fn mark_read(table: &Table<'_>, life: Life, reader: Bit) -> Result<u6
     Ok(sequence)
 }
 
-/// Marks everything as read by one reader, which is gone. Its number may be a joined reader's from here on.
-pub(crate) fn disconnect(table: &Table<'_>, reader: u32) -> Result<(), Code> {
-    let bit = bit_of(table, reader)?;
+/// Marks everything as read by one reader, which is gone. Its number may be a joined reader's from here on. False if a
+/// participant is at that already, which may be dead.
+pub(crate) fn disconnect(table: &Table<'_>, reader: u32, participant: u32) -> Result<bool, Code> {
+    match members::begin_parting(table, reader, participant)? {
+        Parting::Begun => {}
+        Parting::Over => return Ok(true),
+        Parting::Busy => return Ok(false),
+    }
+    let bit = Bit::of_reader(reader);
     for (slot, line) in (0..).zip(table.lines) {
         slot::release_reader(table, slot, line, bit, |_, _| bit.owed | bit.held);
     }
-    members::unname(table, reader);
+    members::end_parting(table, reader);
     fence(Ordering::SeqCst);
     Bell(&table.hot.bells.0.change).ring();
-    Ok(())
+    Ok(true)
 }
