@@ -24,6 +24,10 @@ static inline void steps_await_stop(pid_t pid)
 {
     int status = 0;
     CHECK(waitpid(pid, &status, 0) == pid);
+    while (WIFSTOPPED(status) && WSTOPSIG(status) == SIGCHLD) { /* a child of its own has ended */
+        CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
+        CHECK(waitpid(pid, &status, 0) == pid);
+    }
     CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP); /* otherwise a check of the victim failed */
 }
 
