@@ -307,6 +307,47 @@ static void check_look(int way)
     CHECK_OK(shmslot_segment_unlink(path, NULL));
 }
 
+/* Channels, a listener, a registry with regions, all of theirs. */
+static int lose_channels(int link, void *argument)
+{
+    int way = *(const int *)argument;
+    shmslot_channel *other, *fresh[2];
+    shmslot_error detail;
+    (void)link;
+    memset(&detail, 0, sizeof detail);
+    plain_segment(); /* for SAME_FILE */
+    note_open();
+    region_sent();
+    listening();
+    take_away(way);
+    check_lost(shmslot_channel_accept(world.listener, AT_ONCE, &other, &detail), &detail);
+    CHECK_CODE(shmslot_channel_fd(world.listener), SHMSLOT_E_DESCRIPTOR_LOST);
+    CHECK_CODE(shmslot_channel_fd(world.near), SHMSLOT_E_DESCRIPTOR_LOST);
+    check_lost(shmslot_channel_send_segment(world.near, world.segment, AT_ONCE, &detail) == SHMSLOT_E_NOT_SEALED
+                   ? shmslot_region_alloc(world.registry, 1 << 20, AT_ONCE, &world.made_lease, &detail)
+                   : SHMSLOT_OK,
+               &detail);
+    check_lost(shmslot_attachments_drain(world.attachments, &detail), &detail);
+    check_lost(resolve_wait(), &world.detail);
+    /* What is mapped goes on. */
+    memset(world.lease.data, 'x', world.lease.len);
+    /* The file of a region that was taken away is not what another channel gets. */
+    CHECK_OK(shmslot_channel_pair(0, &fresh[0], &fresh[1], NULL));
+    check_lost(shmslot_registry_add(world.registry, fresh[0], AT_ONCE, &detail), &detail);
+    close_world();
+    shmslot_channel_close(fresh[0]);
+    shmslot_channel_close(fresh[1]);
+    check_untouched();
+    return 0;
+}
+
+static void check_channels(int way)
+{
+    CHECK_U64((uint64_t)run_child(lose_channels, &way), 0);
+    (void)unlink(path);
+    (void)unlink(socket_path);
+}
+
 /* What daemons do: attach while the streams are closed, then open /dev/null for them. */
 static int become_a_daemon(int link, void *argument)
 {
@@ -356,6 +397,7 @@ int main(void)
     for (way = 0; way < WAYS; way++) {
         check_beside_a_loser(way);
         check_look(way);
+        check_channels(way);
     }
     return 0;
 }

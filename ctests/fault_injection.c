@@ -55,7 +55,7 @@ static const struct {
     {SYS_sendmsg, {EAGAIN, ECONNRESET, EINTR, ENOBUFS, ENOMEM, EPIPE, ETOOMANYREFS, EPERM}},
     {SYS_recvmsg, {EAGAIN, ECONNRESET, EINTR, ENOMEM, ENOBUFS}},
     {SYS_shutdown, {ENOTCONN}},
-    {SYS_eventfd2, {EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM, ENOSYS}},
+    {SYS_pipe2, {EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM}},
     {SYS_futex, {EAGAIN, EINTR, ETIMEDOUT}},
     {449 /* futex_waitv */, {EAGAIN, EINTR, ENOMEM, ENOSYS, EPERM, ETIMEDOUT}},
 #ifdef __x86_64__ /* the old forms, which libc uses where there are such */

@@ -14,8 +14,8 @@
  * - Fork: a child uses none of its parent's handles: calls return SHMSLOT_E_FORKED there, closing them is fine. It
  *   attaches anew; shmslot_segment_fd, _path and the slot sizes go on answering for that, and shmslot_channel_fd.
  * - Death: a process may die anywhere, SIGKILL included: it blocks nobody, and what it had is given back by others.
- * - Descriptors of the library are never 0, 1 or 2, and its own. A call that needs one of a segment which the program
- *   closed or replaced returns DESCRIPTOR_LOST; what needs the mapping alone goes on. Nobody counts as dead for it.
+ * - Descriptors of the library are never 0, 1 or 2, and its own. A call that needs one which the program has closed or
+ *   replaced returns DESCRIPTOR_LOST; what needs the mapping alone goes on. Nobody counts as dead for it.
  * - Cancellation: no call is a point at which a thread is cancelled (pthread_cancel); a request stays pending until the
  *   thread's own next one. That is for the deferred type, the default; nothing here is safe under the asynchronous one.
  * - Core dumps have the books of a segment, and neither payloads nor user headers. mlockall locks slots, and not the

@@ -188,7 +188,9 @@ fn the_reader_makes_a_named_segment() {
 fn a_segment_is_sent_over_a_channel() {
     for_each_pair(|sender, receiver| {
         let (near, far) = Channel::pair(&ChannelOptions::default()).expect("a pair");
-        let end = |channel: Channel| Stdio::from(channel.fd().try_clone_to_owned().expect("a descriptor"));
+        let end = |channel: Channel| {
+            Stdio::from(channel.fd().expect("its own").try_clone_to_owned().expect("a descriptor"))
+        };
         let writer = Peer::start(sender, "write", "receive", SAMPLES, "", end(near));
         let reader = Peer::start(receiver, "read", "send", SAMPLES, "", end(far));
         reader.end();

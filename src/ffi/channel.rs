@@ -167,8 +167,8 @@ pub unsafe extern "C" fn shmslot_channel_from_fd(
 pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> c_int {
     boundary::with(channel, |channel| {
         Ok(match &channel.end {
-            End::Connected(channel) => channel.fd().as_raw_fd(),
-            End::Listening(listener) => listener.fd().as_raw_fd(),
+            End::Connected(channel) => channel.fd()?.as_raw_fd(),
+            End::Listening(listener) => listener.fd()?.as_raw_fd(),
         })
     })
 }

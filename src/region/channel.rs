@@ -10,11 +10,11 @@ use std::time::Duration;
 use crate::atomics::Deadline;
 use crate::error::{Code, Error, Result};
 use crate::options::Options;
-use crate::region::link::{Link, Sent};
+use crate::region::link::{ABOUT_SOCKET, Link, Sent};
 use crate::region::{is_shortage, too_late};
 use crate::segment::Segment;
-use crate::sys::socket::{self, Connected, Ready};
-use crate::sys::{self, Birth};
+use crate::sys::socket::{self, Bell, Connected, Ready};
+use crate::sys::{self, Birth, KeptFd};
 use crate::waiting::{deadline_of, until_not_busy};
 
 /// Whom a channel is opened with.
@@ -35,7 +35,7 @@ pub struct Channel {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("fd", &self.fd()).finish_non_exhaustive()
+        f.debug_struct("Channel").field("fd", &self.fd().ok()).finish_non_exhaustive()
     }
 }
 
@@ -82,10 +82,10 @@ impl Channel {
     /// Over a connected unix socket that came from elsewhere: seqpacket, or also datagram (which never tells that the
     /// other end is gone) or stream.
     pub fn from_fd(socket: OwnedFd, options: &ChannelOptions) -> Result<Channel> {
-        Channel::with_bell(sys::keep(socket)?, socket::bell()?, options)
+        Channel::with_bell(sys::keep(socket)?, Bell::new()?, options)
     }
 
-    fn with_bell(socket: OwnedFd, bell: OwnedFd, options: &ChannelOptions) -> Result<Channel> {
+    fn with_bell(socket: OwnedFd, bell: Bell, options: &ChannelOptions) -> Result<Channel> {
         Ok(Channel { link: Arc::new(Link::new(socket, bell, options)?) })
     }
 
@@ -104,7 +104,7 @@ impl Channel {
         let file = if name.starts_with('/') { socket::file_of(name) } else { None };
         Ok(Listener {
             birth: Birth::of_this_process()?,
-            socket,
+            socket: KeptFd::new(socket, ABOUT_SOCKET)?,
             name: name.to_owned(),
             file,
             options: options.clone(),
@@ -114,7 +114,7 @@ impl Channel {
     /// Connects to a listener; waits as long as too many others wait for it.
     pub fn connect(name: &str, options: &ChannelOptions, timeout: Option<Duration>) -> Result<Channel> {
         // First, so that the listener does not see a connection come and go.
-        let bell = socket::bell()?;
+        let bell = Bell::new()?;
         match socket::connect(name, deadline_of(timeout))? {
             Connected::To(socket) => Channel::with_bell(socket, bell, options),
             Connected::Crowded => Err(too_late(timeout).into()),
@@ -123,7 +123,7 @@ impl Channel {
     }
 
     /// To be polled: ready to read when a message is there or the other end is gone. Not to be read from.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> Result<BorrowedFd<'_>> {
         self.link.fd()
     }
 
@@ -187,7 +187,7 @@ impl Channel {
 /// Waits for connections. Its socket file goes away with it.
 pub struct Listener {
     birth: Birth,
-    socket: OwnedFd,
+    socket: KeptFd,
     name: String,
     /// Device and inode of the socket file.
     file: Option<(u64, u64)>,
@@ -208,10 +208,10 @@ impl Listener {
         }
         let deadline = deadline_of(timeout);
         let mut refused = 0;
-        while socket::wait(&[(self.fd(), Ready::ToRead)], deadline)? {
+        while socket::wait(&[(self.fd()?, Ready::ToRead)], deadline)? {
             // First, so that no connection is lost for want of it.
-            let bell = socket::bell()?;
-            let Some(socket) = socket::accept(self.fd())? else { continue };
+            let bell = Bell::new()?;
+            let Some(socket) = socket::accept(self.fd()?)? else { continue };
             match Channel::with_bell(socket, bell, &self.options) {
                 Err(error) if error.code() == Code::Permission => refused += 1,
                 made => return made,
@@ -226,8 +226,8 @@ impl Listener {
     }
 
     /// To be polled: ready to read when somebody has connected.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub fn fd(&self) -> Result<BorrowedFd<'_>> {
+        Ok(self.socket.proved()?.as_fd())
     }
 }
 

@@ -13,8 +13,8 @@ use crate::error::{Code, Error, Result};
 use crate::layout;
 use crate::region::channel::ChannelOptions;
 use crate::region::is_shortage;
-use crate::sys::socket::{self, Foreign, Kind, Ready};
-use crate::sys::{self, Birth, FileFacts};
+use crate::sys::socket::{self, Bell, Foreign, Kind, Ready};
+use crate::sys::{self, Birth, FileFacts, KeptFd};
 
 /// Bytes of a message.
 const MESSAGE: usize = 16;
@@ -22,6 +22,9 @@ const MESSAGE: usize = 16;
 const SEGMENT: u32 = u32::MAX;
 /// Messages of one sort that are kept, with their descriptors, while the other sort is wanted.
 const KEPT: usize = 64;
+
+/// What an error says of the socket.
+pub(super) const ABOUT_SOCKET: &str = "descriptor # of the channel";
 
 /// A message: map_id, generation and length, little-endian.
 pub(super) fn encode(map_id: u32, generation: u32, length: u64) -> [u8; MESSAGE] {
@@ -115,14 +118,14 @@ pub(super) enum Sent {
 
 pub(super) struct Link {
     birth: Birth,
-    socket: OwnedFd,
+    socket: KeptFd,
     kind: Kind,
     options: ChannelOptions,
     inbox: Mutex<Inbox>,
     /// Something happened in the inbox, or nobody watches the socket.
     changed: Condvar,
     /// Rung when something happens in the inbox while a thread sleeps on the socket.
-    bell: OwnedFd,
+    bell: Bell,
     /// Why nothing can be sent any more.
     mute: Mutex<Option<Error>>,
 }
@@ -130,7 +133,7 @@ pub(super) struct Link {
 impl Link {
     /// Over a socket that may be anything; refuses peers that the options do not admit. The bell comes from the caller, who
     /// has it before anything is taken that would be lost without one.
-    pub(super) fn new(socket: OwnedFd, bell: OwnedFd, options: &ChannelOptions) -> Result<Link> {
+    pub(super) fn new(socket: OwnedFd, bell: Bell, options: &ChannelOptions) -> Result<Link> {
         let kind = socket::kind(socket.as_fd())?;
         let peer = socket::peer_uid(socket.as_fd())?;
         if peer != sys::effective_uid() && !options.any_owner {
@@ -140,7 +143,7 @@ impl Link {
         }
         Ok(Link {
             birth: Birth::of_this_process()?,
-            socket,
+            socket: KeptFd::new(socket, ABOUT_SOCKET)?,
             kind,
             options: options.clone(),
             inbox: Mutex::default(),
@@ -154,8 +157,8 @@ impl Link {
         if self.birth.is_here() { Ok(()) } else { Err(Code::Forked.into()) }
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub(super) fn fd(&self) -> Result<BorrowedFd<'_>> {
+        Ok(self.socket.proved()?.as_fd())
     }
 
     // A panic cannot have left the inbox half changed in a way that matters: it holds whole messages.
@@ -171,7 +174,7 @@ impl Link {
             return Err(reason);
         }
         let reason = loop {
-            match socket::send(self.fd(), message, passed) {
+            match socket::send(self.fd()?, message, passed) {
                 Ok(MESSAGE) => return Ok(Sent::Yes),
                 // A stream never cuts so few bytes; if it did, the rest would have no place to go.
                 Ok(_) => break Error::about(Code::ChannelBroken, "a message went out in parts"),
@@ -197,7 +200,7 @@ impl Link {
 
     /// Sleeps until more can be sent, or a bell rings that may be given; false if the deadline came first.
     pub(super) fn wait_for_room(&self, bell: Option<BorrowedFd<'_>>, deadline: Deadline) -> Result<bool> {
-        let socket = (self.fd(), Ready::ToWrite);
+        let socket = (self.fd()?, Ready::ToWrite);
         match bell {
             Some(bell) => socket::wait(&[socket, (bell, Ready::ToRead)], deadline),
             None => socket::wait(&[socket], deadline),
@@ -253,7 +256,7 @@ impl Link {
     fn happened(&self, inbox: &mut Inbox) {
         inbox.events = inbox.events.wrapping_add(1);
         if inbox.watched {
-            socket::ring(self.bell.as_fd());
+            self.bell.ring();
         }
         self.changed.notify_all();
     }
@@ -277,8 +280,10 @@ impl Link {
             inbox.segments.clear();
             *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
             // So that the other side knows, and whoever polls the descriptor looks.
-            socket::shut_down(self.fd());
-            socket::empty(self.fd());
+            if let Ok(socket) = self.fd() {
+                socket::shut_down(socket);
+                socket::empty(socket);
+            }
         }
         self.happened(inbox);
         reason
@@ -316,7 +321,8 @@ impl Link {
             }
             let over = seen.len == 0 && seen.fds.is_empty();
             if over
-                && (self.kind == Kind::Stream || self.kind == Kind::Packets && socket::has_hung_up(self.fd()))
+                && (self.kind == Kind::Stream
+                    || self.kind == Kind::Packets && socket::has_hung_up(self.fd()?))
             {
                 let (about, ended) = match inbox.have {
                     0 => ("the other end is closed", true),
@@ -325,7 +331,7 @@ impl Link {
                 let numbers = [inbox.have as u64, 0, 0];
                 return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), ended));
             }
-            let carried = match socket::take(self.fd(), seen.len.min(wanted)) {
+            let carried = match socket::take(self.fd()?, seen.len.min(wanted)) {
                 Ok(carried) => carried,
                 // Another process that has this socket, too, was faster.
                 Err(Errno::EAGAIN) => return Ok(false),
@@ -381,7 +387,7 @@ impl Link {
     fn peek(&self, window: &mut [u8]) -> Result<Option<socket::Seen>> {
         let mut resets = 0;
         loop {
-            match socket::peek(self.fd(), self.kind, window) {
+            match socket::peek(self.fd()?, self.kind, window) {
                 Ok(seen) => return Ok(Some(seen)),
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => {}
@@ -420,10 +426,12 @@ impl Link {
         }
         inbox.watched = true;
         drop(inbox);
-        let woken = socket::wait(&[(self.fd(), Ready::ToRead), (self.bell.as_fd(), Ready::ToRead)], deadline);
+        let woken = self.fd().and_then(|socket| {
+            socket::wait(&[(socket, Ready::ToRead), (self.bell.fd()?, Ready::ToRead)], deadline)
+        });
         let mut inbox = self.inbox();
         inbox.watched = false;
-        socket::silence(self.bell.as_fd());
+        self.bell.silence();
         // Another one watches from now on.
         self.changed.notify_all();
         woken

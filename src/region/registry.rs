@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +11,12 @@ use crate::error::{Code, Error, Result};
 use crate::region::body::{self, Body};
 use crate::region::channel::Channel;
 use crate::region::link::{Sent, encode};
-use crate::sys::socket;
-use crate::sys::{self, Birth};
+use crate::sys::socket::Bell;
+use crate::sys::{self, Birth, KeptFd};
 use crate::waiting::deadline_of;
+
+/// What an error says of a region's file.
+const ABOUT_REGION: &str = "descriptor # of a region";
 
 /// How a registry makes regions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,13 +95,13 @@ struct State {
     regions: u32,
     peers: Vec<Peer>,
     /// Rung once, when a channel is removed while others may wait for it to have room.
-    bell: Option<Arc<OwnedFd>>,
+    bell: Option<Arc<Bell>>,
     /// Why channels were removed, since somebody asked.
     removed: Vec<Error>,
     /// How often there was something to tell of a region.
     news: u64,
     /// What takes the place of regions that are gone: one page.
-    stone: Option<OwnedFd>,
+    stone: Option<KeptFd>,
     /// The registry is gone; leases are still out.
     closed: bool,
 }
@@ -111,7 +114,7 @@ struct Place {
 }
 
 struct Region {
-    file: OwnedFd,
+    file: KeptFd,
     memory: Arc<Body>,
     /// What every channel must have been told since: that the region is there, or for foreign receivers its generation.
     news: u64,
@@ -208,7 +211,7 @@ impl Registry {
         state.peers.retain(|peer| !peer.channel.is(channel));
         // Who waits for this channel to have room need not any more.
         if let Some(bell) = state.bell.take() {
-            socket::ring(bell.as_fd());
+            bell.ring();
         }
         Ok(())
     }
@@ -262,10 +265,10 @@ impl Registry {
             state.put_aside(map_id);
             // Leases are given back, and taken in other regions, meanwhile.
             // Without one only the channel itself ends the wait.
-            state.bell = state.bell.take().or_else(|| socket::bell().ok().map(Arc::new));
+            state.bell = state.bell.take().or_else(|| Bell::new().ok().map(Arc::new));
             let bell = state.bell.clone();
             drop(state);
-            full.wait_for_room(bell.as_ref().map(|bell| bell.as_fd()), timeout, deadline)?;
+            full.wait_for_room(bell.as_ref().map(|bell| bell.fd()).transpose()?, timeout, deadline)?;
         }
     }
 }
@@ -395,6 +398,7 @@ impl State {
             return Err(Error::about(Code::NoMemory, "too many regions"));
         }
         let (file, memory) = Body::make(size, options.foreign_receivers)?;
+        let file = KeptFd::new(file, ABOUT_REGION)?;
         let map_id = self.vacant.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             // Fewer than MAX_REGIONS.
@@ -553,7 +557,7 @@ impl State {
         }
         if self.stone.is_none() {
             // Without one the memory stays mapped there until the number is used again.
-            self.stone = body::stone().ok();
+            self.stone = body::stone().and_then(|file| KeptFd::new(file, ABOUT_REGION)).ok();
         }
         let State { places, peers, removed, stone: Some(stone), .. } = self else { return };
         peers.retain_mut(|peer| match peer.hear_what_is_gone(places, stone) {
@@ -573,19 +577,19 @@ impl Peer {
             return Ok(Sent::Yes);
         }
         let message = encode(map_id, place.generation, region.memory.len());
-        let sent = self.channel.link().send(&message, region.file.as_fd())?;
+        let sent = self.channel.link().send(&message, region.file.proved()?.as_fd())?;
         if sent == Sent::Yes {
             self.told.insert(map_id, region.news);
         }
         Ok(sent)
     }
 
-    fn hear_what_is_gone(&mut self, places: &[Place], stone: &OwnedFd) -> Result<()> {
+    fn hear_what_is_gone(&mut self, places: &[Place], stone: &KeptFd) -> Result<()> {
         while let Some(map_id) = self.gone.last().copied() {
             // Its number may be in use again: then the new region takes the place of the old one.
             if let Some(place) = places.get(map_id as usize).filter(|place| place.region.is_none()) {
                 let message = encode(map_id, place.generation, sys::page_size() as u64);
-                if self.channel.link().send(&message, stone.as_fd())? == Sent::Full {
+                if self.channel.link().send(&message, stone.proved()?.as_fd())? == Sent::Full {
                     return Ok(());
                 }
                 self.told.remove(&map_id);

@@ -57,9 +57,15 @@ pub(super) fn process(pid: libc::pid_t) -> Result<OwnedFd> {
     unsafe { own(libc::syscall(libc::SYS_pidfd_open, pid, 0) as libc::c_int) }
 }
 
-pub(super) fn counter() -> Result<OwnedFd> {
-    // SAFETY: takes and returns integers.
-    unsafe { own(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }
+/// The end to read from, and the one to write to; neither ever waits.
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: room for two descriptors.
+    let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) };
+    Errno::result(made)?;
+    // SAFETY: both were just made.
+    let (read, write) = unsafe { (own(ends[0]), own(ends[1])) };
+    Ok((read?, write?))
 }
 
 pub(super) fn socket(kind: libc::c_int) -> Result<OwnedFd> {

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::descriptor;
+use super::kept::KeptFd;
 use super::linux::{failed, failed_at_name, monotonic_ns, timespec};
 use crate::atomics::Deadline;
 use crate::error::{Code, Error, Result};
@@ -410,21 +411,43 @@ pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
     unsafe { libc::poll(&mut end, 1, 0) == 1 && end.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0 }
 }
 
-/// A descriptor that is ready to read from a `ring` to the next `silence`.
-pub(crate) fn bell() -> Result<OwnedFd> {
-    descriptor::counter().map_err(|errno| failed(errno, "a bell"))
+/// Ready to be read from a `ring` to the next `silence`: a pipe, because that has an inode of its own and can be told from
+/// what the program puts in its place, as no two of the kernel's event counters can.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    read: KeptFd,
+    write: KeptFd,
 }
 
-/// Makes a bell ready.
-pub(crate) fn ring(bell: BorrowedFd<'_>) {
-    let one = 1u64.to_ne_bytes();
-    // SAFETY: eight readable bytes. It can only fail because it rings already.
-    unsafe { libc::write(bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-}
+impl Bell {
+    pub(crate) fn new() -> Result<Bell> {
+        let (read, write) = descriptor::pipe().map_err(|errno| failed(errno, "a bell"))?;
+        let about = "descriptor # of a bell";
+        Ok(Bell { read: KeptFd::new(read, about)?, write: KeptFd::new(write, about)? })
+    }
 
-/// Makes it not ready.
-pub(crate) fn silence(bell: BorrowedFd<'_>) {
-    let mut count = [0u8; 8];
-    // SAFETY: eight writable bytes. It can only fail because it does not ring.
-    unsafe { libc::read(bell.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    /// To be waited for.
+    pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>> {
+        Ok(self.read.proved()?.as_fd())
+    }
+
+    /// Makes it ready, unless the program took it away.
+    pub(crate) fn ring(&self) {
+        let Ok(write) = self.write.proved() else { return };
+        // SAFETY: one readable byte. It can only fail because it rings already.
+        unsafe { libc::write(write.as_raw_fd(), c"!".as_ptr().cast(), 1) };
+    }
+
+    /// Makes it not ready.
+    pub(crate) fn silence(&self) {
+        let Ok(read) = self.read.proved() else { return };
+        let mut rings = [0u8; 256];
+        loop {
+            // SAFETY: as many writable bytes. It can only fail because it does not ring.
+            let got = unsafe { libc::read(read.as_raw_fd(), rings.as_mut_ptr().cast(), rings.len()) };
+            if got < rings.len() as libc::ssize_t {
+                return;
+            }
+        }
+    }
 }
