@@ -282,7 +282,7 @@ impl Link {
             // So that the other side knows, and whoever polls the descriptor looks.
             if let Ok(socket) = self.fd() {
                 socket::shut_down(socket);
-                socket::empty(socket);
+                socket::empty(socket, self.kind);
             }
         }
         self.happened(inbox);

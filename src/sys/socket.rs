@@ -339,7 +339,7 @@ pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) -> std::result::Result<bool, 
 
 /// Takes and closes everything that stands in the queue of a socket that was shut down, so that nothing comes after it.
 /// What a queue still has when its socket is closed, the kernel closes, lingering sockets too.
-pub(crate) fn empty(fd: BorrowedFd<'_>) {
+pub(crate) fn empty(fd: BorrowedFd<'_>, kind: Kind) {
     /// The kernel's limit of what one message carries, in bytes of ancillary data.
     const MOST: usize = 253 * size_of::<libc::c_int>() + 256;
     /// More than there can be; so that it ends.
@@ -349,7 +349,8 @@ pub(crate) fn empty(fd: BorrowedFd<'_>) {
 
     let mut ancillary = Everything([0; MOST]);
     let mut bytes = [0u8; 256];
-    // From here on every message says who sent it, so that one of nothing is told from the end.
+    // From here on every message says who sent it, so that one of nothing is told from the end. In a stream there are none,
+    // and its end says so, too.
     let on: libc::c_int = 1;
     // SAFETY: a live int and its size. Without it the end comes at the first message of nothing.
     unsafe {
@@ -367,7 +368,7 @@ pub(crate) fn empty(fd: BorrowedFd<'_>) {
         message.msg_controllen = ancillary.0.len() as _;
         // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
         match unsafe { descriptor::receive(fd, &mut message, libc::MSG_DONTWAIT) } {
-            Ok(got) if got.len == 0 && message.msg_controllen == 0 => return,
+            Ok(got) if got.len == 0 && (kind == Kind::Stream || message.msg_controllen == 0) => return,
             Ok(got) => got.fds.into_iter().flatten().for_each(|fd| drop(Foreign(fd))),
             Err(Errno::ECONNRESET) => {}
             Err(_) => return,
