@@ -189,25 +189,94 @@ fn asleep_behind(shared: &Shared, rounds: usize) -> Vec<u64> {
     (0..rounds).map(round).collect()
 }
 
-/// One look for the dead among `participants` processes that all live.
-fn look(shared: &Shared, participants: u32, rounds: usize) -> Vec<u64> {
-    const LOOKS: u64 = 200;
-    let segment = create(Policy::Fail, 64);
-    let stay = || {
-        std::mem::forget(attach(&segment));
+/// Participants of one segment that all live, in processes of their own; the processes share them out.
+fn crowd(shared: &Shared, segment: &Segment, participants: u32) -> Vec<libc::pid_t> {
+    const PROCESSES: u32 = 63;
+    let share = |process: u32| (participants + process) / PROCESSES;
+    let stay = |count: u32| {
+        (0..count).for_each(|_| std::mem::forget(attach(segment)));
         Box::new(|| ()) as Box<dyn FnOnce()>
     };
-    let others: Vec<_> = (1..participants).map(|_| start(shared, stay)).collect();
-    let round = |_| {
-        let start = Instant::now();
-        for _ in 0..LOOKS {
-            assert_eq!(segment.recover().expect("recover"), 0);
-        }
-        start.elapsed().as_nanos() as u64 / LOOKS
+    (0..PROCESSES).map(share).filter(|count| *count > 0).map(|count| start(shared, || stay(count))).collect()
+}
+
+/// CPU time that a process has used.
+fn cpu_time(process: libc::pid_t) -> u64 {
+    // SAFETY: writes to locals that live.
+    unsafe {
+        let (mut clock, mut time): (libc::clockid_t, libc::timespec) = std::mem::zeroed();
+        assert_eq!(libc::clock_getcpuclockid(process, &mut clock), 0);
+        assert_eq!(libc::clock_gettime(clock, &mut time), 0);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+}
+
+/// What the number of the living costs: figures by name.
+fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, Vec<u64>); 5] {
+    let options = Options {
+        slot_count: 64,
+        slot_capacity: PAYLOAD as u64,
+        max_participants: 4095,
+        prefault: true,
+        ..Options::default()
     };
-    let figures = (0..rounds).map(round).collect();
+    let segment = Segment::create_anonymous(&options).expect("a segment");
+    // This one, one more for a time, and the sleeper.
+    let others = crowd(shared, &segment, participants - 3);
+    let rounds = rounds.min(15);
+    let time = |body: &mut dyn FnMut()| {
+        let start = Instant::now();
+        body();
+        start.elapsed().as_nanos() as u64
+    };
+    let repeat = |body: &mut dyn FnMut() -> u64| (0..rounds).map(|_| body()).collect::<Vec<_>>();
+    let nobody = repeat(&mut || time(&mut || assert_eq!(segment.recover().expect("recover"), 0)));
+    let one = repeat(&mut || {
+        let victim = start(shared, || {
+            std::mem::forget(attach(&segment));
+            Box::new(|| ())
+        });
+        kill(victim);
+        time(&mut || assert_eq!(segment.recover().expect("recover"), 1))
+    });
+    let attaching = repeat(&mut || time(&mut || drop(attach(&segment))));
+    let writer = segment.writer().expect("a writer");
+    let loans: Vec<_> =
+        (0..64).map(|_| writer.reserve(PAYLOAD, Some(Duration::ZERO)).expect("a slot")).collect();
+    // Each with an attachment of its own: the time between two looks is one attachment's.
+    let reserving = repeat(&mut || {
+        let segment = attach(&segment);
+        let writer = segment.writer().expect("a writer");
+        time(&mut || {
+            let nothing = writer.reserve(PAYLOAD, Some(Duration::ZERO)).expect_err("nothing is free");
+            assert_eq!(nothing.code(), Code::NoFreeSlot);
+        })
+    });
+    drop(loans);
+    let sleeper = start(shared, || {
+        let segment = attach(&segment);
+        let reader = segment.reader(0).expect("a reader");
+        Box::new(move || {
+            let _ = reader.wait(None);
+            drop((reader, segment));
+        })
+    });
+    while !is_asleep(sleeper) {
+        std::thread::yield_now();
+    }
+    const SLEEP: Duration = Duration::from_secs(2);
+    let before = cpu_time(sleeper);
+    std::thread::sleep(if rounds > 1 { SLEEP } else { SLEEP / 10 });
+    let per_second = (cpu_time(sleeper) - before) / if rounds > 1 { SLEEP.as_secs() } else { 1 };
+    kill(sleeper);
     others.into_iter().for_each(kill);
-    figures
+    [
+        ("`recover`, nobody is dead", nobody),
+        ("`recover`, one is dead", one),
+        ("attach and close", attaching),
+        ("a FAIL reserve that looks and finds nothing", reserving),
+        ("CPU time of a sleeping reader, a second", vec![per_second]),
+    ]
 }
 
 fn main() {
@@ -245,13 +314,27 @@ fn main() {
         microseconds(middle),
         microseconds(figures[figures.len() - 1])
     );
-    for participants in [2, 16, 64] {
-        let mut figures = look(shared, participants, rounds);
-        let middle = median(&mut figures);
-        println!(
-            "| a look when {participants} participants live | {:.1} | {:.1} |",
-            microseconds(middle),
-            microseconds(figures[figures.len() - 1])
-        );
+    const CROWDS: [u32; 3] = [64, 512, 4095];
+    let given: Vec<u32> =
+        std::env::args().filter_map(|arg| arg.strip_prefix("crowd=")?.parse().ok()).collect();
+    let crowds = if rounds == 1 {
+        &CROWDS[..1]
+    } else if given.is_empty() {
+        &CROWDS[..]
+    } else {
+        &given[..]
+    };
+    println!(
+        "\n| among participants that live | participants | median µs | worst µs |\n|---|---:|---:|---:|"
+    );
+    for &participants in crowds {
+        for (name, mut figures) in among(shared, participants, rounds) {
+            let middle = median(&mut figures);
+            println!(
+                "| {name} | {participants} | {:.0} | {:.0} |",
+                microseconds(middle),
+                microseconds(figures[figures.len() - 1])
+            );
+        }
     }
 }

@@ -371,7 +371,7 @@ static int lock_everything(int link, void *path)
     memset(&range, 0, sizeof range);
     range.l_type = F_RDLCK;
     range.l_whence = SEEK_SET;
-    range.l_start = (off_t)1 << 61;
+    range.l_start = (off_t)1 << 60;
     CHECK(fcntl(fd, F_OFD_SETLK, &range) != 0 && errno == EAGAIN); /* not over a living participant */
     say(link);
     hear(link);

@@ -8,7 +8,9 @@
 
 #include <dirent.h>
 
-#define REPLACER_BYTE ((INT64_C(1) << 62) - 1)
+/* docs/abi-policy.md: the bytes of those who take names, and behind them those of whoever is attached. */
+#define SEATS (INT64_C(1) << 60)
+#define ATTACHED (INT64_C(1) << 62)
 
 static char directory[128], path[256];
 
@@ -148,7 +150,7 @@ static int is_being_taken(void)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC), taken;
     if (fd < 0) return 0;
-    taken = is_locked(fd, REPLACER_BYTE, 1);
+    taken = is_locked(fd, SEATS, SEATS);
     CHECK(close(fd) == 0);
     return taken;
 }
@@ -232,7 +234,7 @@ static int try_point(const struct operation *operation, int intruder, int killed
     if (more) {
         busy = is_being_taken();
         looked_before = operation->leave != NULL && has_open(pid, before.st_ino);
-        if (old >= 0) attached_before = is_locked(old, REPLACER_BYTE + 1, 0);
+        if (old >= 0) attached_before = is_locked(old, ATTACHED, 0);
         segment = intrude(intruder, busy);
         if (killed) {
             steps_kill(pid);

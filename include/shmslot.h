@@ -561,7 +561,7 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// come free, their places too, and every sleeper looks again. Who is dead the kernel says; a stopped process is not.
 /// Any process may call it at any time, several at once. It is rarely needed: it runs by itself on attach, when a
 /// reserve finds nothing free (once a millisecond at most), when no place for a reader or a single writer is left, and
-/// every 200 ms in a wait.
+/// every 200 ms in a wait; of more than 64 participants such a look asks some, and the next goes on there.
 ///
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY,
 /// SYS, CORRUPT. Since 0.1.

@@ -20,7 +20,7 @@ use crate::layout::{
     RegionRow, SlotLine,
 };
 use crate::options::Options;
-use crate::participants::{MARK_BASE, Participant, Participants};
+use crate::participants::{Look, MARK_BASE, Participant, Participants, Rows};
 use crate::protocol::bell::Bell;
 use crate::protocol::words::{Place, Reserved};
 use crate::protocol::{RACES, Shape, Table, members, order, recovery, region, vacancy};
@@ -117,6 +117,7 @@ impl Attachment {
         let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
         table.hot.tail.0.store(order::FIRST, Ordering::Relaxed);
         vacancy::offer_all(&table);
+        participants.begin();
         Attachment::finish(map, table, participants, fd, geometry, offsets, options, path)
     }
 
@@ -140,7 +141,7 @@ impl Attachment {
         }
         if inner.participants.own().is_some() {
             // A segment whose words were spoiled can be attached to as well; then each call tells.
-            let _ = inner.recover();
+            let _ = inner.recover_some();
         }
         Ok(Some(inner))
     }
@@ -149,7 +150,7 @@ impl Attachment {
     fn finish(
         map: Span,
         table: Table<'static>,
-        participants: &'static [ParticipantRow],
+        participants: Rows,
         fd: Option<OwnedFd>,
         geometry: Geometry,
         offsets: Offsets,
@@ -245,7 +246,10 @@ impl Attachment {
         match self.participants.take() {
             // A dead one's will do. Whoever cleaned up, it may be free now.
             Err(error) if error.code() == Code::NoParticipantSlot => {
-                self.recover()?;
+                self.participants.enter_anteroom()?;
+                let recovered = self.recover();
+                self.participants.give_back();
+                recovered?;
                 self.participants.take()
             }
             taken => taken,
@@ -263,15 +267,23 @@ impl Attachment {
         // Before the lock: in a forked child, another thread may have it for ever.
         self.table()?;
         // The guarded value is empty: a panic cannot have spoiled it.
-        self.recover_alone(&self.recovering.lock().unwrap_or_else(PoisonError::into_inner))
+        let alone = self.recovering.lock().unwrap_or_else(PoisonError::into_inner);
+        self.recover_alone(&alone, Look::Whole)
+    }
+
+    /// The same after some of them.
+    fn recover_some(&self) -> Result<u32> {
+        let alone = self.recovering.lock().unwrap_or_else(PoisonError::into_inner);
+        self.recover_alone(&alone, Look::Bounded)
     }
 
     /// The same in a thread that keeps others of this process from it.
-    fn recover_alone(&self, _alone: &MutexGuard<'_, ()>) -> Result<u32> {
+    fn recover_alone(&self, _alone: &MutexGuard<'_, ()>, look: Look) -> Result<u32> {
         // Hot calls and waits come here, too.
         let _whole = sys::Uncancelled::new();
         let table = self.table()?;
-        let claimed = self.participants.claim_dead()?;
+        let asked = &table.hot.life.0.asked;
+        let claimed = self.participants.claim_dead(look, asked, members::participants(table))?;
         if claimed.dead.count() == 0 {
             return Ok(0);
         }
@@ -292,7 +304,7 @@ impl Attachment {
         }
         // Another thread is at it: who does not want to wait does not wait for that either.
         let Ok(alone) = self.recovering.try_lock() else { return Ok(false) };
-        let recovered = match self.recover_alone(&alone) {
+        let recovered = match self.recover_alone(&alone, Look::Bounded) {
             // Nobody can be found dead any more: whoever waits for that would wait in vain. It is due again at once, so that
             // each call says so.
             Err(error) if error.code() == Code::DescriptorLost => return Err(Code::DescriptorLost),
@@ -704,11 +716,7 @@ fn whole_pages(control_size: u64) -> usize {
 /// # Safety
 /// `map` is a shared or private mapping of at least `offsets.total` bytes, which are those of `geometry`, and
 /// outlives every use of the result. If it is read-only, only loads are done through the view.
-unsafe fn view(
-    map: &Span,
-    geometry: &Geometry,
-    offsets: &Offsets,
-) -> (Table<'static>, &'static [ParticipantRow]) {
+unsafe fn view(map: &Span, geometry: &Geometry, offsets: &Offsets) -> (Table<'static>, Rows) {
     let base = map.start().as_ptr();
     let slots = geometry.slot_count as usize;
     let at = |offset: u64| base.wrapping_add(offset as usize);
@@ -733,11 +741,14 @@ unsafe fn view(
                 geometry.max_readers as usize,
             ),
         };
-        let participants = std::slice::from_raw_parts(
-            at(layout::PARTICIPANTS_OFFSET).cast::<ParticipantRow>(),
-            geometry.max_participants as usize,
-        );
-        (table, participants)
+        let rows = Rows {
+            anteroom: &*at(layout::ANTEROOM_OFFSET).cast::<ParticipantRow>(),
+            participants: std::slice::from_raw_parts(
+                at(layout::PARTICIPANTS_OFFSET).cast::<ParticipantRow>(),
+                geometry.max_participants as usize,
+            ),
+        };
+        (table, rows)
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) const FROZEN_SIZE: usize = 16;
 pub const HOT_OFFSET: u64 = 0x200;
 /// Where the reader rows begin.
 pub const READERS_OFFSET: u64 = 0x800;
+/// Where the row of the anteroom is: the participant who has found all rows taken, and cleans up after the dead to get one.
+pub const ANTEROOM_OFFSET: u64 = PARTICIPANTS_OFFSET - PARTICIPANT_ROW_SIZE;
 /// Where the participant rows begin.
 pub const PARTICIPANTS_OFFSET: u64 = 0x1800;
 /// The smallest page of any supported system. The control part ends on it, so that the rest can be mapped
@@ -70,6 +72,8 @@ impl Policy {
     }
 }
 
+/// State of the participant rows of a new segment.
+pub const NEW_ROW: u32 = 2;
 /// Header flag: one writer at a time.
 pub const FLAG_SINGLE_WRITER: u32 = 1;
 /// Header flag: each commit notes the time.
@@ -465,6 +469,8 @@ pub(crate) struct Life {
     pub(crate) opened: AtomicU32,
     /// When a waiting participant last looked for the dead, in nanoseconds of the monotonic clock.
     pub(crate) looked: AtomicU64,
+    /// How many participant rows looks for the dead have come by, so far; the next goes on there, modulo all rows.
+    pub(crate) asked: AtomicU64,
 }
 
 /// The line of a slot that readers poll. It has two jobs.
@@ -516,7 +522,7 @@ pub(crate) struct ReaderRow {
 /// An attached process.
 #[repr(C, align(64))]
 pub(crate) struct ParticipantRow {
-    /// Grows by one as the row is taken, and as it is given back: odd is taken.
+    /// Grows as the row is taken, and as it is given back: odd is taken. It begins at [`NEW_ROW`]: 0 is a row that was wiped.
     pub(crate) state: AtomicU32,
     /// Its process number, as its own namespace has it.
     pub(crate) pid: AtomicU32,
@@ -526,6 +532,8 @@ pub(crate) struct ParticipantRow {
     pub(crate) writers: AtomicU32,
     /// What tells it from later processes of its number; 0 if it could not tell.
     pub(crate) born: AtomicU64,
+    /// Who cleans up after it, now that it is dead: state and number of that participant's row; or 0.
+    pub(crate) recoverer: AtomicU64,
 }
 
 /// Size of a `SlotLine`.
@@ -548,7 +556,7 @@ const _: () = {
     assert!(size_of::<ParticipantRow>() == PARTICIPANT_ROW_SIZE as usize);
     assert!(size_of::<RegionRow>() == REGION_ROW_SIZE as usize);
     assert!(HOT_OFFSET as usize + size_of::<Hot>() <= READERS_OFFSET as usize);
-    assert!(READERS_OFFSET + MAX_READERS as u64 * READER_ROW_SIZE <= PARTICIPANTS_OFFSET);
+    assert!(READERS_OFFSET + MAX_READERS as u64 * READER_ROW_SIZE <= ANTEROOM_OFFSET);
     assert!(HEADER_SIZE as u64 == HOT_OFFSET && HOT_OFFSET % 128 == 0);
     assert!(offset_of!(Hot, active) == 0x80 && offset_of!(Hot, bells) == 0x100);
     assert!(offset_of!(Hot, horizon) == 0x180 && offset_of!(Hot, life) == 0x200);
@@ -575,6 +583,7 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("life.deaths", hot + offset_of!(Hot, life) + offset_of!(Life, deaths)),
         ("life.opened", hot + offset_of!(Hot, life) + offset_of!(Life, opened)),
         ("life.looked", hot + offset_of!(Hot, life) + offset_of!(Life, looked)),
+        ("life.asked", hot + offset_of!(Hot, life) + offset_of!(Life, asked)),
         ("line.entry", offset_of!(SlotLine, entry)),
         ("line.marks", offset_of!(SlotLine, marks)),
         ("line.sequence", offset_of!(SlotLine, sequence)),
@@ -591,5 +600,6 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("participant.pid_namespace", offset_of!(ParticipantRow, pid_namespace)),
         ("participant.writers", offset_of!(ParticipantRow, writers)),
         ("participant.born", offset_of!(ParticipantRow, born)),
+        ("participant.recoverer", offset_of!(ParticipantRow, recoverer)),
     ]
 }

@@ -21,8 +21,8 @@ use crate::attachment::Attachment;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, HOT_OFFSET, Hot, LAYOUT_VERSION};
 use crate::options::{IfDead, Options};
-use crate::participants::{self, LOCK_BASE, REPLACER_LOCK};
-use crate::sys::{self, FileFacts};
+use crate::participants::{self, LOCK_BASE, MARK_BASE};
+use crate::sys::{self, Fate, FileFacts, Process};
 use crate::waiting::until_not_busy;
 
 /// Longest name without a directory: with the prefix it must fit a file name.
@@ -66,27 +66,70 @@ pub(crate) fn leads_to(path: &Path, fd: &OwnedFd) -> Result<bool> {
     }
 }
 
-/// Locks for writing, or shares a lock where the file may only be read.
-type Lock = fn(&OwnedFd, u64, u64) -> Result<bool>;
+/// Of these bytes, whoever is about to take a name from the file has one locked, that of its own process. Frozen for all
+/// layout versions.
+const SEATS: u64 = 1 << sys::SHORT_BITS;
+const SEATS_END: u64 = 2 * SEATS;
+const _: () = assert!(SEATS_END <= MARK_BASE);
 
-/// The right to take the name from a file. One process has it at a time, or several that unlink and
-/// may only read the file.
+/// More of those who died with the right, and have left it to forked children, are not looked through.
+const MOST_SEATS: u32 = 64;
+
+/// The right to take the name from a file. One thread has it at a time.
+///
+/// A lock stays with a forked child when its process dies. So the lock alone does not keep others out: its place says whose it is,
+/// and locks of the dead are passed over. Everybody locks first and then looks at the others, so of two at most one finds
+/// itself alone.
 struct Right<'f> {
     fd: &'f OwnedFd,
-    lock: Lock,
 }
 
 impl Right<'_> {
     /// Waits for others that have it, but not for one that was stopped.
-    fn to_take_from(fd: &OwnedFd, lock: Lock) -> Result<Right<'_>> {
-        until_not_busy(|| lock(fd, REPLACER_LOCK, 1))?;
-        Ok(Right { fd, lock })
+    fn to_take_from(fd: &OwnedFd) -> Result<Right<'_>> {
+        let this = Process::this();
+        let right = Right { fd };
+        until_not_busy(|| {
+            // Shared: a file that may only be read can be unlinked, too.
+            let alone =
+                sys::lock_shared(fd, SEATS + this.short(), 1)? && right.is_alone(this.pid_namespace)?;
+            if !alone {
+                right.give_up();
+            }
+            Ok(alone)
+        })?;
+        Ok(right)
+    }
+
+    fn give_up(&self) {
+        sys::unlock(self.fd, SEATS, SEATS);
+        sys::unlock(self.fd, LOCK_BASE, 0);
+    }
+
+    /// Whether all others that have such a lock are dead.
+    fn is_alone(&self, namespace: u64) -> Result<bool> {
+        let mut parts = vec![(SEATS, SEATS_END)];
+        let mut found = 0;
+        while let Some((from, to)) = parts.pop().filter(|_| found < MOST_SEATS) {
+            if from == to {
+                continue;
+            }
+            match sys::any_lock(self.fd, from, to - from)? {
+                None => {}
+                Some((seat, 1)) if Process::fate_of(seat.wrapping_sub(SEATS), namespace) == Fate::Gone => {
+                    found += 1;
+                    parts.extend([(from, seat), (seat + 1, to)]);
+                }
+                Some(_) => return Ok(false),
+            }
+        }
+        Ok(found < MOST_SEATS)
     }
 
     /// Whether no process is attached, by whatever layout. From then on none can attach as long as
-    /// the right lasts.
+    /// the right lasts. Shared, so that what a forked child of a former replacer has is not in the way.
     fn keeps_out_all(&self) -> Result<bool> {
-        (self.lock)(self.fd, LOCK_BASE, 0)
+        sys::lock_shared(self.fd, LOCK_BASE, 0)
     }
 
     /// Takes the name from the file; false if it did not have it any more.
@@ -105,7 +148,7 @@ impl Right<'_> {
 impl Drop for Right<'_> {
     /// By name, not only by closing: a child that was forked meanwhile may have the file, too.
     fn drop(&mut self) {
-        sys::unlock(self.fd, REPLACER_LOCK, 0);
+        self.give_up();
     }
 }
 
@@ -147,7 +190,7 @@ pub(crate) fn make_way(path: &Path, options: &Options) -> Result<Way> {
             if !own || options.if_dead != IfDead::Replace || !is_ours(path, &fd, facts)? {
                 return Err(why);
             }
-            clear_away(path, &fd, sys::lock, why.code())?;
+            clear_away(path, &fd, why.code())?;
         }
     }
     Ok(Way::Clear)
@@ -170,11 +213,8 @@ pub(crate) fn attach(path: &Path, fd: OwnedFd, options: &Options) -> Result<Opti
 
 /// Takes the name away, from the file that has it now and no other. Who is attached stays so.
 pub(crate) fn unlink(path: &Path) -> Result<()> {
-    let (fd, lock): (_, Lock) = match sys::open_file(path, true) {
-        // To remove a file one need not be allowed to write to it.
-        Err(error) if error.code() == Code::Permission => (sys::open_file(path, false)?, sys::lock_shared),
-        opened => (opened?, sys::lock),
-    };
+    // To remove a file one need not be allowed to write to it.
+    let fd = sys::open_file(path, false)?;
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
         return Err(Error::about(Code::NotAFile, "the path"));
@@ -183,11 +223,11 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
         return Err(if facts.size == 0 { Code::Empty } else { Code::NotASegment }.into());
     }
     let taken = match version_of(&fd)? {
-        Some(LAYOUT_VERSION) => Right::to_take_from(&fd, lock)?.take(path)?,
+        Some(LAYOUT_VERSION) => Right::to_take_from(&fd)?.take(path)?,
         // What else belongs to unlinking in that version is not known here.
-        Some(_) => clear_away(path, &fd, lock, Code::LayoutVersion)?,
-        None if facts.size > 0 => clear_away(path, &fd, lock, Code::Truncated)?,
-        None => clear_away(path, &fd, lock, Code::Empty)?,
+        Some(_) => clear_away(path, &fd, Code::LayoutVersion)?,
+        None if facts.size > 0 => clear_away(path, &fd, Code::Truncated)?,
+        None => clear_away(path, &fd, Code::Empty)?,
     };
     if taken {
         Ok(())
@@ -223,8 +263,8 @@ fn version_of(fd: &OwnedFd) -> Result<Option<u32>> {
 
 /// Takes the name from a file of ours that this version cannot attach to, if nobody is attached to
 /// it.
-fn clear_away(path: &Path, fd: &OwnedFd, lock: Lock, why: Code) -> Result<bool> {
-    let right = Right::to_take_from(fd, lock)?;
+fn clear_away(path: &Path, fd: &OwnedFd, why: Code) -> Result<bool> {
+    let right = Right::to_take_from(fd)?;
     if right.keeps_out_all()? {
         return right.take(path);
     }
@@ -247,7 +287,7 @@ const RETIRED_OFFSET: u64 =
 /// not locking all of them, lets it see that a process is dead whose lock a forked child has
 /// inherited.
 fn replace(path: &Path, fd: &OwnedFd, rows: u32) -> Result<()> {
-    let right = Right::to_take_from(fd, sys::lock)?;
+    let right = Right::to_take_from(fd)?;
     if !leads_to(path, fd)? {
         return Ok(());
     }
@@ -273,7 +313,7 @@ fn settle(path: &Path, options: &Options) -> Result<()> {
         Err(error) if error.code() == Code::NotFound => return Ok(()),
         opened => opened?,
     };
-    let _right = Right::to_take_from(&fd, sys::lock)?;
+    let _right = Right::to_take_from(&fd)?;
     // The name may have passed to any file in between.
     let attachable = Attachment::check_file(&fd, options, false).is_ok();
     if attachable && sys::read_word(&fd, RETIRED_OFFSET)? != 0 && leads_to(path, &fd)? {

@@ -48,6 +48,7 @@ c_programs! {
     error_codes
     fault_injection
     full_filesystem
+    heirs
     history
     holds
     joining

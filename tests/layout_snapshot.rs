@@ -149,7 +149,9 @@ fn constants() {
         ("HEADER_SIZE", layout::HEADER_SIZE as u64),
         ("HOT_OFFSET", layout::HOT_OFFSET),
         ("READERS_OFFSET", layout::READERS_OFFSET),
+        ("ANTEROOM_OFFSET", layout::ANTEROOM_OFFSET),
         ("PARTICIPANTS_OFFSET", layout::PARTICIPANTS_OFFSET),
+        ("NEW_ROW", u64::from(layout::NEW_ROW)),
         ("PAGE", layout::PAGE),
         ("MAX_SLOTS", u64::from(layout::MAX_SLOTS)),
         ("MAX_CAPACITY", layout::MAX_CAPACITY),
@@ -565,14 +567,22 @@ fn a_real_segment_is_what_the_page_says() {
     // New: zero, but for the tail and the vacancy map, and this process's row.
     assert_eq!((dump.hot("tail"), dump.u64(dump.at.vacancy as usize)), (1, 0b1111));
     let row = layout::PARTICIPANTS_OFFSET as usize;
-    assert_eq!(dump.u32(row + word_at("participant.state")), 1);
+    assert_eq!(dump.u32(row + word_at("participant.state")), u64::from(layout::NEW_ROW) + 1);
     assert_eq!(dump.u32(row + word_at("participant.pid")), u64::from(std::process::id()));
     let namespace = std::fs::metadata("/proc/self/ns/pid").expect("Linux has one").ino();
     assert_eq!(dump.u64(row + word_at("participant.pid_namespace")), namespace);
     assert_ne!(dump.u64(row + word_at("participant.born")), 0);
+    let anteroom = layout::ANTEROOM_OFFSET as usize;
+    let rows = 1 + options.max_participants as usize;
+    let free = (anteroom..).step_by(layout::PARTICIPANT_ROW_SIZE as usize).take(rows).filter(|at| *at != row);
+    let free: Vec<usize> = free.collect();
+    for at in &free {
+        assert_eq!(dump.u64(*at), u64::from(layout::NEW_ROW), "the row at {at:#x} of a new segment");
+    }
     let used = [word_at("tail"), dump.at.vacancy as usize, row]
         .into_iter()
         .chain(["participant.pid_namespace", "participant.born"].map(|word| row + word_at(word)))
+        .chain(free)
         .collect::<Vec<_>>();
     let rest = (HEADER_SIZE..dump.bytes.len()).step_by(8).filter(|at| !used.contains(at));
     for at in rest {
@@ -649,7 +659,7 @@ fn a_real_segment_is_what_the_page_says() {
 
     drop(writer);
     drop(segment);
-    assert_eq!(Dump::of(&path).u32(row + word_at("participant.state")), 2);
+    assert_eq!(Dump::of(&path).u32(row + word_at("participant.state")), u64::from(layout::NEW_ROW) + 2);
     Segment::unlink(name).expect("it has a name");
     assert!(!path.exists());
 }
@@ -716,7 +726,8 @@ fn a_segment_under_replacement_is_not_joined() {
     let replacer = nix::libc::flock {
         l_type: nix::libc::F_WRLCK as i16,
         l_whence: nix::libc::SEEK_SET as i16,
-        l_start: (1 << 62) - 1,
+        // Of no process that could be told.
+        l_start: 1 << 60,
         l_len: 1,
         l_pid: 0,
     };

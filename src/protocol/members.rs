@@ -173,6 +173,12 @@ pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
     table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | taken(row) << index)
 }
 
+/// The participants that readers belong to; one with several comes as often.
+pub(crate) fn participants(table: &Table<'_>) -> impl Iterator<Item = u32> {
+    // Relaxed: a guess about whom to ask first.
+    table.readers.iter().filter_map(|row| participant_of(row.state.load(Ordering::Relaxed)))
+}
+
 /// Frees the row of a reader that has left and has nothing in hand any more.
 pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
     if let Some(row) = table.readers.get(member.index as usize) {

@@ -515,13 +515,14 @@ fn byte_range(kind: libc::c_int, offset: u64, len: u64) -> libc::flock {
     range
 }
 
-/// Locks a range of bytes, up to the last there can be if `len` is 0, for this open file; false if another open file has any of it. The kernel gives the lock
-/// back when the last descriptor of this open file is gone, however that comes about.
+/// Locks a range of bytes for this open file; false if another open file has any of it. The kernel gives the lock back when
+/// the last descriptor of this open file is gone, however that comes about.
 pub(crate) fn lock(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
     set_lock(fd, libc::F_WRLCK, offset, len)
 }
 
-/// The same for a file that is open for reading only: others may share the lock, but nobody has [`lock`] meanwhile.
+/// The same, up to the last byte there can be if `len` is 0, also of a file that is open for reading only: others may share the
+/// lock, but nobody has [`lock`] meanwhile.
 pub(crate) fn lock_shared(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
     set_lock(fd, libc::F_RDLCK, offset, len)
 }
@@ -574,6 +575,14 @@ pub(super) fn is_in_the_way(
     let mut range = byte_range(kind, offset, len);
     fcntl::fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range))?;
     Ok(range.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// A lock of whatever kind that another open file has in the range, by its start and length; 0 is up to the last byte.
+pub(crate) fn any_lock(fd: &OwnedFd, offset: u64, len: u64) -> Result<Option<(u64, u64)>> {
+    let mut range = byte_range(libc::F_WRLCK, offset, len);
+    fcntl::fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| failed(errno, "locking"))?;
+    let found = range.l_type != libc::F_UNLCK as libc::c_short;
+    Ok(found.then_some((range.l_start as u64, range.l_len as u64)))
 }
 
 /// Sets whether a range of whole pages may be written.

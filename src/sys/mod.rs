@@ -16,4 +16,4 @@ pub(crate) use linux::*;
 #[cfg(target_os = "linux")]
 pub(crate) use memory_limit::check_memory_limit;
 #[cfg(target_os = "linux")]
-pub(crate) use process::{Fate, Process};
+pub(crate) use process::{Fate, Process, SHORT_BITS};

@@ -75,6 +75,41 @@ impl Process {
     }
 }
 
+/// A process in 60 bits: 32 of its namespace, 22 of its number, 6 of what the number alone does not tell.
+pub(crate) const SHORT_BITS: u32 = 60;
+const PID_BITS: u32 = 22;
+const BORN_BITS: u32 = 6;
+
+impl Process {
+    /// It, shortened. 0 if its namespace could not be told.
+    pub(crate) fn short(&self) -> u64 {
+        let fits = self.pid_namespace >> 32 == 0 && self.pid >> PID_BITS == 0;
+        if self.pid_namespace == 0 || !fits {
+            return 0;
+        }
+        // A start time without its clock tells nothing.
+        let born = if self.born & BY_START == 0 { self.born & ((1 << BORN_BITS) - 1) } else { 0 };
+        (self.pid_namespace << PID_BITS | u64::from(self.pid)) << BORN_BITS | born
+    }
+
+    /// What became of a process that is known by its short form only. Of 64 later processes with its number, one cannot be
+    /// told from it.
+    pub(crate) fn fate_of(short: u64, own_namespace: u64) -> Fate {
+        let known = Process {
+            pid: (short >> BORN_BITS) as u32 & ((1 << PID_BITS) - 1),
+            pid_namespace: short >> (BORN_BITS + PID_BITS),
+            born: 0,
+        };
+        let fate = known.fate(own_namespace);
+        let born = short & ((1 << BORN_BITS) - 1);
+        if fate != Fate::Here || born == 0 {
+            return fate;
+        }
+        let now = open(known.pid).map_or(0, |pidfd| inode_of(&pidfd));
+        if now != 0 && now & ((1 << BORN_BITS) - 1) != born { Fate::Gone } else { Fate::Here }
+    }
+}
+
 /// A descriptor of the process that has a number in this pid namespace; EPERM for what is no number.
 fn open(pid: u32) -> nix::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(Errno::EPERM)?;
@@ -154,6 +189,28 @@ mod tests {
         assert_eq!(Process { born: this.born ^ 1, ..this }.fate(this.pid_namespace), Fate::Gone);
         assert_eq!(Process { pid: 0, ..this }.fate(this.pid_namespace), Fate::Untold);
         assert_eq!(Process { pid: u32::MAX, ..this }.fate(this.pid_namespace), Fate::Untold);
+    }
+
+    #[test]
+    fn a_short_form_means_the_same_process() {
+        let this = Process::this();
+        let here = this.pid_namespace;
+        assert_eq!(this.short() >> SHORT_BITS, 0);
+        assert_eq!(Process::fate_of(this.short(), here), Fate::Here);
+        assert_eq!(Process::fate_of(this.short(), here ^ 1), Fate::Untold);
+        assert_eq!(Process::fate_of(0, here), Fate::Untold);
+        assert_eq!(Process::fate_of((1 << SHORT_BITS) - 1, here), Fate::Untold);
+        let mut child = other();
+        let former = Process { pid: child.id(), ..this };
+        // Its inode is another one; whether in these bits, too, is a matter of chance.
+        let chance = (1..1 << BORN_BITS).map(|born| Process { born, ..former }.short());
+        let gone = chance.filter(|short| Process::fate_of(*short, here) == Fate::Gone).count();
+        let pidfs = this.born & BY_START == 0;
+        assert!(gone >= if pidfs { (1 << BORN_BITS) - 2 } else { 0 }, "{gone}");
+        drop(child.stdin.take());
+        child.wait().expect("it ends");
+        assert_eq!(Process::fate_of(former.short(), here), Fate::Gone);
+        assert_eq!(Process { pid_namespace: 1 << 32, ..this }.short(), 0);
     }
 
     #[test]
