@@ -399,7 +399,7 @@ static int fine(int result)
 
 /* A segment in which each table has pages of its own: header, hot words and reader rows 0 and 1, participants up to 3,
  * lines 4 to 11, claims 12 and 13, the vacancy map 14, user headers 15 to 22, payloads 23 to 30. */
-#define HOLED_PAGES 31
+#define HOLED_PAGES 32
 #define HOLED_SLOTS 512
 #define HOLED_CONTROL_PAGES 15
 

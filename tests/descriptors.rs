@@ -96,7 +96,9 @@ fn descriptors_are_made_in_one_place() {
     let mut at_the_door = 0;
     for file in files {
         let text = std::fs::read_to_string(&file).expect("it can be read");
-        for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| makes_one(line)) {
+        // Unit tests end a file; what they open is not the library's.
+        let library = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in (1..).zip(library.lines()).filter(|(_, line)| makes_one(line)) {
             if file.ends_with(DOOR) {
                 at_the_door += 1;
             } else {
