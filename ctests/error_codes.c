@@ -485,7 +485,7 @@ static int get_name_busy(void)
     CHECK(fd >= 0);
     memset(&lock, 0, sizeof lock);
     lock.l_type = F_WRLCK;
-    lock.l_start = (INT64_C(1) << 62) - 1;
+    lock.l_start = INT64_C(1) << 60; /* of no process that could be told */
     lock.l_len = 1;
     CHECK(fcntl(fd, F_OFD_SETLK, &lock) == 0);
     result = shmslot_segment_unlink(name, NULL);
