@@ -97,7 +97,7 @@ impl Interrupter {
     }
 
     /// Ends one wait, the running one or the next that has to wait, with
-    /// [`Code::Interrupted`](crate::Code::Interrupted). It fails in a forked child only.
+    /// [`Code::Interrupted`]. It fails in a forked child only.
     pub fn interrupt(&self) -> Result<()> {
         Ok(interrupt(&self.segment, &self.flag, self.side)?)
     }

@@ -529,9 +529,13 @@ pub(crate) fn lock_shared(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
 
 /// Opens a folder, to lock it.
 pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd> {
+    const ABOUT: &str = "opening the folder of the name";
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
-    descriptor::open(path, flags, Mode::empty())
-        .map_err(|errno| failed_at_name(errno, "opening the folder of the name"))
+    descriptor::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        // NOT_A_FILE speaks of what stands at the name itself.
+        Errno::EISDIR | Errno::ENXIO => failed(errno, ABOUT),
+        _ => failed_at_name(errno, ABOUT),
+    })
 }
 
 /// Locks a file as a whole, or a folder, for as long as it is open; false if another open file has it locked so.
