@@ -129,8 +129,8 @@ pub struct Writer {
     /// Loans out, counted only if there is a limit.
     loans: AtomicU32,
     first: First,
-    /// The same, if no loan is counted: then a reserve is short.
-    quick: Option<First>,
+    /// Whether the next slot in the order is tried first, and no loan is counted: then a reserve is short.
+    quick: bool,
     recent: Recent,
     /// Where the last search for the oldest unread sample ended.
     resume: AtomicU64,
@@ -168,7 +168,7 @@ impl Writer {
         let looks_ahead = first != First::Few && u64::from(slots) >= 4 * AHEAD;
         Ok(Writer {
             first,
-            quick: (segment.max_loans() == 0).then_some(first),
+            quick: first == First::Next && segment.max_loans() == 0,
             recent: Recent::default(),
             segment,
             owner,
@@ -247,13 +247,8 @@ impl Writer {
     #[inline(always)]
     pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Hot<Token> {
         let table = self.segment.table()?;
-        if len <= table.shape.capacity {
-            let taken = match self.quick {
-                Some(First::Next) => loan::take_home(table, self.owner),
-                Some(First::Last | First::Few) => self.take_recent(table),
-                None => None,
-            };
-            if let Some(loan) = taken {
+        if len <= table.shape.capacity && self.quick {
+            if let Some(loan) = loan::take_home(table, self.owner) {
                 return note_reserved(table, loan, len, Place::Slot(loan.slot));
             }
         }
