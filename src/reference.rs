@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::attachment::{Bytes, copy_out};
 use crate::error::{Code, Error, Hot, Result};
 use crate::layout::MAX_READERS;
-use crate::protocol::Table;
 use crate::protocol::order::FIRST;
 use crate::protocol::reference::{self, Known, Life};
 use crate::protocol::words::{Bit, Place, Reserved};
+use crate::protocol::{Table, members};
 use crate::segment::Segment;
 use crate::writer::{Token, Writer};
 
@@ -310,7 +310,9 @@ impl Reference {
     #[inline(always)]
     fn bit_of(&self, table: &Table<'_>, reader: u32) -> Hot<Bit> {
         self.segment.inner().writable()?;
-        self.name_all(table, 1u64.checked_shl(reader).ok_or(Code::BadIndex)?)?;
+        if !members::name(table, reader)? {
+            self.name_again(table, 1 << reader)?;
+        }
         Ok(Bit::of_reader(reader))
     }
 
