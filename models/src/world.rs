@@ -132,6 +132,7 @@ impl World {
                     deaths: AtomicU32::new(0),
                     opened: AtomicU32::new(0),
                     looked: word(),
+                    asked: word(),
                 }),
             },
             lines: (0..slots).map(|_| line()).collect(),

@@ -51,6 +51,7 @@ impl World {
                     deaths: AtomicU32::new(0),
                     opened: AtomicU32::new(0),
                     looked: word(),
+                    asked: word(),
                 }),
             },
             lines: (0..MAX_SLOTS).map(|_| line()).collect(),
