@@ -1,10 +1,13 @@
 /* Processes that use one segment are killed at random instructions and started again, round after round. Two that are
  * never killed, a reader and a writer in this process, check all the while that no sample is lost, doubled or spoiled.
+ * Samples stay in hand while the order goes around, and their bytes are compared. Many a victim is stopped some laps before it
+ * is killed, so that nobody cleans up after it meanwhile, and what it has just published is among the samples in hand.
  * From time to time everybody ends, and then every slot, reader row and participant row must have come back.
  *
  *   soak [rounds [seed [row]]]    or SHMSLOT_SOAK_ROUNDS, SHMSLOT_SOAK_SEED; row: only this one of the table, from 1
  *
  * The seed repeats what is chosen, not the moment at which a kill strikes. */
+#include "single_steps.h"
 #include "words.h"
 
 #include <stdarg.h>
@@ -13,8 +16,13 @@
 #define CAPACITY 256
 #define MAX_PARTICIPANTS 40
 #define KIDS 8
+#define SURVIVOR KIDS       /* who writes: each child, this process, */
+#define STRANGER (KIDS + 1) /* and strangers, one at a time */
+#define WRITERS (KIDS + 2)
 #define HANDS 4
 #define ROUNDS_TO_ACCOUNT 250
+#define HOLDS 8
+#define MOST_STEPS 5000 /* of a stranger */
 
 /* ---- chance ---- */
 
@@ -68,9 +76,17 @@ static const char *policy_name(uint32_t policy)
 
 /* What children tell without system calls. */
 struct notes {
-    uint64_t committed[KIDS + 1]; /* commits that have returned, of the life that this child is in */
+    uint64_t committed[WRITERS]; /* commits that have returned, of the life that this child is in */
+    uint64_t compared;            /* bytes of samples in hand, by all */
     uint64_t active;              /* who came to a sample last: it is likely to be running */
     uint32_t stop;
+};
+
+/* A sample in the hand of the reader that survives, and what was in it. */
+struct hold {
+    shmslot_sample sample;
+    uint64_t until; /* it has come to this sequence */
+    unsigned char bytes[CAPACITY];
 };
 
 /* The segment of this setting, and who uses it. */
@@ -83,19 +99,22 @@ static struct {
     pid_t supervisor;
     pid_t kids[KIDS];
     int stopped[KIDS];
-    uint64_t lives[KIDS + 1];
+    uint64_t lives[WRITERS];
     struct notes *notes;
     struct words words;
     shmslot_segment *segment;
     shmslot_writer *writer; /* NULL where there may be only one */
     shmslot_reader *reader;
     uint64_t next_sequence; /* that this reader must see, or have lost */
-    uint64_t last_life[KIDS + 1], last_number[KIDS + 1];
+    uint64_t last_life[WRITERS], last_number[WRITERS];
     uint64_t number;
+    uint64_t suspect; /* a writer whose last sample is to be held if its commit has not returned; or WRITERS */
+    struct hold holds[HOLDS];
+    uint64_t held;
 } soak;
 
 static struct {
-    uint64_t kills, newborn, stops, samples, lost, accounts;
+    uint64_t kills, newborn, stops, late, unreturned, samples, lost, accounts, compared;
 } figures;
 
 static int is_lossless(void)
@@ -188,7 +207,7 @@ static void check_message(const shmslot_sample *sample)
     uint64_t noise;
     size_t words, i;
     CHECK(sample->len >= 24);
-    if (message->kid > KIDS) violation("sample %" PRIu64 ": writer %" PRIu64, sample->sequence, message->kid);
+    if (message->kid >= WRITERS) violation("sample %" PRIu64 ": writer %" PRIu64, sample->sequence, message->kid);
     words = words_of_noise(message->life, message->number);
     CHECK_U64(sample->len, 24 + words * 8);
     noise = first_noise(message->kid, message->life, message->number);
@@ -246,14 +265,25 @@ static void write_some(shmslot_writer *writer, uint64_t kid, int64_t patience)
     if (!is_lossless() && chance(4) == 0) (void)sched_yield();
 }
 
+static void count_compared(uint64_t bytes)
+{
+    (void)__atomic_fetch_add(&soak.notes->compared, bytes, __ATOMIC_RELAXED);
+}
+
 /* A reader, and what it can know by itself. */
 struct view {
     uint64_t kid;
     shmslot_reader *reader;
     uint64_t first, last, received; /* nothing before `first` is its own */
     shmslot_sample hands[HANDS];
-    uint64_t held;
+    uint64_t held, kept; /* so many of them for longer */
 };
+
+/* How many samples a reader keeps in hand while others go by: together they must leave slots for these. */
+static uint64_t choose_kept(void)
+{
+    return soak.slots < 16 ? 0 : chance(soak.slots < 61 ? 2 : HANDS);
+}
 
 static void join_view(struct view *view, uint64_t kid, shmslot_segment *segment, uint32_t history)
 {
@@ -274,6 +304,7 @@ static void mark_one(struct view *view)
     uint64_t pick = chance(view->held);
     show_activity(view->kid);
     check_message(&view->hands[pick]); /* as it was */
+    count_compared(view->hands[pick].len);
     CHECK_OK(shmslot_slot_mark(view->reader, &view->hands[pick]));
     view->hands[pick] = view->hands[--view->held];
 }
@@ -302,7 +333,8 @@ static int read_some(struct view *view, uint64_t count)
         view->hands[view->held++] = sample;
         if (view->held == HANDS || chance(2) == 0) mark_one(view);
     }
-    while (view->held > 0) mark_one(view);
+    if (chance(8) == 0) view->kept = choose_kept();
+    while (view->held > view->kept) mark_one(view);
     return view->received != begin;
 }
 
@@ -310,7 +342,7 @@ static void peek(struct view *view)
 {
     shmslot_sample sample;
     int result = shmslot_slot_peek_latest(view->reader, &sample);
-    if (result == SHMSLOT_E_AGAIN) return;
+    if (result == SHMSLOT_E_AGAIN || result == SHMSLOT_E_HELD) return;
     CHECK_OK(result);
     check_message(&sample);
     CHECK_OK(shmslot_slot_mark(view->reader, &sample));
@@ -449,6 +481,48 @@ static void check_writer_order(const struct message *message, uint64_t sequence)
     soak.last_number[kid] = message->number;
 }
 
+static void compare_holds(void)
+{
+    uint64_t i;
+    for (i = 0; i < soak.held; i++) {
+        const struct hold *hold = &soak.holds[i];
+        if (memcmp(hold->bytes, hold->sample.data, hold->sample.len) != 0) {
+            violation("sample %" PRIu64 " in slot %u has changed in hand", hold->sample.sequence, hold->sample.slot);
+        }
+        count_compared(hold->sample.len);
+    }
+}
+
+/* Marks those that were in hand long enough, or all. */
+static void end_holds(int all)
+{
+    uint64_t i;
+    compare_holds();
+    for (i = soak.held; i-- > 0;) {
+        if (all || soak.next_sequence >= soak.holds[i].until) {
+            CHECK_OK(shmslot_slot_mark(soak.reader, &soak.holds[i].sample));
+            soak.holds[i] = soak.holds[--soak.held];
+        }
+    }
+}
+
+/* Keeps a sample in hand, now and then, or because its writer may be stopped in its commit; for laps. */
+static int keep(const shmslot_sample *sample)
+{
+    const struct message *message = sample->data;
+    const int unreturned = message->kid == soak.suspect && message->number > soak.notes->committed[message->kid];
+    const uint64_t limit = unreturned ? HOLDS : HOLDS / 2, room = soak.slots / 8 + (unreturned != 0);
+    struct hold *hold = &soak.holds[soak.held];
+    if (!unreturned && chance(32) != 0) return 0;
+    if (soak.held >= limit || soak.held >= room) return 0;
+    hold->sample = *sample;
+    hold->until = sample->sequence + 2 * soak.slots + chance(6 * soak.slots);
+    memcpy(hold->bytes, sample->data, sample->len);
+    soak.held++;
+    figures.unreturned += unreturned != 0;
+    return 1;
+}
+
 /* Reads one sample, if there is one. */
 static int survive(void)
 {
@@ -469,7 +543,8 @@ static int survive(void)
     soak.next_sequence = sample.sequence + 1;
     check_message(&sample);
     check_writer_order(sample.data, sample.sequence);
-    CHECK_OK(shmslot_slot_mark(soak.reader, &sample));
+    if (!keep(&sample)) CHECK_OK(shmslot_slot_mark(soak.reader, &sample));
+    end_holds(0);
     return 1;
 }
 
@@ -482,7 +557,7 @@ static void write_one(void)
     result = shmslot_slot_reserve(soak.writer, CAPACITY, AT_ONCE, &loan);
     if (result == SHMSLOT_E_NO_FREE_SLOT) return;
     CHECK_OK(result);
-    commit_message(soak.writer, &loan, KIDS, ++soak.number);
+    commit_message(soak.writer, &loan, SURVIVOR, ++soak.number);
 }
 
 /* Lets `count` samples go by; with the children alive, or dead, but none stopped, they must come. */
@@ -500,6 +575,7 @@ static void work(uint64_t count, int must_come)
         }
         if (chance(4) == 0) write_one();
     }
+    compare_holds();
 }
 
 /* ---- accounts ---- */
@@ -540,6 +616,7 @@ static void account(void)
     size_t count;
     int index = shmslot_reader_index(soak.reader);
     while (survive()) continue;
+    end_holds(1);
     before = soak.next_sequence;
     if (is_lossless()) CHECK_U64(info_of(soak.segment).next_sequence, before);
     CHECK_U64(info_of(soak.segment).participants, 1);
@@ -549,7 +626,7 @@ static void account(void)
     CHECK_U64(list[0].readers, UINT64_C(1) << index);
     CHECK_U64(list[0].writers, soak.writer != NULL);
     /* What a child was told is committed was read, and at most the one that it died at besides. */
-    for (kid = 0; is_lossless() && kid <= KIDS; kid++) {
+    for (kid = 0; is_lossless() && kid < WRITERS; kid++) {
         uint64_t told = soak.notes->committed[kid];
         uint64_t got = soak.last_life[kid] == soak.lives[kid] ? soak.last_number[kid] : 0;
         if (got != told && got != told + 1) {
@@ -572,7 +649,7 @@ static void account(void)
     check_nothing_to_read(fresh);
     for (i = 0; i < 3; i++) {
         CHECK_OK(shmslot_slot_reserve(writer, CAPACITY, AT_ONCE, &loans[0]));
-        commit_message(writer, &loans[0], KIDS, ++soak.number);
+        commit_message(writer, &loans[0], SURVIVOR, ++soak.number);
         sample = hold(fresh);
         CHECK_U64(((const struct message *)sample.data)->number, soak.number);
         check_message(&sample);
@@ -598,6 +675,7 @@ static void kill_everybody(void)
 static void dismiss_everybody(void)
 {
     uint64_t kid;
+    end_holds(1); /* who waits for room must get some */
     go_on_all();
     CHECK_OK(shmslot_segment_recover(soak.segment, NULL));
     __atomic_store_n(&soak.notes->stop, 1, __ATOMIC_RELAXED);
@@ -617,6 +695,111 @@ static void dismiss_everybody(void)
 
 /* ---- rounds ---- */
 
+/* Whether the others can go on for laps while this child stands still: in lossless segments a reader holds them up. */
+static int is_dispensable(uint64_t kid)
+{
+    if (has_one_writer()) return !is_lossless() && kid > 1;
+    return !is_lossless() || kid < 2 || kid == 7;
+}
+
+/* Lets laps go by, with what the suspect has published in hand, if it did not come to say so. */
+static void go_round(uint64_t suspect)
+{
+    uint64_t count, idle = 0;
+    soak.suspect = suspect;
+    for (count = 0; count < 2 * soak.slots && survive(); count++) continue;
+    soak.suspect = WRITERS;
+    for (count = chance(4 * soak.slots); count > 0 && idle < 10; count--) {
+        write_one();
+        if (survive()) {
+            idle = 0;
+        } else {
+            (void)sched_yield();
+            idle++;
+        }
+    }
+    compare_holds();
+    figures.late++;
+}
+
+/* Stops the victim where it is. It counts as alive, so nobody cleans up after it. */
+static void let_it_wait(uint64_t victim)
+{
+    siginfo_t info;
+    go_on_all();
+    CHECK(kill(soak.kids[victim], SIGSTOP) == 0);
+    CHECK(waitid(P_PID, (id_t)soak.kids[victim], &info, WSTOPPED) == 0);
+    go_round(victim);
+}
+
+/* ---- strangers: a moment at which others are killed once in hundreds of times is found by single steps ---- */
+
+/* Elsewhere a single step may break an exclusive access, which then never succeeds; a tool would be stepped through as well. */
+#if defined __x86_64__ && !defined UNDER_A_TOOL
+#define HAS_STRANGERS 1
+static shmslot_writer *strangers_writer;
+static shmslot_loan strangers_loans[2];
+static int strangers_count;
+
+static void prepare_stranger(void *unused)
+{
+    shmslot_segment *segment = NULL;
+    int tries;
+    (void)unused;
+    CHECK_OK(shmslot_segment_attach_fd(soak.fd, NULL, &segment, NULL));
+    strangers_writer = open_writer(segment);
+    for (tries = 0; tries < 100 && strangers_count < 2; tries++) {
+        int result = shmslot_slot_reserve(strangers_writer, CAPACITY, AT_ONCE, &strangers_loans[strangers_count]);
+        if (result == SHMSLOT_OK) {
+            strangers_count++;
+        } else {
+            CHECK_CODE(result, SHMSLOT_E_NO_FREE_SLOT);
+            (void)sched_yield();
+        }
+    }
+    /* The first time a call is made it is looked up, which takes more steps than itself. */
+    if (strangers_count == 2) commit_message(strangers_writer, &strangers_loans[1], STRANGER, 1);
+}
+
+static void commit_strangers(void *unused)
+{
+    (void)unused;
+    if (strangers_count == 2) commit_message(strangers_writer, &strangers_loans[0], STRANGER, 2);
+}
+
+/* Whether a process that stands still may have published a sample and not come to say so. */
+static int is_publishing(pid_t pid)
+{
+    uint64_t slot;
+    for (slot = 0; slot < soak.slots; slot++) {
+        if (phase_of(&soak.words, slot) == PHASE_PUBLISHING &&
+            process_of(&soak.words, owner_of(&soak.words, slot)) == pid) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* One more writer comes, is stopped in its commit, mostly where it is just publishing, and is killed laps later. */
+static void kill_a_stranger(void)
+{
+    uint64_t steps = chance(4) == 0 ? chance(1000) : MOST_STEPS;
+    int hit = 0, more = 1;
+    pid_t pid;
+    go_on_all();
+    soak.lives[STRANGER]++;
+    __atomic_store_n(&soak.notes->committed[STRANGER], 0, __ATOMIC_RELEASE);
+    pid = steps_start(prepare_stranger, commit_strangers, NULL, NULL);
+    while (more && steps-- > 0) {
+        more = steps_go(pid, PTRACE_SINGLESTEP);
+        if (!hit && is_publishing(pid)) hit = 1, steps = chance(50);
+    }
+    go_round(STRANGER);
+    steps_kill(pid);
+    figures.kills++;
+}
+#endif
+
 static void one_round(void)
 {
     uint64_t victim, second;
@@ -633,6 +816,13 @@ static void one_round(void)
     linger(chance(2000));
     /* Mostly one that runs at this moment: who sleeps is always killed at the same few places. */
     victim = chance(4) == 0 ? chance(KIDS) : __atomic_load_n(&soak.notes->active, __ATOMIC_RELAXED);
+    if (chance(2) == 0) {
+        if (is_lossless() && !has_one_writer() && !is_dispensable(victim)) victim = chance(2);
+        if (is_dispensable(victim)) let_it_wait(victim);
+    }
+#ifdef HAS_STRANGERS
+    if (chance(4) == 0 && !has_one_writer()) kill_a_stranger();
+#endif
     second = (victim + 1 + chance(KIDS - 1)) % KIDS;
     strike(victim);
     if (two) strike(second);
@@ -669,6 +859,8 @@ static void begin_setting(const struct setting *setting)
     memset(soak.notes, 0, sizeof *soak.notes);
     memset(&figures, 0, sizeof figures);
     soak.number = 0;
+    soak.held = 0;
+    soak.suspect = WRITERS;
     soak.next_sequence = 1;
     soak.slots = counts[chance(4)];
     soak.setting = setting;
@@ -689,6 +881,7 @@ static void begin_setting(const struct setting *setting)
 static void end_setting(void)
 {
     figures.lost = lost(soak.reader);
+    figures.compared = soak.notes->compared;
     shmslot_reader_leave(soak.reader);
     shmslot_writer_close(soak.writer);
     shmslot_segment_close(soak.segment);
@@ -724,12 +917,13 @@ static uint64_t number_of(const char *text, uint64_t otherwise)
 int main(int count, char **arguments)
 {
     uint64_t rounds = number_of(getenv("SHMSLOT_SOAK_ROUNDS"), ROUNDS), only = 0;
-    uint64_t kills = 0, samples = 0, lost_all = 0, accounts = 0, i;
+    uint64_t kills = 0, late = 0, unreturned = 0, compared = 0, samples = 0, lost_all = 0, accounts = 0, i;
     struct timespec now;
     check_begin();
     CHECK(signal(SIGALRM, on_alarm) != SIG_ERR);
     CHECK(atexit(at_exit) == 0);
     CHECK(clock_gettime(CLOCK_REALTIME, &now) == 0);
+    steps_begin();
     soak.supervisor = getpid();
     soak.seed = number_of(getenv("SHMSLOT_SOAK_SEED"), (uint64_t)now.tv_nsec ^ (uint64_t)getpid());
     if (count > 1) rounds = number_of(arguments[1], rounds);
@@ -739,8 +933,8 @@ int main(int count, char **arguments)
     soak.notes = mmap(NULL, sizeof *soak.notes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(soak.notes != MAP_FAILED);
     printf("seed %" PRIu64 "\n\n", soak.seed);
-    puts("| policy | writers | history | max readers | slots | rounds | kills | newborn | stops | samples | lost |"
-         " accounts | leaks |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    puts("| policy | writers | history | max readers | slots | rounds | kills | late | newborn | stops | samples | lost |"
+         " held bytes | accounts | leaks |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (i = 0; i < SETTINGS; i++) {
         const struct setting *setting = &settings[i];
         uint64_t share = rounds / SETTINGS + (i < rounds % SETTINGS);
@@ -749,17 +943,21 @@ int main(int count, char **arguments)
         fflush(stdout); /* or children print it once more */
         soak_setting(setting, share);
         printf("| %s | %s | %u | %u | %u | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | %" PRIu64
-               " | %" PRIu64 " | %" PRIu64 " | 0 |\n",
+               " | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | 0 |\n",
                policy_name(setting->policy), has_one_writer() ? "one" : "many", setting->history, setting->max_readers,
-               soak.slots, share, figures.kills, figures.newborn, figures.stops, figures.samples, figures.lost,
-               figures.accounts);
+               soak.slots, share, figures.kills, figures.late, figures.newborn, figures.stops, figures.samples,
+               figures.lost, figures.compared, figures.accounts);
         kills += figures.kills;
+        late += figures.late;
+        unreturned += figures.unreturned;
+        compared += figures.compared;
         samples += figures.samples;
         lost_all += figures.lost;
         accounts += figures.accounts;
     }
-    printf("\n%" PRIu64 " rounds, %" PRIu64 " kills, %" PRIu64 " samples, %" PRIu64 " lost, %" PRIu64
-           " accounts, 0 leaks, seed %" PRIu64 "\n",
-           rounds, kills, samples, lost_all, accounts, soak.seed);
+    printf("\n%" PRIu64 " rounds, %" PRIu64 " kills, %" PRIu64 " of them found laps late, %" PRIu64
+           " with a sample in hand whose commit had not returned; %" PRIu64 " held bytes compared, %" PRIu64
+           " samples, %" PRIu64 " lost, %" PRIu64 " accounts, 0 leaks, seed %" PRIu64 "\n",
+           rounds, kills, late, unreturned, compared, samples, lost_all, accounts, soak.seed);
     return 0;
 }

@@ -84,6 +84,18 @@ static inline unsigned phase_of(const struct words *words, uint64_t slot)
     return (unsigned)(ctl_of(words, slot) & 15);
 }
 
+/* The process that has a participant's row. */
+static inline pid_t process_of(const struct words *words, uint64_t participant)
+{
+    return (pid_t)(word_at(words, 0x1800 + participant * 64) >> 32);
+}
+
+/* The participant that a slot's loan or commit belongs to. */
+static inline uint64_t owner_of(const struct words *words, uint64_t slot)
+{
+    return ctl_of(words, slot) >> 16 & 0xfff;
+}
+
 /* Whether the vacancy map says that the slot may be free. */
 static inline int is_offered(const struct words *words, uint64_t slot)
 {
@@ -108,13 +120,13 @@ static inline void dump_words(const struct words *words)
         uint64_t row = 0x1800 + i * 64;
         if ((word_at(words, row) & 1) == 0) continue;
         fprintf(stderr, "participant %" PRIu64 ": state %u pid %u writers %u\n", i, (unsigned)word_at(words, row),
-                (unsigned)(word_at(words, row) >> 32), (unsigned)word_at(words, row + 16));
+                (unsigned)process_of(words, i), (unsigned)word_at(words, row + 16));
     }
     for (i = 0; i < words->slots; i++) {
         uint64_t ctl = ctl_of(words, i), line = words->lines + i * 64;
         unsigned entry;
         fprintf(stderr, "slot %" PRIu64 ": phase %u owner %u.%u generation %" PRIu64 " sequence %" PRIu64 " marks", i,
-                phase_of(words, i), (unsigned)(ctl >> 16 & 0xfff), (unsigned)(ctl >> 4 & 0xfff), ctl >> 28,
+                phase_of(words, i), (unsigned)owner_of(words, i), (unsigned)(ctl >> 4 & 0xfff), ctl >> 28,
                 word_at(words, line + 48));
         fprintf(stderr, " %#" PRIx64 " %#" PRIx64 " %#" PRIx64 " %#" PRIx64 " extent %#" PRIx64 " offered %d entries",
                 marks_of(words, i, 0), marks_of(words, i, 1), marks_of(words, i, 2), marks_of(words, i, 3),
