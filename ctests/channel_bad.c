@@ -508,6 +508,7 @@ static int drain_without_locked_memory(int link, void *argument)
 {
     struct rlimit limit;
     struct ends ends;
+    void *too_much;
     (void)link;
     (void)argument;
     if (geteuid() == 0) become(NOBODY, NOBODY); /* root may lock without limit */
@@ -518,7 +519,13 @@ static int drain_without_locked_memory(int link, void *argument)
         fprintf(stderr, "left out: pages locked as they are mapped (mlockall: %s)\n", strerror(errno));
         return 0;
     }
+    too_much = mmap(NULL, LARGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(munlockall() == 0);
+    if (too_much != MAP_FAILED) { /* the address sanitizer's mlockall says 0 and does nothing */
+        CHECK(munmap(too_much, LARGE) == 0);
+        fputs("left out: pages locked as they are mapped (mlockall does nothing here)\n", stderr);
+        return 0;
+    }
     ends = open_ends(SOCK_SEQPACKET, 0);
     check_kept_for_want_of_memory(ends, sealed_file(LARGE), lock_what_comes, lock_nothing);
     close_ends(ends);
