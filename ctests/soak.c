@@ -882,6 +882,7 @@ static void end_setting(void)
 {
     figures.lost = lost(soak.reader);
     figures.compared = soak.notes->compared;
+    end_holds(1); /* of those since the last accounts */
     shmslot_reader_leave(soak.reader);
     shmslot_writer_close(soak.writer);
     shmslot_segment_close(soak.segment);
