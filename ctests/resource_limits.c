@@ -278,6 +278,8 @@ static int takes_a_name(int link, void *argument)
 
 /* ---- memory of the process itself ---- */
 
+#ifndef UNDER_A_TOOL /* valgrind wants memory for its own books at any time, and ends when it gets none */
+
 /* Who takes a name away reads all rows of participants at once: the only large object that is not a mapping. */
 static int without_heap(int link, void *argument)
 {
@@ -300,10 +302,20 @@ static int without_heap(int link, void *argument)
     return 0;
 }
 
-int main(void)
+static void check_without_heap(char *path)
 {
     shmslot_options options = options_of(4, 64);
     shmslot_segment *crowded;
+    options.max_participants = 4095;
+    crowded = make_named(path, &options);
+    CHECK_U64((uint64_t)run_child(without_heap, path), 0);
+    CHECK_OK(shmslot_segment_unlink(path, NULL));
+    shmslot_segment_close(crowded);
+}
+#endif
+
+int main(void)
+{
     char path[256];
     check_begin();
     own_directory(directory, sizeof directory);
@@ -317,10 +329,8 @@ int main(void)
     own_path(path, sizeof path, directory, "dead");
     CHECK_U64((uint64_t)run_child(dies, path), 128 + SIGKILL);
     CHECK_U64((uint64_t)run_child(takes_a_name, path), 0);
-    options.max_participants = 4095;
-    crowded = make_named(path, &options);
-    CHECK_U64((uint64_t)run_child(without_heap, path), 0);
-    CHECK_OK(shmslot_segment_unlink(path, NULL));
-    shmslot_segment_close(crowded);
+#ifndef UNDER_A_TOOL
+    check_without_heap(path);
+#endif
     return 0;
 }
