@@ -25,7 +25,10 @@ pub(crate) fn fence_after_rmw() {
 }
 
 /// A moment of the monotonic clock, in nanoseconds; `None` is never.
+#[cfg(any(loom, shmslot_sim))]
 pub(crate) type Deadline = Option<u64>;
+#[cfg(not(any(loom, shmslot_sim)))]
+pub(crate) use crate::sys::Deadline;
 
 /// A 32-bit word on which processes can sleep.
 #[cfg(not(any(loom, shmslot_sim)))]

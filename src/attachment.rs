@@ -1,6 +1,6 @@
 //! One process's attachment to a segment: from a file that may hold anything to a checked, typed view.
 //!
-//! One of the three places with `unsafe`: here a mapping becomes a typed view, once, after every size in it has
+//! One of the four places with `unsafe`: here a mapping becomes a typed view, once, after every size in it has
 //! been checked against the file.
 #![allow(unsafe_code)]
 
@@ -8,12 +8,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
 use std::sync::atomic::AtomicPtr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::atomics::{AtomicU64, Ordering, fence};
+use crate::cache;
 use crate::error::{Code, Error, Result};
 use crate::layout::{
     self, Claim, Geometry, HEADER_SIZE, HOT_OFFSET, Hot, LAYOUT_VERSION, Offsets, ParticipantRow, ReaderRow,
@@ -182,9 +182,7 @@ impl Attachment {
             stream_copies: options.stream_copies,
         };
         if options.huge_pages {
-            // SAFETY: the start of the mapping.
-            inner.huge_bytes =
-                unsafe { sys::collapse(inner.base(), inner.offsets.fixed_size as usize) } as u64;
+            inner.huge_bytes = inner.map.collapse(inner.offsets.fixed_size as usize) as u64;
         }
         if !options.look_only {
             inner.take_row()?;
@@ -438,10 +436,6 @@ impl Attachment {
         self.participants.own().ok_or(Error::about(Code::NotSupported, "attached only to look"))
     }
 
-    fn base(&self) -> NonNull<u8> {
-        self.map.start()
-    }
-
     /// The payload at a place of this segment.
     #[inline]
     pub(crate) fn payload(&self, place: Place) -> *mut u8 {
@@ -522,10 +516,7 @@ impl Attachment {
                 Err(lost) => Err(lost),
                 Ok(Some(fd)) => sys::deallocate(fd, start, self.offsets.region_stride),
                 // SAFETY: a whole region of private memory, which nobody uses while it is being emptied.
-                Ok(None) => unsafe {
-                    let first = self.base().add(start as usize);
-                    sys::forget(first, self.offsets.region_stride as usize)
-                },
+                Ok(None) => unsafe { self.map.discard(start as usize, self.offsets.region_stride as usize) },
             };
             region::end_emptying(&self.table, region, participant);
             // A writer may have found it taken, and gone to sleep.
@@ -567,7 +558,7 @@ impl Attachment {
             // room for as much. They may overlap, unless seen not to.
             unsafe {
                 if self.stream_copies && bytes.len >= STREAM_FROM && apart {
-                    sys::copy_around_caches(payload, bytes.start, bytes.len);
+                    cache::copy_nontemporal(payload, bytes.start, bytes.len);
                 } else {
                     payload.copy_from(bytes.start, bytes.len);
                 }
@@ -650,11 +641,8 @@ impl Attachment {
         if control >= self.map.len() {
             return Ok(());
         }
-        let start = self.base().as_ptr().wrapping_add(control);
-        let Some(start) = NonNull::new(start) else { return Ok(()) };
-        // SAFETY: from a page border inside the mapping to its end. Access goes only at attach, before any
-        // pointer was given out.
-        unsafe { sys::protect(start, self.map.len() - control, writable) }
+        // Access goes only at attach, before any pointer was given out.
+        self.map.protect(control, writable)
     }
 }
 

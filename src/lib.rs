@@ -23,13 +23,14 @@
 //!
 //! # The house, in reading order
 //!
-//! Dependencies point one way, from the bottom of this list to its top. One goes down: `atomics` asks `sys` for the futex.
+//! Dependencies point one way, from the bottom of this list to its top.
 //!
 //! - `error`: the table of codes and texts.
+//! - `cache`: hints to the processor's caches.
+//! - `sys`: the only door to the operating system.
 //! - `atomics`: the only door to atomics, fences and the futex, real or modelled.
 //! - [`layout`]: every byte of a segment.
 //! - `protocol`: the slot protocol as pure state machines on atomics; it knows no fd, no mapping, no process.
-//! - `sys`: the few things asked of the operating system.
 //! - `options`: how a segment is made.
 //! - `participants`: who is attached, and who of them is dead.
 //! - `attachment`: from a file that may hold anything to a checked, typed view.
@@ -41,7 +42,7 @@
 //! - `region`: payloads beside the slots, in mapped regions whose descriptors cross a unix socket.
 //! - `ffi`: the C ABI.
 //!
-//! `unsafe` is allowed in `attachment`, `sys` and `ffi` only.
+//! `unsafe` is allowed in `cache`, `sys`, `attachment` and `ffi` only.
 
 // What could panic is not written in the first place.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -53,6 +54,7 @@ compile_error!("shmslot is made for x86-64 and aarch64; other processors have no
 
 mod atomics;
 mod attachment;
+mod cache;
 mod error;
 mod ffi;
 pub mod layout;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::attachment::Attachment;
+use crate::cache;
 use crate::error::{Code, Error, Hot, Result};
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
@@ -241,7 +242,7 @@ impl Core {
     #[inline(always)]
     fn look_forward(&self, slot: u32) {
         if self.waiting.load(Ordering::Relaxed) {
-            sys::expect_read(self.segment.payload(Place::Slot(slot)));
+            cache::prefetch_read(self.segment.payload(Place::Slot(slot)));
         }
     }
 

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::atomics::Deadline;
 use crate::attachment::{Attachment, SLICE};
 use crate::error::{Code, Hot, Result};
 use crate::protocol::bell::Bell;
-use crate::sys;
+use crate::sys::{self, Deadline};
 
 /// How many polls go by between two looks at the clock, at most; and the time that they may take together, in nanoseconds.
 /// A poll may be a walk over all slots of a large segment.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::attachment::{Attachment, Bytes};
+use crate::cache;
 use crate::error::{Code, Error, Hot, Result};
 use crate::layout::Policy;
 use crate::protocol::bell::Bell;
@@ -592,7 +593,7 @@ impl Writer {
     fn look_ahead(&self, table: &Table<'_>, sequence: u64) {
         let ahead = sequence.wrapping_add(AHEAD);
         if ahead < self.run_end.load(Ordering::Relaxed) {
-            sys::expect_write(self.segment.payload(Place::Slot(table.shape.usual_home(ahead))));
+            cache::prefetch_write(self.segment.payload(Place::Slot(table.shape.usual_home(ahead))));
         } else if ahead >= self.next_look.load(Ordering::Relaxed) {
             self.look_for_run(table, sequence);
         }

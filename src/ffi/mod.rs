@@ -7,7 +7,7 @@
 //!   behaviour, in release builds too.
 //! - An output is written on success only.
 //! - The comments of this module are the documentation of the header.
-#![allow(unsafe_code)] // One of the three places: pointers that C hands over.
+#![allow(unsafe_code)] // Pointers that C hands over.
 #![allow(non_camel_case_types)] // The names are those of the C types.
 #![allow(missing_debug_implementations)] // Handles are opaque on the other side.
 #![allow(unreachable_pub)] // Exported by symbol, not by path.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::Result;
 use crate::sys;
-use crate::sys::mapping::{self, Mapping};
+use crate::sys::mapping::Mapping;
 
 /// What the page begins with. The generation follows, a little-endian word of four bytes.
 const MAGIC: [u8; 8] = *b"SHMSLOTG";
@@ -29,7 +29,7 @@ impl Body {
         let size = len.saturating_add(sys::page_size() as u64);
         let file = new_file(size)?;
         let map = Mapping::new(file.as_fd(), size, true)?;
-        mapping::seal_for_readers(file.as_fd(), others_may_write)?;
+        sys::seal_for_readers(file.as_fd(), others_may_write)?;
         let has_page = map.write(len, &MAGIC);
         Ok((file, Body { map, len, has_page }))
     }
@@ -105,6 +105,6 @@ fn new_file(size: u64) -> Result<OwnedFd> {
 /// What takes the place of a region that is gone: a single page, sealed.
 pub(super) fn stone() -> Result<OwnedFd> {
     let file = new_file(sys::page_size() as u64)?;
-    mapping::seal_for_readers(file.as_fd(), true)?;
+    sys::seal_for_readers(file.as_fd(), true)?;
     Ok(file)
 }

@@ -7,14 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::atomics::Deadline;
 use crate::error::{Code, Error, Result};
 use crate::options::Options;
 use crate::region::link::{ABOUT_SOCKET, Link, Sent};
 use crate::region::{is_shortage, too_late};
 use crate::segment::Segment;
 use crate::sys::socket::{self, Bell, Connected, Ready};
-use crate::sys::{self, Birth, KeptFd};
+use crate::sys::{self, Birth, Deadline, KeptFd};
 use crate::waiting::{deadline_of, until_not_busy};
 
 /// Whom a channel is opened with.

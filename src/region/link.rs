@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::atomics::Deadline;
 use crate::error::{Code, Error, Result};
 use crate::layout;
 use crate::region::channel::ChannelOptions;
 use crate::region::is_shortage;
 use crate::sys::socket::{self, Bell, Foreign, Kind, Ready};
-use crate::sys::{self, Birth, FileFacts, KeptFd};
+use crate::sys::{self, Birth, Deadline, FileFacts, KeptFd};
 
 /// Bytes of a message.
 const MESSAGE: usize = 16;

@@ -3,7 +3,7 @@
 //! The numbers 0, 1 and 2 belong to the standard streams, also while those are closed: whoever prints writes to whatever has
 //! the number, and a daemon puts `/dev/null` over it. The kernel gives out the lowest number that is free; so what comes in
 //! under one of these is moved on at once.
-#![allow(unsafe_code)] // Part of one of the three places: ownership of what the kernel has just made.
+#![allow(unsafe_code)] // Ownership of what the kernel has just made.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

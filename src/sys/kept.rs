@@ -2,7 +2,7 @@
 //!
 //! A descriptor is a number, and the number is the program's as much as the library's: `closefrom`, or a `dup2` onto it, and
 //! it means another file, or none. So a kept one is proved to be ours before it is used, and before it is closed.
-#![allow(unsafe_code)] // Part of one of the three places: what became of a number decides whether it is closed.
+#![allow(unsafe_code)] // What became of a number decides whether it is closed.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::sys::stat;
 
-use super::linux::{failed, is_in_the_way, lock_shared, random_id};
+use super::errno::failed;
+use super::lock::{is_in_the_way, lock_shared};
+use super::machine::random_id;
 use super::mapping::Mapping;
 use crate::error::{Code, Error, Result};
 

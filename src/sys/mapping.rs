@@ -1,5 +1,5 @@
 //! Memory of a file, mapped: pointers into it that were checked against its length, and copies in and out.
-#![allow(unsafe_code)] // One of the three places: copies to and from memory that is no Rust reference.
+#![allow(unsafe_code)] // Copies to and from memory that is no Rust reference.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicU32;
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
-use nix::fcntl::{self, FcntlArg, SealFlag};
+use nix::sys::mman::{self, ProtFlags};
 
-use super::linux::{failed, page_size, protect, size_seals};
+use super::errno::failed;
+use super::machine::page_size;
 use crate::error::{Code, Error, Result};
 
 /// Addresses of this process with the memory of a segment behind them, mapped as long as the value lives.
@@ -60,8 +61,7 @@ impl Span {
             let room = unsafe { start.add(used) };
             // SAFETY: inside the span. It was not locked if that fails.
             unsafe { libc::munlock(room.as_ptr().cast(), len - used) };
-            // SAFETY: inside the span, which nobody uses yet.
-            unsafe { protect(room, len - used, writable) }?;
+            span.protect(used, writable)?;
             map(start.as_ptr(), used, access, kind | libc::MAP_FIXED)?;
         }
         Ok(span)
@@ -87,6 +87,51 @@ impl Span {
             // SAFETY: inside the span; neither advice changes a byte of it.
             unsafe { libc::madvise(self.start.as_ptr().wrapping_add(offset).cast(), len, advice) };
         }
+    }
+
+    /// The address of `offset` and the length from there to `end`, both cut at what is mapped.
+    fn range(&self, offset: usize, end: usize) -> (NonNull<u8>, usize) {
+        let end = end.min(self.len);
+        let offset = offset.min(end);
+        // SAFETY: inside the span, or one behind its last byte.
+        (unsafe { self.start.add(offset) }, end - offset)
+    }
+
+    /// Sets whether the pages from `offset` to the end may be written. It begins a page. A write where it is not
+    /// allowed faults.
+    pub(crate) fn protect(&self, offset: usize, writable: bool) -> Result<()> {
+        let (start, len) = self.range(offset, self.len);
+        let access =
+            if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
+        // SAFETY: inside the span. Access alone changes, no byte does.
+        unsafe { mman::mprotect(start.cast(), len, access) }.map_err(|errno| failed(errno, "page protection"))
+    }
+
+    /// Asks for huge pages in the first `end` bytes; how many bytes are in huge pages now.
+    pub(crate) fn collapse(&self, end: usize) -> usize {
+        /// Of Linux 6.1; the libc crate has it for glibc only.
+        const MADV_COLLAPSE: libc::c_int = 25;
+        const HUGE: usize = 2 << 20;
+        let before = self.start.as_ptr().addr().next_multiple_of(HUGE) - self.start.as_ptr().addr();
+        let (start, len) = self.range(before, end);
+        let whole = len / HUGE * HUGE;
+        if whole == 0 {
+            return 0;
+        }
+        // SAFETY: inside the span; collapsing changes no byte of it.
+        let result = unsafe { libc::madvise(start.as_ptr().cast(), whole, MADV_COLLAPSE) };
+        if result == 0 { whole } else { 0 }
+    }
+
+    /// Gives the pages of a range of private memory back to the system; they read as zeros from then on.
+    ///
+    /// # Safety
+    /// Nobody relies on the bytes of the range.
+    pub(crate) unsafe fn discard(&self, offset: usize, len: usize) -> Result<()> {
+        let (start, len) = self.range(offset, offset.saturating_add(len));
+        // SAFETY: inside the span, and the caller vouches for what its bytes are worth.
+        unsafe { mman::madvise(start.cast(), len, mman::MmapAdvise::MADV_DONTNEED) }
+            .map_err(|errno| failed(errno, "giving memory back"))
     }
 }
 
@@ -162,15 +207,4 @@ impl Mapping {
         unsafe { buffer.as_mut_ptr().copy_from_nonoverlapping(start, buffer.len()) };
         true
     }
-}
-
-/// Forbids to shrink, to grow and to unseal, and unless others may write, where the kernel knows it (5.1), to map the file
-/// writable once more: what is mapped so already stays.
-pub(crate) fn seal_for_readers(fd: BorrowedFd<'_>, others_may_write: bool) -> Result<()> {
-    let size = size_seals();
-    let all = if others_may_write { size } else { size | SealFlag::F_SEAL_FUTURE_WRITE };
-    fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(all))
-        .or_else(|_| fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size)))
-        .map(drop)
-        .map_err(|errno| failed(errno, "sealing a region"))
 }

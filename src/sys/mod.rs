@@ -1,19 +1,41 @@
-//! The few things asked of the operating system, as plain functions.
+//! The only door to the operating system: the few things asked of it, as plain functions.
+//!
+//! - `errno`: what the kernel's error numbers mean for the caller.
+//! - `clock`, `futex`: time, and sleeping until a word changes.
+//! - `fork`, `cancel`: what must not happen inside a call.
+//! - `machine`, `memory_limit`: what there is, and how much this process may have.
+//! - `process`: who lives.
+//! - `descriptor`, `kept`: where descriptors come from, and whether they still are ours.
+//! - `file`, `lock`, `mapping`: files, their locks, their memory.
+//! - `socket`: unix sockets that carry descriptors.
 
+mod cancel;
+mod clock;
 mod descriptor;
+mod errno;
+mod file;
+mod fork;
+mod futex;
 mod kept;
-#[cfg(target_os = "linux")]
-mod linux;
+mod lock;
+mod machine;
 pub(crate) mod mapping;
-#[cfg(target_os = "linux")]
 mod memory_limit;
-#[cfg(target_os = "linux")]
 mod process;
 pub(crate) mod socket;
+
+pub(crate) use cancel::Uncancelled;
+pub(crate) use clock::{Deadline, monotonic_ns, nanoseconds};
+pub(crate) use file::{
+    FileFacts, SHM_DIRECTORY, allocate, anonymous_file, check_room, deallocate, duplicate, file_facts,
+    is_size_sealed, keep, link_file, named_file_facts, open_file, open_folder, path_bytes, read_at,
+    read_word, reopen, seal_for_readers, seal_size, set_mode, set_size, unlink_file, unnamed_file,
+    write_word,
+};
+pub(crate) use fork::Birth;
+pub(crate) use futex::{FUTEX_WAIT_ANY_MAX, futex_wait, futex_wait_any, futex_wake_all};
 pub(crate) use kept::KeptFd;
-#[cfg(target_os = "linux")]
-pub(crate) use linux::*;
-#[cfg(target_os = "linux")]
+pub(crate) use lock::{any_lock, is_locked, lock, lock_shared, lock_whole, unlock};
+pub(crate) use machine::{effective_uid, machine_memory, page_size, random_id, several_processors};
 pub(crate) use memory_limit::check_memory_limit;
-#[cfg(target_os = "linux")]
 pub(crate) use process::{Fate, Process, SHORT_BITS};

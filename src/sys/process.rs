@@ -1,5 +1,5 @@
 //! Which process is meant by a number, and whether it is no more.
-#![allow(unsafe_code)] // Part of one of the three places: `poll` as the kernel has it.
+#![allow(unsafe_code)] // `poll` as the kernel has it.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -8,7 +8,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{self, Mode};
 use nix::sys::statfs;
 
-use super::{descriptor, linux};
+use super::descriptor;
+use super::file::read_at;
 
 /// A process, so that no other of this machine can be taken for it, not even one that got its number later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,7 +159,7 @@ fn started(pidfd: &OwnedFd, pid: u32) -> Option<u64> {
 fn text_of(path: &str) -> Option<String> {
     let file = descriptor::open(path, OFlag::O_RDONLY, Mode::empty()).ok()?;
     let mut text = [0; 1024];
-    let length = linux::read_at(&file, 0, &mut text).ok()?;
+    let length = read_at(&file, 0, &mut text).ok()?;
     Some(String::from_utf8_lossy(text.get(..length)?).into_owned())
 }
 

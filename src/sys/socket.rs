@@ -2,17 +2,17 @@
 //!
 //! No call here blocks but `wait` and `connect`, and none raises SIGPIPE. Every descriptor that comes in is
 //! close-on-exec and owned from the first moment.
-#![allow(unsafe_code)] // One of the three places: ancillary data, which std does not wrap and nix loses when it is cut.
+#![allow(unsafe_code)] // Ancillary data, which std does not wrap and nix loses when it is cut.
 
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::clock::{Deadline, monotonic_ns, timespec};
 use super::descriptor;
+use super::errno::{failed, failed_at_name};
 use super::kept::KeptFd;
-use super::linux::{failed, failed_at_name, monotonic_ns, timespec};
-use crate::atomics::Deadline;
 use crate::error::{Code, Error, Result};
 
 /// What the kernel makes of the bytes of a socket.

@@ -1,0 +1,287 @@
+//! Files: made, named, opened, sealed, measured, filled and read.
+#![allow(unsafe_code)] // `getrlimit`.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{self, AtFlags, FallocateFlags, FcntlArg, OFlag, SealFlag};
+use nix::sys::memfd::MFdFlags;
+use nix::sys::stat::{self, Mode};
+use nix::sys::{statvfs, uio};
+use nix::unistd;
+
+use super::descriptor;
+use super::errno::{failed, failed_at_link, failed_at_name};
+use crate::error::{Code, Error, Result};
+
+/// The system's directory for shared memory.
+pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
+
+// ---- made, named, opened ----
+
+/// An anonymous file, mode 0600, that may be sealed.
+pub(crate) fn anonymous_file(name: &CStr) -> Result<OwnedFd> {
+    let flags = MFdFlags::MFD_ALLOW_SEALING;
+    // Never executable, where the kernel knows the flag (6.3); older ones refuse it.
+    let never_run = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    let fd = descriptor::memory_file(name, flags | never_run)
+        .or_else(|_| descriptor::memory_file(name, flags))
+        .map_err(|errno| failed(errno, "anonymous segment"))?;
+    set_mode(&fd, 0o600)?;
+    Ok(fd)
+}
+
+/// A file without a name in `directory`, mode 0600: it disappears with its last descriptor unless it is linked.
+pub(crate) fn unnamed_file(directory: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
+    descriptor::open(directory, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno {
+        // What kernels and file systems without O_TMPFILE say.
+        Errno::EISDIR | Errno::EOPNOTSUPP | Errno::EINVAL => Error::with_errno(
+            Code::NotSupported,
+            errno as i32,
+            "the directory's file system has no unnamed files (use a tmpfs)",
+        ),
+        errno => failed_at_name(errno, "directory of the segment"),
+    })
+}
+
+/// Sets the permission bits, whatever the umask.
+pub(crate) fn set_mode(fd: &OwnedFd, mode: u32) -> Result<()> {
+    stat::fchmod(fd, Mode::from_bits_truncate(mode)).map_err(|errno| failed(errno, "mode"))
+}
+
+fn fd_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Gives an unnamed file its name, in one step; `Exists` if the name is taken.
+pub(crate) fn link_file(fd: &OwnedFd, path: &Path) -> Result<()> {
+    let unnamed = fd_path(fd.as_fd());
+    let follow = AtFlags::AT_SYMLINK_FOLLOW;
+    unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow).map_err(|errno| {
+        match errno {
+            // The directory is there: the file was made in it.
+            Errno::ENOENT => failed_at_link(errno, "naming the segment"),
+            _ => failed_at_name(errno, "naming the segment"),
+        }
+    })
+}
+
+/// Takes a name away.
+pub(crate) fn unlink_file(path: &Path) -> Result<()> {
+    unistd::unlink(path).map_err(|errno| match errno {
+        Errno::EBUSY => Error::with_errno(
+            Code::Sys,
+            errno as i32,
+            "the file is a mount point, perhaps of a container: unmount it, then remove it",
+        ),
+        _ => failed_at_name(errno, "removing the name"),
+    })
+}
+
+/// Opens an existing file by name; never follows a link at the end, never blocks on a pipe.
+pub(crate) fn open_file(path: &Path, writable: bool) -> Result<OwnedFd> {
+    let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    descriptor::open(path, flags, Mode::empty()).map_err(|errno| failed_at_name(errno, "opening the segment"))
+}
+
+/// Opens a folder, to lock it.
+pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd> {
+    const ABOUT: &str = "opening the folder of the name";
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
+    descriptor::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        // NOT_A_FILE speaks of what stands at the name itself.
+        Errno::EISDIR | Errno::ENXIO => failed(errno, ABOUT),
+        _ => failed_at_name(errno, ABOUT),
+    })
+}
+
+/// Opens the file of a descriptor anew, so that locks and life are this participant's own.
+pub(crate) fn reopen(fd: BorrowedFd<'_>, writable: bool) -> Result<OwnedFd> {
+    // Follows the link of /proc on purpose: it is the descriptor.
+    let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    let flags = access | OFlag::O_NONBLOCK;
+    descriptor::open(fd_path(fd).as_str(), flags, Mode::empty())
+        .map_err(|errno| failed_at_link(errno, "reopening the descriptor"))
+}
+
+/// Takes over a descriptor that came from elsewhere.
+pub(crate) fn keep(fd: OwnedFd) -> Result<OwnedFd> {
+    descriptor::keep(fd).map_err(|errno| failed(errno, "the descriptor"))
+}
+
+/// Another descriptor of the same open file.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    descriptor::duplicate(fd).map_err(|errno| failed(errno, "the descriptor"))
+}
+
+/// A path as the bytes that the kernel sees.
+pub(crate) fn path_bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+// ---- seals ----
+
+/// Forbids to shrink, to grow and to unseal.
+pub(crate) fn seal_size(fd: &OwnedFd) -> Result<()> {
+    fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size_seals())).map(drop).map_err(|errno| failed(errno, "sealing"))
+}
+
+fn size_seals() -> SealFlag {
+    SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL
+}
+
+/// Whether nobody can shrink, grow or unseal the file any more.
+pub(crate) fn is_size_sealed(fd: impl AsFd) -> bool {
+    fcntl::fcntl(fd, FcntlArg::F_GET_SEALS)
+        .is_ok_and(|seals| SealFlag::from_bits_retain(seals).contains(size_seals()))
+}
+
+/// Forbids to shrink, to grow and to unseal, and unless others may write, where the kernel knows it (5.1), to map the file
+/// writable once more: what is mapped so already stays.
+pub(crate) fn seal_for_readers(fd: BorrowedFd<'_>, others_may_write: bool) -> Result<()> {
+    let size = size_seals();
+    let all = if others_may_write { size } else { size | SealFlag::F_SEAL_FUTURE_WRITE };
+    fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(all))
+        .or_else(|_| fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size)))
+        .map(drop)
+        .map_err(|errno| failed(errno, "sealing a region"))
+}
+
+// ---- what is known of a file ----
+
+/// What an attach must know of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileFacts {
+    pub(crate) is_regular: bool,
+    pub(crate) owner: u32,
+    pub(crate) mode: u32,
+    pub(crate) size: u64,
+    /// Device and inode: the file's identity.
+    pub(crate) identity: (u64, u64),
+}
+
+pub(crate) fn file_facts(fd: BorrowedFd<'_>) -> Result<FileFacts> {
+    let facts = stat::fstat(fd).map_err(|errno| failed(errno, "looking at the file"))?;
+    Ok(facts_of(&facts))
+}
+
+/// The same by name, not following a link.
+pub(crate) fn named_file_facts(path: &Path) -> Result<FileFacts> {
+    let facts = stat::lstat(path).map_err(|errno| failed_at_name(errno, "looking at the file"))?;
+    Ok(facts_of(&facts))
+}
+
+fn facts_of(facts: &stat::FileStat) -> FileFacts {
+    FileFacts {
+        is_regular: facts.st_mode & libc::S_IFMT == libc::S_IFREG,
+        owner: facts.st_uid,
+        mode: facts.st_mode & 0o7777,
+        size: u64::try_from(facts.st_size).unwrap_or(0),
+        identity: (facts.st_dev, facts.st_ino),
+    }
+}
+
+// ---- its memory ----
+
+/// Refuses what the file system cannot have room for, before anything is taken.
+pub(crate) fn check_room(fd: &OwnedFd, size: u64) -> Result<()> {
+    let room = statvfs::fstatvfs(fd).map_err(|errno| failed(errno, "looking at the file system"))?;
+    // No blocks at all: it has no limit of its own.
+    if room.blocks() != 0 && room.blocks_available().saturating_mul(room.fragment_size()) < size {
+        return Err(failed(Errno::ENOSPC, "allocating memory"));
+    }
+    Ok(())
+}
+
+/// Refuses what would make a file longer than this process may: the kernel would end it for that (SIGXFSZ).
+fn check_file_limit(end: u64) -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the call fills the struct that it is given, or leaves it.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    if end <= limit.rlim_cur {
+        return Ok(());
+    }
+    let about = "a file of # bytes, and the limit for files (RLIMIT_FSIZE, ulimit -f) is #; raise it";
+    Err(Error::with_errno(Code::Sys, libc::EFBIG, about).and_numbers([end, limit.rlim_cur, 0]))
+}
+
+/// Sets the size of a file. Nothing is allocated yet.
+pub(crate) fn set_size(fd: &OwnedFd, size: u64) -> Result<()> {
+    check_file_limit(size)?;
+    let len = file_offset(size)?;
+    loop {
+        match unistd::ftruncate(fd, len) {
+            Err(Errno::EINTR) => {}
+            done => return done.map_err(|errno| failed(errno, "size of the segment")),
+        }
+    }
+}
+
+/// Has every page of a range allocated now, so that a full file system is an error here and never a SIGBUS later.
+pub(crate) fn allocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
+    // A signal ends the call and undoes it, so it is done in pieces that take a millisecond or so.
+    const PIECE: u64 = 4 << 20;
+    let end = start.saturating_add(len);
+    let mut done = start;
+    while done < end {
+        let piece = PIECE.min(end - done);
+        match fcntl::fallocate(fd, FallocateFlags::empty(), file_offset(done)?, file_offset(piece)?) {
+            Ok(()) => done += piece,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno, "allocating memory")),
+        }
+    }
+    Ok(())
+}
+
+/// Gives the memory of a range back; it reads as zeros from then on.
+pub(crate) fn deallocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fcntl::fallocate(fd, hole, file_offset(start)?, file_offset(len)?)
+        .map_err(|errno| failed(errno, "giving memory back"))
+}
+
+fn file_offset(value: u64) -> Result<libc::off_t> {
+    libc::off_t::try_from(value).map_err(|_| Code::NoMemory.into())
+}
+
+// ---- its bytes ----
+
+/// Reads from a file that need not be mapped; short only at its end.
+pub(crate) fn read_at(fd: &OwnedFd, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match uio::pread(fd, rest, offset as libc::off_t + done as libc::off_t) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno, "reading the segment")),
+        }
+    }
+    Ok(done)
+}
+
+/// Reads one 32-bit word of a file that need not be mapped.
+pub(crate) fn read_word(fd: &OwnedFd, offset: u64) -> Result<u32> {
+    let mut word = [0; 4];
+    read_at(fd, offset, &mut word)?;
+    Ok(u32::from_le_bytes(word))
+}
+
+/// Writes one 32-bit word of a file that need not be mapped.
+pub(crate) fn write_word(fd: &OwnedFd, offset: u64, word: u32) -> Result<()> {
+    let bytes = word.to_le_bytes();
+    // The limit is also one for what a file has already.
+    check_file_limit(offset.saturating_add(bytes.len() as u64))?;
+    loop {
+        match uio::pwrite(fd, &bytes, offset as libc::off_t) {
+            Err(Errno::EINTR) => {}
+            done => return done.map(drop).map_err(|errno| failed(errno, "writing to the segment")),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Telling a process from the children that it forks.
+#![allow(unsafe_code)] // One page that is never unmapped.
+
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use nix::errno::Errno;
+
+use super::errno::failed;
+use super::machine::page_size;
+use crate::error::Result;
+
+/// Tells the process that made this from a child that was forked since, at the cost of a load.
+pub(crate) struct Birth {
+    word: &'static AtomicU32,
+    stamp: u32,
+}
+
+/// A word of a page that the kernel wipes in a forked child.
+static WIPED: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// The last stamp that this process or one that it was forked from has given.
+static LAST_STAMP: AtomicU32 = AtomicU32::new(0);
+
+impl Birth {
+    /// For what belongs to this process.
+    pub(crate) fn of_this_process() -> Result<Birth> {
+        let word = wiped_word()?;
+        // Relaxed: forks order it for themselves; among threads any of them gives the same answer.
+        let seen = word.load(Ordering::Relaxed);
+        if seen != 0 {
+            return Ok(Birth { word, stamp: seen });
+        }
+        // The first here since the fork. Zero means "wiped", so it is no stamp.
+        let fresh = LAST_STAMP.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
+        let stamp = match word.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => fresh,
+            Err(other_thread) => other_thread,
+        };
+        Ok(Birth { word, stamp })
+    }
+
+    /// Whether this is still the process of birth.
+    #[inline(always)]
+    pub(crate) fn is_here(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == self.stamp
+    }
+}
+
+/// The word, made at the first call. It lives as long as the process.
+fn wiped_word() -> Result<&'static AtomicU32> {
+    let known = WIPED.load(Ordering::Acquire);
+    let word = if known.is_null() { make_wiped_word()? } else { known };
+    // SAFETY: never unmapped once it is known, aligned, and every bit pattern is a valid atomic.
+    Ok(unsafe { &*word })
+}
+
+fn make_wiped_word() -> Result<*mut AtomicU32> {
+    let len = page_size();
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping, wherever the kernel likes.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(failed(Errno::last(), "private memory"));
+    }
+    // SAFETY: the page just mapped.
+    if unsafe { libc::madvise(page, len, libc::MADV_WIPEONFORK) } != 0 {
+        let error = failed(Errno::last(), "detecting forks");
+        // SAFETY: the page just mapped, which nobody else knows.
+        unsafe { libc::munmap(page, len) };
+        return Err(error);
+    }
+    let word = page.cast::<AtomicU32>();
+    // AcqRel: who finds the word finds a mapped page.
+    match WIPED.compare_exchange(std::ptr::null_mut(), word, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(word),
+        Err(other_thread) => {
+            // SAFETY: the page just mapped, which nobody else knows.
+            unsafe { libc::munmap(page, len) };
+            Ok(other_thread)
+        }
+    }
+}

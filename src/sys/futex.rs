@@ -1,0 +1,67 @@
+//! Sleeping on 32-bit words that processes share.
+#![allow(unsafe_code)] // System calls that no crate wraps.
+
+use std::sync::atomic::AtomicU32;
+
+use nix::errno::Errno;
+
+use super::clock::{Deadline, monotonic_ns, timespec};
+
+/// Sleeps while `word` is `expected`. Shared, not private: the waker may be another process. WAIT_BITSET,
+/// because that form takes an absolute monotonic deadline. Why it woke is not told: callers look again, and at the clock.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
+    let until = deadline.map(timespec);
+    let until = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the word is a live, aligned u32; `until` is null or points at a timespec that outlives the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            until,
+            std::ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        )
+    };
+}
+
+/// Wakes every sleeper of `word`, in whatever process.
+pub(crate) fn futex_wake_all(word: &AtomicU32) {
+    // SAFETY: the word is a live, aligned u32; the call only uses its address.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+/// Most words that [`futex_wait_any`] sleeps on at once; the kernel's own limit.
+pub(crate) const FUTEX_WAIT_ANY_MAX: usize = 128;
+
+/// How long one of several words is looked at, where the kernel does not sleep on all, in nanoseconds.
+const ONE_OF_SEVERAL: u64 = 1_000_000;
+
+/// Sleeps while every word has its expected value. Kernels before 5.16 do not have that, and some sandboxes refuse it:
+/// there it sleeps on the first word alone, for a short time. Why it woke is not told, as in [`futex_wait`].
+pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
+    let waiters: Vec<libc::futex_waitv> = words
+        .iter()
+        .map(|(word, expected)| {
+            // SAFETY: all-zero is a valid futex_waitv, a plain struct of integers.
+            let mut waiter: libc::futex_waitv = unsafe { std::mem::zeroed() };
+            waiter.val = u64::from(*expected);
+            waiter.uaddr = word.as_ptr() as u64;
+            waiter.flags = libc::FUTEX2_SIZE_U32 as u32;
+            waiter
+        })
+        .collect();
+    let until = deadline.map(timespec);
+    let until = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `waiters` holds as many entries as the count says, each with the address of a live u32; `until` is
+    // null or points at a timespec that outlives the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), waiters.len(), 0, until, libc::CLOCK_MONOTONIC)
+    };
+    let slept = result >= 0 || matches!(Errno::last(), Errno::ETIMEDOUT | Errno::EAGAIN | Errno::EINTR);
+    if let (false, Some((word, expected))) = (slept, words.first()) {
+        let soon = monotonic_ns().saturating_add(ONE_OF_SEVERAL);
+        futex_wait(word, *expected, Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
+    }
+}

@@ -1,0 +1,56 @@
+//! What the machine is, and who this process is on it.
+#![allow(unsafe_code)] // Numbers that only the C library tells.
+
+use nix::errno::Errno;
+use nix::sched::{self, CpuSet};
+use nix::unistd;
+
+use super::errno::failed;
+use crate::error::Result;
+
+/// This process's effective user.
+pub(crate) fn effective_uid() -> u32 {
+    unistd::geteuid().as_raw()
+}
+
+/// Size of the pages that the kernel protects.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: asks for a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}
+
+/// All memory and swap of the machine, in bytes.
+pub(crate) fn machine_memory() -> u64 {
+    // SAFETY: all-zero is a valid sysinfo, a plain struct of integers, which the call fills.
+    let info = unsafe {
+        let mut info: libc::sysinfo = std::mem::zeroed();
+        libc::sysinfo(&mut info);
+        info
+    };
+    info.totalram.saturating_add(info.totalswap).saturating_mul(u64::from(info.mem_unit))
+}
+
+/// Whether the calling thread may run on more than one processor.
+pub(crate) fn several_processors() -> bool {
+    match sched::sched_getaffinity(unistd::Pid::from_raw(0)) {
+        Ok(set) => (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).nth(1).is_some(),
+        // More of them than such a set has room for.
+        Err(_) => true,
+    }
+}
+
+/// A random number that is not zero.
+pub(crate) fn random_id() -> Result<u64> {
+    let mut bytes = [0u8; 8];
+    loop {
+        // SAFETY: the buffer is writable for its length.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        // So few bytes come all at once or not at all.
+        match Errno::result(got) {
+            Ok(_) => return Ok(u64::from_ne_bytes(bytes) | 1),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno, "segment id")),
+        }
+    }
+}
