@@ -39,7 +39,8 @@
 //! - `writer`, `reader`: what a user holds.
 //! - `segment`: segments by name, by descriptor, or private; it makes writers and readers.
 //! - `reference`: the reference operations, on a segment.
-//! - `region`: payloads beside the slots, in mapped regions whose descriptors cross a unix socket.
+//! - `channel`: unix sockets that carry the descriptors of regions and segments.
+//! - `pool`: payloads beside the slots, in regions of memory that each side maps.
 //! - `ffi`: the C ABI.
 //!
 //! `unsafe` is allowed in `cache`, `sys`, `attachment` and `ffi` only.
@@ -55,16 +56,17 @@ compile_error!("shmslot is made for x86-64 and aarch64; other processors have no
 mod atomics;
 mod attachment;
 mod cache;
+mod channel;
 mod error;
 mod ffi;
 pub mod layout;
 mod name;
 mod options;
 mod participants;
+mod pool;
 mod protocol;
 mod reader;
 mod reference;
-mod region;
 mod segment;
 mod sys;
 mod waiting;
@@ -76,15 +78,14 @@ mod writer;
 #[doc = include_str!("../docs/guide.md")]
 mod pages {}
 
+pub use channel::{Channel, ChannelOptions, Listener};
 pub use error::{Code, Error, Result};
 pub use layout::Policy;
 pub use options::{IfDead, Options};
 pub use participants::Participant;
+pub use pool::{Attachments, Lease, Mapped, Registry, RegistryInfo, RegistryOptions};
 pub use reader::{EndWaits, Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference};
-pub use region::{
-    Attachments, Channel, ChannelOptions, Lease, Listener, Mapped, Registry, RegistryInfo, RegistryOptions,
-};
 pub use segment::{Info, Segment};
 pub use waiting::Interrupter;
 pub use writer::{Loan, Writer};

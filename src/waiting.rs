@@ -107,6 +107,11 @@ pub(crate) fn deadline_of(timeout: Option<Duration>) -> Deadline {
     timeout.map(|timeout| sys::monotonic_ns().saturating_add(sys::nanoseconds(timeout)))
 }
 
+/// What a call says that did not get what it wanted in the time it had.
+pub(crate) fn timeout_code(timeout: Option<Duration>) -> Code {
+    if timeout == Some(Duration::ZERO) { Code::Again } else { Code::Timeout }
+}
+
 /// A thread that has nothing to do, until its deadline.
 pub(crate) struct Sleeper {
     deadline: Deadline,

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shmslot::{
-    Attachments, Channel, ChannelOptions, Code, Lease, Mapped, Options, Registry, RegistryInfo,
+    Attachments, Channel, ChannelOptions, Code, Lease, Listener, Mapped, Options, Registry, RegistryInfo,
     RegistryOptions, Result, Segment,
 };
 
@@ -590,9 +590,9 @@ fn channels_have_names() {
     let file = format!("/dev/shm/shmslot-test-channel-{}", std::process::id());
     let options = ChannelOptions::default();
     for name in [format!("@shmslot-test-{}", std::process::id()), file.clone()] {
-        assert_eq!(code(Channel::listen("no-path", &options)), Code::BadName);
-        let listener = Channel::listen(&name, &options).expect("the name is free");
-        assert_eq!(code(Channel::listen(&name, &options)), Code::Exists);
+        assert_eq!(code(Listener::bind("no-path", &options)), Code::BadName);
+        let listener = Listener::bind(&name, &options).expect("the name is free");
+        assert_eq!(code(Listener::bind(&name, &options)), Code::Exists);
         assert_eq!(code(listener.accept(NOW)), Code::Again);
         assert_eq!(code(listener.accept(SHORT)), Code::Timeout);
         let near = Channel::connect(&name, &options, PATIENT).expect("it listens");
@@ -607,7 +607,7 @@ fn channels_have_names() {
     // What a dead process leaves: a socket file without a socket.
     drop(std::os::unix::net::UnixListener::bind(&file).expect("the name is free"));
     assert!(std::fs::exists(&file).expect("it can be looked at"));
-    let listener = Channel::listen(&file, &options).expect("the dead one is replaced");
+    let listener = Listener::bind(&file, &options).expect("the dead one is replaced");
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(&file).expect("it is there").permissions(),
     );
@@ -615,7 +615,7 @@ fn channels_have_names() {
     drop(listener);
     // But not a file of somebody else.
     std::fs::write(&file, b"precious").expect("the name is free");
-    assert_eq!(code(Channel::listen(&file, &options)), Code::Exists);
+    assert_eq!(code(Listener::bind(&file, &options)), Code::Exists);
     assert_eq!(std::fs::read(&file).expect("it is still there"), b"precious");
     std::fs::remove_file(&file).expect("it is ours");
 }

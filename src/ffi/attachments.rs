@@ -7,7 +7,7 @@ use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::channel::{borrow, channel_options, shmslot_channel};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::region::Given;
-use crate::region::{Attachments, Mapped};
+use crate::pool::{Attachments, Mapped};
 use crate::sys;
 
 /// Regions of one sender that are mapped here, to be read. Threads: any.

@@ -3,12 +3,12 @@
 use std::ffi::{c_char, c_int};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::channel::{Channel, ChannelOptions, Listener};
 use crate::error::{Code, Error, Result};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::{SHMSLOT_ANY_OWNER, Use, options, shmslot_options};
 use crate::ffi::segment::{hand_out, shmslot_segment};
-use crate::region::{Channel, ChannelOptions, Listener};
 use crate::sys;
 
 /// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn shmslot_channel_listen(
 ) -> c_int {
     boundary::without_handle(reterr, || {
         boundary::present(ret_listener)?;
-        let listener = Channel::listen(boundary::name(name)?, &channel_options(flags)?)?;
+        let listener = Listener::bind(boundary::name(name)?, &channel_options(flags)?)?;
         boundary::give(ret_listener, handle(End::Listening(listener)))?;
         Ok(SHMSLOT_OK)
     })

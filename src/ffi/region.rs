@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::ffi::boundary::{self, Handle, Health, Plain};
 use crate::ffi::channel::shmslot_channel;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
-use crate::region::{Lease, Registry, RegistryInfo, RegistryOptions};
+use crate::pool::{Lease, Registry, RegistryInfo, RegistryOptions};
 
 /// What a handle has given out under numbers, each as often as it was retained.
 pub(crate) struct Given<T> {

@@ -7,8 +7,8 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use shmslot::{
-    Attachments, Channel, ChannelOptions, EndWaits, Lease, Options, Policy, Registry, RegistryOptions,
-    Result, Segment,
+    Attachments, Channel, ChannelOptions, EndWaits, Lease, Listener, Options, Policy, Registry,
+    RegistryOptions, Result, Segment,
 };
 
 use crate::PATIENT;
@@ -131,7 +131,7 @@ fn write_all(way: &str, count: u64, name: &str) {
 }
 
 fn lease_all(count: u64, name: &str) {
-    let listener = Channel::listen(name, &ChannelOptions::default()).expect("the name is free");
+    let listener = Listener::bind(name, &ChannelOptions::default()).expect("the name is free");
     say("listening");
     let channel = listener.accept(PATIENT).expect("it connects");
     let registry = Registry::new(&RegistryOptions::default()).expect("a registry");

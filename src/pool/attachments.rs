@@ -8,11 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::channel::{Announced, Channel, ChannelOptions, is_shortage};
 use crate::error::{Code, Error, Result};
-use crate::region::body::Body;
-use crate::region::channel::{Channel, ChannelOptions};
-use crate::region::is_shortage;
-use crate::region::link::Announced;
+use crate::pool::body::Body;
 use crate::sys::{self, Birth};
 use crate::waiting::deadline_of;
 

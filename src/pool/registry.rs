@@ -7,10 +7,9 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::channel::{Channel, Sent, encode};
 use crate::error::{Code, Error, Result};
-use crate::region::body::{self, Body};
-use crate::region::channel::Channel;
-use crate::region::link::{Sent, encode};
+use crate::pool::body::{self, Body};
 use crate::sys::socket::Bell;
 use crate::sys::{self, Birth, KeptFd};
 use crate::waiting::deadline_of;

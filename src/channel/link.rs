@@ -8,77 +8,19 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::channel::is_shortage;
+use crate::channel::message::{Announced, MESSAGE, SEGMENT, decode, encode};
+use crate::channel::options::ChannelOptions;
 use crate::error::{Code, Error, Result};
 use crate::layout;
-use crate::region::channel::ChannelOptions;
-use crate::region::is_shortage;
 use crate::sys::socket::{self, Bell, Foreign, Kind, Ready};
-use crate::sys::{self, Birth, Deadline, FileFacts, KeptFd};
+use crate::sys::{self, Birth, Deadline, KeptFd};
 
-/// Bytes of a message.
-const MESSAGE: usize = 16;
-/// The region number of messages that carry a segment. No registry uses it.
-const SEGMENT: u32 = u32::MAX;
 /// Messages of one sort that are kept, with their descriptors, while the other sort is wanted.
 const KEPT: usize = 64;
 
 /// What an error says of the socket.
-pub(super) const ABOUT_SOCKET: &str = "descriptor # of the channel";
-
-/// A message: map_id, generation and length, little-endian.
-pub(super) fn encode(map_id: u32, generation: u32, length: u64) -> [u8; MESSAGE] {
-    let mut message = [0; MESSAGE];
-    let fields = map_id.to_le_bytes().into_iter().chain(generation.to_le_bytes()).chain(length.to_le_bytes());
-    for (target, byte) in message.iter_mut().zip(fields) {
-        *target = byte;
-    }
-    message
-}
-
-fn decode(message: &[u8; MESSAGE]) -> (u32, u32, u64) {
-    let number = u128::from_le_bytes(*message);
-    (number as u32, (number >> 32) as u32, (number >> 64) as u64)
-}
-
-/// A region that the other side can be asked for from now on.
-#[derive(Debug)]
-pub(super) struct Announced {
-    pub(super) map_id: u32,
-    pub(super) generation: u32,
-    pub(super) length: u64,
-    pub(super) file: Foreign,
-    /// What its file was at the check.
-    pub(super) facts: FileFacts,
-}
-
-impl Announced {
-    /// Everything that can be said of a region before it is mapped.
-    pub(super) fn check(map_id: u32, length: u64, file: BorrowedFd<'_>, unsealed: bool) -> Result<FileFacts> {
-        let refuse =
-            |code, about, actual| Err(Error::with_numbers(code, about, [u64::from(map_id), length, actual]));
-        if map_id == SEGMENT {
-            return refuse(Code::Invalid, "region # is a number that segments have", 0);
-        }
-        if length == 0 || length > i64::MAX as u64 {
-            return refuse(Code::Invalid, "region # of impossible length #", 0);
-        }
-        let facts = sys::file_facts(file)?;
-        if !facts.is_regular {
-            return refuse(Code::NotAFile, "region #: its descriptor is no file", 0);
-        }
-        if !unsealed && !sys::is_size_sealed(file) {
-            return refuse(Code::NotSealed, "region #: its file is not sealed", 0);
-        }
-        if facts.size < length {
-            return refuse(
-                Code::Truncated,
-                "region # has # bytes by its message, its file only #",
-                facts.size,
-            );
-        }
-        Ok(facts)
-    }
-}
+pub(crate) const ABOUT_SOCKET: &str = "descriptor # of the channel";
 
 /// Why nothing comes in any more.
 #[derive(Clone, Copy)]
@@ -109,13 +51,13 @@ fn wrong_count(count: usize) -> Error {
 
 /// Whether a message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(crate) enum Sent {
     Yes,
     /// The other side has not read what it was sent before.
     Full,
 }
 
-pub(super) struct Link {
+pub(crate) struct Link {
     birth: Birth,
     socket: KeptFd,
     kind: Kind,
@@ -132,7 +74,7 @@ pub(super) struct Link {
 impl Link {
     /// Over a socket that may be anything; refuses peers that the options do not admit. The bell comes from the caller, who
     /// has it before anything is taken that would be lost without one.
-    pub(super) fn new(socket: OwnedFd, bell: Bell, options: &ChannelOptions) -> Result<Link> {
+    pub(crate) fn new(socket: OwnedFd, bell: Bell, options: &ChannelOptions) -> Result<Link> {
         let kind = socket::kind(socket.as_fd())?;
         let peer = socket::peer_uid(socket.as_fd())?;
         if peer != sys::effective_uid() && !options.any_owner {
@@ -152,11 +94,11 @@ impl Link {
         })
     }
 
-    pub(super) fn here(&self) -> Result<()> {
+    pub(crate) fn here(&self) -> Result<()> {
         if self.birth.is_here() { Ok(()) } else { Err(Code::Forked.into()) }
     }
 
-    pub(super) fn fd(&self) -> Result<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>> {
         Ok(self.socket.proved()?.as_fd())
     }
 
@@ -166,7 +108,7 @@ impl Link {
     }
 
     /// Sends one message; does not wait.
-    pub(super) fn send(&self, message: &[u8; MESSAGE], passed: BorrowedFd<'_>) -> Result<Sent> {
+    pub(crate) fn send(&self, message: &[u8; MESSAGE], passed: BorrowedFd<'_>) -> Result<Sent> {
         self.here()?;
         let mut mute = self.mute.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reason) = *mute {
@@ -193,12 +135,12 @@ impl Link {
     }
 
     /// Sends a segment's descriptor.
-    pub(super) fn send_segment(&self, length: u64, file: BorrowedFd<'_>) -> Result<Sent> {
+    pub(crate) fn send_segment(&self, length: u64, file: BorrowedFd<'_>) -> Result<Sent> {
         self.send(&encode(SEGMENT, layout::LAYOUT_VERSION, length), file)
     }
 
     /// Sleeps until more can be sent, or a bell rings that may be given; false if the deadline came first.
-    pub(super) fn wait_for_room(&self, bell: Option<BorrowedFd<'_>>, deadline: Deadline) -> Result<bool> {
+    pub(crate) fn wait_for_room(&self, bell: Option<BorrowedFd<'_>>, deadline: Deadline) -> Result<bool> {
         let socket = (self.fd()?, Ready::ToWrite);
         match bell {
             Some(bell) => socket::wait(&[socket, (bell, Ready::ToRead)], deadline),
@@ -207,12 +149,12 @@ impl Link {
     }
 
     /// The next region that the other side has announced, if there is one now; and how much has happened so far.
-    pub(super) fn next_region(&self) -> Result<Option<Announced>> {
+    pub(crate) fn next_region(&self) -> Result<Option<Announced>> {
         self.next(|inbox| inbox.regions.pop_front())
     }
 
     /// The next segment that the other side has sent, if there is one now.
-    pub(super) fn next_segment(&self) -> Result<Option<Foreign>> {
+    pub(crate) fn next_segment(&self) -> Result<Option<Foreign>> {
         self.next(|inbox| inbox.segments.pop_front())
     }
 
@@ -230,12 +172,12 @@ impl Link {
     }
 
     /// Puts a region back, as the next, that could not be mapped for want of memory.
-    pub(super) fn put_back(&self, region: Announced) {
+    pub(crate) fn put_back(&self, region: Announced) {
         self.inbox().regions.push_front(region);
     }
 
     /// The same for a segment that could not be attached to.
-    pub(super) fn put_back_segment(&self, file: Foreign) {
+    pub(crate) fn put_back_segment(&self, file: Foreign) {
         let mut inbox = self.inbox();
         inbox.segments.push_front(file);
         // Another thread may have found nothing meanwhile.
@@ -243,12 +185,12 @@ impl Link {
     }
 
     /// How much has happened so far, to be told to `wait`.
-    pub(super) fn events(&self) -> u64 {
+    pub(crate) fn events(&self) -> u64 {
         self.inbox().events
     }
 
     /// Something happened that those who wait will want to look at.
-    pub(super) fn announce(&self) {
+    pub(crate) fn announce(&self) {
         self.happened(&mut self.inbox());
     }
 
@@ -261,12 +203,12 @@ impl Link {
     }
 
     /// Whether what came over this channel is to be believed: the reason if it is not.
-    pub(super) fn spoiled(&self) -> Option<Error> {
+    pub(crate) fn spoiled(&self) -> Option<Error> {
         self.inbox().broken.filter(|broken| !broken.ended).map(|broken| broken.reason)
     }
 
     /// The channel is of no use any more: the other side does not keep to the rules.
-    pub(super) fn spoil(&self, reason: Error) -> Error {
+    pub(crate) fn spoil(&self, reason: Error) -> Error {
         self.end(&mut self.inbox(), reason, false)
     }
 
@@ -401,7 +343,7 @@ impl Link {
     ///
     /// Several threads may wait, and others receive meanwhile: one thread watches the socket for all, and the bell tells
     /// it when somebody else has taken what it was waiting for.
-    pub(super) fn wait(&self, seen: u64, deadline: Deadline) -> Result<bool> {
+    pub(crate) fn wait(&self, seen: u64, deadline: Deadline) -> Result<bool> {
         let mut inbox = self.inbox();
         loop {
             // First of all: whoever is sent one thing after the other, and never the right one, has a deadline, too.

@@ -1,0 +1,120 @@
+//! One end of a channel, and the segments that go over it.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::channel::is_shortage;
+use crate::channel::link::{Link, Sent};
+use crate::channel::options::ChannelOptions;
+use crate::error::{Code, Error, Result};
+use crate::options::Options;
+use crate::segment::Segment;
+use crate::sys::socket::{self, Bell, Connected};
+use crate::sys::{self, Deadline};
+use crate::waiting::{deadline_of, timeout_code};
+
+/// A connection that carries the descriptors of regions and segments. Cheap to clone; any thread. It is closed with the
+/// last clone, the registries it was added to and the attachments made of it.
+#[derive(Clone)]
+pub struct Channel {
+    link: Arc<Link>,
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("fd", &self.fd().ok()).finish_non_exhaustive()
+    }
+}
+
+impl Channel {
+    /// Two ends of a new connection, one of which is to be inherited, or to be used in this process.
+    pub fn pair(options: &ChannelOptions) -> Result<(Channel, Channel)> {
+        let (one, other) = socket::pair()?;
+        Ok((Channel::from_fd(one, options)?, Channel::from_fd(other, options)?))
+    }
+
+    /// Over a connected unix socket that came from elsewhere: seqpacket, or also datagram (which never tells that the
+    /// other end is gone) or stream.
+    pub fn from_fd(socket: OwnedFd, options: &ChannelOptions) -> Result<Channel> {
+        Channel::with_bell(sys::keep(socket)?, Bell::new()?, options)
+    }
+
+    pub(super) fn with_bell(socket: OwnedFd, bell: Bell, options: &ChannelOptions) -> Result<Channel> {
+        Ok(Channel { link: Arc::new(Link::new(socket, bell, options)?) })
+    }
+
+    /// Connects to a listener; waits as long as too many others wait for it.
+    pub fn connect(name: &str, options: &ChannelOptions, timeout: Option<Duration>) -> Result<Channel> {
+        // First, so that the listener does not see a connection come and go.
+        let bell = Bell::new()?;
+        match socket::connect(name, deadline_of(timeout))? {
+            Connected::To(socket) => Channel::with_bell(socket, bell, options),
+            Connected::Crowded => Err(timeout_code(timeout).into()),
+            Connected::Nobody => Err(Error::about(Code::NotFound, "nobody listens at the channel's name")),
+        }
+    }
+
+    /// To be polled: ready to read when a message is there or the other end is gone. Not to be read from.
+    pub fn fd(&self) -> Result<BorrowedFd<'_>> {
+        self.link.fd()
+    }
+
+    /// Sends the descriptor of a segment, which must be sealed: [`Segment::create_anonymous`] makes such.
+    pub fn send_segment(&self, segment: &Segment, timeout: Option<Duration>) -> Result<()> {
+        self.link.here()?;
+        let fd = segment.fd()?;
+        if !sys::is_size_sealed(fd) {
+            return Err(Error::about(Code::NotSealed, "the segment has a name; send that"));
+        }
+        let length = segment.inner().offsets().total;
+        let deadline = deadline_of(timeout);
+        while self.link.send_segment(length, fd)? == Sent::Full {
+            self.wait_for_room(None, timeout, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches to the next segment that the other side has sent. It stays the next if this process has no memory or no
+    /// descriptor for it now.
+    pub fn recv_segment(&self, options: &Options, timeout: Option<Duration>) -> Result<Segment> {
+        let deadline = deadline_of(timeout);
+        loop {
+            let events = self.link.events();
+            if let Some(file) = self.link.next_segment()? {
+                return match Segment::attach_fd(file.as_fd(), options) {
+                    Err(error) if is_shortage(&error) => {
+                        self.link.put_back_segment(file);
+                        Err(error)
+                    }
+                    done => done,
+                };
+            }
+            if timeout == Some(Duration::ZERO) || !self.link.wait(events, deadline)? {
+                return Err(timeout_code(timeout).into());
+            }
+        }
+    }
+
+    pub(crate) fn wait_for_room(
+        &self,
+        bell: Option<BorrowedFd<'_>>,
+        timeout: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        if timeout == Some(Duration::ZERO) || !self.link.wait_for_room(bell, deadline)? {
+            return Err(Error::about(timeout_code(timeout), "the other end of a channel does not read"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(crate) fn is(&self, other: &Channel) -> bool {
+        Arc::ptr_eq(&self.link, &other.link)
+    }
+}

@@ -1,0 +1,68 @@
+//! What goes over a channel: 16 bytes that name a region or a segment, and its descriptor.
+#![forbid(unsafe_code)]
+
+use std::os::fd::BorrowedFd;
+
+use crate::error::{Code, Error, Result};
+use crate::sys::socket::Foreign;
+use crate::sys::{self, FileFacts};
+
+/// Bytes of a message.
+pub(super) const MESSAGE: usize = 16;
+/// The region number of messages that carry a segment. No registry uses it.
+pub(super) const SEGMENT: u32 = u32::MAX;
+
+/// A message: map_id, generation and length, little-endian.
+pub(crate) fn encode(map_id: u32, generation: u32, length: u64) -> [u8; MESSAGE] {
+    let mut message = [0; MESSAGE];
+    let fields = map_id.to_le_bytes().into_iter().chain(generation.to_le_bytes()).chain(length.to_le_bytes());
+    for (target, byte) in message.iter_mut().zip(fields) {
+        *target = byte;
+    }
+    message
+}
+
+pub(super) fn decode(message: &[u8; MESSAGE]) -> (u32, u32, u64) {
+    let number = u128::from_le_bytes(*message);
+    (number as u32, (number >> 32) as u32, (number >> 64) as u64)
+}
+
+/// A region that the other side can be asked for from now on.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    pub(crate) map_id: u32,
+    pub(crate) generation: u32,
+    pub(crate) length: u64,
+    pub(crate) file: Foreign,
+    /// What its file was at the check.
+    pub(crate) facts: FileFacts,
+}
+
+impl Announced {
+    /// Everything that can be said of a region before it is mapped.
+    pub(crate) fn check(map_id: u32, length: u64, file: BorrowedFd<'_>, unsealed: bool) -> Result<FileFacts> {
+        let refuse =
+            |code, about, actual| Err(Error::with_numbers(code, about, [u64::from(map_id), length, actual]));
+        if map_id == SEGMENT {
+            return refuse(Code::Invalid, "region # is a number that segments have", 0);
+        }
+        if length == 0 || length > i64::MAX as u64 {
+            return refuse(Code::Invalid, "region # of impossible length #", 0);
+        }
+        let facts = sys::file_facts(file)?;
+        if !facts.is_regular {
+            return refuse(Code::NotAFile, "region #: its descriptor is no file", 0);
+        }
+        if !unsealed && !sys::is_size_sealed(file) {
+            return refuse(Code::NotSealed, "region #: its file is not sealed", 0);
+        }
+        if facts.size < length {
+            return refuse(
+                Code::Truncated,
+                "region # has # bytes by its message, its file only #",
+                facts.size,
+            );
+        }
+        Ok(facts)
+    }
+}
