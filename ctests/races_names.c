@@ -3,10 +3,8 @@
  * or is killed. Then three processes at random. What must hold: open never says that nothing is
  * there; nobody but unlink takes the name of a living segment away, and unlink none but the one
  * that it found; those who are at one name are at one segment; no file is left over. */
-#include "samples.h"
+#include "faults.h"
 #include "single_steps.h"
-
-#include <dirent.h>
 
 /* docs/abi-policy.md: the bytes of those who take names, and behind them those of whoever is attached. */
 #define SEATS (INT64_C(1) << 60)
@@ -19,6 +17,13 @@ static struct outcome {
     int result;
     uint64_t segment_id;
 } *outcome;
+
+static void *share(size_t size)
+{
+    void *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(bytes != MAP_FAILED);
+    return bytes;
+}
 
 static shmslot_options small_ones(uint32_t if_dead)
 {
@@ -122,6 +127,7 @@ static const struct operation {
     {"unlink", unlink_it, 0, leave_a_dead_one},
     {"unlink another version", unlink_it, 0, leave_another_version},
 };
+#define OPERATIONS (sizeof operations / sizeof operations[0])
 
 enum { OPENS, CREATES, UNLINKS, UNLINKS_AND_CREATES, INTRUDERS };
 static const char *const intruder_names[] = {"opens", "creates", "unlinks", "unlinks, creates"};
@@ -172,19 +178,6 @@ static int has_open(pid_t pid, ino_t inode)
     }
     CHECK(closedir(descriptors) == 0);
     return found;
-}
-
-static int files_left(void)
-{
-    DIR *open_directory = opendir(directory);
-    const struct dirent *entry;
-    int count = 0;
-    CHECK(open_directory != NULL);
-    while ((entry = readdir(open_directory)) != NULL) {
-        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
-    }
-    CHECK(closedir(open_directory) == 0);
-    return count;
 }
 
 /* A whole call, or two, of another process; the segment that it has then. */
@@ -271,16 +264,21 @@ static int try_point(const struct operation *operation, int intruder, int killed
     shmslot_segment_close(segment);
     CHECK_OK(shmslot_segment_open(path, &options, &last, NULL));
     CHECK(leads_to(last));
-    CHECK_U64((uint64_t)files_left(), 1);
+    CHECK_U64(files_in(directory), 1);
     CHECK_OK(shmslot_segment_unlink(path, NULL));
     shmslot_segment_close(last);
-    CHECK_U64((uint64_t)files_left(), 0);
+    CHECK_U64(files_in(directory), 0);
     return more;
 }
 
-static void check_each_point(const struct operation *operation)
+/* In a process of its own. */
+static int check_each_point(int link, void *argument)
 {
+    const struct operation *operation = argument;
     int intruder, killed, points = 0;
+    (void)link;
+    steps_begin();
+    outcome = share(sizeof *outcome);
     for (intruder = 0; intruder < INTRUDERS; intruder++) {
         for (killed = 0; killed < 2; killed++) {
             int point = 1;
@@ -295,6 +293,7 @@ static void check_each_point(const struct operation *operation)
     CHECK(points > 5 * INTRUDERS);
     printf("%-26s %6d  passed\n", operation->name, points);
     (void)fflush(stdout);
+    return 0;
 }
 
 /* ---- at random ---- */
@@ -374,27 +373,30 @@ static void check_at_random(int unlinks)
     for (i = 0; i < 3; i++) CHECK_CHILD(racers[i]);
     CHECK_U64(shared->rounds, 12000);
     (void)shmslot_segment_unlink(path, NULL);
-    CHECK_U64((uint64_t)files_left(), 0);
+    CHECK_U64(files_in(directory), 0);
 }
 
-static void *share(size_t size)
+static void begin_directory(void)
 {
-    void *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(bytes != MAP_FAILED);
-    return bytes;
+    own_directory(directory, sizeof directory);
+    own_path(path, sizeof path, directory, "segment");
 }
 
 int main(void)
 {
+    child testers[OPERATIONS];
     size_t i;
     check_begin();
-    steps_begin();
-    outcome = share(sizeof *outcome);
     shared = share(sizeof *shared);
-    own_directory(directory, sizeof directory);
-    own_path(path, sizeof path, directory, "segment");
+    begin_directory();
     check_at_random(0);
     check_at_random(1);
-    for (i = 0; i < sizeof operations / sizeof operations[0]; i++) check_each_point(&operations[i]);
+    /* Side by side: a tester sleeps most of the time, while a call waits in vain for the name. */
+    for (i = 0; i < OPERATIONS; i++) {
+        begin_directory();
+        testers[i] = start_child(check_each_point, (void *)(uintptr_t)&operations[i]);
+    }
+    alarm(0); /* each of them has a watchdog */
+    for (i = 0; i < OPERATIONS; i++) CHECK_CHILD(testers[i]);
     return 0;
 }
