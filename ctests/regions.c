@@ -299,17 +299,24 @@ static int want_the_name(int link, void *argument)
     return 0;
 }
 
-/* One of them gets it, and that is where a connection leads. */
-static void check_rivals(const char *path)
+/* The socket of a listener that has died. */
+static void leave_a_dead_one(const char *path)
 {
-    int result, other, dead = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    int dead = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     struct sockaddr_un address;
-    shmslot_channel *listener = NULL, *near = NULL, *far = NULL;
     memset(&address, 0, sizeof address);
     address.sun_family = AF_UNIX;
     CHECK(strlen(path) < sizeof address.sun_path);
     memcpy(address.sun_path, path, strlen(path) + 1);
     CHECK(dead >= 0 && bind(dead, (struct sockaddr *)&address, sizeof address) == 0 && close(dead) == 0);
+}
+
+/* One of them gets it, and that is where a connection leads. */
+static void check_rivals(const char *path)
+{
+    int result, other;
+    shmslot_channel *listener = NULL, *near = NULL, *far = NULL;
+    leave_a_dead_one(path);
     rival = start_child(want_the_name, (void *)path);
     rival_waits = 1;
     result = shmslot_channel_listen(path, 0, &listener, NULL);
@@ -332,12 +339,8 @@ static void check_rivals(const char *path)
 static void check_busy_name(const char *directory, const char *path)
 {
     shmslot_channel *listener = NULL;
-    struct sockaddr_un address;
-    int folder = open(directory, O_RDONLY | O_CLOEXEC), dead = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    memset(&address, 0, sizeof address);
-    address.sun_family = AF_UNIX;
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    CHECK(dead >= 0 && bind(dead, (struct sockaddr *)&address, sizeof address) == 0 && close(dead) == 0);
+    int folder = open(directory, O_RDONLY | O_CLOEXEC);
+    leave_a_dead_one(path);
     CHECK(folder >= 0 && flock(folder, LOCK_EX) == 0);
     CHECK_CODE(shmslot_channel_listen(path, 0, &listener, NULL), SHMSLOT_E_NAME_BUSY);
     CHECK(close(folder) == 0);

@@ -21,6 +21,15 @@ static rlim_t limit_now(int resource)
     return limit.rlim_cur;
 }
 
+/* Leaves so many bytes beside what is mapped now. */
+static void limit_address_space(uint64_t bytes)
+{
+    unsigned long long pages = 0;
+    FILE *sizes = fopen("/proc/self/statm", "re");
+    CHECK(sizes != NULL && fscanf(sizes, "%llu", &pages) == 1 && fclose(sizes) == 0);
+    set_limit(RLIMIT_AS, (rlim_t)(pages * (unsigned long long)sysconf(_SC_PAGESIZE) + bytes));
+}
+
 /* ---- the calls that make an attachment ---- */
 
 typedef struct target {
@@ -141,13 +150,9 @@ static int without_address_space(int link, void *argument)
     const target *what = argument;
     rlim_t plenty = limit_now(RLIMIT_AS);
     unsigned descriptors = open_descriptors(), mappings = mappings_of(directory) + mappings_of("memfd:shmslot");
-    unsigned long long pages = 0;
     int which;
-    FILE *sizes = fopen("/proc/self/statm", "re");
     (void)link;
-    CHECK(sizes != NULL && fscanf(sizes, "%llu", &pages) == 1 && fclose(sizes) == 0);
-    /* Half of what a mapping of four slots takes. */
-    set_limit(RLIMIT_AS, (rlim_t)(pages * (unsigned long long)sysconf(_SC_PAGESIZE) + 2 * LARGE));
+    limit_address_space(2 * LARGE); /* half of what a mapping of four slots takes */
     for (which = 0; which < CALLS; which++) {
         shmslot_segment *segment;
         shmslot_error detail;
@@ -255,23 +260,29 @@ static int dies(int link, void *argument)
     return 1;
 }
 
-/* To take a name from a dead segment is to write to its file, far before the end of it. */
-static int takes_a_name(int link, void *argument)
+/* A name that is in the way cannot be taken, for this reason. */
+static void check_not_taken(const char *path, int code, int os_errno)
 {
     shmslot_options options = options_of(4, 64);
     shmslot_segment *segment = NULL;
     shmslot_error detail;
-    rlim_t plenty = limit_now(RLIMIT_FSIZE);
     int result;
+    memset(&detail, 0, sizeof detail);
+    result = shmslot_segment_create(path, &options, &segment, &detail);
+    check_failure(result, segment, &detail, code, os_errno);
+}
+
+/* To take a name from a dead segment is to write to its file, far before the end of it. */
+static int takes_a_name(int link, void *argument)
+{
+    shmslot_options options = options_of(4, 64);
+    rlim_t plenty = limit_now(RLIMIT_FSIZE);
     (void)link;
     CHECK(signal(SIGXFSZ, SIG_DFL) != SIG_ERR);
     set_limit(RLIMIT_FSIZE, 0);
-    memset(&detail, 0, sizeof detail);
-    result = shmslot_segment_create(argument, &options, &segment, &detail);
-    check_failure(result, segment, &detail, SHMSLOT_E_SYS, EFBIG);
+    check_not_taken(argument, SHMSLOT_E_SYS, EFBIG);
     set_limit(RLIMIT_FSIZE, plenty);
-    CHECK_OK(shmslot_segment_create(argument, &options, &segment, &detail));
-    shmslot_segment_close(segment);
+    shmslot_segment_close(make_named(argument, &options));
     CHECK_OK(shmslot_segment_unlink(argument, NULL));
     return 0;
 }
@@ -283,22 +294,12 @@ static int takes_a_name(int link, void *argument)
 /* Who takes a name away reads all rows of participants at once: the only large object that is not a mapping. */
 static int without_heap(int link, void *argument)
 {
-    shmslot_options options = options_of(4, 64);
-    shmslot_segment *segment = NULL;
-    shmslot_error detail;
     rlim_t plenty = limit_now(RLIMIT_AS);
-    unsigned long long pages = 0;
-    FILE *sizes = fopen("/proc/self/statm", "re");
-    int result;
     (void)link;
-    CHECK(sizes != NULL && fscanf(sizes, "%llu", &pages) == 1 && fclose(sizes) == 0);
-    set_limit(RLIMIT_AS, (rlim_t)(pages * (unsigned long long)sysconf(_SC_PAGESIZE)));
-    memset(&detail, 0, sizeof detail);
-    options.if_dead = SHMSLOT_DEAD_REPLACE;
-    result = shmslot_segment_create(argument, &options, &segment, &detail);
-    check_failure(result, segment, &detail, SHMSLOT_E_NO_MEMORY, 0);
+    limit_address_space(0);
+    check_not_taken(argument, SHMSLOT_E_NO_MEMORY, 0);
     set_limit(RLIMIT_AS, plenty);
-    CHECK_CODE(shmslot_segment_create(argument, &options, &segment, &detail), SHMSLOT_E_EXISTS);
+    check_not_taken(argument, SHMSLOT_E_EXISTS, 0);
     return 0;
 }
 
