@@ -24,10 +24,7 @@ fn join(name: &str, preemptions: usize, shape: Shape, rows: usize) {
         assert_eq!(reader.member.bit.word, shape.mark_words - 1);
         reader.take();
         let writer = writing.join().expect("the writer is done");
-        reader.take_all();
-        let last = writer.try_write(9).expect("a slot is free");
-        reader.take_all();
-        assert_eq!(reader.seen.last(), Some(&(last, 9)));
+        reader.take_all_and_one_more(&writer);
         let committed = world.committed();
         assert!(reader.seen.iter().all(|sample| committed.contains(sample)));
         world.check_at_rest();

@@ -29,10 +29,7 @@ fn join(name: &str, preemptions: usize, shape: Shape, samples: u64) {
         let mut reader = world.join(0);
         reader.take();
         let writer = writing.join().expect("the writer is done");
-        reader.take_all();
-        let last = writer.try_write(9).expect("a slot is free");
-        reader.take_all();
-        assert_eq!(reader.seen.last(), Some(&(last, 9)));
+        reader.take_all_and_one_more(&writer);
         if shape.drop_oldest {
             let after =
                 world.committed().into_iter().filter(|(sequence, _)| *sequence >= reader.cursor.since);
@@ -72,10 +69,7 @@ fn join_during_two_commits() {
         });
         let mut reader = world.join(0);
         let [writer, _] = writing.map(|writing| writing.join().expect("the writer is done"));
-        reader.take_all();
-        let last = writer.try_write(9).expect("a slot is free");
-        reader.take_all();
-        assert_eq!(reader.seen.last(), Some(&(last, 9)));
+        reader.take_all_and_one_more(&writer);
         world.check_at_rest();
     });
 }
@@ -162,10 +156,7 @@ fn rejoin(name: &str, preemptions: usize, shape: Shape) {
         assert_eq!(first.member.index, second.member.index);
         second.take();
         let writer = writing.join().expect("the writer is done");
-        second.take_all();
-        let last = writer.try_write(9).expect("a slot is free");
-        second.take_all();
-        assert_eq!(second.seen.last(), Some(&(last, 9)));
+        second.take_all_and_one_more(&writer);
         is_end_of(&second.seen, &world.committed());
         world.check_at_rest();
     });
@@ -229,10 +220,7 @@ fn named_reader_goes_during_commits() {
         let mut reader = world.join(0);
         reader.take();
         let writer = writing.join().expect("the writer is done");
-        reader.take_all();
-        let last = writer.try_write(9).expect("a slot is free");
-        reader.take_all();
-        assert_eq!(reader.seen.last(), Some(&(last, 9)));
+        reader.take_all_and_one_more(&writer);
         is_end_of(&reader.seen, &world.committed());
         world.check_at_rest();
     });

@@ -479,6 +479,14 @@ impl Consumer {
         while self.take() {}
     }
 
+    /// Then one more, committed while nothing else happens, which must come.
+    pub(crate) fn take_all_and_one_more(&mut self, writer: &Producer) {
+        self.take_all();
+        let last = writer.try_write(9).expect("a slot is free");
+        self.take_all();
+        assert_eq!(self.seen.last(), Some(&(last, 9)));
+    }
+
     /// Gives back what is not in hand; the row stays taken.
     pub(crate) fn leave(&self) {
         members::leave(&self.world.table(), self.member, self.participant, self.cursor.place.sequence);
