@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use ::shmslot::{Code, Options, Policy, Reader, Segment, Writer};
 
-use harness::clock::ticks;
+use harness::clock::{ticks, ticks_when_done};
 use harness::measures::one_thread;
 use harness::place::Place;
 use harness::process::{alone, pin};
@@ -84,11 +84,15 @@ fn noted(place: &Place) -> Sample {
     Sample { state: None, figures: Figures::of_turns(place.noted(), 16.0), limit: None }
 }
 
-/// What a pair of looks at the clock takes, which is in every part that is timed by itself.
-fn look() -> u64 {
-    let mut looks: Vec<_> = (0..1001).map(|_| ticks().abs_diff(black_box(ticks()))).collect();
-    looks.sort_unstable();
-    looks[looks.len() / 2]
+/// Ticks of a block of looks at the clock, one of which is in every part that is timed by itself.
+fn looks() -> u64 {
+    let block = |_| {
+        let start = ticks_when_done();
+        (0..BLOCK).fold(start, |_, _| ticks_when_done()) - start
+    };
+    let mut blocks: Vec<_> = (0..1001).map(block).collect();
+    blocks.sort_unstable();
+    blocks[blocks.len() / 2]
 }
 
 /// Ticks of a block of turns. What must not be left out are the addresses, which a caller needs: a black box around the
@@ -104,22 +108,22 @@ fn turns(writer: &Writer, reader: &Reader) -> u64 {
     ticks() - start
 }
 
-/// Ticks of one part of a block of turns, looks at the clock taken off.
-fn parts(writer: &Writer, reader: &Reader, part: Part, look: u64) -> u64 {
+/// Ticks of one part of a block of turns, looks at the clock taken off: off the sum, because a part may be shorter than a tick.
+fn parts(writer: &Writer, reader: &Reader, part: Part, looks: u64) -> u64 {
     let mut sum = 0;
     for _ in 0..BLOCK {
-        let mut at = [ticks(); 5];
+        let mut at = [ticks_when_done(); 5];
         let loan = writer.reserve(PAYLOAD, None).expect("a slot");
-        at[Part::Reserve as usize] = ticks();
+        at[Part::Reserve as usize] = ticks_when_done();
         loan.commit(PAYLOAD).expect("a commit");
-        at[Part::Commit as usize] = ticks();
+        at[Part::Commit as usize] = ticks_when_done();
         let sample = reader.read().expect("a read").expect("a sample");
-        at[Part::Read as usize] = ticks();
+        at[Part::Read as usize] = ticks_when_done();
         drop(sample);
-        at[Part::Mark as usize] = ticks();
-        sum += (at[part as usize] - at[part as usize - 1]).saturating_sub(look);
+        at[Part::Mark as usize] = ticks_when_done();
+        sum += at[part as usize] - at[part as usize - 1];
     }
-    sum
+    sum.saturating_sub(looks)
 }
 
 /// Ticks of a block of reserves that find nothing.
@@ -151,14 +155,14 @@ fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
             reader.read().expect("a read").expect("a sample")
         };
         let hands: Vec<_> = (0..case.fill.held(case.slots)).map(hold).collect();
-        let look = look();
+        let looks = looks();
         // Often enough that every slot has its turn.
         let blocks = u64::from(case.slots).clamp(least_turns, 1 << 20) / BLOCK;
         for block in 0..blocks + blocks / 4 {
             let ticks = match (case.fill, case.part) {
                 (Fill::NoneFree, _) => failing_reserves(&writer),
                 (_, Part::Whole) => turns(&writer, &reader),
-                (_, part) => parts(&writer, &reader, part, look),
+                (_, part) => parts(&writer, &reader, part, looks),
             };
             if block >= blocks / 4 {
                 note(place, ticks, BLOCK);
