@@ -532,7 +532,7 @@ pub(crate) struct ParticipantRow {
     pub(crate) writers: AtomicU32,
     /// What tells it from later processes of its number; 0 if it could not tell.
     pub(crate) born: AtomicU64,
-    /// Who cleans up after it, now that it is dead: state and number of that participant's row; or 0.
+    /// Who cleans up after it, now that it is dead, as `Recoverer` in `participants` has it; or 0.
     pub(crate) recoverer: AtomicU64,
 }
 

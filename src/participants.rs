@@ -41,6 +41,38 @@ const ROWS_PER_LOOK: u64 = 64;
 /// kernel walks all locks of the file for each.
 const LOCKS_PER_LAP: u32 = 256;
 
+/// Who cleans up after the participant of a row, and of which of the row's many: the next one may
+/// have got the row, and died, before the one that cleaned up after the last has taken its name
+/// away. 0: nobody.
+///
+/// Bits 0 to 11: the number of the recoverer's row. 12 to 31: the lowest bits of the state that the
+/// dead one has left in its row. 32 to 63: the state of the recoverer's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Recoverer(u64);
+
+impl Recoverer {
+    const INDEX_BITS: u32 = 12;
+    const OF_BITS: u32 = 20;
+
+    fn new((index, state): (u32, u32), of: u32) -> Recoverer {
+        let of = of & ((1 << Recoverer::OF_BITS) - 1);
+        Recoverer(u64::from(state) << 32 | u64::from(of << Recoverer::INDEX_BITS | index))
+    }
+
+    /// Its row, and the state of that.
+    fn participant(self) -> (u32, u32) {
+        (self.0 as u32 & ((1 << Recoverer::INDEX_BITS) - 1), (self.0 >> 32) as u32)
+    }
+
+    /// Whether it cleans up after the participant that has left this state. One of half a million
+    /// before looks the same, and is waited for as long as its recoverer is stopped.
+    fn is_of(self, state: u32) -> bool {
+        (self.0 as u32 >> Recoverer::INDEX_BITS) == state & ((1 << Recoverer::OF_BITS) - 1)
+    }
+}
+
+const _: () = assert!(ANTEROOM < 1 << Recoverer::INDEX_BITS);
+
 /// One look at a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Facts {
@@ -411,8 +443,8 @@ impl Participants {
     }
 
     /// Whether the participant that is said to clean up after another does so, or may go on with it.
-    fn is_at_work(&self, recoverer: u64) -> Result<bool> {
-        let (index, state) = (recoverer as u32, (recoverer >> 32) as u32);
+    fn is_at_work(&self, recoverer: Recoverer) -> Result<bool> {
+        let (index, state) = recoverer.participant();
         match self.rows.get(index) {
             // Acquire: whoever has given its row back, or lost it, is done with what it had begun.
             Some(row) if row.state.load(Ordering::Acquire) == state && state & TAKEN != 0 => {
@@ -424,7 +456,7 @@ impl Participants {
 
     /// Makes this process the one that cleans up after a dead one; false if that is not dead, or another is at it. No lock,
     /// which a forked child would keep: the word in the row names a participant, and whether that lives is asked as of all.
-    fn claim(&self, index: u32, (own_index, own_state): (u32, u32), ask_lock: AskLock) -> Result<bool> {
+    fn claim(&self, index: u32, own: (u32, u32), ask_lock: AskLock) -> Result<bool> {
         let row = self.row(index)?;
         // Acquire: as in `take_row`.
         let state = row.state.load(Ordering::Acquire);
@@ -435,15 +467,21 @@ impl Participants {
         if let Some(kept) = &self.fd {
             kept.proved()?;
         }
-        let own = u64::from(own_state) << 32 | u64::from(own_index);
-        // Acquire: pairs with the releases here and in `Claimed::drop`.
-        let seen = row.recoverer.load(Ordering::Acquire);
-        // Of this process another thread, or nobody: threads keep each other away.
-        if seen != 0 && seen != own && self.is_at_work(seen)? {
+        // Acquire: pairs with the releases here and in `abandon`; and the state below is not older
+        // than the one that whoever is named here has seen.
+        let seen = Recoverer(row.recoverer.load(Ordering::Acquire));
+        if row.state.load(Ordering::Acquire) != state {
             return Ok(false);
         }
+        // Who is named for a former participant of the row has freed it, or finds below that it
+        // came too late. Of this process another thread is named, or nobody: threads keep each
+        // other away.
+        if seen.is_of(state) && seen.participant() != own && self.is_at_work(seen)? {
+            return Ok(false);
+        }
+        let named = Recoverer::new(own, state);
         // AcqRel: of two that have seen the same, one gets it; and it sees what those before have done.
-        if row.recoverer.compare_exchange(seen, own, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if row.recoverer.compare_exchange(seen.0, named.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return Ok(false);
         }
         // Somebody else may have cleaned up in between, and the row have a new owner. From here on it has not.
@@ -453,9 +491,20 @@ impl Participants {
             Ok(false)
         };
         if !matches!(still, Ok(true)) {
-            let _ = row.recoverer.compare_exchange(own, 0, Ordering::Release, Ordering::Relaxed);
+            abandon(row, own);
         }
         still
+    }
+}
+
+/// Takes the name of this process away from a row, if it stands there. Of its threads only the one
+/// that wrote it does so.
+fn abandon(row: &ParticipantRow, own: (u32, u32)) {
+    // Relaxed: what this thread has stored itself, or another's.
+    let seen = row.recoverer.load(Ordering::Relaxed);
+    if Recoverer(seen).participant() == own {
+        // Release: pairs with the load in `claim`.
+        let _ = row.recoverer.compare_exchange(seen, 0, Ordering::Release, Ordering::Relaxed);
     }
 }
 
@@ -505,11 +554,9 @@ impl Claimed<'_> {
 impl Drop for Claimed<'_> {
     /// Leaves what is not buried to whoever comes next. After the burial: who is named then finds the row changed.
     fn drop(&mut self) {
-        let Some((index, state)) = self.participants.own else { return };
-        let own = u64::from(state) << 32 | u64::from(index);
+        let Some(own) = self.participants.own else { return };
         for row in self.dead.iter().filter_map(|index| self.participants.rows.get(index)) {
-            // Release: pairs with the load in `claim`.
-            let _ = row.recoverer.compare_exchange(own, 0, Ordering::Release, Ordering::Relaxed);
+            abandon(row, own);
         }
     }
 }

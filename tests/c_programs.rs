@@ -85,6 +85,7 @@ c_programs! {
     sizes
     soak
     stopped_commit
+    stopped_recovery
     threads
     tokens
     waiting
