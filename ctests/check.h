@@ -86,6 +86,12 @@ static inline void check_note(const char *format, ...)
     va_end(arguments);
 }
 
+/* What the last check that failed had to say. A program with children may put it where all of
+ * them have it. */
+enum { CHECK_REPORT_SIZE = 512 };
+static char check_own_report[CHECK_REPORT_SIZE];
+static char *check_report = check_own_report;
+
 static pid_t check_parent; /* set in forked children: they clean up nothing and leave by _exit */
 
 static inline void check_leave(void)
@@ -99,24 +105,30 @@ static inline void check_leave(void)
     _exit(1);
 }
 
+__attribute__((format(printf, 1, 2))) static inline void check_failed(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(check_report, CHECK_REPORT_SIZE, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "%s\n", check_report);
+    check_leave();
+}
+
 static inline void check_fail(const char *file, int line, const char *expression)
 {
     int saved = errno;
-    fprintf(stderr, "%s:%d: failed: %s (errno %d: %s)\n", file, line, expression, saved, strerror(saved));
-    check_leave();
+    check_failed("%s:%d: failed: %s (errno %d: %s)", file, line, expression, saved, strerror(saved));
 }
 
 static inline void check_fail_code(const char *file, int line, const char *expression, int got, const char *want)
 {
-    fprintf(stderr, "%s:%d: %s returned %d (%s), expected %s\n", file, line, expression, got, shmslot_strerror(got),
-            want);
-    check_leave();
+    check_failed("%s:%d: %s returned %d (%s), expected %s", file, line, expression, got, shmslot_strerror(got), want);
 }
 
 static inline void check_fail_u64(const char *file, int line, const char *expression, uint64_t got, uint64_t want)
 {
-    fprintf(stderr, "%s:%d: %s is %" PRIu64 ", expected %" PRIu64 "\n", file, line, expression, got, want);
-    check_leave();
+    check_failed("%s:%d: %s is %" PRIu64 ", expected %" PRIu64, file, line, expression, got, want);
 }
 
 /* ---- cleaning up: paths are removed at exit and by the watchdog, the last one registered first ---- */

@@ -10,8 +10,6 @@
 #include "single_steps.h"
 #include "words.h"
 
-#include <stdarg.h>
-
 #define ROUNDS 450 /* of everyday; scripts/soak asks for more */
 #define CAPACITY 256
 #define MAX_PARTICIPANTS 40
@@ -80,6 +78,7 @@ struct notes {
     uint64_t compared;            /* bytes of samples in hand, by all */
     uint64_t active;              /* who came to a sample last: it is likely to be running */
     uint32_t stop;
+    char failed[CHECK_REPORT_SIZE]; /* what the check of any of them had to say that failed */
 };
 
 /* A sample in the hand of the reader that survives, and what was in it. */
@@ -129,15 +128,17 @@ static int has_one_writer(void)
 
 /* ---- when something is wrong ---- */
 
+/* What is wrong comes last: who keeps the end of the output alone has it. */
 static void tell_where(void)
 {
     if (soak.setting == NULL) return;
-    fprintf(stderr,
-            "seed %" PRIu64 ", %s, %s, history %u, %u readers, %u slots, round %" PRIu64 ", next sequence %" PRIu64
-            "\n",
-            soak.seed, policy_name(soak.setting->policy), has_one_writer() ? "one writer" : "many writers",
-            soak.setting->history, soak.setting->max_readers, soak.slots, soak.round, soak.next_sequence);
     if (soak.words.raw != NULL) dump_words(&soak.words);
+    fprintf(stderr,
+            "seed %" PRIu64 ", row %u: %s, %s, history %u, %u readers, %u slots, round %" PRIu64
+            ", next sequence %" PRIu64 "\n%s\n",
+            soak.seed, (unsigned)(soak.setting - settings) + 1, policy_name(soak.setting->policy),
+            has_one_writer() ? "one writer" : "many writers", soak.setting->history, soak.setting->max_readers,
+            soak.slots, soak.round, soak.next_sequence, check_report);
 }
 
 /* A check of this process failed, or one of a child, or nothing moves any more. The children end with this process. */
@@ -147,16 +148,6 @@ static void on_alarm(int signal_number)
     fprintf(stderr, "watchdog: nothing moves, or a child has failed\n");
     tell_where();
     _exit(124);
-}
-
-static void violation(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fputc('\n', stderr);
-    check_leave();
 }
 
 static void at_exit(void)
@@ -207,16 +198,16 @@ static void check_message(const shmslot_sample *sample)
     uint64_t noise;
     size_t words, i;
     CHECK(sample->len >= 24);
-    if (message->kid >= WRITERS) violation("sample %" PRIu64 ": writer %" PRIu64, sample->sequence, message->kid);
+    if (message->kid >= WRITERS) check_failed("sample %" PRIu64 ": writer %" PRIu64, sample->sequence, message->kid);
     words = words_of_noise(message->life, message->number);
     CHECK_U64(sample->len, 24 + words * 8);
     noise = first_noise(message->kid, message->life, message->number);
     for (i = 0; i < words; i++) {
         noise = next_noise(noise);
         if (message->noise[i] != noise) {
-            violation("sample %" PRIu64 " in slot %u, word %u of child %" PRIu64 ", life %" PRIu64 ", number %" PRIu64
-                      " is spoiled",
-                      sample->sequence, sample->slot, (unsigned)i, message->kid, message->life, message->number);
+            check_failed("sample %" PRIu64 " in slot %u, word %u of child %" PRIu64 ", life %" PRIu64
+                         ", number %" PRIu64 " is spoiled",
+                         sample->sequence, sample->slot, (unsigned)i, message->kid, message->life, message->number);
         }
     }
 }
@@ -319,15 +310,15 @@ static int read_some(struct view *view, uint64_t count)
         if (result == SHMSLOT_E_AGAIN) break;
         CHECK_OK(result);
         if (sample.sequence <= view->last || sample.sequence < view->first) {
-            violation("sample %" PRIu64 " after %" PRIu64 ", joined at %" PRIu64, sample.sequence, view->last,
-                      view->first);
+            check_failed("sample %" PRIu64 " after %" PRIu64 ", joined at %" PRIu64, sample.sequence, view->last,
+                         view->first);
         }
         view->last = sample.sequence;
         view->received++;
         if (is_lossless()) CHECK_U64(lost(view->reader), 0);
         if (view->received + lost(view->reader) > view->last - view->first + 1) {
-            violation("received %" PRIu64 " and lost %" PRIu64 " of %" PRIu64 " to %" PRIu64, view->received,
-                      lost(view->reader), view->first, view->last);
+            check_failed("received %" PRIu64 " and lost %" PRIu64 " of %" PRIu64 " to %" PRIu64, view->received,
+                         lost(view->reader), view->first, view->last);
         }
         check_message(&sample);
         view->hands[view->held++] = sample;
@@ -446,7 +437,7 @@ static void reap(uint64_t kid, int killed)
     soak.kids[kid] = 0;
     soak.stopped[kid] = 0;
     if (killed ? !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL : status != 0) {
-        violation("child %" PRIu64 " ended by itself with status %#x", kid, (unsigned)status);
+        check_failed("child %" PRIu64 " ended by itself with status %#x", kid, (unsigned)status);
     }
     figures.kills += killed != 0;
 }
@@ -473,9 +464,9 @@ static void check_writer_order(const struct message *message, uint64_t sequence)
     uint64_t kid = message->kid, expected = message->life == soak.last_life[kid] ? soak.last_number[kid] + 1 : 1;
     if (message->life < soak.last_life[kid] || message->number < expected ||
         (is_lossless() && message->number != expected)) {
-        violation("sample %" PRIu64 ": child %" PRIu64 ", life %" PRIu64 ", number %" PRIu64 " after life %" PRIu64
-                  ", number %" PRIu64,
-                  sequence, kid, message->life, message->number, soak.last_life[kid], soak.last_number[kid]);
+        check_failed("sample %" PRIu64 ": child %" PRIu64 ", life %" PRIu64 ", number %" PRIu64 " after life %" PRIu64
+                     ", number %" PRIu64,
+                     sequence, kid, message->life, message->number, soak.last_life[kid], soak.last_number[kid]);
     }
     soak.last_life[kid] = message->life;
     soak.last_number[kid] = message->number;
@@ -487,7 +478,8 @@ static void compare_holds(void)
     for (i = 0; i < soak.held; i++) {
         const struct hold *hold = &soak.holds[i];
         if (memcmp(hold->bytes, hold->sample.data, hold->sample.len) != 0) {
-            violation("sample %" PRIu64 " in slot %u has changed in hand", hold->sample.sequence, hold->sample.slot);
+            check_failed("sample %" PRIu64 " in slot %u has changed in hand", hold->sample.sequence,
+                         hold->sample.slot);
         }
         count_compared(hold->sample.len);
     }
@@ -534,11 +526,11 @@ static int survive(void)
     if (is_lossless()) {
         CHECK_U64(lost(soak.reader), 0);
         if (sample.sequence != soak.next_sequence) {
-            violation("sample %" PRIu64 " where %" PRIu64 " is due", sample.sequence, soak.next_sequence);
+            check_failed("sample %" PRIu64 " where %" PRIu64 " is due", sample.sequence, soak.next_sequence);
         }
     } else if (sample.sequence < soak.next_sequence || figures.samples + lost(soak.reader) != sample.sequence) {
-        violation("sample %" PRIu64 " where %" PRIu64 " or later is due: %" PRIu64 " received, %" PRIu64 " lost",
-                  sample.sequence, soak.next_sequence, figures.samples, lost(soak.reader));
+        check_failed("sample %" PRIu64 " where %" PRIu64 " or later is due: %" PRIu64 " received, %" PRIu64 " lost",
+                     sample.sequence, soak.next_sequence, figures.samples, lost(soak.reader));
     }
     soak.next_sequence = sample.sequence + 1;
     check_message(&sample);
@@ -590,15 +582,15 @@ static void check_words(uint64_t retained)
         uint64_t first = marks_of(words, slot, 0), behind = (tail_of(words) - (first >> 32)) & 0xffffffff;
         unsigned phase = phase_of(words, slot);
         int kept = (first & 0xffffffff) == 0x10000 && behind <= retained; /* owed to history alone */
-        if (phase != 0 && phase != PHASE_PUBLISHED) violation("slot %" PRIu64 " is in phase %u", slot, phase);
+        if (phase != 0 && phase != PHASE_PUBLISHED) check_failed("slot %" PRIu64 " is in phase %u", slot, phase);
         for (word = kept ? 1 : 0; word < 4; word++) {
             if ((marks_of(words, slot, word) & 0xffffffff) != 0) {
-                violation("slot %" PRIu64 ": marks %u are %#" PRIx64, slot, word, marks_of(words, slot, word));
+                check_failed("slot %" PRIu64 ": marks %u are %#" PRIx64, slot, word, marks_of(words, slot, word));
             }
         }
         seen += kept != 0;
         if (!kept && !is_offered(words, slot)) {
-            violation("slot %" PRIu64 " is free, and the vacancy map does not know", slot);
+            check_failed("slot %" PRIu64 " is free, and the vacancy map does not know", slot);
         }
     }
     if (is_lossless()) CHECK_U64(seen, retained);
@@ -630,7 +622,7 @@ static void account(void)
         uint64_t told = soak.notes->committed[kid];
         uint64_t got = soak.last_life[kid] == soak.lives[kid] ? soak.last_number[kid] : 0;
         if (got != told && got != told + 1) {
-            violation("child %" PRIu64 ": %" PRIu64 " samples read of %" PRIu64 " committed", kid, got, told);
+            check_failed("child %" PRIu64 ": %" PRIu64 " samples read of %" PRIu64 " committed", kid, got, told);
         }
     }
     check_words(soak.setting->history);
@@ -640,7 +632,7 @@ static void account(void)
     for (i = 0; i < free_slots; i++) {
         int result = shmslot_slot_reserve(writer, CAPACITY, AT_ONCE, &loans[i]);
         if (result != SHMSLOT_OK) {
-            violation("slot %" PRIu64 " of %" PRIu64 " free ones: %s", i, free_slots, shmslot_strerror(result));
+            check_failed("slot %" PRIu64 " of %" PRIu64 " free ones: %s", i, free_slots, shmslot_strerror(result));
         }
     }
     CHECK_CODE(shmslot_slot_reserve(writer, 1, AT_ONCE, &loans[i]), SHMSLOT_E_NO_FREE_SLOT);
@@ -933,6 +925,7 @@ int main(int count, char **arguments)
     seed_chance(soak.seed);
     soak.notes = mmap(NULL, sizeof *soak.notes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(soak.notes != MAP_FAILED);
+    check_report = soak.notes->failed;
     printf("seed %" PRIu64 "\n\n", soak.seed);
     puts("| policy | writers | history | max readers | slots | rounds | kills | late | newborn | stops | samples | lost |"
          " held bytes | accounts | leaks |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
