@@ -1,6 +1,7 @@
 /* The library's descriptors keep off the numbers of the standard streams; and one that the program closes, or replaces by
  * whatever file, makes no peer dead, is neither used nor closed any more, and is told of. */
 #include "every_call.h"
+#include "plain_channel.h"
 
 #include <sys/mman.h>
 
@@ -348,6 +349,148 @@ static void check_channels(int way)
     (void)unlink(socket_path);
 }
 
+/* ---- descriptors that came over a channel, and wait to be asked for ---- */
+
+enum { SMALL = 1 << 16, LARGE = 1 << 26 };
+
+static void send_region(int socket, uint32_t map_id, size_t size)
+{
+    unsigned char message[16];
+    int file = sealed_file(size);
+    attach_message(message, map_id, 0, size);
+    CHECK_U64((uint64_t)send_raw(socket, message, sizeof message, &file, 1), 0);
+    CHECK(close(file) == 0);
+}
+
+static void check_drained(shmslot_attachments *attachments, int count)
+{
+    CHECK_CODE(shmslot_attachments_drain(attachments, NULL), count);
+}
+
+/* The program takes it away; the call that comes to it says so, once, and the channel goes on. */
+static void check_drain_loses_one(shmslot_attachments *attachments, int way)
+{
+    shmslot_error detail;
+    take_away(way);
+    check_lost(shmslot_attachments_drain(attachments, &detail), &detail);
+    check_untouched();
+    check_drained(attachments, 0);
+}
+
+static void no_segment(shmslot_channel *channel)
+{
+    shmslot_segment *segment;
+    CHECK_CODE(shmslot_channel_recv_segment(channel, NULL, AT_ONCE, &segment, NULL), SHMSLOT_E_AGAIN);
+}
+
+static void lose_a_region(shmslot_channel *near, shmslot_channel *far, shmslot_attachments *attachments, int way)
+{
+    shmslot_mapped mapped;
+    send_region(shmslot_channel_fd(near), 1, SMALL);
+    note_open();
+    no_segment(far); /* but it has taken the region in */
+    check_drain_loses_one(attachments, way);
+    CHECK_CODE(shmslot_attachments_resolve(attachments, 1, 0, 0, 4, &mapped, NULL),
+               SHMSLOT_E_UNKNOWN_MAPPING);
+    send_region(shmslot_channel_fd(near), 1, SMALL);
+    check_drained(attachments, 1);
+    CHECK_OK(shmslot_attachments_resolve(attachments, 1, 0, 0, 4, &mapped, NULL));
+    CHECK(memcmp(mapped.data, "text", 4) == 0);
+    CHECK_OK(shmslot_attachments_release(attachments, &mapped));
+}
+
+static void lose_a_segment(shmslot_channel *near, shmslot_channel *far, shmslot_attachments *attachments, int way)
+{
+    shmslot_options options = small_options();
+    shmslot_segment *sent = make_anonymous(&options), *got;
+    shmslot_error detail;
+    CHECK_OK(shmslot_channel_send_segment(near, sent, AT_ONCE, NULL));
+    note_open();
+    check_drained(attachments, 0); /* but it has taken the segment in */
+    take_away(way);
+    check_lost(shmslot_channel_recv_segment(far, NULL, AT_ONCE, &got, &detail), &detail);
+    check_untouched();
+    no_segment(far);
+    CHECK_OK(shmslot_channel_send_segment(near, sent, AT_ONCE, NULL));
+    CHECK_OK(shmslot_channel_recv_segment(far, NULL, AT_ONCE, &got, NULL));
+    shmslot_segment_close(got);
+    shmslot_segment_close(sent);
+}
+
+/* There was no room to map it. */
+static void lose_a_large_region(shmslot_channel *near, shmslot_attachments *attachments, int way)
+{
+    struct rlimit plenty, little;
+    unsigned long long pages = 0;
+    FILE *sizes = fopen("/proc/self/statm", "re");
+    CHECK(sizes != NULL && fscanf(sizes, "%llu", &pages) == 1 && fclose(sizes) == 0);
+    send_region(shmslot_channel_fd(near), 2, LARGE);
+    CHECK(getrlimit(RLIMIT_AS, &plenty) == 0);
+    little = plenty;
+    little.rlim_cur = (rlim_t)(pages * (unsigned long long)sysconf(_SC_PAGESIZE) + LARGE / 2);
+    note_open();
+    CHECK(setrlimit(RLIMIT_AS, &little) == 0);
+    check_drained(attachments, SHMSLOT_E_NO_MEMORY);
+    CHECK(setrlimit(RLIMIT_AS, &plenty) == 0);
+    check_drain_loses_one(attachments, way);
+}
+
+/* Its first half has come, with the descriptor. */
+static void lose_a_half_message(int way)
+{
+    shmslot_channel *channel;
+    shmslot_attachments *attachments;
+    unsigned char message[16];
+    int ends[2], file = sealed_file(SMALL);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    CHECK_OK(shmslot_channel_from_fd(ends[1], 0, &channel, NULL));
+    CHECK_OK(shmslot_attachments_create(channel, 0, &attachments, NULL));
+    attach_message(message, 3, 0, SMALL);
+    CHECK_U64((uint64_t)send_raw(ends[0], message, 8, &file, 1), 0);
+    CHECK(close(file) == 0);
+    note_open();
+    check_drained(attachments, 0);
+    CHECK_U64((uint64_t)send_raw(ends[0], message + 8, 8, NULL, 0), 0);
+    check_drain_loses_one(attachments, way);
+    send_region(ends[0], 3, SMALL);
+    check_drained(attachments, 1);
+    shmslot_attachments_close(attachments);
+    shmslot_channel_close(channel);
+    CHECK(close(ends[0]) == 0);
+}
+
+static int lose_what_waits(int link, void *argument)
+{
+    int way = *(const int *)argument;
+    shmslot_channel *near, *far;
+    shmslot_attachments *attachments;
+    (void)link;
+    plain_segment(); /* for SAME_FILE */
+    CHECK_OK(shmslot_channel_pair(0, &near, &far, NULL));
+    CHECK_OK(shmslot_attachments_create(far, 0, &attachments, NULL));
+    lose_a_region(near, far, attachments, way);
+    lose_a_segment(near, far, attachments, way);
+    lose_a_large_region(near, attachments, way);
+    lose_a_half_message(way);
+    /* What still waits is closed with the channel, and the program's is not. */
+    send_region(shmslot_channel_fd(near), 4, SMALL);
+    note_open();
+    no_segment(far);
+    take_away(way);
+    shmslot_attachments_close(attachments);
+    shmslot_channel_close(far);
+    check_untouched();
+    shmslot_channel_close(near);
+    close_world();
+    return 0;
+}
+
+static void check_what_waits(int way)
+{
+    CHECK_U64((uint64_t)run_child(lose_what_waits, &way), 0);
+    (void)unlink(path);
+}
+
 /* What daemons do: attach while the streams are closed, then open /dev/null for them. */
 static int become_a_daemon(int link, void *argument)
 {
@@ -398,6 +541,7 @@ int main(void)
         check_beside_a_loser(way);
         check_look(way);
         check_channels(way);
+        check_what_waits(way);
     }
     return 0;
 }

@@ -43,7 +43,8 @@ const SYSTEM_CALLS: &[&str] = &[
     "userfaultfd",
 ];
 
-/// The same by other names: of nix, of std, and arguments that only such calls have.
+/// The same by other names: of nix, of std, and arguments that only such calls have; and who owns a
+/// number without making one.
 const OTHERS: &[&str] = &[
     "F_DUPFD",
     "File::",
@@ -52,6 +53,7 @@ const OTHERS: &[&str] = &[
     "UnixListener",
     "UnixStream",
     "fcntl::open",
+    "from_raw_fd",
     "fs::copy",
     "fs::read",
     "fs::write",
@@ -108,5 +110,5 @@ fn descriptors_are_made_in_one_place() {
     }
     assert!(elsewhere.is_empty(), "only src/{DOOR} makes descriptors:\n{elsewhere}");
     // The search finds those that there are: one line for each way in which one is made.
-    assert_eq!(at_the_door, 9, "makers in src/{DOOR}");
+    assert_eq!(at_the_door, 11, "makers in src/{DOOR}");
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl Channel {
         loop {
             let events = self.link.events();
             if let Some(file) = self.link.next_segment()? {
-                return match Segment::attach_fd(file.as_fd(), options) {
+                return match file.proved().and_then(|fd| Segment::attach_fd(fd, options)) {
                     Err(error) if is_shortage(&error) => {
                         self.link.put_back_segment(file);
                         Err(error)

@@ -250,17 +250,22 @@ impl Link {
                 Some(seen) => seen,
                 None => return Ok(false),
             };
-            if seen.cut && seen.fds.is_empty() {
+            let fds = match seen.fds {
+                Ok(fds) => fds,
+                Err(error) if is_shortage(&error) => return Err(error),
+                Err(error) => return Err(self.end(inbox, error, false)),
+            };
+            if seen.cut && fds.is_empty() {
                 // It stays in the queue until there is room.
                 let about = "this process has as many descriptors open as it may";
                 return Err(Error::with_errno(Code::Sys, libc::EMFILE, about));
             }
             if seen.cut {
                 let about = "a message with more than # descriptors, not 1";
-                let numbers = [seen.fds.len() as u64, 0, 0];
+                let numbers = [fds.len() as u64, 0, 0];
                 return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), false));
             }
-            let over = seen.len == 0 && seen.fds.is_empty();
+            let over = seen.len == 0 && fds.is_empty();
             if over
                 && (self.kind == Kind::Stream
                     || self.kind == Kind::Packets && socket::has_hung_up(self.fd()?))
@@ -289,11 +294,11 @@ impl Link {
             inbox.have += seen.len;
             if carried {
                 // Not at the end of the message: one that never ends would keep them all open.
-                let count = seen.fds.len() + usize::from(inbox.file.is_some());
+                let count = fds.len() + usize::from(inbox.file.is_some());
                 if count > 1 {
                     return Err(self.end(inbox, wrong_count(count), false));
                 }
-                inbox.file = seen.fds.into_iter().next().or(inbox.file.take());
+                inbox.file = fds.into_iter().next().or(inbox.file.take());
             }
         }
         self.admit(inbox).map(|()| true)
@@ -308,12 +313,19 @@ impl Link {
         if map_id == SEGMENT {
             inbox.segments.push_back(file);
         } else {
-            match Announced::check(map_id, length, file.as_fd(), self.options.unsealed) {
+            let unsealed = self.options.unsealed;
+            match file.proved().and_then(|fd| Announced::check(map_id, length, fd, unsealed)) {
                 Ok(facts) => {
                     inbox.regions.push_back(Announced { map_id, generation, length, file, facts });
                 }
                 Err(error) if is_shortage(&error) => {
                     inbox.file = Some(file);
+                    return Err(error);
+                }
+                // The program took it away between two parts of the message, which the other side
+                // is not to blame for.
+                Err(error) if error.code() == Code::DescriptorLost => {
+                    inbox.have = 0;
                     return Err(error);
                 }
                 Err(error) => return Err(self.end(inbox, error, false)),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::channel::{Announced, Channel, ChannelOptions, is_shortage};
 use crate::error::{Code, Error, Result};
 use crate::pool::body::Body;
+use crate::sys::socket::Foreign;
 use crate::sys::{self, Birth};
 use crate::waiting::deadline_of;
 
@@ -126,7 +127,7 @@ impl Attachments {
         for map_id in regions.waiting.clone() {
             match self.map_waiting(regions, map_id) {
                 Ok(()) => count = count.saturating_add(1),
-                Err(error) if is_shortage(&error) => short = Some(error),
+                Err(error) if is_local(&error) => short = Some(error),
                 Err(error) => return Err(error),
             }
         }
@@ -143,6 +144,7 @@ impl Attachments {
                     regions.set(region.map_id, Known::waiting(region));
                     short = Some(error);
                 }
+                Err(error) if is_local(&error) => short = Some(error),
                 Err(error) => return Err(channel.link().spoil(error)),
             }
         }
@@ -152,9 +154,9 @@ impl Attachments {
     /// Maps a region whose descriptor came by other means. A region that is known already stays as it is.
     pub fn attach_fd(&self, map_id: u32, generation: u32, length: u64, file: OwnedFd) -> Result<()> {
         let mut regions = self.regions()?;
-        let file = sys::keep(file)?;
-        let facts = Announced::check(map_id, length, file.as_fd(), self.unsealed)?;
-        self.learn(&mut regions, &Announced { map_id, generation, length, file: file.into(), facts })?;
+        let file = Foreign::new(sys::keep(file)?)?;
+        let facts = Announced::check(map_id, length, file.proved()?, self.unsealed)?;
+        self.learn(&mut regions, &Announced { map_id, generation, length, file, facts })?;
         if let Some(channel) = &self.channel {
             channel.link().announce();
         }
@@ -200,6 +202,10 @@ impl Attachments {
                 Ok(())
             }
             Err(error) if is_shortage(&error) => Err(error),
+            Err(error) if is_local(&error) => {
+                regions.forget(map_id);
+                Err(error)
+            }
             Err(error) => Err(self.channel.as_ref().map_or(error, |channel| channel.link().spoil(error))),
         }
     }
@@ -215,7 +221,7 @@ impl Attachments {
                 [u64::from(region.map_id), total, self.most],
             ));
         }
-        let body = Body::attach(region.file.as_fd(), region.length, region.facts.size)?;
+        let body = Body::attach(region.file.proved()?, region.length, region.facts.size)?;
         self.bytes.fetch_add(body.mapped(), Ordering::Relaxed);
         Ok(Arc::new(Counted { body, bytes: Arc::clone(&self.bytes) }))
     }
@@ -279,6 +285,12 @@ impl Regions {
         self.known.get(&map_id).map(Known::now)
     }
 
+    /// Nothing is left of it: its descriptor was taken away before it could be mapped.
+    fn forget(&mut self, map_id: u32) {
+        self.waiting.remove(&map_id);
+        self.known.remove(&map_id);
+    }
+
     /// What takes the place of what was known of this region.
     fn set(&mut self, map_id: u32, known: Known) {
         match known.memory {
@@ -307,6 +319,12 @@ impl Known {
             Memory::Waiting(_) => self.generation,
         }
     }
+}
+
+/// Whether this process is why a region cannot be mapped, and not its sender: it lacks something,
+/// or took the descriptor away.
+fn is_local(error: &Error) -> bool {
+    is_shortage(error) || error.code() == Code::DescriptorLost
 }
 
 /// Generations wrap: the nearer way round counts.

@@ -30,27 +30,29 @@ fn check(result: libc::c_int, about: &'static str) -> Result<libc::c_int> {
     Errno::result(result).map_err(|errno| failed(errno, about))
 }
 
-/// A descriptor that somebody has sent, of whatever. To close it does not wait for what a socket was told to linger for.
+/// A descriptor that somebody has sent, of whatever. It may wait here for long, so it is proved to
+/// be the one that came. To close it does not wait for what a socket was told to linger for.
 #[derive(Debug)]
-pub(crate) struct Foreign(OwnedFd);
+pub(crate) struct Foreign(KeptFd);
 
-impl From<OwnedFd> for Foreign {
-    fn from(fd: OwnedFd) -> Foreign {
-        Foreign(fd)
+impl Foreign {
+    /// Known by its inode alone: what is locked through it counts as locked by whoever has sent it.
+    pub(crate) fn new(fd: OwnedFd) -> Result<Foreign> {
+        KeptFd::new(fd, "descriptor # that came over a channel").map(Foreign)
     }
-}
 
-impl AsFd for Foreign {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    /// The descriptor, proved to be the one that came.
+    pub(crate) fn proved(&self) -> Result<BorrowedFd<'_>> {
+        Ok(self.0.proved()?.as_fd())
     }
 }
 
 impl Drop for Foreign {
     fn drop(&mut self) {
+        let Ok(fd) = self.proved() else { return };
         let mut linger = libc::linger { l_onoff: 0, l_linger: 0 };
         let mut size = size_of::<libc::linger>() as libc::socklen_t;
-        let raw = self.0.as_raw_fd();
+        let raw = fd.as_raw_fd();
         // SAFETY: a live linger and its size. It fails for what is no socket, which stays "off".
         let got = unsafe {
             let value = std::ptr::from_mut(&mut linger).cast();
@@ -294,8 +296,9 @@ pub(crate) fn send(
 pub(crate) struct Seen {
     /// Its length, which may be more than the buffer has.
     pub(crate) len: usize,
-    /// Duplicates of the descriptors that came with it.
-    pub(crate) fds: Vec<Foreign>,
+    /// Duplicates of the descriptors that came with it; or why one of them cannot be looked at, and
+    /// then there is none.
+    pub(crate) fds: Result<Vec<Foreign>>,
     /// The kernel made fewer descriptors than were sent: too many, or this process has as many as it may.
     pub(crate) cut: bool,
 }
@@ -315,7 +318,7 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::re
     // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
     let got = unsafe { descriptor::receive(fd, &mut message, flags) }?;
     let cut = got.cut || got.fds.is_err();
-    let fds = got.fds.unwrap_or_default().into_iter().map(Foreign).collect();
+    let fds = got.fds.unwrap_or_default().into_iter().map(Foreign::new).collect();
     Ok(Seen { len: got.len, fds, cut })
 }
 
@@ -369,7 +372,7 @@ pub(crate) fn empty(fd: BorrowedFd<'_>, kind: Kind) {
         // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
         match unsafe { descriptor::receive(fd, &mut message, libc::MSG_DONTWAIT) } {
             Ok(got) if got.len == 0 && (kind == Kind::Stream || message.msg_controllen == 0) => return,
-            Ok(got) => got.fds.into_iter().flatten().for_each(|fd| drop(Foreign(fd))),
+            Ok(got) => got.fds.into_iter().flatten().for_each(|fd| drop(Foreign::new(fd))),
             Err(Errno::ECONNRESET) => {}
             Err(_) => return,
         }
