@@ -212,7 +212,7 @@ fn cpu_time(process: libc::pid_t) -> u64 {
 }
 
 /// What the number of the living costs: figures by name.
-fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, Vec<u64>); 5] {
+fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, Vec<u64>); 6] {
     let options = Options {
         slot_count: 64,
         slot_capacity: PAYLOAD as u64,
@@ -231,6 +231,12 @@ fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, V
     };
     let repeat = |body: &mut dyn FnMut() -> u64| (0..rounds).map(|_| body()).collect::<Vec<_>>();
     let nobody = repeat(&mut || time(&mut || assert_eq!(segment.recover().expect("recover"), 0)));
+    let listing = repeat(&mut || {
+        time(&mut || {
+            let list = segment.participants().expect("a list");
+            assert_eq!(list.iter().filter(|one| one.alive).count(), participants as usize - 2);
+        })
+    });
     let one = repeat(&mut || {
         let victim = start(shared, || {
             std::mem::forget(attach(&segment));
@@ -273,6 +279,7 @@ fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, V
     [
         ("`recover`, nobody is dead", nobody),
         ("`recover`, one is dead", one),
+        ("a list of the participants", listing),
         ("attach and close", attaching),
         ("a FAIL reserve that looks and finds nothing", reserving),
         ("CPU time of a sleeping reader, a second", vec![per_second]),

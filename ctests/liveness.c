@@ -3,7 +3,7 @@
 
 #include <sys/mman.h>
 
-#define ROOM 8
+#define ROOM 512
 
 /* How many participants there are, and how many of them are dead. */
 static void count(shmslot_segment *segment, size_t *ret_all, size_t *ret_dead)
@@ -406,13 +406,22 @@ static int attach_and_exec(int link, void *name)
     return 1;
 }
 
-static void check_exec(void)
+/* Only its lock tells of it. Among more than 256 each lock is asked for in one call of several. */
+static void check_exec(size_t crowd, unsigned calls)
 {
     char name[64], exe[64], target[64] = "";
-    shmslot_segment *segment = make(name, sizeof name);
-    child other = start_child(attach_and_exec, name);
+    shmslot_options options = options_of(4, 64);
+    shmslot_segment *segment, *others[ROOM];
+    size_t i, all, dead, dead_in_all = 0;
+    unsigned call;
+    int recovered = 0;
+    child other;
+    options.max_participants = ROOM;
+    segment = make_named(unique_name(name, sizeof name, "liveness"), &options);
+    for (i = 0; i < crowd; i++) others[i] = attach(name);
+    other = start_child(attach_and_exec, name);
     hear(other.link);
-    CHECK_COUNT(segment, 2, 0);
+    CHECK_COUNT(segment, crowd + 2, 0);
     say(other.link);
     snprintf(exe, sizeof exe, "/proc/%ld/exe", (long)other.pid);
     do {
@@ -422,10 +431,17 @@ static void check_exec(void)
         (void)sched_yield();
     } while (strstr(target, "cat") == NULL && strstr(target, "busybox") == NULL && strstr(target, "coreutils") == NULL);
     until_asleep(other.pid); /* the name changes before the files are closed; now it reads */
-    CHECK_COUNT(segment, 2, 1);
-    CHECK_CODE(shmslot_segment_recover(segment, NULL), 1);
+    for (call = 0; call < calls; call++) {
+        count(segment, &all, &dead);
+        CHECK_U64(all, crowd + 2);
+        dead_in_all += dead;
+    }
+    CHECK_U64(dead_in_all, 1);
+    for (call = 0; call < calls; call++) recovered += shmslot_segment_recover(segment, NULL);
+    CHECK_U64((uint64_t)recovered, 1);
     CHECK(shutdown(other.link, SHUT_WR) == 0); /* cat ends */
     CHECK_CHILD(other);
+    for (i = 0; i < crowd; i++) shmslot_segment_close(others[i]);
     end(name, segment);
 }
 
@@ -517,7 +533,8 @@ int main(void)
     check_number_given_again();
     check_place_of_an_heir();
     check_inherited_handles();
-    check_exec();
+    check_exec(0, 1);
+    check_exec(300, 2);
     check_thread();
     check_namespace();
     return 0;

@@ -135,6 +135,15 @@ enum AskLock {
     IfUntold,
 }
 
+impl AskLock {
+    /// Of one of so many participants, in a look at all of them: each lap asks others, and no more
+    /// than [`LOCKS_PER_LAP`].
+    fn in_lap(lap: u64, index: u32, participants: u32) -> AskLock {
+        let stride = u64::from(participants.div_ceil(LOCKS_PER_LAP).max(1));
+        if lap.wrapping_add(u64::from(index)) % stride == 0 { AskLock::Always } else { AskLock::IfUntold }
+    }
+}
+
 /// Whether the participant of a row is dead. The row is looked at again afterwards, so that nobody who left in between, or
 /// came, is taken for the dead one.
 fn is_dead(
@@ -254,11 +263,14 @@ pub(crate) struct Participants {
     this: Process,
     /// This process's row and its state; `None` if it only looks.
     own: Option<(u32, u32)>,
+    /// Lists that were made: the next one's lap. Not in the segment, which may be mapped to look at
+    /// only.
+    lists: AtomicU64,
 }
 
 impl Participants {
     pub(crate) fn new(rows: Rows, fd: Option<KeptFd>) -> Participants {
-        Participants { rows, fd, this: Process::this(), own: None }
+        Participants { rows, fd, this: Process::this(), own: None, lists: AtomicU64::new(0) }
     }
 
     pub(crate) fn fd(&self) -> Option<&KeptFd> {
@@ -374,6 +386,9 @@ impl Participants {
 
     /// Every process that is attached, or was and died. `readers_of` knows the readers of a participant.
     pub(crate) fn list(&self, readers_of: impl Fn(u32) -> u64) -> Result<Vec<Participant>> {
+        // Relaxed: two lists of one lap do no harm.
+        let lap = self.lists.fetch_add(1, Ordering::Relaxed);
+        let taken = self.count();
         let mut list = Vec::new();
         for (index, row) in self.rows.numbered() {
             let facts = Facts::of(row);
@@ -381,7 +396,7 @@ impl Participants {
                 list.push(Participant {
                     index,
                     pid: facts.process.pid,
-                    alive: !self.is_dead(index, AskLock::Always)?,
+                    alive: !self.is_dead(index, AskLock::in_lap(lap, index, taken))?,
                     writers: row.writers.load(Ordering::Relaxed),
                     readers: readers_of(index),
                 });
@@ -416,7 +431,6 @@ impl Participants {
         let (Some(_), Some(own)) = (&self.fd, self.own) else { return Ok(claimed) };
         let rows = self.rows.participants.len() as u64;
         let taken = self.count();
-        let stride = u64::from(taken.div_ceil(LOCKS_PER_LAP).max(1));
         let limit = if look == Look::Whole { rows } else { ROWS_PER_LOOK };
         // Relaxed: who asks somebody again, or leaves somebody to the next lap, does no harm.
         let from = asked.load(Ordering::Relaxed);
@@ -434,9 +448,7 @@ impl Participants {
                 continue;
             }
             left -= 1;
-            // Another one in each lap.
-            let ask_lock = (turn % rows + turn / rows) % stride == 0;
-            claimed.look_at(index, own, if ask_lock { AskLock::Always } else { AskLock::IfUntold })?;
+            claimed.look_at(index, own, AskLock::in_lap(turn / rows, index, taken))?;
         }
         asked.store(from.wrapping_add(passed), Ordering::Relaxed);
         Ok(claimed)

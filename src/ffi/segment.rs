@@ -218,7 +218,7 @@ pub unsafe extern "C" fn shmslot_segment_info(
 ///
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
 /// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
-///
+/// Of more than 256, one that has executed another program may count as alive in some calls.
 /// Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_participants(
