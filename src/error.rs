@@ -137,7 +137,7 @@ codes! {
     Again = -11, "nothing to read now; wait for it with shmslot_wait or try again later";
     Timeout = -12, "the time is over before it happened; wait longer or look at the other side";
     Interrupted = -13, "the wait was ended by an interrupt call from another thread";
-    NoFreeSlot = -14, "no free slot: all are loaned, unread or held; let the readers named by shmslot_writer_blockers mark theirs, give the segment more slots, or another policy";
+    NoFreeSlot = -14, "no free slot or region: all are loaned, unread or held; let the readers named by shmslot_writer_blockers mark theirs, give the segment more slots or regions, or another policy";
     TooLarge = -15, "the payload is larger than max_payload, or than the buffer; split it, or create the segment with a larger max_payload";
     Stale = -16, "stale token: it was committed, discarded or marked already, or is not from this segment or handle; use each loan and each sample once";
     NoReaderSlot = -17, "max_readers readers are joined; let one leave or create the segment with a larger max_readers";

@@ -8,10 +8,12 @@
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::attachment::{Bytes, copy_out};
 use crate::error::{Code, Error, Hot, Result};
 use crate::layout::MAX_READERS;
+use crate::protocol::loan::{Loan, Wanted};
 use crate::protocol::order::FIRST;
 use crate::protocol::reference::{self, Known, Life};
 use crate::protocol::words::{Bit, Place, Reserved};
@@ -135,10 +137,7 @@ impl Reference {
 
     #[cold]
     fn reserve_elsewhere(&self, table: &Table<'_>, writer: &Writer, active: u64) -> Hot<Token> {
-        let attempt = || match writer.reserve_free(table)? {
-            None => reference::reserve_unneeded(table, writer.owner(), active),
-            found => Ok(found),
-        };
+        let attempt = || self.reserve_somewhere(table, writer, active, Wanted::AnySlot);
         let found = match attempt()? {
             // What is not free may be in dead hands.
             None if self.segment.inner().recover_if_due()? => attempt()?,
@@ -148,12 +147,59 @@ impl Reference {
         Ok(Token::new(loan.slot, loan.generation))
     }
 
-    /// The payload of a reserved slot, and how much it takes.
+    /// Any slot that no active reader has unread, or one whose sample has a region.
+    fn reserve_somewhere(
+        &self,
+        table: &Table<'_>,
+        writer: &Writer,
+        active: u64,
+        wanted: Wanted,
+    ) -> Hot<Option<Loan>> {
+        if wanted == Wanted::AnySlot {
+            if let Some(loan) = writer.reserve_free(table)? {
+                return Ok(Some(loan));
+            }
+        }
+        reference::reserve_unneeded(table, writer.owner(), wanted, active)
+    }
+
+    /// Reserves room for up to `len` bytes: as [`Reference::reserve`] if a slot takes them, and else a
+    /// slot and a region, which is free again when that slot is.
+    pub fn reserve_large(&self, active_readers: u64, len: usize) -> Result<Ref> {
+        if len as u64 <= self.segment.inner().shape().capacity {
+            return self.reserve(active_readers);
+        }
+        let writer = self.become_writer()?;
+        let table = self.segment.inner().table()?;
+        self.name_all(table, active_readers)?;
+        let slot = |wanted| self.reserve_somewhere(table, writer, active_readers, wanted);
+        let token = writer.reserve_large(table, len as u64, Some(Duration::ZERO), slot)?;
+        // Relaxed: as in `reserve_counted`.
+        table.audience(token.slot())?.store(active_readers, Ordering::Relaxed);
+        Ok(self.reference_to(token))
+    }
+
+    /// The payload of a reserved slot, and how much it takes: what was reserved.
     #[inline(always)]
     pub fn data_ptr(&self, reference: Ref) -> Result<(*mut u8, usize)> {
-        let token = self.loan(reference)?;
-        let capacity = self.segment.inner().shape().capacity;
-        Ok((self.segment.inner().payload(Place::Slot(token.slot())), capacity as usize))
+        let (_, place, room) = self.loan(reference)?;
+        Ok((self.segment.inner().payload(place), room as usize))
+    }
+
+    /// The user header of a reserved slot, and its size; null and 0 if the segment has none.
+    pub fn data_user_header(&self, reference: Ref) -> Result<(*mut u8, usize)> {
+        let (token, ..) = self.loan(reference)?;
+        Ok(self.user_header(token.slot()))
+    }
+
+    /// Copies `bytes` to the start of the user header of a reserved slot.
+    pub fn write_user_header(&self, reference: Ref, bytes: &[u8]) -> Result<()> {
+        let (token, ..) = self.loan(reference)?;
+        if self.segment.inner().fill_user_header(token.slot(), bytes.into()) {
+            Ok(())
+        } else {
+            Err(Error::about(Code::TooLarge, "user header"))
+        }
     }
 
     /// Copies `bytes` into a reserved slot and publishes it; its sequence.
@@ -162,10 +208,12 @@ impl Reference {
     }
 
     pub(crate) fn commit_from(&self, reference: Ref, bytes: Bytes<'_>) -> Hot<u64> {
-        let token = self.loan(reference)?;
-        if !self.segment.inner().fill(Place::Slot(token.slot()), bytes) {
+        let (token, place, room) = self.loan(reference)?;
+        if bytes.len() as u64 > room {
             return Err(Code::TooLarge);
         }
+        // It fits: it is no longer than what was reserved there.
+        self.segment.inner().fill(place, bytes);
         self.commit_token(token, bytes.len())
     }
 
@@ -188,8 +236,7 @@ impl Reference {
 
     /// Gives a reserved slot back.
     pub fn discard(&self, reference: Ref) -> Result<()> {
-        let token = self.loan(reference)?;
-        Ok(self.opened()?.discard_token(token)?)
+        Ok(self.opened()?.discard_token(self.token(reference)?)?)
     }
 
     /// The oldest sample that a reader has not marked; `None` if there is none. It stays the answer until it is
@@ -231,6 +278,32 @@ impl Reference {
         let life = self.life(reference)?;
         let extent = reference::extent(table, life)?;
         Ok((inner.payload(table.place(life.slot, extent)?), extent.len() as usize))
+    }
+
+    /// The user header of a published slot, and its size; null and 0 if the segment has none. It stays
+    /// valid as the payload does.
+    pub fn read_user_header(&self, reference: Ref) -> Result<(*const u8, usize)> {
+        reference::check(self.segment.inner().table()?, self.life(reference)?)?;
+        let (header, size) = self.user_header(reference.slot());
+        Ok((header, size))
+    }
+
+    /// Copies the user header of a published slot; how many bytes it was, at most as many as `buffer`
+    /// takes.
+    pub fn copy_user_header(&self, reference: Ref, buffer: &mut [u8]) -> Result<usize> {
+        let (header, size) = self.read_user_header(reference)?;
+        let len = buffer.len().min(size);
+        if let Some(target @ [_, ..]) = buffer.get_mut(..len) {
+            copy_out(header, target);
+        }
+        // As in `read_copy`.
+        reference::check_still(self.segment.inner().table()?, self.life(reference)?)?;
+        Ok(len)
+    }
+
+    fn user_header(&self, slot: u32) -> (*mut u8, usize) {
+        let inner = self.segment.inner();
+        (inner.user_header(slot), inner.geometry().user_header_size as usize)
     }
 
     /// Copies a published slot into `buffer`, which must be large enough; what is known of it.
@@ -333,11 +406,18 @@ impl Reference {
         Ok(Life { slot: token.slot(), generation: token.generation() })
     }
 
+    /// A loan of its writer, where its payload goes, and how many bytes it was reserved for.
     #[inline(always)]
-    fn loan(&self, reference: Ref) -> Hot<Token> {
+    fn loan(&self, reference: Ref) -> Hot<(Token, Place, u64)> {
         let token = self.token(reference)?;
-        self.segment.inner().table()?;
-        if self.opened()?.has_loan(token)? { Ok(token) } else { Err(Code::Stale) }
+        let reserved = self.opened()?.reservation(token)?;
+        let inner = self.segment.inner();
+        if reserved.is_in_slot() {
+            // Slots are reserved as a whole.
+            return Ok((token, Place::Slot(token.slot()), inner.shape().capacity));
+        }
+        let place = reserved.place(token.slot());
+        Ok((token, place, reserved.len().min(inner.table()?.room(place)?)))
     }
 
     /// The writer that the first reserve opens.
@@ -357,6 +437,9 @@ impl Reference {
     /// Its writer; who never reserved has none, and no loan.
     #[inline(always)]
     fn opened(&self) -> Hot<&Writer> {
-        self.writer.get().ok_or(Code::Stale)
+        match self.writer.get() {
+            Some(writer) => Ok(writer),
+            None => self.segment.inner().table().and(Err(Code::Stale)),
+        }
     }
 }

@@ -328,7 +328,8 @@ impl Writer {
     #[inline(never)]
     fn reserve_thoroughly(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> Hot<Token> {
         if len > table.shape.capacity {
-            return self.reserve_large(table, len, timeout);
+            let slot = |wanted| self.slot_for_region(table, wanted);
+            return Ok(self.reserve_large(table, len, timeout, slot)?);
         }
         self.count_loan()?;
         let found = match self.reserve_first(table) {
@@ -341,26 +342,47 @@ impl Writer {
             .inspect_err(|_| self.uncount_loan())
     }
 
-    /// The same for a payload that goes to a region.
-    fn reserve_large(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> Hot<Token> {
-        if len > table.shape.max_payload {
-            return Err(Code::TooLarge);
+    /// The same for a payload that goes to a region. `slot` takes the slot: any, or one whose sample has
+    /// a region.
+    pub(crate) fn reserve_large(
+        &self,
+        table: &Table<'_>,
+        len: u64,
+        timeout: Option<Duration>,
+        slot: impl Fn(Wanted) -> Hot<Option<Loaned>>,
+    ) -> Result<Token> {
+        let Shape { slots, capacity, max_payload, .. } = table.shape;
+        if len > max_payload {
+            let numbers = [len, max_payload.max(capacity), 0];
+            return Err(Error::with_numbers(Code::TooLarge, "# bytes, at most #", numbers));
         }
         self.count_loan()?;
-        let made = self.find_region(table, len, timeout).and_then(|(loan, region)| {
-            self.segment.provide(region, len).map(|()| (loan, region)).map_err(|error| {
+        let found = self.find_region(table, len, timeout, slot).map_err(|code| match code {
+            Code::NoFreeSlot => {
+                let numbers = [len, slots.into(), table.regions.len() as u64];
+                Error::with_numbers(code, "# bytes take one of # slots and one of # regions", numbers)
+            }
+            _ => code.into(),
+        });
+        let made = found.and_then(|(loan, region)| {
+            self.segment.provide(region, len).map(|()| (loan, region)).inspect_err(|_| {
                 // The region is free with it. The first error is the one to report.
                 let _ = loan::discard(table, loan);
-                error.code()
             })
         });
-        made.and_then(|(loan, region)| note_reserved(table, loan, len, Place::Region(region)))
+        made.and_then(|(loan, region)| Ok(note_reserved(table, loan, len, Place::Region(region))?))
             .inspect_err(|_| self.uncount_loan())
     }
 
     /// A slot and a region, as the policy says.
-    fn find_region(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> Hot<(Loaned, u32)> {
-        let attempt = || self.try_region(table, len);
+    fn find_region(
+        &self,
+        table: &Table<'_>,
+        len: u64,
+        timeout: Option<Duration>,
+        slot: impl Fn(Wanted) -> Hot<Option<Loaned>>,
+    ) -> Hot<(Loaned, u32)> {
+        let attempt = || try_region(table, len, &slot);
         if let Some(found) = attempt()? {
             return Ok(found);
         }
@@ -372,44 +394,18 @@ impl Writer {
         self.wait(timeout, cheap, attempt)
     }
 
-    /// Tries again as long as others are faster.
-    fn try_region(&self, table: &Table<'_>, len: u64) -> Hot<Option<(Loaned, u32)>> {
-        for _ in 0..RACES {
-            match self.try_region_once(table, len)? {
-                Try::Found(loan, region) => return Ok(Some((loan, region))),
-                Try::Lost => {}
-                Try::Nothing => break,
+    /// A slot for a payload in a region: any, or one whose sample has a region and may be taken from its
+    /// readers.
+    fn slot_for_region(&self, table: &Table<'_>, wanted: Wanted) -> Hot<Option<Loaned>> {
+        match wanted {
+            Wanted::AnySlot => match loan::reserve_home(table, self.owner)? {
+                None => self.try_elsewhere(table),
+                found => Ok(found),
+            },
+            Wanted::Region if table.shape.drop_oldest => {
+                loan::reclaim_oldest(table, self.owner, wanted, &self.resume)
             }
-        }
-        Ok(None)
-    }
-
-    fn try_region_once(&self, table: &Table<'_>, len: u64) -> Hot<Try> {
-        let mut some_free = region::any_free(table)?;
-        if !some_free {
-            order::help_history(table)?;
-            some_free = region::any_free(table)?;
-        }
-        let found = if some_free {
-            match loan::reserve_home(table, self.owner)? {
-                None => self.try_elsewhere(table)?,
-                found => found,
-            }
-        } else if table.shape.drop_oldest {
-            loan::reclaim_oldest(table, self.owner, Wanted::Region, &self.resume)?
-        } else {
-            None
-        };
-        let Some(loan) = found else {
-            // A region that was in use as a search came by may be free by now, and what was free have been taken.
-            return Ok(if !some_free && region::any_free(table)? { Try::Lost } else { Try::Nothing });
-        };
-        match region::lease(table, loan, len) {
-            Ok(Some(region)) => Ok(Try::Found(loan, region)),
-            lost => {
-                loan::discard(table, loan)?;
-                lost.map(|_| Try::Lost)
-            }
+            Wanted::Region => Ok(None),
         }
     }
 
@@ -634,18 +630,18 @@ impl Writer {
 
     /// How many bytes a loan was reserved for; stale if it is none.
     pub(crate) fn reserved(&self, token: Token) -> Hot<u64> {
+        let reserved = self.reservation(token)?;
+        Ok(reserved.len().min(self.segment.table()?.room(reserved.place(token.slot()))?))
+    }
+
+    /// What a loan was reserved for, as the segment has it; stale if it is none.
+    #[inline(always)]
+    pub(crate) fn reservation(&self, token: Token) -> Hot<Reserved> {
         let table = self.segment.table()?;
         if !loan::is_loaned(table, self.loaned(token)) {
             return Err(Code::Stale);
         }
-        let reserved = Reserved(table.claim(token.slot())?.aux.load(Ordering::Relaxed));
-        Ok(reserved.len().min(table.room(reserved.place(token.slot()))?))
-    }
-
-    /// Whether the token is a loan of this writer that is still out.
-    #[inline(always)]
-    pub(crate) fn has_loan(&self, token: Token) -> Hot<bool> {
-        Ok(loan::is_loaned(self.segment.table()?, self.loaned(token)))
+        Ok(Reserved(table.claim(token.slot())?.aux.load(Ordering::Relaxed)))
     }
 
     #[inline(always)]
@@ -672,6 +668,41 @@ fn note_reserved(table: &Table<'_>, loan: Loaned, len: u64, place: Place) -> Hot
     // Relaxed: read back by whoever holds the token.
     table.claim(loan.slot)?.aux.store(Reserved::new(len, place).0, Ordering::Relaxed);
     Ok(Token::new(loan.slot, loan.generation))
+}
+
+/// Tries again as long as others are faster.
+fn try_region(
+    table: &Table<'_>,
+    len: u64,
+    slot: &impl Fn(Wanted) -> Hot<Option<Loaned>>,
+) -> Hot<Option<(Loaned, u32)>> {
+    for _ in 0..RACES {
+        match try_region_once(table, len, slot)? {
+            Try::Found(loan, region) => return Ok(Some((loan, region))),
+            Try::Lost => {}
+            Try::Nothing => break,
+        }
+    }
+    Ok(None)
+}
+
+fn try_region_once(table: &Table<'_>, len: u64, slot: &impl Fn(Wanted) -> Hot<Option<Loaned>>) -> Hot<Try> {
+    let mut some_free = region::any_free(table)?;
+    if !some_free {
+        order::help_history(table)?;
+        some_free = region::any_free(table)?;
+    }
+    let Some(loan) = slot(if some_free { Wanted::AnySlot } else { Wanted::Region })? else {
+        // A region that was in use as a search came by may be free by now, and what was free have been taken.
+        return Ok(if !some_free && region::any_free(table)? { Try::Lost } else { Try::Nothing });
+    };
+    match region::lease(table, loan, len) {
+        Ok(Some(region)) => Ok(Try::Found(loan, region)),
+        lost => {
+            loan::discard(table, loan)?;
+            lost.map(|_| Try::Lost)
+        }
+    }
 }
 
 /// What an attempt to get a slot and a region came to.

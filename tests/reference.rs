@@ -60,3 +60,85 @@ fn samples_marked_out_of_order_leave_the_others_unread() {
         assert_eq!(slots.next_unread(0).expect("a look"), None);
     }
 }
+
+const LARGE: usize = 100_000;
+
+fn segment_with_regions() -> Segment {
+    let options = Options {
+        slot_capacity: 64,
+        slot_count: SLOTS,
+        max_payload: LARGE as u64,
+        region_count: 2,
+        user_header_size: 16,
+        ..Options::default()
+    };
+    Segment::create_anonymous(&options).expect("a segment")
+}
+
+/// A payload that no slot takes goes through a region, and is otherwise as all are.
+#[test]
+fn large_payloads_and_user_headers() {
+    let segment = segment_with_regions();
+    let (writes, reads) = (segment.reference().expect("them"), segment.reference().expect("them"));
+    for (number, len) in (1_u8..).zip([0, 1, 64, 65, 4096, LARGE - 1, LARGE]) {
+        let payload: Vec<u8> = (0..len).map(|at| number.wrapping_mul(31).wrapping_add(at as u8)).collect();
+        let loan = writes.reserve_large(1, len).expect("a slot");
+        assert_eq!(writes.data_ptr(loan).expect("a loan").1, len.max(64), "what was reserved");
+        writes.write_user_header(loan, &[number; 16]).expect("it fits");
+        let refused = writes.write_user_header(loan, &[number; 17]).expect_err("one too many");
+        assert_eq!(refused.code(), Code::TooLarge);
+        assert_eq!(reads.read_user_header(loan).expect_err("not yet").code(), Code::Stale);
+        writes.commit_copy(loan, &payload).expect("a commit");
+        assert_eq!(writes.write_user_header(loan, &[0]).expect_err("it is over").code(), Code::Stale);
+
+        let sample = reads.next_unread(0).expect("a look").expect("a sample");
+        let (mut bytes, mut header) = (vec![0; len], [0; 20]);
+        assert_eq!(reads.read_copy(sample, &mut bytes).expect("a sample").len, len as u64);
+        assert_eq!(bytes, payload);
+        assert_eq!(reads.copy_user_header(sample, &mut header).expect("a sample"), 16);
+        assert_eq!(header[..16], [number; 16]);
+        assert_eq!(reads.copy_user_header(sample, &mut header[..3]).expect("a sample"), 3);
+        assert_eq!(reads.read_user_header(sample).expect("a sample").1, 16);
+        reads.mark_read(sample, 0).expect("a mark");
+    }
+}
+
+/// As for a writer that does not wait: a region is in use until the last mark, and the error tells the
+/// numbers.
+#[test]
+fn regions_that_are_in_use() {
+    let segment = segment_with_regions();
+    let slots = segment.reference().expect("the operations");
+    let samples: Vec<_> = (0..2)
+        .map(|_| {
+            let loan = slots.reserve_large(0b11, LARGE).expect("a region");
+            slots.commit_in_place(loan, LARGE).expect("a commit");
+            loan
+        })
+        .collect();
+    for reader in [0, 1] {
+        let refused = slots.reserve_large(0b11, LARGE).expect_err("no region is free");
+        assert_eq!(refused.code(), Code::NoFreeSlot);
+        assert_eq!(refused.numbers(), [LARGE as u64, SLOTS.into(), 2]);
+        let text =
+            format!("100000 bytes take one of 16 slots and one of 2 regions: {}", Code::NoFreeSlot.text());
+        assert_eq!(refused.to_string(), text);
+        slots.mark_read(samples[1], reader).expect("a mark");
+    }
+    let loan = slots.reserve_large(0b11, LARGE).expect("the last mark has freed it");
+    slots.discard(loan).expect("a loan");
+    let refused = slots.reserve_large(1, LARGE + 1).expect_err("too large");
+    assert_eq!((refused.code(), refused.numbers()), (Code::TooLarge, [LARGE as u64 + 1, LARGE as u64, 0]));
+}
+
+#[test]
+fn large_payloads_without_regions() {
+    let segment = segment(64);
+    let slots = segment.reference().expect("the operations");
+    let refused = slots.reserve_large(1, 65).expect_err("no region is there");
+    assert_eq!((refused.code(), refused.numbers()), (Code::TooLarge, [65, 64, 0]));
+    let loan = slots.reserve_large(1, 64).expect("a slot");
+    assert_eq!(slots.data_user_header(loan).expect("a loan"), (std::ptr::null_mut(), 0));
+    slots.commit_copy(loan, b"x").expect("a commit");
+    assert_eq!(slots.copy_user_header(loan, &mut [0; 4]).expect("a sample"), 0);
+}

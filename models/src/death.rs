@@ -12,6 +12,7 @@ use loom::thread::{self, JoinHandle};
 use crate::atomics::{AtomicU64, Ordering};
 use crate::modelled::live;
 use crate::protocol::bell::Bell;
+use crate::protocol::loan::Wanted;
 use crate::protocol::order::Owed;
 use crate::protocol::reference::Life;
 use crate::protocol::words::{Audience, Bit, Marks};
@@ -430,7 +431,9 @@ fn writer_dies_over_an_inactive_reader() {
                 victim.try_write(2);
                 let joined = world.hot.active.0.load(Ordering::Relaxed);
                 let waited_for = Audience::of_readers(joined, true);
-                if let Some(loan) = sound(loan::reserve_unneeded(&world.table(), victim.owner, waited_for)) {
+                if let Some(loan) =
+                    sound(loan::reserve_unneeded(&world.table(), victim.owner, Wanted::AnySlot, waited_for))
+                {
                     victim.discard(loan);
                 }
             }
@@ -490,7 +493,7 @@ fn sample_of_an_inactive_reader_stays() {
         sound(members::name(&world.table(), 0));
         survivor.commit_to(loan, 1, Owed::Named(1));
         let nobody = Audience::of_readers(0, true);
-        let reserve = || sound(loan::reserve_unneeded(&world.table(), victim.owner, nobody));
+        let reserve = || sound(loan::reserve_unneeded(&world.table(), victim.owner, Wanted::AnySlot, nobody));
         let survived = live(steps, reserve).is_some();
         world.bury(&[VICTIM]);
         if owed_to_inactive(&world) > 0 {

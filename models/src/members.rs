@@ -5,6 +5,7 @@ use std::rc::Rc;
 use loom::thread;
 
 use crate::atomics::Ordering;
+use crate::protocol::loan::Wanted;
 use crate::protocol::order::Owed;
 use crate::protocol::words::Audience;
 use crate::protocol::{Shape, loan, members, reference};
@@ -188,7 +189,9 @@ fn slot_of_an_inactive_reader() {
                 writer.try_write(2);
                 let joined = world.hot.active.0.load(Ordering::Relaxed);
                 let waited_for = Audience::of_readers(joined, true);
-                if let Some(loan) = sound(loan::reserve_unneeded(&world.table(), writer.owner, waited_for)) {
+                if let Some(loan) =
+                    sound(loan::reserve_unneeded(&world.table(), writer.owner, Wanted::AnySlot, waited_for))
+                {
                     writer.discard(loan);
                 }
             }

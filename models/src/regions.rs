@@ -6,6 +6,7 @@ use std::rc::Rc;
 use loom::cell::Cell;
 use loom::thread;
 
+use crate::protocol::loan::Wanted;
 use crate::protocol::words::Audience;
 use crate::protocol::{Shape, loan, members, region};
 use crate::world::{PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, sound};
@@ -89,7 +90,12 @@ fn region_of_a_sample_that_is_needed_after_all() {
         writer.try_write(2).expect("there is a slot");
         let looking = thread::spawn({
             let writer = world.producer(2);
-            move || assert!(sound(loan::reserve_unneeded(&writer.table(), writer.owner, mask)).is_none())
+            move || {
+                assert!(
+                    sound(loan::reserve_unneeded(&writer.table(), writer.owner, Wanted::AnySlot, mask))
+                        .is_none()
+                )
+            }
         });
         let found = sound(region::any_free(&world.table()));
         let sample = reader.read().expect("it is retained for it");

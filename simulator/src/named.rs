@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::case::NAMED_READERS;
+use crate::case::{CAPACITY, NAMED_READERS};
 use crate::error::Code;
 use crate::machine::Machine;
 use crate::process::sound;
+use crate::protocol::loan::Wanted;
 use crate::protocol::order::{FIRST, Owed};
 use crate::protocol::reference::{self, Life};
 use crate::protocol::words::{Bit, Ctl, Marks, Phase, Place};
@@ -25,8 +26,8 @@ impl Keeper {
         Keeper { machine, process, reader, cursor: FIRST }
     }
 
-    /// Writes to some of the named readers, and waits for no others.
-    pub(crate) fn write(&self, producer: &Producer, number: u32) {
+    /// Writes so many bytes to some of the named readers, and waits for no others.
+    pub(crate) fn write(&self, producer: &Producer, number: u32, len: u64) {
         let machine = self.machine;
         let table = machine.world.table();
         let named = u64::from(number) & ((1 << NAMED_READERS) - 1);
@@ -36,16 +37,25 @@ impl Keeper {
             machine.oracle.borrow_mut().name(self.process, 0);
         }
         machine.oracle.borrow_mut().wait_for(self.process, Some(named));
-        let found = producer
-            .try_free(&table)
-            .or_else(|| sound(machine, reference::reserve_unneeded(&table, producer.owner, named)));
-        if let Some(loan) = found {
-            producer.note_reserved(loan, named);
-        }
+        let slot = |wanted| {
+            let free = if wanted == Wanted::AnySlot { producer.try_free(&table) } else { None };
+            free.or_else(|| {
+                sound(machine, reference::reserve_unneeded(&table, producer.owner, wanted, named))
+            })
+        };
+        let found = if len > CAPACITY {
+            let found = producer.try_region(&table, len, named, slot);
+            found.map(|(loan, region)| (loan, Place::Region(region)))
+        } else {
+            slot(Wanted::AnySlot).map(|loan| {
+                producer.note_reserved(loan, named);
+                (loan, Place::Slot(loan.slot))
+            })
+        };
         machine.oracle.borrow_mut().wait_for(self.process, None);
-        let Some(loan) = found else { return };
+        let Some((loan, place)) = found else { return };
         table.audiences[loan.slot as usize].store(named, Ordering::Relaxed);
-        let filled = producer.fill(loan, Place::Slot(loan.slot), 1);
+        let filled = producer.fill(loan, place, len);
         producer.commit(filled, Owed::Named(named));
     }
 

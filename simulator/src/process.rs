@@ -79,7 +79,7 @@ impl Life {
             }
             Operation::NamedWrite => {
                 if self.producer.open() {
-                    self.keeper.write(&self.producer, number);
+                    self.keeper.write(&self.producer, number, self.len(number));
                 }
             }
             Operation::NamedLook => {

@@ -68,15 +68,14 @@ impl Producer {
     /// A slot or a region for so many bytes, filled; `None` if nothing is free.
     pub(crate) fn try_fill(&self, len: u64) -> Option<Filled> {
         let table = &self.machine.world.table();
-        let (loan, place) = if len > CAPACITY {
-            let (loan, region) = self.try_region(table, len)?;
-            (loan, Place::Region(region))
-        } else {
-            let loan = self.try_reserve(table)?;
-            (loan, Place::Slot(loan.slot))
-        };
+        if len > CAPACITY {
+            let (loan, region) =
+                self.try_region(table, len, u64::MAX, |wanted| self.try_slot(table, wanted))?;
+            return Some(self.fill(loan, Place::Region(region), len));
+        }
+        let loan = self.try_reserve(table)?;
         self.note_reserved(loan, u64::MAX);
-        Some(self.fill(loan, place, len))
+        Some(self.fill(loan, Place::Slot(loan.slot), len))
     }
 
     /// The same for a slot; sleeps until there is one, or until nothing can come any more.
@@ -148,7 +147,24 @@ impl Producer {
         sound(self.machine, loan::reclaim_oldest(table, self.owner, wanted, &self.resume))
     }
 
-    fn try_region(&self, table: &Table<'_>, len: u64) -> Option<(Loan, u32)> {
+    /// A slot for a payload in a region: any, or one whose sample has a region.
+    fn try_slot(&self, table: &Table<'_>, wanted: Wanted) -> Option<Loan> {
+        match wanted {
+            Wanted::AnySlot => self.try_home(table).or_else(|| self.try_elsewhere(table)),
+            Wanted::Region if table.shape.drop_oldest => self.reclaim(table, wanted),
+            Wanted::Region => None,
+        }
+    }
+
+    /// A slot, by `slot`, and a region. Of named readers, those of `waited_for` must have marked what
+    /// the slot held.
+    pub(crate) fn try_region(
+        &self,
+        table: &Table<'_>,
+        len: u64,
+        waited_for: u64,
+        slot: impl Fn(Wanted) -> Option<Loan>,
+    ) -> Option<(Loan, u32)> {
         let any_free = || sound(self.machine, region::any_free(table));
         for _ in 0..RACES {
             let mut some_free = any_free();
@@ -156,24 +172,18 @@ impl Producer {
                 sound(self.machine, order::help_history(table));
                 some_free = any_free();
             }
-            let found = if some_free {
-                self.try_home(table).or_else(|| self.try_elsewhere(table))
-            } else if table.shape.drop_oldest {
-                self.reclaim(table, Wanted::Region)
-            } else {
-                None
-            };
-            let Some(loan) = found else {
+            let Some(loan) = slot(if some_free { Wanted::AnySlot } else { Wanted::Region }) else {
                 if !some_free && any_free() {
                     continue;
                 }
                 return None;
             };
+            self.note_reserved(loan, waited_for);
             if let Some(region) = sound(self.machine, region::lease(table, loan, len)) {
                 table.regions[region as usize].allocated.store(len, Ordering::Relaxed);
                 return Some((loan, region));
             }
-            sound(self.machine, loan::discard(table, loan));
+            self.give_back(loan);
         }
         None
     }
@@ -216,8 +226,12 @@ impl Producer {
     }
 
     pub(crate) fn discard(&self, filled: Filled) {
-        self.machine.oracle.borrow_mut().discard(filled.loan.slot);
-        sound(self.machine, loan::discard(&self.machine.world.table(), filled.loan));
+        self.give_back(filled.loan);
+    }
+
+    fn give_back(&self, loan: Loan) {
+        self.machine.oracle.borrow_mut().discard(loan.slot);
+        sound(self.machine, loan::discard(&self.machine.world.table(), loan));
     }
 
     /// Gives a region's memory back, and the region, too.

@@ -10,7 +10,7 @@ use super::words::{Audience, Ctl, Entry, Extent, Marks, Owner, Phase, Place};
 use super::{Class, RACES, Shape, Table, members, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
-use crate::layout::Claim;
+use crate::layout::{Claim, SlotLine};
 
 /// A loan as its token says: which slot, in which generation, whose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<At
 
 /// After a slot was loaned: what its writer stores from here on is of the new life, and whoever sees any of it finds the
 /// former life over. Pairs with the acquire fences of `Reference`, which looks at slots that nobody keeps for it, and with
-/// the look at the extent in `reclaim`.
+/// `has_region`.
 #[inline(always)]
 fn begin_life() {
     fence(Ordering::Release);
@@ -191,11 +191,12 @@ pub(crate) fn reserve_vacant(table: &Table<'_>, owner: Owner) -> Result<Option<L
     Ok(None)
 }
 
-/// Takes the first slot that no reader of `waited_for` needs: for callers who keep the books themselves and may
-/// leave out readers that still have bits. Walks all slots.
+/// Takes the first slot of those `wanted` that no reader of `waited_for` needs: for callers who keep
+/// the books themselves and may leave out readers that still have bits. Walks all slots.
 pub(crate) fn reserve_unneeded(
     table: &Table<'_>,
     owner: Owner,
+    wanted: Wanted,
     waited_for: Audience,
 ) -> Result<Option<Loan>, Code> {
     for slot in 0..table.shape.slots {
@@ -206,13 +207,17 @@ pub(crate) fn reserve_unneeded(
         match ctl.phase() {
             Some(Phase::Published) => {}
             // Nobody's, without a mark: it has no sample that would have to be put back.
-            Some(Phase::Free) => match claim(table, &table.shape, slot, owner)? {
-                Attempt::Mine(loan) => return Ok(Some(loan)),
-                _ => continue,
-            },
+            Some(Phase::Free) if wanted == Wanted::AnySlot => {
+                match claim(table, &table.shape, slot, owner)? {
+                    Attempt::Mine(loan) => return Ok(Some(loan)),
+                    _ => continue,
+                }
+            }
             _ => continue,
         }
-        if marks_left(line, table.shape.mark_words).0 & waited_for.0 != 0 {
+        if marks_left(line, table.shape.mark_words).0 & waited_for.0 != 0
+            || wanted == Wanted::Region && !has_region(line, slot)
+        {
             continue;
         }
         // The same life until it is certain that nobody needs it: what belongs to that life, a region, stays its own.
@@ -248,11 +253,11 @@ pub(crate) fn reserve_unneeded(
 /// How many samples a search for the oldest looks at again each time.
 const LOOK_BACK: u64 = 64;
 
-/// Which samples a writer may take from their readers.
+/// Which slots a search may take although readers have samples there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     AnySlot,
-    /// One that has a region.
+    /// One whose sample has a region.
     Region,
 }
 
@@ -315,6 +320,13 @@ fn reclaim_from(
     Ok(None)
 }
 
+/// Whether the sample of a slot is in a region. It belongs to the life that the caller saw in `ctl`,
+/// or the exchange of `ctl` that follows fails. Acquire: if it is of a later life, what that life's
+/// writer committed before is visible, too; pairs with `begin_life`.
+fn has_region(line: &SlotLine, slot: u32) -> bool {
+    matches!(Extent(line.extent.load(Ordering::Acquire)).place(slot), Place::Region(_))
+}
+
 /// Takes one sample back if it is unread by somebody and in nobody's hands.
 fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> Result<Option<Loan>, Code> {
     let entry = place.look(table)?;
@@ -335,10 +347,7 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
     if !untouched || ctl.phase() != Some(Phase::Published) {
         return Ok(None);
     }
-    // It belongs to the life of `ctl`, or the exchange below fails. Acquire: if it is of a later life, what that life's
-    // writer committed before is visible, too; pairs with `begin_life`.
-    let has_region = || matches!(Extent(line.extent.load(Ordering::Acquire)).place(slot), Place::Region(_));
-    if wanted == Wanted::Region && !has_region() {
+    if wanted == Wanted::Region && !has_region(line, slot) {
         return Ok(None);
     }
     // Excludes other writers. A kill after this leaves the marks as far as they are; the sweep puts the
@@ -474,7 +483,8 @@ fn end_loan(claim: &Claim, shape: &Shape, loan: Loan, phase: Phase) -> Result<()
 /// Whether a loan is out.
 #[inline(always)]
 pub(crate) fn is_loaned(table: &Table<'_>, loan: Loan) -> bool {
-    table.claim(loan.slot).is_ok_and(|claim| claim.ctl.load(Ordering::Acquire) == loan.ctl(Phase::Loaned).0)
+    let loaned = loan.ctl(Phase::Loaned).0;
+    table.claim(loan.slot).is_ok_and(|claim| claim.ctl.load(Ordering::Acquire) == loaned)
 }
 
 /// The loan of `owner` that a slot is, if it is one.

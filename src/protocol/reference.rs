@@ -8,7 +8,7 @@
 use core::cmp;
 
 use super::bell::Bell;
-use super::loan::{self, Loan};
+use super::loan::{self, Loan, Wanted};
 use super::members::{self, Parting};
 use super::order::{self, Position};
 use super::slot;
@@ -54,10 +54,15 @@ pub(crate) fn name_all(table: &Table<'_>, readers: u64) -> Result<bool, Code> {
 }
 
 /// Takes a slot that no reader of `active` has unread, where none is wholly free.
-pub(crate) fn reserve_unneeded(table: &Table<'_>, owner: Owner, active: u64) -> Result<Option<Loan>, Code> {
+pub(crate) fn reserve_unneeded(
+    table: &Table<'_>,
+    owner: Owner,
+    wanted: Wanted,
+    active: u64,
+) -> Result<Option<Loan>, Code> {
     // Beside the active ones, members and readers that have left with samples in hand.
     let waited_for = Audience::of_readers(active | members::taken_rows(table), true);
-    loan::reserve_unneeded(table, owner, waited_for)
+    loan::reserve_unneeded(table, owner, wanted, waited_for)
 }
 
 /// The oldest sample that is owed to a reader. Nothing that is owed to it comes before `cursor`, which is moved on.
@@ -195,7 +200,7 @@ pub(crate) fn extent(table: &Table<'_>, life: Life) -> Result<Extent, Code> {
 
 /// That a slot is published, in this life.
 #[inline(always)]
-fn check(table: &Table<'_>, life: Life) -> Result<(), Code> {
+pub(crate) fn check(table: &Table<'_>, life: Life) -> Result<(), Code> {
     // Acquire: pairs with the release of Published in `order::commit`.
     let ctl = Ctl(table.claim(life.slot).map_err(|_| Code::Stale)?.ctl.load(Ordering::Acquire));
     let is_usual = ctl.phase() == Some(Phase::Published) && ctl.generation() == life.generation;

@@ -212,8 +212,9 @@ pub(crate) enum Place {
 pub(crate) struct Reserved(pub(crate) u64);
 
 impl Reserved {
+    /// `len` is at most that of the largest payload of all, 2^32.
     pub(crate) fn new(len: u64, place: Place) -> Reserved {
-        Reserved(region_bits(place) | len & ((1 << 33) - 1))
+        Reserved(region_bits(place) | len)
     }
 
     pub(crate) fn len(self) -> u64 {
@@ -222,6 +223,12 @@ impl Reserved {
 
     pub(crate) fn place(self, slot: u32) -> Place {
         place_of(self.0, slot)
+    }
+
+    /// Whether its place is the slot itself, and no unused bit is set above.
+    #[inline(always)]
+    pub(crate) fn is_in_slot(self) -> bool {
+        self.0 >> REGION_SHIFT == 0
     }
 }
 
