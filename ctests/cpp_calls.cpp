@@ -224,6 +224,27 @@ static void reference_operations()
     CHECK_IS(segment.ref_next_unread(99), bad_index);
 }
 
+static void large_references()
+{
+    shmslot::Options options;
+    options.slot_capacity = 64;
+    options.max_payload = 5000;
+    options.user_header_size = 8;
+    const auto segment = MUST(shmslot::Segment::create_local(options));
+    const auto loan = MUST(segment.ref_reserve_large(1, 5000));
+    CHECK_U64(MUST(segment.ref_data_ptr(loan)).size, 5000);
+    const auto header = MUST(segment.ref_data_user_header(loan));
+    CHECK_U64(header.size, 8);
+    memcpy(header.data, "headline", 8);
+    CHECK_IS(segment.ref_read_user_header(loan), stale);
+    CHECK_U64(MUST(segment.ref_commit_in_place(loan, 5000)), 1);
+    CHECK_U64(MUST(segment.ref_read_ptr(loan)).size, 5000);
+    const auto seen = MUST(segment.ref_read_user_header(loan));
+    CHECK(seen.size == 8 && memcmp(seen.data, "headline", 8) == 0);
+    CHECK_IS(segment.ref_data_user_header(loan), stale);
+    CHECK_IS(segment.ref_reserve_large(1, 5001), too_large);
+}
+
 static void channels_connect()
 {
     char name[64];
@@ -317,6 +338,7 @@ int main()
     waits_end();
     changes_are_seen();
     reference_operations();
+    large_references();
     channels_connect();
     regions_are_managed();
     return 0;

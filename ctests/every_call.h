@@ -480,6 +480,11 @@ static int ref_reserve(void)
     return shmslot_ref_reserve(world.segment, 1, &world.ref);
 }
 
+static int ref_reserve_large(void)
+{
+    return shmslot_ref_reserve_large(world.segment, 1, 1 << 19, &world.ref, &world.detail);
+}
+
 static int pair(void)
 {
     return shmslot_channel_pair(0, &world.made_channel, &world.made_other, &world.detail);
@@ -662,6 +667,7 @@ static const scenario scenarios[] = {
     {"last_mark", "shmslot_slot_mark", last_sample_in_hand, last_mark, 0},
     {"ref_reserve", "shmslot_ref_reserve", plain_segment, ref_reserve, 0},
     {"ref_reserve_beside_dead", "shmslot_ref_reserve", full_of_refs_beside_dead, ref_reserve, SHMSLOT_E_NO_FREE_SLOT},
+    {"ref_reserve_large", "shmslot_ref_reserve_large", large_segment, ref_reserve_large, 0},
     {"channel_pair", "shmslot_channel_pair", nothing, pair, 0},
     {"listen", "shmslot_channel_listen", nothing, listen_at, 0},
     {"listen_after_dead", "shmslot_channel_listen", socket_of_the_dead, listen_at, 0},

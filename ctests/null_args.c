@@ -155,9 +155,16 @@ static void check_reference_calls(void)
     memset(&none, 0, sizeof none);
     INVALID(shmslot_ref_reserve(NULL, 1, &ref));
     INVALID(shmslot_ref_reserve(segment, 1, NULL));
+    INVALID(shmslot_ref_reserve_large(NULL, 1, 8, &ref, NULL));
+    INVALID(shmslot_ref_reserve_large(segment, 1, 8, NULL, NULL));
     INVALID(shmslot_ref_data_ptr(NULL, &none, &data, &length));
     INVALID(shmslot_ref_data_ptr(segment, NULL, &data, &length));
     INVALID(shmslot_ref_data_ptr(segment, &none, NULL, &length));
+    INVALID(shmslot_ref_data_ptr(segment, &none, &data, NULL));
+    INVALID(shmslot_ref_data_user_header(NULL, &none, &data, &length));
+    INVALID(shmslot_ref_data_user_header(segment, NULL, &data, &length));
+    INVALID(shmslot_ref_data_user_header(segment, &none, NULL, &length));
+    INVALID(shmslot_ref_data_user_header(segment, &none, &data, NULL));
     INVALID(shmslot_ref_commit_copy(NULL, &none, buffer, 1, NULL));
     INVALID(shmslot_ref_commit_copy(segment, NULL, buffer, 1, NULL));
     INVALID(shmslot_ref_commit_copy(segment, &none, NULL, 1, NULL));
@@ -176,6 +183,11 @@ static void check_reference_calls(void)
     INVALID(shmslot_ref_read_ptr(NULL, &none, &shared, &length));
     INVALID(shmslot_ref_read_ptr(segment, NULL, &shared, &length));
     INVALID(shmslot_ref_read_ptr(segment, &none, NULL, &length));
+    INVALID(shmslot_ref_read_ptr(segment, &none, &shared, NULL));
+    INVALID(shmslot_ref_read_user_header(NULL, &none, &shared, &length));
+    INVALID(shmslot_ref_read_user_header(segment, NULL, &shared, &length));
+    INVALID(shmslot_ref_read_user_header(segment, &none, NULL, &length));
+    INVALID(shmslot_ref_read_user_header(segment, &none, &shared, NULL));
     INVALID(shmslot_ref_read_copy(NULL, &none, &header, buffer, sizeof buffer, &length));
     INVALID(shmslot_ref_read_copy(segment, NULL, &header, buffer, sizeof buffer, &length));
     CHECK_OK(shmslot_ref_reserve(segment, 1, &ref));

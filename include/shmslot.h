@@ -393,7 +393,7 @@ typedef struct {
     uint64_t len;
     /// The readers that have not marked it: bit i is reader i.
     uint64_t unread;
-    /// The active readers of its reserve; 0 if another call than shmslot_ref_reserve gave its slot.
+    /// The active readers of its reserve; 0 if it was no reserve of these calls.
     uint64_t audience;
     /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
     uint64_t timestamp_ns;
@@ -468,13 +468,10 @@ extern "C" {
 #endif // __cplusplus
 
 /// The version of the library that is running: major * 65536 + minor * 256 + patch. Compare it with SHMSLOT_VERSION,
-/// which is that of the header.
-///
-/// Threads: any. Since 0.1.
+/// which is that of the header. Threads: any. Since 0.1.
 uint32_t shmslot_version(void);
 
 /// What a code means and the way out, in one line. Never NULL, whatever the number; static, not to be freed.
-///
 /// Threads: any. Since 0.1.
 const char *shmslot_strerror(int code);
 
@@ -529,10 +526,9 @@ int shmslot_segment_open(const char *name, const shmslot_options *options, shmsl
 /// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
 /// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
 ///
-/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY,
-/// PERMISSION, NOT_A_FILE, EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not
-/// make), LAYOUT_VERSION and TRUNCATED (a process is attached), NO_MEMORY, SYS (also if the file is a
-/// mount point). Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY, PERMISSION, NOT_A_FILE,
+/// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
+/// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
 int shmslot_segment_unlink(const char *name, shmslot_error *reterr);
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
@@ -542,9 +538,7 @@ int shmslot_segment_unlink(const char *name, shmslot_error *reterr);
 void shmslot_segment_close(shmslot_segment *segment);
 
 /// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older library does not
-/// know is filled with zeros.
-///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// know is filled with zeros. Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_segment_info(const shmslot_segment *segment, shmslot_info *ret_info, size_t info_size);
 
 /// Every process that is attached, and those that died so and were not cleaned up after yet.
@@ -582,7 +576,6 @@ int shmslot_segment_fd(const shmslot_segment *segment);
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;
 /// *ret_len is the whole length without it, as of snprintf. buffer may be NULL if size is 0.
-///
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_segment_path(const shmslot_segment *segment, char *buffer, size_t size, size_t *ret_len);
 
@@ -604,9 +597,7 @@ int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_gen
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
 ///
-/// timeout_ns: nanoseconds from 0, or -1 for no limit.
-/// ret_generation: the new one; NULL if not wanted.
-///
+/// timeout_ns: nanoseconds from 0, or -1 for no limit. ret_generation: the new one; NULL if not wanted.
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.1.
 int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t last, int64_t timeout_ns, uint32_t *ret_generation);
 
@@ -618,20 +609,15 @@ int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t las
 int shmslot_writer_open(shmslot_segment *segment, shmslot_writer **ret_writer, shmslot_error *reterr);
 
 /// Closes the writer; NULL is fine. Never fails and never waits. Loans that are still out are discarded: do not write to
-/// their payloads any more.
-///
-/// Threads: any, once. Since 0.1.
+/// their payloads any more. Threads: any, once. Since 0.1.
 void shmslot_writer_close(shmslot_writer *writer);
 
 /// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
-///
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 int shmslot_writer_interrupt(shmslot_writer *writer);
 
 /// The readers that keep the slots which this writer would take next: bit i is reader i, as shmslot_reader_index tells.
-/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most.
-///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most. Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 
 /// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order. Payload
@@ -655,7 +641,6 @@ int shmslot_slot_reserve(shmslot_writer *writer, size_t len, int64_t timeout_ns,
 int shmslot_slot_commit(shmslot_writer *writer, const shmslot_loan *loan, size_t len, uint64_t *ret_sequence);
 
 /// Gives a loan back unpublished. It leaves no hole in the sequence.
-///
 /// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.1.
 int shmslot_slot_discard(shmslot_writer *writer, const shmslot_loan *loan);
 
@@ -665,17 +650,14 @@ int shmslot_slot_discard(shmslot_writer *writer, const shmslot_loan *loan);
 int shmslot_slot_write(shmslot_writer *writer, const void *bytes, size_t len, int64_t timeout_ns, uint64_t *ret_sequence);
 
 /// shmslot_slot_commit for callers that kept only the payload pointer of the loan.
-///
 /// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
 int shmslot_slot_commit_ptr(shmslot_writer *writer, const void *data, size_t len, uint64_t *ret_sequence);
 
 /// shmslot_slot_discard for callers that kept only the payload pointer of the loan.
-///
 /// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
 int shmslot_slot_discard_ptr(shmslot_writer *writer, const void *data);
 
 /// The loan of this writer whose payload begins at data, found in constant time.
-///
 /// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.1.
 int shmslot_loan_from_ptr(shmslot_writer *writer, const void *data, shmslot_loan *ret_loan);
 
@@ -700,7 +682,6 @@ int shmslot_reader_join(shmslot_segment *segment, uint32_t history, shmslot_read
 void shmslot_reader_leave(shmslot_reader *reader);
 
 /// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
-///
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 int shmslot_reader_interrupt(shmslot_reader *reader);
 
@@ -712,13 +693,10 @@ int shmslot_reader_end_waits(shmslot_reader *reader, uint32_t when);
 
 /// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
 /// the commit began after it had joined and that it has not read. 0 under the other policies.
-///
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_reader_lost(const shmslot_reader *reader, uint64_t *ret_lost);
 
-/// The reader's bit in masks of readers, 0 to 62.
-///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_reader_index(const shmslot_reader *reader);
 
 /// Takes the next sample in hand. Several may be in hand, and marked in any order. No system call.
@@ -743,12 +721,10 @@ int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample)
 int shmslot_slot_mark(shmslot_reader *reader, const shmslot_sample *sample);
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.
-///
 /// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample in this reader's hands. Since 0.1.
 int shmslot_slot_mark_ptr(shmslot_reader *reader, const void *data);
 
 /// The sample in this reader's hands whose payload begins at data, found in constant time. It is not taken once more.
-///
 /// Threads: any. Errors: INVALID, STALE if there is none. Since 0.1.
 int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sample *ret_sample);
 
@@ -771,8 +747,18 @@ int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeo
 /// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_reserve(shmslot_segment *segment, uint64_t active_readers, shmslot_ref *ret_ref);
 
+/// Reserves room for up to len bytes: as shmslot_ref_reserve if a slot takes them. More, up to
+/// max_payload, is in a region, and needs one that no reader of active_readers has unread beside
+/// such a slot. All other calls are the same. reterr: NULL or filled on failure. Threads: as there.
+/// Else as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.1.
+int shmslot_ref_reserve_large(shmslot_segment *segment, uint64_t active_readers, size_t len, shmslot_ref *ret_ref, shmslot_error *reterr);
+
 /// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_data_ptr(shmslot_segment *segment, const shmslot_ref *reference, void **ret_data, size_t *ret_capacity);
+
+/// The user header of a reserved slot, to be filled before the commit, and its size; NULL and 0 if
+/// the segment has none. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+int shmslot_ref_data_user_header(shmslot_segment *segment, const shmslot_ref *reference, void **ret_header, size_t *ret_size);
 
 /// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve. ret_sequence: or NULL.
 /// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.1.
@@ -799,6 +785,10 @@ int shmslot_ref_published(shmslot_segment *segment, uint32_t slot, shmslot_ref *
 /// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
 /// not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_read_ptr(shmslot_segment *segment, const shmslot_ref *reference, const void **ret_data, size_t *ret_len);
+
+/// The user header of a published slot and its size; NULL and 0 if the segment has none. It stays as
+/// the payload does. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+int shmslot_ref_read_user_header(shmslot_segment *segment, const shmslot_ref *reference, const void **ret_header, size_t *ret_size);
 
 /// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_read_header(shmslot_segment *segment, const shmslot_ref *reference, shmslot_ref_header *ret_header);

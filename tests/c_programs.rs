@@ -75,6 +75,7 @@ c_programs! {
     races_names
     read_only
     recovery
+    reference_large
     reference_ops
     reference_readers
     region_races

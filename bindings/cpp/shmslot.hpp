@@ -1347,6 +1347,16 @@ public:
         return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_reserve(get(), active_readers, ret); });
     }
 
+    /// Reserves room for up to len bytes: as ref_reserve if a slot takes them, and else a slot and a
+    /// region. shmslot_ref_reserve_large.
+    Result<Ref> ref_reserve_large(std::uint64_t active_readers, std::size_t len) const noexcept
+    {
+        Ref ref;
+        shmslot_error told;
+        if (shmslot_ref_reserve_large(get(), active_readers, len, &ref, &told) < 0) return Error(told);
+        return ref;
+    }
+
     /// A place in memory, and how many bytes there are.
     struct Room {
         std::byte *data = nullptr; ///< Where.
@@ -1364,6 +1374,17 @@ public:
         void *data = nullptr;
         std::size_t size = 0;
         const int code = shmslot_ref_data_ptr(get(), &ref, &data, &size);
+        if (code < 0) return static_cast<Code>(code);
+        return Room{static_cast<std::byte *>(data), size};
+    }
+
+    /// The user header of a reserved slot; nothing if the segment has none.
+    /// shmslot_ref_data_user_header.
+    Result<Room> ref_data_user_header(const Ref &ref) const noexcept
+    {
+        void *data = nullptr;
+        std::size_t size = 0;
+        const int code = shmslot_ref_data_user_header(get(), &ref, &data, &size);
         if (code < 0) return static_cast<Code>(code);
         return Room{static_cast<std::byte *>(data), size};
     }
@@ -1404,6 +1425,17 @@ public:
         const void *data = nullptr;
         std::size_t size = 0;
         const int code = shmslot_ref_read_ptr(get(), &ref, &data, &size);
+        if (code < 0) return static_cast<Code>(code);
+        return Bytes{static_cast<const std::byte *>(data), size};
+    }
+
+    /// The user header of a published slot; nothing if the segment has none.
+    /// shmslot_ref_read_user_header.
+    Result<Bytes> ref_read_user_header(const Ref &ref) const noexcept
+    {
+        const void *data = nullptr;
+        std::size_t size = 0;
+        const int code = shmslot_ref_read_user_header(get(), &ref, &data, &size);
         if (code < 0) return static_cast<Code>(code);
         return Bytes{static_cast<const std::byte *>(data), size};
     }

@@ -71,16 +71,13 @@ impl From<Error> for shmslot_error {
 unsafe impl Plain for shmslot_error {}
 
 /// The version of the library that is running: major * 65536 + minor * 256 + patch. Compare it with SHMSLOT_VERSION,
-/// which is that of the header.
-///
-/// Threads: any. Since 0.1.
+/// which is that of the header. Threads: any. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_version() -> u32 {
     SHMSLOT_VERSION
 }
 
 /// What a code means and the way out, in one line. Never NULL, whatever the number; static, not to be freed.
-///
 /// Threads: any. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_strerror(code: c_int) -> *const c_char {

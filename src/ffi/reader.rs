@@ -160,7 +160,6 @@ pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
 }
 
 /// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
-///
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -> c_int {
@@ -190,7 +189,6 @@ pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, w
 
 /// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
 /// the commit began after it had joined and that it has not read. 0 under the other policies.
-///
 /// Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_lost(reader: *const shmslot_reader, ret_lost: *mut u64) -> c_int {
@@ -200,9 +198,7 @@ pub unsafe extern "C" fn shmslot_reader_lost(reader: *const shmslot_reader, ret_
     })
 }
 
-/// The reader's bit in masks of readers, 0 to 62.
-///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> c_int {
     boundary::with(reader, |reader| Ok(reader.core.index() as c_int))
@@ -265,7 +261,6 @@ pub unsafe extern "C" fn shmslot_slot_mark(
 }
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.
-///
 /// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample in this reader's hands. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_mark_ptr(reader: *mut shmslot_reader, data: *const c_void) -> c_int {
@@ -273,7 +268,6 @@ pub unsafe extern "C" fn shmslot_slot_mark_ptr(reader: *mut shmslot_reader, data
 }
 
 /// The sample in this reader's hands whose payload begins at data, found in constant time. It is not taken once more.
-///
 /// Threads: any. Errors: INVALID, STALE if there is none. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_sample_from_ptr(

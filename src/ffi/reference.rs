@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use crate::error::{Code, Hot};
 use crate::ffi::boundary::{self, Plain};
-use crate::ffi::library::SHMSLOT_OK;
+use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::segment::shmslot_segment;
 use crate::reference::{Ref, RefHeader};
 
@@ -39,7 +39,7 @@ pub struct shmslot_ref_header {
     pub len: u64,
     /// The readers that have not marked it: bit i is reader i.
     pub unread: u64,
-    /// The active readers of its reserve; 0 if another call than shmslot_ref_reserve gave its slot.
+    /// The active readers of its reserve; 0 if it was no reserve of these calls.
     pub audience: u64,
     /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
     pub timestamp_ns: u64,
@@ -86,6 +86,26 @@ pub unsafe extern "C" fn shmslot_ref_reserve(
     })
 }
 
+/// Reserves room for up to len bytes: as shmslot_ref_reserve if a slot takes them. More, up to
+/// max_payload, is in a region, and needs one that no reader of active_readers has unread beside
+/// such a slot. All other calls are the same. reterr: NULL or filled on failure. Threads: as there.
+/// Else as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_reserve_large(
+    segment: *mut shmslot_segment,
+    active_readers: u64,
+    len: usize,
+    ret_ref: *mut shmslot_ref,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    boundary::without_handle(reterr, || {
+        boundary::present(ret_ref)?;
+        let reference = boundary::open(segment)?.reference()?;
+        boundary::give(ret_ref, reference.reserve_large(active_readers, len)?.into())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
 /// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_data_ptr(
@@ -100,6 +120,25 @@ pub unsafe extern "C" fn shmslot_ref_data_ptr(
         let (data, capacity) = segment.reference()?.data_ptr(take(reference)?)?;
         boundary::give(ret_data, data.cast())?;
         boundary::give(ret_capacity, capacity)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The user header of a reserved slot, to be filled before the commit, and its size; NULL and 0 if
+/// the segment has none. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_data_user_header(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+    ret_header: *mut *mut c_void,
+    ret_size: *mut usize,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_header)?;
+        boundary::present(ret_size)?;
+        let (header, size) = segment.reference()?.data_user_header(take(reference)?)?;
+        boundary::give(ret_header, header.cast())?;
+        boundary::give(ret_size, size)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -202,6 +241,25 @@ pub unsafe extern "C" fn shmslot_ref_read_ptr(
         let (data, len) = segment.reference()?.read_ptr(take(reference)?)?;
         boundary::give(ret_data, data.cast())?;
         boundary::give(ret_len, len)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The user header of a published slot and its size; NULL and 0 if the segment has none. It stays as
+/// the payload does. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_ref_read_user_header(
+    segment: *mut shmslot_segment,
+    reference: *const shmslot_ref,
+    ret_header: *mut *const c_void,
+    ret_size: *mut usize,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        boundary::present(ret_header)?;
+        boundary::present(ret_size)?;
+        let (header, size) = segment.reference()?.read_user_header(take(reference)?)?;
+        boundary::give(ret_header, header.cast())?;
+        boundary::give(ret_size, size)?;
         Ok(SHMSLOT_OK)
     })
 }

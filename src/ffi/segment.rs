@@ -173,10 +173,9 @@ pub unsafe extern "C" fn shmslot_segment_open(
 /// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
 /// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
 ///
-/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY,
-/// PERMISSION, NOT_A_FILE, EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not
-/// make), LAYOUT_VERSION and TRUNCATED (a process is attached), NO_MEMORY, SYS (also if the file is a
-/// mount point). Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY, PERMISSION, NOT_A_FILE,
+/// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
+/// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mut shmslot_error) -> c_int {
     boundary::without_handle(reterr, || {
@@ -198,9 +197,7 @@ pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {
 }
 
 /// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older library does not
-/// know is filled with zeros.
-///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// know is filled with zeros. Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_info(
     segment: *const shmslot_segment,
@@ -288,7 +285,6 @@ pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> 
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;
 /// *ret_len is the whole length without it, as of snprintf. buffer may be NULL if size is 0.
-///
 /// Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_path(
@@ -366,9 +362,7 @@ pub unsafe extern "C" fn shmslot_segment_generation(
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
 ///
-/// timeout_ns: nanoseconds from 0, or -1 for no limit.
-/// ret_generation: the new one; NULL if not wanted.
-///
+/// timeout_ns: nanoseconds from 0, or -1 for no limit. ret_generation: the new one; NULL if not wanted.
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_wait_for_change(

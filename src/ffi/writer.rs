@@ -90,9 +90,7 @@ pub unsafe extern "C" fn shmslot_writer_open(
 }
 
 /// Closes the writer; NULL is fine. Never fails and never waits. Loans that are still out are discarded: do not write to
-/// their payloads any more.
-///
-/// Threads: any, once. Since 0.1.
+/// their payloads any more. Threads: any, once. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
     if !writer.is_null() {
@@ -102,7 +100,6 @@ pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
 }
 
 /// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
-///
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_interrupt(writer: *mut shmslot_writer) -> c_int {
@@ -113,9 +110,7 @@ pub unsafe extern "C" fn shmslot_writer_interrupt(writer: *mut shmslot_writer) -
 }
 
 /// The readers that keep the slots which this writer would take next: bit i is reader i, as shmslot_reader_index tells.
-/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most.
-///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most. Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_blockers(
     writer: *mut shmslot_writer,
@@ -169,7 +164,6 @@ pub unsafe extern "C" fn shmslot_slot_commit(
 }
 
 /// Gives a loan back unpublished. It leaves no hole in the sequence.
-///
 /// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_discard(
@@ -202,7 +196,6 @@ pub unsafe extern "C" fn shmslot_slot_write(
 }
 
 /// shmslot_slot_commit for callers that kept only the payload pointer of the loan.
-///
 /// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_commit_ptr(
@@ -217,7 +210,6 @@ pub unsafe extern "C" fn shmslot_slot_commit_ptr(
 }
 
 /// shmslot_slot_discard for callers that kept only the payload pointer of the loan.
-///
 /// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_discard_ptr(writer: *mut shmslot_writer, data: *const c_void) -> c_int {
@@ -228,7 +220,6 @@ pub unsafe extern "C" fn shmslot_slot_discard_ptr(writer: *mut shmslot_writer, d
 }
 
 /// The loan of this writer whose payload begins at data, found in constant time.
-///
 /// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_loan_from_ptr(
