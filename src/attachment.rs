@@ -431,9 +431,16 @@ impl Attachment {
     }
 
     /// This process's row, if it may change anything.
+    #[inline(always)]
     pub(crate) fn writable(&self) -> Result<u32> {
         self.table()?;
-        self.participants.own().ok_or(Error::about(Code::NotSupported, "attached only to look"))
+        self.own_row()
+    }
+
+    /// The same in a call that has the words: it is in its own process.
+    #[inline(always)]
+    pub(crate) fn own_row(&self) -> Result<u32> {
+        self.participants.own().ok_or_else(only_looks)
     }
 
     /// The payload at a place of this segment.
@@ -657,6 +664,11 @@ impl Drop for Attachment {
             self.participants.give_back();
         }
     }
+}
+
+#[cold]
+fn only_looks() -> Error {
+    Error::about(Code::NotSupported, "attached only to look")
 }
 
 /// What is wrong with a segment of another layout version.

@@ -224,7 +224,14 @@ impl Reference {
     }
 
     #[inline(never)]
-    pub(crate) fn commit_token(&self, token: Token, len: usize) -> Hot<u64> {
+    fn commit_token(&self, token: Token, len: usize) -> Hot<u64> {
+        self.commit_inline(token, len)
+    }
+
+    /// What callers in Rust have out of line, not to be compiled into each of them. A function of C
+    /// has it in itself, where a call more would be felt; so it is with the look and the mark.
+    #[inline(always)]
+    pub(crate) fn commit_inline(&self, token: Token, len: usize) -> Hot<u64> {
         let inner = self.segment.inner();
         let table = inner.table()?;
         let allowed = u64::MAX >> (64 - inner.geometry().max_readers);
@@ -252,7 +259,12 @@ impl Reference {
 
     /// The same; none is to try again.
     #[inline(never)]
-    pub(crate) fn unread(&self, reader: u32) -> Hot<Token> {
+    fn unread(&self, reader: u32) -> Hot<Token> {
+        self.unread_inline(reader)
+    }
+
+    #[inline(always)]
+    pub(crate) fn unread_inline(&self, reader: u32) -> Hot<Token> {
         let table = self.segment.inner().table()?;
         let bit = self.bit_of(table, reader)?;
         let word = self.cursors.get(reader as usize).ok_or(Code::BadIndex)?;
@@ -339,7 +351,12 @@ impl Reference {
     }
 
     #[inline(never)]
-    pub(crate) fn mark_token(&self, token: Token, reader: u32) -> Hot<()> {
+    fn mark_token(&self, token: Token, reader: u32) -> Hot<()> {
+        self.mark_inline(token, reader)
+    }
+
+    #[inline(always)]
+    pub(crate) fn mark_inline(&self, token: Token, reader: u32) -> Hot<()> {
         let table = self.segment.inner().table()?;
         let bit = self.bit_of(table, reader)?;
         let life = Life { slot: token.slot(), generation: token.generation() };
@@ -382,7 +399,7 @@ impl Reference {
     /// The bit of a reader that the caller numbers.
     #[inline(always)]
     fn bit_of(&self, table: &Table<'_>, reader: u32) -> Hot<Bit> {
-        self.segment.inner().writable()?;
+        self.segment.inner().own_row()?;
         if !members::name(table, reader)? {
             self.name_again(table, 1 << reader)?;
         }

@@ -172,7 +172,7 @@ pub unsafe extern "C" fn shmslot_ref_commit_in_place(
 ) -> c_int {
     boundary::with(segment, |segment| {
         let references = segment.reference()?;
-        let sequence = references.commit_token(references.token(take(reference)?)?, len)?;
+        let sequence = references.commit_inline(references.token(take(reference)?)?, len)?;
         boundary::give_if_wanted(ret_sequence, sequence);
         Ok(SHMSLOT_OK)
     })
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn shmslot_ref_next_unread(
     boundary::with(segment, |segment| {
         boundary::present(ret_ref)?;
         let reference = segment.reference()?;
-        let token = reference.unread(reader_index)?;
+        let token = reference.unread_inline(reader_index)?;
         boundary::give(ret_ref, reference.reference_to(token).into())?;
         Ok(SHMSLOT_OK)
     })
@@ -315,7 +315,7 @@ pub unsafe extern "C" fn shmslot_ref_mark_read(
 ) -> c_int {
     boundary::with(segment, |segment| {
         let references = segment.reference()?;
-        references.mark_token(references.token(take(reference)?)?, reader_index)?;
+        references.mark_inline(references.token(take(reference)?)?, reader_index)?;
         Ok(SHMSLOT_OK)
     })
 }
