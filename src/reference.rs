@@ -68,7 +68,13 @@ pub struct RefHeader {
     pub timestamp_ns: u64,
 }
 
-/// The reference operations on one segment. One thread at a time, like the writer that it becomes.
+/// The reference operations on one segment. One thread at a time, like the writer that it becomes:
+/// each thread makes its own from the same [`Segment`].
+///
+/// It cannot be `Sync`. A [`Ref`] may be copied, so two threads could give one loan to
+/// [`Reference::commit_copy`] and both copy into its payload at once. On a single-writer segment,
+/// whose reserve is a plain store, two threads could even be given one slot. In C, where any thread
+/// may use the handle, both are the caller's to avoid; safe Rust has to rule them out.
 pub struct Reference {
     /// Opened by the first reserve: who only reads takes no writer's place, and counts as none.
     writer: OnceLock<Writer>,
