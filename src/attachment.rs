@@ -22,8 +22,11 @@ use crate::layout::{
 use crate::options::Options;
 use crate::participants::{Look, MARK_BASE, Participant, Participants, Rows};
 use crate::protocol::bell::Bell;
+use crate::protocol::bounds::RACES;
+use crate::protocol::shape::Shape;
+use crate::protocol::table::Table;
 use crate::protocol::words::{Place, Reserved};
-use crate::protocol::{RACES, Shape, Table, members, order, recovery, region, vacancy};
+use crate::protocol::{order, recovery, region, rows, vacancy};
 use crate::sys::mapping::{Advice, Span};
 use crate::sys::{self, Birth, KeptFd};
 
@@ -281,7 +284,7 @@ impl Attachment {
         let _whole = sys::Uncancelled::new();
         let table = self.table()?;
         let asked = &table.hot.life.0.asked;
-        let claimed = self.participants.claim_dead(look, asked, members::participants(table))?;
+        let claimed = self.participants.claim_dead(look, asked, rows::participants(table))?;
         if claimed.dead.count() == 0 {
             return Ok(0);
         }
@@ -336,7 +339,7 @@ impl Attachment {
     /// Who is attached.
     pub(crate) fn list_participants(&self) -> Result<Vec<Participant>> {
         let table = self.table()?;
-        self.participants.list(|participant| members::rows_of(table, participant))
+        self.participants.list(|participant| rows::rows_of(table, participant))
     }
 
     /// Whether any process has a writer open.

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::{ANTEROOM_OFFSET, MAX_PARTICIPANTS, NEW_ROW, PARTICIPANT_ROW_SIZE, ParticipantRow};
-use crate::protocol::recovery::Dead;
+use crate::protocol::dead::Dead;
 use crate::sys::{self, Fate, KeptFd, Process};
 
 /// Locked bytes stand for things, and lie behind every possible content of the file. Frozen for all layout versions: each

@@ -13,10 +13,12 @@ use crate::cache;
 use crate::error::{Code, Error, Hot, Result};
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
-use crate::protocol::members::{self, Member};
+use crate::protocol::members;
 use crate::protocol::order::Position;
+use crate::protocol::rows::{self, Member};
+use crate::protocol::shape::{Class, Shape};
+use crate::protocol::table::Table;
 use crate::protocol::words::{Extent, Marks, Place};
-use crate::protocol::{Class, Shape, Table};
 use crate::sys;
 use crate::waiting::{Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
@@ -398,7 +400,7 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         if let Ok(table) = self.segment.table() {
-            members::give_row_back(table, self.member);
+            rows::give_row_back(table, self.member);
         }
     }
 }

@@ -13,11 +13,11 @@ use std::time::Duration;
 use crate::attachment::{Bytes, copy_out};
 use crate::error::{Code, Error, Hot, Result};
 use crate::layout::MAX_READERS;
-use crate::protocol::loan::{Loan, Wanted};
 use crate::protocol::order::FIRST;
 use crate::protocol::reference::{self, Known, Life};
-use crate::protocol::words::{Bit, Place, Reserved};
-use crate::protocol::{Table, members};
+use crate::protocol::rows;
+use crate::protocol::table::Table;
+use crate::protocol::words::{Bit, Loan, Place, Reserved, Wanted};
 use crate::segment::Segment;
 use crate::writer::{Token, Writer};
 
@@ -406,7 +406,7 @@ impl Reference {
     #[inline(always)]
     fn bit_of(&self, table: &Table<'_>, reader: u32) -> Hot<Bit> {
         self.segment.inner().own_row()?;
-        if !members::name(table, reader)? {
+        if !rows::name(table, reader)? {
             self.name_again(table, 1 << reader)?;
         }
         Ok(Bit::of_reader(reader))

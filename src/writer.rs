@@ -13,11 +13,16 @@ use crate::cache;
 use crate::error::{Code, Error, Hot, Result};
 use crate::layout::Policy;
 use crate::protocol::bell::Bell;
-use crate::protocol::loan::{self, Loan as Loaned, Wanted};
-use crate::protocol::order::{self, Owed};
+use crate::protocol::bounds::RACES;
+use crate::protocol::commit::{self, Owed};
+use crate::protocol::history;
+use crate::protocol::loan;
+use crate::protocol::order;
+use crate::protocol::reclaim;
 use crate::protocol::region;
-use crate::protocol::words::{Ctl, Owner, Place, Reserved};
-use crate::protocol::{Class, RACES, Shape, Table};
+use crate::protocol::shape::{Class, Shape};
+use crate::protocol::table::Table;
+use crate::protocol::words::{Ctl, Loan as Loaned, Owner, Place, Reserved, Wanted};
 use crate::sys;
 use crate::waiting::{Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
 
@@ -403,7 +408,7 @@ impl Writer {
                 found => Ok(found),
             },
             Wanted::Region if table.shape.drop_oldest => {
-                loan::reclaim_oldest(table, self.owner, wanted, &self.resume)
+                reclaim::reclaim_oldest(table, self.owner, wanted, &self.resume)
             }
             Wanted::Region => Ok(None),
         }
@@ -470,12 +475,12 @@ impl Writer {
         if found.is_some() {
             return Ok(found);
         }
-        order::help_history(table)?;
+        history::help_history(table)?;
         let found = self.reserve_vacant(table)?;
         if found.is_some() || !table.shape.drop_oldest {
             return Ok(found);
         }
-        match loan::reclaim_oldest(table, self.owner, Wanted::AnySlot, &self.resume)? {
+        match reclaim::reclaim_oldest(table, self.owner, Wanted::AnySlot, &self.resume)? {
             // What was in hand as the search came by may be free by now.
             None => self.reserve_vacant(table),
             found => Ok(found),
@@ -542,7 +547,7 @@ impl Writer {
                 let commit = |single_writer| {
                     let shape = &Shape { single_writer, ..table.shape.usual(shift, false) };
                     let published = |sequence| self.look_ahead(table, sequence);
-                    order::commit(
+                    commit::commit(
                         table,
                         shape,
                         self.loaned(token),
@@ -567,7 +572,7 @@ impl Writer {
             Class::UsualLossless { shift } => {
                 let commit = |single_writer| {
                     let shape = &Shape { single_writer, ..table.shape.usual(shift, false) };
-                    order::commit(table, shape, self.loaned(token), len, owed, sys::monotonic_ns, |_| ())
+                    commit::commit(table, shape, self.loaned(token), len, owed, sys::monotonic_ns, |_| ())
                 };
                 // As in `commit_token`.
                 let committed = if table.shape.single_writer { commit(true) } else { commit(false) };
@@ -614,9 +619,9 @@ impl Writer {
         let sequence = match table.shape.class {
             Class::UsualDropping { shift } => {
                 let shape = &table.shape.usual(shift, true);
-                order::commit(table, shape, loan, len, owed, sys::monotonic_ns, |_| ())
+                commit::commit(table, shape, loan, len, owed, sys::monotonic_ns, |_| ())
             }
-            _ => order::commit(table, &table.shape, loan, len, owed, sys::monotonic_ns, |_| ()),
+            _ => commit::commit(table, &table.shape, loan, len, owed, sys::monotonic_ns, |_| ()),
         }?;
         self.uncount_loan();
         Ok(sequence)
@@ -689,7 +694,7 @@ fn try_region(
 fn try_region_once(table: &Table<'_>, len: u64, slot: &impl Fn(Wanted) -> Hot<Option<Loaned>>) -> Hot<Try> {
     let mut some_free = region::any_free(table)?;
     if !some_free {
-        order::help_history(table)?;
+        history::help_history(table)?;
         some_free = region::any_free(table)?;
     }
     let Some(loan) = slot(if some_free { Wanted::AnySlot } else { Wanted::Region })? else {

@@ -12,11 +12,12 @@ use loom::thread::{self, JoinHandle};
 use crate::atomics::{AtomicU64, Ordering};
 use crate::modelled::live;
 use crate::protocol::bell::Bell;
-use crate::protocol::loan::Wanted;
-use crate::protocol::order::Owed;
-use crate::protocol::reference::Life;
-use crate::protocol::words::{Audience, Bit, Marks};
-use crate::protocol::{Shape, loan, members, reference};
+use crate::protocol::commit::Owed;
+use crate::protocol::loan;
+use crate::protocol::reference::{self, Life};
+use crate::protocol::rows;
+use crate::protocol::shape::Shape;
+use crate::protocol::words::{Audience, Bit, Marks, Wanted};
 use crate::world::{
     Consumer, ONE_SLOT, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths, sound,
 };
@@ -386,7 +387,7 @@ fn writer_dies_in_a_named_commit(name: &str, preemptions: usize, row_goes_first:
         let reader = world.join(0);
         let victim = world.producer_of(VICTIM, 1);
         let loan = victim.try_reserve().expect("it is free");
-        sound(members::name(&world.table(), 0));
+        sound(rows::name(&world.table(), 0));
         let dying = dying(steps, move || victim.commit_to(loan, 1, Owed::Named(1)));
         reader.leave();
         if row_goes_first {
@@ -423,7 +424,7 @@ fn writer_dies_over_an_inactive_reader() {
         let world = World::new(KEEPING, ROWS);
         let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
         let loan = survivor.try_reserve().expect("it is free");
-        sound(members::name(&world.table(), 0));
+        sound(rows::name(&world.table(), 0));
         survivor.commit_to(loan, 1, Owed::Named(1));
         let dying = dying(steps, {
             let world = Rc::clone(&world);
@@ -465,7 +466,7 @@ fn caller_dies_giving_a_reader_up() {
         let world = World::new(ONE_SLOT, 1);
         let writer = world.producer(1);
         let loan = writer.try_reserve().expect("it is free");
-        sound(members::name(&world.table(), 0));
+        sound(rows::name(&world.table(), 0));
         let dying = dying(steps, {
             let world = Rc::clone(&world);
             move || sound(reference::disconnect(&world.table(), 0, VICTIM))
@@ -490,7 +491,7 @@ fn sample_of_an_inactive_reader_stays() {
         let world = World::new(ONE_SLOT, ROWS);
         let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
         let loan = survivor.try_reserve().expect("it is free");
-        sound(members::name(&world.table(), 0));
+        sound(rows::name(&world.table(), 0));
         survivor.commit_to(loan, 1, Owed::Named(1));
         let nobody = Audience::of_readers(0, true);
         let reserve = || sound(loan::reserve_unneeded(&world.table(), victim.owner, Wanted::AnySlot, nobody));

@@ -6,7 +6,9 @@ use loom::thread;
 
 use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 use crate::protocol::bell::Bell;
-use crate::protocol::{Shape, loan, vacancy};
+use crate::protocol::loan;
+use crate::protocol::shape::Shape;
+use crate::protocol::vacancy;
 use crate::world::{PLAIN, ROWS, World, explore, sound};
 
 /// Slots that are freed while a writer withdraws their hints: whatever it missed is found afterwards.

@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use crate::protocol::Shape;
+use crate::protocol::shape::Shape;
 use crate::world::{PLAIN, ROWS, ROWS_OF_TWO_WORDS, World, explore};
 
 const KEEPING: Shape = Shape { history: 1, ..PLAIN };

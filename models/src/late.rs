@@ -7,7 +7,7 @@ use std::rc::Rc;
 use loom::thread;
 
 use crate::modelled::live;
-use crate::protocol::Shape;
+use crate::protocol::shape::Shape;
 use crate::world::{
     Consumer, InHand, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths,
 };

@@ -5,10 +5,12 @@ use std::rc::Rc;
 use loom::thread;
 
 use crate::atomics::Ordering;
-use crate::protocol::loan::Wanted;
-use crate::protocol::order::Owed;
-use crate::protocol::words::Audience;
-use crate::protocol::{Shape, loan, members, reference};
+use crate::protocol::commit::Owed;
+use crate::protocol::loan;
+use crate::protocol::reference;
+use crate::protocol::rows;
+use crate::protocol::shape::Shape;
+use crate::protocol::words::{Audience, Wanted};
 use crate::world::{Consumer, ONE_SLOT, PLAIN, ROWS, World, explore, sound};
 
 /// What a reader saw of one writer's samples is their end.
@@ -181,7 +183,7 @@ fn slot_of_an_inactive_reader() {
         let world = World::new(Shape { history: 1, ..PLAIN }, ROWS);
         let writer = world.producer(1);
         let loan = writer.try_reserve().expect("it is free");
-        sound(members::name(&world.table(), 0));
+        sound(rows::name(&world.table(), 0));
         writer.commit_to(loan, 1, Owed::Named(1));
         let writing = thread::spawn({
             let world = Rc::clone(&world);
@@ -213,7 +215,7 @@ fn named_reader_goes_during_commits() {
         let world = World::new(PLAIN, 1);
         let writer = world.producer(1);
         let loan = writer.try_reserve().expect("it is free");
-        sound(members::name(&world.table(), 0));
+        sound(rows::name(&world.table(), 0));
         let writing = thread::spawn(move || {
             writer.commit_to(loan, 1, Owed::Named(1));
             writer.try_write(2);

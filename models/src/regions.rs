@@ -6,9 +6,11 @@ use std::rc::Rc;
 use loom::cell::Cell;
 use loom::thread;
 
-use crate::protocol::loan::Wanted;
-use crate::protocol::words::Audience;
-use crate::protocol::{Shape, loan, members, region};
+use crate::protocol::loan;
+use crate::protocol::region;
+use crate::protocol::rows;
+use crate::protocol::shape::Shape;
+use crate::protocol::words::{Audience, Wanted};
 use crate::world::{PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, sound};
 
 /// A slot with the region, filled and committed; false if the region is in use.
@@ -84,7 +86,7 @@ fn region_of_a_sample_that_is_needed_after_all() {
         let memory = Rc::new(Cell::new(0));
         let writer = world.producer(1);
         assert!(try_write(&writer, &memory, 1), "nobody had the region");
-        let mask = Audience::of_readers(members::taken_rows(&world.table()), true);
+        let mask = Audience::of_readers(rows::taken_rows(&world.table()), true);
         let mut reader = world.join(1);
         // Pushes the first out of history; the reader is owed both.
         writer.try_write(2).expect("there is a slot");

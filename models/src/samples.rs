@@ -2,7 +2,8 @@
 
 use loom::thread;
 
-use crate::protocol::{Shape, reference};
+use crate::protocol::reference;
+use crate::protocol::shape::Shape;
 use crate::world::{ONE_SLOT, PLAIN, ROWS, ROWS_OF_TWO_WORDS, World, explore, sound};
 
 const DROPPING: Shape = Shape { drop_oldest: true, ..PLAIN };

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use loom::thread;
 
 use crate::atomics::{AtomicU64, Ordering};
-use crate::protocol::Shape;
 use crate::protocol::bell::Bell;
+use crate::protocol::shape::Shape;
 use crate::world::{ONE_SLOT, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore};
 
 const TWO_WORDS: Shape = Shape { mark_words: 2, ..ONE_SLOT };

@@ -16,13 +16,19 @@ use crate::error::Code;
 use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, RegionRow, SlotLine};
 use crate::modelled::step;
 use crate::protocol::bell::Bell;
+use crate::protocol::commit::{self, Owed};
+use crate::protocol::dead::Dead;
 use crate::protocol::hold::{self, Cursor, Step};
-use crate::protocol::loan::{self, Loan, Wanted};
-use crate::protocol::members::{self, Member};
-use crate::protocol::order::{self, FIRST, Owed, Position};
-use crate::protocol::recovery::{self, Dead};
-use crate::protocol::words::{Extent, Marks, Owner};
-use crate::protocol::{Class, Shape, Table, vacancy};
+use crate::protocol::loan;
+use crate::protocol::members;
+use crate::protocol::order::{self, FIRST, Position};
+use crate::protocol::reclaim;
+use crate::protocol::recovery;
+use crate::protocol::rows::{self, Member};
+use crate::protocol::shape::{Class, Shape};
+use crate::protocol::table::Table;
+use crate::protocol::vacancy;
+use crate::protocol::words::{Extent, Loan, Marks, Owner, Wanted};
 
 /// Two slots, many writers, nothing is dropped, no history, one word of marks.
 pub(crate) const PLAIN: Shape = Shape {
@@ -228,7 +234,7 @@ impl World {
     pub(crate) fn check_members(&self, readers: &[&Consumer]) {
         let bits = readers.iter().fold(0, |bits, reader| bits | 1 << reader.member.index);
         assert_eq!(self.hot.active.0.load(Ordering::Acquire), bits, "members");
-        assert_eq!(members::taken_rows(&self.table()), bits, "rows that are taken");
+        assert_eq!(rows::taken_rows(&self.table()), bits, "rows that are taken");
     }
 
     /// What must hold when all threads are done and every reader has left or marked everything: the tail is right,
@@ -290,7 +296,7 @@ impl Producer {
 
     /// A slot taken from readers.
     pub(crate) fn try_reclaim(&self) -> Option<Loan> {
-        self.noted(sound(loan::reclaim_oldest(
+        self.noted(sound(reclaim::reclaim_oldest(
             &self.world.table(),
             self.owner,
             Wanted::AnySlot,
@@ -357,7 +363,7 @@ impl Producer {
         self.world.begun.borrow_mut().push(begun);
         let table = self.world.table();
         let shape = known(&table.shape);
-        let sequence = order::commit(&table, &shape, loan, value, owed, || 0, |_| ()).expect("a loan");
+        let sequence = commit::commit(&table, &shape, loan, value, owed, || 0, |_| ()).expect("a loan");
         self.world.begun.borrow_mut().retain(|commit| *commit != begun);
         self.world.committed.borrow_mut().push((sequence, value));
         sequence
@@ -493,7 +499,7 @@ impl Consumer {
     }
 
     pub(crate) fn give_row_back(&self) {
-        members::give_row_back(&self.world.table(), self.member);
+        rows::give_row_back(&self.world.table(), self.member);
     }
 
     /// Each sample once, or counted as lost.

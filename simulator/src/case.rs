@@ -1,6 +1,6 @@
 //! What a seed stands for: a segment, the processes that use it, what each of them does, and what befalls it there.
 
-use crate::protocol::{Class, Shape};
+use crate::protocol::shape::{Class, Shape};
 use crate::random::Random;
 use crate::scheduler::Pace;
 

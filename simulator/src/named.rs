@@ -6,10 +6,10 @@ use crate::case::{CAPACITY, NAMED_READERS};
 use crate::error::Code;
 use crate::machine::Machine;
 use crate::process::sound;
-use crate::protocol::loan::Wanted;
-use crate::protocol::order::{FIRST, Owed};
+use crate::protocol::commit::Owed;
+use crate::protocol::order::FIRST;
 use crate::protocol::reference::{self, Life};
-use crate::protocol::words::{Bit, Ctl, Marks, Phase, Place};
+use crate::protocol::words::{Bit, Ctl, Marks, Phase, Place, Wanted};
 use crate::writer::Producer;
 
 /// A process with one named reader of its own, that writes to any of them.

@@ -4,7 +4,7 @@
 //! Each question that it is told the answer to is one of the properties of `docs/protocol.md`: P1 one loan a slot, P2 no
 //! change in hand, P3 each sample once or counted, P4 rising sequences. P5, nothing is leaked, is `rest.rs`.
 
-use crate::protocol::Shape;
+use crate::protocol::shape::Shape;
 use crate::protocol::words::{Entry, Place};
 use crate::scheduler::SCHEDULED;
 use crate::world::{MAX_ROWS, MAX_SLOTS};

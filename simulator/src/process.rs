@@ -4,7 +4,7 @@ use crate::case::{CAPACITY, NAMED_READERS, Operation, Planned};
 use crate::error::Code;
 use crate::machine::{Machine, Part, UNDERTAKER};
 use crate::named::{self, Keeper};
-use crate::protocol::order::Owed;
+use crate::protocol::commit::Owed;
 use crate::reader::Consumer;
 use crate::recoverer;
 use crate::writer::{Filled, Producer};

@@ -8,7 +8,8 @@ use crate::oracle::Look;
 use crate::process::sound;
 use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
-use crate::protocol::members::{self, Member};
+use crate::protocol::members;
+use crate::protocol::rows::{self, Member};
 use crate::protocol::words::Extent;
 use crate::recoverer;
 
@@ -202,7 +203,7 @@ impl Consumer {
 
     /// Frees the row: it has left, and has nothing in hand.
     pub(crate) fn give_row_back(self) {
-        members::give_row_back(&self.machine.world.table(), self.member);
+        rows::give_row_back(&self.machine.world.table(), self.member);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::machine::Machine;
 use crate::process::sound;
-use crate::protocol::recovery::{self, Dead};
+use crate::protocol::dead::Dead;
+use crate::protocol::recovery;
 
 /// Cleans up after the dead, or some of them, once or twice; false if there are none that nobody else sees to.
 pub(crate) fn recover(machine: &'static Machine, number: u32) -> bool {

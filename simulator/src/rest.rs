@@ -5,9 +5,12 @@ use std::sync::atomic::Ordering;
 use crate::atomics::AtomicU64;
 use crate::layout::SlotLine;
 use crate::machine::{Machine, UNDERTAKER};
+use crate::protocol::loan;
 use crate::protocol::order::{self, FIRST};
-use crate::protocol::words::{Bit, Marks, Owner, Place};
-use crate::protocol::{loan, members, region};
+use crate::protocol::reclaim;
+use crate::protocol::region;
+use crate::protocol::rows;
+use crate::protocol::words::{self, Bit, Marks, Owner, Place};
 
 /// No process is in a call, and none is dead: whose row is free is owed nothing and has nothing in hand.
 pub(crate) fn check_free_rows(machine: &Machine) -> Result<(), String> {
@@ -66,7 +69,7 @@ pub(crate) fn check(machine: &Machine) -> Result<(), String> {
     };
     expect("the tail is", order::settled_tail(&table).unwrap_or(0), FIRST + published)?;
     expect("members", table.hot.active.0.load(Ordering::Relaxed), 0)?;
-    expect("rows that are taken", members::taken_rows(&table), 0)?;
+    expect("rows that are taken", rows::taken_rows(&table), 0)?;
     expect("the only writer", u64::from(table.hot.life.0.writer.load(Ordering::Relaxed)), 0)?;
 
     let marked = check_marks(machine)?;
@@ -94,7 +97,7 @@ pub(crate) fn check(machine: &Machine) -> Result<(), String> {
     if table.shape.drop_oldest {
         let resume = AtomicU64::new(0);
         for _ in &marked {
-            match loan::reclaim_oldest(&table, owner, loan::Wanted::AnySlot, &resume) {
+            match reclaim::reclaim_oldest(&table, owner, words::Wanted::AnySlot, &resume) {
                 Ok(Some(_)) => {}
                 _ => return Err("P5: a retained sample cannot be taken".into()),
             }

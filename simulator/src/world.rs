@@ -6,8 +6,10 @@ use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
 use crate::case::Case;
 use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, RegionRow, SlotLine};
 use crate::protocol::order::FIRST;
+use crate::protocol::shape::{Class, Shape};
+use crate::protocol::table::Table;
+use crate::protocol::vacancy;
 use crate::protocol::words::Place;
-use crate::protocol::{Class, Shape, Table, vacancy};
 
 pub(crate) const MAX_SLOTS: u32 = 65;
 pub(crate) const MAX_ROWS: u32 = 17;

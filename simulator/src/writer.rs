@@ -9,10 +9,15 @@ use crate::machine::{Awaited, Machine};
 use crate::oracle::Commit;
 use crate::process::sound;
 use crate::protocol::bell::Bell;
-use crate::protocol::loan::{self, Loan, Wanted};
-use crate::protocol::order::{self, Owed};
-use crate::protocol::words::{Owner, Place, Reserved};
-use crate::protocol::{RACES, Table, region};
+use crate::protocol::bounds::RACES;
+use crate::protocol::commit::{self, Owed};
+use crate::protocol::history;
+use crate::protocol::loan;
+use crate::protocol::order;
+use crate::protocol::reclaim;
+use crate::protocol::region;
+use crate::protocol::table::Table;
+use crate::protocol::words::{Loan, Owner, Place, Reserved, Wanted};
 use crate::recoverer;
 
 /// A loan, filled.
@@ -135,7 +140,7 @@ impl Producer {
         if let Some(loan) = self.try_recent(table).or_else(|| self.try_vacant(table)) {
             return Some(loan);
         }
-        sound(self.machine, order::help_history(table));
+        sound(self.machine, history::help_history(table));
         let found = self.try_vacant(table);
         if found.is_some() || !table.shape.drop_oldest {
             return found;
@@ -144,7 +149,7 @@ impl Producer {
     }
 
     fn reclaim(&self, table: &Table<'_>, wanted: Wanted) -> Option<Loan> {
-        sound(self.machine, loan::reclaim_oldest(table, self.owner, wanted, &self.resume))
+        sound(self.machine, reclaim::reclaim_oldest(table, self.owner, wanted, &self.resume))
     }
 
     /// A slot for a payload in a region: any, or one whose sample has a region.
@@ -169,7 +174,7 @@ impl Producer {
         for _ in 0..RACES {
             let mut some_free = any_free();
             if !some_free {
-                sound(self.machine, order::help_history(table));
+                sound(self.machine, history::help_history(table));
                 some_free = any_free();
             }
             let Some(loan) = slot(if some_free { Wanted::AnySlot } else { Wanted::Region }) else {
@@ -216,7 +221,7 @@ impl Producer {
         let commit = Commit { value, place, len, begun: machine.steps(), named };
         machine.oracle.borrow_mut().begin_commit(loan.slot, commit);
         let (table, shape) = (machine.world.table(), machine.world.known_shape());
-        let committed = order::commit(&table, &shape, loan, len, owed, || 0, |_| ());
+        let committed = commit::commit(&table, &shape, loan, len, owed, || 0, |_| ());
         let sequence = sound(machine, committed);
         let right =
             machine.oracle.borrow().sample(sequence).is_some_and(|sample| sample.commit.value == value);

@@ -6,7 +6,7 @@
 //! costs one needless wake and no more. Waking stands from there until the wake is done: a ringer that is stopped in
 //! between leaves it to the next.
 
-use super::RETRY_LIMIT;
+use super::bounds::RETRY_LIMIT;
 use crate::atomics::{Deadline, FutexWord, Ordering, fence};
 
 /// Somebody sleeps, or is about to.

@@ -3,10 +3,12 @@
 use core::cmp;
 
 use super::bell::Bell;
+use super::bounds::Steps;
 use super::order::{self, FIRST, Position};
+use super::shape::Shape;
 use super::slot::{clear, freed, is_clear, is_committing, released, retry, swap};
+use super::table::Table;
 use super::words::{Bit, Extent, Marks};
-use super::{Shape, Steps, Table};
 use crate::atomics::{Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;

@@ -7,53 +7,26 @@
 use core::cmp;
 
 use super::bell::Bell;
+use super::dead::Dead;
 use super::order::{self, Position};
 use super::slot::{self, is_clear, marks_left, retry, swap};
+use super::table::Table;
 use super::words::{Audience, Ctl, Entry, Extent, Marks, Owner, Phase};
-use super::{Table, members, region, vacancy};
+use super::{history, region, rows, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
-use crate::layout::{MAX_PARTICIPANTS, SlotLine};
-
-/// Participants that are dead, and left to this thread.
-#[derive(Default)]
-pub(crate) struct Dead {
-    bits: Vec<u64>,
-    numbers: Vec<u32>,
-}
-
-impl Dead {
-    pub(crate) fn insert(&mut self, participant: u32) {
-        self.bits.resize(MAX_PARTICIPANTS.div_ceil(64) as usize, 0);
-        if let Some(word) = self.bits.get_mut(participant as usize / 64) {
-            *word |= 1 << (participant % 64);
-        }
-        self.numbers.push(participant);
-    }
-
-    pub(crate) fn contains(&self, participant: u32) -> bool {
-        self.bits.get(participant as usize / 64).is_some_and(|word| word >> (participant % 64) & 1 != 0)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.numbers.iter().copied()
-    }
-
-    pub(crate) fn count(&self) -> u32 {
-        self.numbers.len() as u32
-    }
-}
+use crate::layout::SlotLine;
 
 /// Finishes or undoes everything that the dead had begun. No two threads do this for one participant at once.
 pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
     // Completes a publication whose writer did not come to the tail.
     let tail = order::settled_tail(table)?;
-    let readers = members::expel(table, dead);
+    let readers = rows::expel(table, dead);
     for slot in 0..table.shape.slots {
         sweep_slot(table, dead, readers, tail, slot)?;
     }
     vacancy::repair(table);
-    members::free_rows(table, readers);
+    rows::free_rows(table, readers);
     for participant in dead.iter() {
         for region in region::emptied_by(table, participant) {
             region::end_emptying(table, region, participant);
@@ -102,7 +75,7 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
     }
     // A living writer may stand between its publication and the end of its commit, and the dead have owed this to its
     // sample. If its sample is not out, these find nothing, or marks that it is about to store anew.
-    order::expire_if_before(table, slot, line, tail.wrapping_sub(u64::from(table.shape.history)));
+    history::expire_if_before(table, slot, line, tail.wrapping_sub(u64::from(table.shape.history)));
     forget_unreachable(table, line)?;
     // Pairs with the fence in `vacancy::withdraw`.
     fence(Ordering::SeqCst);
@@ -165,7 +138,7 @@ fn finish_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Co
         true => table.audience(slot)?.load(Ordering::Relaxed),
         false => 0,
     };
-    members::forgive_departed(table, line, sequence, members::departed(table, owed, named));
+    rows::forgive_departed(table, line, sequence, rows::departed(table, owed, named));
     Ok(())
 }
 
@@ -190,7 +163,7 @@ fn forget_unreachable(table: &Table<'_>, line: &SlotLine) -> Result<(), Code> {
     let sequence = line.sequence.load(Ordering::Acquire);
     let entry = Position::of(&table.shape, sequence).look(table)?;
     if entry.compare(sequence) == cmp::Ordering::Greater {
-        slot::forgive(line, sequence, Audience(u64::MAX), words);
+        slot::forgive(line, sequence, Audience::EVERYBODY, words);
     }
     Ok(())
 }

@@ -8,12 +8,12 @@
 use core::cmp;
 
 use super::bell::Bell;
-use super::loan::{self, Loan, Wanted};
-use super::members::{self, Parting};
+use super::bounds::{RETRY_LIMIT, Steps};
 use super::order::{self, Position};
-use super::slot;
-use super::words::{Audience, Bit, Ctl, Entry, Extent, Marks, Owner, Phase};
-use super::{RETRY_LIMIT, Table, hold};
+use super::rows::{self, Parting};
+use super::table::Table;
+use super::words::{Audience, Bit, Ctl, Entry, Extent, Loan, Marks, Owner, Phase, Wanted};
+use super::{hold, loan, slot};
 use crate::atomics::{Ordering, fence};
 use crate::error::Code;
 
@@ -47,7 +47,7 @@ pub(crate) fn name_all(table: &Table<'_>, readers: u64) -> Result<bool, Code> {
     let mut all = true;
     let mut left = readers;
     while left != 0 {
-        all &= members::name(table, left.trailing_zeros())?;
+        all &= rows::name(table, left.trailing_zeros())?;
         left &= left - 1;
     }
     Ok(all)
@@ -61,7 +61,7 @@ pub(crate) fn reserve_unneeded(
     active: u64,
 ) -> Result<Option<Loan>, Code> {
     // Beside the active ones, members and readers that have left with samples in hand.
-    let waited_for = Audience::of_readers(active | members::taken_rows(table), true);
+    let waited_for = Audience::of_readers(active | rows::taken_rows(table), true);
     loan::reserve_unneeded(table, owner, wanted, waited_for)
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn reserve_unneeded(
 /// been published, and what it led to may still be unread: then all slots are looked at instead.
 #[inline(always)]
 pub(crate) fn next_unread(table: &Table<'_>, reader: Bit, cursor: &mut u64) -> Result<Option<Life>, Code> {
-    let mut steps = super::Steps::of_laps(&table.shape);
+    let mut steps = Steps::of_laps(&table.shape);
     let mut place = Position::of(&table.shape, *cursor);
     loop {
         steps.take()?;
@@ -201,7 +201,7 @@ pub(crate) fn extent(table: &Table<'_>, life: Life) -> Result<Extent, Code> {
 /// That a slot is published, in this life.
 #[inline(always)]
 pub(crate) fn check(table: &Table<'_>, life: Life) -> Result<(), Code> {
-    // Acquire: pairs with the release of Published in `order::commit`.
+    // Acquire: pairs with the release of Published in `commit::commit`.
     let ctl = Ctl(table.claim(life.slot).map_err(|_| Code::Stale)?.ctl.load(Ordering::Acquire));
     let is_usual = ctl.phase() == Some(Phase::Published) && ctl.generation() == life.generation;
     if is_usual { Ok(()) } else { check_thoroughly(table, life) }
@@ -234,7 +234,7 @@ pub(crate) fn mark_read(table: &Table<'_>, life: Life, reader: Bit) -> Result<u6
 /// Marks everything as read by one reader, which is gone. Its number may be a joined reader's from here on. False if a
 /// participant is at that already, which may be dead.
 pub(crate) fn disconnect(table: &Table<'_>, reader: u32, participant: u32) -> Result<bool, Code> {
-    match members::begin_parting(table, reader, participant)? {
+    match rows::begin_parting(table, reader, participant)? {
         Parting::Begun => {}
         Parting::Over => return Ok(true),
         Parting::Busy => return Ok(false),
@@ -243,7 +243,7 @@ pub(crate) fn disconnect(table: &Table<'_>, reader: u32, participant: u32) -> Re
     for (slot, line) in (0..).zip(table.lines) {
         slot::release_reader(table, slot, line, bit, |_, _| bit.owed | bit.held);
     }
-    members::end_parting(table, reader);
+    rows::end_parting(table, reader);
     fence(Ordering::SeqCst);
     Bell(&table.hot.bells.0.change).ring();
     Ok(true)

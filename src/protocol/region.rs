@@ -4,10 +4,9 @@
 //! the slot: a later generation, a loan given back, or a sample that nobody is owed or has in hand any more. So nobody
 //! returns a region, no reader writes to its row, and what a dead process had leased is free as soon as its slots are.
 
-use super::Table;
-use super::loan::Loan;
 use super::slot::is_clear;
-use super::words::{Ctl, Phase};
+use super::table::Table;
+use super::words::{Ctl, Loan, Phase};
 use crate::atomics::Ordering;
 use crate::error::Code;
 

@@ -6,8 +6,10 @@
 //! of their sequence, so "unread", "in hand" and "of which sample" can never disagree.
 
 use super::bell::Bell;
-use super::words::{Audience, Bit, Ctl, Marks, Phase};
-use super::{RETRY_LIMIT, Table, vacancy};
+use super::bounds::RETRY_LIMIT;
+use super::table::Table;
+use super::vacancy;
+use super::words::{Audience, Bit, Ctl, Extent, Marks, Phase, Place};
 use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
@@ -180,4 +182,11 @@ pub(super) fn retry<T>(mut step: impl FnMut() -> Option<T>) -> Result<T, Code> {
         }
     }
     Err(Code::Corrupt)
+}
+
+/// Whether the sample of a slot is in a region. It belongs to the life that the caller saw in `ctl`,
+/// or the exchange of `ctl` that follows fails. Acquire: if it is of a later life, what that life's
+/// writer committed before is visible, too; pairs with `begin_life`.
+pub(super) fn has_region(line: &SlotLine, slot: u32) -> bool {
+    matches!(Extent(line.extent.load(Ordering::Acquire)).place(slot), Place::Region(_))
 }

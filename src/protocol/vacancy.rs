@@ -5,8 +5,8 @@
 //! its home slot leaves the bit alone, so in steady order nobody writes here, and who frees a slot finds its
 //! bit set already. A bit lost to a kill between freeing and setting is restored by recovery.
 
-use super::Table;
 use super::bell::Bell;
+use super::table::Table;
 use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 
 /// Levels of a map over 2^24 slots.

@@ -192,6 +192,9 @@ impl Audience {
         Audience(readers << 1 | u64::from(history))
     }
 
+    /// Every reader and history.
+    pub(crate) const EVERYBODY: Audience = Audience(u64::MAX);
+
     /// The readers alone, reader i as bit i.
     pub(crate) fn readers(self) -> u64 {
         self.0 >> 1
@@ -280,4 +283,26 @@ impl Extent {
     pub(crate) fn writer(self) -> u32 {
         (self.0 >> 40) as u32
     }
+}
+
+/// A loan as its token says: which slot, in which generation, whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loan {
+    pub(crate) slot: u32,
+    pub(crate) generation: u64,
+    pub(crate) owner: Owner,
+}
+
+impl Loan {
+    pub(crate) fn ctl(self, phase: Phase) -> Ctl {
+        Ctl::new(phase, self.owner, self.generation)
+    }
+}
+
+/// Which slots a search may take although readers have samples there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    AnySlot,
+    /// One whose sample has a region.
+    Region,
 }

@@ -1,0 +1,204 @@
+//! Reader rows: who has which bit of the marks.
+
+use super::dead::Dead;
+use super::slot;
+use super::table::Table;
+use super::words::{Audience, Bit};
+use crate::atomics::{Ordering, fence_after_rmw};
+use crate::error::Code;
+use crate::layout::{ReaderRow, SlotLine};
+
+/// Phases of a reader row, in its lowest bits; then the participant.
+const FREE: u64 = 0;
+pub(super) const JOINED: u64 = 1;
+/// Has left, but still has samples in hand.
+pub(super) const DRAINING: u64 = 2;
+/// Has no reader of its own: callers of the reference operations use its number. Nobody's, so no participant beside it.
+const NAMED: u64 = 3;
+/// Such a number is being given up, and the participant clears its marks.
+const PARTING: u64 = 4;
+const PHASE_BITS: u32 = 8;
+const PHASE: u64 = (1 << PHASE_BITS) - 1;
+
+/// A row's state while a participant has it.
+pub(super) fn state_of(participant: u32, phase: u64) -> u64 {
+    u64::from(participant) << PHASE_BITS | phase
+}
+
+/// The participant of a row, if one has it: what is left of it is to be cleared when that is dead.
+fn participant_of(state: u64) -> Option<u32> {
+    matches!(state & PHASE, JOINED | DRAINING | PARTING).then_some((state >> PHASE_BITS) as u32)
+}
+
+/// The participant of a row, if a reader has it.
+fn reader_of(state: u64) -> Option<u32> {
+    participant_of(state).filter(|_| state & PHASE != PARTING)
+}
+
+/// A reader that is a member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    pub(crate) index: u32,
+    pub(crate) bit: Bit,
+}
+
+/// Rows are given from the top, because callers of the reference operations count theirs from 0. Those that such callers
+/// have named are not free.
+pub(super) fn take_row(table: &Table<'_>, participant: u32) -> Result<u32, Code> {
+    let mine = state_of(participant, JOINED);
+    for (index, row) in table.readers.iter().enumerate().rev() {
+        // AcqRel: pairs with the release in `give_row_back`.
+        if row.state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            return Ok(index as u32);
+        }
+    }
+    Err(Code::NoReaderSlot)
+}
+
+/// Of those to whom a commit owes its sample, which is published, the readers that are neither members nor `named` in that
+/// commit and their callers' still. The caller has passed a fence since the publication.
+#[inline(always)]
+pub(crate) fn departed(table: &Table<'_>, owed: u64, named: u64) -> u64 {
+    // Acquire: pairs with `members::leave`; its row says by now that the reader has left.
+    let mut left = owed & !table.hot.active.0.load(Ordering::Acquire);
+    let mut named = named & left;
+    while named != 0 {
+        let reader = named.trailing_zeros();
+        named &= named - 1;
+        // Acquire: pairs with `begin_parting`.
+        let is_named = |row: &ReaderRow| row.state.load(Ordering::Acquire) == NAMED;
+        if table.readers.get(reader as usize).is_some_and(is_named) {
+            left &= !(1 << reader);
+        }
+    }
+    left
+}
+
+/// Clears the marks that a commit has set for readers which left before it was published.
+///
+/// Somebody else may have their rows meanwhile. That reader joined after the publication: it has removed the bit as
+/// not its own, and takes the sample from history only when the commit is over.
+#[cold]
+pub(crate) fn forgive_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, left: u64) {
+    for (index, row) in (0u32..).zip(table.readers).filter(|(index, _)| left >> index & 1 != 0) {
+        // Acquire: the cursor below is that of this state or of a later one. The caller has seen the bit gone from
+        // `active`, so the state is not from before the reader left.
+        let state = row.state.load(Ordering::Acquire);
+        // Lossless, what a reader that left still has in hand it has by this very bit.
+        let in_hand = !table.shape.drop_oldest
+            && state & PHASE == DRAINING
+            && sequence < row.cursor.load(Ordering::Relaxed);
+        if !in_hand {
+            slot::forgive(line, sequence, Audience::of_readers(1 << index, false), table.shape.mark_words);
+        }
+    }
+}
+
+/// The rows that readers have, as bits: joined, or left with samples in hand.
+pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
+    // Acquire: pairs with the releases in `members::leave` and `give_row_back`.
+    let taken = |row: &ReaderRow| u64::from(reader_of(row.state.load(Ordering::Acquire)).is_some());
+    table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | taken(row) << index)
+}
+
+/// The participants that readers belong to; one with several comes as often.
+pub(crate) fn participants(table: &Table<'_>) -> impl Iterator<Item = u32> {
+    // Relaxed: a guess about whom to ask first.
+    table.readers.iter().filter_map(|row| participant_of(row.state.load(Ordering::Relaxed)))
+}
+
+/// Frees the row of a reader that has left and has nothing in hand any more.
+pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
+    if let Some(row) = table.readers.get(member.index as usize) {
+        // Release: pairs with the exchange in `take_row`.
+        row.state.store(FREE, Ordering::Release);
+    }
+}
+
+/// Ends the membership of all readers of dead participants, and of the named ones that these were giving up; which. Their marks, and then their rows, are the caller's to
+/// clear.
+pub(crate) fn expel(table: &Table<'_>, dead: &Dead) -> Audience {
+    let is_of_dead =
+        |row: &ReaderRow| participant_of(row.state.load(Ordering::Acquire)).is_some_and(|p| dead.contains(p));
+    let rows = table.readers.iter().enumerate();
+    let readers = rows.fold(0, |all, (index, row)| all | u64::from(is_of_dead(row)) << index);
+    if readers != 0 {
+        table.hot.active.0.fetch_and(!readers, Ordering::AcqRel);
+        // As in `members::leave`; pairs with the fence in `commit::commit`.
+        fence_after_rmw();
+    }
+    Audience::of_readers(readers, false)
+}
+
+/// Frees the rows of readers that were [expelled](expel), and whose marks are gone.
+pub(crate) fn free_rows(table: &Table<'_>, readers: Audience) {
+    let gone = |(index, _): &(usize, &ReaderRow)| readers.readers() >> index & 1 != 0;
+    for (_, row) in table.readers.iter().enumerate().filter(gone) {
+        // Release: pairs with the exchange in `take_row`.
+        row.state.store(FREE, Ordering::Release);
+    }
+}
+
+/// The rows of one participant, as bits.
+pub(crate) fn rows_of(table: &Table<'_>, participant: u32) -> u64 {
+    let of_it = |row: &ReaderRow| reader_of(row.state.load(Ordering::Acquire)) == Some(participant);
+    table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | u64::from(of_it(row)) << index)
+}
+
+/// Keeps readers that join off a number which a caller of the reference operations uses, until it is
+/// [given up](begin_parting); that caller may die, and others go on. An error if a reader has it: of the two, one gets the row.
+/// False while it is being given up: what is committed to it then is owed to nobody.
+#[inline(always)]
+pub(crate) fn name(table: &Table<'_>, reader: u32) -> Result<bool, Code> {
+    let row = table.readers.get(reader as usize).ok_or(Code::BadIndex)?;
+    // Relaxed: it tells nothing but itself; marks that a former reader has left are not this one's.
+    if row.state.load(Ordering::Relaxed) == NAMED { Ok(true) } else { name_now(row) }
+}
+
+#[cold]
+fn name_now(row: &ReaderRow) -> Result<bool, Code> {
+    // AcqRel: pairs with the exchange in `take_row`, and with the releases of those who give rows back.
+    match row.state.compare_exchange(FREE, NAMED, Ordering::AcqRel, Ordering::Relaxed) {
+        Ok(_) | Err(NAMED) => Ok(true),
+        Err(state) if state & PHASE == PARTING => Ok(false),
+        Err(_) => Err(Code::BadIndex),
+    }
+}
+
+/// What a caller that gives up a number finds.
+pub(crate) enum Parting {
+    /// It is this caller's to clear its marks, and to [end](end_parting) it.
+    Begun,
+    /// Nobody uses it, and it has no marks.
+    Over,
+    /// Another is at it.
+    Busy,
+}
+
+/// Begins to give up a number that was [named](name). The row is the participant's until its marks are cleared, so nobody joins
+/// under them, and if the participant dies meanwhile they are cleared by whoever cleans up after it. An error if a reader
+/// has it.
+pub(crate) fn begin_parting(table: &Table<'_>, reader: u32, participant: u32) -> Result<Parting, Code> {
+    let row = table.readers.get(reader as usize).ok_or(Code::BadIndex)?;
+    // AcqRel: pairs with the exchange in `take_row`, and with the look at the rows in `departed`.
+    let parting = state_of(participant, PARTING);
+    match row.state.compare_exchange(NAMED, parting, Ordering::AcqRel, Ordering::Relaxed) {
+        Ok(_) => {
+            // Either a commit that names it sees this and clears the mark that it has set, or the caller's sweep sees the mark.
+            // Pairs with the fence in `commit::commit`.
+            fence_after_rmw();
+            Ok(Parting::Begun)
+        }
+        Err(FREE) => Ok(Parting::Over),
+        Err(state) if state & PHASE == PARTING => Ok(Parting::Busy),
+        Err(_) => Err(Code::BadIndex),
+    }
+}
+
+/// Frees the row of a number that was given up, after its marks were cleared.
+pub(crate) fn end_parting(table: &Table<'_>, reader: u32) {
+    if let Some(row) = table.readers.get(reader as usize) {
+        // Release: pairs with the exchange in `take_row`.
+        row.state.store(FREE, Ordering::Release);
+    }
+}

@@ -1,0 +1,56 @@
+//! The shared words of one segment, as the protocol sees them.
+
+use super::shape::Shape;
+use super::words::{Extent, Place};
+use crate::atomics::AtomicU64;
+use crate::error::Code;
+use crate::layout::{Claim, Hot, ReaderRow, RegionRow, SlotLine};
+
+/// A checked view of the shared words of one segment.
+pub(crate) struct Table<'a> {
+    pub(crate) shape: Shape,
+    pub(crate) hot: &'a Hot,
+    pub(crate) lines: &'a [SlotLine],
+    pub(crate) claims: &'a [Claim],
+    pub(crate) vacancy: &'a [AtomicU64],
+    pub(crate) readers: &'a [ReaderRow],
+    pub(crate) regions: &'a [RegionRow],
+    pub(crate) audiences: &'a [AtomicU64],
+}
+
+impl Table<'_> {
+    /// The line of a slot whose number may come from shared memory.
+    #[inline]
+    pub(crate) fn line(&self, slot: u32) -> Result<&SlotLine, Code> {
+        self.lines.get(slot as usize).ok_or(Code::Corrupt)
+    }
+
+    /// How much a place takes whose number may come from shared memory.
+    #[inline(always)]
+    pub(crate) fn room(&self, place: Place) -> Result<u64, Code> {
+        match place {
+            Place::Slot(_) => Ok(self.shape.capacity),
+            Place::Region(region) if (region as usize) < self.regions.len() => Ok(self.shape.max_payload),
+            Place::Region(_) => Err(Code::Corrupt),
+        }
+    }
+
+    /// Where the payload of a sample is; corrupt if it cannot be there, or cannot be that long.
+    #[inline(always)]
+    pub(crate) fn place(&self, slot: u32, extent: Extent) -> Result<Place, Code> {
+        let place = extent.place(slot);
+        if extent.len() > self.room(place)? { Err(Code::Corrupt) } else { Ok(place) }
+    }
+
+    /// Whom the sample of a slot is for beside the joined readers, if its extent says that somebody was named.
+    #[inline(always)]
+    pub(crate) fn audience(&self, slot: u32) -> Result<&AtomicU64, Code> {
+        self.audiences.get(slot as usize).ok_or(Code::Corrupt)
+    }
+
+    /// The claim of a slot whose number may come from shared memory.
+    #[inline]
+    pub(crate) fn claim(&self, slot: u32) -> Result<&Claim, Code> {
+        self.claims.get(slot as usize).ok_or(Code::Corrupt)
+    }
+}
