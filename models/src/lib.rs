@@ -1,6 +1,6 @@
 //! Model checks of the slot protocol: the files that ship, compiled against loom's atomics.
 #![cfg(test)]
-#![allow(dead_code, reason = "the shipped files hold more than the models call")]
+#![allow(dead_code, unused_imports, reason = "the shipped files hold more than the models call")]
 
 #[cfg(not(loom))]
 compile_error!("these are built with --cfg loom, as scripts/loom does");
@@ -9,7 +9,7 @@ compile_error!("these are built with --cfg loom, as scripts/loom does");
 mod atomics;
 #[path = "../../src/error.rs"]
 mod error;
-#[path = "../../src/layout.rs"]
+#[path = "../../src/layout/mod.rs"]
 mod layout;
 #[path = "../../src/protocol/mod.rs"]
 mod protocol;

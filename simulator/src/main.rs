@@ -1,11 +1,11 @@
 //! Runs the slot protocol under random schedules, with kills and stops; see `README.md`.
-#![allow(dead_code, reason = "the shipped files hold more than the processes call")]
+#![allow(dead_code, unused_imports, reason = "the shipped files hold more than the processes call")]
 
 #[path = "../../src/atomics.rs"]
 mod atomics;
 #[path = "../../src/error.rs"]
 mod error;
-#[path = "../../src/layout.rs"]
+#[path = "../../src/layout/mod.rs"]
 mod layout;
 #[path = "../../src/protocol/mod.rs"]
 mod protocol;

@@ -1,0 +1,197 @@
+//! The words that change, and where they stand.
+
+use super::limits::MARK_WORDS;
+use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
+
+/// Where the words that everybody changes begin.
+pub const HOT_OFFSET: u64 = 0x200;
+/// Where the reader rows begin.
+pub const READERS_OFFSET: u64 = 0x800;
+/// Where the row of the anteroom is: the participant who has found all rows taken, and cleans up after the dead to get one.
+pub const ANTEROOM_OFFSET: u64 = PARTICIPANTS_OFFSET - PARTICIPANT_ROW_SIZE;
+/// Where the participant rows begin.
+pub const PARTICIPANTS_OFFSET: u64 = 0x1800;
+/// The smallest page of any supported system. The control part ends on it, so that the rest can be mapped
+/// read-only.
+pub const PAGE: u64 = 4096;
+
+/// State of the participant rows of a new segment.
+pub const NEW_ROW: u32 = 2;
+
+/// A value with two cache lines of its own: adjacent-line prefetchers pull lines in pairs.
+#[repr(C, align(128))]
+pub(crate) struct Apart<T>(pub(crate) T);
+
+/// The words that everybody changes, each apart from the others.
+#[repr(C)]
+pub(crate) struct Hot {
+    /// The sequence of the next sample; lags behind the order by at most one help.
+    pub(crate) tail: Apart<AtomicU64>,
+    /// Bit i: reader i is joined, new samples are owed to it.
+    pub(crate) active: Apart<AtomicU64>,
+    /// Who sleeps, and for what.
+    pub(crate) bells: Apart<Bells>,
+    /// No sample below this sequence is owed to anybody (drop-oldest only).
+    pub(crate) horizon: Apart<AtomicU64>,
+    /// Rare changes of state.
+    pub(crate) life: Apart<Life>,
+}
+
+/// The three bells of a segment, in one line: they are read far more often than written.
+#[repr(C)]
+pub(crate) struct Bells {
+    /// Rung by a commit; readers sleep here.
+    pub(crate) data: FutexWord,
+    /// Rung when a slot becomes free; writers sleep here.
+    pub(crate) space: FutexWord,
+    /// Rung by every commit, discard and mark; `wait_for_change` sleeps here.
+    pub(crate) change: FutexWord,
+}
+
+/// Rare changes of state.
+#[repr(C)]
+pub(crate) struct Life {
+    /// 1 once the segment is being replaced under its name: attach must not join it any more.
+    pub(crate) retired: AtomicU32,
+    /// The writer of a single-writer segment: owner + 1, or 0.
+    pub(crate) writer: AtomicU32,
+    /// Dead participants that were cleaned up after, so far.
+    pub(crate) deaths: AtomicU32,
+    /// Writers that were opened, or tried to be, so far.
+    pub(crate) opened: AtomicU32,
+    /// When a waiting participant last looked for the dead, in nanoseconds of the monotonic clock.
+    pub(crate) looked: AtomicU64,
+    /// How many participant rows looks for the dead have come by, so far; the next goes on there, modulo all rows.
+    pub(crate) asked: AtomicU64,
+}
+
+/// The line of a slot that readers poll. It has two jobs.
+///
+/// As a place in the order: `entry` names the slots of the two sequences that have their home here. As a slot:
+/// the other words describe the sample that lives in it. A writer prefers the home slot, and then one line
+/// tells a reader everything.
+#[repr(C, align(64))]
+pub(crate) struct SlotLine {
+    /// Sequence and slot of a published sample; two laps, so that a wrap never meets an unread entry.
+    pub(crate) entry: [AtomicU64; 2],
+    /// Tag of the sequence, owed bits and held bits of 16 readers each.
+    pub(crate) marks: [AtomicU64; MARK_WORDS],
+    /// Sequence of the sample in this slot.
+    pub(crate) sequence: AtomicU64,
+    /// Length of the sample, its region, and its writer.
+    pub(crate) extent: AtomicU64,
+}
+
+/// The words of a slot that only writers touch, away from the line that readers poll.
+#[repr(C, align(16))]
+pub(crate) struct Claim {
+    /// Phase, owner and generation.
+    pub(crate) ctl: AtomicU64,
+    /// While loaned the reserved length and the region, once published the time of the commit.
+    pub(crate) aux: AtomicU64,
+}
+
+/// A region: room for a payload that is too large for its slot.
+#[repr(C, align(64))]
+pub(crate) struct RegionRow {
+    /// Which life of which slot has it.
+    pub(crate) lease: AtomicU64,
+    /// Bytes from its start that have memory.
+    pub(crate) allocated: AtomicU64,
+}
+
+/// A joined reader.
+#[repr(C, align(64))]
+pub(crate) struct ReaderRow {
+    /// Phase and participant.
+    pub(crate) state: AtomicU64,
+    /// The sequence that it reads next. Once it has left, what lies before is in its hands.
+    pub(crate) cursor: AtomicU64,
+    /// Samples it lost; a hint for tools.
+    pub(crate) lost: AtomicU64,
+}
+
+/// An attached process.
+#[repr(C, align(64))]
+pub(crate) struct ParticipantRow {
+    /// Grows as the row is taken, and as it is given back: odd is taken. It begins at [`NEW_ROW`]: 0 is a row that was wiped.
+    pub(crate) state: AtomicU32,
+    /// Its process number, as its own namespace has it.
+    pub(crate) pid: AtomicU32,
+    /// Its pid namespace, by inode; 0 if it could not tell.
+    pub(crate) pid_namespace: AtomicU64,
+    /// Writers that it has open.
+    pub(crate) writers: AtomicU32,
+    /// What tells it from later processes of its number; 0 if it could not tell.
+    pub(crate) born: AtomicU64,
+    /// Who cleans up after it, now that it is dead, as `Recoverer` in `participants` has it; or 0.
+    pub(crate) recoverer: AtomicU64,
+}
+
+/// Size of a `SlotLine`.
+pub const SLOT_LINE_SIZE: u64 = 64;
+/// Size of a `Claim`.
+pub const CLAIM_SIZE: u64 = 16;
+/// Size of a `ReaderRow`.
+pub const READER_ROW_SIZE: u64 = 64;
+/// Size of a `ParticipantRow`.
+pub const PARTICIPANT_ROW_SIZE: u64 = 64;
+/// Size of a `RegionRow`.
+pub const REGION_ROW_SIZE: u64 = 64;
+
+#[cfg(not(loom))]
+const _: () = {
+    use core::mem::{align_of, offset_of, size_of};
+    assert!(size_of::<SlotLine>() == SLOT_LINE_SIZE as usize && align_of::<SlotLine>() == 64);
+    assert!(size_of::<Claim>() == CLAIM_SIZE as usize);
+    assert!(size_of::<ReaderRow>() == READER_ROW_SIZE as usize);
+    assert!(size_of::<ParticipantRow>() == PARTICIPANT_ROW_SIZE as usize);
+    assert!(size_of::<RegionRow>() == REGION_ROW_SIZE as usize);
+    assert!(HOT_OFFSET as usize + size_of::<Hot>() <= READERS_OFFSET as usize);
+    assert!(READERS_OFFSET + super::limits::MAX_READERS as u64 * READER_ROW_SIZE <= ANTEROOM_OFFSET);
+    assert!(HOT_OFFSET % 128 == 0);
+    assert!(offset_of!(Hot, active) == 0x80 && offset_of!(Hot, bells) == 0x100);
+    assert!(offset_of!(Hot, horizon) == 0x180 && offset_of!(Hot, life) == 0x200);
+    assert!(offset_of!(SlotLine, marks) == 16 && offset_of!(SlotLine, sequence) == 48);
+    assert!(offset_of!(SlotLine, extent) == 56 && offset_of!(Claim, aux) == 8);
+    assert!(size_of::<FutexWord>() == 4 && size_of::<Bells>() == 12);
+};
+
+/// Where each word that changes stands, by the names of `docs/segment-layout.md`: from the start of the
+/// segment for the hot words, from the start of its row for the rest.
+#[cfg(not(loom))]
+pub fn word_offsets() -> Vec<(&'static str, usize)> {
+    use core::mem::offset_of;
+    let hot = HOT_OFFSET as usize;
+    vec![
+        ("tail", hot + offset_of!(Hot, tail)),
+        ("active", hot + offset_of!(Hot, active)),
+        ("bells.data", hot + offset_of!(Hot, bells) + offset_of!(Bells, data)),
+        ("bells.space", hot + offset_of!(Hot, bells) + offset_of!(Bells, space)),
+        ("bells.change", hot + offset_of!(Hot, bells) + offset_of!(Bells, change)),
+        ("horizon", hot + offset_of!(Hot, horizon)),
+        ("life.retired", hot + offset_of!(Hot, life) + offset_of!(Life, retired)),
+        ("life.writer", hot + offset_of!(Hot, life) + offset_of!(Life, writer)),
+        ("life.deaths", hot + offset_of!(Hot, life) + offset_of!(Life, deaths)),
+        ("life.opened", hot + offset_of!(Hot, life) + offset_of!(Life, opened)),
+        ("life.looked", hot + offset_of!(Hot, life) + offset_of!(Life, looked)),
+        ("life.asked", hot + offset_of!(Hot, life) + offset_of!(Life, asked)),
+        ("line.entry", offset_of!(SlotLine, entry)),
+        ("line.marks", offset_of!(SlotLine, marks)),
+        ("line.sequence", offset_of!(SlotLine, sequence)),
+        ("line.extent", offset_of!(SlotLine, extent)),
+        ("claim.ctl", offset_of!(Claim, ctl)),
+        ("claim.aux", offset_of!(Claim, aux)),
+        ("region.lease", offset_of!(RegionRow, lease)),
+        ("region.allocated", offset_of!(RegionRow, allocated)),
+        ("reader.state", offset_of!(ReaderRow, state)),
+        ("reader.cursor", offset_of!(ReaderRow, cursor)),
+        ("reader.lost", offset_of!(ReaderRow, lost)),
+        ("participant.state", offset_of!(ParticipantRow, state)),
+        ("participant.pid", offset_of!(ParticipantRow, pid)),
+        ("participant.pid_namespace", offset_of!(ParticipantRow, pid_namespace)),
+        ("participant.writers", offset_of!(ParticipantRow, writers)),
+        ("participant.born", offset_of!(ParticipantRow, born)),
+        ("participant.recoverer", offset_of!(ParticipantRow, recoverer)),
+    ]
+}
