@@ -3,9 +3,10 @@
 use std::ffi::{c_int, c_void};
 
 use crate::error::Result;
-use crate::ffi::boundary::{self, Handle, Health, Plain};
+use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::channel::{borrow, channel_options, shmslot_channel};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::plain::Plain;
 use crate::ffi::region::Given;
 use crate::pool::{Attachments, Mapped};
 use crate::sys;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::attachment::Bytes;
 use crate::error::{Code, Error, Hot, Result};
 use crate::ffi::library::shmslot_error;
+use crate::ffi::plain::Plain;
 use crate::sys::Uncancelled;
 
 /// What every handle begins with: whether a caught panic made it unusable.
@@ -153,12 +154,6 @@ pub(crate) fn take<T: Plain>(input: *const T) -> Hot<T> {
     // SAFETY: not NULL, and by the header's word it points at one value, which is a copy of integers and pointers.
     Ok(unsafe { input.read_unaligned() })
 }
-
-/// A struct of integers and pointers, for which every bit pattern is valid.
-///
-/// # Safety
-/// `repr(C)`, and no field has an invalid bit pattern.
-pub(crate) unsafe trait Plain: Copy {}
 
 /// Copies a struct that begins with its size, as the caller's version of the header has it. What the caller does not
 /// know yet is zero; what this library does not know yet must be zero.

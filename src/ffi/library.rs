@@ -4,7 +4,7 @@
 use std::ffi::{c_char, c_int};
 
 use crate::error::{Code, Error};
-use crate::ffi::boundary::Plain;
+use crate::ffi::plain::Plain;
 
 /// Major version of this header.
 pub const SHMSLOT_VERSION_MAJOR: u32 = 0;

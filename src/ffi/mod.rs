@@ -13,6 +13,7 @@
 #![allow(unreachable_pub)] // Exported by symbol, not by path.
 
 mod boundary;
+mod plain;
 
 // In the order of the header's sections; the blank lines keep it.
 mod library;

@@ -5,7 +5,8 @@ use std::ffi::{CStr, c_char};
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
-use crate::ffi::boundary::{self, Plain};
+use crate::ffi::boundary;
+use crate::ffi::plain::Plain;
 use crate::layout::{self, Policy};
 use crate::options::{IfDead, Options};
 use crate::participants::Participant;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::error::{Code, Hot};
-use crate::ffi::boundary::{self, Handle, Health, Plain};
+use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
 use crate::ffi::writer::not_null;
 use crate::reader::{self, Core, EndWaits, Hold, InHand, Taken};

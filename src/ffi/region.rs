@@ -5,9 +5,10 @@ use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Code, Error, Result};
-use crate::ffi::boundary::{self, Handle, Health, Plain};
+use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::channel::shmslot_channel;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::plain::Plain;
 use crate::pool::{Lease, Registry, RegistryInfo, RegistryOptions};
 
 /// What a handle has given out under numbers, each as often as it was retained.

@@ -3,8 +3,9 @@
 use std::ffi::{c_int, c_void};
 
 use crate::error::{Code, Hot};
-use crate::ffi::boundary::{self, Handle, Health, Plain};
+use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
 use crate::writer::{Token, Writer};
 

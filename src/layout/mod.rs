@@ -15,7 +15,6 @@ mod limits;
 mod words;
 
 pub use geometry::*;
-pub use geometry::{Geometry, Offsets, Policy};
 pub use header::*;
 pub use limits::*;
 pub use words::*;
