@@ -31,19 +31,15 @@
 //! - `atomics`: the only door to atomics, fences and the futex, real or modelled.
 //! - [`layout`]: every byte of a segment.
 //! - `protocol`: the slot protocol as pure state machines on atomics; it knows no fd, no mapping, no process.
-//! - `options`: how a segment is made.
-//! - `participants`: who is attached, and who of them is dead.
-//! - `attachment`: from a file that may hold anything to a checked, typed view.
-//! - `name`: which file a name means, and how it passes from one to the next.
-//! - `waiting`: what all waits share.
+//! - [`segment`](Segment): from a name to a checked, typed view of the file, and who is attached to it.
+//! - `wait`: what all waits share.
 //! - `writer`, `reader`: what a user holds.
-//! - `segment`: segments by name, by descriptor, or private; it makes writers and readers.
 //! - `reference`: the reference operations, on a segment.
 //! - `channel`: unix sockets that carry the descriptors of regions and segments.
 //! - `pool`: payloads beside the slots, in regions of memory that each side maps.
 //! - `ffi`: the C ABI.
 //!
-//! `unsafe` is allowed in `cache`, `sys`, `attachment` and `ffi` only.
+//! `unsafe` is allowed in `cache`, `sys`, `ffi` and three files of `segment`.
 
 // What could panic is not written in the first place.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -54,22 +50,18 @@ compile_error!("shmslot runs on Linux: it needs memfd seals, shared futexes and 
 compile_error!("shmslot is made for x86-64 and aarch64; other processors have not been proved");
 
 mod atomics;
-mod attachment;
 mod cache;
 mod channel;
 mod error;
 mod ffi;
 pub mod layout;
-mod name;
-mod options;
-mod participants;
 mod pool;
 mod protocol;
 mod reader;
 mod reference;
 mod segment;
 mod sys;
-mod waiting;
+mod wait;
 mod writer;
 
 /// The Rust code of the pages for people, so that it is compiled.
@@ -81,11 +73,9 @@ mod pages {}
 pub use channel::{Channel, ChannelOptions, Listener};
 pub use error::{Code, Error, Result};
 pub use layout::Policy;
-pub use options::{IfDead, Options};
-pub use participants::Participant;
 pub use pool::{Attachments, Lease, Mapped, Registry, RegistryInfo, RegistryOptions};
 pub use reader::{EndWaits, Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference};
-pub use segment::{Info, Segment};
-pub use waiting::Interrupter;
+pub use segment::{IfDead, Info, Options, Participant, Segment};
+pub use wait::Interrupter;
 pub use writer::{Loan, Writer};

@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::attachment::Attachment;
 use crate::cache;
 use crate::error::{Code, Error, Hot, Result};
-use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members;
 use crate::protocol::order::Position;
@@ -19,8 +17,10 @@ use crate::protocol::rows::{self, Member};
 use crate::protocol::shape::{Class, Shape};
 use crate::protocol::table::Table;
 use crate::protocol::words::{Extent, Marks, Place};
+use crate::segment::Segment;
+use crate::segment::attachment::Attachment;
 use crate::sys;
-use crate::waiting::{Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
+use crate::wait::{Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
 
 /// Which bit keeps a sample in a reader's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,13 @@ pub struct EndWaits {
     /// A process died that was attached, and others have cleaned up after it: [`Code::PeerDead`], once for each time that
     /// this is noticed.
     pub peer_dead: bool,
+}
+
+impl Segment {
+    /// Joins as a reader, starting with up to `history` retained samples.
+    pub fn reader(&self, history: u32) -> Result<Reader> {
+        Reader::join(Arc::clone(self.inner()), history)
+    }
 }
 
 impl Core {
@@ -358,7 +365,7 @@ impl Core {
     }
 
     pub(crate) fn interrupt(&self) -> Hot<()> {
-        interrupt(&self.segment, &self.interrupted, Side::Data)
+        interrupt(&self.segment, &self.interrupted, WaitFor::Data)
     }
 
     pub(crate) fn end_waits(&self, when: EndWaits) -> Hot<()> {
@@ -459,36 +466,14 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
     if timeout == Some(Duration::ZERO) {
         return Err(Code::Timeout.into());
     }
-    let mut sleeper = Sleeper::new(deadline_of(timeout));
+    let deadline = deadline_of(timeout);
     let longest = readers.iter().map(|reader| reader.segment.spin()).max().unwrap_or_default();
     if let Some(index) = spin(timeout.map_or(longest, |timeout| timeout.min(longest)), ready)? {
         return Ok(index);
     }
-    let tables: Vec<_> = readers.iter().map(|reader| reader.segment.table()).collect::<Hot<_>>()?;
-    let mut timed_out = false;
-    loop {
-        let armed: Vec<_> = tables
-            .iter()
-            .map(|table| {
-                let bell = Bell(&table.hot.bells.0.data);
-                (bell, bell.arm())
-            })
-            .collect();
-        if let Some(index) = ready_or_over()? {
-            return Ok(index);
-        }
-        if readers.iter().any(|reader| reader.interrupted.swap(false, Ordering::Acquire)) {
-            return Err(Code::Interrupted.into());
-        }
-        if timed_out {
-            return Err(Code::Timeout.into());
-        }
-        let segments = readers.iter().map(|reader| &*reader.segment);
-        timed_out = sleeper.sleep(segments, |until| match armed.as_slice() {
-            [(bell, armed)] => bell.sleep(*armed, until),
-            several => Bell::sleep_any(several, until),
-        })?;
-    }
+    let segments: Vec<&Attachment> = readers.iter().map(|reader| &*reader.segment).collect();
+    let interrupted = || readers.iter().any(|reader| reader.interrupted.swap(false, Ordering::Acquire));
+    Ok(sleep_until(&segments, WaitFor::Data, deadline, ready_or_over, interrupted)?)
 }
 
 /// Reads the samples of a segment, in the order of their sequence.
@@ -540,7 +525,7 @@ impl Reader {
 
     /// A handle that ends waits of this reader from another thread.
     pub fn interrupter(&self) -> Interrupter {
-        Interrupter::new(&self.core.segment, &self.core.interrupted, Side::Data)
+        Interrupter::new(&self.core.segment, &self.core.interrupted, WaitFor::Data)
     }
 
     /// What ends waits of this reader beside samples, from now on. Nothing, as long as it is not called.
@@ -652,7 +637,7 @@ impl<'r> Sample<'r> {
     pub fn read_user_header(&self, buffer: &mut [u8]) -> usize {
         let len = buffer.len().min(self.core().segment.geometry().user_header_size as usize);
         if let Some(buffer) = buffer.get_mut(..len).filter(|buffer| !buffer.is_empty()) {
-            crate::attachment::copy_out(self.user_header(), buffer);
+            crate::segment::payload::copy_out(self.user_header(), buffer);
         }
         len
     }
@@ -661,7 +646,7 @@ impl<'r> Sample<'r> {
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
         let len = buffer.len().min(self.len());
         if let Some(buffer) = buffer.get_mut(..len) {
-            crate::attachment::copy_out(self.as_ptr(), buffer);
+            crate::segment::payload::copy_out(self.as_ptr(), buffer);
         }
         len
     }

@@ -10,7 +10,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::attachment::{Bytes, copy_out};
 use crate::error::{Code, Error, Hot, Result};
 use crate::layout::MAX_READERS;
 use crate::protocol::order::FIRST;
@@ -19,6 +18,7 @@ use crate::protocol::rows;
 use crate::protocol::table::Table;
 use crate::protocol::words::{Bit, Loan, Place, Reserved, Wanted};
 use crate::segment::Segment;
+use crate::segment::payload::{Bytes, copy_out};
 use crate::writer::{Token, Writer};
 
 /// A slot in one of its lives: reserved, or published. Stale as soon as that life is over.

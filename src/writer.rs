@@ -8,11 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::attachment::{Attachment, Bytes};
 use crate::cache;
 use crate::error::{Code, Error, Hot, Result};
 use crate::layout::Policy;
-use crate::protocol::bell::Bell;
 use crate::protocol::bounds::RACES;
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::history;
@@ -23,8 +21,11 @@ use crate::protocol::region;
 use crate::protocol::shape::{Class, Shape};
 use crate::protocol::table::Table;
 use crate::protocol::words::{Ctl, Loan as Loaned, Owner, Place, Reserved, Wanted};
+use crate::segment::Segment;
+use crate::segment::attachment::Attachment;
+use crate::segment::payload::Bytes;
 use crate::sys;
-use crate::waiting::{Interrupter, Side, Sleeper, deadline_of, interrupt, spin};
+use crate::wait::{Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
 
 /// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,6 +158,13 @@ impl fmt::Debug for Writer {
     }
 }
 
+impl Segment {
+    /// Opens a writer.
+    pub fn writer(&self) -> Result<Writer> {
+        Writer::open(Arc::clone(self.inner()))
+    }
+}
+
 impl Writer {
     pub(crate) fn open(segment: Arc<Attachment>) -> Result<Writer> {
         let participant = segment.writable()?;
@@ -225,11 +233,11 @@ impl Writer {
 
     /// A handle that ends waits of this writer from another thread.
     pub fn interrupter(&self) -> Interrupter {
-        Interrupter::new(&self.segment, &self.interrupted, Side::Space)
+        Interrupter::new(&self.segment, &self.interrupted, WaitFor::Space)
     }
 
     pub(crate) fn interrupt(&self) -> Hot<()> {
-        interrupt(&self.segment, &self.interrupted, Side::Space)
+        interrupt(&self.segment, &self.interrupted, WaitFor::Space)
     }
 
     /// The readers that keep the slots which this writer would take next, reader i as bit i.
@@ -487,36 +495,23 @@ impl Writer {
         }
     }
 
-    /// Polls `cheap`, then sleeps on the space bell until `thorough` has an answer. The caller has looked already, and
-    /// does want to wait: only who is about to sleep may arm the bell.
+    /// Polls `cheap`, then sleeps until `thorough` has an answer. The caller has looked already, and does
+    /// want to wait.
     fn wait<T>(
         &self,
         timeout: Option<Duration>,
         cheap: impl FnMut() -> Hot<Option<T>>,
-        mut thorough: impl FnMut() -> Hot<Option<T>>,
+        thorough: impl FnMut() -> Hot<Option<T>>,
     ) -> Hot<T> {
-        let bell = Bell(&self.segment.table()?.hot.bells.0.space);
-        let mut sleeper = Sleeper::new(deadline_of(timeout));
+        let deadline = deadline_of(timeout);
         let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
         if let Some(answer) = spin(limit, cheap)? {
             return Ok(answer);
         }
         // What it waits for may be in dead hands.
         self.segment.recover_if_due()?;
-        let mut timed_out = false;
-        loop {
-            let armed = bell.arm();
-            if let Some(answer) = thorough()? {
-                return Ok(answer);
-            }
-            if self.interrupted.swap(false, Ordering::Acquire) {
-                return Err(Code::Interrupted);
-            }
-            if timed_out {
-                return Err(Code::Timeout);
-            }
-            timed_out = sleeper.sleep([&*self.segment], |until| bell.sleep(armed, until))?;
-        }
+        let interrupted = || self.interrupted.swap(false, Ordering::Acquire);
+        sleep_until(&[&self.segment], WaitFor::Space, deadline, thorough, interrupted)
     }
 
     #[inline(always)]

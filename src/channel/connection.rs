@@ -10,11 +10,11 @@ use crate::channel::is_shortage;
 use crate::channel::link::{Link, Sent};
 use crate::channel::options::ChannelOptions;
 use crate::error::{Code, Error, Result};
-use crate::options::Options;
+use crate::segment::Options;
 use crate::segment::Segment;
 use crate::sys::socket::{self, Bell, Connected};
 use crate::sys::{self, Deadline};
-use crate::waiting::{deadline_of, timeout_code};
+use crate::wait::{deadline_of, timeout_code};
 
 /// A connection that carries the descriptors of regions and segments. Cheap to clone; any thread. It is closed with the
 /// last clone, the registries it was added to and the attachments made of it.

@@ -10,9 +10,10 @@ use crate::channel::connection::Channel;
 use crate::channel::link::ABOUT_SOCKET;
 use crate::channel::options::ChannelOptions;
 use crate::error::{Code, Result};
+use crate::segment::name::until_not_busy;
 use crate::sys::socket::{self, Bell, Ready};
 use crate::sys::{self, Birth, KeptFd};
-use crate::waiting::{deadline_of, timeout_code, until_not_busy};
+use crate::wait::{deadline_of, timeout_code};
 
 /// Connections of users who are not admitted that are closed between two looks at the clock: more than wait at a
 /// listener, so that who does not wait comes by them, and who never stops to connect does not keep the caller.

@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::attachment::Bytes;
 use crate::error::{Code, Error, Hot, Result};
 use crate::ffi::library::shmslot_error;
 use crate::ffi::plain::Plain;
+use crate::segment::payload::Bytes;
 use crate::sys::Uncancelled;
 
 /// What every handle begins with: whether a caught panic made it unusable.

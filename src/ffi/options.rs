@@ -8,9 +8,9 @@ use crate::error::{Code, Error, Result};
 use crate::ffi::boundary;
 use crate::ffi::plain::Plain;
 use crate::layout::{self, Policy};
-use crate::options::{IfDead, Options};
-use crate::participants::Participant;
 use crate::segment::Info;
+use crate::segment::Participant;
+use crate::segment::{IfDead, Options};
 
 /// Option flag: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
 pub const SHMSLOT_SINGLE_WRITER: u32 = 1;

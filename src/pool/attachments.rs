@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::pool::body::Body;
 use crate::sys::socket::Foreign;
 use crate::sys::{self, Birth};
-use crate::waiting::deadline_of;
+use crate::wait::deadline_of;
 
 /// The regions of one sender that are mapped here. Any thread.
 pub struct Attachments {

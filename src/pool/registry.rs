@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::pool::body::{self, Body};
 use crate::sys::socket::Bell;
 use crate::sys::{self, Birth, KeptFd};
-use crate::waiting::deadline_of;
+use crate::wait::deadline_of;
 
 /// What an error says of a region's file.
 const ABOUT_REGION: &str = "descriptor # of a region";

@@ -15,15 +15,16 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::atomics::{Ordering, fence};
-use crate::attachment::Attachment;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, HOT_OFFSET, Hot, LAYOUT_VERSION};
-use crate::options::{IfDead, Options};
-use crate::participants::{self, LOCK_BASE, MARK_BASE};
+use crate::segment::attachment::Attachment;
+use crate::segment::check::check_file;
+use crate::segment::options::{IfDead, Options};
+use crate::segment::participants::{self, LOCK_BASE, MARK_BASE};
 use crate::sys::{self, Fate, FileFacts, Process};
-use crate::waiting::until_not_busy;
 
 /// Longest name without a directory: with the prefix it must fit a file name.
 const MAX_NAME: usize = 200;
@@ -152,6 +153,24 @@ impl Drop for Right<'_> {
     }
 }
 
+/// How long a call waits for another that is about to take the same name away. That takes some
+/// microseconds, unless the process is stopped.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Tries to get what another process has while it takes a name away, but does not wait for one that was stopped.
+pub(crate) fn until_not_busy(mut try_it: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = sys::monotonic_ns().saturating_add(sys::nanoseconds(PATIENCE));
+    let mut pause = Duration::from_micros(20);
+    while !try_it()? {
+        if sys::monotonic_ns() >= deadline {
+            return Err(Code::NameBusy.into());
+        }
+        std::thread::sleep(pause);
+        pause = Duration::from_millis(10).min(2 * pause);
+    }
+    Ok(())
+}
+
 /// What stands at a name.
 pub(crate) enum Way {
     /// Nothing, for the moment.
@@ -168,7 +187,7 @@ pub(crate) fn make_way(path: &Path, options: &Options) -> Result<Way> {
     };
     // Whoever replaces it need not agree about the type.
     let any_type = Options { type_hash: [0; 16], ..options.clone() };
-    match Attachment::check_file(&fd, &any_type, false) {
+    match check_file(&fd, &any_type, false) {
         Ok((geometry, _)) => {
             let rows = geometry.max_participants;
             if participants::anyone_alive(&fd, rows)? {
@@ -315,7 +334,7 @@ fn settle(path: &Path, options: &Options) -> Result<()> {
     };
     let _right = Right::to_take_from(&fd)?;
     // The name may have passed to any file in between.
-    let attachable = Attachment::check_file(&fd, options, false).is_ok();
+    let attachable = check_file(&fd, options, false).is_ok();
     if attachable && sys::read_word(&fd, RETIRED_OFFSET)? != 0 && leads_to(path, &fd)? {
         sys::write_word(&fd, RETIRED_OFFSET, 0)?;
     }

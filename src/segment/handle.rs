@@ -4,21 +4,16 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::atomics::Ordering;
-use crate::attachment::Attachment;
 use crate::error::{Code, Error, Result};
 use crate::layout::Geometry;
-use crate::name::{self, Way};
-use crate::options::Options;
-use crate::participants::Participant;
-use crate::protocol::bell::Bell;
 use crate::protocol::order;
-use crate::reader::Reader;
+use crate::segment::Participant;
+use crate::segment::attachment::Attachment;
+use crate::segment::name::{self, Way};
+use crate::segment::options::Options;
 use crate::sys;
-use crate::waiting::{Sleeper, deadline_of};
-use crate::writer::Writer;
 
 /// What a segment is made of and how it is used at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,45 +196,6 @@ impl Segment {
     /// Distance between the payloads of two slots, in bytes.
     pub fn slot_total_size(&self) -> u64 {
         self.inner.offsets().payload_stride
-    }
-
-    /// Opens a writer.
-    pub fn writer(&self) -> Result<Writer> {
-        Writer::open(Arc::clone(&self.inner))
-    }
-
-    /// Joins as a reader, starting with up to `history` retained samples.
-    pub fn reader(&self, history: u32) -> Result<Reader> {
-        Reader::join(Arc::clone(&self.inner), history)
-    }
-
-    /// A number that changes with the next commit, discard or mark after this call.
-    pub fn generation(&self) -> Result<u32> {
-        self.inner.writable()?;
-        Ok(Bell(&self.inner.table()?.hot.bells.0.change).watch())
-    }
-
-    /// Sleeps until the [generation](Segment::generation) is no longer `last`; the new one. `None` waits without
-    /// limit.
-    pub fn wait_for_change(&self, last: u32, timeout: Option<Duration>) -> Result<u32> {
-        self.inner.writable()?;
-        let bell = Bell(&self.inner.table()?.hot.bells.0.change);
-        if bell.count() != last {
-            return Ok(bell.count());
-        }
-        if timeout == Some(Duration::ZERO) {
-            return Err(Code::Timeout.into());
-        }
-        let mut sleeper = Sleeper::new(deadline_of(timeout));
-        loop {
-            let armed = bell.arm();
-            if armed.count() != last {
-                return Ok(armed.count());
-            }
-            if sleeper.sleep([&*self.inner], |until| bell.sleep(armed, until))? {
-                return Err(Code::Timeout.into());
-            }
-        }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Attachment> {

@@ -1,0 +1,294 @@
+//! One process's attachment to a segment: from a file that may hold anything to a checked, typed view.
+#![allow(unsafe_code)] // The header of a new segment is written, and the view of a mapping made.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicPtr;
+use std::time::Duration;
+
+use crate::atomics::{AtomicU64, Ordering};
+use crate::error::{Code, Error, Result};
+use crate::layout::{Geometry, HEADER_SIZE, Offsets};
+use crate::protocol::shape::Shape;
+use crate::protocol::table::Table;
+use crate::protocol::{order, rows, vacancy};
+use crate::segment::check::check_file;
+use crate::segment::mapping::{map_file, map_private, view};
+use crate::segment::options::Options;
+use crate::segment::participants::{MARK_BASE, Participant, Participants, Rows};
+use crate::segment::writers::Writers;
+use crate::sys::mapping::Span;
+use crate::sys::{self, Birth, KeptFd};
+
+/// One attachment: the mapping, its checked view, and this process's row.
+pub(crate) struct Attachment {
+    /// Valid as long as `map`; handed out only with the lifetime of `self`.
+    pub(super) table: Table<'static>,
+    /// Whose process it is. A forked child has the mapping, too, and must leave it alone.
+    pub(super) birth: Birth,
+    /// Valid as long as `map`. It holds this process's row, and the file with its lock.
+    pub(super) participants: Participants,
+    pub(super) map: Span,
+    pub(super) path: Option<PathBuf>,
+    /// Made when somebody asks for it; null before. No lock: a forked child, which may ask as well, would find it taken by a
+    /// thread that it does not have.
+    pub(super) shareable: AtomicPtr<KeptFd>,
+    pub(super) geometry: Geometry,
+    pub(super) offsets: Offsets,
+    /// Held by the thread that cleans up after the dead.
+    pub(super) recovering: Mutex<()>,
+    /// When a look for the dead is due again, in nanoseconds of the monotonic clock.
+    pub(super) next_look: AtomicU64,
+    /// Writer numbers of this participant in use, one bit each; and whether payloads may be written.
+    pub(super) writers: Mutex<Writers>,
+    pub(super) huge_bytes: u64,
+    pub(super) spin: Duration,
+    pub(super) max_loans: u32,
+    pub(super) prefault: bool,
+    pub(super) stream_copies: bool,
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("path", &self.path)
+            .field("geometry", &self.geometry)
+            .field("participant", &self.participants.own())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Attachment {
+    /// Makes a segment in `fd`, which nobody else can see yet, or in private memory.
+    pub(crate) fn build(
+        fd: Option<OwnedFd>,
+        geometry: Geometry,
+        options: &Options,
+        path: Option<PathBuf>,
+    ) -> Result<Attachment> {
+        let offsets =
+            geometry.offsets().ok_or(Error::about(Code::BadOptions, "slot_capacity times slot_count"))?;
+        let map = match &fd {
+            Some(fd) => {
+                sys::check_room(fd, offsets.fixed_size)?;
+                sys::check_memory_limit(offsets.fixed_size)?;
+                sys::set_size(fd, offsets.total)?;
+                sys::allocate(fd, 0, offsets.fixed_size)?;
+                map_file(fd, &offsets, options)?
+            }
+            None => map_private(&offsets)?,
+        };
+        let header = geometry.encode(&offsets);
+        // SAFETY: the mapping is larger than the header, writable, and no one else's yet.
+        unsafe { map.start().as_ptr().copy_from_nonoverlapping(header.as_ptr(), HEADER_SIZE) };
+        // Freshly allocated memory is zero, and zero is right for all words but these.
+        // SAFETY: the mapping is `offsets.total` bytes of a segment of this geometry.
+        let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
+        table.hot.tail.0.store(order::FIRST, Ordering::Relaxed);
+        vacancy::offer_all(&table);
+        participants.begin();
+        Attachment::finish(map, table, participants, fd, geometry, offsets, options, path)
+    }
+
+    /// Attaches to a file that may hold anything; `None` if it is being replaced.
+    pub(crate) fn attach(
+        fd: OwnedFd,
+        options: &Options,
+        path: Option<PathBuf>,
+        must_be_sealed: bool,
+    ) -> Result<Option<Attachment>> {
+        let (geometry, offsets) = check_file(&fd, options, must_be_sealed)?;
+        let map = map_file(&fd, &offsets, options)?;
+        // SAFETY: the file is as long as `offsets.total`, `check_file` made sure. Its owner can cut a named one later;
+        // then an access faults, as the header says, which ends the process and corrupts nothing.
+        let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
+        let inner = Attachment::finish(map, table, participants, Some(fd), geometry, offsets, options, path)?;
+        // After the row was taken: see `name::replace`. Who only looks takes none, and sees what was there before.
+        let retired = inner.table.hot.life.0.retired.load(Ordering::SeqCst) != 0;
+        if retired && !options.look_only {
+            return Ok(None);
+        }
+        if inner.participants.own().is_some() {
+            // A segment whose words were spoiled can be attached to as well; then each call tells.
+            let _ = inner.recover_some();
+        }
+        Ok(Some(inner))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one struct, from two callers")]
+    fn finish(
+        map: Span,
+        table: Table<'static>,
+        participants: Rows,
+        fd: Option<OwnedFd>,
+        geometry: Geometry,
+        offsets: Offsets,
+        options: &Options,
+        path: Option<PathBuf>,
+    ) -> Result<Attachment> {
+        let mut kept = fd.map(|fd| KeptFd::new(fd, "descriptor # of the segment")).transpose()?;
+        if let (true, Some(kept)) = (options.look_only, &mut kept) {
+            // Without a row it has no lock.
+            kept.mark(MARK_BASE)?;
+        }
+        let mut inner = Attachment {
+            table,
+            birth: Birth::of_this_process()?,
+            participants: Participants::new(participants, kept),
+            map,
+            path,
+            shareable: AtomicPtr::new(std::ptr::null_mut()),
+            geometry,
+            offsets,
+            recovering: Mutex::new(()),
+            next_look: AtomicU64::new(0),
+            writers: Mutex::default(),
+            huge_bytes: 0,
+            // A spinning thread on a single processor only keeps the other side from running.
+            spin: if sys::several_processors() { options.spin } else { Duration::ZERO },
+            max_loans: options.max_loans,
+            prefault: options.prefault,
+            stream_copies: options.stream_copies,
+        };
+        if options.huge_pages {
+            inner.huge_bytes = inner.map.collapse(inner.offsets.fixed_size as usize) as u64;
+        }
+        if !options.look_only {
+            inner.take_row()?;
+            inner.protect_payload(false)?;
+        }
+        Ok(inner)
+    }
+
+    /// Takes a row, one of a dead participant if no other is left.
+    fn take_row(&mut self) -> Result<()> {
+        match self.participants.take() {
+            // A dead one's will do. Whoever cleaned up, it may be free now.
+            Err(error) if error.code() == Code::NoParticipantSlot => {
+                self.participants.enter_anteroom()?;
+                let recovered = self.recover();
+                self.participants.give_back();
+                recovered?;
+                self.participants.take()
+            }
+            taken => taken,
+        }
+    }
+
+    /// The shared words; not for a forked child, which would use them in its parent's name.
+    #[inline(always)]
+    pub(crate) fn table(&self) -> std::result::Result<&Table<'_>, Code> {
+        if self.birth.is_here() { Ok(&self.table) } else { Err(Code::Forked) }
+    }
+
+    /// Who is attached.
+    pub(crate) fn list_participants(&self) -> Result<Vec<Participant>> {
+        let table = self.table()?;
+        self.participants.list(|participant| rows::rows_of(table, participant))
+    }
+
+    /// What the protocol must know of the geometry.
+    #[inline(always)]
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.table.shape
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// The file, if it is not private memory; `DescriptorLost` if the program took it away.
+    pub(crate) fn fd(&self) -> Result<Option<&OwnedFd>> {
+        self.participants.fd().map(KeptFd::proved).transpose()
+    }
+
+    /// A descriptor to pass on. Not the one with this participant's lock: who has that keeps the participant alive.
+    pub(crate) fn shareable_fd(&self) -> Result<BorrowedFd<'_>> {
+        // Acquire: pairs with the release of who made it.
+        let mut found = self.shareable.load(Ordering::Acquire);
+        if found.is_null() {
+            let own =
+                self.fd()?.ok_or(Error::about(Code::NotSupported, "a local segment has no descriptor"))?;
+            let file = sys::reopen(own.as_fd(), self.participants.own().is_some())?;
+            let mut made = KeptFd::new(file, "descriptor # of shmslot_segment_fd")?;
+            made.mark_and_pin(MARK_BASE)?;
+            let made = Box::into_raw(Box::new(made));
+            // Release: who finds it finds it whole.
+            let offered = self.shareable.compare_exchange(
+                std::ptr::null_mut(),
+                made,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            found = match offered {
+                Ok(_) => made,
+                Err(others) => {
+                    // SAFETY: made above, and nobody else has seen it.
+                    drop(unsafe { Box::from_raw(made) });
+                    others
+                }
+            };
+        }
+        // SAFETY: it stays from the moment it stands there until `self` is dropped.
+        let shareable = unsafe { &*found };
+        Ok(shareable.proved()?.as_fd())
+    }
+
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    pub(crate) fn huge_bytes(&self) -> u64 {
+        self.huge_bytes
+    }
+
+    /// Attached processes.
+    pub(crate) fn participant_count(&self) -> u32 {
+        self.participants.count()
+    }
+
+    pub(crate) fn spin(&self) -> Duration {
+        self.spin
+    }
+
+    pub(crate) fn max_loans(&self) -> u32 {
+        self.max_loans
+    }
+
+    /// This process's row, if it may change anything.
+    #[inline(always)]
+    pub(crate) fn writable(&self) -> Result<u32> {
+        self.table()?;
+        self.own_row()
+    }
+
+    /// The same in a call that has the words: it is in its own process.
+    #[inline(always)]
+    pub(crate) fn own_row(&self) -> Result<u32> {
+        self.participants.own().ok_or_else(only_looks)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let shareable = *self.shareable.get_mut();
+        if !shareable.is_null() {
+            // SAFETY: made by `shareable_fd` for this attachment alone.
+            drop(unsafe { Box::from_raw(shareable) });
+        }
+        if self.birth.is_here() {
+            self.participants.give_back();
+        }
+    }
+}
+
+#[cold]
+fn only_looks() -> Error {
+    Error::about(Code::NotSupported, "attached only to look")
+}

@@ -1,0 +1,67 @@
+//! Everything that can be said of a file before it is mapped.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::error::{Code, Error, Result};
+use crate::layout::{self, Geometry, HEADER_SIZE, LAYOUT_VERSION, Offsets};
+use crate::segment::options::Options;
+use crate::sys;
+
+/// Everything that can be said of a file before it is mapped.
+pub(crate) fn check_file(
+    fd: &OwnedFd,
+    options: &Options,
+    must_be_sealed: bool,
+) -> Result<(Geometry, Offsets)> {
+    let facts = sys::file_facts(fd.as_fd())?;
+    if !facts.is_regular {
+        return Err(Error::about(Code::NotAFile, "the path"));
+    }
+    if facts.owner != sys::effective_uid() && !options.any_owner {
+        return Err(Error::about(Code::Permission, "another user's segment"));
+    }
+    if must_be_sealed && !sys::is_size_sealed(fd) {
+        return Err(Code::NotSealed.into());
+    }
+    if facts.size == 0 {
+        return Err(Code::Empty.into());
+    }
+    let mut header = [0; HEADER_SIZE];
+    let read = sys::read_at(fd, 0, &mut header)?;
+    if read < HEADER_SIZE {
+        let known = read.min(layout::MAGIC.len());
+        let ours = header.get(..known) == layout::MAGIC.get(..known);
+        return Err(if ours { Code::Truncated } else { Code::NotASegment }.into());
+    }
+    let (geometry, offsets) =
+        Geometry::decode(&header).map_err(|code| match layout::version_of(&header) {
+            Some(version) if version != LAYOUT_VERSION => other_version(version),
+            _ if code == Code::LayoutVersion => {
+                Error::about(code, "another byte order, or a feature that this library does not know")
+            }
+            _ => code.into(),
+        })?;
+    if facts.mode & !geometry.mode != 0 && !options.any_owner {
+        return Err(Error::about(Code::Permission, "the mode was loosened"));
+    }
+    match facts.size.cmp(&offsets.total) {
+        std::cmp::Ordering::Less => return Err(Code::Truncated.into()),
+        std::cmp::Ordering::Equal => {}
+        std::cmp::Ordering::Greater => return Err(Error::about(Code::Corrupt, "file too long")),
+    }
+    if options.type_hash != [0; 16] && options.type_hash != geometry.type_hash {
+        return Err(Code::TypeMismatch.into());
+    }
+    Ok((geometry, offsets))
+}
+
+/// What is wrong with a segment of another layout version.
+fn other_version(found: u32) -> Error {
+    let numbers = [u64::from(LAYOUT_VERSION), u64::from(found), 0];
+    Error::with_numbers(
+        Code::LayoutVersion,
+        "layout version # in this library, version # in the file",
+        numbers,
+    )
+}

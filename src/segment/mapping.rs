@@ -1,0 +1,87 @@
+//! From a mapped file to a typed view of it, once, after every size in it has been checked against the file.
+#![allow(unsafe_code)] // Here memory becomes typed.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::atomics::AtomicU64;
+use crate::error::Result;
+use crate::layout::{
+    self, Claim, Geometry, HOT_OFFSET, Hot, Offsets, ParticipantRow, ReaderRow, RegionRow, SlotLine,
+};
+use crate::protocol::shape::Shape;
+use crate::protocol::table::Table;
+use crate::segment::options::Options;
+use crate::segment::participants::Rows;
+use crate::sys;
+use crate::sys::mapping::{Advice, Span};
+
+pub(super) fn map_private(offsets: &Offsets) -> Result<Span> {
+    let map = Span::new(None, offsets.total, offsets.fixed_size, true)?;
+    dump_only_control(&map, offsets);
+    Ok(map)
+}
+
+pub(super) fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<Span> {
+    let map = Span::new(Some(fd.as_fd()), offsets.total, offsets.fixed_size, !options.look_only)?;
+    dump_only_control(&map, offsets);
+    if !options.look_only {
+        // A page touched first in the data path costs as much as 20 to 70 samples. Kernels before 5.14 do not
+        // know this advice, and then pages come as they are touched.
+        let early = if options.prefault { offsets.fixed_size } else { offsets.control_size };
+        map.advise(0, early as usize, Advice::Populate);
+    }
+    Ok(map)
+}
+
+/// Payloads may be anybody's secret and large; and reading the room of regions, as a core dump does, would fill it.
+fn dump_only_control(map: &Span, offsets: &Offsets) {
+    let control = whole_pages(offsets.control_size);
+    map.advise(control, map.len().saturating_sub(control), Advice::DontDump);
+}
+
+/// Where the pages of the control part end. They may be larger than the layout's; then the first payloads share one with
+/// it.
+pub(super) fn whole_pages(control_size: u64) -> usize {
+    (control_size as usize).next_multiple_of(sys::page_size())
+}
+
+/// The typed view of a mapped segment.
+///
+/// # Safety
+/// `map` is a shared or private mapping of at least `offsets.total` bytes, which are those of `geometry`, and
+/// outlives every use of the result. If it is read-only, only loads are done through the view.
+pub(super) unsafe fn view(map: &Span, geometry: &Geometry, offsets: &Offsets) -> (Table<'static>, Rows) {
+    let base = map.start().as_ptr();
+    let slots = geometry.slot_count as usize;
+    let at = |offset: u64| base.wrapping_add(offset as usize);
+    let vacancy_words = layout::vacancy_words(geometry.slot_count) as usize;
+    // SAFETY: `Geometry::offsets` lays the parts one behind the other inside `offsets.total`, each aligned for
+    // its type from the page-aligned base. Each type consists of atomics alone, for which every bit pattern is
+    // valid and which others may change at any time.
+    unsafe {
+        let table = Table {
+            shape: Shape::new(geometry),
+            hot: &*at(HOT_OFFSET).cast::<Hot>(),
+            lines: std::slice::from_raw_parts(at(offsets.lines).cast::<SlotLine>(), slots),
+            claims: std::slice::from_raw_parts(at(offsets.claims).cast::<Claim>(), slots),
+            vacancy: std::slice::from_raw_parts(at(offsets.vacancy).cast::<AtomicU64>(), vacancy_words),
+            regions: std::slice::from_raw_parts(
+                at(offsets.region_rows).cast::<RegionRow>(),
+                geometry.region_count as usize,
+            ),
+            audiences: std::slice::from_raw_parts(at(offsets.audiences).cast::<AtomicU64>(), slots),
+            readers: std::slice::from_raw_parts(
+                at(layout::READERS_OFFSET).cast::<ReaderRow>(),
+                geometry.max_readers as usize,
+            ),
+        };
+        let rows = Rows {
+            anteroom: &*at(layout::ANTEROOM_OFFSET).cast::<ParticipantRow>(),
+            participants: std::slice::from_raw_parts(
+                at(layout::PARTICIPANTS_OFFSET).cast::<ParticipantRow>(),
+                geometry.max_participants as usize,
+            ),
+        };
+        (table, rows)
+    }
+}

@@ -1,0 +1,28 @@
+//! Segments: shared memory with a name or without, and who is attached to it.
+//!
+//! - `options`: how a segment is made, or attached to.
+//! - `participants`: who is attached, and who of them is dead.
+//! - `check`: what can be said of a file before it is mapped.
+//! - `mapping`: from a mapped file to a typed view.
+//! - `attachment`: one process's attachment: the view, its row, and what else belongs to it.
+//! - `payload`, `regions`, `writers`, `recover`: what an attachment does with payloads, with the memory of
+//!   regions, with the numbers of its writers, and with the dead.
+//! - `name`: which file a name means, and how it passes from one to the next.
+//! - `handle`: what a user holds.
+
+pub(crate) mod attachment;
+mod check;
+mod handle;
+mod mapping;
+pub(crate) mod name;
+mod options;
+mod participants;
+pub(crate) mod payload;
+mod recover;
+mod regions;
+mod writers;
+
+pub use handle::{Info, Segment};
+pub use options::{IfDead, Options};
+pub use participants::Participant;
+pub(crate) use recover::SLICE;

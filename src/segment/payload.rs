@@ -1,0 +1,150 @@
+//! Where payloads and user headers are, and copies to and from them.
+#![allow(unsafe_code)] // Copies to and from memory that is no Rust reference.
+
+use std::marker::PhantomData;
+
+use crate::atomics::Ordering;
+use crate::cache;
+use crate::error::Result;
+use crate::protocol::region;
+use crate::protocol::words::{Place, Reserved};
+use crate::segment::attachment::Attachment;
+use crate::segment::mapping::whole_pages;
+
+/// Copies of so many bytes go around the caches if that was asked for. Smaller ones are read before they leave them.
+const STREAM_FROM: usize = 1 << 16;
+
+impl Attachment {
+    /// The payload at a place of this segment.
+    #[inline]
+    pub(crate) fn payload(&self, place: Place) -> *mut u8 {
+        let offset = match place {
+            Place::Slot(slot) => self.offsets.payload + u64::from(slot) * self.offsets.payload_stride,
+            Place::Region(region) => self.offsets.regions + u64::from(region) * self.offsets.region_stride,
+        };
+        // Both fit a usize, since their sum of all slots and regions does.
+        self.map.start().as_ptr().wrapping_add(offset as usize)
+    }
+
+    /// Where the payload of a loan is that was reserved for so many bytes.
+    #[inline(always)]
+    pub(crate) fn place_of_loan(&self, slot: u32, len: u64) -> Place {
+        if len <= self.geometry.slot_capacity { Place::Slot(slot) } else { self.region_of_loan(slot) }
+    }
+
+    #[cold]
+    fn region_of_loan(&self, slot: u32) -> Place {
+        let reserved = self.table.claim(slot).map(|claim| Reserved(claim.aux.load(Ordering::Relaxed)));
+        match reserved.map(|reserved| reserved.place(slot)) {
+            Ok(Place::Region(region)) if region < self.geometry.region_count => Place::Region(region),
+            // Somebody wrote over it. Any region will do, as long as it is one.
+            _ => Place::Region(0),
+        }
+    }
+
+    /// The user header of a slot, or null if there are none.
+    #[inline]
+    pub(crate) fn user_header(&self, slot: u32) -> *mut u8 {
+        if self.offsets.user_header_stride == 0 {
+            return std::ptr::null_mut();
+        }
+        let offset = self.offsets.user_headers + u64::from(slot) * self.offsets.user_header_stride;
+        self.map.start().as_ptr().wrapping_add(offset as usize)
+    }
+
+    /// Copies to the start of a payload that this process has on loan; false if they are too many.
+    pub(crate) fn fill(&self, place: Place, bytes: Bytes<'_>) -> bool {
+        let exists = match place {
+            Place::Slot(slot) => slot < self.geometry.slot_count,
+            Place::Region(region) => region < self.geometry.region_count,
+        };
+        let fits = exists && self.table.room(place).is_ok_and(|room| bytes.len as u64 <= room);
+        if fits && bytes.len > 0 {
+            let payload = self.payload(place);
+            let apart = payload.addr().abs_diff(bytes.start.addr()) >= bytes.len;
+            // SAFETY: readable by the promise of `Bytes`; writable, because a writer is open and a place that exists has
+            // room for as much. They may overlap, unless seen not to.
+            unsafe {
+                if self.stream_copies && bytes.len >= STREAM_FROM && apart {
+                    cache::copy_nontemporal(payload, bytes.start, bytes.len);
+                } else {
+                    payload.copy_from(bytes.start, bytes.len);
+                }
+            }
+        }
+        fits
+    }
+
+    /// Copies to the start of the user header of a slot that this process has on loan; false if they are too many.
+    pub(crate) fn fill_user_header(&self, slot: u32, bytes: Bytes<'_>) -> bool {
+        let fits = bytes.len <= self.geometry.user_header_size as usize && slot < self.geometry.slot_count;
+        if fits && bytes.len > 0 {
+            // SAFETY: as in `fill`; the size is not 0, so there is a header.
+            unsafe { self.user_header(slot).copy_from(bytes.start, bytes.len) };
+        }
+        fits
+    }
+
+    /// The slot whose payload starts at this address, and where that is: in a region, if it has that still.
+    pub(crate) fn slot_of(&self, payload: *const u8) -> Option<(u32, Place)> {
+        let offset = payload.addr().checked_sub(self.map.start().as_ptr().addr())? as u64;
+        let nth = |start: u64, stride: u64, count: u32| {
+            let distance = offset.checked_sub(start)?;
+            let number = u32::try_from(distance / stride).ok()?;
+            (distance % stride == 0 && number < count).then_some(number)
+        };
+        if offset < self.offsets.fixed_size {
+            let slot = nth(self.offsets.payload, self.offsets.payload_stride, self.geometry.slot_count)?;
+            return Some((slot, Place::Slot(slot)));
+        }
+        if self.geometry.region_count == 0 {
+            return None;
+        }
+        let region = nth(self.offsets.regions, self.offsets.region_stride, self.geometry.region_count)?;
+        Some((region::slot_of(&self.table, region)?, Place::Region(region)))
+    }
+
+    /// Payloads and user headers are read-only in a process until it opens a writer: a stray store of a reader
+    /// faults instead of spoiling what others read.
+    pub(super) fn protect_payload(&self, writable: bool) -> Result<()> {
+        let control = whole_pages(self.offsets.control_size);
+        if control >= self.map.len() {
+            return Ok(());
+        }
+        // Access goes only at attach, before any pointer was given out.
+        self.map.protect(control, writable)
+    }
+}
+
+/// Readable bytes that may be shared memory: a C caller may well pass a payload.
+#[derive(Clone, Copy)]
+pub(crate) struct Bytes<'a> {
+    start: *const u8,
+    len: usize,
+    lives: PhantomData<&'a [u8]>,
+}
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Bytes<'a> {
+        Bytes { start: bytes.as_ptr(), len: bytes.len(), lives: PhantomData }
+    }
+}
+
+impl Bytes<'_> {
+    /// # Safety
+    /// `len` bytes at `start` are readable as long as the value is used; if `len` is 0, `start` may be anything.
+    pub(crate) unsafe fn from_raw(start: *const u8, len: usize) -> Self {
+        Bytes { start, len, lives: PhantomData }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+}
+
+/// Copies from a payload or user header that this process has in hand, as many bytes as `buffer` takes.
+pub(crate) fn copy_out(payload: *const u8, buffer: &mut [u8]) {
+    // SAFETY: callers pass the payload, or the user header, of a sample in hand of at least as many bytes, inside the mapping; a private
+    // slice cannot overlap it.
+    unsafe { buffer.as_mut_ptr().copy_from_nonoverlapping(payload, buffer.len()) };
+}

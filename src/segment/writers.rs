@@ -1,0 +1,85 @@
+//! The writers of one participant, and whether any process has one.
+#![forbid(unsafe_code)]
+
+use std::sync::PoisonError;
+
+use crate::atomics::{Ordering, fence};
+use crate::error::{Code, Error, Result};
+use crate::protocol::bell::Bell;
+use crate::protocol::bounds::RACES;
+use crate::segment::attachment::Attachment;
+
+/// Writers that one participant may have open: an owner gives a writer 12 bits.
+const MAX_WRITERS: u32 = 4096;
+
+/// Numbers in use, one bit each; and whether payloads may be written.
+#[derive(Default)]
+pub(super) struct Writers {
+    taken: Vec<u64>,
+    payload_writable: bool,
+}
+
+impl Writers {
+    fn count(&self) -> u32 {
+        self.taken.iter().map(|word| word.count_ones()).sum()
+    }
+}
+
+impl Attachment {
+    /// Whether any process has a writer open.
+    pub(crate) fn any_writers(&self) -> bool {
+        let opened = &self.table.hot.life.0.opened;
+        for _ in 0..RACES {
+            // Acquire: pairs with `add_writer`; who sees a count sees the writers that it counts.
+            let before = opened.load(Ordering::Acquire);
+            if self.participants.any_writers() {
+                return true;
+            }
+            // One may have been opened in a row that was passed already, and only then the last one that was not yet
+            // passed closed: who sees that one closed sees the other counted.
+            if opened.load(Ordering::Acquire) == before {
+                return false;
+            }
+        }
+        // One was opened during each of these looks.
+        true
+    }
+
+    /// Gives a new writer its number, and the process write access to payloads.
+    pub(crate) fn add_writer(&self) -> Result<u32> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !writers.payload_writable {
+            self.protect_payload(true)?;
+            writers.payload_writable = true;
+        }
+        let number = (0..MAX_WRITERS)
+            .find(|n| writers.taken.get(*n as usize / 64).is_none_or(|word| word & 1 << (n % 64) == 0))
+            .ok_or(Error::about(Code::NoMemory, "4096 writers are open in this process"))?;
+        let word = number as usize / 64;
+        if writers.taken.len() <= word {
+            writers.taken.resize(word + 1, 0);
+        }
+        if let Some(word) = writers.taken.get_mut(word) {
+            *word |= 1 << (number % 64);
+        }
+        self.participants.set_writers(writers.count());
+        // Release: pairs with `any_writers`.
+        self.table.hot.life.0.opened.fetch_add(1, Ordering::Release);
+        Ok(number)
+    }
+
+    pub(crate) fn remove_writer(&self, number: u32) {
+        self.forget_writer(number);
+        // Readers may wait for the end of all writers. Pairs with the fence in `Bell::arm`.
+        fence(Ordering::SeqCst);
+        Bell(&self.table.hot.bells.0.data).ring();
+    }
+
+    fn forget_writer(&self, number: u32) {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(word) = writers.taken.get_mut(number as usize / 64) {
+            *word &= !(1 << (number % 64));
+        }
+        self.participants.set_writers(writers.count());
+    }
+}

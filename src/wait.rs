@@ -1,0 +1,193 @@
+//! What all waits share: polling, sleeping with an eye on the dead, and being interrupted.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::error::{Code, Hot, Result};
+use crate::protocol::bell::Bell;
+use crate::protocol::table::Table;
+use crate::segment::attachment::Attachment;
+use crate::segment::{SLICE, Segment};
+use crate::sys::{self, Deadline};
+
+/// How many polls go by between two looks at the clock, at most; and the time that they may take together, in nanoseconds.
+/// A poll may be a walk over all slots of a large segment.
+const POLLS_PER_LOOK: u32 = 16;
+const TIME_PER_LOOK: u64 = 2_000;
+
+/// Polls until `ready` has an answer or the time is over.
+pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Hot<Option<T>>) -> Hot<Option<T>> {
+    if limit.is_zero() {
+        return Ok(None);
+    }
+    let mut before = sys::monotonic_ns();
+    let end = before.saturating_add(sys::nanoseconds(limit));
+    let mut polls = 1;
+    loop {
+        for _ in 0..polls {
+            if let Some(answer) = ready()? {
+                return Ok(Some(answer));
+            }
+            std::hint::spin_loop();
+        }
+        let now = sys::monotonic_ns();
+        if now >= end {
+            return Ok(None);
+        }
+        polls = if now - before < TIME_PER_LOOK { POLLS_PER_LOOK.min(2 * polls) } else { 1 };
+        before = now;
+    }
+}
+
+/// Which of a segment's bells a wait sleeps on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    /// A commit: readers.
+    Data,
+    /// A slot or region that is released: writers.
+    Space,
+    /// Any commit, discard or mark.
+    Change,
+}
+
+impl WaitFor {
+    fn bell<'t>(self, table: &Table<'t>) -> Bell<'t> {
+        let bells = &table.hot.bells.0;
+        Bell(match self {
+            WaitFor::Data => &bells.data,
+            WaitFor::Space => &bells.space,
+            WaitFor::Change => &bells.change,
+        })
+    }
+}
+
+/// Sets the flag that a wait looks at after it armed its bell, and makes it look.
+pub(crate) fn interrupt(segment: &Attachment, flag: &AtomicBool, what: WaitFor) -> Hot<()> {
+    let bell = what.bell(segment.table()?);
+    flag.store(true, Ordering::Release);
+    bell.ring_everybody();
+    Ok(())
+}
+
+/// Ends waits of one reader or writer from any thread.
+#[derive(Clone)]
+pub struct Interrupter {
+    segment: Arc<Attachment>,
+    flag: Arc<AtomicBool>,
+    what: WaitFor,
+}
+
+impl fmt::Debug for Interrupter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupter").field("what", &self.what).finish_non_exhaustive()
+    }
+}
+
+impl Interrupter {
+    pub(crate) fn new(segment: &Arc<Attachment>, flag: &Arc<AtomicBool>, what: WaitFor) -> Interrupter {
+        Interrupter { segment: Arc::clone(segment), flag: Arc::clone(flag), what }
+    }
+
+    /// Ends one wait, the running one or the next that has to wait, with
+    /// [`Code::Interrupted`]. It fails in a forked child only.
+    pub fn interrupt(&self) -> Result<()> {
+        Ok(interrupt(&self.segment, &self.flag, self.what)?)
+    }
+}
+
+/// The moment when a timeout is over.
+pub(crate) fn deadline_of(timeout: Option<Duration>) -> Deadline {
+    timeout.map(|timeout| sys::monotonic_ns().saturating_add(sys::nanoseconds(timeout)))
+}
+
+/// What a call says that did not get what it wanted in the time it had.
+pub(crate) fn timeout_code(timeout: Option<Duration>) -> Code {
+    if timeout == Some(Duration::ZERO) { Code::Again } else { Code::Timeout }
+}
+
+/// Sleeps on a bell of each segment until `ready` has an answer, the wait is interrupted or its
+/// deadline has passed, in this order. The caller has looked already and does want to wait: only who
+/// is about to sleep may arm a bell.
+pub(crate) fn sleep_until<T>(
+    segments: &[&Attachment],
+    what: WaitFor,
+    deadline: Deadline,
+    mut ready: impl FnMut() -> Hot<Option<T>>,
+    mut interrupted: impl FnMut() -> bool,
+) -> Hot<T> {
+    let bells: Vec<_> = segments.iter().map(|segment| Ok(what.bell(segment.table()?))).collect::<Hot<_>>()?;
+    let mut armed = Vec::with_capacity(bells.len());
+    let mut timed_out = false;
+    loop {
+        armed.clear();
+        armed.extend(bells.iter().map(|bell| (*bell, bell.arm())));
+        // After the bells were armed: whoever changes what is waited for from now on rings them.
+        if let Some(answer) = ready()? {
+            return Ok(answer);
+        }
+        if interrupted() {
+            return Err(Code::Interrupted);
+        }
+        if timed_out {
+            return Err(Code::Timeout);
+        }
+        let slice = sys::monotonic_ns().saturating_add(SLICE);
+        let until = Some(deadline.map_or(slice, |deadline| deadline.min(slice)));
+        match armed.as_slice() {
+            [(bell, armed)] => bell.sleep(*armed, until),
+            several => Bell::sleep_any(several, until),
+        }
+        // What is waited for may be in dead hands. Not only if nothing happened: others may ring all
+        // the time, and never for what this thread waits for.
+        segments.iter().try_for_each(|segment| segment.recover_each_slice())?;
+        // By the clock, whatever woke it: a bell that is rung all the time must not keep it from its
+        // deadline.
+        timed_out = deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline);
+    }
+}
+
+impl Segment {
+    /// A number that changes with the next commit, discard or mark after this call.
+    pub fn generation(&self) -> Result<u32> {
+        self.inner().writable()?;
+        Ok(WaitFor::Change.bell(self.inner().table()?).watch())
+    }
+
+    /// Sleeps until the [generation](Segment::generation) is no longer `last`; the new one. `None` waits without
+    /// limit.
+    pub fn wait_for_change(&self, last: u32, timeout: Option<Duration>) -> Result<u32> {
+        let inner: &Attachment = self.inner();
+        inner.writable()?;
+        let bell = WaitFor::Change.bell(inner.table()?);
+        if bell.count() != last {
+            return Ok(bell.count());
+        }
+        if timeout == Some(Duration::ZERO) {
+            return Err(Code::Timeout.into());
+        }
+        let changed = || {
+            let count = bell.count();
+            Ok((count != last).then_some(count))
+        };
+        Ok(sleep_until(&[inner], WaitFor::Change, deadline_of(timeout), changed, || false)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_poll_is_not_repeated_beyond_the_time() {
+        let mut polls = 0;
+        let found = spin(Duration::from_millis(1), || -> Hot<Option<()>> {
+            polls += 1;
+            std::thread::sleep(Duration::from_millis(2));
+            Ok(None)
+        });
+        assert_eq!((found, polls), (Ok(None), 1));
+    }
+}
