@@ -18,7 +18,7 @@ pub(crate) fn spin_loop() {
 
 macro_rules! word {
     ($name:ident, $value:ty) => {
-        /// As large as the real one: `layout.rs` asserts where each word stands.
+        /// As large as the real one: `layout/words.rs` asserts where each word stands.
         #[repr(transparent)]
         pub(crate) struct $name(Cell<$value>);
 

@@ -51,7 +51,7 @@ impl Position {
         line.entry.get(self.lap as usize).ok_or(Code::Corrupt)
     }
 
-    /// The entry at this place. Acquire: pairs with the exchange in [`publish`], so everything that the writer
+    /// The entry at this place. Acquire: pairs with the exchange in `commit::publish`, so everything that the writer
     /// stored for the sample is visible after it.
     #[inline]
     pub(crate) fn look(self, table: &Table<'_>) -> Result<Entry, Code> {

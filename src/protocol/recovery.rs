@@ -35,7 +35,7 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
     let writer = &table.hot.life.0.writer;
     let owner = writer.load(Ordering::Relaxed);
     if owner != 0 && dead.contains(Owner(owner - 1).participant()) {
-        // AcqRel: pairs with the exchange in `Writer::open`; the next writer finds everything as this left it.
+        // AcqRel: pairs with the exchange in `become_the_writer`; the next writer finds everything as this left it.
         let _ = writer.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
     // Release: who sees the number sees what was put right.
@@ -99,7 +99,7 @@ fn end_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Code>
     let ctl_word = &table.claim(slot)?.ctl;
     // Once more if a living writer confirms it meanwhile, which is the only thing that others do.
     for _ in 0..2 {
-        // Acquire: pairs with the store of Publishing in `order::publish`, and with `order::confirm`.
+        // Acquire: pairs with the store of Publishing in `commit::publish`, and with `commit::confirm`.
         let ctl = Ctl(ctl_word.load(Ordering::Acquire));
         let published = match ctl.phase() {
             Some(Phase::Committing) => false,

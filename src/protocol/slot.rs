@@ -1,6 +1,6 @@
 //! One slot's words, and the steps that more than one party takes on them.
 //!
-//! Who may change what: the claim word belongs to writers (`loan`); marks are set by the committing writer (`order`)
+//! Who may change what: the claim word belongs to writers (`loan`); marks are set by the committing writer (`commit`)
 //! and by a joining reader that takes a sample from history, then each reader clears its own bits (`hold`). A slot is free
 //! when it is `Free`, or `Published` and no mark is left. All bits of 16 readers move in one word together with the tag
 //! of their sequence, so "unread", "in hand" and "of which sample" can never disagree.
