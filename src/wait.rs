@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::error::{Code, Hot, Result};
-use crate::protocol::bell::Bell;
+use crate::protocol::bell::{Armed, Bell};
 use crate::protocol::table::Table;
 use crate::segment::attachment::Attachment;
 use crate::segment::{SLICE, Segment};
@@ -61,6 +61,11 @@ impl WaitFor {
             WaitFor::Space => &bells.space,
             WaitFor::Change => &bells.change,
         })
+    }
+
+    fn arm(self, segment: &Attachment) -> Hot<(Bell<'_>, Armed)> {
+        let bell = self.bell(segment.table()?);
+        Ok((bell, bell.arm()))
     }
 }
 
@@ -118,12 +123,20 @@ pub(crate) fn sleep_until<T>(
     mut ready: impl FnMut() -> Hot<Option<T>>,
     mut interrupted: impl FnMut() -> bool,
 ) -> Hot<T> {
-    let bells: Vec<_> = segments.iter().map(|segment| Ok(what.bell(segment.table()?))).collect::<Hot<_>>()?;
-    let mut armed = Vec::with_capacity(bells.len());
+    // Few wait for several segments; for one there is no memory to be asked for.
+    let (mut one, mut several);
+    let armed: &mut [_] = match segments {
+        [segment] => {
+            one = [what.arm(segment)?];
+            &mut one
+        }
+        _ => {
+            several = segments.iter().map(|segment| what.arm(segment)).collect::<Hot<Vec<_>>>()?;
+            &mut several
+        }
+    };
     let mut timed_out = false;
     loop {
-        armed.clear();
-        armed.extend(bells.iter().map(|bell| (*bell, bell.arm())));
         // After the bells were armed: whoever changes what is waited for from now on rings them.
         if let Some(answer) = ready()? {
             return Ok(answer);
@@ -136,7 +149,7 @@ pub(crate) fn sleep_until<T>(
         }
         let slice = sys::monotonic_ns().saturating_add(SLICE);
         let until = Some(deadline.map_or(slice, |deadline| deadline.min(slice)));
-        match armed.as_slice() {
+        match &*armed {
             [(bell, armed)] => bell.sleep(*armed, until),
             several => Bell::sleep_any(several, until),
         }
@@ -146,6 +159,9 @@ pub(crate) fn sleep_until<T>(
         // By the clock, whatever woke it: a bell that is rung all the time must not keep it from its
         // deadline.
         timed_out = deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline);
+        for (bell, armed) in &mut *armed {
+            *armed = bell.arm();
+        }
     }
 }
 
