@@ -318,8 +318,9 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::re
     // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
     let got = unsafe { descriptor::receive(fd, &mut message, flags) }?;
     let cut = got.cut || got.fds.is_err();
-    let fds = got.fds.unwrap_or_default().into_iter().map(Foreign::new).collect();
-    Ok(Seen { len: got.len, fds, cut })
+    // All of them before the first error is looked at: those behind it are closed as foreign ones, too.
+    let fds: Vec<_> = got.fds.unwrap_or_default().into_iter().map(Foreign::new).collect();
+    Ok(Seen { len: got.len, fds: fds.into_iter().collect(), cut })
 }
 
 /// Takes what stands first out of the queue: of a stream so many bytes, else the whole message. The descriptors that it
