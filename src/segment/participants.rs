@@ -137,7 +137,7 @@ enum AskLock {
 
 impl AskLock {
     /// Of one of so many participants, in a look at all of them: each lap asks others, and no more
-    /// than [`LOCKS_PER_LAP`].
+    /// than [`LOCKS_PER_LAP`] where no rows between theirs are free.
     fn in_lap(lap: u64, index: u32, participants: u32) -> AskLock {
         let stride = u64::from(participants.div_ceil(LOCKS_PER_LAP).max(1));
         if lap.wrapping_add(u64::from(index)) % stride == 0 { AskLock::Always } else { AskLock::IfUntold }

@@ -142,9 +142,10 @@ impl Bytes<'_> {
     }
 }
 
-/// Copies from a payload or user header that this process has in hand, as many bytes as `buffer` takes.
+/// Copies from a payload or user header that was published, as many bytes as `buffer` takes. If this
+/// process does not have it in hand, the caller looks afterwards whether it was the same all the time.
 pub(crate) fn copy_out(payload: *const u8, buffer: &mut [u8]) {
-    // SAFETY: callers pass the payload, or the user header, of a sample in hand of at least as many bytes, inside the mapping; a private
-    // slice cannot overlap it.
+    // SAFETY: callers pass the payload, or the user header, of a slot or region of the segment, and no
+    // larger buffer than that has bytes, inside the mapping; a private slice cannot overlap it.
     unsafe { buffer.as_mut_ptr().copy_from_nonoverlapping(payload, buffer.len()) };
 }
