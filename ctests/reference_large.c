@@ -273,6 +273,44 @@ static void check_left_out(shmslot_segment *segment)
     CHECK_U64(free_regions(segment), REGIONS);
 }
 
+/* The slot of a sample is as it was, and another has its region. */
+static void check_gone(shmslot_segment *segment, const shmslot_ref *ref)
+{
+    static unsigned char bytes[LARGEST];
+    shmslot_ref_header header;
+    shmslot_ref found;
+    const void *data;
+    size_t size;
+    CHECK_OK(shmslot_ref_read_header(segment, ref, &header));
+    CHECK_OK(shmslot_ref_published(segment, (uint32_t)(ref->token & 0xffffff), &found));
+    CHECK_U64(found.token, ref->token);
+    CHECK_CODE(shmslot_ref_read_ptr(segment, ref, &data, &size), SHMSLOT_E_STALE);
+    CHECK_CODE(shmslot_ref_read_copy(segment, ref, NULL, bytes, sizeof bytes, NULL), SHMSLOT_E_STALE);
+}
+
+/* What nobody has unread is there until a region is wanted, or memory; and never as the bytes of another. */
+static void check_nobodys(void)
+{
+    shmslot_options options = large_options();
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_ref nobodys = write_in_place(segment, 0, 1, LARGEST), marked, loan;
+    uint64_t freed = 0;
+    check_sample(segment, &nobodys, 1, LARGEST);
+    marked = write_in_place(segment, 1, 2, LARGEST);
+    check_gone(segment, &nobodys);
+    CHECK_OK(shmslot_ref_mark_read(segment, &marked, 0));
+    check_sample(segment, &marked, 2, LARGEST);
+    loan = reserve(segment, 1, LARGEST); /* and nothing written yet */
+    check_gone(segment, &marked);
+    CHECK_OK(shmslot_ref_discard(segment, &loan));
+    nobodys = write_in_place(segment, 0, 3, LARGEST);
+    check_sample(segment, &nobodys, 3, LARGEST);
+    CHECK_OK(shmslot_segment_trim(segment, &freed));
+    CHECK_U64(freed, LARGEST);
+    check_gone(segment, &nobodys);
+    shmslot_segment_close(segment);
+}
+
 static void check_tokens(shmslot_segment *segment)
 {
     static unsigned char bytes[LARGEST];
@@ -397,6 +435,7 @@ int main(void)
         check_tokens(segment);
         shmslot_segment_close(segment);
     }
+    check_nobodys();
     check_without_regions();
     check_killed();
     return 0;

@@ -777,8 +777,8 @@ int shmslot_ref_discard(shmslot_segment *segment, const shmslot_ref *reference);
 int shmslot_ref_next_unread(shmslot_segment *segment, uint32_t reader_index, shmslot_ref *ret_ref);
 
 /// The sample that is published in a slot, 0 to slot_count - 1, for whomever it is, read or not. It stays until the slot is
-/// reserved again: what was committed for nobody (a mask of 0) is found here, and as long.
-///
+/// reserved again: what was committed for nobody (a mask of 0) is found here, and as long. A payload in a region may be gone
+/// before, if nobody has it unread: to read it is STALE then.
 /// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_published(shmslot_segment *segment, uint32_t slot, shmslot_ref *ret_ref);
 

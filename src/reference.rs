@@ -283,6 +283,7 @@ impl Reference {
 
     /// The sample that is published in a slot, for whomever it is, unread or read by all; `None` if there is none. It stays
     /// until the slot is reserved again, which it may be as soon as the readers that a reserve names have marked it.
+    /// If all have, a payload in a region may be gone before: then its slot is there, and reading it is stale.
     pub fn published(&self, slot: u32) -> Result<Option<Ref>> {
         let life = reference::published_in(self.segment.inner().table()?, slot)?;
         Ok(life.map(|Life { slot, generation }| self.reference_to(Token::new(slot, generation))))
@@ -329,8 +330,8 @@ impl Reference {
         let (place, header) = self.look(reference)?;
         let target = buffer.get_mut(..header.len as usize).ok_or(Code::TooLarge)?;
         copy_out(self.segment.inner().payload(place), target);
-        // What was copied is one sample only if the slot is still in this life.
-        reference::check_still(self.segment.inner().table()?, self.life(reference)?)?;
+        // What was copied is one sample only if the slot is still in this life, and has its region.
+        reference::check_payload_still(self.segment.inner().table()?, self.life(reference)?, place)?;
         Ok(header)
     }
 

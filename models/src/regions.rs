@@ -6,11 +6,14 @@ use std::rc::Rc;
 use loom::cell::Cell;
 use loom::thread;
 
+use crate::atomics::{AtomicU64, Ordering};
+use crate::error::Code;
 use crate::protocol::loan;
+use crate::protocol::reference::{self, Life};
 use crate::protocol::region;
 use crate::protocol::rows;
 use crate::protocol::shape::Shape;
-use crate::protocol::words::{Audience, Wanted};
+use crate::protocol::words::{Audience, Loan, Place, Wanted};
 use crate::world::{PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, sound};
 
 /// A slot with the region, filled and committed; false if the region is in use.
@@ -130,6 +133,37 @@ fn region_of_two_writers() {
             writing.join().expect("the writer is done");
         }
         assert!(try_write(&world.producer(3), &memory, 3), "nobody has the region any more");
+        world.check_at_rest();
+    });
+}
+
+/// Who has no mark that keeps the region looks at what is in it, while a writer wants it for the next.
+#[test]
+fn region_that_nobody_keeps() {
+    explore("region_that_nobody_keeps", 3, || {
+        let world = World::new(PLAIN, ROWS);
+        // Here others may write while it is read, and what was read is thrown away then.
+        let memory = Rc::new(AtomicU64::new(0));
+        let write = |writer: &Producer, memory: &AtomicU64, value| {
+            let loan = writer.try_reserve().expect("there is a slot for each");
+            assert!(sound(region::lease(&writer.table(), loan, 1)).is_some(), "nobody is owed a sample");
+            memory.store(value, Ordering::Relaxed);
+            writer.commit(loan, value);
+            loan
+        };
+        let writer = world.producer(1);
+        let Loan { slot, generation, .. } = write(&writer, &memory, 1);
+        let writing = thread::spawn({
+            let memory = Rc::clone(&memory);
+            move || write(&writer, &memory, 2)
+        });
+        let seen = memory.load(Ordering::Relaxed);
+        let life = Life { slot, generation };
+        match reference::check_payload_still(&world.table(), life, Place::Region(0)) {
+            Ok(()) => assert_eq!(seen, 1, "of another sample"),
+            Err(code) => assert_eq!(code, Code::Stale),
+        }
+        writing.join().expect("the writer is done");
         world.check_at_rest();
     });
 }

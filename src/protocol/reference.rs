@@ -12,8 +12,8 @@ use super::bounds::{RETRY_LIMIT, Steps};
 use super::order::{self, Position};
 use super::rows::{self, Parting};
 use super::table::Table;
-use super::words::{Audience, Bit, Ctl, Entry, Extent, Loan, Marks, Owner, Phase, Wanted};
-use super::{hold, loan, slot};
+use super::words::{Audience, Bit, Ctl, Entry, Extent, Loan, Marks, Owner, Phase, Place, Wanted};
+use super::{hold, loan, region, slot};
 use crate::atomics::{Ordering, fence};
 use crate::error::Code;
 
@@ -189,12 +189,13 @@ pub(crate) fn look(table: &Table<'_>, life: Life) -> Result<Known, Code> {
     Ok(known)
 }
 
-/// How long the payload of a published slot is and where; stale if it is not, or not in this life.
+/// How long the payload of a published slot is and where; stale if it is not, or not in this life, or
+/// if its region is another's by now.
 #[inline(always)]
 pub(crate) fn extent(table: &Table<'_>, life: Life) -> Result<Extent, Code> {
     check(table, life)?;
     let extent = Extent(table.line(life.slot)?.extent.load(Ordering::Relaxed));
-    check_still(table, life)?;
+    check_payload_still(table, life, extent.place(life.slot))?;
     Ok(extent)
 }
 
@@ -218,6 +219,17 @@ fn check_thoroughly(table: &Table<'_>, life: Life) -> Result<(), Code> {
 pub(crate) fn check_still(table: &Table<'_>, life: Life) -> Result<(), Code> {
     fence(Ordering::Acquire);
     check(table, life)
+}
+
+/// The same for its payload, which is there: a region may be another's as soon as nobody is owed its
+/// sample, and the slot be in this life all the time.
+#[inline(always)]
+pub(crate) fn check_payload_still(table: &Table<'_>, life: Life, place: Place) -> Result<(), Code> {
+    check_still(table, life)?;
+    match place {
+        Place::Slot(_) => Ok(()),
+        Place::Region(region) => region::check_lease(table, region, life.slot, life.generation),
+    }
 }
 
 /// Marks a published slot as read by one reader, and tells its sequence; stale if it had marked it already.

@@ -7,7 +7,7 @@
 use super::slot::is_clear;
 use super::table::Table;
 use super::words::{Ctl, Loan, Phase};
-use crate::atomics::Ordering;
+use crate::atomics::{Ordering, fence};
 use crate::error::Code;
 
 /// A lease word: generation 36 | slot or participant 24 | state 4.
@@ -22,8 +22,8 @@ const LEASED: u64 = 1;
 const EMPTYING: u64 = 2;
 
 impl Lease {
-    fn of(loan: Loan) -> Lease {
-        Lease(loan.generation << 28 | u64::from(loan.slot) << 4 | LEASED)
+    fn of(slot: u32, generation: u64) -> Lease {
+        Lease(generation << 28 | u64::from(slot) << 4 | LEASED)
     }
 
     fn emptying(participant: u32) -> Lease {
@@ -65,6 +65,17 @@ pub(crate) fn slot_of(table: &Table<'_>, region: u32) -> Option<u32> {
     (lease.state() == LEASED).then_some(lease.number())
 }
 
+/// That a region is leased to this life of a slot; stale if others may have had it since. For whoever
+/// has no mark that keeps it: what was read from it before, and before an acquire fence, is of this
+/// life. Pairs with the fence in `exchange`.
+#[cold]
+pub(crate) fn check_lease(table: &Table<'_>, region: u32, slot: u32, generation: u64) -> Result<(), Code> {
+    let row = table.regions.get(region as usize).ok_or(Code::Corrupt)?;
+    // Relaxed: ordered by the caller's fence.
+    let lease = Lease(row.lease.load(Ordering::Relaxed));
+    if lease == Lease::of(slot, generation) { Ok(()) } else { Err(Code::Stale) }
+}
+
 /// The best free region for so many bytes: one that has enough memory, and as little too much as can be; else the one that
 /// has most. So a steady load goes round in few regions, whose pages are warm.
 fn best(table: &Table<'_>, len: u64) -> Result<Option<(u32, Lease)>, Code> {
@@ -92,7 +103,7 @@ pub(crate) fn lease(table: &Table<'_>, loan: Loan, len: u64) -> Result<Option<u3
     // Whoever takes one away in between has it for a life of a slot, so this ends.
     for _ in 0..=table.regions.len() {
         let Some((region, over)) = best(table, len)? else { return Ok(None) };
-        if exchange(table, region, over, Lease::of(loan)) {
+        if exchange(table, region, over, Lease::of(loan.slot, loan.generation)) {
             return Ok(Some(region));
         }
     }
@@ -127,7 +138,11 @@ pub(crate) fn emptied_by(table: &Table<'_>, participant: u32) -> impl Iterator<I
 
 fn exchange(table: &Table<'_>, region: u32, from: Lease, to: Lease) -> bool {
     // AcqRel: pairs with itself, so that of two writers one has the region, with what the other noted about it.
-    table.regions.get(region as usize).is_some_and(|row| {
+    let exchanged = table.regions.get(region as usize).is_some_and(|row| {
         row.lease.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    })
+    });
+    // Who sees any of what comes into the region from here on finds the former lease over. Pairs with
+    // the acquire fence before `check_lease`.
+    fence(Ordering::Release);
+    exchanged
 }
