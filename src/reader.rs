@@ -635,20 +635,12 @@ impl<'r> Sample<'r> {
 
     /// Copies the start of the user header into `buffer`, as much as there is and fits; how many bytes.
     pub fn read_user_header(&self, buffer: &mut [u8]) -> usize {
-        let len = buffer.len().min(self.core().segment.geometry().user_header_size as usize);
-        if let Some(buffer) = buffer.get_mut(..len).filter(|buffer| !buffer.is_empty()) {
-            crate::segment::payload::copy_out(self.user_header(), buffer);
-        }
-        len
+        self.core().segment.user_header_bytes(self.in_hand.taken.slot()).copy_to(buffer)
     }
 
     /// Copies the start of the payload into `buffer`, as much as fits; how many bytes.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
-        let len = buffer.len().min(self.len());
-        if let Some(buffer) = buffer.get_mut(..len) {
-            crate::segment::payload::copy_out(self.as_ptr(), buffer);
-        }
-        len
+        self.core().segment.payload_bytes(self.in_hand.place(), self.len()).copy_to(buffer)
     }
 
     /// A copy of the payload.

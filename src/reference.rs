@@ -18,7 +18,7 @@ use crate::protocol::rows;
 use crate::protocol::table::Table;
 use crate::protocol::words::{Bit, Loan, Place, Reserved, Wanted};
 use crate::segment::Segment;
-use crate::segment::payload::{Bytes, copy_out};
+use crate::segment::payload::Bytes;
 use crate::writer::{Token, Writer};
 
 /// A slot in one of its lives: reserved, or published. Stale as soon as that life is over.
@@ -201,7 +201,7 @@ impl Reference {
     /// Copies `bytes` to the start of the user header of a reserved slot.
     pub fn write_user_header(&self, reference: Ref, bytes: &[u8]) -> Result<()> {
         let (token, ..) = self.loan(reference)?;
-        if self.segment.inner().fill_user_header(token.slot(), bytes.into()) {
+        if self.opened()?.segment().fill_user_header(token.slot(), bytes.into()) {
             Ok(())
         } else {
             Err(Error::about(Code::TooLarge, "user header"))
@@ -219,7 +219,7 @@ impl Reference {
             return Err(Code::TooLarge);
         }
         // It fits: it is no longer than what was reserved there.
-        self.segment.inner().fill(place, bytes);
+        self.opened()?.segment().fill(place, bytes);
         self.commit_token(token, bytes.len())
     }
 
@@ -310,13 +310,11 @@ impl Reference {
     /// Copies the user header of a published slot; how many bytes it was, at most as many as `buffer`
     /// takes.
     pub fn copy_user_header(&self, reference: Ref, buffer: &mut [u8]) -> Result<usize> {
-        let (header, size) = self.read_user_header(reference)?;
-        let len = buffer.len().min(size);
-        if let Some(target @ [_, ..]) = buffer.get_mut(..len) {
-            copy_out(header, target);
-        }
+        let inner = self.segment.inner();
+        reference::check(inner.table()?, self.life(reference)?)?;
+        let len = inner.user_header_bytes(reference.slot()).copy_to(buffer);
         // As in `read_copy`.
-        reference::check_still(self.segment.inner().table()?, self.life(reference)?)?;
+        reference::check_still(inner.table()?, self.life(reference)?)?;
         Ok(len)
     }
 
@@ -329,7 +327,7 @@ impl Reference {
     pub fn read_copy(&self, reference: Ref, buffer: &mut [u8]) -> Result<RefHeader> {
         let (place, header) = self.look(reference)?;
         let target = buffer.get_mut(..header.len as usize).ok_or(Code::TooLarge)?;
-        copy_out(self.segment.inner().payload(place), target);
+        self.segment.inner().payload_bytes(place, target.len()).copy_to(target);
         // What was copied is one sample only if the slot is still in this life, and has its region.
         reference::check_payload_still(self.segment.inner().table()?, self.life(reference)?, place)?;
         Ok(header)

@@ -24,6 +24,7 @@ use crate::protocol::words::{Ctl, Loan as Loaned, Owner, Place, Reserved, Wanted
 use crate::segment::Segment;
 use crate::segment::attachment::Attachment;
 use crate::segment::payload::Bytes;
+use crate::segment::writers::Writable;
 use crate::sys;
 use crate::wait::{Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
 
@@ -130,9 +131,8 @@ const POLLS_FOR_A_RUN: u32 = 64;
 ///
 /// A `Writer` may move to another thread, and stays with one thread at a time; open one for each thread.
 pub struct Writer {
-    segment: Arc<Attachment>,
+    segment: Writable,
     owner: Owner,
-    number: u32,
     /// Loans out, counted only if there is a limit.
     loans: AtomicU32,
     first: First,
@@ -168,13 +168,10 @@ impl Segment {
 impl Writer {
     pub(crate) fn open(segment: Arc<Attachment>) -> Result<Writer> {
         let participant = segment.writable()?;
-        let number = segment.add_writer()?;
-        let owner = Owner::new(participant, number);
+        let segment = Writable::open(segment)?;
+        let owner = Owner::new(participant, segment.number());
         if segment.geometry().single_writer {
-            if let Err(error) = become_the_writer(&segment, owner) {
-                segment.remove_writer(number);
-                return Err(error);
-            }
+            become_the_writer(&segment, owner)?;
         }
         let slots = segment.geometry().slot_count;
         let first = First::of(segment.geometry().slot_capacity, slots);
@@ -186,7 +183,6 @@ impl Writer {
             recent: Recent::default(),
             segment,
             owner,
-            number,
             loans: AtomicU32::new(0),
             resume: AtomicU64::new(0),
             in_order: AtomicBool::new(false),
@@ -250,7 +246,7 @@ impl Writer {
         self.owner.0
     }
 
-    pub(crate) fn segment(&self) -> &Arc<Attachment> {
+    pub(crate) fn segment(&self) -> &Writable {
         &self.segment
     }
 
@@ -734,7 +730,7 @@ fn become_the_writer(segment: &Attachment, owner: Owner) -> Result<()> {
 }
 
 impl Drop for Writer {
-    /// Discards the loans that are still out, and gives the writer's number back.
+    /// Discards the loans that are still out. The segment gives the writer's number back.
     fn drop(&mut self) {
         let Ok(table) = self.segment.table() else { return };
         for slot in 0..table.shape.slots {
@@ -747,7 +743,6 @@ impl Drop for Writer {
             // Release: pairs with the exchange in `become_the_writer`.
             table.hot.life.0.writer.store(0, Ordering::Release);
         }
-        self.segment.remove_writer(self.number);
     }
 }
 

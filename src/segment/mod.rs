@@ -20,7 +20,7 @@ mod participants;
 pub(crate) mod payload;
 mod recover;
 mod regions;
-mod writers;
+pub(crate) mod writers;
 
 pub use handle::{Info, Segment};
 pub use options::{IfDead, Options};

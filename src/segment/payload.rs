@@ -10,6 +10,7 @@ use crate::protocol::region;
 use crate::protocol::words::{Place, Reserved};
 use crate::segment::attachment::Attachment;
 use crate::segment::mapping::whole_pages;
+use crate::segment::writers::Writable;
 
 /// Copies of so many bytes go around the caches if that was asked for. Smaller ones are read before they leave them.
 const STREAM_FROM: usize = 1 << 16;
@@ -52,37 +53,32 @@ impl Attachment {
         self.map.start().as_ptr().wrapping_add(offset as usize)
     }
 
-    /// Copies to the start of a payload that this process has on loan; false if they are too many.
-    pub(crate) fn fill(&self, place: Place, bytes: Bytes<'_>) -> bool {
-        let exists = match place {
-            Place::Slot(slot) => slot < self.geometry.slot_count,
-            Place::Region(region) => region < self.geometry.region_count,
+    /// How many bytes the payload of a place has in the mapping; none if there is no such place.
+    fn room(&self, place: Place) -> usize {
+        let room = match place {
+            Place::Slot(slot) if slot < self.geometry.slot_count => self.geometry.slot_capacity,
+            Place::Region(region) if region < self.geometry.region_count => self.geometry.max_payload,
+            Place::Slot(_) | Place::Region(_) => 0,
         };
-        let fits = exists && self.table.room(place).is_ok_and(|room| bytes.len as u64 <= room);
-        if fits && bytes.len > 0 {
-            let payload = self.payload(place);
-            let apart = payload.addr().abs_diff(bytes.start.addr()) >= bytes.len;
-            // SAFETY: readable by the promise of `Bytes`; writable, because a writer is open and a place that exists has
-            // room for as much. They may overlap, unless seen not to.
-            unsafe {
-                if self.stream_copies && bytes.len >= STREAM_FROM && apart {
-                    cache::copy_nontemporal(payload, bytes.start, bytes.len);
-                } else {
-                    payload.copy_from(bytes.start, bytes.len);
-                }
-            }
-        }
-        fits
+        room as usize
     }
 
-    /// Copies to the start of the user header of a slot that this process has on loan; false if they are too many.
-    pub(crate) fn fill_user_header(&self, slot: u32, bytes: Bytes<'_>) -> bool {
-        let fits = bytes.len <= self.geometry.user_header_size as usize && slot < self.geometry.slot_count;
-        if fits && bytes.len > 0 {
-            // SAFETY: as in `fill`; the size is not 0, so there is a header.
-            unsafe { self.user_header(slot).copy_from(bytes.start, bytes.len) };
-        }
-        fits
+    /// How many bytes the user header of a slot has in the mapping; none if there is no such slot.
+    fn user_header_room(&self, slot: u32) -> usize {
+        if slot < self.geometry.slot_count { self.geometry.user_header_size as usize } else { 0 }
+    }
+
+    /// The first `len` bytes of a payload, or all if it has less.
+    pub(crate) fn payload_bytes(&self, place: Place, len: usize) -> Bytes<'_> {
+        let len = len.min(self.room(place));
+        // SAFETY: the place has as many bytes; they stay mapped and readable as long as `self`.
+        unsafe { Bytes::from_raw(self.payload(place), len) }
+    }
+
+    /// The user header of a slot.
+    pub(crate) fn user_header_bytes(&self, slot: u32) -> Bytes<'_> {
+        // SAFETY: as in `payload_bytes`.
+        unsafe { Bytes::from_raw(self.user_header(slot), self.user_header_room(slot)) }
     }
 
     /// The slot whose payload starts at this address, and where that is: in a region, if it has that still.
@@ -116,7 +112,41 @@ impl Attachment {
     }
 }
 
-/// Readable bytes that may be shared memory: a C caller may well pass a payload.
+impl Writable {
+    /// Copies to the start of a payload that this writer has on loan; false if they are too many.
+    pub(crate) fn fill(&self, place: Place, bytes: Bytes<'_>) -> bool {
+        let fits = bytes.len <= self.room(place);
+        if fits && bytes.len > 0 {
+            let payload = self.payload(place);
+            let apart = payload.addr().abs_diff(bytes.start.addr()) >= bytes.len;
+            // SAFETY: the source is readable by the promise of `Bytes`. The place has as many
+            // bytes, and they are writable since the writer was opened. Both may overlap, unless
+            // seen not to.
+            unsafe {
+                if self.stream_copies && bytes.len >= STREAM_FROM && apart {
+                    cache::copy_nontemporal(payload, bytes.start, bytes.len);
+                } else {
+                    payload.copy_from(bytes.start, bytes.len);
+                }
+            }
+        }
+        fits
+    }
+
+    /// Copies to the start of the user header of a slot that this writer has on loan; false if they
+    /// are too many.
+    pub(crate) fn fill_user_header(&self, slot: u32, bytes: Bytes<'_>) -> bool {
+        let fits = bytes.len <= self.user_header_room(slot);
+        if fits && bytes.len > 0 {
+            // SAFETY: as in `fill`.
+            unsafe { self.user_header(slot).copy_from(bytes.start, bytes.len) };
+        }
+        fits
+    }
+}
+
+/// Readable bytes that may be shared memory: a payload or user header, or bytes of a C caller, who
+/// may pass a payload.
 #[derive(Clone, Copy)]
 pub(crate) struct Bytes<'a> {
     start: *const u8,
@@ -132,7 +162,8 @@ impl<'a> From<&'a [u8]> for Bytes<'a> {
 
 impl Bytes<'_> {
     /// # Safety
-    /// `len` bytes at `start` are readable as long as the value is used; if `len` is 0, `start` may be anything.
+    /// `len` bytes at `start` are readable for the lifetime of the value; if `len` is 0, `start` may
+    /// be anything.
     pub(crate) unsafe fn from_raw(start: *const u8, len: usize) -> Self {
         Bytes { start, len, lives: PhantomData }
     }
@@ -140,12 +171,14 @@ impl Bytes<'_> {
     pub(crate) fn len(self) -> usize {
         self.len
     }
-}
 
-/// Copies from a payload or user header that was published, as many bytes as `buffer` takes. If this
-/// process does not have it in hand, the caller looks afterwards whether it was the same all the time.
-pub(crate) fn copy_out(payload: *const u8, buffer: &mut [u8]) {
-    // SAFETY: callers pass the payload, or the user header, of a slot or region of the segment, and no
-    // larger buffer than that has bytes, inside the mapping; a private slice cannot overlap it.
-    unsafe { buffer.as_mut_ptr().copy_from_nonoverlapping(payload, buffer.len()) };
+    /// Copies the first of them, as many as `buffer` takes; how many.
+    pub(crate) fn copy_to(self, buffer: &mut [u8]) -> usize {
+        let len = self.len.min(buffer.len());
+        if len > 0 {
+            // SAFETY: both have as many, and nothing overlaps a slice that is borrowed mutably.
+            unsafe { buffer.as_mut_ptr().copy_from_nonoverlapping(self.start, len) };
+        }
+        len
+    }
 }

@@ -1,7 +1,8 @@
 //! The writers of one participant, and whether any process has one.
 #![forbid(unsafe_code)]
 
-use std::sync::PoisonError;
+use std::ops::Deref;
+use std::sync::{Arc, PoisonError};
 
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Error, Result};
@@ -22,6 +23,42 @@ pub(super) struct Writers {
 impl Writers {
     fn count(&self) -> u32 {
         self.taken.iter().map(|word| word.count_ones()).sum()
+    }
+}
+
+/// An attachment with a writer open, until this is dropped. Whoever has one may write to payloads.
+pub(crate) struct Writable {
+    segment: Arc<Attachment>,
+    number: u32,
+}
+
+impl Writable {
+    pub(crate) fn open(segment: Arc<Attachment>) -> Result<Writable> {
+        let number = segment.add_writer()?;
+        Ok(Writable { segment, number })
+    }
+
+    /// Which of the writers of its participant it is.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Deref for Writable {
+    type Target = Arc<Attachment>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Arc<Attachment> {
+        &self.segment
+    }
+}
+
+impl Drop for Writable {
+    /// A forked child leaves its parent's writers alone.
+    fn drop(&mut self) {
+        if self.segment.table().is_ok() {
+            self.segment.remove_writer(self.number);
+        }
     }
 }
 
@@ -46,7 +83,7 @@ impl Attachment {
     }
 
     /// Gives a new writer its number, and the process write access to payloads.
-    pub(crate) fn add_writer(&self) -> Result<u32> {
+    fn add_writer(&self) -> Result<u32> {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         if !writers.payload_writable {
             self.protect_payload(true)?;
@@ -68,7 +105,7 @@ impl Attachment {
         Ok(number)
     }
 
-    pub(crate) fn remove_writer(&self, number: u32) {
+    fn remove_writer(&self, number: u32) {
         self.forget_writer(number);
         // Readers may wait for the end of all writers. Pairs with the fence in `Bell::arm`.
         fence(Ordering::SeqCst);
