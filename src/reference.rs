@@ -83,6 +83,12 @@ pub struct Reference {
     cursors: [AtomicU64; MAX_READERS as usize],
 }
 
+// As for `Writer`: the marker of its writer alone keeps it from being `Sync`.
+const _: fn(&Reference) = |Reference { writer: _, segment, cursors }| {
+    fn is_sync<T: Sync>(_: T) {}
+    is_sync((segment, cursors));
+};
+
 impl fmt::Debug for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reference").field("segment", &self.segment).finish_non_exhaustive()

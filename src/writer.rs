@@ -152,6 +152,27 @@ pub struct Writer {
     one_thread: PhantomData<Cell<()>>,
 }
 
+// Only the marker keeps a writer from being `Sync`: it rules out that two threads use one loan at
+// once. `ffi::boundary::Handle` relies on this check.
+const _: fn(&Writer) = |writer| {
+    fn is_sync<T: Sync>(_: T) {}
+    let Writer {
+        segment,
+        owner,
+        loans,
+        first,
+        quick,
+        recent,
+        resume,
+        in_order,
+        run_end,
+        next_look,
+        interrupted,
+        one_thread: PhantomData,
+    } = writer;
+    is_sync((segment, owner, loans, first, quick, recent, resume, in_order, run_end, next_look, interrupted));
+};
+
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("id", &self.owner.0).finish_non_exhaustive()

@@ -3,13 +3,14 @@
 use std::ffi::{c_int, c_void};
 
 use crate::error::Result;
+use crate::ffi::arguments::{HandleRef, Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
-use crate::ffi::channel::{borrow, channel_options, shmslot_channel};
+use crate::ffi::channel::{channel_options, shmslot_channel};
+use crate::ffi::given::Given;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
-use crate::ffi::region::Given;
 use crate::pool::{Attachments, Mapped};
-use crate::sys;
+use crate::sys::{self, Uncancelled};
 
 /// Regions of one sender that are mapped here, to be read. Threads: any.
 pub struct shmslot_attachments {
@@ -18,7 +19,10 @@ pub struct shmslot_attachments {
     health: Health,
 }
 
-impl Handle for shmslot_attachments {
+const _: () = boundary::is_sync::<shmslot_attachments>();
+
+// SAFETY: `Sync`.
+unsafe impl Handle for shmslot_attachments {
     fn health(&self) -> &Health {
         &self.health
     }
@@ -54,12 +58,13 @@ pub unsafe extern "C" fn shmslot_attachments_create(
     ret_attachments: *mut *mut shmslot_attachments,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(channel: HandleRef, ret_attachments: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_attachments)?;
-        let channel = if channel.is_null() { None } else { Some(boundary::open(channel)?.connected()?) };
+        ret_attachments.present()?;
+        let channel = channel.open_if_any()?.map(shmslot_channel::connected).transpose()?;
         let attachments = Attachments::new(channel, &channel_options(flags)?)?;
         let handle = shmslot_attachments { attachments, mapped: Given::default(), health: Health::default() };
-        boundary::give(ret_attachments, Box::into_raw(Box::new(handle)))?;
+        boundary::hand_out(&ret_attachments, handle)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -73,8 +78,9 @@ pub unsafe extern "C" fn shmslot_attachments_drain(
     attachments: *mut shmslot_attachments,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(attachments: HandleRef, reterr: Out);
     boundary::without_handle(reterr, || {
-        let count = boundary::open(attachments)?.attachments.drain()?;
+        let count = attachments.open()?.attachments.drain()?;
         Ok(c_int::try_from(count).unwrap_or(c_int::MAX))
     })
 }
@@ -93,6 +99,7 @@ pub unsafe extern "C" fn shmslot_attachments_resolve(
     ret_mapped: *mut shmslot_mapped,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(attachments: HandleRef, ret_mapped: Out, reterr: Out);
     resolve(attachments, ret_mapped, reterr, |attachments| {
         attachments.resolve(map_id, generation, offset, len)
     })
@@ -112,25 +119,26 @@ pub unsafe extern "C" fn shmslot_attachments_resolve_wait(
     ret_mapped: *mut shmslot_mapped,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(attachments: HandleRef, ret_mapped: Out, reterr: Out);
     resolve(attachments, ret_mapped, reterr, |attachments| {
         attachments.resolve_wait(map_id, generation, offset, len, boundary::timeout(timeout_ns)?)
     })
 }
 
 fn resolve(
-    attachments: *mut shmslot_attachments,
-    ret_mapped: *mut shmslot_mapped,
-    reterr: *mut shmslot_error,
+    attachments: HandleRef<'_, shmslot_attachments>,
+    ret_mapped: Out<'_, shmslot_mapped>,
+    reterr: Out<'_, shmslot_error>,
     find: impl FnOnce(&Attachments) -> Result<Mapped>,
 ) -> c_int {
     boundary::without_handle(reterr, || {
-        boundary::present(ret_mapped)?;
-        let handle = boundary::open(attachments)?;
+        ret_mapped.present()?;
+        let handle = attachments.open()?;
         let mapped = find(&handle.attachments)?;
         let (data, len) = (mapped.as_ptr().cast(), mapped.len() as u64);
         let (region, region_len) = (mapped.region_ptr().cast(), mapped.region_len());
         let token = handle.mapped.add(mapped);
-        boundary::give(ret_mapped, shmslot_mapped { data, len, region, region_len, token })?;
+        ret_mapped.give(shmslot_mapped { data, len, region, region_len, token })?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -141,20 +149,16 @@ pub unsafe extern "C" fn shmslot_attachments_release(
     attachments: *mut shmslot_attachments,
     mapped: *const shmslot_mapped,
 ) -> c_int {
-    let mut last = false;
-    let released = boundary::with_system(attachments, |handle| {
+    from_c!(attachments: HandleRef, mapped: In);
+    let _whole = Uncancelled::new();
+    let release = |handle: &shmslot_attachments| {
         handle.attachments.here()?;
-        let (mapped, was_last) = handle.mapped.release(boundary::take(mapped)?.token)?;
-        drop(mapped);
-        last = was_last;
-        Ok(SHMSLOT_OK)
-    });
-    if last {
-        // SAFETY: made by `shmslot_attachments_create`, closed, and the last of what was out has just come back: that
-        // happens once.
-        boundary::silently(|| drop(unsafe { Box::from_raw(attachments) }));
-    }
-    released
+        let (released, was_last) = handle.mapped.release(mapped.take()?.token)?;
+        drop(released);
+        Ok(was_last)
+    };
+    // SAFETY: true for the last release after closing only. The header forbids any use after that.
+    unsafe { boundary::give_back(attachments, release) }
 }
 
 /// Maps a region whose descriptor came by other means. The descriptor stays the caller's. A region that is known already,
@@ -170,9 +174,10 @@ pub unsafe extern "C" fn shmslot_attachments_attach_fd(
     fd: c_int,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(attachments: HandleRef, fd: Fd, reterr: Out);
     boundary::without_handle(reterr, || {
-        let handle = boundary::open(attachments)?;
-        let file = sys::duplicate(borrow(fd)?)?;
+        let handle = attachments.open()?;
+        let file = sys::duplicate(fd.get()?)?;
         handle.attachments.attach_fd(map_id, generation, length, file)?;
         Ok(SHMSLOT_OK)
     })
@@ -183,14 +188,13 @@ pub unsafe extern "C" fn shmslot_attachments_attach_fd(
 /// Threads: any, once, while no call but releases uses it. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_close(attachments: *mut shmslot_attachments) {
-    // SAFETY: NULL, or made by `shmslot_attachments_create` and by the header's word closed once.
-    let Some(handle) = (unsafe { attachments.as_ref() }) else { return };
-    boundary::silently(|| {
+    from_c!(attachments: HandleRef);
+    let close = |handle: &shmslot_attachments| {
         handle.attachments.close();
         // A forked child releases nothing, and must not look at locks that other threads had.
-        if handle.attachments.here().is_err() || handle.mapped.close() {
-            // SAFETY: as above, and nothing is out that would be released later.
-            drop(unsafe { Box::from_raw(attachments) });
-        }
-    });
+        handle.attachments.here().is_err() || handle.mapped.close()
+    };
+    // SAFETY: the header allows this once, and only releases from then on. If nothing is out, or in
+    // a forked child, no release follows that would use the handle.
+    unsafe { boundary::leave(attachments, close) };
 }

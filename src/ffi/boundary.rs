@@ -1,35 +1,61 @@
-//! From C and back: pointers, strings, structs, results, panics. The only clever file of the boundary.
+//! From C and back: handles, results, panics. What C passes by pointer is in `arguments`.
 
-use std::ffi::{CStr, c_char, c_int};
-use std::mem::size_of;
+use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::error::{Code, Error, Hot, Result};
-use crate::ffi::library::shmslot_error;
-use crate::ffi::plain::Plain;
-use crate::segment::payload::Bytes;
+use crate::error::{Code, Hot, Result};
+use crate::ffi::arguments::{HandleRef, Out};
+use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::sys::Uncancelled;
 
-/// What every handle begins with: whether a caught panic made it unusable.
+/// Whether a caught panic made a handle unusable.
 #[derive(Default)]
 pub(crate) struct Health {
     poisoned: AtomicBool,
 }
 
+impl Health {
+    #[inline(always)]
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Relaxed)
+    }
+}
+
 /// A type that stands behind an opaque handle.
-pub(crate) trait Handle {
+///
+/// # Safety
+/// Sharing a reference between threads is sound as far as the header lets threads use the handle.
+///
+/// That needs no argument for a type that is `Sync`; [`is_sync`] checks those. Two handles are not,
+/// because each holds a `Writer`: `shmslot_writer`, and `shmslot_segment`, whose `Reference` opens
+/// one. For them the argument is this.
+///
+/// All fields of a `Writer` but its marker are `Sync`, as the compiler checks in writer.rs, and
+/// writer.rs and reference.rs have no unsafe code. So calls from several threads cannot race on the
+/// handle itself. They could race on a payload, when two threads copy into the same one:
+/// - if both use the same loan. The caller passes the loan, and the payload is its alone until the
+///   loan ends, so this is a race between two uses of memory that the caller was given.
+/// - if both were given the same slot. On a segment with several writers a reserve claims its slot
+///   by compare-exchange, so this cannot happen. On a single-writer segment it stores plainly, and
+///   the header allows one thread at a time (`shmslot_writer`, `shmslot_ref_reserve`).
+///
+/// Safe Rust cannot demand either of its callers. There a `Writer` stays `!Sync`, and each thread
+/// opens its own.
+pub(crate) unsafe trait Handle: Send {
     fn health(&self) -> &Health;
 }
+
+/// Compiles only for types that are `Sync`.
+pub(crate) const fn is_sync<T: Sync>() {}
 
 /// Runs a call on a handle: NULL is an error, a panic becomes a code and the handle answers with that code ever
 /// after. Nothing but the code of an error is told, so the call passes nothing more on, and that in a register.
 #[inline(always)]
-pub(crate) fn with<T: Handle>(handle: *const T, call: impl FnOnce(&T) -> Hot<c_int>) -> c_int {
-    // SAFETY: a handle is NULL or came from this library and is not closed yet; the header says so at each call.
-    let Some(handle) = (unsafe { handle.as_ref() }) else { return Code::Invalid.number() };
-    if handle.health().poisoned.load(Ordering::Relaxed) {
+pub(crate) fn with<T: Handle>(handle: &HandleRef<'_, T>, call: impl FnOnce(&T) -> Hot<c_int>) -> c_int {
+    let Some(handle) = handle.get() else { return Code::Invalid.number() };
+    if handle.health().is_poisoned() {
         return Code::Panic.number();
     }
     match catch_unwind(AssertUnwindSafe(|| call(handle))) {
@@ -45,29 +71,67 @@ pub(crate) fn with<T: Handle>(handle: *const T, call: impl FnOnce(&T) -> Hot<c_i
 
 /// The same for calls that make other system calls than those of a futex: no call is a point at which a thread is cancelled.
 /// `with` is for hot calls, which would feel it; what they do by system calls guards itself.
-pub(crate) fn with_system<T: Handle>(handle: *const T, call: impl FnOnce(&T) -> Hot<c_int>) -> c_int {
+pub(crate) fn with_system<T: Handle>(
+    handle: &HandleRef<'_, T>,
+    call: impl FnOnce(&T) -> Hot<c_int>,
+) -> c_int {
     let _whole = Uncancelled::new();
     with(handle, call)
 }
 
-/// A handle that is only looked at, as an argument of a call that makes something of it.
-pub(crate) fn open<'a, T: Handle>(handle: *const T) -> Result<&'a T> {
-    // SAFETY: as in `with`.
-    let handle = unsafe { handle.as_ref() }.ok_or(Code::Invalid)?;
-    if handle.health().poisoned.load(Ordering::Relaxed) {
-        return Err(Code::Panic.into());
-    }
-    Ok(handle)
+/// Gives a new handle to the caller. [`close`] frees it, or [`leave`] and [`give_back`] do.
+pub(crate) fn hand_out<T: Handle>(ret_handle: &Out<'_, *mut T>, handle: T) -> Hot<()> {
+    ret_handle.present()?;
+    ret_handle.give(Box::into_raw(Box::new(handle)))
 }
 
-/// Several handles.
-pub(crate) fn open_all<'a, T: Handle>(handles: *const *mut T, count: usize) -> Result<Vec<&'a T>> {
-    const MANY: usize = 1 << 10;
-    if handles.is_null() || count > MANY {
-        return Err(Code::Invalid.into());
+/// Frees a handle; NULL is fine.
+///
+/// # Safety
+/// [`hand_out`] made it, and nobody uses it, or a reference to it, from now on.
+pub(crate) unsafe fn close<T: Handle>(handle: HandleRef<'_, T>) {
+    if let Some(handle) = handle.into_raw() {
+        // SAFETY: as the caller says.
+        silently(|| drop(unsafe { Box::from_raw(handle.as_ptr()) }));
     }
-    // SAFETY: not NULL, and by the header's word an array of `count` handles.
-    (0..count).map(|index| open(unsafe { handles.wrapping_add(index).read_unaligned() })).collect()
+}
+
+/// Closes a handle that must outlive what it has given out. `end` returns whether nothing is out:
+/// then the handle is freed now, and otherwise by the last [`give_back`]. NULL is fine.
+///
+/// # Safety
+/// As for [`close`] if `end` returns true.
+pub(crate) unsafe fn leave<T: Handle>(handle: HandleRef<'_, T>, end: impl FnOnce(&T) -> bool) {
+    let mut nothing_is_out = false;
+    if let Some(handle) = handle.get() {
+        silently(|| nothing_is_out = end(handle));
+    }
+    if nothing_is_out {
+        // SAFETY: as the caller says.
+        unsafe { close(handle) };
+    }
+}
+
+/// Runs a call that gives something back, as [`with`] does. `call` returns whether that was the
+/// last thing out of a handle that [`leave`] has closed: then the handle is freed.
+///
+/// # Safety
+/// As for [`close`] if `call` returns true.
+#[inline(always)]
+pub(crate) unsafe fn give_back<T: Handle>(
+    handle: HandleRef<'_, T>,
+    call: impl FnOnce(&T) -> Hot<bool>,
+) -> c_int {
+    let mut was_last = false;
+    let outcome = with(&handle, |handle| {
+        was_last = call(handle)?;
+        Ok(SHMSLOT_OK)
+    });
+    if was_last {
+        // SAFETY: as the caller says.
+        unsafe { close(handle) };
+    }
+    outcome
 }
 
 /// Where the source of this crate lies, as the compiler names it: what panics there is caught here.
@@ -94,7 +158,7 @@ fn keep_panics_quiet() {
 }
 
 /// Runs a call that makes or names something and can tell more about a failure.
-pub(crate) fn without_handle(reterr: *mut shmslot_error, call: impl FnOnce() -> Result<c_int>) -> c_int {
+pub(crate) fn without_handle(reterr: Out<'_, shmslot_error>, call: impl FnOnce() -> Result<c_int>) -> c_int {
     let _whole = Uncancelled::new();
     keep_panics_quiet();
     let outcome = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
@@ -104,7 +168,7 @@ pub(crate) fn without_handle(reterr: *mut shmslot_error, call: impl FnOnce() -> 
     match outcome {
         Ok(number) => number,
         Err(error) => {
-            give_if_wanted(reterr, shmslot_error::from(error));
+            reterr.give_if_wanted(shmslot_error::from(error));
             error.code().number()
         }
     }
@@ -125,104 +189,6 @@ fn drop_quietly(panic: Box<dyn std::any::Any + Send>) {
     }
 }
 
-/// Writes an output; NULL is an error, found before anything was done if the caller asks early with [`present`].
-pub(crate) fn give<T>(output: *mut T, value: T) -> Hot<()> {
-    present(output)?;
-    // SAFETY: not NULL, and by the header's word it points at writable memory for one value; it need not be aligned.
-    unsafe { output.write_unaligned(value) };
-    Ok(())
-}
-
-/// Writes an output that the caller may not want.
-pub(crate) fn give_if_wanted<T>(output: *mut T, value: T) {
-    if !output.is_null() {
-        // SAFETY: as in `give`.
-        unsafe { output.write_unaligned(value) };
-    }
-}
-
-/// That an output has somewhere to go.
-pub(crate) fn present<T>(output: *mut T) -> Hot<()> {
-    if output.is_null() { Err(Code::Invalid) } else { Ok(()) }
-}
-
-/// Copies a plain struct that the caller owns.
-pub(crate) fn take<T: Plain>(input: *const T) -> Hot<T> {
-    if input.is_null() {
-        return Err(Code::Invalid);
-    }
-    // SAFETY: not NULL, and by the header's word it points at one value, which is a copy of integers and pointers.
-    Ok(unsafe { input.read_unaligned() })
-}
-
-/// Copies a struct that begins with its size, as the caller's version of the header has it. What the caller does not
-/// know yet is zero; what this library does not know yet must be zero.
-pub(crate) fn take_sized<T: Plain>(input: *const T) -> Result<T> {
-    // SAFETY: not NULL, and by the header's word it points at a struct whose first field is its size.
-    let size = unsafe { input.cast::<u32>().read_unaligned() } as usize;
-    // The first version of each struct is still the only one.
-    if size < size_of::<T>() || size > 1 << 16 {
-        return Err(Error::about(Code::BadOptions, "struct_size"));
-    }
-    // SAFETY: `size` bytes are the caller's.
-    let tail = unsafe { std::slice::from_raw_parts(input.cast::<u8>(), size) };
-    if tail.iter().skip(size_of::<T>()).any(|byte| *byte != 0) {
-        return Err(Error::about(Code::BadOptions, "a field that this version does not know"));
-    }
-    Ok(take(input)?)
-}
-
-/// Writes as much of an out-struct as the caller's version of the header has, and zeros after it.
-pub(crate) fn give_sized<T: Plain>(output: *mut T, size: usize, value: &T) -> Hot<()> {
-    present(output)?;
-    if size == 0 || size > 1 << 16 {
-        return Err(Code::Invalid);
-    }
-    let known = size.min(size_of::<T>());
-    // SAFETY: by the header's word `size` bytes at `output` are the caller's to be written; the source has at least
-    // `known`.
-    unsafe {
-        output.cast::<u8>().copy_from_nonoverlapping(std::ptr::from_ref(value).cast::<u8>(), known);
-        output.cast::<u8>().wrapping_add(known).write_bytes(0, size - known);
-    }
-    Ok(())
-}
-
-/// A name, as the core takes it.
-pub(crate) fn name<'a>(name: *const c_char) -> Result<&'a str> {
-    if name.is_null() {
-        return Err(Code::Invalid.into());
-    }
-    // SAFETY: not NULL, and by the header's word a string that ends in a NUL and lives for the call.
-    let name = unsafe { CStr::from_ptr(name) };
-    name.to_str().map_err(|_| Error::about(Code::BadName, "the name is not UTF-8"))
-}
-
-/// Bytes to be read; `(NULL, 0)` is empty.
-pub(crate) fn bytes<'a>(start: *const u8, len: usize) -> Hot<Bytes<'a>> {
-    if len > 0 && start.is_null() || len > isize::MAX as usize {
-        return Err(Code::Invalid);
-    }
-    // SAFETY: by the header's word `len` bytes at `start` are readable for the call.
-    Ok(unsafe { Bytes::from_raw(start, len) })
-}
-
-/// Bytes to be written; `(NULL, 0)` is empty.
-pub(crate) fn buffer<'a>(start: *mut u8, len: usize) -> Hot<&'a mut [u8]> {
-    if len == 0 {
-        return Ok(&mut []);
-    }
-    if start.is_null() || len > isize::MAX as usize {
-        return Err(Code::Invalid);
-    }
-    // SAFETY: by the header's word `len` bytes at `start` are the caller's to be written during the call; zeroing
-    // them first makes them initialised.
-    unsafe {
-        start.write_bytes(0, len);
-        Ok(std::slice::from_raw_parts_mut(start, len))
-    }
-}
-
 /// A timeout in nanoseconds: from 0, or -1 for no limit.
 #[inline]
 pub(crate) fn timeout(ns: i64) -> Hot<Option<Duration>> {
@@ -237,11 +203,13 @@ pub(crate) fn timeout(ns: i64) -> Hot<Option<Duration>> {
 #[allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Panics are what is tested.
 mod tests {
     use super::*;
+    use crate::ffi::arguments::Call;
     use std::process::{Command, Stdio};
 
     struct Thing(Health);
 
-    impl Handle for Thing {
+    // SAFETY: `Sync`.
+    unsafe impl Handle for Thing {
         fn health(&self) -> &Health {
             &self.0
         }
@@ -263,20 +231,22 @@ mod tests {
             return;
         }
         std::panic::set_hook(Box::new(|_| eprintln!("elsewhere")));
-        let none = std::ptr::null_mut();
+        let call = Call::new();
         let mut detail = shmslot_error { code: 0, os_errno: 0, numbers: [0; 3], text: [0; 248] };
-        assert_eq!(without_handle(&mut detail, || panic!("a defect")), Code::Panic.number());
+        // SAFETY: `detail` lives as long.
+        let reterr = unsafe { Out::new(&raw mut detail, &call) };
+        assert_eq!(without_handle(reterr, || panic!("a defect")), Code::Panic.number());
         assert_eq!(detail.code, Code::Panic.number());
         silently(|| panic!("a defect"));
         let thing = Thing(Health::default());
-        assert_eq!(with(&thing, |_| Ok(1)), 1);
+        // SAFETY: `thing` lives as long.
+        let handle = || unsafe { HandleRef::new(&raw const thing, &call) };
+        assert_eq!(with(&handle(), |_| Ok(1)), 1);
         let numbers = std::hint::black_box([1, 2, 3]);
-        assert_eq!(with(&thing, |_| Ok(numbers[std::hint::black_box(7)])), Code::Panic.number());
-        assert_eq!(with(&thing, |_| Ok(1)), Code::Panic.number(), "the handle is unusable from then on");
-        assert_eq!(
-            without_handle(none, || Ok(open(&raw const thing)?.0.poisoned.load(Ordering::Relaxed).into())),
-            Code::Panic.number()
-        );
+        assert_eq!(with(&handle(), |_| Ok(numbers[std::hint::black_box(7)])), Code::Panic.number());
+        assert_eq!(with(&handle(), |_| Ok(1)), Code::Panic.number(), "the handle is unusable from then on");
+        let opened = without_handle(Out::none(), || Ok(handle().open()?.0.is_poisoned().into()));
+        assert_eq!(opened, Code::Panic.number());
         // A hook that somebody else has set still hears of the rest.
         let elsewhere = catch_unwind(|| Duration::MAX + std::hint::black_box(Duration::MAX));
         assert!(elsewhere.is_err());

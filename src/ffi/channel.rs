@@ -1,14 +1,15 @@
 //! Channels.
 
 use std::ffi::{c_char, c_int};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 
 use crate::channel::{Channel, ChannelOptions, Listener};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Hot, Result};
+use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::{SHMSLOT_ANY_OWNER, Use, options, shmslot_options};
-use crate::ffi::segment::{hand_out, shmslot_segment};
+use crate::ffi::segment::{self, shmslot_segment};
 use crate::sys;
 
 /// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
@@ -27,7 +28,10 @@ enum End {
     Listening(Listener),
 }
 
-impl Handle for shmslot_channel {
+const _: () = boundary::is_sync::<shmslot_channel>();
+
+// SAFETY: `Sync`.
+unsafe impl Handle for shmslot_channel {
     fn health(&self) -> &Health {
         &self.health
     }
@@ -49,8 +53,9 @@ impl shmslot_channel {
     }
 }
 
-fn handle(end: End) -> *mut shmslot_channel {
-    Box::into_raw(Box::new(shmslot_channel { end, health: Health::default() }))
+/// Makes a handle and gives it to the caller.
+fn hand_out(ret_channel: &Out<'_, *mut shmslot_channel>, end: End) -> Hot<()> {
+    boundary::hand_out(ret_channel, shmslot_channel { end, health: Health::default() })
 }
 
 /// What flags of a channel, or of attachments, mean.
@@ -72,12 +77,13 @@ pub unsafe extern "C" fn shmslot_channel_pair(
     ret_other: *mut *mut shmslot_channel,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(ret_one: Out, ret_other: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_one)?;
-        boundary::present(ret_other)?;
+        ret_one.present()?;
+        ret_other.present()?;
         let (one, other) = Channel::pair(&channel_options(flags)?)?;
-        boundary::give(ret_one, handle(End::Connected(one)))?;
-        boundary::give(ret_other, handle(End::Connected(other)))?;
+        hand_out(&ret_one, End::Connected(one))?;
+        hand_out(&ret_other, End::Connected(other))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -94,10 +100,11 @@ pub unsafe extern "C" fn shmslot_channel_listen(
     ret_listener: *mut *mut shmslot_channel,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(name: Text, ret_listener: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_listener)?;
-        let listener = Listener::bind(boundary::name(name)?, &channel_options(flags)?)?;
-        boundary::give(ret_listener, handle(End::Listening(listener)))?;
+        ret_listener.present()?;
+        let listener = Listener::bind(name.name()?, &channel_options(flags)?)?;
+        hand_out(&ret_listener, End::Listening(listener))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -112,11 +119,12 @@ pub unsafe extern "C" fn shmslot_channel_accept(
     ret_channel: *mut *mut shmslot_channel,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(listener: HandleRef, ret_channel: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_channel)?;
+        ret_channel.present()?;
         let timeout = boundary::timeout(timeout_ns)?;
-        let channel = boundary::open(listener)?.listening()?.accept(timeout)?;
-        boundary::give(ret_channel, handle(End::Connected(channel)))?;
+        let channel = listener.open()?.listening()?.accept(timeout)?;
+        hand_out(&ret_channel, End::Connected(channel))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -132,11 +140,12 @@ pub unsafe extern "C" fn shmslot_channel_connect(
     ret_channel: *mut *mut shmslot_channel,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(name: Text, ret_channel: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_channel)?;
+        ret_channel.present()?;
         let timeout = boundary::timeout(timeout_ns)?;
-        let channel = Channel::connect(boundary::name(name)?, &channel_options(flags)?, timeout)?;
-        boundary::give(ret_channel, handle(End::Connected(channel)))?;
+        let channel = Channel::connect(name.name()?, &channel_options(flags)?, timeout)?;
+        hand_out(&ret_channel, End::Connected(channel))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -152,11 +161,12 @@ pub unsafe extern "C" fn shmslot_channel_from_fd(
     ret_channel: *mut *mut shmslot_channel,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(fd: Fd, ret_channel: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_channel)?;
+        ret_channel.present()?;
         let options = channel_options(flags)?;
-        let channel = Channel::from_fd(sys::duplicate(borrow(fd)?)?, &options)?;
-        boundary::give(ret_channel, handle(End::Connected(channel)))?;
+        let channel = Channel::from_fd(sys::duplicate(fd.get()?)?, &options)?;
+        hand_out(&ret_channel, End::Connected(channel))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -165,7 +175,8 @@ pub unsafe extern "C" fn shmslot_channel_from_fd(
 /// It stays the channel's. Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> c_int {
-    boundary::with(channel, |channel| {
+    from_c!(channel: HandleRef);
+    boundary::with(&channel, |channel| {
         Ok(match &channel.end {
             End::Connected(channel) => channel.fd()?.as_raw_fd(),
             End::Listening(listener) => listener.fd()?.as_raw_fd(),
@@ -184,8 +195,9 @@ pub unsafe extern "C" fn shmslot_channel_send_segment(
     timeout_ns: i64,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(channel: HandleRef, segment: HandleRef, reterr: Out);
     boundary::without_handle(reterr, || {
-        let (channel, segment) = (boundary::open(channel)?.connected()?, boundary::open(segment)?);
+        let (channel, segment) = (channel.open()?.connected()?, segment.open()?);
         channel.send_segment(&segment.segment, boundary::timeout(timeout_ns)?)?;
         Ok(SHMSLOT_OK)
     })
@@ -202,11 +214,12 @@ pub unsafe extern "C" fn shmslot_channel_recv_segment(
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(channel: HandleRef, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_segment)?;
-        let options = self::options(options, Use::Attach)?;
-        let channel = boundary::open(channel)?.connected()?;
-        hand_out(ret_segment, channel.recv_segment(&options, boundary::timeout(timeout_ns)?)?)?;
+        ret_segment.present()?;
+        let options = self::options(&options, Use::Attach)?;
+        let channel = channel.open()?.connected()?;
+        segment::hand_out(&ret_segment, channel.recv_segment(&options, boundary::timeout(timeout_ns)?)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -215,17 +228,7 @@ pub unsafe extern "C" fn shmslot_channel_recv_segment(
 /// once. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_close(channel: *mut shmslot_channel) {
-    if !channel.is_null() {
-        // SAFETY: made by this library, and by the header's word closed once.
-        boundary::silently(|| drop(unsafe { Box::from_raw(channel) }));
-    }
-}
-
-/// A descriptor that the caller lends for the call.
-pub(crate) fn borrow<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {
-    if fd < 0 {
-        return Err(Code::Invalid.into());
-    }
-    // SAFETY: not negative; used during the call only. A closed one only makes system calls fail.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+    from_c!(channel: HandleRef);
+    // SAFETY: the header allows this once, and no use from then on.
+    unsafe { boundary::close(channel) };
 }

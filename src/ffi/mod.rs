@@ -1,8 +1,8 @@
 //! The C ABI: what `include/shmslot.h` is generated from.
 //!
 //! Rules of this boundary:
-//! - Every function is a thin shim: open the pointers, call the core, map the result. All of that goes through
-//!   `boundary`, which is also the only place that catches a panic.
+//! - Every function is a thin shim: open the pointers, call the core, map the result. `arguments`
+//!   has the types of the pointers; `boundary` runs the call, and alone catches panics.
 //! - Signatures hold raw pointers and integers only. NULL, a wrong number and a wrong size are errors, not undefined
 //!   behaviour, in release builds too.
 //! - An output is written on success only.
@@ -12,7 +12,9 @@
 #![allow(missing_debug_implementations)] // Handles are opaque on the other side.
 #![allow(unreachable_pub)] // Exported by symbol, not by path.
 
+mod arguments;
 mod boundary;
+mod given;
 mod plain;
 
 // In the order of the header's sections; the blank lines keep it.

@@ -1,11 +1,11 @@
 //! Options and what a segment tells of itself.
 #![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
-use crate::ffi::boundary;
+use crate::ffi::arguments::{Call, InSized, Text};
 use crate::ffi::plain::Plain;
 use crate::layout::{self, Policy};
 use crate::segment::Info;
@@ -229,12 +229,9 @@ fn bad(field: &'static str) -> Error {
 }
 
 /// The options that C handed over; NULL is all defaults.
-pub(crate) fn options(input: *const shmslot_options, used_for: Use) -> Result<Options> {
+pub(crate) fn options(input: &InSized<'_, shmslot_options>, used_for: Use) -> Result<Options> {
     let default = Options::default();
-    if input.is_null() {
-        return Ok(default);
-    }
-    let given = boundary::take_sized(input)?;
+    let Some(given) = input.take()? else { return Ok(default) };
     let made_so = SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS;
     let used_so = SHMSLOT_PREFAULT | SHMSLOT_HUGE_PAGES | SHMSLOT_STREAM_COPIES;
     let known = match used_for {
@@ -244,6 +241,10 @@ pub(crate) fn options(input: *const shmslot_options, used_for: Use) -> Result<Op
     if given.flags & !known != 0 || used_for == Use::Open && given.flags & SHMSLOT_LOOK_ONLY != 0 {
         return Err(bad("flags"));
     }
+    let call = Call::new();
+    // SAFETY: `InSized` requires what the field's comment says: NULL, or a string during the call.
+    let type_name = unsafe { Text::new(given.type_name, &call) }.get().unwrap_or_default();
+    let type_name = type_name.to_str().map_err(|_| bad("type_name"))?.to_owned();
     let or = |value: u32, default: u32| if value == 0 { default } else { value };
     Ok(Options {
         slot_count: or(given.slot_count, default.slot_count),
@@ -261,7 +262,7 @@ pub(crate) fn options(input: *const shmslot_options, used_for: Use) -> Result<Op
         mode: or(given.mode, default.mode),
         if_dead: IfDead::from_number(given.if_dead).ok_or(bad("if_dead"))?,
         type_hash: given.type_hash,
-        type_name: type_name(given.type_name)?,
+        type_name,
         prefault: given.flags & SHMSLOT_PREFAULT != 0,
         huge_pages: given.flags & SHMSLOT_HUGE_PAGES != 0,
         stream_copies: given.flags & SHMSLOT_STREAM_COPIES != 0,
@@ -274,13 +275,4 @@ pub(crate) fn options(input: *const shmslot_options, used_for: Use) -> Result<Op
         },
         max_loans: given.max_loans,
     })
-}
-
-fn type_name(name: *const c_char) -> Result<String> {
-    if name.is_null() {
-        return Ok(String::new());
-    }
-    // SAFETY: not NULL, and by the header's word a string that ends in a NUL and lives for the call.
-    let name = unsafe { CStr::from_ptr(name) };
-    name.to_str().map(str::to_owned).map_err(|_| bad("type_name"))
 }

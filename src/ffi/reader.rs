@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::error::{Code, Hot};
+use crate::ffi::arguments::{HandleRef, Out, address, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
-use crate::ffi::writer::not_null;
 use crate::reader::{self, Core, EndWaits, Hold, InHand, Taken};
 
 /// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
@@ -29,7 +29,10 @@ pub struct shmslot_reader {
     balance: AtomicI64,
 }
 
-impl Handle for shmslot_reader {
+const _: () = boundary::is_sync::<shmslot_reader>();
+
+// SAFETY: `Sync`.
+unsafe impl Handle for shmslot_reader {
     fn health(&self) -> &Health {
         &self.health
     }
@@ -69,11 +72,11 @@ const HELD: u32 = 1;
 impl shmslot_reader {
     /// Hands a sample to the caller.
     #[inline]
-    fn hand_out(&self, in_hand: Option<InHand>, ret_sample: *mut shmslot_sample) -> Hot<c_int> {
+    fn hand_out(&self, in_hand: Option<InHand>, ret_sample: &Out<'_, shmslot_sample>) -> Hot<c_int> {
         let in_hand = in_hand.ok_or(Code::Again)?;
         // Not one step: only the thread that reads writes it, and `leave` comes after that.
         self.handed_out.store(self.handed_out.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        boundary::give(ret_sample, self.describe(in_hand))?;
+        ret_sample.give(self.describe(in_hand))?;
         Ok(SHMSLOT_OK)
     }
 
@@ -98,21 +101,16 @@ impl shmslot_reader {
 
 /// Marks a sample of a reader that may have left already.
 #[inline(always)]
-fn mark(reader: *mut shmslot_reader, find: impl FnOnce(&Core) -> Hot<Taken>) -> c_int {
-    let mut last = false;
-    let marked = boundary::with(reader, |handle| {
+fn mark(reader: HandleRef<'_, shmslot_reader>, find: impl FnOnce(&Core) -> Hot<Taken>) -> c_int {
+    let mark = |handle: &shmslot_reader| {
         handle.core.mark(find(&handle.core)?)?;
         // AcqRel: whoever frees the handle comes after all that others did with it. The last touch of this thread,
         // unless it is the one that frees.
-        last = handle.balance.fetch_sub(1, Ordering::AcqRel) == 1;
-        Ok(SHMSLOT_OK)
-    });
-    if last {
-        // SAFETY: made by `shmslot_reader_join`; its reader has left and the balance says that nothing is in hand any
-        // more, which happens once, because exactly one mark of each sample succeeds.
-        boundary::silently(|| drop(unsafe { Box::from_raw(reader) }));
-    }
-    marked
+        Ok(handle.balance.fetch_sub(1, Ordering::AcqRel) == 1)
+    };
+    // SAFETY: the balance reaches 0 in one mark, of the last sample after leaving, because exactly
+    // one mark of each sample succeeds. The header forbids any use of the reader after that.
+    unsafe { boundary::give_back(reader, mark) }
 }
 
 /// Joins the segment as a reader. It sees every sample that is committed from now on, exactly once and in order, and
@@ -128,9 +126,10 @@ pub unsafe extern "C" fn shmslot_reader_join(
     ret_reader: *mut *mut shmslot_reader,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(segment: HandleRef, ret_reader: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_reader)?;
-        let segment = boundary::open(segment)?;
+        ret_reader.present()?;
+        let segment = segment.open()?;
         let core = Core::join(Arc::clone(segment.segment.inner()), history)?;
         let handle = shmslot_reader {
             core,
@@ -138,7 +137,7 @@ pub unsafe extern "C" fn shmslot_reader_join(
             handed_out: AtomicU64::new(0),
             balance: AtomicI64::new(0),
         };
-        boundary::give(ret_reader, Box::into_raw(Box::new(handle)))?;
+        boundary::hand_out(&ret_reader, handle)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -149,22 +148,24 @@ pub unsafe extern "C" fn shmslot_reader_join(
 /// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
-    // SAFETY: NULL, or made by `shmslot_reader_join` and by the header's word left once.
-    let Some(handle) = (unsafe { reader.as_ref() }) else { return };
-    boundary::silently(|| handle.core.leave());
-    let handed_out = handle.handed_out.load(Ordering::Relaxed) as i64;
-    // AcqRel: as in `mark`.
-    if handle.balance.fetch_add(handed_out, Ordering::AcqRel) + handed_out == 0 {
-        // SAFETY: nothing is in hand any more, so nobody uses the handle after this.
-        boundary::silently(|| drop(unsafe { Box::from_raw(reader) }));
-    }
+    from_c!(reader: HandleRef);
+    let leave = |handle: &shmslot_reader| {
+        handle.core.leave();
+        let handed_out = handle.handed_out.load(Ordering::Relaxed) as i64;
+        // AcqRel: as in `mark`.
+        handle.balance.fetch_add(handed_out, Ordering::AcqRel) + handed_out == 0
+    };
+    // SAFETY: the header allows this once, and only marks from then on. If the balance is 0 every
+    // sample was marked, so no mark follows.
+    unsafe { boundary::leave(reader, leave) };
 }
 
 /// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -> c_int {
-    boundary::with(reader, |reader| {
+    from_c!(reader: HandleRef);
+    boundary::with(&reader, |reader| {
         reader.core.interrupt()?;
         Ok(SHMSLOT_OK)
     })
@@ -176,7 +177,8 @@ pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -
 /// Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, when: u32) -> c_int {
-    boundary::with(reader, |reader| {
+    from_c!(reader: HandleRef);
+    boundary::with(&reader, |reader| {
         if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD) != 0 {
             return Err(Code::Invalid);
         }
@@ -193,8 +195,9 @@ pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, w
 /// Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_lost(reader: *const shmslot_reader, ret_lost: *mut u64) -> c_int {
-    boundary::with(reader, |reader| {
-        boundary::give(ret_lost, reader.core.lost())?;
+    from_c!(reader: HandleRef, ret_lost: Out);
+    boundary::with(&reader, |reader| {
+        ret_lost.give(reader.core.lost())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -202,7 +205,8 @@ pub unsafe extern "C" fn shmslot_reader_lost(reader: *const shmslot_reader, ret_
 /// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> c_int {
-    boundary::with(reader, |reader| Ok(reader.core.index() as c_int))
+    from_c!(reader: HandleRef);
+    boundary::with(&reader, |reader| Ok(reader.core.index() as c_int))
 }
 
 /// Takes the next sample in hand. Several may be in hand, and marked in any order. No system call.
@@ -214,9 +218,10 @@ pub unsafe extern "C" fn shmslot_slot_read(
     reader: *mut shmslot_reader,
     ret_sample: *mut shmslot_sample,
 ) -> c_int {
-    boundary::with(reader, |reader| {
-        boundary::present(ret_sample)?;
-        reader.hand_out(reader.core.next()?, ret_sample)
+    from_c!(reader: HandleRef, ret_sample: Out);
+    boundary::with(&reader, |reader| {
+        ret_sample.present()?;
+        reader.hand_out(reader.core.next()?, &ret_sample)
     })
 }
 
@@ -232,9 +237,10 @@ pub unsafe extern "C" fn shmslot_slot_peek_latest(
     reader: *mut shmslot_reader,
     ret_sample: *mut shmslot_sample,
 ) -> c_int {
-    boundary::with(reader, |reader| {
-        boundary::present(ret_sample)?;
-        reader.hand_out(reader.core.peek_latest()?, ret_sample)
+    from_c!(reader: HandleRef, ret_sample: Out);
+    boundary::with(&reader, |reader| {
+        ret_sample.present()?;
+        reader.hand_out(reader.core.peek_latest()?, &ret_sample)
     })
 }
 
@@ -247,8 +253,9 @@ pub unsafe extern "C" fn shmslot_slot_mark(
     reader: *mut shmslot_reader,
     sample: *const shmslot_sample,
 ) -> c_int {
+    from_c!(reader: HandleRef, sample: In);
     mark(reader, |core| {
-        let sample = boundary::take(sample)?;
+        let sample = sample.take()?;
         if sample.segment_id != core.segment().geometry().segment_id {
             return Err(Code::Stale);
         }
@@ -265,7 +272,8 @@ pub unsafe extern "C" fn shmslot_slot_mark(
 /// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample in this reader's hands. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_mark_ptr(reader: *mut shmslot_reader, data: *const c_void) -> c_int {
-    mark(reader, |core| core.taken_at(not_null(data)?))
+    from_c!(reader: HandleRef);
+    mark(reader, |core| core.taken_at(address(data)?))
 }
 
 /// The sample in this reader's hands whose payload begins at data, found in constant time. It is not taken once more.
@@ -276,10 +284,11 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
     data: *const c_void,
     ret_sample: *mut shmslot_sample,
 ) -> c_int {
-    boundary::with(reader, |reader| {
-        boundary::present(ret_sample)?;
-        let taken = reader.core.taken_at(not_null(data)?)?;
-        boundary::give(ret_sample, reader.describe(reader.core.facts(taken)?))?;
+    from_c!(reader: HandleRef, ret_sample: Out);
+    boundary::with(&reader, |reader| {
+        ret_sample.present()?;
+        let taken = reader.core.taken_at(address(data)?)?;
+        ret_sample.give(reader.describe(reader.core.facts(taken)?))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -291,7 +300,8 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
 /// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i64) -> c_int {
-    boundary::with(reader, |reader| {
+    from_c!(reader: HandleRef);
+    boundary::with(&reader, |reader| {
         reader.core.wait(boundary::timeout(timeout_ns)?)?;
         Ok(SHMSLOT_OK)
     })
@@ -308,12 +318,13 @@ pub unsafe extern "C" fn shmslot_wait_any(
     timeout_ns: i64,
     ret_index: *mut usize,
 ) -> c_int {
-    boundary::without_handle(std::ptr::null_mut(), || {
-        boundary::present(ret_index)?;
+    from_c!(readers[count]: HandleRefs, ret_index: Out);
+    boundary::without_handle(Out::none(), || {
+        ret_index.present()?;
         let timeout = boundary::timeout(timeout_ns)?;
-        let handles = boundary::open_all(readers, count)?;
+        let handles = readers.open()?;
         let cores: Vec<&Core> = handles.iter().map(|handle| &handle.core).collect();
-        boundary::give(ret_index, reader::wait_any(&cores, timeout)?)?;
+        ret_index.give(reader::wait_any(&cores, timeout)?)?;
         Ok(SHMSLOT_OK)
     })
 }

@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_void};
 
 use crate::error::{Code, Hot};
+use crate::ffi::arguments::{In, from_c};
 use crate::ffi::boundary;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
@@ -63,8 +64,8 @@ impl From<Ref> for shmslot_ref {
 }
 
 #[inline(always)]
-fn take(reference: *const shmslot_ref) -> Hot<Ref> {
-    let given = boundary::take(reference)?;
+fn take(reference: &In<'_, shmslot_ref>) -> Hot<Ref> {
+    let given = reference.take()?;
     Ok(Ref::new(given.segment_id, given.token)?)
 }
 
@@ -78,11 +79,12 @@ pub unsafe extern "C" fn shmslot_ref_reserve(
     active_readers: u64,
     ret_ref: *mut shmslot_ref,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_ref)?;
+    from_c!(segment: HandleRef, ret_ref: Out);
+    boundary::with(&segment, |segment| {
+        ret_ref.present()?;
         let reference = segment.reference()?;
         let token = reference.reserve_token(active_readers)?;
-        boundary::give(ret_ref, reference.reference_to(token).into())?;
+        ret_ref.give(reference.reference_to(token).into())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -99,10 +101,11 @@ pub unsafe extern "C" fn shmslot_ref_reserve_large(
     ret_ref: *mut shmslot_ref,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(segment: HandleRef, ret_ref: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_ref)?;
-        let reference = boundary::open(segment)?.reference()?;
-        boundary::give(ret_ref, reference.reserve_large(active_readers, len)?.into())?;
+        ret_ref.present()?;
+        let reference = segment.open()?.reference()?;
+        ret_ref.give(reference.reserve_large(active_readers, len)?.into())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -115,12 +118,13 @@ pub unsafe extern "C" fn shmslot_ref_data_ptr(
     ret_data: *mut *mut c_void,
     ret_capacity: *mut usize,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_data)?;
-        boundary::present(ret_capacity)?;
-        let (data, capacity) = segment.reference()?.data_ptr(take(reference)?)?;
-        boundary::give(ret_data, data.cast())?;
-        boundary::give(ret_capacity, capacity)?;
+    from_c!(segment: HandleRef, reference: In, ret_data: Out, ret_capacity: Out);
+    boundary::with(&segment, |segment| {
+        ret_data.present()?;
+        ret_capacity.present()?;
+        let (data, capacity) = segment.reference()?.data_ptr(take(&reference)?)?;
+        ret_data.give(data.cast())?;
+        ret_capacity.give(capacity)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -134,12 +138,13 @@ pub unsafe extern "C" fn shmslot_ref_data_user_header(
     ret_header: *mut *mut c_void,
     ret_size: *mut usize,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_header)?;
-        boundary::present(ret_size)?;
-        let (header, size) = segment.reference()?.data_user_header(take(reference)?)?;
-        boundary::give(ret_header, header.cast())?;
-        boundary::give(ret_size, size)?;
+    from_c!(segment: HandleRef, reference: In, ret_header: Out, ret_size: Out);
+    boundary::with(&segment, |segment| {
+        ret_header.present()?;
+        ret_size.present()?;
+        let (header, size) = segment.reference()?.data_user_header(take(&reference)?)?;
+        ret_header.give(header.cast())?;
+        ret_size.give(size)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -154,10 +159,11 @@ pub unsafe extern "C" fn shmslot_ref_commit_copy(
     len: usize,
     ret_sequence: *mut u64,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        let bytes = boundary::bytes(bytes.cast(), len)?;
-        let sequence = segment.reference()?.commit_from(take(reference)?, bytes)?;
-        boundary::give_if_wanted(ret_sequence, sequence);
+    from_c!(segment: HandleRef, reference: In, bytes[len]: InBytes, ret_sequence: Out);
+    boundary::with(&segment, |segment| {
+        let bytes = bytes.get()?;
+        let sequence = segment.reference()?.commit_from(take(&reference)?, bytes)?;
+        ret_sequence.give_if_wanted(sequence);
         Ok(SHMSLOT_OK)
     })
 }
@@ -171,10 +177,11 @@ pub unsafe extern "C" fn shmslot_ref_commit_in_place(
     len: usize,
     ret_sequence: *mut u64,
 ) -> c_int {
-    boundary::with(segment, |segment| {
+    from_c!(segment: HandleRef, reference: In, ret_sequence: Out);
+    boundary::with(&segment, |segment| {
         let references = segment.reference()?;
-        let sequence = references.commit_inline(references.token(take(reference)?)?, len)?;
-        boundary::give_if_wanted(ret_sequence, sequence);
+        let sequence = references.commit_inline(references.token(take(&reference)?)?, len)?;
+        ret_sequence.give_if_wanted(sequence);
         Ok(SHMSLOT_OK)
     })
 }
@@ -185,8 +192,9 @@ pub unsafe extern "C" fn shmslot_ref_discard(
     segment: *mut shmslot_segment,
     reference: *const shmslot_ref,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        segment.reference()?.discard(take(reference)?)?;
+    from_c!(segment: HandleRef, reference: In);
+    boundary::with(&segment, |segment| {
+        segment.reference()?.discard(take(&reference)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -200,11 +208,12 @@ pub unsafe extern "C" fn shmslot_ref_next_unread(
     reader_index: u32,
     ret_ref: *mut shmslot_ref,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_ref)?;
+    from_c!(segment: HandleRef, ret_ref: Out);
+    boundary::with(&segment, |segment| {
+        ret_ref.present()?;
         let reference = segment.reference()?;
         let token = reference.unread_inline(reader_index)?;
-        boundary::give(ret_ref, reference.reference_to(token).into())?;
+        ret_ref.give(reference.reference_to(token).into())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -219,10 +228,11 @@ pub unsafe extern "C" fn shmslot_ref_published(
     slot: u32,
     ret_ref: *mut shmslot_ref,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_ref)?;
+    from_c!(segment: HandleRef, ret_ref: Out);
+    boundary::with(&segment, |segment| {
+        ret_ref.present()?;
         let found = segment.reference()?.published(slot)?.ok_or(Code::Again)?;
-        boundary::give(ret_ref, found.into())?;
+        ret_ref.give(found.into())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -236,12 +246,13 @@ pub unsafe extern "C" fn shmslot_ref_read_ptr(
     ret_data: *mut *const c_void,
     ret_len: *mut usize,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_data)?;
-        boundary::present(ret_len)?;
-        let (data, len) = segment.reference()?.read_ptr(take(reference)?)?;
-        boundary::give(ret_data, data.cast())?;
-        boundary::give(ret_len, len)?;
+    from_c!(segment: HandleRef, reference: In, ret_data: Out, ret_len: Out);
+    boundary::with(&segment, |segment| {
+        ret_data.present()?;
+        ret_len.present()?;
+        let (data, len) = segment.reference()?.read_ptr(take(&reference)?)?;
+        ret_data.give(data.cast())?;
+        ret_len.give(len)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -255,12 +266,13 @@ pub unsafe extern "C" fn shmslot_ref_read_user_header(
     ret_header: *mut *const c_void,
     ret_size: *mut usize,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_header)?;
-        boundary::present(ret_size)?;
-        let (header, size) = segment.reference()?.read_user_header(take(reference)?)?;
-        boundary::give(ret_header, header.cast())?;
-        boundary::give(ret_size, size)?;
+    from_c!(segment: HandleRef, reference: In, ret_header: Out, ret_size: Out);
+    boundary::with(&segment, |segment| {
+        ret_header.present()?;
+        ret_size.present()?;
+        let (header, size) = segment.reference()?.read_user_header(take(&reference)?)?;
+        ret_header.give(header.cast())?;
+        ret_size.give(size)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -272,9 +284,10 @@ pub unsafe extern "C" fn shmslot_ref_read_header(
     reference: *const shmslot_ref,
     ret_header: *mut shmslot_ref_header,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_header)?;
-        boundary::give(ret_header, segment.reference()?.header(take(reference)?)?.into())?;
+    from_c!(segment: HandleRef, reference: In, ret_header: Out);
+    boundary::with(&segment, |segment| {
+        ret_header.present()?;
+        ret_header.give(segment.reference()?.header(take(&reference)?)?.into())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -291,17 +304,18 @@ pub unsafe extern "C" fn shmslot_ref_read_copy(
     size: usize,
     ret_len: *mut usize,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        let reference = take(reference)?;
+    from_c!(segment: HandleRef, reference: In, ret_header: Out, buffer[size]: OutBytes, ret_len: Out);
+    boundary::with(&segment, |segment| {
+        let reference = take(&reference)?;
         let header = segment.reference()?.header(reference)?;
         if header.len > size as u64 {
             return Err(Code::TooLarge);
         }
         // Only what will be written.
-        let buffer = boundary::buffer(buffer.cast(), header.len as usize)?;
+        let buffer = buffer.first(header.len as usize)?;
         let header = segment.reference()?.read_copy(reference, buffer)?;
-        boundary::give_if_wanted(ret_header, header.into());
-        boundary::give_if_wanted(ret_len, header.len as usize);
+        ret_header.give_if_wanted(header.into());
+        ret_len.give_if_wanted(header.len as usize);
         Ok(SHMSLOT_OK)
     })
 }
@@ -314,9 +328,10 @@ pub unsafe extern "C" fn shmslot_ref_mark_read(
     reference: *const shmslot_ref,
     reader_index: u32,
 ) -> c_int {
-    boundary::with(segment, |segment| {
+    from_c!(segment: HandleRef, reference: In);
+    boundary::with(&segment, |segment| {
         let references = segment.reference()?;
-        references.mark_inline(references.token(take(reference)?)?, reader_index)?;
+        references.mark_inline(references.token(take(&reference)?)?, reader_index)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -328,7 +343,8 @@ pub unsafe extern "C" fn shmslot_ref_mark_reader_disconnected(
     segment: *mut shmslot_segment,
     reader_index: u32,
 ) -> c_int {
-    boundary::with(segment, |segment| {
+    from_c!(segment: HandleRef);
+    boundary::with(&segment, |segment| {
         segment.reference()?.mark_reader_disconnected(reader_index)?;
         Ok(SHMSLOT_OK)
     })

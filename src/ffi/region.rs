@@ -1,75 +1,16 @@
 //! Registries and leases of memory in regions.
 
-use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Code, Error, Result};
+use crate::ffi::arguments::{InSized, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::channel::shmslot_channel;
+use crate::ffi::given::Given;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::pool::{Lease, Registry, RegistryInfo, RegistryOptions};
-
-/// What a handle has given out under numbers, each as often as it was retained.
-pub(crate) struct Given<T> {
-    inner: Mutex<Items<T>>,
-}
-
-struct Items<T> {
-    /// By token; each with how often it is to be released.
-    items: BTreeMap<u64, (T, u64)>,
-    last: u64,
-    closed: bool,
-}
-
-impl<T> Default for Given<T> {
-    fn default() -> Given<T> {
-        Given { inner: Mutex::new(Items { items: BTreeMap::new(), last: 0, closed: false }) }
-    }
-}
-
-impl<T> Given<T> {
-    // A panic cannot leave it half changed.
-    fn inner(&self) -> MutexGuard<'_, Items<T>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The token of a new one.
-    pub(crate) fn add(&self, item: T) -> u64 {
-        let mut inner = self.inner();
-        inner.last += 1;
-        let token = inner.last;
-        inner.items.insert(token, (item, 1));
-        token
-    }
-
-    pub(crate) fn retain(&self, token: u64) -> Result<()> {
-        let mut inner = self.inner();
-        let (_, count) = inner.items.get_mut(&token).ok_or(Code::Stale)?;
-        *count += 1;
-        Ok(())
-    }
-
-    /// Takes one out, if this was its last release; and true if it was the last of all after `close`.
-    pub(crate) fn release(&self, token: u64) -> Result<(Option<T>, bool)> {
-        let mut inner = self.inner();
-        let (_, count) = inner.items.get_mut(&token).ok_or(Code::Stale)?;
-        *count -= 1;
-        if *count > 0 {
-            return Ok((None, false));
-        }
-        let item = inner.items.remove(&token).map(|(item, _)| item);
-        Ok((item, inner.closed && inner.items.is_empty()))
-    }
-
-    /// True if nothing is out.
-    pub(crate) fn close(&self) -> bool {
-        let mut inner = self.inner();
-        inner.closed = true;
-        inner.items.is_empty()
-    }
-}
+use crate::sys::Uncancelled;
 
 /// Gives out memory in mapped regions, for payloads beside the slots; docs/regions.md has the rules. Threads: any.
 pub struct shmslot_registry {
@@ -78,7 +19,10 @@ pub struct shmslot_registry {
     health: Health,
 }
 
-impl Handle for shmslot_registry {
+const _: () = boundary::is_sync::<shmslot_registry>();
+
+// SAFETY: `Sync`.
+unsafe impl Handle for shmslot_registry {
     fn health(&self) -> &Health {
         &self.health
     }
@@ -160,12 +104,9 @@ pub struct shmslot_lease {
 // SAFETY: integers and a pointer.
 unsafe impl Plain for shmslot_lease {}
 
-fn registry_options(input: *const shmslot_registry_options) -> Result<RegistryOptions> {
+fn registry_options(input: &InSized<'_, shmslot_registry_options>) -> Result<RegistryOptions> {
     let default = RegistryOptions::default();
-    if input.is_null() {
-        return Ok(default);
-    }
-    let given = boundary::take_sized(input)?;
+    let Some(given) = input.take()? else { return Ok(default) };
     if given.flags & !u64::from(SHMSLOT_FOREIGN_RECEIVERS) != 0 {
         return Err(Error::about(Code::BadOptions, "flags"));
     }
@@ -188,11 +129,12 @@ pub unsafe extern "C" fn shmslot_registry_create(
     ret_registry: *mut *mut shmslot_registry,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(options: InSized, ret_registry: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_registry)?;
-        let registry = Registry::new(&registry_options(options)?)?;
+        ret_registry.present()?;
+        let registry = Registry::new(&registry_options(&options)?)?;
         let handle = shmslot_registry { registry, leases: Given::default(), health: Health::default() };
-        boundary::give(ret_registry, Box::into_raw(Box::new(handle)))?;
+        boundary::hand_out(&ret_registry, handle)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -202,16 +144,15 @@ pub unsafe extern "C" fn shmslot_registry_create(
 /// Threads: any, once, while no call but releases uses the registry. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry) {
-    // SAFETY: NULL, or made by `shmslot_registry_create` and by the header's word closed once.
-    let Some(handle) = (unsafe { registry.as_ref() }) else { return };
-    boundary::silently(|| {
+    from_c!(registry: HandleRef);
+    let close = |handle: &shmslot_registry| {
         handle.registry.close();
         // A forked child releases nothing, and must not look at locks that other threads had.
-        if handle.registry.here().is_err() || handle.leases.close() {
-            // SAFETY: as above, and nothing is out that would be released later.
-            drop(unsafe { Box::from_raw(registry) });
-        }
-    });
+        handle.registry.here().is_err() || handle.leases.close()
+    };
+    // SAFETY: the header allows this once, and only releases from then on. If nothing is out, or in
+    // a forked child, no release follows that would use the handle.
+    unsafe { boundary::leave(registry, close) };
 }
 
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
@@ -225,8 +166,9 @@ pub unsafe extern "C" fn shmslot_registry_add(
     timeout_ns: i64,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(registry: HandleRef, channel: HandleRef, reterr: Out);
     boundary::without_handle(reterr, || {
-        let (handle, channel) = (boundary::open(registry)?, boundary::open(channel)?.connected()?);
+        let (handle, channel) = (registry.open()?, channel.open()?.connected()?);
         handle.registry.add(channel, boundary::timeout(timeout_ns)?)?;
         Ok(SHMSLOT_OK)
     })
@@ -238,8 +180,9 @@ pub unsafe extern "C" fn shmslot_registry_remove(
     registry: *mut shmslot_registry,
     channel: *mut shmslot_channel,
 ) -> c_int {
-    boundary::with_system(registry, |handle| {
-        handle.registry.remove(boundary::open(channel)?.connected()?)?;
+    from_c!(registry: HandleRef, channel: HandleRef);
+    boundary::with_system(&registry, |handle| {
+        handle.registry.remove(channel.open()?.connected()?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -251,8 +194,9 @@ pub unsafe extern "C" fn shmslot_registry_info(
     ret_state: *mut shmslot_registry_state,
     size: usize,
 ) -> c_int {
-    boundary::with(registry, |handle| {
-        boundary::give_sized(ret_state, size, &handle.registry.info()?.into())?;
+    from_c!(registry: HandleRef, ret_state[size]: OutSized);
+    boundary::with(&registry, |handle| {
+        ret_state.give(&handle.registry.info()?.into())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -261,7 +205,8 @@ pub unsafe extern "C" fn shmslot_registry_info(
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_reclaim(registry: *mut shmslot_registry) -> c_int {
-    boundary::with_system(registry, |handle| {
+    from_c!(registry: HandleRef);
+    boundary::with_system(&registry, |handle| {
         Ok(c_int::try_from(handle.registry.reclaim()?).unwrap_or(c_int::MAX))
     })
 }
@@ -280,9 +225,10 @@ pub unsafe extern "C" fn shmslot_region_alloc(
     ret_lease: *mut shmslot_lease,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(registry: HandleRef, ret_lease: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_lease)?;
-        let handle = boundary::open(registry)?;
+        ret_lease.present()?;
+        let handle = registry.open()?;
         let lease = handle.registry.alloc(len, boundary::timeout(timeout_ns)?)?;
         let given = shmslot_lease {
             data: lease.as_ptr().cast(),
@@ -294,7 +240,7 @@ pub unsafe extern "C" fn shmslot_region_alloc(
             region_len: lease.region_len(),
             token: handle.leases.add(lease),
         };
-        boundary::give(ret_lease, given)?;
+        ret_lease.give(given)?;
         Ok(c_int::try_from(handle.registry.take_removed()?.len()).unwrap_or(c_int::MAX))
     })
 }
@@ -305,9 +251,10 @@ pub unsafe extern "C" fn shmslot_region_retain(
     registry: *mut shmslot_registry,
     lease: *const shmslot_lease,
 ) -> c_int {
-    boundary::with(registry, |handle| {
+    from_c!(registry: HandleRef, lease: In);
+    boundary::with(&registry, |handle| {
         handle.registry.here()?;
-        handle.leases.retain(boundary::take(lease)?.token)?;
+        handle.leases.retain(lease.take()?.token)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -319,18 +266,14 @@ pub unsafe extern "C" fn shmslot_region_release(
     registry: *mut shmslot_registry,
     lease: *const shmslot_lease,
 ) -> c_int {
-    let mut last = false;
-    let released = boundary::with_system(registry, |handle| {
+    from_c!(registry: HandleRef, lease: In);
+    let _whole = Uncancelled::new();
+    let release = |handle: &shmslot_registry| {
         handle.registry.here()?;
-        let (lease, was_last) = handle.leases.release(boundary::take(lease)?.token)?;
-        drop(lease);
-        last = was_last;
-        Ok(SHMSLOT_OK)
-    });
-    if last {
-        // SAFETY: made by `shmslot_registry_create`, closed, and the last of what was out has just come back: that happens
-        // once.
-        boundary::silently(|| drop(unsafe { Box::from_raw(registry) }));
-    }
-    released
+        let (released, was_last) = handle.leases.release(lease.take()?.token)?;
+        drop(released);
+        Ok(was_last)
+    };
+    // SAFETY: true for the last release after closing only. The header forbids any use after that.
+    unsafe { boundary::give_back(registry, release) }
 }

@@ -1,9 +1,10 @@
 //! Segments.
 
 use std::ffi::{c_char, c_int};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 
-use crate::error::{Code, Hot, Result};
+use crate::error::{Hot, Result};
+use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::{Use, options, shmslot_info, shmslot_options, shmslot_participant};
@@ -26,18 +27,17 @@ impl shmslot_segment {
     }
 }
 
-impl Handle for shmslot_segment {
+// SAFETY: `Handle` has the argument for its `Reference`, which is not `Sync`; the rest is.
+unsafe impl Handle for shmslot_segment {
     fn health(&self) -> &Health {
         &self.health
     }
 }
 
 /// Makes a handle and gives it to the caller.
-pub(crate) fn hand_out(ret_segment: *mut *mut shmslot_segment, segment: Segment) -> Result<()> {
-    boundary::present(ret_segment)?;
+pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Segment) -> Hot<()> {
     let reference = segment.reference();
-    let handle = shmslot_segment { segment, reference, health: Health::default() };
-    Ok(boundary::give(ret_segment, Box::into_raw(Box::new(handle)))?)
+    boundary::hand_out(ret_segment, shmslot_segment { segment, reference, health: Health::default() })
 }
 
 /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. Allocates all its memory.
@@ -58,10 +58,11 @@ pub unsafe extern "C" fn shmslot_segment_create(
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_segment)?;
-        let options = self::options(options, Use::Create)?;
-        hand_out(ret_segment, Segment::create(boundary::name(name)?, &options)?)?;
+        ret_segment.present()?;
+        let options = self::options(&options, Use::Create)?;
+        hand_out(&ret_segment, Segment::create(name.name()?, &options)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -76,10 +77,11 @@ pub unsafe extern "C" fn shmslot_segment_create_anonymous(
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_segment)?;
-        let options = self::options(options, Use::Create)?;
-        hand_out(ret_segment, Segment::create_anonymous(&options)?)?;
+        ret_segment.present()?;
+        let options = self::options(&options, Use::Create)?;
+        hand_out(&ret_segment, Segment::create_anonymous(&options)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -93,10 +95,11 @@ pub unsafe extern "C" fn shmslot_segment_create_local(
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_segment)?;
-        let options = self::options(options, Use::Create)?;
-        hand_out(ret_segment, Segment::create_local(&options)?)?;
+        ret_segment.present()?;
+        let options = self::options(&options, Use::Create)?;
+        hand_out(&ret_segment, Segment::create_local(&options)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -115,10 +118,11 @@ pub unsafe extern "C" fn shmslot_segment_attach(
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_segment)?;
-        let options = self::options(options, Use::Attach)?;
-        hand_out(ret_segment, Segment::attach(boundary::name(name)?, &options)?)?;
+        ret_segment.present()?;
+        let options = self::options(&options, Use::Attach)?;
+        hand_out(&ret_segment, Segment::attach(name.name()?, &options)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -135,15 +139,12 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(fd: Fd, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_segment)?;
-        if fd < 0 {
-            return Err(Code::Invalid.into());
-        }
-        // SAFETY: not negative; borrowed for the call. A closed one only makes system calls fail.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        let options = self::options(options, Use::Attach)?;
-        hand_out(ret_segment, Segment::attach_fd(fd, &options)?)?;
+        ret_segment.present()?;
+        let fd = fd.get()?;
+        let options = self::options(&options, Use::Attach)?;
+        hand_out(&ret_segment, Segment::attach_fd(fd, &options)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -161,11 +162,12 @@ pub unsafe extern "C" fn shmslot_segment_open(
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_segment)?;
-        let options = self::options(options, Use::Open)?;
-        let (segment, created) = Segment::open(boundary::name(name)?, &options)?;
-        hand_out(ret_segment, segment)?;
+        ret_segment.present()?;
+        let options = self::options(&options, Use::Open)?;
+        let (segment, created) = Segment::open(name.name()?, &options)?;
+        hand_out(&ret_segment, segment)?;
         Ok(c_int::from(created))
     })
 }
@@ -178,8 +180,9 @@ pub unsafe extern "C" fn shmslot_segment_open(
 /// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mut shmslot_error) -> c_int {
+    from_c!(name: Text, reterr: Out);
     boundary::without_handle(reterr, || {
-        Segment::unlink(boundary::name(name)?)?;
+        Segment::unlink(name.name()?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -190,10 +193,9 @@ pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mu
 /// Threads: any, once. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {
-    if !segment.is_null() {
-        // SAFETY: made by `hand_out`, and by the header's word closed once.
-        boundary::silently(|| drop(unsafe { Box::from_raw(segment) }));
-    }
+    from_c!(segment: HandleRef);
+    // SAFETY: the header allows this once, and no use from then on.
+    unsafe { boundary::close(segment) };
 }
 
 /// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older library does not
@@ -204,9 +206,10 @@ pub unsafe extern "C" fn shmslot_segment_info(
     ret_info: *mut shmslot_info,
     info_size: usize,
 ) -> c_int {
-    boundary::with(segment, |segment| {
+    from_c!(segment: HandleRef, ret_info[info_size]: OutSized);
+    boundary::with(&segment, |segment| {
         let info = shmslot_info::from(&segment.segment.info()?);
-        boundary::give_sized(ret_info, info_size, &info)?;
+        ret_info.give(&info)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -225,16 +228,12 @@ pub unsafe extern "C" fn shmslot_segment_participants(
     capacity: usize,
     ret_count: *mut usize,
 ) -> c_int {
-    boundary::with_system(segment, |segment| {
-        boundary::present(ret_count)?;
+    from_c!(segment: HandleRef, array[element_size, capacity]: OutArray, ret_count: Out);
+    boundary::with_system(&segment, |segment| {
+        ret_count.present()?;
         let participants = segment.segment.participants()?;
-        for (index, participant) in participants.iter().enumerate().take(capacity) {
-            let distance = index.checked_mul(element_size).ok_or(Code::Invalid)?;
-            let target = array.cast::<u8>().wrapping_add(distance).cast::<shmslot_participant>();
-            boundary::present(array)?;
-            boundary::give_sized(target, element_size, &shmslot_participant::from(participant))?;
-        }
-        boundary::give(ret_count, participants.len())?;
+        array.give(participants.iter().map(shmslot_participant::from))?;
+        ret_count.give(participants.len())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -254,8 +253,9 @@ pub unsafe extern "C" fn shmslot_segment_recover(
     segment: *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(segment: HandleRef, reterr: Out);
     boundary::without_handle(reterr, || {
-        let recovered = boundary::open(segment)?.segment.recover()?;
+        let recovered = segment.open()?.segment.recover()?;
         Ok(c_int::try_from(recovered).unwrap_or(c_int::MAX))
     })
 }
@@ -266,9 +266,10 @@ pub unsafe extern "C" fn shmslot_segment_recover(
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret_bytes: *mut u64) -> c_int {
-    boundary::with_system(segment, |segment| {
+    from_c!(segment: HandleRef, ret_bytes: Out);
+    boundary::with_system(&segment, |segment| {
         let bytes = segment.segment.trim()?;
-        boundary::give_if_wanted(ret_bytes, bytes);
+        ret_bytes.give_if_wanted(bytes);
         Ok(SHMSLOT_OK)
     })
 }
@@ -280,7 +281,8 @@ pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret
 /// may not open it any more), NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> c_int {
-    boundary::with_system(segment, |segment| Ok(segment.segment.fd()?.as_raw_fd()))
+    from_c!(segment: HandleRef);
+    boundary::with_system(&segment, |segment| Ok(segment.segment.fd()?.as_raw_fd()))
 }
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;
@@ -293,16 +295,17 @@ pub unsafe extern "C" fn shmslot_segment_path(
     size: usize,
     ret_len: *mut usize,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_len)?;
+    from_c!(segment: HandleRef, buffer[size]: OutBytes, ret_len: Out);
+    boundary::with(&segment, |segment| {
+        ret_len.present()?;
         let path = segment.segment.path().map_or(&[][..], sys::path_bytes);
-        let buffer = boundary::buffer(buffer.cast(), size)?;
+        let buffer = buffer.first(size)?;
         // The last byte stays the NUL that it is.
         let room = buffer.len().saturating_sub(1);
         for (target, byte) in buffer.iter_mut().take(room).zip(path) {
             *target = *byte;
         }
-        boundary::give(ret_len, path.len())?;
+        ret_len.give(path.len())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -313,8 +316,9 @@ pub unsafe extern "C" fn shmslot_segment_slot_count(
     segment: *const shmslot_segment,
     ret_count: *mut u64,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::give(ret_count, u64::from(segment.segment.inner().geometry().slot_count))?;
+    from_c!(segment: HandleRef, ret_count: Out);
+    boundary::with(&segment, |segment| {
+        ret_count.give(u64::from(segment.segment.inner().geometry().slot_count))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -325,8 +329,9 @@ pub unsafe extern "C" fn shmslot_segment_slot_total_size(
     segment: *const shmslot_segment,
     ret_bytes: *mut u64,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::give(ret_bytes, segment.segment.slot_total_size())?;
+    from_c!(segment: HandleRef, ret_bytes: Out);
+    boundary::with(&segment, |segment| {
+        ret_bytes.give(segment.segment.slot_total_size())?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -337,8 +342,9 @@ pub unsafe extern "C" fn shmslot_segment_slot_capacity(
     segment: *const shmslot_segment,
     ret_bytes: *mut u64,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::give(ret_bytes, segment.segment.inner().geometry().slot_capacity)?;
+    from_c!(segment: HandleRef, ret_bytes: Out);
+    boundary::with(&segment, |segment| {
+        ret_bytes.give(segment.segment.inner().geometry().slot_capacity)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -353,9 +359,10 @@ pub unsafe extern "C" fn shmslot_segment_generation(
     segment: *const shmslot_segment,
     ret_generation: *mut u32,
 ) -> c_int {
-    boundary::with(segment, |segment| {
-        boundary::present(ret_generation)?;
-        boundary::give(ret_generation, segment.segment.generation()?)?;
+    from_c!(segment: HandleRef, ret_generation: Out);
+    boundary::with(&segment, |segment| {
+        ret_generation.present()?;
+        ret_generation.give(segment.segment.generation()?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -371,10 +378,11 @@ pub unsafe extern "C" fn shmslot_segment_wait_for_change(
     timeout_ns: i64,
     ret_generation: *mut u32,
 ) -> c_int {
-    boundary::with(segment, |segment| {
+    from_c!(segment: HandleRef, ret_generation: Out);
+    boundary::with(&segment, |segment| {
         let timeout = boundary::timeout(timeout_ns)?;
         let generation = segment.segment.wait_for_change(last, timeout)?;
-        boundary::give_if_wanted(ret_generation, generation);
+        ret_generation.give_if_wanted(generation);
         Ok(SHMSLOT_OK)
     })
 }

@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_void};
 
 use crate::error::{Code, Hot};
+use crate::ffi::arguments::{In, Out, address, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
@@ -15,7 +16,8 @@ pub struct shmslot_writer {
     health: Health,
 }
 
-impl Handle for shmslot_writer {
+// SAFETY: `Handle` has the argument for its `Writer`, which is not `Sync`.
+unsafe impl Handle for shmslot_writer {
     fn health(&self) -> &Health {
         &self.health
     }
@@ -54,8 +56,8 @@ impl shmslot_writer {
     }
 
     #[inline]
-    fn token_of(&self, loan: *const shmslot_loan) -> Hot<Token> {
-        let loan = boundary::take(loan)?;
+    fn token_of(&self, loan: &In<'_, shmslot_loan>) -> Hot<Token> {
+        let loan = loan.take()?;
         if loan.segment_id != self.writer.segment().geometry().segment_id {
             return Err(Code::Stale);
         }
@@ -63,9 +65,9 @@ impl shmslot_writer {
     }
 
     #[inline(always)]
-    fn commit(&self, token: Token, len: usize, ret_sequence: *mut u64) -> Hot<c_int> {
+    fn commit(&self, token: Token, len: usize, ret_sequence: &Out<'_, u64>) -> Hot<c_int> {
         let sequence = self.writer.commit_token(token, len as u64)?;
-        boundary::give_if_wanted(ret_sequence, sequence);
+        ret_sequence.give_if_wanted(sequence);
         Ok(SHMSLOT_OK)
     }
 }
@@ -81,11 +83,12 @@ pub unsafe extern "C" fn shmslot_writer_open(
     ret_writer: *mut *mut shmslot_writer,
     reterr: *mut shmslot_error,
 ) -> c_int {
+    from_c!(segment: HandleRef, ret_writer: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        boundary::present(ret_writer)?;
-        let segment = boundary::open(segment)?;
+        ret_writer.present()?;
+        let segment = segment.open()?;
         let handle = shmslot_writer { writer: segment.segment.writer()?, health: Health::default() };
-        boundary::give(ret_writer, Box::into_raw(Box::new(handle)))?;
+        boundary::hand_out(&ret_writer, handle)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -94,17 +97,17 @@ pub unsafe extern "C" fn shmslot_writer_open(
 /// their payloads any more. Threads: any, once. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
-    if !writer.is_null() {
-        // SAFETY: made by `shmslot_writer_open`, and by the header's word closed once.
-        boundary::silently(|| drop(unsafe { Box::from_raw(writer) }));
-    }
+    from_c!(writer: HandleRef);
+    // SAFETY: the header allows this once, and no use from then on.
+    unsafe { boundary::close(writer) };
 }
 
 /// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_interrupt(writer: *mut shmslot_writer) -> c_int {
-    boundary::with(writer, |writer| {
+    from_c!(writer: HandleRef);
+    boundary::with(&writer, |writer| {
         writer.writer.interrupt()?;
         Ok(SHMSLOT_OK)
     })
@@ -117,8 +120,9 @@ pub unsafe extern "C" fn shmslot_writer_blockers(
     writer: *mut shmslot_writer,
     ret_readers: *mut u64,
 ) -> c_int {
-    boundary::with(writer, |writer| {
-        boundary::give(ret_readers, writer.writer.blockers()?)?;
+    from_c!(writer: HandleRef, ret_readers: Out);
+    boundary::with(&writer, |writer| {
+        ret_readers.give(writer.writer.blockers()?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -141,10 +145,11 @@ pub unsafe extern "C" fn shmslot_slot_reserve(
     timeout_ns: i64,
     ret_loan: *mut shmslot_loan,
 ) -> c_int {
-    boundary::with(writer, |handle| {
-        boundary::present(ret_loan)?;
+    from_c!(writer: HandleRef, ret_loan: Out);
+    boundary::with(&writer, |handle| {
+        ret_loan.present()?;
         let token = handle.writer.reserve_token(len as u64, boundary::timeout(timeout_ns)?)?;
-        boundary::give(ret_loan, handle.loan_of(token, len as u64))?;
+        ret_loan.give(handle.loan_of(token, len as u64))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -161,7 +166,8 @@ pub unsafe extern "C" fn shmslot_slot_commit(
     len: usize,
     ret_sequence: *mut u64,
 ) -> c_int {
-    boundary::with(writer, |handle| handle.commit(handle.token_of(loan)?, len, ret_sequence))
+    from_c!(writer: HandleRef, loan: In, ret_sequence: Out);
+    boundary::with(&writer, |handle| handle.commit(handle.token_of(&loan)?, len, &ret_sequence))
 }
 
 /// Gives a loan back unpublished. It leaves no hole in the sequence.
@@ -171,8 +177,9 @@ pub unsafe extern "C" fn shmslot_slot_discard(
     writer: *mut shmslot_writer,
     loan: *const shmslot_loan,
 ) -> c_int {
-    boundary::with(writer, |handle| {
-        handle.writer.discard_token(handle.token_of(loan)?)?;
+    from_c!(writer: HandleRef, loan: In);
+    boundary::with(&writer, |handle| {
+        handle.writer.discard_token(handle.token_of(&loan)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -188,10 +195,11 @@ pub unsafe extern "C" fn shmslot_slot_write(
     timeout_ns: i64,
     ret_sequence: *mut u64,
 ) -> c_int {
-    boundary::with(writer, |handle| {
-        let bytes = boundary::bytes(bytes.cast(), len)?;
+    from_c!(writer: HandleRef, bytes[len]: InBytes, ret_sequence: Out);
+    boundary::with(&writer, |handle| {
+        let bytes = bytes.get()?;
         let sequence = handle.writer.write_from(bytes, boundary::timeout(timeout_ns)?)?;
-        boundary::give_if_wanted(ret_sequence, sequence);
+        ret_sequence.give_if_wanted(sequence);
         Ok(SHMSLOT_OK)
     })
 }
@@ -205,8 +213,9 @@ pub unsafe extern "C" fn shmslot_slot_commit_ptr(
     len: usize,
     ret_sequence: *mut u64,
 ) -> c_int {
-    boundary::with(writer, |handle| {
-        handle.commit(handle.writer.token_at(not_null(data)?)?, len, ret_sequence)
+    from_c!(writer: HandleRef, ret_sequence: Out);
+    boundary::with(&writer, |handle| {
+        handle.commit(handle.writer.token_at(address(data)?)?, len, &ret_sequence)
     })
 }
 
@@ -214,8 +223,9 @@ pub unsafe extern "C" fn shmslot_slot_commit_ptr(
 /// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_discard_ptr(writer: *mut shmslot_writer, data: *const c_void) -> c_int {
-    boundary::with(writer, |handle| {
-        handle.writer.discard_token(handle.writer.token_at(not_null(data)?)?)?;
+    from_c!(writer: HandleRef);
+    boundary::with(&writer, |handle| {
+        handle.writer.discard_token(handle.writer.token_at(address(data)?)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -228,11 +238,12 @@ pub unsafe extern "C" fn shmslot_loan_from_ptr(
     data: *const c_void,
     ret_loan: *mut shmslot_loan,
 ) -> c_int {
-    boundary::with(writer, |handle| {
-        boundary::present(ret_loan)?;
-        let token = handle.writer.token_at(not_null(data)?)?;
+    from_c!(writer: HandleRef, ret_loan: Out);
+    boundary::with(&writer, |handle| {
+        ret_loan.present()?;
+        let token = handle.writer.token_at(address(data)?)?;
         let len = handle.writer.reserved(token)?;
-        boundary::give(ret_loan, handle.loan_of(token, len))?;
+        ret_loan.give(handle.loan_of(token, len))?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -243,13 +254,9 @@ pub unsafe extern "C" fn shmslot_loan_from_ptr(
 /// TIMEOUT, INTERRUPTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout_ns: i64) -> c_int {
-    boundary::with(writer, |handle| {
+    from_c!(writer: HandleRef);
+    boundary::with(&writer, |handle| {
         handle.writer.wait_space(boundary::timeout(timeout_ns)?)?;
         Ok(SHMSLOT_OK)
     })
-}
-
-/// A payload pointer that came from the caller, for its address only.
-pub(crate) fn not_null(data: *const c_void) -> Hot<*const u8> {
-    if data.is_null() { Err(Code::Invalid) } else { Ok(data.cast()) }
 }

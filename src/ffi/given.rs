@@ -1,0 +1,69 @@
+//! What callers have of a handle under numbers: leases and resolved bytes.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Code, Hot};
+
+/// What a handle has given out under numbers, each as often as it was retained.
+///
+/// It keeps the things themselves, under a lock. A reader does not use it: its samples are kept by
+/// the segment, so it only counts them, in one atomic subtraction of the hot mark.
+pub(crate) struct Given<T> {
+    inner: Mutex<Items<T>>,
+}
+
+struct Items<T> {
+    /// By token; each with how often it is to be released.
+    items: BTreeMap<u64, (T, u64)>,
+    last: u64,
+    closed: bool,
+}
+
+impl<T> Default for Given<T> {
+    fn default() -> Given<T> {
+        Given { inner: Mutex::new(Items { items: BTreeMap::new(), last: 0, closed: false }) }
+    }
+}
+
+impl<T> Given<T> {
+    // A panic cannot leave it half changed.
+    fn inner(&self) -> MutexGuard<'_, Items<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The token of a new one.
+    pub(crate) fn add(&self, item: T) -> u64 {
+        let mut inner = self.inner();
+        inner.last += 1;
+        let token = inner.last;
+        inner.items.insert(token, (item, 1));
+        token
+    }
+
+    pub(crate) fn retain(&self, token: u64) -> Hot<()> {
+        let mut inner = self.inner();
+        let (_, count) = inner.items.get_mut(&token).ok_or(Code::Stale)?;
+        *count += 1;
+        Ok(())
+    }
+
+    /// Takes one out, if this was its last release; and true if it was the last of all after `close`.
+    pub(crate) fn release(&self, token: u64) -> Hot<(Option<T>, bool)> {
+        let mut inner = self.inner();
+        let (_, count) = inner.items.get_mut(&token).ok_or(Code::Stale)?;
+        *count -= 1;
+        if *count > 0 {
+            return Ok((None, false));
+        }
+        let item = inner.items.remove(&token).map(|(item, _)| item);
+        Ok((item, inner.closed && inner.items.is_empty()))
+    }
+
+    /// True if nothing is out.
+    pub(crate) fn close(&self) -> bool {
+        let mut inner = self.inner();
+        inner.closed = true;
+        inner.items.is_empty()
+    }
+}
