@@ -74,6 +74,14 @@ static void options_arrive()
     const auto out = MUST(one.reserve(1, no_wait));
     CHECK_IS(one.reserve(1, no_wait), loan_limit);
 
+    shmslot::Options more;
+    more.max_readers = 63;
+    const auto refused = shmslot::Segment::open(name.text, more);
+    CHECK_IS(refused, options_mismatch);
+    CHECK(refused.error().numbers()[0] == 63);
+    more.any_geometry = true;
+    CHECK(!MUST(shmslot::Segment::open(name.text, more)).created);
+
     CHECK(shmslot::Segment::unlink(name.text));
     options.if_dead = shmslot::IfDead::refuse;
     const auto again = MUST(shmslot::Segment::create(name.text, options));

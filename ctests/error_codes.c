@@ -494,6 +494,20 @@ static int get_name_busy(void)
     return result;
 }
 
+static int get_options_mismatch(void)
+{
+    char name[64];
+    shmslot_options options = options_of(2, 8);
+    shmslot_segment *segment, *other = NULL;
+    int result;
+    segment = make_named(unique_name(name, sizeof name, "codes"), &options);
+    options.slot_count = 3;
+    result = shmslot_segment_open(name, &options, &other, NULL);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(segment);
+    return result;
+}
+
 static const struct {
     int code;
     const char *name;
@@ -541,6 +555,7 @@ static const struct {
     {SHMSLOT_E_CHANNEL_BROKEN, "CHANNEL_BROKEN", get_channel_broken, NULL},
     {SHMSLOT_E_NAME_BUSY, "NAME_BUSY", get_name_busy, NULL},
     {SHMSLOT_E_DESCRIPTOR_LOST, "DESCRIPTOR_LOST", get_descriptor_lost, NULL},
+    {SHMSLOT_E_OPTIONS_MISMATCH, "OPTIONS_MISMATCH", get_options_mismatch, NULL},
 };
 #define ENTRIES (sizeof table / sizeof table[0])
 

@@ -75,6 +75,9 @@
 /// time where writer and reader do not share a cache, and more than twice where they do.
 #define SHMSLOT_STREAM_COPIES 128
 
+/// Option flag: open and create take a segment that is there whatever it has, as attach does.
+#define SHMSLOT_ANY_GEOMETRY 256
+
 /// Policy: a reserve that finds nothing free fails at once.
 #define SHMSLOT_FAIL 0
 
@@ -87,7 +90,7 @@
 /// if_dead: give the name of a segment that nobody is attached to any more to the new one.
 #define SHMSLOT_DEAD_REPLACE 0
 
-/// if_dead: attach to it as it is.
+/// if_dead: attach to it as it is, if it gives what is asked; see shmslot_segment_open.
 #define SHMSLOT_DEAD_ADOPT 1
 
 /// if_dead: fail with SHMSLOT_E_EXISTS.
@@ -192,6 +195,8 @@ typedef enum {
     SHMSLOT_E_NAME_BUSY = -40,
     /// The program has closed or replaced a descriptor of the library.
     SHMSLOT_E_DESCRIPTOR_LOST = -41,
+    /// The segment that is there does not give what the options ask for.
+    SHMSLOT_E_OPTIONS_MISMATCH = -42,
 } shmslot_e;
 
 /// Regions of one sender that are mapped here, to be read. Threads: any.
@@ -218,8 +223,9 @@ typedef struct shmslot_writer shmslot_writer;
 typedef struct {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     uint32_t struct_size;
-    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES, SHMSLOT_STREAM_COPIES; for attach
-    /// and open also SHMSLOT_ANY_OWNER; for attach also SHMSLOT_LOOK_ONLY.
+    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES,
+    /// SHMSLOT_STREAM_COPIES, SHMSLOT_ANY_GEOMETRY; for attach and open also SHMSLOT_ANY_OWNER; for
+    /// attach also SHMSLOT_LOOK_ONLY.
     uint32_t flags;
     /// Number of slots, 1 to 16777216; default 64.
     uint32_t slot_count;
@@ -484,8 +490,8 @@ const char *shmslot_strerror(int code);
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), NAME_BUSY, PERMISSION,
-/// NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, /proc not mounted), SYS, and of a file that has the name
-/// but is no segment what shmslot_segment_attach says of it. Since 0.1.
+/// NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, no /proc), OPTIONS_MISMATCH (ADOPT),
+/// SYS, and of a file of this name that is no segment what shmslot_segment_attach says. Since 0.1.
 int shmslot_segment_create(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
@@ -515,9 +521,12 @@ int shmslot_segment_attach(const char *name, const shmslot_options *options, shm
 /// NOT_SUPPORTED if /proc is not mounted. Since 0.1.
 int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
-/// Attaches to the segment of this name, or creates it. Of several processes that do this at once one creates. What
-/// exists is taken as it is: compare shmslot_segment_info with what you need. If nobody is attached to it any more,
-/// options.if_dead decides, with REFUSE like ADOPT.
+/// Attaches to the segment of this name, or creates it. Of several processes that do so at once one
+/// creates. If nobody is attached to it, options.if_dead decides, with REFUSE like ADOPT.
+///
+/// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
+/// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else
+/// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
 ///
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.1.

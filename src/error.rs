@@ -121,6 +121,8 @@ pub enum Code {
     NameBusy = -40,
     /// The program has closed or replaced a descriptor of the library.
     DescriptorLost = -41,
+    /// The segment that is there does not give what the options ask for.
+    OptionsMismatch = -42,
 }
 
 codes! {
@@ -165,6 +167,7 @@ codes! {
     ChannelBroken = -39, "the channel is of no use any more: the other end is gone or spoke wrongly; close it and make a new one";
     NameBusy = -40, "another process is replacing or unlinking the segment of this name, and has not finished in half a second; try again, and if that does not help look for a process that was stopped (SIGSTOP, a debugger)";
     DescriptorLost = -41, "the program has closed this descriptor of the library, or put another file in its place (closefrom, dup2 onto a number that it had not opened); close the handle, make it anew, and leave alone what others opened";
+    OptionsMismatch = -42, "the segment of this name does not give that; ask for what it has or leave the field at 0, unlink it and create it anew, or take it with SHMSLOT_ANY_GEOMETRY";
 }
 
 impl Code {

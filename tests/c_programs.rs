@@ -66,6 +66,7 @@ c_programs! {
     names
     no_syscalls
     null_args
+    open_compares
     options
     order4
     permissions

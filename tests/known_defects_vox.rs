@@ -283,7 +283,8 @@ fn vox_create_truncates_live_segment() {
     for if_dead in [IfDead::Replace, IfDead::Adopt, IfDead::Refuse] {
         assert_eq!(code(Segment::create(&name, &Options { if_dead, ..slots(9) })), Code::Exists);
     }
-    let (opened, created) = Segment::open(&name, &slots(9)).expect("open");
+    assert_eq!(code(Segment::open(&name, &slots(9))), Code::OptionsMismatch);
+    let (opened, created) = Segment::open(&name, &slots(4)).expect("open");
     assert!(!created);
     writer.write(b"alive", NOW).expect("write");
     assert_eq!(reader.read().expect("read").expect("a sample").to_vec(), b"alive");

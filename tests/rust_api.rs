@@ -175,6 +175,27 @@ fn the_name_of_a_dead_segment_can_be_taken() {
     assert_eq!(code(Segment::unlink(&name)), Code::NotFound);
 }
 
+#[test]
+fn open_compares_what_differs_from_the_default() {
+    let directory = Directory::new();
+    let name = directory.name("segment");
+    let there = Segment::create(&name, &Options { max_readers: 3, ..small() }).expect("create");
+    let participants = || there.info().expect("not forked").participants;
+    let asked = Options { max_readers: 4, ..small() };
+    let error = Segment::open(&name, &asked).expect_err("not what is there");
+    assert_eq!((error.code(), error.numbers()), (Code::OptionsMismatch, [4, 3, 0]));
+    assert!(error.to_string().starts_with("max_readers: 4 wanted, 3 found: "), "{error}");
+    assert_eq!(participants(), 1);
+    let left_alone = Options { max_readers: Options::default().max_readers, ..small() };
+    let any = Options { any_geometry: true, ..asked };
+    for options in [left_alone, any] {
+        let (opened, created) = Segment::open(&name, &options).expect("open");
+        assert!(!created);
+        assert_eq!(opened.info().expect("not forked").geometry.max_readers, 3);
+        assert_eq!(participants(), 2);
+    }
+}
+
 /// Many threads race to replace a dead segment and to attach: all that succeed at the same time see one segment.
 #[test]
 fn racing_for_a_name_gives_one_segment() {

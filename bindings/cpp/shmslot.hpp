@@ -92,6 +92,7 @@ enum class Code : int {
     channel_broken = SHMSLOT_E_CHANNEL_BROKEN,           ///< The other end is gone, or said what no channel says.
     name_busy = SHMSLOT_E_NAME_BUSY,                     ///< Another process has begun to take the name away, and has not finished.
     descriptor_lost = SHMSLOT_E_DESCRIPTOR_LOST,         ///< The program has closed or replaced a descriptor of the library.
+    options_mismatch = SHMSLOT_E_OPTIONS_MISMATCH,       ///< The segment that is there does not give what is asked.
 };
 
 /// What a code means and the way out, in one line; never null. Threads: any. shmslot_strerror.
@@ -409,7 +410,7 @@ enum class Policy : std::uint32_t {
 /// What to do when the name belongs to a segment that nobody is attached to any more.
 enum class IfDead : std::uint32_t {
     replace = SHMSLOT_DEAD_REPLACE, ///< Give its name to the new one.
-    adopt = SHMSLOT_DEAD_ADOPT,     ///< Attach to it as it is.
+    adopt = SHMSLOT_DEAD_ADOPT,     ///< Attach to it as it is, if it gives what is asked.
     refuse = SHMSLOT_DEAD_REFUSE,   ///< Fail with Code::exists.
 };
 
@@ -437,6 +438,7 @@ struct Options {
     bool prefault = false;                       ///< Map all pages at once.
     bool huge_pages = false;                     ///< Ask for huge pages.
     bool stream_copies = false;                  ///< Large copies into payloads go around the caches.
+    bool any_geometry = false;                   ///< Open: take what is there with whatever numbers it has.
     bool any_owner = false;                      ///< Attach to another user's segment, or one with a loosened mode.
     bool look_only = false;                      ///< Map read-only and join nothing.
 };
@@ -743,7 +745,7 @@ template <class T, class Handle, class Call>
     c.flags = (options.single_writer ? SHMSLOT_SINGLE_WRITER : 0U) | (options.timestamps ? SHMSLOT_TIMESTAMPS : 0U) |
               (options.prefault ? SHMSLOT_PREFAULT : 0U) | (options.huge_pages ? SHMSLOT_HUGE_PAGES : 0U) |
               (options.stream_copies ? SHMSLOT_STREAM_COPIES : 0U) | (options.any_owner ? SHMSLOT_ANY_OWNER : 0U) |
-              (options.look_only ? SHMSLOT_LOOK_ONLY : 0U);
+              (options.any_geometry ? SHMSLOT_ANY_GEOMETRY : 0U) | (options.look_only ? SHMSLOT_LOOK_ONLY : 0U);
     c.slot_count = options.slot_count;
     c.payload_align = options.payload_align;
     c.slot_capacity = options.slot_capacity;
@@ -1222,7 +1224,8 @@ public:
         });
     }
 
-    /// Attaches to the segment of this name, or creates it. shmslot_segment_open.
+    /// Attaches to the segment of this name if it gives what is asked, or creates it.
+    /// shmslot_segment_open.
     static Result<Opened> open(const char *name, const Options &options = {}) noexcept;
 
     /// Takes the name of a segment away. shmslot_segment_unlink.

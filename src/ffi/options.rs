@@ -10,7 +10,7 @@ use crate::ffi::plain::Plain;
 use crate::layout::{self, Policy};
 use crate::segment::Info;
 use crate::segment::Participant;
-use crate::segment::{IfDead, Options};
+use crate::segment::{Asked, IfDead, Options};
 
 /// Option flag: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
 pub const SHMSLOT_SINGLE_WRITER: u32 = 1;
@@ -28,6 +28,8 @@ pub const SHMSLOT_LOOK_ONLY: u32 = 32;
 /// Option and attach flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
 /// time where writer and reader do not share a cache, and more than twice where they do.
 pub const SHMSLOT_STREAM_COPIES: u32 = 128;
+/// Option flag: open and create take a segment that is there whatever it has, as attach does.
+pub const SHMSLOT_ANY_GEOMETRY: u32 = 256;
 
 /// Policy: a reserve that finds nothing free fails at once.
 pub const SHMSLOT_FAIL: u32 = 0;
@@ -38,7 +40,7 @@ pub const SHMSLOT_DROP_OLDEST: u32 = 2;
 
 /// if_dead: give the name of a segment that nobody is attached to any more to the new one.
 pub const SHMSLOT_DEAD_REPLACE: u32 = 0;
-/// if_dead: attach to it as it is.
+/// if_dead: attach to it as it is, if it gives what is asked; see shmslot_segment_open.
 pub const SHMSLOT_DEAD_ADOPT: u32 = 1;
 /// if_dead: fail with SHMSLOT_E_EXISTS.
 pub const SHMSLOT_DEAD_REFUSE: u32 = 2;
@@ -58,8 +60,9 @@ const _: () = {
 pub struct shmslot_options {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     pub struct_size: u32,
-    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES, SHMSLOT_STREAM_COPIES; for attach
-    /// and open also SHMSLOT_ANY_OWNER; for attach also SHMSLOT_LOOK_ONLY.
+    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES,
+    /// SHMSLOT_STREAM_COPIES, SHMSLOT_ANY_GEOMETRY; for attach and open also SHMSLOT_ANY_OWNER; for
+    /// attach also SHMSLOT_LOOK_ONLY.
     pub flags: u32,
     /// Number of slots, 1 to 16777216; default 64.
     pub slot_count: u32,
@@ -230,10 +233,21 @@ fn bad(field: &'static str) -> Error {
 
 /// The options that C handed over; NULL is all defaults.
 pub(crate) fn options(input: &InSized<'_, shmslot_options>, used_for: Use) -> Result<Options> {
+    Ok(options_and_asked(input, used_for)?.0)
+}
+
+/// The same, and which numbers were asked for rather than left at 0.
+pub(crate) fn options_and_asked(
+    input: &InSized<'_, shmslot_options>,
+    used_for: Use,
+) -> Result<(Options, Asked)> {
     let default = Options::default();
-    let Some(given) = input.take()? else { return Ok(default) };
+    let Some(given) = input.take()? else {
+        let asked = Asked::of(&default);
+        return Ok((default, asked));
+    };
     let made_so = SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS;
-    let used_so = SHMSLOT_PREFAULT | SHMSLOT_HUGE_PAGES | SHMSLOT_STREAM_COPIES;
+    let used_so = SHMSLOT_PREFAULT | SHMSLOT_HUGE_PAGES | SHMSLOT_STREAM_COPIES | SHMSLOT_ANY_GEOMETRY;
     let known = match used_for {
         Use::Create => made_so | used_so,
         Use::Attach | Use::Open => made_so | used_so | SHMSLOT_ANY_OWNER | SHMSLOT_LOOK_ONLY,
@@ -246,7 +260,14 @@ pub(crate) fn options(input: &InSized<'_, shmslot_options>, used_for: Use) -> Re
     let type_name = unsafe { Text::new(given.type_name, &call) }.get().unwrap_or_default();
     let type_name = type_name.to_str().map_err(|_| bad("type_name"))?.to_owned();
     let or = |value: u32, default: u32| if value == 0 { default } else { value };
-    Ok(Options {
+    let asked = Asked {
+        slot_count: given.slot_count,
+        slot_capacity: given.slot_capacity,
+        payload_align: given.payload_align,
+        max_readers: given.max_readers,
+        max_participants: given.max_participants,
+    };
+    let options = Options {
         slot_count: or(given.slot_count, default.slot_count),
         slot_capacity: if given.slot_capacity == 0 { default.slot_capacity } else { given.slot_capacity },
         payload_align: or(given.payload_align, default.payload_align),
@@ -267,6 +288,7 @@ pub(crate) fn options(input: &InSized<'_, shmslot_options>, used_for: Use) -> Re
         huge_pages: given.flags & SHMSLOT_HUGE_PAGES != 0,
         stream_copies: given.flags & SHMSLOT_STREAM_COPIES != 0,
         any_owner: given.flags & SHMSLOT_ANY_OWNER != 0,
+        any_geometry: given.flags & SHMSLOT_ANY_GEOMETRY != 0,
         look_only: given.flags & SHMSLOT_LOOK_ONLY != 0,
         spin: match given.spin_ns {
             0 => default.spin,
@@ -274,5 +296,6 @@ pub(crate) fn options(input: &InSized<'_, shmslot_options>, used_for: Use) -> Re
             ns => Duration::from_nanos(u64::from(ns)),
         },
         max_loans: given.max_loans,
-    })
+    };
+    Ok((options, asked))
 }

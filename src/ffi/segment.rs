@@ -7,7 +7,9 @@ use crate::error::{Hot, Result};
 use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
-use crate::ffi::options::{Use, options, shmslot_info, shmslot_options, shmslot_participant};
+use crate::ffi::options::{
+    Use, options, options_and_asked, shmslot_info, shmslot_options, shmslot_participant,
+};
 use crate::reference::Reference;
 use crate::segment::Segment;
 use crate::sys;
@@ -49,8 +51,8 @@ pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Seg
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), NAME_BUSY, PERMISSION,
-/// NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, /proc not mounted), SYS, and of a file that has the name
-/// but is no segment what shmslot_segment_attach says of it. Since 0.1.
+/// NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, no /proc), OPTIONS_MISMATCH (ADOPT),
+/// SYS, and of a file of this name that is no segment what shmslot_segment_attach says. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create(
     name: *const c_char,
@@ -61,8 +63,8 @@ pub unsafe extern "C" fn shmslot_segment_create(
     from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
-        let options = self::options(&options, Use::Create)?;
-        hand_out(&ret_segment, Segment::create(name.name()?, &options)?)?;
+        let (options, asked) = options_and_asked(&options, Use::Create)?;
+        hand_out(&ret_segment, Segment::create_or_adopt(name.name()?, &options, asked)?.0)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -149,9 +151,12 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
     })
 }
 
-/// Attaches to the segment of this name, or creates it. Of several processes that do this at once one creates. What
-/// exists is taken as it is: compare shmslot_segment_info with what you need. If nobody is attached to it any more,
-/// options.if_dead decides, with REFUSE like ADOPT.
+/// Attaches to the segment of this name, or creates it. Of several processes that do so at once one
+/// creates. If nobody is attached to it, options.if_dead decides, with REFUSE like ADOPT.
+///
+/// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
+/// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else
+/// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
 ///
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.1.
@@ -165,8 +170,8 @@ pub unsafe extern "C" fn shmslot_segment_open(
     from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
-        let options = self::options(&options, Use::Open)?;
-        let (segment, created) = Segment::open(name.name()?, &options)?;
+        let (options, asked) = options_and_asked(&options, Use::Open)?;
+        let (segment, created) = Segment::open_asking(name.name()?, &options, asked)?;
         hand_out(&ret_segment, segment)?;
         Ok(c_int::from(created))
     })

@@ -14,6 +14,7 @@ use crate::layout::{Geometry, HEADER_SIZE, Offsets};
 use crate::protocol::shape::Shape;
 use crate::protocol::table::Table;
 use crate::protocol::{order, rows, vacancy};
+use crate::segment::asked::Asked;
 use crate::segment::check::check_file;
 use crate::segment::mapping::{map_file, map_private, view};
 use crate::segment::options::Options;
@@ -96,10 +97,11 @@ impl Attachment {
     pub(crate) fn attach(
         fd: OwnedFd,
         options: &Options,
+        asked: Option<Asked>,
         path: Option<PathBuf>,
         must_be_sealed: bool,
     ) -> Result<Option<Attachment>> {
-        let (geometry, offsets) = check_file(&fd, options, must_be_sealed)?;
+        let (geometry, offsets) = check_file(&fd, options, asked, must_be_sealed)?;
         let map = map_file(&fd, &offsets, options)?;
         // SAFETY: the file is as long as `offsets.total`, `check_file` made sure. Its owner can cut a named one later;
         // then an access faults, as the header says, which ends the process and corrupts nothing.

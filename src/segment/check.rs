@@ -5,13 +5,16 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Geometry, HEADER_SIZE, LAYOUT_VERSION, Offsets};
+use crate::segment::asked::Asked;
 use crate::segment::options::Options;
 use crate::sys;
 
-/// Everything that can be said of a file before it is mapped.
+/// Everything that can be said of a file before it is mapped. `asked` is what its geometry must
+/// give.
 pub(crate) fn check_file(
     fd: &OwnedFd,
     options: &Options,
+    asked: Option<Asked>,
     must_be_sealed: bool,
 ) -> Result<(Geometry, Offsets)> {
     let facts = sys::file_facts(fd.as_fd())?;
@@ -52,6 +55,9 @@ pub(crate) fn check_file(
     }
     if options.type_hash != [0; 16] && options.type_hash != geometry.type_hash {
         return Err(Code::TypeMismatch.into());
+    }
+    if let Some(asked) = asked {
+        asked.compare(options, &geometry)?;
     }
     Ok((geometry, offsets))
 }

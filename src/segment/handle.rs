@@ -10,6 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::layout::Geometry;
 use crate::protocol::order;
 use crate::segment::Participant;
+use crate::segment::asked::Asked;
 use crate::segment::attachment::Attachment;
 use crate::segment::name::{self, Way};
 use crate::segment::options::Options;
@@ -48,16 +49,16 @@ const NAME_RACES: u32 = 64;
 impl Segment {
     /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one.
     pub fn create(name: &str, options: &Options) -> Result<Segment> {
-        Ok(Segment::create_or_adopt(name, options)?.0)
+        Ok(Segment::create_or_adopt(name, options, Asked::of(options))?.0)
     }
 
     /// The segment, and whether it was made rather than adopted.
-    fn create_or_adopt(name: &str, options: &Options) -> Result<(Segment, bool)> {
+    pub(crate) fn create_or_adopt(name: &str, options: &Options, asked: Asked) -> Result<(Segment, bool)> {
         let path = name::path_of(name)?;
         let geometry = options.geometry()?;
         let mut made = None;
         for _ in 0..NAME_RACES {
-            if let Way::Adopted(inner) = name::make_way(&path, options)? {
+            if let Way::Adopted(inner) = name::make_way(&path, options, asked)? {
                 return Ok((Segment { inner: Arc::new(*inner) }, false));
             }
             let inner = match made.take() {
@@ -101,10 +102,14 @@ impl Segment {
 
     /// Attaches to the segment of this name.
     pub fn attach(name: &str, options: &Options) -> Result<Segment> {
+        Segment::attach_asking(name, options, None)
+    }
+
+    fn attach_asking(name: &str, options: &Options, asked: Option<Asked>) -> Result<Segment> {
         let path = name::path_of(name)?;
         for _ in 0..NAME_RACES {
             let fd = sys::open_file(&path, !options.look_only)?;
-            if let Some(inner) = name::attach(&path, fd, options)? {
+            if let Some(inner) = name::attach(&path, fd, options, asked)? {
                 return Ok(Segment { inner: Arc::new(inner) });
             }
         }
@@ -118,22 +123,27 @@ impl Segment {
         }
         // Opened anew, so that the locks of this participant are its own.
         let own = sys::reopen(fd, !options.look_only)?;
-        match Attachment::attach(own, options, None, true)? {
+        match Attachment::attach(own, options, None, None, true)? {
             Some(inner) => Ok(Segment { inner: Arc::new(inner) }),
             None => Err(Error::about(Code::NotFound, "the segment was replaced")),
         }
     }
 
     /// Attaches to the segment of this name, or creates it; true if this call created it. Of several processes
-    /// that do this at once one creates. If nobody is attached to it any more, `if_dead` decides; to refuse it is to
-    /// adopt it here.
+    /// that do this at once one creates. What is there already must give what `options` ask for, see
+    /// [`Options`]; else nothing is attached. If nobody is attached to it any more, `if_dead`
+    /// decides; to refuse it is to adopt it here.
     pub fn open(name: &str, options: &Options) -> Result<(Segment, bool)> {
+        Segment::open_asking(name, options, Asked::of(options))
+    }
+
+    pub(crate) fn open_asking(name: &str, options: &Options, asked: Asked) -> Result<(Segment, bool)> {
         for _ in 0..NAME_RACES {
-            match Segment::create_or_adopt(name, options) {
+            match Segment::create_or_adopt(name, options, asked) {
                 Err(error) if error.code() == Code::Exists => {}
                 made => return made,
             }
-            match Segment::attach(name, options) {
+            match Segment::attach_asking(name, options, Some(asked)) {
                 Err(error) if error.code() == Code::NotFound => {}
                 attached => return attached.map(|segment| (segment, false)),
             }

@@ -1,6 +1,7 @@
 //! Segments: shared memory with a name or without, and who is attached to it.
 //!
 //! - `options`: how a segment is made, or attached to.
+//! - `asked`: what one that is there already must give.
 //! - `participants`: who is attached, and who of them is dead.
 //! - `check`: what can be said of a file before it is mapped.
 //! - `mapping`: from a mapped file to a typed view.
@@ -10,6 +11,7 @@
 //! - `name`: which file a name means, and how it passes from one to the next.
 //! - `handle`: what a user holds.
 
+mod asked;
 pub(crate) mod attachment;
 mod check;
 mod handle;
@@ -22,6 +24,7 @@ mod recover;
 mod regions;
 pub(crate) mod writers;
 
+pub(crate) use asked::Asked;
 pub use handle::{Info, Segment};
 pub use options::{IfDead, Options};
 pub use participants::Participant;

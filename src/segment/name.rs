@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, HOT_OFFSET, Hot, LAYOUT_VERSION};
+use crate::segment::asked::Asked;
 use crate::segment::attachment::Attachment;
 use crate::segment::check::check_file;
 use crate::segment::options::{IfDead, Options};
@@ -180,14 +181,14 @@ pub(crate) enum Way {
 }
 
 /// Looks at what has the name already, and does with a dead segment what the options say.
-pub(crate) fn make_way(path: &Path, options: &Options) -> Result<Way> {
+pub(crate) fn make_way(path: &Path, options: &Options, asked: Asked) -> Result<Way> {
     let fd = match sys::open_file(path, true) {
         Err(error) if error.code() == Code::NotFound => return Ok(Way::Clear),
         opened => opened?,
     };
-    // Whoever replaces it need not agree about the type.
+    // Whoever replaces it need not agree about the type, nor find there what is asked.
     let any_type = Options { type_hash: [0; 16], ..options.clone() };
-    match check_file(&fd, &any_type, false) {
+    match check_file(&fd, &any_type, None, false) {
         Ok((geometry, _)) => {
             let rows = geometry.max_participants;
             if participants::anyone_alive(&fd, rows)? {
@@ -196,7 +197,7 @@ pub(crate) fn make_way(path: &Path, options: &Options) -> Result<Way> {
             match options.if_dead {
                 IfDead::Refuse => return Err(Error::about(Code::Exists, "nobody is attached to it")),
                 IfDead::Adopt => {
-                    if let Some(adopted) = attach(path, fd, options)? {
+                    if let Some(adopted) = attach(path, fd, options, Some(asked))? {
                         return Ok(Way::Adopted(Box::new(adopted)));
                     }
                 }
@@ -216,8 +217,13 @@ pub(crate) fn make_way(path: &Path, options: &Options) -> Result<Way> {
 }
 
 /// Attaches to the file that was found at a name. `None` if the name leads elsewhere by now.
-pub(crate) fn attach(path: &Path, fd: OwnedFd, options: &Options) -> Result<Option<Attachment>> {
-    let Some(attachment) = Attachment::attach(fd, options, Some(path.to_owned()), false)? else {
+pub(crate) fn attach(
+    path: &Path,
+    fd: OwnedFd,
+    options: &Options,
+    asked: Option<Asked>,
+) -> Result<Option<Attachment>> {
+    let Some(attachment) = Attachment::attach(fd, options, asked, Some(path.to_owned()), false)? else {
         settle(path, options)?;
         return Ok(None);
     };
@@ -334,7 +340,7 @@ fn settle(path: &Path, options: &Options) -> Result<()> {
     };
     let _right = Right::to_take_from(&fd)?;
     // The name may have passed to any file in between.
-    let attachable = check_file(&fd, options, false).is_ok();
+    let attachable = check_file(&fd, options, None, false).is_ok();
     if attachable && sys::read_word(&fd, RETIRED_OFFSET)? != 0 && leads_to(path, &fd)? {
         sys::write_word(&fd, RETIRED_OFFSET, 0)?;
     }

@@ -14,7 +14,7 @@ pub enum IfDead {
     /// Take its name for a new segment.
     #[default]
     Replace = 0,
-    /// Attach to it, as it is.
+    /// Attach to it as it is, if it gives what is asked: see [`Options`].
     Adopt = 1,
     /// Fail with [`Code::Exists`].
     Refuse = 2,
@@ -29,6 +29,13 @@ impl IfDead {
 
 /// How to make a segment, or how to attach to one. Attaching looks at `type_hash` and at the fields from
 /// `prefault` on.
+///
+/// [`Segment::open`](crate::Segment::open), and create with [`IfDead::Adopt`], compare them with a
+/// segment that is there already: its numbers must not be less than those asked for; `policy`,
+/// `user_header_size`, `single_writer`, `timestamps` and the type must be the same. Else the error
+/// is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field that equals its default is not
+/// compared, because it cannot be told from one that was left alone: who depends on a default looks
+/// at [`Info::geometry`](crate::Info::geometry).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Number of slots, 1 to 2^24.
@@ -73,6 +80,9 @@ pub struct Options {
     pub stream_copies: bool,
     /// Attach to a segment of another user, or whose mode was loosened.
     pub any_owner: bool,
+    /// Take a segment that is there already with whatever numbers, policy and flags it has. Only
+    /// `type_hash` is compared, as [`Segment::attach`](crate::Segment::attach) does.
+    pub any_geometry: bool,
     /// Attach read-only, joining nothing.
     pub look_only: bool,
     /// How long a wait polls before it sleeps.
@@ -104,6 +114,7 @@ impl Default for Options {
             huge_pages: false,
             stream_copies: false,
             any_owner: false,
+            any_geometry: false,
             look_only: false,
             // As long as a wake takes: shorter is wasted, longer burns.
             spin: Duration::from_micros(10),
