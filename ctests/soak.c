@@ -10,7 +10,7 @@
 #include "single_steps.h"
 #include "words.h"
 
-#define ROUNDS 450 /* of everyday; scripts/soak asks for more */
+#define ROUNDS 450 /* of everyday; ctests/run soak takes more */
 #define CAPACITY 256
 #define MAX_PARTICIPANTS 40
 #define KIDS 8

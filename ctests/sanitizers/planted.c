@@ -1,4 +1,4 @@
-/* Must-fail controls of scripts/sanitize: a tool that does not report these would report nothing else either. */
+/* Must-fail controls of ctests/sanitizers/run: a tool that does not report these would report nothing else either. */
 #include "../samples.h"
 
 static void heap_overflow(void)

@@ -66,7 +66,7 @@ pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + 
     });
     let executions = executions.load(PlainOrdering::Relaxed);
     let seconds = since.elapsed().as_secs_f32();
-    // scripts/loom adds these up.
+    // models/run adds these up.
     println!("{name}: {executions} orders, at most {preemptions} preemptions, {seconds:.1} s");
 }
 

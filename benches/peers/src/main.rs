@@ -1,6 +1,6 @@
 //! The same work through other libraries, beside shmslot in the same run; and the plots of what all benchmarks measured.
 //!
-//! `scripts/bench` runs it. The method is in `benches/README.md`.
+//! `benches/run` runs it. The method is in `benches/README.md`.
 
 use std::time::Duration;
 
