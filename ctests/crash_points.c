@@ -6,6 +6,10 @@
  * add up: every slot, every row, every bit, every sample. The table that is printed has one row for each operation.
  *
  * A survivor has a sample in hand all the time, and is owed all others. */
+/* not under address, thread, memcheck: it would single-step through the tool, too */
+/* not under musl: it takes minutes, and the C library has no part in what it looks at */
+/* not under aarch64: the emulator has no single steps */
+/* takes minutes: thousands of processes, one after another */
 #include "crash_stage.h"
 
 #define REGIONS 4

@@ -9,6 +9,10 @@
  * there may be a third that reads nothing before the end.
  *
  *   crash_points_late [all]    without: two laps in every row, the others in turns */
+/* not under address, thread, memcheck: it would single-step through the tool, too */
+/* not under musl: it takes minutes, and the C library has no part in what it looks at */
+/* not under aarch64: the emulator has no single steps */
+/* takes minutes: thousands of processes, one after another */
 #include "crash_stage.h"
 
 #define REGIONS MOST_REGIONS

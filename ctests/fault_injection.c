@@ -2,6 +2,9 @@
  * the library's call returns is a code that the header lists for it; nothing is left behind, nothing is said, and the
  * next try works. Calls: fault_injection [all | SCENARIO]. Without an argument each system call fails in some of its
  * ways, `all` tries every one, and the name of a scenario tries every one of that. */
+/* not under address, thread, memcheck: its filter takes the system calls of the tool for its own */
+/* not under musl: it lets mmap fail, and musl's malloc calls that */
+/* not under aarch64: the emulator has no filters of system calls */
 #include "every_call.h"
 #include "header_codes.h"
 #include "injector.h"

@@ -1,5 +1,6 @@
 /* A process dies inside a call, wherever that is, and a child lives on that another of its threads has forked there, with
  * all descriptors and locks. Nobody waits for such an heir: what the call had begun is done by whoever comes next. */
+/* not under address, thread, memcheck: it would single-step through the tool, too */
 #include "samples.h"
 #include "single_steps.h"
 

@@ -1,5 +1,6 @@
 /* A process that has all memory locked that it maps (mlockall) has the slots of its segments locked, and not the room of
  * regions, which would become memory with that. */
+/* not under memcheck: it limits locked memory, and valgrind's notes of each byte are locked, too */
 #include "faults.h"
 
 #include <sys/mman.h>

@@ -1,5 +1,7 @@
 /* What the owner of the memory can do to it while others use it: cut the file, punch holes into it, or try to change
  * a sealed one. What is gone faults or reads as zero; a call answers with a code, comes back, and spares the others. */
+/* not under memcheck: it waits for several readers, and valgrind lacks futex_waitv */
+/* not under aarch64: the emulator lacks futex_waitv */
 #include "faults.h"
 
 #include <poll.h>

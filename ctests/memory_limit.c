@@ -1,5 +1,6 @@
 /* A control group with less memory than /dev/shm has room: what does not fit is an error, where the kernel would kill. In a
  * group that is made here, if this process may make one. */
+/* not under memcheck: its group is full of what valgrind notes of each byte */
 #include "faults.h"
 
 #define MIB (UINT64_C(1) << 20)

@@ -1,4 +1,5 @@
 /* The options struct: its size rule, the range of every field, the defaults. */
+/* not under aarch64: it needs what the emulator lacks */
 #include "samples.h"
 
 #include <stddef.h>

@@ -3,6 +3,8 @@
  * or is killed. Then three processes at random. What must hold: open never says that nothing is
  * there; nobody but unlink takes the name of a living segment away, and unlink none but the one
  * that it found; those who are at one name are at one segment; no file is left over. */
+/* not under memcheck: it would single-step through the tool, too */
+/* takes minutes: thousands of processes, one after another */
 #include "faults.h"
 #include "single_steps.h"
 

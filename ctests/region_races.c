@@ -2,6 +2,7 @@
  * moment one of the two can be had, so the writer must get one, wherever in its search this happens.
  *
  * The search is single-stepped, and the reader has its turn after so many instructions: a run for each number. */
+/* not under address, thread, memcheck: it would single-step through the tool, too */
 #include "samples.h"
 #include "single_steps.h"
 

@@ -1,5 +1,6 @@
 /* Mapped regions between processes: leases on one side, places on the other, in both directions at once; connections by
  * name and by inheritance; the death of either side; forks; another user. References travel over the test's own links. */
+/* not under aarch64: it needs what the emulator lacks */
 #include "plain_channel.h"
 #include "samples.h"
 

@@ -1,5 +1,7 @@
 /* A process that has reached a limit of its own gets an error with the kernel's number, keeps nothing half made, and
  * is as before when the limit is gone. Each limit is tried in a child. */
+/* not under address: it leaves no room for mappings and descriptors of the tool */
+/* not under aarch64: the emulator knows no limits on memory */
 #include "faults.h"
 
 #include <sys/mman.h>

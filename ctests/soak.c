@@ -7,6 +7,7 @@
  *   soak [rounds [seed [row]]]    or SHMSLOT_SOAK_ROUNDS, SHMSLOT_SOAK_SEED; row: only this one of the table, from 1
  *
  * The seed repeats what is chosen, not the moment at which a kill strikes. */
+/* not under musl: it takes minutes, and the C library has no part in what it looks at */
 #include "single_steps.h"
 #include "words.h"
 

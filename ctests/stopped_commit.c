@@ -1,5 +1,7 @@
 /* A writer is stopped inside its commit, when its sample is out already; meanwhile another is killed at an awkward
  * instruction and cleaned up after. When the stopped one goes on, nothing may be missing. */
+/* not under memcheck: it would single-step through the tool, too */
+/* not under aarch64: the emulator has no single steps */
 #include "words.h"
 
 #include <sys/ptrace.h>

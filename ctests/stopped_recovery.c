@@ -1,6 +1,8 @@
 /* Who cleans up after a dead participant is stopped, wherever that is. That one's remains wait for
  * it, and nobody else's: the next participant may get the row that it has just freed, and die, and
  * is cleaned up after all the same. */
+/* not under address, thread, memcheck: it would single-step through the tool, too */
+/* not under aarch64: the emulator has no single steps */
 #include "single_steps.h"
 #include "words.h"
 

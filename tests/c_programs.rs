@@ -3,6 +3,7 @@
 mod harness;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// The extension of a C or a C++ program: the second begin with `cpp_`.
 fn extension_of(name: &str) -> &'static str {
@@ -93,25 +94,40 @@ c_programs! {
     waiting
 }
 
-/// A program that nobody runs tests nothing: each one stands in the list above and in `ctests/CMakeLists.txt`.
-/// The `header_…` sources belong to `tests/header.rs`.
-#[test]
-fn every_program_is_listed() {
-    let folder = harness::root().join("ctests");
-    let programs: BTreeSet<String> = std::fs::read_dir(&folder)
+/// The sources of `ctests/`. The `header_…` ones belong to `tests/header.rs`.
+fn sources() -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(harness::root().join("ctests"))
         .expect("ctests/ is there")
         .map(|entry| entry.expect("ctests/ can be read").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "c" || extension == "cpp"))
-        .map(|path| path.file_stem().expect("it has a name").to_string_lossy().into_owned())
-        .filter(|name| !name.starts_with("header_"))
-        .collect();
+        .filter(|path| !name_of(path).starts_with("header_"))
+}
+
+fn name_of(source: &Path) -> String {
+    source.file_stem().expect("it has a name").to_string_lossy().into_owned()
+}
+
+/// A program that nobody runs tests nothing. CMake and the tools take what they find in the folder.
+#[test]
+fn every_program_is_listed() {
+    let programs: BTreeSet<String> = sources().map(|source| name_of(&source)).collect();
     let listed: BTreeSet<String> = LISTED.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(programs, listed, "ctests/*.c and *.cpp against the list in tests/c_programs.rs");
+}
 
-    let cmake =
-        std::fs::read_to_string(folder.join("CMakeLists.txt")).expect("ctests/CMakeLists.txt is there");
-    let words: BTreeSet<&str> = cmake.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-    for name in &programs {
-        assert!(words.contains(name.as_str()), "{name} is missing in ctests/CMakeLists.txt");
+/// A program says in a line of its own under which tools it cannot run; a misspelt tool would run it.
+#[test]
+fn tools_are_known() {
+    let known = ["address", "thread", "memcheck", "musl", "aarch64"];
+    let mut said = 0;
+    for source in sources() {
+        let text = std::fs::read_to_string(&source).expect("a source is text");
+        for line in text.lines().filter_map(|line| line.strip_prefix("/* not under ")) {
+            let (tools, reason) = line.split_once(": ").unwrap_or((line, ""));
+            assert!(tools.split(", ").all(|tool| known.contains(&tool)), "{}: {line}", source.display());
+            assert!(reason.ends_with(" */"), "{}: the reason ends in its line: {line}", source.display());
+            said += 1;
+        }
     }
+    assert!(said > 0, "no program says where it cannot run");
 }
