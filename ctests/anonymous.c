@@ -80,11 +80,9 @@ static void check_attach_outlives_the_creator(void)
     shmslot_reader_leave(reader);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_passing_the_descriptor();
-    check_seals_and_mode();
-    check_attach_outlives_the_creator();
-    return 0;
+    RUN(check_passing_the_descriptor());
+    RUN(check_seals_and_mode());
+    RUN(check_attach_outlives_the_creator());
 }

@@ -393,19 +393,17 @@ static void check_random_control_bytes(void)
     free(bytes);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
     own_directory(directory, sizeof directory);
-    check_other_files();
-    check_symbolic_link();
-    check_truncated();
-    check_loosened_mode();
-    check_another_owner();
-    check_no_access();
-    check_descriptors();
-    check_flipped_header_bytes();
-    check_forged_header_fields();
-    check_random_control_bytes();
-    return 0;
+    RUN(check_other_files());
+    RUN(check_symbolic_link());
+    RUN(check_truncated());
+    RUN(check_loosened_mode());
+    RUN(check_another_owner());
+    RUN(check_no_access());
+    RUN(check_descriptors());
+    RUN(check_flipped_header_bytes());
+    RUN(check_forged_header_fields());
+    RUN(check_random_control_bytes());
 }

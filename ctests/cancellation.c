@@ -99,12 +99,10 @@ static void check_asleep(void)
     take_down();
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
     no_core_files();
     scenarios_begin();
-    check_every_call();
-    check_asleep();
-    return 0;
+    RUN(check_every_call());
+    RUN(check_asleep());
 }

@@ -1,6 +1,6 @@
 /* What every test program needs, and nothing else: checks that tell what they saw, names of one's own that are
  * cleaned up whatever happens, a watchdog, children with a link to talk over. Programs exit 0 (passed),
- * 1 (a check failed), 77 (skipped) or 124 (the watchdog ended it). */
+ * 1 (a check failed), 2 (no check has the name asked for), 77 (skipped) or 124 (the watchdog ended it). */
 #ifndef SHMSLOT_CTESTS_CHECK_H
 #define SHMSLOT_CTESTS_CHECK_H
 
@@ -86,6 +86,8 @@ static inline void check_note(const char *format, ...)
     va_end(arguments);
 }
 
+static char check_running[128]; /* the name of the check under way; a failure tells it, too */
+
 /* What the last check that failed had to say. A program with children may put it where all of
  * them have it. */
 enum { CHECK_REPORT_SIZE = 512 };
@@ -100,6 +102,7 @@ static inline void check_leave(void)
         fprintf(stderr, "  in or after the call at %s:%d\n", check_caller_file, check_caller_line);
     }
     if (check_doing[0] != '\0') fprintf(stderr, "  at %s\n", check_doing);
+    if (check_running[0] != '\0') fprintf(stderr, "  in the check %s\n", check_running);
     if (check_parent == 0) exit(1);
     if (getppid() == check_parent) (void)kill(check_parent, SIGALRM); /* others may wait for this one */
     _exit(1);
@@ -156,19 +159,76 @@ static inline void cleanup_path(const char *path)
 
 static inline void check_on_alarm(int signal_number)
 {
-    static const char text[] = "watchdog: the test hangs, or one of its processes has failed\n";
+    static const char text[] = "watchdog: the test hangs, or one of its processes has failed ";
     (void)signal_number;
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(125);
+    if (write(STDERR_FILENO, check_running, strlen(check_running)) < 0) _exit(125);
+    if (write(STDERR_FILENO, "\n", 1) < 0) _exit(125);
     check_remove_paths();
     _exit(124);
 }
 
-/* First line of every main. */
+/* First line of every main; CHECK_MAIN has it. */
 static inline void check_begin(void)
 {
     CHECK(signal(SIGALRM, check_on_alarm) != SIG_ERR);
     CHECK(atexit(check_remove_paths) == 0);
     alarm(CHECK_WATCHDOG_S);
+}
+
+/* ---- the checks of a program: all of them, or the one that its argument names ---- */
+
+/* CHECK_MAIN() { RUN(check_this()); RUN(check_that(1)); RUN(check_that(2)); } is a program with the checks `this`,
+ * `that(1)` and `that(2)`. Its argument is one of these names, or `that` for both, or --list, which prints them.
+ * What stands outside of RUN is done in any case. */
+#define CHECK_MAIN()                                                                                                   \
+    static void check_all(void);                                                                                       \
+    int main(int count, char **arguments)                                                                              \
+    {                                                                                                                  \
+        check_begin();                                                                                                 \
+        return check_chosen(check_all, count, arguments);                                                              \
+    }                                                                                                                  \
+    static void check_all(void)
+#define RUN(check)                                                                                                     \
+    do {                                                                                                               \
+        if (check_starts(#check)) check;                                                                               \
+        check_running[0] = '\0';                                                                                       \
+    } while (0)
+
+static const char *check_wanted; /* a name, --list, or NULL for all */
+static unsigned check_found;
+
+static inline int check_starts(const char *call)
+{
+    const char *name = strncmp(call, "check_", 6) == 0 ? call + 6 : call;
+    const size_t bare = strcspn(name, "("), length = strcmp(name + bare, "()") == 0 ? bare : strlen(name);
+    int listed;
+    CHECK(length < sizeof check_running);
+    memcpy(check_running, name, length);
+    check_running[length] = '\0';
+    if (check_wanted == NULL) return 1;
+    listed = strcmp(check_wanted, "--list") == 0;
+    if (!listed && strcmp(check_wanted, check_running) != 0 &&
+        (strlen(check_wanted) != bare || memcmp(check_wanted, name, bare) != 0)) {
+        return 0;
+    }
+    check_found++;
+    puts(check_running);
+    (void)fflush(stdout); /* or children print it once more */
+    return !listed;
+}
+
+static inline int check_chosen(void (*all)(void), int count, char **arguments)
+{
+    if (count > 2) {
+        fprintf(stderr, "usage: %s [CHECK | --list]\n", arguments[0]);
+        return 2;
+    }
+    if (count == 2) check_wanted = arguments[1];
+    all();
+    if (check_wanted == NULL || check_found > 0) return 0;
+    fprintf(stderr, "no check is called %s; --list prints their names\n", check_wanted);
+    return 2;
 }
 
 /* A segment name that nobody else uses. Its file goes away at exit. */

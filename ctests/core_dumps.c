@@ -114,11 +114,9 @@ static void check_local(void)
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_named();
-    check_anonymous();
-    check_local();
-    return 0;
+    RUN(check_named());
+    RUN(check_anonymous());
+    RUN(check_local());
 }

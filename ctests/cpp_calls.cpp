@@ -335,19 +335,17 @@ static void regions_are_managed()
     CHECK_IS(by_hand.attach_fd(4, 0, 0, MUST(anonymous.fd())), invalid);
 }
 
-int main()
+CHECK_MAIN()
 {
-    check_begin();
-    options_arrive();
-    participants_are_listed();
-    history_is_joined();
-    who_blocks_is_told();
-    losses_are_counted();
-    waits_end();
-    changes_are_seen();
-    reference_operations();
-    large_references();
-    channels_connect();
-    regions_are_managed();
-    return 0;
+    RUN(options_arrive());
+    RUN(participants_are_listed());
+    RUN(history_is_joined());
+    RUN(who_blocks_is_told());
+    RUN(losses_are_counted());
+    RUN(waits_end());
+    RUN(changes_are_seen());
+    RUN(reference_operations());
+    RUN(large_references());
+    RUN(channels_connect());
+    RUN(regions_are_managed());
 }

@@ -173,15 +173,13 @@ static void timeouts_are_durations()
     CHECK_IS(reader.wait(before - after), timeout); // a deadline that has passed
 }
 
-int main()
+CHECK_MAIN()
 {
-    check_begin();
-    every_code_is_the_same();
-    cold_calls_tell_more();
-    hot_calls_have_a_text_too();
-    results_own_what_they_hold();
-    misuse_is_stopped();
-    exceptions_are_on_request();
-    timeouts_are_durations();
-    return 0;
+    RUN(every_code_is_the_same());
+    RUN(cold_calls_tell_more());
+    RUN(hot_calls_have_a_text_too());
+    RUN(results_own_what_they_hold());
+    RUN(misuse_is_stopped());
+    RUN(exceptions_are_on_request());
+    RUN(timeouts_are_durations());
 }

@@ -282,16 +282,14 @@ static void empty_objects_answer()
     for (auto &&sample : reader) CHECK(!sample);
 }
 
-int main()
+CHECK_MAIN()
 {
-    check_begin();
-    loans_end();
-    loans_end_with_their_writer();
-    places_are_used_again();
-    samples_end();
-    samples_may_be_marked_by_another_thread();
-    payload_pointers_are_enough();
-    regions_end();
-    empty_objects_answer();
-    return 0;
+    RUN(loans_end());
+    RUN(loans_end_with_their_writer());
+    RUN(places_are_used_again());
+    RUN(samples_end());
+    RUN(samples_may_be_marked_by_another_thread());
+    RUN(payload_pointers_are_enough());
+    RUN(regions_end());
+    RUN(empty_objects_answer());
 }

@@ -266,13 +266,11 @@ static void forks_take_nothing()
     CHECK(mine.reader.read());
 }
 
-int main()
+CHECK_MAIN()
 {
-    check_begin();
-    typed_samples_go_both_ways();
-    slots_are_scanned();
-    regions_and_segments_cross();
-    the_dead_give_back();
-    forks_take_nothing();
-    return 0;
+    RUN(typed_samples_go_both_ways());
+    RUN(slots_are_scanned());
+    RUN(regions_and_segments_cross());
+    RUN(the_dead_give_back());
+    RUN(forks_take_nothing());
 }

@@ -180,17 +180,15 @@ static void spans()
 
 #endif
 
-int main()
+CHECK_MAIN()
 {
-    check_begin();
-    loops_mark_as_they_go();
-    loops_can_be_left_and_samples_kept();
-    loops_tell_why_they_ended();
-    ranges_are_written();
-    bytes_are_ranges();
-    typed_loops();
+    RUN(loops_mark_as_they_go());
+    RUN(loops_can_be_left_and_samples_kept());
+    RUN(loops_tell_why_they_ended());
+    RUN(ranges_are_written());
+    RUN(bytes_are_ranges());
+    RUN(typed_loops());
 #if __cplusplus >= 202002L
-    spans();
+    RUN(spans());
 #endif
-    return 0;
 }

@@ -199,13 +199,11 @@ static void samples_of_another_length_are_refused()
     CHECK_IS(reader.read(), again);
 }
 
-int main()
+CHECK_MAIN()
 {
-    check_begin();
-    identity_is_the_documented_one();
-    objects_are_made_in_place();
-    alignment_and_room_are_the_types();
-    other_types_are_refused();
-    samples_of_another_length_are_refused();
-    return 0;
+    RUN(identity_is_the_documented_one());
+    RUN(objects_are_made_in_place());
+    RUN(alignment_and_room_are_the_types());
+    RUN(other_types_are_refused());
+    RUN(samples_of_another_length_are_refused());
 }

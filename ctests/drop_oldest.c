@@ -117,12 +117,10 @@ static void check_pressure(uint64_t writer_count, uint32_t flags, uint32_t histo
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_pressure(2, 0, 0);
-    check_pressure(2, 0, 2);
-    check_pressure(1, SHMSLOT_SINGLE_WRITER, 0);
-    check_pressure(1, SHMSLOT_SINGLE_WRITER, 2);
-    return 0;
+    RUN(check_pressure(2, 0, 0));
+    RUN(check_pressure(2, 0, 2));
+    RUN(check_pressure(1, SHMSLOT_SINGLE_WRITER, 0));
+    RUN(check_pressure(1, SHMSLOT_SINGLE_WRITER, 2));
 }

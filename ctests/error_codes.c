@@ -627,12 +627,10 @@ static void check_full_file_system(void)
     }
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
     own_directory(directory, sizeof directory);
-    check_each_is_provoked();
-    check_texts();
-    check_full_file_system();
-    return 0;
+    RUN(check_each_is_provoked());
+    RUN(check_texts());
+    RUN(check_full_file_system());
 }

@@ -222,24 +222,22 @@ static void check_peeked_is_held(void)
     tear_down();
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_every_depth(SHMSLOT_FAIL, 0);
-    check_every_depth(SHMSLOT_BLOCK, 0);
-    check_every_depth(SHMSLOT_DROP_OLDEST, 0);
-    check_every_depth(SHMSLOT_FAIL, SHMSLOT_SINGLE_WRITER);
-    check_every_depth(SHMSLOT_DROP_OLDEST, SHMSLOT_SINGLE_WRITER);
-    check_what_it_costs(0);
-    check_what_it_costs(SHMSLOT_SINGLE_WRITER);
-    check_too_deep();
-    check_history_then_now();
-    check_held_past_the_window();
-    check_peek_latest();
-    check_peek_without_history(SHMSLOT_FAIL);
-    check_peek_without_history(SHMSLOT_DROP_OLDEST);
-    check_peeked_is_held();
-    check_read_what_was_peeked(SHMSLOT_FAIL);
-    check_read_what_was_peeked(SHMSLOT_DROP_OLDEST);
-    return 0;
+    RUN(check_every_depth(SHMSLOT_FAIL, 0));
+    RUN(check_every_depth(SHMSLOT_BLOCK, 0));
+    RUN(check_every_depth(SHMSLOT_DROP_OLDEST, 0));
+    RUN(check_every_depth(SHMSLOT_FAIL, SHMSLOT_SINGLE_WRITER));
+    RUN(check_every_depth(SHMSLOT_DROP_OLDEST, SHMSLOT_SINGLE_WRITER));
+    RUN(check_what_it_costs(0));
+    RUN(check_what_it_costs(SHMSLOT_SINGLE_WRITER));
+    RUN(check_too_deep());
+    RUN(check_history_then_now());
+    RUN(check_held_past_the_window());
+    RUN(check_peek_latest());
+    RUN(check_peek_without_history(SHMSLOT_FAIL));
+    RUN(check_peek_without_history(SHMSLOT_DROP_OLDEST));
+    RUN(check_peeked_is_held());
+    RUN(check_read_what_was_peeked(SHMSLOT_FAIL));
+    RUN(check_read_what_was_peeked(SHMSLOT_DROP_OLDEST));
 }

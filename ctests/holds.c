@@ -237,16 +237,14 @@ static void check_max_readers(void)
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_marks_in_any_order();
-    check_marks_from_other_threads();
-    check_marks_after_leave();
-    check_marks_after_everything_is_closed();
-    check_writer_close_keeps_samples();
-    check_loans_in_any_order();
-    check_each_reader_counts();
-    check_max_readers();
-    return 0;
+    RUN(check_marks_in_any_order());
+    RUN(check_marks_from_other_threads());
+    RUN(check_marks_after_leave());
+    RUN(check_marks_after_everything_is_closed());
+    RUN(check_writer_close_keeps_samples());
+    RUN(check_loans_in_any_order());
+    RUN(check_each_reader_counts());
+    RUN(check_max_readers());
 }

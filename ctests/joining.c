@@ -179,14 +179,12 @@ static void check_short_visits(uint32_t policy, uint32_t flags)
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_short_visits(SHMSLOT_BLOCK, 0);
-    check_short_visits(SHMSLOT_BLOCK, SHMSLOT_SINGLE_WRITER);
-    check_short_visits(SHMSLOT_DROP_OLDEST, 0);
-    check_short_visits(SHMSLOT_DROP_OLDEST, SHMSLOT_SINGLE_WRITER);
-    check_churn(0);
-    check_churn(DEPTH);
-    return 0;
+    RUN(check_short_visits(SHMSLOT_BLOCK, 0));
+    RUN(check_short_visits(SHMSLOT_BLOCK, SHMSLOT_SINGLE_WRITER));
+    RUN(check_short_visits(SHMSLOT_DROP_OLDEST, 0));
+    RUN(check_short_visits(SHMSLOT_DROP_OLDEST, SHMSLOT_SINGLE_WRITER));
+    RUN(check_churn(0));
+    RUN(check_churn(DEPTH));
 }

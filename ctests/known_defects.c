@@ -523,21 +523,19 @@ static void vox_sigpipe(void)
     CHECK_U64((uint64_t)run_child(send_to_nobody, NULL), 0);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    vox_double_free_race();
-    ffi_payload_ptr_out_of_pool();
-    ffi_mark_in_flight_always_succeeds();
-    ffi_bad_class_aborts();
-    ffi_small_region_aborts();
-    vox_second_fd_leaks();
-    ffi_second_attach_unmaps();
-    vox_world_writable_segment();
-    vox_length_not_checked_sigbus_of_regions();
-    vox_second_fd_leaks_of_regions();
-    ffi_malformed_not_terminal();
-    ffi_long_body_accepted();
-    vox_sigpipe();
-    return 0;
+    RUN(vox_double_free_race());
+    RUN(ffi_payload_ptr_out_of_pool());
+    RUN(ffi_mark_in_flight_always_succeeds());
+    RUN(ffi_bad_class_aborts());
+    RUN(ffi_small_region_aborts());
+    RUN(vox_second_fd_leaks());
+    RUN(ffi_second_attach_unmaps());
+    RUN(vox_world_writable_segment());
+    RUN(vox_length_not_checked_sigbus_of_regions());
+    RUN(vox_second_fd_leaks_of_regions());
+    RUN(ffi_malformed_not_terminal());
+    RUN(ffi_long_body_accepted());
+    RUN(vox_sigpipe());
 }

@@ -204,12 +204,10 @@ static void vox_linear_alloc(void)
     CHECK(instructions(MANY, close_crowd) >= instructions(FEW, close_crowd) + (MANY - FEW));
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    flat_waiter_count_leak();
-    flat_notify_herd();
+    RUN(flat_waiter_count_leak());
+    RUN(flat_notify_herd());
     steps_begin();
-    vox_linear_alloc();
-    return 0;
+    RUN(vox_linear_alloc());
 }

@@ -409,22 +409,20 @@ static void check_look_only(void)
     shmslot_segment_close(creator);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_version();
-    check_a_name_is_a_file_of_the_shared_memory_directory();
-    check_mode_is_what_was_asked_for();
-    check_one_file_one_descriptor_few_mappings();
-    check_path_in_little_room();
-    check_attach_sees_what_create_made();
-    check_info_counts_readers_and_sequences();
-    check_info_of_another_size();
-    check_exists_and_open();
-    check_unlink_leaves_the_attached_alone();
-    check_a_dead_segment();
-    check_type_hash();
-    check_any_order_of_closing();
-    check_look_only();
-    return 0;
+    RUN(check_version());
+    RUN(check_a_name_is_a_file_of_the_shared_memory_directory());
+    RUN(check_mode_is_what_was_asked_for());
+    RUN(check_one_file_one_descriptor_few_mappings());
+    RUN(check_path_in_little_room());
+    RUN(check_attach_sees_what_create_made());
+    RUN(check_info_counts_readers_and_sequences());
+    RUN(check_info_of_another_size());
+    RUN(check_exists_and_open());
+    RUN(check_unlink_leaves_the_attached_alone());
+    RUN(check_a_dead_segment());
+    RUN(check_type_hash());
+    RUN(check_any_order_of_closing());
+    RUN(check_look_only());
 }

@@ -524,20 +524,18 @@ static void check_namespace(void)
     end(name, segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_roles();
-    check_stopped_and_zombie();
-    check_heir();
-    check_reused_number(0);
-    check_reused_number(1);
-    check_number_given_again();
-    check_place_of_an_heir();
-    check_inherited_handles();
-    check_exec(0, 1);
-    check_exec(300, 2);
-    check_thread();
-    check_namespace();
-    return 0;
+    RUN(check_roles());
+    RUN(check_stopped_and_zombie());
+    RUN(check_heir());
+    RUN(check_reused_number(0));
+    RUN(check_reused_number(1));
+    RUN(check_number_given_again());
+    RUN(check_place_of_an_heir());
+    RUN(check_inherited_handles());
+    RUN(check_exec(0, 1));
+    RUN(check_exec(300, 2));
+    RUN(check_thread());
+    RUN(check_namespace());
 }

@@ -701,19 +701,17 @@ static void check_holes_under_a_stream(void)
     }
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
     no_core_files();
     own_directory(directory, sizeof directory);
-    check_cut_before_attach();
-    check_cut_after_attach();
-    check_cut_to_nothing();
-    check_sealed_segment();
-    check_foreign_memory_files();
-    check_holes_in_payload(0);
-    check_holes_in_payload(1);
-    check_holes_everywhere();
-    check_holes_under_a_stream();
-    return 0;
+    RUN(check_cut_before_attach());
+    RUN(check_cut_after_attach());
+    RUN(check_cut_to_nothing());
+    RUN(check_sealed_segment());
+    RUN(check_foreign_memory_files());
+    RUN(check_holes_in_payload(0));
+    RUN(check_holes_in_payload(1));
+    RUN(check_holes_everywhere());
+    RUN(check_holes_under_a_stream());
 }

@@ -119,11 +119,9 @@ static void check_environment_is_ignored(void)
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_relative_names();
-    check_absolute_paths();
-    check_environment_is_ignored();
-    return 0;
+    RUN(check_relative_names());
+    RUN(check_absolute_paths());
+    RUN(check_environment_is_ignored());
 }

@@ -292,24 +292,22 @@ static void check_what_may_be_null(void)
     CHECK_U64(number, 4);
 }
 
-int main(void)
+CHECK_MAIN()
 {
     shmslot_options options = options_of(4, 8);
-    check_begin();
     segment = make_named(unique_name(name, sizeof name, "null"), &options);
     CHECK_U64(options.struct_size, sizeof options);
     writer = open_writer(segment);
     reader = join(segment, 0);
-    check_closers();
-    check_segment_calls();
-    check_writer_calls();
-    check_reader_calls();
-    check_reference_calls();
-    check_region_calls();
-    check_what_may_be_null();
+    RUN(check_closers());
+    RUN(check_segment_calls());
+    RUN(check_writer_calls());
+    RUN(check_reader_calls());
+    RUN(check_reference_calls());
+    RUN(check_region_calls());
+    RUN(check_what_may_be_null());
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_reader_leave(reader);
     shmslot_writer_close(writer);
     shmslot_segment_close(segment);
-    return 0;
 }

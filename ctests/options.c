@@ -259,18 +259,16 @@ static void check_timestamps(void)
     }
 }
 
-int main(void)
+CHECK_MAIN()
 {
     shmslot_options options = SHMSLOT_OPTIONS_INIT;
-    check_begin();
-    check_defaults_of(NULL);
-    check_defaults_of(&options);
-    check_struct_size();
-    check_ranges();
-    check_impossible_size();
-    check_attach_options();
-    check_max_loans();
-    check_max_participants();
-    check_timestamps();
-    return 0;
+    RUN(check_defaults_of(NULL));
+    RUN(check_defaults_of(&options));
+    RUN(check_struct_size());
+    RUN(check_ranges());
+    RUN(check_impossible_size());
+    RUN(check_attach_options());
+    RUN(check_max_loans());
+    RUN(check_max_participants());
+    RUN(check_timestamps());
 }

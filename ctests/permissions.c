@@ -433,21 +433,19 @@ static void check_failed_replacement(void)
     CHECK_OK(shmslot_segment_unlink(name, NULL));
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
     if (geteuid() != 0) SKIP("only root can become another user");
     (void)umask(077);
     own_directory(directory, sizeof directory);
     CHECK(chmod(directory, 0755) == 0);
-    check_modes();
-    check_two_users();
-    check_strangers_segment(0600);
-    check_strangers_segment(0666);
-    check_strangers_link();
-    check_unlink_by_a_stranger();
-    check_failed_replacement();
-    check_descriptor_for_a_stranger();
-    check_locks_of_a_stranger();
-    return 0;
+    RUN(check_modes());
+    RUN(check_two_users());
+    RUN(check_strangers_segment(0600));
+    RUN(check_strangers_segment(0666));
+    RUN(check_strangers_link());
+    RUN(check_unlink_by_a_stranger());
+    RUN(check_failed_replacement());
+    RUN(check_descriptor_for_a_stranger());
+    RUN(check_locks_of_a_stranger());
 }

@@ -268,21 +268,19 @@ static void check_drop_oldest_with_everything_loaned(void)
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_fail_policy();
-    check_leaving_frees();
-    check_block_policy(1);
-    check_block_policy(SLOTS);
-    check_block_ends_when_the_reader_leaves();
-    check_drop_oldest_counts(1);
-    check_drop_oldest_counts(SLOTS);
-    check_drop_oldest_counts(SLOTS + 1);
-    check_drop_oldest_counts(10);
-    check_drop_oldest_counts(1003);
-    check_drop_oldest_never_touches_a_held_one();
-    check_drop_oldest_with_everything_held();
-    check_drop_oldest_with_everything_loaned();
-    return 0;
+    RUN(check_fail_policy());
+    RUN(check_leaving_frees());
+    RUN(check_block_policy(1));
+    RUN(check_block_policy(SLOTS));
+    RUN(check_block_ends_when_the_reader_leaves());
+    RUN(check_drop_oldest_counts(1));
+    RUN(check_drop_oldest_counts(SLOTS));
+    RUN(check_drop_oldest_counts(SLOTS + 1));
+    RUN(check_drop_oldest_counts(10));
+    RUN(check_drop_oldest_counts(1003));
+    RUN(check_drop_oldest_never_touches_a_held_one());
+    RUN(check_drop_oldest_with_everything_held());
+    RUN(check_drop_oldest_with_everything_loaned());
 }

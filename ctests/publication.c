@@ -174,15 +174,13 @@ static void check_create_overwrites_nothing(const struct place *place)
     CHECK(unlink(target) == 0);
 }
 
-int main(void)
+CHECK_MAIN()
 {
     struct place place;
-    check_begin();
     own_directory(place.directory, sizeof place.directory);
     own_path(place.path, sizeof place.path, place.directory, "segment");
-    check_while_created(&place, attach_all_the_time);
-    check_while_created(&place, look_all_the_time);
-    check_open_has_one_creator(&place);
-    check_create_overwrites_nothing(&place);
-    return 0;
+    RUN(check_while_created(&place, attach_all_the_time));
+    RUN(check_while_created(&place, look_all_the_time));
+    RUN(check_open_has_one_creator(&place));
+    RUN(check_create_overwrites_nothing(&place));
 }

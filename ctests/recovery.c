@@ -196,14 +196,12 @@ static void check_short_waits(void)
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_slots_and_readers(SHMSLOT_FAIL);
-    check_slots_and_readers(SHMSLOT_DROP_OLDEST);
-    check_the_only_writer();
-    check_participants();
-    check_lost_wake();
-    check_short_waits();
-    return 0;
+    RUN(check_slots_and_readers(SHMSLOT_FAIL));
+    RUN(check_slots_and_readers(SHMSLOT_DROP_OLDEST));
+    RUN(check_the_only_writer());
+    RUN(check_participants());
+    RUN(check_lost_wake());
+    RUN(check_short_waits());
 }

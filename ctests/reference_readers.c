@@ -259,15 +259,13 @@ static void check_race(void)
     }
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_old_samples(false);
-    check_old_samples(true);
-    check_old_and_new();
-    check_joining();
-    check_gone_before_commit();
-    check_goes_during_commit();
-    check_race();
-    return 0;
+    RUN(check_old_samples(false));
+    RUN(check_old_samples(true));
+    RUN(check_old_and_new());
+    RUN(check_joining());
+    RUN(check_gone_before_commit());
+    RUN(check_goes_during_commit());
+    RUN(check_race());
 }

@@ -201,13 +201,11 @@ static void check_loans_of_the_dead(void)
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_readers_are_no_writers(0);
-    check_readers_are_no_writers(SHMSLOT_SINGLE_WRITER);
-    check_lookers();
-    check_limit();
-    check_loans_of_the_dead();
-    return 0;
+    RUN(check_readers_are_no_writers(0));
+    RUN(check_readers_are_no_writers(SHMSLOT_SINGLE_WRITER));
+    RUN(check_lookers());
+    RUN(check_limit());
+    RUN(check_loans_of_the_dead());
 }

@@ -566,30 +566,28 @@ static void check_another_user(const char *name, uint32_t flags, int want)
     shmslot_channel_close(listener);
 }
 
-int main(void)
+CHECK_MAIN()
 {
     char abstract[64], directory[128], file[256];
-    check_begin();
     snprintf(abstract, sizeof abstract, "@ctest-regions-%ld", (long)getpid());
     own_path(file, sizeof file, own_directory(directory, sizeof directory), "channel");
-    check_both_directions();
-    check_waiting_for_the_descriptor(abstract);
-    check_waiting_for_the_descriptor(file);
+    RUN(check_both_directions());
+    RUN(check_waiting_for_the_descriptor(abstract));
+    RUN(check_waiting_for_the_descriptor(file));
     CHECK(access(file, F_OK) != 0);
-    check_sending_a_segment(abstract);
-    check_a_killed_receiver(file);
-    check_rivals(file);
-    check_busy_name(directory, file);
-    check_retaining();
-    check_foreign_receiver(0);
-    check_foreign_receiver(SHMSLOT_FOREIGN_RECEIVERS);
-    check_forked_child(abstract);
-    check_forked_child(file);
+    RUN(check_sending_a_segment(abstract));
+    RUN(check_a_killed_receiver(file));
+    RUN(check_rivals(file));
+    RUN(check_busy_name(directory, file));
+    RUN(check_retaining());
+    RUN(check_foreign_receiver(0));
+    RUN(check_foreign_receiver(SHMSLOT_FOREIGN_RECEIVERS));
+    RUN(check_forked_child(abstract));
+    RUN(check_forked_child(file));
     if (geteuid() == 0) {
-        check_another_user(abstract, 0, SHMSLOT_E_AGAIN);
-        check_another_user(abstract, SHMSLOT_ANY_OWNER, SHMSLOT_OK);
+        RUN(check_another_user(abstract, 0, SHMSLOT_E_AGAIN));
+        RUN(check_another_user(abstract, SHMSLOT_ANY_OWNER, SHMSLOT_OK));
     } else {
         fprintf(stderr, "left out: another user (this one may not become one)\n");
     }
-    return 0;
 }

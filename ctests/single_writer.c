@@ -164,14 +164,12 @@ static void check_stream(void)
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_one_at_a_time();
-    check_loans(SHMSLOT_FAIL);
-    check_loans(SHMSLOT_BLOCK);
-    check_loans(SHMSLOT_DROP_OLDEST);
-    check_drop_oldest();
-    check_stream();
-    return 0;
+    RUN(check_one_at_a_time());
+    RUN(check_loans(SHMSLOT_FAIL));
+    RUN(check_loans(SHMSLOT_BLOCK));
+    RUN(check_loans(SHMSLOT_DROP_OLDEST));
+    RUN(check_drop_oldest());
+    RUN(check_stream());
 }

@@ -198,14 +198,12 @@ static void check_hint(void)
     (void)hint_round(hint_round(0));
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
 #ifndef __x86_64__
     SKIP("elsewhere a single step may break an exclusive access, which then never succeeds");
 #endif
-    check_retention();
-    check_unreachable();
-    check_hint();
-    return 0;
+    RUN(check_retention());
+    RUN(check_unreachable());
+    RUN(check_hint());
 }

@@ -306,17 +306,15 @@ static void check_close_discards(void)
     check_four_slots_are_free();
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
     set_up();
-    check_used_loans();
-    check_foreign_and_forged_loans();
-    check_lengths();
-    check_samples();
-    check_pointers();
-    check_timeouts();
-    check_close_discards();
+    RUN(check_used_loans());
+    RUN(check_foreign_and_forged_loans());
+    RUN(check_lengths());
+    RUN(check_samples());
+    RUN(check_pointers());
+    RUN(check_timeouts());
+    RUN(check_close_discards());
     tear_down();
-    return 0;
 }

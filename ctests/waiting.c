@@ -521,21 +521,19 @@ static void check_every_mark_wakes(void)
     shmslot_segment_close(segment);
 }
 
-int main(void)
+CHECK_MAIN()
 {
-    check_begin();
-    check_wait();
-    check_wait_wakes_across_processes();
-    check_interrupt();
-    check_wait_any();
-    check_wait_space();
-    check_discard_wakes_a_writer();
-    check_commit_wakes_a_writer(SHMSLOT_BLOCK);
-    check_commit_wakes_a_writer(SHMSLOT_DROP_OLDEST);
-    check_generation();
-    check_signals_do_not_end_a_wait();
-    check_deadline_while_it_rings();
-    check_every_sample_wakes();
-    check_every_mark_wakes();
-    return 0;
+    RUN(check_wait());
+    RUN(check_wait_wakes_across_processes());
+    RUN(check_interrupt());
+    RUN(check_wait_any());
+    RUN(check_wait_space());
+    RUN(check_discard_wakes_a_writer());
+    RUN(check_commit_wakes_a_writer(SHMSLOT_BLOCK));
+    RUN(check_commit_wakes_a_writer(SHMSLOT_DROP_OLDEST));
+    RUN(check_generation());
+    RUN(check_signals_do_not_end_a_wait());
+    RUN(check_deadline_while_it_rings());
+    RUN(check_every_sample_wakes());
+    RUN(check_every_mark_wakes());
 }

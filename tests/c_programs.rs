@@ -4,6 +4,7 @@ mod harness;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The extension of a C or a C++ program: the second begin with `cpp_`.
 fn extension_of(name: &str) -> &'static str {
@@ -130,4 +131,20 @@ fn tools_are_known() {
         }
     }
     assert!(said > 0, "no program says where it cannot run");
+}
+
+/// The arguments of a program choose among its checks, and one that names none is an error.
+#[test]
+fn checks_can_be_chosen() {
+    let program = harness::scratch("ctests").join("chosen_holds");
+    harness::build(&harness::root().join("ctests/holds.c"), &program);
+    let run = |arguments: &[&str]| {
+        let output = Command::new(&program).args(arguments).output().expect("it starts");
+        (output.status.code(), String::from_utf8(output.stdout).expect("it prints text"))
+    };
+    let (status, names) = run(&["--list"]);
+    assert_eq!(status, Some(0));
+    assert!(names.lines().count() > 1 && names.lines().any(|name| name == "max_readers"), "{names}");
+    assert_eq!(run(&["max_readers"]), (Some(0), "max_readers\n".to_owned()));
+    assert_eq!(run(&["no_such_check"]), (Some(2), String::new()));
 }

@@ -41,7 +41,7 @@ fn is_case_test(name: &str) -> bool {
     ["flat_", "vox_", "ffi_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The named checks in a source of ours: in Rust what is marked as a test, in C what `main` calls.
+/// The named checks in a source of ours: in Rust what is marked as a test, in C what is run as a check.
 fn tests_of(source: &str) -> Vec<String> {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let mut found = Vec::new();
@@ -49,7 +49,7 @@ fn tests_of(source: &str) -> Vec<String> {
         let rust = pair[1].strip_prefix("fn ").filter(|_| pair[0] == "#[test]");
         let name = match rust {
             Some(function) => function.strip_suffix("() {"),
-            None => pair[1].strip_suffix("();"),
+            None => pair[1].strip_prefix("RUN(").and_then(|check| check.strip_suffix("());")),
         };
         found.extend(name.filter(|name| is_case_test(name)).map(str::to_owned));
     }
