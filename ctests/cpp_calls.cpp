@@ -62,7 +62,7 @@ static void options_arrive()
     // Attaching looks at some.
     shmslot::Options look;
     look.look_only = true;
-    const auto looking = MUST(shmslot::Segment::attach(name.text, look));
+    const auto looking = MUST(shmslot::Segment::attach_wait(name.text, shmslot::forever, look));
     CHECK_IS(looking.writer(), not_supported);
     CHECK_IS(looking.reader(), not_supported);
     shmslot::Options limit;
@@ -83,6 +83,7 @@ static void options_arrive()
     CHECK(!MUST(shmslot::Segment::open(name.text, more)).created);
 
     CHECK(shmslot::Segment::unlink(name.text));
+    CHECK_IS(shmslot::Segment::attach_wait(name.text, 1ms), timeout);
     options.if_dead = shmslot::IfDead::refuse;
     const auto again = MUST(shmslot::Segment::create(name.text, options));
     CHECK_IS(shmslot::Segment::create(name.text, options), exists);
@@ -129,6 +130,8 @@ static void who_blocks_is_told()
     auto reader = MUST(segment.reader());
     CHECK_U64(MUST(writer.blockers()), 0);
     CHECK(writer.wait_space(no_wait));
+    CHECK(writer.wait_readers(1, shmslot::forever));
+    CHECK_IS(writer.wait_readers(2, no_wait), timeout);
     for (int i = 0; i < 2; ++i) CHECK(writer.write("", 0, no_wait));
     CHECK_IS(writer.write("", 0, no_wait), no_free_slot);
     CHECK_IS(writer.wait_space(no_wait), timeout);

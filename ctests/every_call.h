@@ -300,6 +300,11 @@ static int attach_to_look(void)
     return attach_with(SHMSLOT_LOOK_ONLY);
 }
 
+static int attach_wait(void)
+{
+    return shmslot_segment_attach_wait(path, NULL, MILLISECOND, &world.made, &world.detail);
+}
+
 static int attach_fd(void)
 {
     return shmslot_segment_attach_fd(shmslot_segment_fd(world.segment), NULL, &world.made, &world.detail);
@@ -446,6 +451,11 @@ static int wait_two(void)
 static int wait_for_space(void)
 {
     return shmslot_wait_space(world.writer, MILLISECOND);
+}
+
+static int wait_for_readers(void)
+{
+    return shmslot_wait_readers(world.writer, 2, MILLISECOND, &world.detail);
 }
 
 static void last_sample_in_hand(void)
@@ -636,6 +646,8 @@ static const scenario scenarios[] = {
     {"attach", "shmslot_segment_attach", large_segment, attach_plainly, 0},
     {"attach_beside_dead", "shmslot_segment_attach", dead_participant, attach_plainly, 0},
     {"attach_to_look", "shmslot_segment_attach", large_segment, attach_to_look, 0},
+    {"attach_wait", "shmslot_segment_attach_wait", plain_segment, attach_wait, 0},
+    {"attach_wait_in_vain", "shmslot_segment_attach_wait", nothing, attach_wait, SHMSLOT_E_TIMEOUT},
     {"attach_fd", "shmslot_segment_attach_fd", anonymous_segment, attach_fd, 0},
     {"open_new", "shmslot_segment_open", nothing, open_segment, 1},
     {"open_old", "shmslot_segment_open", plain_segment, open_segment, 0},
@@ -664,6 +676,7 @@ static const scenario scenarios[] = {
     {"wait_beside_dead", "shmslot_wait", both_ends_beside_dead, wait_reader, SHMSLOT_E_TIMEOUT},
     {"wait_any", "shmslot_wait_any", two_readers, wait_two, SHMSLOT_E_TIMEOUT},
     {"wait_space", "shmslot_wait_space", full_block, wait_for_space, SHMSLOT_E_TIMEOUT},
+    {"wait_readers", "shmslot_wait_readers", both_ends, wait_for_readers, SHMSLOT_E_TIMEOUT},
     {"last_mark", "shmslot_slot_mark", last_sample_in_hand, last_mark, 0},
     {"ref_reserve", "shmslot_ref_reserve", plain_segment, ref_reserve, 0},
     {"ref_reserve_beside_dead", "shmslot_ref_reserve", full_of_refs_beside_dead, ref_reserve, SHMSLOT_E_NO_FREE_SLOT},

@@ -341,6 +341,7 @@ static int use_what_was_inherited(int link, void *argument)
     FORKED(shmslot_slot_discard_ptr(parent->writer, parent->loan.data));
     FORKED(shmslot_loan_from_ptr(parent->writer, parent->loan.data, &loan));
     FORKED(shmslot_wait_space(parent->writer, AT_ONCE));
+    FORKED(shmslot_wait_readers(parent->writer, 0, AT_ONCE, NULL));
     FORKED(shmslot_writer_blockers(parent->writer, &number));
     FORKED(shmslot_writer_interrupt(parent->writer));
     FORKED(shmslot_slot_read(parent->reader, &sample));

@@ -41,6 +41,8 @@ static void check_segment_calls(void)
     INVALID(shmslot_segment_unlink(NULL, NULL));
     memset(&detail, 0, sizeof detail);
     INVALID(shmslot_segment_attach(NULL, NULL, &other, &detail));
+    INVALID(shmslot_segment_attach_wait(NULL, NULL, AT_ONCE, &other, NULL));
+    INVALID(shmslot_segment_attach_wait(name, NULL, AT_ONCE, NULL, NULL));
     CHECK(detail.code == SHMSLOT_E_INVALID);
     CHECK(other == NULL);
 
@@ -96,6 +98,7 @@ static void check_writer_calls(void)
     INVALID(shmslot_loan_from_ptr(writer, NULL, &loan));
     INVALID(shmslot_loan_from_ptr(writer, &none, NULL));
     INVALID(shmslot_wait_space(NULL, AT_ONCE));
+    INVALID(shmslot_wait_readers(NULL, 0, AT_ONCE, NULL));
 }
 
 static void check_reader_calls(void)

@@ -496,12 +496,10 @@ int shmslot_segment_create(const char *name, const shmslot_options *options, shm
 
 /// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
 /// its descriptor: inherit it, or pass it over a unix socket.
-///
 /// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_create_anonymous(const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Makes a segment in private memory of this process: the same calls between threads, and for tests. No name, no descriptor.
-///
 /// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
@@ -514,9 +512,14 @@ int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment
 /// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_attach(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
+/// The same, as soon as a segment has this name: asleep where the kernel tells of new files, and with
+/// looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as shmslot_segment_attach,
+/// -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach, NOT_FOUND if there is no
+/// such directory, BAD_TIMEOUT, TIMEOUT. Since 0.1.
+int shmslot_segment_attach_wait(const char *name, const shmslot_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
+
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
 /// descriptor stays the caller's, who may close it after the call.
-///
 /// Threads: any. Errors: those of shmslot_segment_attach, NOT_SEALED if somebody could still change its size, and
 /// NOT_SUPPORTED if /proc is not mounted. Since 0.1.
 int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
@@ -542,7 +545,6 @@ int shmslot_segment_unlink(const char *name, shmslot_error *reterr);
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
 /// before or after: the mapping lives as long as any of them. A named segment keeps its name until it is unlinked.
-///
 /// Threads: any, once. Since 0.1.
 void shmslot_segment_close(shmslot_segment *segment);
 
@@ -572,13 +574,11 @@ int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 
 /// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
 /// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
-///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.1.
 int shmslot_segment_trim(shmslot_segment *segment, uint64_t *ret_bytes);
 
 /// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the segment's: do not close it. Who
 /// has it can attach; it does not keep this participant alive.
-///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted), PERMISSION (this process
 /// may not open it any more), NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_fd(const shmslot_segment *segment);
@@ -600,12 +600,10 @@ int shmslot_segment_slot_capacity(const shmslot_segment *segment, uint64_t *ret_
 /// A number that changes with the first commit, discard or mark after this call, by whatever process. Ask for it, look
 /// at what you wait for, then give it to shmslot_segment_wait_for_change: no change is missed in between. For one
 /// reader shmslot_wait is cheaper and says more.
-///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.1.
 int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_generation);
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
-///
 /// timeout_ns: nanoseconds from 0, or -1 for no limit. ret_generation: the new one; NULL if not wanted.
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.1.
 int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t last, int64_t timeout_ns, uint32_t *ret_generation);
@@ -675,6 +673,12 @@ int shmslot_loan_from_ptr(shmslot_writer *writer, const void *data, shmslot_loan
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
 /// TIMEOUT, INTERRUPTED. Since 0.1.
 int shmslot_wait_space(shmslot_writer *writer, int64_t timeout_ns);
+
+/// Waits until count readers or more are joined: each of them reads whatever is committed after this
+/// call. One that is dead counts until somebody has cleaned up after it. timeout_ns and threads: as in
+/// shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more than max_readers),
+/// BAD_TIMEOUT, TIMEOUT, INTERRUPTED. Since 0.1.
+int shmslot_wait_readers(shmslot_writer *writer, uint32_t count, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Joins the segment as a reader. It sees every sample that is committed from now on, exactly once and in order, and
 /// before those up to history samples that the segment has retained.

@@ -2,15 +2,16 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::error::{Code, Hot, Result};
+use crate::error::{Code, Error, Hot, Result};
 use crate::protocol::bell::{Armed, Bell};
 use crate::protocol::table::Table;
 use crate::segment::attachment::Attachment;
-use crate::segment::{SLICE, Segment};
+use crate::segment::{Options, SLICE, Segment, name};
 use crate::sys::{self, Deadline};
 
 /// How many polls go by between two looks at the clock, at most; and the time that they may take together, in nanoseconds.
@@ -47,7 +48,7 @@ pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Hot<Option<T>>
 pub(crate) enum WaitFor {
     /// A commit: readers.
     Data,
-    /// A slot or region that is released: writers.
+    /// A slot or region that is released, or a reader that joins: writers.
     Space,
     /// Any commit, discard or mark.
     Change,
@@ -166,6 +167,30 @@ pub(crate) fn sleep_until<T>(
 }
 
 impl Segment {
+    /// Attaches to the segment of this name as soon as there is one; `None` waits without limit.
+    pub fn attach_wait(name: &str, options: &Options, timeout: Option<Duration>) -> Result<Segment> {
+        let deadline = deadline_of(timeout);
+        match Segment::attach(name, options) {
+            Err(error) if error.code() == Code::NotFound && timeout != Some(Duration::ZERO) => {}
+            attached => return attached,
+        }
+        let path = name::path_of(name)?;
+        let mut watch = sys::Watch::new(path.parent().unwrap_or(Path::new("/")))?;
+        loop {
+            watch.arm()?;
+            // After the watch was armed: whoever gives the name to a segment from now on ends the sleep.
+            match Segment::attach(name, options) {
+                Err(error) if error.code() == Code::NotFound => {}
+                Err(error) if watch.gives_way_to(&error) => continue,
+                attached => return attached,
+            }
+            if deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline) {
+                return Err(Error::about(Code::Timeout, "waiting for a segment to have this name"));
+            }
+            watch.sleep(deadline);
+        }
+    }
+
     /// A number that changes with the next commit, discard or mark after this call.
     pub fn generation(&self) -> Result<u32> {
         self.inner().writable()?;

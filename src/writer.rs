@@ -18,6 +18,7 @@ use crate::protocol::loan;
 use crate::protocol::order;
 use crate::protocol::reclaim;
 use crate::protocol::region;
+use crate::protocol::rows;
 use crate::protocol::shape::{Class, Shape};
 use crate::protocol::table::Table;
 use crate::protocol::words::{Ctl, Loan as Loaned, Owner, Place, Reserved, Wanted};
@@ -238,14 +239,37 @@ impl Writer {
     /// Waits until a slot can be had; `None` waits without limit. Another writer may be faster then.
     pub fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
         let table = self.segment.table()?;
-        let ready = || Ok(loan::has_space(table).then_some(()));
-        if loan::has_space(table) {
+        Ok(self.wait_until(timeout, || loan::has_space(table))?)
+    }
+
+    /// Waits until `count` readers or more are joined; `None` waits without limit. Each of them reads
+    /// whatever is committed after this call.
+    pub fn wait_readers(&self, count: u32, timeout: Option<Duration>) -> Result<()> {
+        let table = self.segment.table()?;
+        let most = self.segment.geometry().max_readers;
+        if count > most {
+            let numbers = [count.into(), most.into(), 0];
+            let about = "# readers to wait for, and max_readers is #";
+            return Err(Error::with_numbers(Code::Invalid, about, numbers));
+        }
+        self.wait_until(timeout, || rows::joined(table) >= count).map_err(|code| match code {
+            Code::Timeout => {
+                let numbers = [count.into(), rows::joined(table).into(), 0];
+                Error::with_numbers(code, "waiting for # readers, # have joined", numbers)
+            }
+            _ => code.into(),
+        })
+    }
+
+    fn wait_until(&self, timeout: Option<Duration>, is_so: impl Fn() -> bool) -> Hot<()> {
+        let ready = || Ok(is_so().then_some(()));
+        if is_so() {
             return Ok(());
         }
         if timeout == Some(Duration::ZERO) {
-            return Err(Code::Timeout.into());
+            return Err(Code::Timeout);
         }
-        Ok(self.wait(timeout, ready, ready)?)
+        self.wait(timeout, ready, ready)
     }
 
     /// A handle that ends waits of this writer from another thread.

@@ -84,6 +84,7 @@ c_programs! {
     region_races
     reference_roles
     regions
+    rendezvous
     resource_limits
     single_writer
     sizes

@@ -249,6 +249,31 @@ fn looking_joins_nothing_and_changes_nothing() {
 }
 
 #[test]
+fn who_comes_first_waits() {
+    let directory = Directory::new();
+    let name = directory.name("segment");
+    assert_eq!(code(Segment::attach_wait(&name, &small(), NOW)), Code::NotFound);
+    let soon = Some(Duration::from_millis(1));
+    assert_eq!(code(Segment::attach_wait(&name, &small(), soon)), Code::Timeout);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let segment = Segment::create(&name, &small()).expect("create");
+            let writer = segment.writer().expect("writer");
+            writer.wait_readers(1, None).expect("it joins");
+            writer.write(b"x", NOW).expect("write");
+            let error = writer.wait_readers(16, None).expect_err("15 is the default");
+            assert_eq!((error.code(), error.numbers()), (Code::Invalid, [16, 15, 0]));
+        });
+        let segment = Segment::attach_wait(&name, &small(), None).expect("it comes");
+        let reader = segment.reader(0).expect("reader");
+        reader.wait(None).expect("a sample");
+        assert_eq!(reader.read().expect("read").expect("a sample").sequence(), 1);
+        sender.join().expect("no panic");
+    });
+    Segment::unlink(&name).expect("unlink");
+}
+
+#[test]
 fn participants_and_readers_are_limited_as_said() {
     let options = Options { max_participants: 2, max_readers: 2, ..small() };
     let segment = Segment::create_anonymous(&options).expect("create");

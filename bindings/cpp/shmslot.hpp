@@ -873,6 +873,14 @@ public:
     /// Waits until a slot can be had. shmslot_wait_space.
     Result<void> wait_space(Timeout timeout) noexcept { return detail::done(shmslot_wait_space(get(), timeout.ns())); }
 
+    /// Waits until count readers or more are joined; each of them reads what is committed then. shmslot_wait_readers.
+    Result<void> wait_readers(std::uint32_t count, Timeout timeout) noexcept
+    {
+        shmslot_error told;
+        const int code = shmslot_wait_readers(get(), count, timeout.ns(), &told);
+        return detail::done(code, told);
+    }
+
     /// Ends one wait of this writer with Code::interrupted. Threads: any, and signal handlers. shmslot_writer_interrupt.
     Result<void> interrupt() noexcept { return detail::done(shmslot_writer_interrupt(get())); }
 
@@ -1213,6 +1221,14 @@ public:
     {
         return from(options, [name](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
             return shmslot_segment_attach(name, c, ret, reterr);
+        });
+    }
+
+    /// The same, and waits for the name to appear. shmslot_segment_attach_wait.
+    static Result<Segment> attach_wait(const char *name, Timeout timeout, const Options &options = {}) noexcept
+    {
+        return from(options, [=](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+            return shmslot_segment_attach_wait(name, c, timeout.ns(), ret, reterr);
         });
     }
 
@@ -2091,6 +2107,11 @@ public:
     static Result<TypedSegment> attach(const char *name, const Options &options = {}) noexcept
     {
         return of(Segment::attach(name, typed(options)));
+    }
+    /// The same, and waits for the name to appear.
+    static Result<TypedSegment> attach_wait(const char *name, Timeout timeout, const Options &options = {}) noexcept
+    {
+        return of(Segment::attach_wait(name, timeout, typed(options)));
     }
     /// Attaches to the segment behind a descriptor, which stays the caller's.
     static Result<TypedSegment> attach_fd(int fd, const Options &options = {}) noexcept

@@ -6,6 +6,7 @@ use loom::thread;
 
 use crate::atomics::{AtomicU64, Ordering};
 use crate::protocol::bell::Bell;
+use crate::protocol::rows;
 use crate::protocol::shape::Shape;
 use crate::world::{ONE_SLOT, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore};
 
@@ -221,5 +222,31 @@ fn interrupt_is_heard() {
         called.store(1, Ordering::Release);
         Bell(&world.hot.bells.0.data).ring_everybody();
         sleeping.join().expect("the sleeper is done");
+    });
+}
+
+/// A writer sleeps until a reader has joined; then that reader reads the first sample.
+#[test]
+fn joining_is_told() {
+    explore("joining_is_told", 3, || {
+        let world = World::new(ONE_SLOT, ROWS);
+        let writer = world.producer(1);
+        let joining = thread::spawn({
+            let world = Rc::clone(&world);
+            move || world.join(0)
+        });
+        let bell = Bell(&world.hot.bells.0.space);
+        loop {
+            let armed = bell.arm();
+            if rows::joined(&world.table()) == 1 {
+                break;
+            }
+            bell.sleep(armed, None);
+        }
+        writer.try_write(1).expect("the slot is free");
+        let mut reader = joining.join().expect("the reader is done");
+        let sample = reader.read().expect("it was committed after the wait");
+        reader.mark(sample);
+        world.check_at_rest();
     });
 }

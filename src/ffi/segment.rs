@@ -71,7 +71,6 @@ pub unsafe extern "C" fn shmslot_segment_create(
 
 /// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
 /// its descriptor: inherit it, or pass it over a unix socket.
-///
 /// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create_anonymous(
@@ -89,7 +88,6 @@ pub unsafe extern "C" fn shmslot_segment_create_anonymous(
 }
 
 /// Makes a segment in private memory of this process: the same calls between threads, and for tests. No name, no descriptor.
-///
 /// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create_local(
@@ -129,9 +127,30 @@ pub unsafe extern "C" fn shmslot_segment_attach(
     })
 }
 
+/// The same, as soon as a segment has this name: asleep where the kernel tells of new files, and with
+/// looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as shmslot_segment_attach,
+/// -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach, NOT_FOUND if there is no
+/// such directory, BAD_TIMEOUT, TIMEOUT. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_attach_wait(
+    name: *const c_char,
+    options: *const shmslot_options,
+    timeout_ns: i64,
+    ret_segment: *mut *mut shmslot_segment,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
+    boundary::without_handle(reterr, || {
+        ret_segment.present()?;
+        let options = self::options(&options, Use::Attach)?;
+        let timeout = boundary::timeout(timeout_ns)?;
+        hand_out(&ret_segment, Segment::attach_wait(name.name()?, &options, timeout)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
 /// descriptor stays the caller's, who may close it after the call.
-///
 /// Threads: any. Errors: those of shmslot_segment_attach, NOT_SEALED if somebody could still change its size, and
 /// NOT_SUPPORTED if /proc is not mounted. Since 0.1.
 #[unsafe(no_mangle)]
@@ -194,7 +213,6 @@ pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mu
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
 /// before or after: the mapping lives as long as any of them. A named segment keeps its name until it is unlinked.
-///
 /// Threads: any, once. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {
@@ -267,7 +285,6 @@ pub unsafe extern "C" fn shmslot_segment_recover(
 
 /// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
 /// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
-///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret_bytes: *mut u64) -> c_int {
@@ -281,7 +298,6 @@ pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret
 
 /// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the segment's: do not close it. Who
 /// has it can attach; it does not keep this participant alive.
-///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted), PERMISSION (this process
 /// may not open it any more), NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
@@ -357,7 +373,6 @@ pub unsafe extern "C" fn shmslot_segment_slot_capacity(
 /// A number that changes with the first commit, discard or mark after this call, by whatever process. Ask for it, look
 /// at what you wait for, then give it to shmslot_segment_wait_for_change: no change is missed in between. For one
 /// reader shmslot_wait is cheaper and says more.
-///
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_generation(
@@ -373,7 +388,6 @@ pub unsafe extern "C" fn shmslot_segment_generation(
 }
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
-///
 /// timeout_ns: nanoseconds from 0, or -1 for no limit. ret_generation: the new one; NULL if not wanted.
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.1.
 #[unsafe(no_mangle)]

@@ -260,3 +260,22 @@ pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout
         Ok(SHMSLOT_OK)
     })
 }
+
+/// Waits until count readers or more are joined: each of them reads whatever is committed after this
+/// call. One that is dead counts until somebody has cleaned up after it. timeout_ns and threads: as in
+/// shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more than max_readers),
+/// BAD_TIMEOUT, TIMEOUT, INTERRUPTED. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_wait_readers(
+    writer: *mut shmslot_writer,
+    count: u32,
+    timeout_ns: i64,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    from_c!(writer: HandleRef, reterr: Out);
+    boundary::without_handle(reterr, || {
+        let handle = writer.open()?;
+        handle.writer.wait_readers(count, boundary::timeout(timeout_ns)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}

@@ -42,7 +42,7 @@ pub(crate) struct Hot {
 pub(crate) struct Bells {
     /// Rung by a commit; readers sleep here.
     pub(crate) data: FutexWord,
-    /// Rung when a slot becomes free; writers sleep here.
+    /// Rung when a slot becomes free or a reader joins; writers sleep here.
     pub(crate) space: FutexWord,
     /// Rung by every commit, discard and mark; `wait_for_change` sleeps here.
     pub(crate) change: FutexWord,

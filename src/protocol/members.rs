@@ -1,13 +1,14 @@
 //! Who is owed samples: readers join and leave.
 
+use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
 use super::hold::{self, Cursor};
 use super::order::{self, FIRST, Position};
-use super::rows::{DRAINING, Member, give_row_back, state_of, take_row};
+use super::rows::{DRAINING, JOINED, Member, give_row_back, state_of, take_row};
 use super::slot;
 use super::table::Table;
 use super::words::Bit;
-use crate::atomics::{Ordering, fence_after_rmw, spin_loop};
+use crate::atomics::{Ordering, fence, fence_after_rmw, spin_loop};
 use crate::error::Code;
 
 /// Takes a reader row and makes its reader a member. It starts at the samples that come from now on, or at up to
@@ -16,7 +17,10 @@ pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<
     let index = take_row(table, participant)?;
     let member = Member { index, bit: Bit::of_reader(index) };
     match become_member(table, member, history) {
-        Ok(cursor) => Ok((member, cursor)),
+        Ok(cursor) => {
+            announce(table, member, participant);
+            Ok((member, cursor))
+        }
         Err(code) => {
             // Only a broken order gets here. Nothing of the membership stays.
             leave(table, member, participant, 0);
@@ -56,6 +60,18 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
     }
     let place = Position::of(&table.shape, start);
     Ok(Cursor { place, since: joined_at, adopts: history > 0, lost: 0 })
+}
+
+/// Tells writers that wait for readers. Only now: what they commit then is behind the tail that this
+/// reader has seen.
+fn announce(table: &Table<'_>, member: Member, participant: u32) {
+    if let Some(row) = table.readers.get(member.index as usize) {
+        // Release: pairs with the acquire in `rows::joined`.
+        row.state.store(state_of(participant, JOINED), Ordering::Release);
+    }
+    // Pairs with the fence in `Bell::arm`.
+    fence(Ordering::SeqCst);
+    Bell(&table.hot.bells.0.space).ring();
 }
 
 /// Ends a membership. What the reader has not read is given back; what it has in hand stays, until it is marked.

@@ -17,6 +17,8 @@ pub(super) const DRAINING: u64 = 2;
 const NAMED: u64 = 3;
 /// Such a number is being given up, and the participant clears its marks.
 const PARTING: u64 = 4;
+/// Samples are owed to it already, but it does not know yet from which one on it reads them.
+const JOINING: u64 = 5;
 const PHASE_BITS: u32 = 8;
 const PHASE: u64 = (1 << PHASE_BITS) - 1;
 
@@ -27,7 +29,7 @@ pub(super) fn state_of(participant: u32, phase: u64) -> u64 {
 
 /// The participant of a row, if one has it: what is left of it is to be cleared when that is dead.
 fn participant_of(state: u64) -> Option<u32> {
-    matches!(state & PHASE, JOINED | DRAINING | PARTING).then_some((state >> PHASE_BITS) as u32)
+    matches!(state & PHASE, JOINING | JOINED | DRAINING | PARTING).then_some((state >> PHASE_BITS) as u32)
 }
 
 /// The participant of a row, if a reader has it.
@@ -45,7 +47,7 @@ pub(crate) struct Member {
 /// Rows are given from the top, because callers of the reference operations count theirs from 0. Those that such callers
 /// have named are not free.
 pub(super) fn take_row(table: &Table<'_>, participant: u32) -> Result<u32, Code> {
-    let mine = state_of(participant, JOINED);
+    let mine = state_of(participant, JOINING);
     for (index, row) in table.readers.iter().enumerate().rev() {
         // AcqRel: pairs with the release in `give_row_back`.
         if row.state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -94,7 +96,14 @@ pub(crate) fn forgive_departed(table: &Table<'_>, line: &SlotLine, sequence: u64
     }
 }
 
-/// The rows that readers have, as bits: joined, or left with samples in hand.
+/// How many readers have joined: whatever is committed after this, each of them reads.
+pub(crate) fn joined(table: &Table<'_>) -> u32 {
+    // Acquire: pairs with the release in `members::join`.
+    let joined = |row: &&ReaderRow| row.state.load(Ordering::Acquire) & PHASE == JOINED;
+    table.readers.iter().filter(joined).count() as u32
+}
+
+/// The rows that readers have, as bits: joined or about to be, or left with samples in hand.
 pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
     // Acquire: pairs with the releases in `members::leave` and `give_row_back`.
     let taken = |row: &ReaderRow| u64::from(reader_of(row.state.load(Ordering::Acquire)).is_some());

@@ -57,6 +57,12 @@ pub(super) fn process(pid: libc::pid_t) -> Result<OwnedFd> {
     unsafe { own(libc::syscall(libc::SYS_pidfd_open, pid, 0) as libc::c_int) }
 }
 
+/// Tells what happens in directories; to read it never waits.
+pub(super) fn inotify() -> Result<OwnedFd> {
+    // SAFETY: takes and returns integers.
+    unsafe { own(libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK)) }
+}
+
 /// The end to read from, and the one to write to; neither ever waits.
 pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];

@@ -7,6 +7,7 @@
 //! - `process`: who lives.
 //! - `descriptor`, `kept`: where descriptors come from, and whether they still are ours.
 //! - `file`, `lock`, `mapping`: files, their locks, their memory.
+//! - `watch`: sleeping until a name appears.
 //! - `socket`: unix sockets that carry descriptors.
 
 mod cancel;
@@ -23,6 +24,7 @@ pub(crate) mod mapping;
 mod memory_limit;
 mod process;
 pub(crate) mod socket;
+mod watch;
 
 pub(crate) use cancel::Uncancelled;
 pub(crate) use clock::{Deadline, monotonic_ns, nanoseconds};
@@ -39,3 +41,4 @@ pub(crate) use lock::{any_lock, is_locked, lock, lock_shared, lock_whole, unlock
 pub(crate) use machine::{effective_uid, machine_memory, page_size, random_id, several_processors};
 pub(crate) use memory_limit::check_memory_limit;
 pub(crate) use process::{Fate, Process, SHORT_BITS};
+pub(crate) use watch::Watch;

@@ -28,6 +28,8 @@ static const struct {
     CALL(getrandom),
     CALL(getsockname),
     CALL(getsockopt),
+    CALL(inotify_add_watch),
+    CALL(inotify_init1),
     CALL(linkat),
     CALL(listen),
     CALL(lseek),
@@ -100,6 +102,15 @@ static void named(void *unused)
     CHECK_OK(shmslot_segment_open(name, &options, &segment, NULL)); /* nothing there */
     CHECK(shmslot_segment_fd(segment) >= 0);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_segment_close(segment);
+}
+
+static void attach_wait(void *unused)
+{
+    (void)unused;
+    CHECK_CODE(shmslot_segment_attach_wait(path, NULL, MILLISECOND, &segment, NULL),
+               SHMSLOT_E_TIMEOUT);
+    CHECK_OK(shmslot_segment_attach_wait(name, NULL, FOR_EVER, &segment, NULL));
     shmslot_segment_close(segment);
 }
 
@@ -210,6 +221,7 @@ static void sleep_on_one(void *unused)
 {
     (void)unused;
     CHECK_CODE(shmslot_wait(reader, MILLISECOND), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait_readers(writer, 2, MILLISECOND, NULL), SHMSLOT_E_TIMEOUT);
 }
 
 static shmslot_reader *readers[2];
@@ -336,6 +348,7 @@ static const struct {
     void (*body)(void *unused);
 } groups[] = {
     {"named segments", prepare_dead, named},
+    {"an attach that waits", prepare_dead, attach_wait},
     {"a name that is busy", prepare_busy, busy},
     {"anonymous segments", nothing, anonymous},
     {"writers and readers", prepare_segment, open_and_join},
