@@ -9,8 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#define MILLISECOND INT64_C(1000000)
-#define SECOND (1000 * MILLISECOND)
+#define SECOND INT64_C(1000000000)
 
 /* One number a sample, kept until the end: percentiles need them all. */
 struct latencies {
@@ -49,26 +48,6 @@ static int by_value(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
-}
-
-/* The sender may come later than we do. */
-static shmslot_segment *attach(const char *name)
-{
-    const struct timespec pause = {0, 10 * MILLISECOND};
-    const uint64_t deadline = now_ns() + 10 * SECOND;
-    shmslot_segment *segment = NULL;
-    shmslot_error error;
-    int code;
-
-    do {
-        code = shmslot_segment_attach(name, NULL, &segment, &error);
-        if (code != SHMSLOT_E_NOT_FOUND)
-            break;
-        nanosleep(&pause, NULL);
-    } while (now_ns() < deadline);
-    if (code < 0)
-        fail(name, error.text);
-    return segment;
 }
 
 static void report(struct latencies *all, uint64_t received, uint64_t lost, double seconds)
@@ -124,7 +103,7 @@ static int receive(shmslot_reader *reader, FILE *file)
 
 int main(int argc, char **argv)
 {
-    shmslot_segment *segment;
+    shmslot_segment *segment = NULL;
     shmslot_reader *reader = NULL;
     shmslot_error error;
     FILE *file;
@@ -137,9 +116,9 @@ int main(int argc, char **argv)
     file = fopen(argv[2], "wb");
     if (file == NULL)
         return fail(argv[2], strerror(errno));
-    segment = attach(argv[1]);
-    if (segment == NULL)
-        return 1;
+    /* The sender may come later than we do. */
+    if (shmslot_segment_attach_wait(argv[1], NULL, 10 * SECOND, &segment, &error) < 0)
+        return fail(argv[1], error.text);
     if (shmslot_reader_join(segment, 0, &reader, &error) < 0)
         status = fail("join", error.text);
     else

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,35 +39,18 @@ static int64_t now_ns(void)
     return now.tv_sec * SECOND + now.tv_nsec;
 }
 
-static int count_bits(uint64_t mask)
+static int await_readers(shmslot_writer *writer, uint32_t count)
 {
-    int count = 0;
-    for (; mask != 0; mask &= mask - 1)
-        count++;
-    return count;
-}
-
-/* Joining and leaving wake nobody, and both happen once: a look every 10 ms will do. */
-static int await_readers(const shmslot_segment *segment, int at_least, int at_most)
-{
-    const struct timespec pause = {0, 10 * MILLISECOND};
     const int64_t deadline = now_ns() + 30 * SECOND;
+    shmslot_error error;
+    int code;
 
-    for (;;) {
-        shmslot_info info;
-        int code = shmslot_segment_info(segment, &info, sizeof info);
-        int readers;
-        if (code < 0)
-            return fail("info", shmslot_strerror(code));
-        readers = count_bits(info.readers);
-        if (readers >= at_least && readers <= at_most)
-            return 0;
+    do { /* look at the signal flag now and then */
+        code = shmslot_wait_readers(writer, count, 100 * MILLISECOND, &error);
         if (stopped)
             return fail("stopped", "by a signal");
-        if (now_ns() > deadline)
-            return fail("readers", at_least > 0 ? "too few have joined" : "some do not leave");
-        nanosleep(&pause, NULL);
-    }
+    } while (code == SHMSLOT_E_TIMEOUT && now_ns() < deadline);
+    return code < 0 ? fail("readers", error.text) : 0;
 }
 
 static void show_progress(uint64_t sent, uint64_t size)
@@ -123,7 +105,7 @@ static int stream(shmslot_writer *writer, FILE *file, uint64_t size)
     return 0;
 }
 
-static int send_file(shmslot_segment *segment, FILE *file, uint64_t size, int readers)
+static int send_file(shmslot_segment *segment, FILE *file, uint64_t size, uint32_t readers)
 {
     shmslot_writer *writer = NULL;
     shmslot_error error;
@@ -131,12 +113,10 @@ static int send_file(shmslot_segment *segment, FILE *file, uint64_t size, int re
 
     if (shmslot_writer_open(segment, &writer, &error) < 0)
         return fail("writer", error.text);
-    status = await_readers(segment, readers, INT_MAX);
+    status = await_readers(writer, readers);
     if (status == 0)
         status = stream(writer, file, size);
     shmslot_writer_close(writer);
-    if (status == 0) /* readers need no name any more, but who looks for it should still find it */
-        status = await_readers(segment, 0, 0);
     return status;
 }
 
@@ -171,9 +151,9 @@ int main(int argc, char **argv)
     if (shmslot_segment_create(argv[1], &options, &segment, &error) < 0)
         return fail(argv[1], error.text);
 
-    status = send_file(segment, file, (uint64_t)about.st_size, readers);
+    status = send_file(segment, file, (uint64_t)about.st_size, (uint32_t)readers);
 
-    shmslot_segment_close(segment);
+    shmslot_segment_close(segment); /* readers keep what they have not read, and need no name for it */
     if (shmslot_segment_unlink(argv[1], &error) < 0)
         status = fail(argv[1], error.text);
     fclose(file);

@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <thread>
 
 using namespace std::chrono_literals;
 using shmslot::or_throw;
@@ -13,16 +12,10 @@ using Poses = shmslot::TypedSegment<Pose>;
 
 namespace {
 
-// Joining wakes nobody, and happens once: a look every 10 ms will do.
-void await_reader(const Poses &poses)
-{
-    while (or_throw(poses.untyped().info()).readers == 0) std::this_thread::sleep_for(10ms);
-}
-
 void publish(const Poses &poses, long count)
 {
     auto writer = or_throw(poses.writer());
-    await_reader(poses);
+    or_throw(writer.untyped().wait_readers(1, shmslot::forever));
     for (long i = 0; i < count; ++i) {
         const double angle = 0.01 * static_cast<double>(i);
         auto pose = or_throw(writer.reserve(10s)); // the object is made in the slot

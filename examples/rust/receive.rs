@@ -5,28 +5,14 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Write;
 use std::process::ExitCode;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use shmslot::{Code, Options, Reader, Segment};
+use shmslot::{Options, Reader, Segment};
 
 /// The clock of `Sample::timestamp_ns`.
 fn now_ns() -> nix::Result<u64> {
     Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos() as u64)
-}
-
-/// The sender may come later than we do.
-fn attach(name: &str) -> shmslot::Result<Segment> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        match Segment::attach(name, &Options::default()) {
-            Err(error) if error.code() == Code::NotFound && Instant::now() < deadline => {
-                sleep(Duration::from_millis(10));
-            }
-            done => return done,
-        }
-    }
 }
 
 /// Writes all samples up to the empty one into the file; how long each was on its way, and all of them together.
@@ -56,7 +42,8 @@ fn run() -> Result<(), Box<dyn Error>> {
         return Err("usage: receive NAME FILE".into());
     };
     let mut file = File::create(path)?;
-    let segment = attach(&name)?;
+    // The sender may come later than we do.
+    let segment = Segment::attach_wait(&name, &Options::default(), Some(Duration::from_secs(10)))?;
     let mut reader = segment.reader(0)?;
     let (mut latencies, took) = receive(&mut reader, &mut file)?;
 
