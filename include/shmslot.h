@@ -1,12 +1,12 @@
 /**
  * @file shmslot.h
- * shmslot: samples between the processes of one machine, without copying them and without a daemon.
+ * shmslot passes messages between the processes of one machine through shared memory, without copies or a daemon.
  *
  * A segment of shared memory holds fixed slots. A writer reserves a slot, fills it in place and commits it; every
- * reader reads it in place and marks it when done. Whoever has nothing to do sleeps on a futex.
+ * reader reads it in place and marks it when done. Idle processes sleep on a futex.
  *
- * - Results: 0 or greater is success; a failure is one of SHMSLOT_E_..., all negative; shmslot_strerror tells the way
- *   out. Error lists below leave the prefix away. PANIC (a defect of the library) and FORKED are possible everywhere.
+ * - Results: 0 or greater is success; a failure is one of SHMSLOT_E_..., all negative; shmslot_strerror says what
+ *   to do. Error lists below omit the prefix. PANIC (a defect of the library) and FORKED are possible everywhere.
  * - Outputs: ret_... come last and are written on success only; reterr is filled on failure only, and may be NULL.
  * - Time: int64_t nanoseconds of the monotonic clock: 0 does not wait, -1 waits without limit. Signals do not end a
  *   wait; the interrupt calls do.
@@ -22,7 +22,7 @@
  *   room of regions; docs/deployment.md says more.
  * - Manners: the library prints nothing, starts no thread, handles no signal and reads no environment. But when malloc
  *   has nothing for one of its small objects, the run-time of Rust says so in a line and ends the process (abort).
- * - Sizes are bytes. Payload memory is shared: who writes to it without a loan spoils what others read.
+ * - Sizes are bytes. Payload memory is shared: writing to it without a loan corrupts what others read.
  */
 
 #ifndef SHMSLOT_H
@@ -84,7 +84,7 @@
 /// Policy: it waits until a reader has marked enough.
 #define SHMSLOT_BLOCK 1
 
-/// Policy: it takes the oldest sample that no reader has in hand away from those that have not read it.
+/// Policy: it takes the oldest sample that no reader holds away from those that have not read it.
 #define SHMSLOT_DROP_OLDEST 2
 
 /// if_dead: give the name of a segment that nobody is attached to any more to the new one.
@@ -251,7 +251,7 @@ typedef struct {
     uint32_t spin_ns;
     /// Loans that one writer may have out at once; default no limit.
     uint32_t max_loans;
-    /// How many payloads larger than slot_capacity may be there at once: loaned, unread, in hand or retained. More than
+    /// How many payloads larger than slot_capacity may be there at once: loaned, unread, held or retained. More than
     /// history, at most 63; default 8, or history + 2.
     uint32_t region_count;
     /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
@@ -271,7 +271,7 @@ typedef struct {
     int32_t os_errno;
     /// Those in the text, in their order, or 0; docs/guide.md says which they are for each code.
     uint64_t numbers[3];
-    /// What it was about and the way out; ends in a NUL.
+    /// What it was about and what to do; ends in a NUL.
     char text[248];
 } shmslot_error;
 
@@ -333,7 +333,7 @@ typedef struct {
     uint32_t alive;
     /// Writers that it has open.
     uint32_t writers;
-    /// Its readers, reader i as bit i: joined, or left with samples in hand.
+    /// Its readers, reader i as bit i: joined, or left and still holding samples.
     uint64_t readers;
 } shmslot_participant;
 
@@ -351,7 +351,7 @@ typedef struct {
     uint64_t token;
 } shmslot_loan;
 
-/// A sample in hand: its bytes cannot change or move until it is marked. Plain data: it may be copied and moved.
+/// A held sample: its bytes cannot change or move until it is marked. Plain data: it may be copied and moved.
 typedef struct {
     /// The payload, aligned as the segment says; readable for len bytes until the sample is marked.
     const void *data;
@@ -369,7 +369,7 @@ typedef struct {
     uint32_t slot;
     /// The same for all samples of one writer, and different from those of the others that are open.
     uint32_t writer_id;
-    /// How it is kept in hand; for the library.
+    /// How it is held; for the library.
     uint32_t flags;
     /// 0.
     uint32_t reserved;
@@ -477,7 +477,7 @@ extern "C" {
 /// which is that of the header. Threads: any. Since 0.1.
 uint32_t shmslot_version(void);
 
-/// What a code means and the way out, in one line. Never NULL, whatever the number; static, not to be freed.
+/// What a code means and what to do, in one line. Never NULL, whatever the number; static, not to be freed.
 /// Threads: any. Since 0.1.
 const char *shmslot_strerror(int code);
 
@@ -485,7 +485,7 @@ const char *shmslot_strerror(int code);
 ///
 /// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
 /// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_dead
-/// decides. One that this version cannot attach to (another layout version, spoiled, cut, its mode loosened) can be replaced,
+/// decides. One that this version cannot attach to (another layout version, corrupt, cut, its mode loosened) can be replaced,
 /// too; so can an empty file of this user whose name begins with "shmslot.". Any other file stays.
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
@@ -504,7 +504,7 @@ int shmslot_segment_create_anonymous(const shmslot_options *options, shmslot_seg
 int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment of this name. Everything in it is checked before it is used; a file that is no segment, or a
-/// spoiled one, is an error and nothing worse. But nobody must cut the file later: then touching it raises SIGBUS. A
+/// corrupt one, is an error and nothing worse. But nobody must cut the file later: then touching it raises SIGBUS. A
 /// sealed one (shmslot_segment_create_anonymous) cannot be cut.
 ///
 /// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
@@ -530,14 +530,12 @@ int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_se
 /// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
 /// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else
 /// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
-///
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.1.
 int shmslot_segment_open(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
 /// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
-///
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY, PERMISSION, NOT_A_FILE,
 /// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
 /// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
@@ -553,7 +551,6 @@ void shmslot_segment_close(shmslot_segment *segment);
 int shmslot_segment_info(const shmslot_segment *segment, shmslot_info *ret_info, size_t info_size);
 
 /// Every process that is attached, and those that died so and were not cleaned up after yet.
-///
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
 /// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
 /// Of more than 256, one that has executed another program may count as alive in some calls.
@@ -562,8 +559,8 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 
 /// Cleans up after processes that died while they were attached; returns how many they were, 0 or greater.
 ///
-/// Their loans are given back, what they were committing is finished or undone, samples owed to them and in their hands
-/// come free, their places too, and every sleeper looks again. Who is dead the kernel says; a stopped process is not.
+/// Their loans, their unread samples, the samples they held and their rows are released, and what they were committing
+/// is finished or undone. Every sleeper looks again. Death is reported by the kernel; a stopped process is not dead.
 /// Any process may call it at any time, several at once. It is rarely needed: it runs by itself on attach, when a
 /// reserve finds nothing free (once a millisecond at most), when no place for a reader or a single writer is left, and
 /// every 200 ms in a wait; of more than 64 participants such a look asks some, and the next goes on there.
@@ -609,7 +606,6 @@ int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_gen
 int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t last, int64_t timeout_ns, uint32_t *ret_generation);
 
 /// Opens a writer on the segment. From now on this process may write to all payloads.
-///
 /// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY (also 4096 writers of one
 /// attachment), SYS, CORRUPT. Since 0.1.
@@ -632,7 +628,7 @@ int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 /// region, and needs a free slot and a free region; nothing else differs.
 ///
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
-/// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:
+/// that nobody holds away from those that have not read it, and waits only if there is none. timeout_ns:
 /// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. System calls only to wait, to look for the dead when
 /// nothing is free, and for new memory of a region.
 ///
@@ -688,7 +684,7 @@ int shmslot_wait_readers(shmslot_writer *writer, uint32_t count, int64_t timeout
 /// SYS, CORRUPT. Since 0.1.
 int shmslot_reader_join(shmslot_segment *segment, uint32_t history, shmslot_reader **ret_reader, shmslot_error *reterr);
 
-/// Leaves; NULL is fine. Never fails and never waits. What was not read is given back. Samples in hand stay valid and
+/// Leaves; NULL is fine. Never fails and never waits. What was not read is released. Held samples stay valid and
 /// are marked with the same reader pointer as before; it dies with the last of them, or now if there is none.
 ///
 /// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.1.
@@ -712,19 +708,19 @@ int shmslot_reader_lost(const shmslot_reader *reader, uint64_t *ret_lost);
 /// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_reader_index(const shmslot_reader *reader);
 
-/// Takes the next sample in hand. Several may be in hand, and marked in any order. No system call.
+/// Takes the next sample. Several may be held, and marked in any order. No system call.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing there yet), HELD (the
-/// next one is in hand by a peek), CORRUPT. Since 0.1.
+/// next one is held by a peek), CORRUPT. Since 0.1.
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
-/// Takes the newest sample of all in hand, if this reader has not read and marked it or the segment retains it. With
+/// Takes the newest sample of all, if this reader has not read and marked it or the segment retains it. With
 /// history, and no SHMSLOT_DROP_OLDEST, there is one as soon as there was a commit. It does not move the reader: after the
 /// mark the next peek finds the same sample until there is a newer one, and a read comes to it in its turn. Under
 /// SHMSLOT_DROP_OLDEST that read says HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
-/// retained), HELD (in hand already), CORRUPT. Since 0.1.
+/// retained), HELD (already), CORRUPT. Since 0.1.
 int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is marked once, in any order,
@@ -734,10 +730,10 @@ int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample)
 int shmslot_slot_mark(shmslot_reader *reader, const shmslot_sample *sample);
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.
-/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample in this reader's hands. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader holds. Since 0.1.
 int shmslot_slot_mark_ptr(shmslot_reader *reader, const void *data);
 
-/// The sample in this reader's hands whose payload begins at data, found in constant time. It is not taken once more.
+/// The sample that this reader holds whose payload begins at data, found in constant time. It is not taken once more.
 /// Threads: any. Errors: INVALID, STALE if there is none. Since 0.1.
 int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sample *ret_sample);
 

@@ -15,7 +15,7 @@ macro_rules! codes {
             /// All codes, in the order of their numbers.
             pub const ALL: &'static [Code] = &[$(Code::$name),+];
 
-            /// What happened and the way out, in one line.
+            /// What happened and what to do, in one line.
             pub const fn text(self) -> &'static str {
                 match self { $(Code::$name => $text),+ }
             }
@@ -196,7 +196,7 @@ pub struct Error {
 pub type Result<T> = core::result::Result<T, Error>;
 
 /// What the hot calls return inside: it fits two registers.
-pub(crate) type Hot<T> = core::result::Result<T, Code>;
+pub(crate) type HotResult<T> = core::result::Result<T, Code>;
 
 impl Error {
     pub(crate) const fn about(code: Code, about: &'static str) -> Error {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache;
-use crate::error::{Code, Error, Hot, Result};
+use crate::error::{Code, Error, HotResult, Result};
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members;
 use crate::protocol::order::Position;
@@ -22,7 +22,7 @@ use crate::segment::attachment::Attachment;
 use crate::sys;
 use crate::wait::{Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
 
-/// Which bit keeps a sample in a reader's hands.
+/// Which bit says that a reader holds a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
     /// The owed bit: it was read, on a segment where owed samples cannot be taken back.
@@ -33,19 +33,19 @@ pub(crate) enum Hold {
     Moved = 2,
 }
 
-/// A sample in hand, as its token says. Two numbers, because two are passed in registers: a struct of three goes by its
+/// A held sample, as its token says. Two numbers, because two are passed in registers: a struct of three goes by its
 /// address, which keeps the caller's sample in memory, and each move of it there costs more than the call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Taken {
+pub(crate) struct SampleToken {
     pub(crate) sequence: u64,
     /// The slot, and the hold above it.
     slot_and_hold: u64,
 }
 
-impl Taken {
+impl SampleToken {
     #[inline(always)]
-    pub(crate) fn new(slot: u32, sequence: u64, hold: Hold) -> Taken {
-        Taken { sequence, slot_and_hold: u64::from(slot) | (hold as u64) << 32 }
+    pub(crate) fn new(slot: u32, sequence: u64, hold: Hold) -> SampleToken {
+        SampleToken { sequence, slot_and_hold: u64::from(slot) | (hold as u64) << 32 }
     }
 
     #[inline(always)]
@@ -63,15 +63,15 @@ impl Taken {
     }
 }
 
-/// A sample in hand, and what is known of it beside its bytes.
+/// A held sample, and what is known of it beside its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct InHand {
-    pub(crate) taken: Taken,
+pub(crate) struct HeldSample {
+    pub(crate) taken: SampleToken,
     /// Its place is one of the segment, and its length fits there.
     pub(crate) extent: Extent,
 }
 
-impl InHand {
+impl HeldSample {
     /// Where its payload is.
     #[inline(always)]
     pub(crate) fn place(&self) -> Place {
@@ -131,8 +131,8 @@ impl Core {
             }
             joined => joined?,
         };
-        let deaths = table.hot.life.0.deaths.load(Ordering::Acquire);
-        note_cursor(table, member, cursor.place.sequence);
+        let deaths = table.hot.lifecycle.0.deaths.load(Ordering::Acquire);
+        store_cursor(table, member, cursor.place.sequence);
         let core = Core {
             segment,
             member,
@@ -166,7 +166,7 @@ impl Core {
     fn set_sequence(&self, table: &Table<'_>, sequence: u64) {
         // Relaxed: a thread that marks a sample got it from the thread that read it.
         self.sequence.store(sequence, Ordering::Relaxed);
-        note_cursor(table, self.member, sequence);
+        store_cursor(table, self.member, sequence);
     }
 
     fn cursor(&self, table: &Table<'_>) -> Cursor {
@@ -186,12 +186,12 @@ impl Core {
         }
     }
 
-    /// The next sample, taken in hand.
+    /// The next sample, held from now on.
     #[inline(always)]
-    pub(crate) fn next(&self) -> Hot<Option<InHand>> {
+    pub(crate) fn next(&self) -> HotResult<Option<HeldSample>> {
         let table = self.segment.table()?;
-        let Class::UsualLossless { shift } = table.shape.class else { return self.next_slowly(table) };
-        let shape = &table.shape.usual(shift, false);
+        let Class::CommonLossless { shift } = table.shape.class else { return self.next_slowly(table) };
+        let shape = &table.shape.common(shift, false);
         match self.step(table, shape) {
             Ok((_, Step::Empty)) => Ok(None),
             Ok((sequence, Step::Sample(slot, extent))) => {
@@ -204,7 +204,7 @@ impl Core {
 
     /// The same, however the segment is and whatever is found.
     #[inline(always)]
-    fn next_slowly(&self, table: &Table<'_>) -> Hot<Option<InHand>> {
+    fn next_slowly(&self, table: &Table<'_>) -> HotResult<Option<HeldSample>> {
         let Some(slot) = self.next_slot(table)? else { return Ok(None) };
         let sequence = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
         self.show(table, Core::read_of(&table.shape, slot, sequence), extent_of(table, slot)?)
@@ -213,11 +213,11 @@ impl Core {
     /// Moves to the next sample; its slot. Out of line, and what it returns fits one register: more would go through
     /// memory, and take the usual way with it.
     #[inline(never)]
-    fn next_slot(&self, table: &Table<'_>) -> Hot<Option<u32>> {
+    fn next_slot(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
         let stepped = match table.shape.class {
-            Class::UsualLossless { .. } => Ok((0, Step::Irregular)), // this was tried
-            Class::UsualDropping { shift } => self.step(table, &table.shape.usual(shift, true)),
-            Class::Unusual => self.step(table, &table.shape),
+            Class::CommonLossless { .. } => Ok((0, Step::Irregular)), // this was tried
+            Class::CommonDropping { shift } => self.step(table, &table.shape.common(shift, true)),
+            Class::General => self.step(table, &table.shape),
         };
         match stepped {
             Ok((_, Step::Sample(slot, _))) => return Ok(Some(slot)),
@@ -228,18 +228,18 @@ impl Core {
         let mut cursor = self.cursor(table);
         let found = hold::next(table, self.member.bit, &mut cursor);
         self.set_cursor(table, cursor);
-        self.note_wait(found == Ok(None));
+        self.set_waiting(found == Ok(None));
         found
     }
 
     /// The short way to the next sample; and its sequence.
     #[inline(always)]
-    fn step(&self, table: &Table<'_>, shape: &Shape) -> Hot<(u64, Step)> {
+    fn step(&self, table: &Table<'_>, shape: &Shape) -> HotResult<(u64, Step)> {
         let sequence = self.sequence.load(Ordering::Relaxed);
         let place = Position::of(shape, sequence);
-        self.look_forward(place.line);
+        self.prefetch_next(place.line);
         let step = hold::step(table, shape, self.member.bit, place)?;
-        self.note_wait(matches!(step, Step::Empty));
+        self.set_waiting(matches!(step, Step::Empty));
         if let Step::Sample(..) = step {
             self.set_sequence(table, sequence.wrapping_add(1));
         }
@@ -249,7 +249,7 @@ impl Core {
     /// Asks for the payload that is likely to be next while its entry is on its way, so that the two lines come together. Not
     /// at the first look after a sample: a writer that is about to fill it would have to take it back.
     #[inline(always)]
-    fn look_forward(&self, slot: u32) {
+    fn prefetch_next(&self, slot: u32) {
         if self.waiting.load(Ordering::Relaxed) {
             cache::prefetch_read(self.segment.payload(Place::Slot(slot)));
         }
@@ -257,43 +257,43 @@ impl Core {
 
     /// Notes whether a look found nothing.
     #[inline(always)]
-    fn note_wait(&self, waiting: bool) {
+    fn set_waiting(&self, waiting: bool) {
         self.waiting.store(waiting, Ordering::Relaxed);
     }
 
-    /// What was read, as the policy keeps it in hand.
+    /// What was read, and by which bit it is held under this policy.
     #[inline(always)]
-    fn read_of(shape: &Shape, slot: u32, sequence: u64) -> Taken {
+    fn read_of(shape: &Shape, slot: u32, sequence: u64) -> SampleToken {
         let hold = if shape.drop_oldest { Hold::Held } else { Hold::Owed };
-        Taken::new(slot, sequence, hold)
+        SampleToken::new(slot, sequence, hold)
     }
 
     /// Whether `next` would find a sample.
-    pub(crate) fn is_ready(&self) -> Hot<bool> {
+    pub(crate) fn is_ready(&self) -> HotResult<bool> {
         let table = self.segment.table()?;
         let mut cursor = self.cursor(table);
         let before = cursor.place.sequence;
-        self.look_forward(cursor.place.line);
+        self.prefetch_next(cursor.place.line);
         let found = hold::seek(table, self.member.bit, &mut cursor);
-        self.note_wait(found == Ok(None));
+        self.set_waiting(found == Ok(None));
         if cursor.place.sequence != before {
             self.set_cursor(table, cursor);
         }
         Ok(found?.is_some())
     }
 
-    pub(crate) fn peek_latest(&self) -> Hot<Option<InHand>> {
+    pub(crate) fn peek_latest(&self) -> HotResult<Option<HeldSample>> {
         let table = self.segment.table()?;
         let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else { return Ok(None) };
-        self.show(table, Taken::new(slot, sequence, Hold::Held), extent_of(table, slot)?)
+        self.show(table, SampleToken::new(slot, sequence, Hold::Held), extent_of(table, slot)?)
     }
 
-    /// Lets go of a sample; stale if it is not in this reader's hands.
+    /// Releases a sample; stale if this reader does not hold it.
     #[inline(always)]
-    pub(crate) fn mark(&self, taken: Taken) -> Hot<()> {
+    pub(crate) fn mark(&self, taken: SampleToken) -> HotResult<()> {
         let bit = match taken.hold() {
             Hold::Held => self.member.bit.held,
-            // An owed sample that was not read yet is not in hand, whatever the caller says.
+            // An owed sample that was not read yet is not held, whatever the caller says.
             Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => self.member.bit.owed,
             Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
@@ -302,13 +302,13 @@ impl Core {
 
     /// The same out of line, not to be compiled into every place where a [`Sample`] ends.
     #[inline(never)]
-    fn let_go(&self, taken: Taken) -> Hot<()> {
+    fn mark_out_of_line(&self, taken: SampleToken) -> HotResult<()> {
         self.mark(taken)
     }
 
-    /// The sample in hand whose payload starts at this address. In hand twice, by a read and by a peek, the read
+    /// The held sample whose payload starts at this address. If it is held twice, by a read and by a peek, the read
     /// comes first.
-    pub(crate) fn taken_at(&self, payload: *const u8) -> Hot<Taken> {
+    pub(crate) fn held_at(&self, payload: *const u8) -> HotResult<SampleToken> {
         let (slot, place) = self.segment.slot_of(payload).ok_or(Code::Stale)?;
         let table = self.segment.table()?;
         let line = table.line(slot)?;
@@ -325,20 +325,20 @@ impl Core {
             (true, false, true) => Hold::Held,
             _ => return Err(Code::Stale),
         };
-        Ok(Taken::new(slot, sequence, hold))
+        Ok(SampleToken::new(slot, sequence, hold))
     }
 
-    /// What is known of a sample in hand; corrupt if somebody wrote over it.
-    pub(crate) fn facts(&self, taken: Taken) -> Hot<InHand> {
+    /// What is known of a held sample; corrupt if somebody overwrote it.
+    pub(crate) fn facts(&self, taken: SampleToken) -> HotResult<HeldSample> {
         let table = self.segment.table()?;
         facts_by(table, taken, extent_of(table, taken.slot())?)
     }
 
     /// A sample just taken, with what is known of it.
     #[inline(always)]
-    fn show(&self, table: &Table<'_>, taken: Taken, extent: Extent) -> Hot<Option<InHand>> {
+    fn show(&self, table: &Table<'_>, taken: SampleToken, extent: Extent) -> HotResult<Option<HeldSample>> {
         match facts_by(table, taken, extent) {
-            Ok(in_hand) => Ok(Some(in_hand)),
+            Ok(held) => Ok(Some(held)),
             Err(code) => Err(self.refuse(taken, code)),
         }
     }
@@ -346,15 +346,15 @@ impl Core {
     /// It cannot be shown, so it is let go; the first error is the one to report.
     #[cold]
     #[inline(never)]
-    fn refuse(&self, taken: Taken, code: Code) -> Code {
-        let _ = self.let_go(taken);
+    fn refuse(&self, taken: SampleToken, code: Code) -> Code {
+        let _ = self.mark_out_of_line(taken);
         code
     }
 
-    /// Monotonic time of the commit of a sample in hand in nanoseconds, 0 if the segment keeps none.
-    pub(crate) fn timestamp_ns(&self, taken: Taken) -> u64 {
+    /// Monotonic time of the commit of a held sample in nanoseconds, 0 if the segment keeps none.
+    pub(crate) fn timestamp_ns(&self, taken: SampleToken) -> u64 {
         let claim = self.segment.table().ok().filter(|table| table.shape.timestamps);
-        // Relaxed: in hand, it stands still.
+        // Relaxed: a held sample does not change.
         claim
             .and_then(|table| table.claim(taken.slot()).ok())
             .map_or(0, |claim| claim.aux.load(Ordering::Relaxed))
@@ -364,11 +364,11 @@ impl Core {
         wait_any(&[self], timeout).map(drop)
     }
 
-    pub(crate) fn interrupt(&self) -> Hot<()> {
+    pub(crate) fn interrupt(&self) -> HotResult<()> {
         interrupt(&self.segment, &self.interrupted, WaitFor::Data)
     }
 
-    pub(crate) fn end_waits(&self, when: EndWaits) -> Hot<()> {
+    pub(crate) fn end_waits(&self, when: EndWaits) -> HotResult<()> {
         self.segment.table()?;
         self.end_without_writers.store(when.no_writers, Ordering::Relaxed);
         self.end_at_deaths.store(when.peer_dead, Ordering::Relaxed);
@@ -376,9 +376,9 @@ impl Core {
     }
 
     /// Why a wait that finds nothing should end all the same.
-    fn end(&self) -> Hot<Option<Code>> {
+    fn end(&self) -> HotResult<Option<Code>> {
         // Acquire: pairs with `recovery::sweep`; what the dead had committed is visible.
-        let deaths = self.segment.table()?.hot.life.0.deaths.load(Ordering::Acquire);
+        let deaths = self.segment.table()?.hot.lifecycle.0.deaths.load(Ordering::Acquire);
         if self.end_at_deaths.load(Ordering::Relaxed) && self.known_deaths.load(Ordering::Relaxed) != deaths {
             return Ok(Some(Code::PeerDead));
         }
@@ -387,15 +387,15 @@ impl Core {
     }
 
     /// Takes note of an end that is being told.
-    fn tell(&self, end: Code) -> Hot<Code> {
+    fn tell(&self, end: Code) -> HotResult<Code> {
         if end == Code::PeerDead {
-            let deaths = self.segment.table()?.hot.life.0.deaths.load(Ordering::Relaxed);
+            let deaths = self.segment.table()?.hot.lifecycle.0.deaths.load(Ordering::Relaxed);
             self.known_deaths.store(deaths, Ordering::Relaxed);
         }
         Ok(end)
     }
 
-    /// Gives back everything that is not in hand.
+    /// Releases everything that is not held.
     pub(crate) fn leave(&self) {
         let cursor = self.sequence.load(Ordering::Relaxed);
         if let Ok(table) = self.segment.table() {
@@ -414,7 +414,7 @@ impl Drop for Core {
 
 /// Notes in its row how far a reader is.
 #[inline(always)]
-fn note_cursor(table: &Table<'_>, member: Member, sequence: u64) {
+fn store_cursor(table: &Table<'_>, member: Member, sequence: u64) {
     if let Some(row) = table.readers.get(member.index as usize) {
         // Relaxed: for tools that show how far readers are.
         row.cursor.store(sequence, Ordering::Relaxed);
@@ -422,13 +422,13 @@ fn note_cursor(table: &Table<'_>, member: Member, sequence: u64) {
 }
 
 #[inline(always)]
-fn facts_by(table: &Table<'_>, taken: Taken, extent: Extent) -> Hot<InHand> {
+fn facts_by(table: &Table<'_>, taken: SampleToken, extent: Extent) -> HotResult<HeldSample> {
     table.place(taken.slot(), extent)?;
-    Ok(InHand { taken, extent })
+    Ok(HeldSample { taken, extent })
 }
 
-/// Length, place and writer of a sample in hand. Relaxed: it stands still, and the entry was loaded with acquire.
-fn extent_of(table: &Table<'_>, slot: u32) -> Hot<Extent> {
+/// Length, place and writer of a held sample. Relaxed: it does not change, and the entry was loaded with acquire.
+fn extent_of(table: &Table<'_>, slot: u32) -> HotResult<Extent> {
     Ok(Extent(table.line(slot)?.extent.load(Ordering::Relaxed)))
 }
 
@@ -495,21 +495,21 @@ impl Reader {
         Ok(Reader { core: Arc::new(Core::join(segment, history)?), one_thread: PhantomData })
     }
 
-    /// The next sample; `None` if there is none yet. Several may be in hand, and dropped in any order.
+    /// The next sample; `None` if there is none yet. Several may be held, and dropped in any order.
     #[inline(always)]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
-        Ok(self.core.next()?.map(|in_hand| self.sample(in_hand)))
+        Ok(self.core.next()?.map(|held| self.sample(held)))
     }
 
     /// The newest sample of all, if this reader has not read and dropped it or history retains it. It does not move the
     /// reader: the next peek finds the same sample until there is a newer one.
     pub fn peek_latest(&self) -> Result<Option<Sample<'_>>> {
-        Ok(self.core.peek_latest()?.map(|in_hand| self.sample(in_hand)))
+        Ok(self.core.peek_latest()?.map(|held| self.sample(held)))
     }
 
     #[inline]
-    fn sample(&self, in_hand: InHand) -> Sample<'_> {
-        Sample { reader: Hand::Borrowed(&self.core), in_hand }
+    fn sample(&self, held: HeldSample) -> Sample<'_> {
+        Sample { reader: Hand::Borrowed(&self.core), held }
     }
 
     /// Waits until there is a sample to read; `None` waits without limit.
@@ -545,7 +545,7 @@ impl Reader {
 }
 
 impl Drop for Reader {
-    /// Leaves. Samples in hand, [made independent](Sample::into_owned), stay valid until they are dropped.
+    /// Leaves. Held samples, [made independent](Sample::into_owned), stay valid until they are dropped.
     fn drop(&mut self) {
         self.core.leave();
     }
@@ -561,13 +561,13 @@ enum Hand<'r> {
     Owned(Box<Arc<Core>>),
 }
 
-/// A sample in hand: its bytes cannot change or move until it is dropped, which marks it.
+/// A held sample: its bytes cannot change or move until it is dropped, which marks it.
 ///
 /// It borrows its reader, which costs nothing; [`Sample::into_owned`] makes one that may outlive the reader.
 /// Payload bytes are shared memory: they are read through copies or raw pointers, never through references.
 pub struct Sample<'r> {
     reader: Hand<'r>,
-    in_hand: InHand,
+    held: HeldSample,
 }
 
 impl fmt::Debug for Sample<'_> {
@@ -591,21 +591,21 @@ impl<'r> Sample<'r> {
             Hand::Borrowed(core) => Box::new(Arc::clone(core)),
             Hand::Owned(core) => core.clone(),
         };
-        let in_hand = self.in_hand;
+        let held = self.held;
         // The hold moves to the new sample, so this one must not end it.
-        self.in_hand.taken = Taken::new(in_hand.taken.slot(), in_hand.taken.sequence, Hold::Moved);
-        Sample { reader: Hand::Owned(core), in_hand }
+        self.held.taken = SampleToken::new(held.taken.slot(), held.taken.sequence, Hold::Moved);
+        Sample { reader: Hand::Owned(core), held }
     }
 
     /// The payload, aligned as the segment says; readable for [`Sample::len`] bytes.
     pub fn as_ptr(&self) -> *const u8 {
-        self.core().segment.payload(self.in_hand.place())
+        self.core().segment.payload(self.held.place())
     }
 
     /// Length of the payload in bytes.
     pub fn len(&self) -> usize {
         // At most the capacity, which fits the address space with the mapping.
-        self.in_hand.extent.len() as usize
+        self.held.extent.len() as usize
     }
 
     /// Whether the payload has no bytes; such a sample is one like any other.
@@ -615,32 +615,32 @@ impl<'r> Sample<'r> {
 
     /// Its place in the order of all samples of the segment; the first is 1.
     pub fn sequence(&self) -> u64 {
-        self.in_hand.taken.sequence
+        self.held.taken.sequence
     }
 
     /// Monotonic time of its commit in nanoseconds; 0 if the segment keeps none, and in a forked child.
     pub fn timestamp_ns(&self) -> u64 {
-        self.core().timestamp_ns(self.in_hand.taken)
+        self.core().timestamp_ns(self.held.taken)
     }
 
     /// The [`Writer::id`](crate::Writer::id) of its writer.
     pub fn writer_id(&self) -> u32 {
-        self.in_hand.extent.writer()
+        self.held.extent.writer()
     }
 
     /// The slot's user header, as many bytes as the segment says; null if it has none.
     pub fn user_header(&self) -> *const u8 {
-        self.core().segment.user_header(self.in_hand.taken.slot())
+        self.core().segment.user_header(self.held.taken.slot())
     }
 
     /// Copies the start of the user header into `buffer`, as much as there is and fits; how many bytes.
     pub fn read_user_header(&self, buffer: &mut [u8]) -> usize {
-        self.core().segment.user_header_bytes(self.in_hand.taken.slot()).copy_to(buffer)
+        self.core().segment.user_header_bytes(self.held.taken.slot()).copy_to(buffer)
     }
 
     /// Copies the start of the payload into `buffer`, as much as fits; how many bytes.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
-        self.core().segment.payload_bytes(self.in_hand.place(), self.len()).copy_to(buffer)
+        self.core().segment.payload_bytes(self.held.place(), self.len()).copy_to(buffer)
     }
 
     /// A copy of the payload.
@@ -654,9 +654,9 @@ impl<'r> Sample<'r> {
 impl Drop for Sample<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.in_hand.taken.hold() != Hold::Moved {
-            // It is in hand exactly once; a segment that was spoiled meanwhile has nothing to give back to.
-            let _ = self.core().let_go(self.in_hand.taken);
+        if self.held.taken.hold() != Hold::Moved {
+            // It is held exactly once; a segment that was corrupted meanwhile has nothing to release it to.
+            let _ = self.core().mark_out_of_line(self.held.taken);
         }
     }
 }

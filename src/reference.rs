@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::error::{Code, Error, Hot, Result};
+use crate::error::{Code, Error, HotResult, Result};
 use crate::layout::MAX_READERS;
 use crate::protocol::order::FIRST;
 use crate::protocol::reference::{self, Known, Life};
@@ -121,24 +121,24 @@ impl Reference {
     /// What is called often passes single numbers on, which fit registers, and its usual way is short; what is rare is out of
     /// line.
     #[inline(always)]
-    pub(crate) fn reserve_token(&self, active: u64) -> Hot<Token> {
+    pub(crate) fn reserve_token(&self, active: u64) -> HotResult<Token> {
         self.reserve_by(self.become_writer()?, active)
     }
 
     #[inline(always)]
-    fn reserve_by(&self, writer: &Writer, active: u64) -> Hot<Token> {
+    fn reserve_by(&self, writer: &Writer, active: u64) -> HotResult<Token> {
         writer.count_loan()?;
         self.reserve_counted(writer, active).inspect_err(|_| writer.uncount_loan())
     }
 
     #[inline(always)]
-    fn reserve_counted(&self, writer: &Writer, active: u64) -> Hot<Token> {
+    fn reserve_counted(&self, writer: &Writer, active: u64) -> HotResult<Token> {
         let inner = self.segment.inner();
         let table = inner.table()?;
         self.name_all(table, active)?;
-        let token = match writer.take_free(table) {
+        let token = match writer.try_claim_free(table) {
             Some(loan) => Token::new(loan.slot, loan.generation),
-            None => self.reserve_elsewhere(table, writer, active)?,
+            None => self.reserve_contended(table, writer, active)?,
         };
         // Relaxed: whoever looks at it has seen that the slot was loaned, as with all of this life.
         table.audience(token.slot())?.store(active, Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl Reference {
     }
 
     #[cold]
-    fn reserve_elsewhere(&self, table: &Table<'_>, writer: &Writer, active: u64) -> Hot<Token> {
+    fn reserve_contended(&self, table: &Table<'_>, writer: &Writer, active: u64) -> HotResult<Token> {
         let attempt = || self.reserve_somewhere(table, writer, active, Wanted::AnySlot);
         let found = match attempt()? {
             // What is not free may be in dead hands.
@@ -166,13 +166,13 @@ impl Reference {
         writer: &Writer,
         active: u64,
         wanted: Wanted,
-    ) -> Hot<Option<Loan>> {
+    ) -> HotResult<Option<Loan>> {
         if wanted == Wanted::AnySlot {
-            if let Some(loan) = writer.reserve_free(table)? {
+            if let Some(loan) = writer.claim_free(table)? {
                 return Ok(Some(loan));
             }
         }
-        reference::reserve_unneeded(table, writer.owner(), wanted, active)
+        reference::claim_ignoring(table, writer.owner(), wanted, active)
     }
 
     /// Reserves room for up to `len` bytes: as [`Reference::reserve`] if a slot takes them, and else a
@@ -219,7 +219,7 @@ impl Reference {
         Ok(self.commit_from(reference, bytes.into())?)
     }
 
-    pub(crate) fn commit_from(&self, reference: Ref, bytes: Bytes<'_>) -> Hot<u64> {
+    pub(crate) fn commit_from(&self, reference: Ref, bytes: Bytes<'_>) -> HotResult<u64> {
         let (token, place, room) = self.loan(reference)?;
         if bytes.len() as u64 > room {
             return Err(Code::TooLarge);
@@ -236,14 +236,14 @@ impl Reference {
     }
 
     #[inline(never)]
-    fn commit_token(&self, token: Token, len: usize) -> Hot<u64> {
+    fn commit_token(&self, token: Token, len: usize) -> HotResult<u64> {
         self.commit_inline(token, len)
     }
 
     /// What callers in Rust have out of line, not to be compiled into each of them. A function of C
     /// has it in itself, where a call more would be felt; so it is with the look and the mark.
     #[inline(always)]
-    pub(crate) fn commit_inline(&self, token: Token, len: usize) -> Hot<u64> {
+    pub(crate) fn commit_inline(&self, token: Token, len: usize) -> HotResult<u64> {
         let inner = self.segment.inner();
         let table = inner.table()?;
         let allowed = u64::MAX >> (64 - inner.geometry().max_readers);
@@ -271,12 +271,12 @@ impl Reference {
 
     /// The same; none is to try again.
     #[inline(never)]
-    fn unread(&self, reader: u32) -> Hot<Token> {
+    fn unread(&self, reader: u32) -> HotResult<Token> {
         self.unread_inline(reader)
     }
 
     #[inline(always)]
-    pub(crate) fn unread_inline(&self, reader: u32) -> Hot<Token> {
+    pub(crate) fn unread_inline(&self, reader: u32) -> HotResult<Token> {
         let table = self.segment.inner().table()?;
         let bit = self.bit_of(table, reader)?;
         let word = self.cursors.get(reader as usize).ok_or(Code::BadIndex)?;
@@ -362,12 +362,12 @@ impl Reference {
     }
 
     #[inline(never)]
-    fn mark_token(&self, token: Token, reader: u32) -> Hot<()> {
+    fn mark_token(&self, token: Token, reader: u32) -> HotResult<()> {
         self.mark_inline(token, reader)
     }
 
     #[inline(always)]
-    pub(crate) fn mark_inline(&self, token: Token, reader: u32) -> Hot<()> {
+    pub(crate) fn mark_inline(&self, token: Token, reader: u32) -> HotResult<()> {
         let table = self.segment.inner().table()?;
         let bit = self.bit_of(table, reader)?;
         let life = Life { slot: token.slot(), generation: token.generation() };
@@ -396,20 +396,20 @@ impl Reference {
 
     /// Sees to it that the numbers of these readers are the callers'.
     #[inline(always)]
-    fn name_all(&self, table: &Table<'_>, readers: u64) -> Hot<()> {
+    fn name_all(&self, table: &Table<'_>, readers: u64) -> HotResult<()> {
         if reference::name_all(table, readers)? { Ok(()) } else { self.name_again(table, readers) }
     }
 
     /// Whoever is just giving one of them up may be dead. If not, what is committed to it now is for nobody.
     #[cold]
-    fn name_again(&self, table: &Table<'_>, readers: u64) -> Hot<()> {
+    fn name_again(&self, table: &Table<'_>, readers: u64) -> HotResult<()> {
         self.segment.inner().recover_if_due()?;
         reference::name_all(table, readers).map(drop)
     }
 
     /// The bit of a reader that the caller numbers.
     #[inline(always)]
-    fn bit_of(&self, table: &Table<'_>, reader: u32) -> Hot<Bit> {
+    fn bit_of(&self, table: &Table<'_>, reader: u32) -> HotResult<Bit> {
         self.segment.inner().own_row()?;
         if !rows::name(table, reader)? {
             self.name_again(table, 1 << reader)?;
@@ -424,19 +424,19 @@ impl Reference {
 
     /// The slot and the life that a reference of this segment names.
     #[inline(always)]
-    pub(crate) fn token(&self, Ref { segment_id, token }: Ref) -> Hot<Token> {
+    pub(crate) fn token(&self, Ref { segment_id, token }: Ref) -> HotResult<Token> {
         if segment_id == self.segment.inner().geometry().segment_id { Ok(token) } else { Err(Code::Stale) }
     }
 
     #[inline(always)]
-    fn life(&self, reference: Ref) -> Hot<Life> {
+    fn life(&self, reference: Ref) -> HotResult<Life> {
         let token = self.token(reference)?;
         Ok(Life { slot: token.slot(), generation: token.generation() })
     }
 
     /// A loan of its writer, where its payload goes, and how many bytes it was reserved for.
     #[inline(always)]
-    fn loan(&self, reference: Ref) -> Hot<(Token, Place, u64)> {
+    fn loan(&self, reference: Ref) -> HotResult<(Token, Place, u64)> {
         let token = self.token(reference)?;
         let reserved = self.opened()?.reservation(token)?;
         let inner = self.segment.inner();
@@ -464,7 +464,7 @@ impl Reference {
 
     /// Its writer; who never reserved has none, and no loan.
     #[inline(always)]
-    fn opened(&self) -> Hot<&Writer> {
+    fn opened(&self) -> HotResult<&Writer> {
         match self.writer.get() {
             Some(writer) => Ok(writer),
             None => self.segment.inner().table().and(Err(Code::Stale)),

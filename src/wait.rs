@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::error::{Code, Error, Hot, Result};
+use crate::error::{Code, Error, HotResult, Result};
 use crate::protocol::bell::{Armed, Bell};
 use crate::protocol::table::Table;
 use crate::segment::attachment::Attachment;
@@ -20,7 +20,10 @@ const POLLS_PER_LOOK: u32 = 16;
 const TIME_PER_LOOK: u64 = 2_000;
 
 /// Polls until `ready` has an answer or the time is over.
-pub(crate) fn spin<T>(limit: Duration, mut ready: impl FnMut() -> Hot<Option<T>>) -> Hot<Option<T>> {
+pub(crate) fn spin<T>(
+    limit: Duration,
+    mut ready: impl FnMut() -> HotResult<Option<T>>,
+) -> HotResult<Option<T>> {
     if limit.is_zero() {
         return Ok(None);
     }
@@ -64,14 +67,14 @@ impl WaitFor {
         })
     }
 
-    fn arm(self, segment: &Attachment) -> Hot<(Bell<'_>, Armed)> {
+    fn arm(self, segment: &Attachment) -> HotResult<(Bell<'_>, Armed)> {
         let bell = self.bell(segment.table()?);
         Ok((bell, bell.arm()))
     }
 }
 
 /// Sets the flag that a wait looks at after it armed its bell, and makes it look.
-pub(crate) fn interrupt(segment: &Attachment, flag: &AtomicBool, what: WaitFor) -> Hot<()> {
+pub(crate) fn interrupt(segment: &Attachment, flag: &AtomicBool, what: WaitFor) -> HotResult<()> {
     let bell = what.bell(segment.table()?);
     flag.store(true, Ordering::Release);
     bell.ring_everybody();
@@ -121,9 +124,9 @@ pub(crate) fn sleep_until<T>(
     segments: &[&Attachment],
     what: WaitFor,
     deadline: Deadline,
-    mut ready: impl FnMut() -> Hot<Option<T>>,
+    mut ready: impl FnMut() -> HotResult<Option<T>>,
     mut interrupted: impl FnMut() -> bool,
-) -> Hot<T> {
+) -> HotResult<T> {
     // Few wait for several segments; for one there is no memory to be asked for.
     let (mut one, mut several);
     let armed: &mut [_] = match segments {
@@ -132,7 +135,7 @@ pub(crate) fn sleep_until<T>(
             &mut one
         }
         _ => {
-            several = segments.iter().map(|segment| what.arm(segment)).collect::<Hot<Vec<_>>>()?;
+            several = segments.iter().map(|segment| what.arm(segment)).collect::<HotResult<Vec<_>>>()?;
             &mut several
         }
     };
@@ -224,7 +227,7 @@ mod tests {
     #[test]
     fn a_slow_poll_is_not_repeated_beyond_the_time() {
         let mut polls = 0;
-        let found = spin(Duration::from_millis(1), || -> Hot<Option<()>> {
+        let found = spin(Duration::from_millis(1), || -> HotResult<Option<()>> {
             polls += 1;
             std::thread::sleep(Duration::from_millis(2));
             Ok(None)

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache;
-use crate::error::{Code, Error, Hot, Result};
+use crate::error::{Code, Error, HotResult, Result};
 use crate::layout::Policy;
-use crate::protocol::bounds::RACES;
+use crate::protocol::bounds::RACE_LIMIT;
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::history;
 use crate::protocol::loan;
@@ -47,7 +47,7 @@ impl Token {
 
     /// A token as a caller gave it back; stale if no loan can have this number.
     #[inline(always)]
-    pub(crate) fn from_number(number: u64) -> Hot<Token> {
+    pub(crate) fn from_number(number: u64) -> HotResult<Token> {
         if number >> 60 == 0 { Ok(Token(number)) } else { Err(Code::Stale) }
     }
 
@@ -261,7 +261,7 @@ impl Writer {
         })
     }
 
-    fn wait_until(&self, timeout: Option<Duration>, is_so: impl Fn() -> bool) -> Hot<()> {
+    fn wait_until(&self, timeout: Option<Duration>, is_so: impl Fn() -> bool) -> HotResult<()> {
         let ready = || Ok(is_so().then_some(()));
         if is_so() {
             return Ok(());
@@ -277,7 +277,7 @@ impl Writer {
         Interrupter::new(&self.segment, &self.interrupted, WaitFor::Space)
     }
 
-    pub(crate) fn interrupt(&self) -> Hot<()> {
+    pub(crate) fn interrupt(&self) -> HotResult<()> {
         interrupt(&self.segment, &self.interrupted, WaitFor::Space)
     }
 
@@ -300,73 +300,73 @@ impl Writer {
     }
 
     #[inline(always)]
-    pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> Hot<Token> {
+    pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
         let table = self.segment.table()?;
         if len <= table.shape.capacity && self.quick {
-            if let Some(loan) = loan::take_home(table, self.owner) {
-                return note_reserved(table, loan, len, Place::Slot(loan.slot));
+            if let Some(loan) = loan::try_claim_home(table, self.owner) {
+                return store_reservation(table, loan, len, Place::Slot(loan.slot));
             }
         }
-        self.reserve_thoroughly(table, len, timeout)
+        self.reserve_slow(table, len, timeout)
     }
 
     /// A free slot for callers who do not care for the order, if all is as it nearly always is: the next one of small
     /// payloads, or the one that this writer was given last beside the order.
     #[inline(always)]
-    pub(crate) fn take_free(&self, table: &Table<'_>) -> Option<Loaned> {
+    pub(crate) fn try_claim_free(&self, table: &Table<'_>) -> Option<Loaned> {
         match self.first {
-            First::Next => loan::take_home(table, self.owner).or_else(|| self.take_recent(table)),
-            First::Last | First::Few => self.take_recent(table),
+            First::Next => loan::try_claim_home(table, self.owner).or_else(|| self.try_claim_recent(table)),
+            First::Last | First::Few => self.try_claim_recent(table),
         }
     }
 
     /// The slot that this writer remembers as the last one, if it is free.
     #[inline(always)]
-    fn take_recent(&self, table: &Table<'_>) -> Option<Loaned> {
-        self.recent.first().and_then(|slot| loan::take_slot(table, self.owner, slot))
+    fn try_claim_recent(&self, table: &Table<'_>) -> Option<Loaned> {
+        self.recent.first().and_then(|slot| loan::try_claim_slot(table, self.owner, slot))
     }
 
     /// The same, wherever it is.
-    pub(crate) fn reserve_free(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
+    pub(crate) fn claim_free(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
         if let Some(loan) = self.reserve_recent(table, 1)? {
             return Ok(Some(loan));
         }
         match self.reserve_first(table)? {
-            None => self.reserve_vacant(table),
+            None => self.claim_from_map(table),
             found => Ok(found),
         }
     }
 
     /// A free slot where this writer looks first.
     #[inline(always)]
-    fn reserve_first(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
+    fn reserve_first(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
         match self.first {
-            First::Next => loan::reserve_home(table, self.owner),
+            First::Next => loan::claim_home(table, self.owner),
             First::Last | First::Few => self.reserve_used(table),
         }
     }
 
     /// A free slot that was in use lately, if there is one, and else the next in the order.
     #[inline(never)]
-    fn reserve_used(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
+    fn reserve_used(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
         let few = self.first == First::Few;
         let mut found = self.reserve_recent(table, if few { RECENT } else { 1 })?;
         if few && found.is_none() {
             // The lowest one, which may have been in use, too.
-            found = self.reserve_vacant(table)?;
+            found = self.claim_from_map(table)?;
         }
         if found.is_some() {
             return Ok(found);
         }
         // Of few slots the last resort: who was stopped before it has set a hint keeps a slot out of the map.
-        let found = loan::reserve_home(table, self.owner)?;
+        let found = loan::claim_home(table, self.owner)?;
         Ok(found.inspect(|loan| self.recent.note(loan.slot)))
     }
 
     /// One of the slots that this writer was given lately, if it is free again: nobody has to look for it in the vacancy map.
-    fn reserve_recent(&self, table: &Table<'_>, most: usize) -> Hot<Option<Loaned>> {
+    fn reserve_recent(&self, table: &Table<'_>, most: usize) -> HotResult<Option<Loaned>> {
         for slot in self.recent.slots().take(most) {
-            if let Some(loan) = loan::reserve_slot(table, self.owner, slot)? {
+            if let Some(loan) = loan::claim_slot(table, self.owner, slot)? {
                 self.recent.note(slot);
                 return Ok(Some(loan));
             }
@@ -374,13 +374,13 @@ impl Writer {
         Ok(None)
     }
 
-    fn reserve_vacant(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
-        let found = loan::reserve_vacant(table, self.owner)?;
+    fn claim_from_map(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
+        let found = loan::claim_from_map(table, self.owner)?;
         Ok(found.inspect(|loan| self.recent.note(loan.slot)))
     }
 
     #[inline(never)]
-    fn reserve_thoroughly(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> Hot<Token> {
+    fn reserve_slow(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
         if len > table.shape.capacity {
             let slot = |wanted| self.slot_for_region(table, wanted);
             return Ok(self.reserve_large(table, len, timeout, slot)?);
@@ -388,11 +388,11 @@ impl Writer {
         self.count_loan()?;
         let found = match self.reserve_first(table) {
             Ok(Some(loan)) => Ok(loan),
-            Ok(None) => self.reserve_elsewhere(table, timeout),
+            Ok(None) => self.reserve_contended(table, timeout),
             Err(code) => Err(code),
         };
         found
-            .and_then(|loan| note_reserved(table, loan, len, Place::Slot(loan.slot)))
+            .and_then(|loan| store_reservation(table, loan, len, Place::Slot(loan.slot)))
             .inspect_err(|_| self.uncount_loan())
     }
 
@@ -403,7 +403,7 @@ impl Writer {
         table: &Table<'_>,
         len: u64,
         timeout: Option<Duration>,
-        slot: impl Fn(Wanted) -> Hot<Option<Loaned>>,
+        slot: impl Fn(Wanted) -> HotResult<Option<Loaned>>,
     ) -> Result<Token> {
         let Shape { slots, capacity, max_payload, .. } = table.shape;
         if len > max_payload {
@@ -424,7 +424,7 @@ impl Writer {
                 let _ = loan::discard(table, loan);
             })
         });
-        made.and_then(|(loan, region)| Ok(note_reserved(table, loan, len, Place::Region(region))?))
+        made.and_then(|(loan, region)| Ok(store_reservation(table, loan, len, Place::Region(region))?))
             .inspect_err(|_| self.uncount_loan())
     }
 
@@ -434,8 +434,8 @@ impl Writer {
         table: &Table<'_>,
         len: u64,
         timeout: Option<Duration>,
-        slot: impl Fn(Wanted) -> Hot<Option<Loaned>>,
-    ) -> Hot<(Loaned, u32)> {
+        slot: impl Fn(Wanted) -> HotResult<Option<Loaned>>,
+    ) -> HotResult<(Loaned, u32)> {
         let attempt = || try_region(table, len, &slot);
         if let Some(found) = attempt()? {
             return Ok(found);
@@ -450,10 +450,10 @@ impl Writer {
 
     /// A slot for a payload in a region: any, or one whose sample has a region and may be taken from its
     /// readers.
-    fn slot_for_region(&self, table: &Table<'_>, wanted: Wanted) -> Hot<Option<Loaned>> {
+    fn slot_for_region(&self, table: &Table<'_>, wanted: Wanted) -> HotResult<Option<Loaned>> {
         match wanted {
-            Wanted::AnySlot => match loan::reserve_home(table, self.owner)? {
-                None => self.try_elsewhere(table),
+            Wanted::AnySlot => match loan::claim_home(table, self.owner)? {
+                None => self.try_contended(table),
                 found => Ok(found),
             },
             Wanted::Region if table.shape.drop_oldest => {
@@ -468,31 +468,31 @@ impl Writer {
     }
 
     #[inline(never)]
-    fn reserve_elsewhere(&self, table: &Table<'_>, mut timeout: Option<Duration>) -> Hot<Loaned> {
+    fn reserve_contended(&self, table: &Table<'_>, mut timeout: Option<Duration>) -> HotResult<Loaned> {
         let may_wait = self.may_wait(timeout);
         let blocks = self.segment.geometry().policy == Policy::Block;
         if may_wait && blocks && self.first != First::Few && self.in_order.load(Ordering::Relaxed) {
             let since = sys::monotonic_ns();
-            if let Some(loan) = self.await_run(table, timeout)? {
+            if let Some(loan) = self.spin_for_free_run(table, timeout)? {
                 return Ok(loan);
             }
             let spent = Duration::from_nanos(sys::monotonic_ns().saturating_sub(since));
             timeout = timeout.map(|timeout| timeout.saturating_sub(spent));
         }
-        if let Some(loan) = self.try_elsewhere(table)? {
+        if let Some(loan) = self.try_contended(table)? {
             return Ok(loan);
         }
         if !may_wait {
-            let found = if self.segment.recover_if_due()? { self.try_elsewhere(table)? } else { None };
+            let found = if self.segment.recover_if_due()? { self.try_contended(table)? } else { None };
             return found.ok_or(Code::NoFreeSlot);
         }
         let anywhere = || match self.reserve_first(table)? {
             Some(loan) => Ok(Some(loan)),
-            None => self.try_elsewhere(table),
+            None => self.try_contended(table),
         };
         let cheap = || match self.first {
-            First::Next | First::Last => loan::reserve_home(table, self.owner),
-            First::Few => self.reserve_vacant(table),
+            First::Next | First::Last => loan::claim_home(table, self.owner),
+            First::Few => self.claim_from_map(table),
         };
         self.wait(timeout, cheap, anywhere)
     }
@@ -502,36 +502,40 @@ impl Writer {
     ///
     /// Who takes each slot as it comes back is at the reader's heels, and both wait for the same line at each sample. So
     /// this waits for a run of slots, though not for long: the reader may not go on.
-    fn await_run(&self, table: &Table<'_>, timeout: Option<Duration>) -> Hot<Option<Loaned>> {
+    fn spin_for_free_run(&self, table: &Table<'_>, timeout: Option<Duration>) -> HotResult<Option<Loaned>> {
         let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
         let mut polls = POLLS_FOR_A_RUN - 1;
         let found = spin(limit, || {
             polls = (polls + 1) % POLLS_FOR_A_RUN;
-            if polls == 0 || loan::has_run(table) { loan::reserve_home(table, self.owner) } else { Ok(None) }
+            if polls == 0 || loan::has_free_run(table) {
+                loan::claim_home(table, self.owner)
+            } else {
+                Ok(None)
+            }
         })?;
-        if found.is_some() { Ok(found) } else { loan::reserve_home(table, self.owner) }
+        if found.is_some() { Ok(found) } else { loan::claim_home(table, self.owner) }
     }
 
     /// A slot out of order, or by taking one from readers where the policy allows it.
-    fn try_elsewhere(&self, table: &Table<'_>) -> Hot<Option<Loaned>> {
+    fn try_contended(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
         if !self.in_order.load(Ordering::Relaxed) {
             if let Some(loan) = self.reserve_recent(table, 1)? {
                 return Ok(Some(loan));
             }
         }
-        let found = self.reserve_vacant(table)?;
+        let found = self.claim_from_map(table)?;
         self.in_order.store(found.is_none(), Ordering::Relaxed);
         if found.is_some() {
             return Ok(found);
         }
         history::help_history(table)?;
-        let found = self.reserve_vacant(table)?;
+        let found = self.claim_from_map(table)?;
         if found.is_some() || !table.shape.drop_oldest {
             return Ok(found);
         }
         match reclaim::reclaim_oldest(table, self.owner, Wanted::AnySlot, &self.resume)? {
-            // What was in hand as the search came by may be free by now.
-            None => self.reserve_vacant(table),
+            // What was held as the search came by may be free by now.
+            None => self.claim_from_map(table),
             found => Ok(found),
         }
     }
@@ -541,9 +545,9 @@ impl Writer {
     fn wait<T>(
         &self,
         timeout: Option<Duration>,
-        cheap: impl FnMut() -> Hot<Option<T>>,
-        thorough: impl FnMut() -> Hot<Option<T>>,
-    ) -> Hot<T> {
+        cheap: impl FnMut() -> HotResult<Option<T>>,
+        thorough: impl FnMut() -> HotResult<Option<T>>,
+    ) -> HotResult<T> {
         let deadline = deadline_of(timeout);
         let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
         if let Some(answer) = spin(limit, cheap)? {
@@ -556,7 +560,7 @@ impl Writer {
     }
 
     #[inline(always)]
-    pub(crate) fn count_loan(&self) -> Hot<()> {
+    pub(crate) fn count_loan(&self) -> HotResult<()> {
         if self.segment.max_loans() == 0 {
             return Ok(());
         }
@@ -576,13 +580,13 @@ impl Writer {
 
     /// Publishes to whoever is joined.
     #[inline(always)]
-    pub(crate) fn commit_token(&self, token: Token, len: u64) -> Hot<u64> {
+    pub(crate) fn commit_token(&self, token: Token, len: u64) -> HotResult<u64> {
         let table = self.segment.table()?;
         match table.shape.class {
-            Class::UsualLossless { shift } if self.segment.max_loans() == 0 => {
+            Class::CommonLossless { shift } if self.segment.max_loans() == 0 => {
                 let commit = |single_writer| {
-                    let shape = &Shape { single_writer, ..table.shape.usual(shift, false) };
-                    let published = |sequence| self.look_ahead(table, sequence);
+                    let shape = &Shape { single_writer, ..table.shape.common(shift, false) };
+                    let published = |sequence| self.prefetch_payload(table, sequence);
                     commit::commit(
                         table,
                         shape,
@@ -602,12 +606,18 @@ impl Writer {
 
     /// Publishes to the joined readers and to those of `readers`, whose books the caller keeps.
     #[inline(always)]
-    pub(crate) fn commit_named(&self, table: &Table<'_>, token: Token, len: u64, readers: u64) -> Hot<u64> {
-        let owed = Owed::Named(readers);
+    pub(crate) fn commit_named(
+        &self,
+        table: &Table<'_>,
+        token: Token,
+        len: u64,
+        readers: u64,
+    ) -> HotResult<u64> {
+        let owed = Owed::External(readers);
         match table.shape.class {
-            Class::UsualLossless { shift } => {
+            Class::CommonLossless { shift } => {
                 let commit = |single_writer| {
-                    let shape = &Shape { single_writer, ..table.shape.usual(shift, false) };
+                    let shape = &Shape { single_writer, ..table.shape.common(shift, false) };
                     commit::commit(table, shape, self.loaned(token), len, owed, sys::monotonic_ns, |_| ())
                 };
                 // As in `commit_token`.
@@ -620,17 +630,17 @@ impl Writer {
 
     /// The same out of line, not to be compiled into every caller of [`Loan::commit`].
     #[inline(never)]
-    fn commit_loan(&self, token: Token, len: u64) -> Hot<u64> {
+    fn commit_loan(&self, token: Token, len: u64) -> HotResult<u64> {
         self.commit_token(token, len)
     }
 
     /// Asks for the line of a payload that comes soon, where the slots to come are free: its last reader has it in its
     /// cache. After a commit, when readers that poll have it.
     #[inline(always)]
-    fn look_ahead(&self, table: &Table<'_>, sequence: u64) {
+    fn prefetch_payload(&self, table: &Table<'_>, sequence: u64) {
         let ahead = sequence.wrapping_add(AHEAD);
         if ahead < self.run_end.load(Ordering::Relaxed) {
-            cache::prefetch_write(self.segment.payload(Place::Slot(table.shape.usual_home(ahead))));
+            cache::prefetch_write(self.segment.payload(Place::Slot(table.shape.common_home(ahead))));
         } else if ahead >= self.next_look.load(Ordering::Relaxed) {
             self.look_for_run(table, sequence);
         }
@@ -641,7 +651,7 @@ impl Writer {
     #[inline(never)]
     fn look_for_run(&self, table: &Table<'_>, sequence: u64) {
         let slots = u64::from(table.shape.slots);
-        if loan::has_run(table) {
+        if loan::has_free_run(table) {
             self.run_end.store(sequence.wrapping_add(slots / 2), Ordering::Relaxed);
         }
         self.next_look.store(sequence.wrapping_add(AHEAD + slots / 8), Ordering::Relaxed);
@@ -649,12 +659,12 @@ impl Writer {
 
     /// Publishes to those whom `owed` names, in whatever segment: the general way of [`Writer::commit_token`].
     #[inline(never)]
-    pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> Hot<u64> {
+    pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> HotResult<u64> {
         let table = self.segment.table()?;
         let loan = self.loaned(token);
         let sequence = match table.shape.class {
-            Class::UsualDropping { shift } => {
-                let shape = &table.shape.usual(shift, true);
+            Class::CommonDropping { shift } => {
+                let shape = &table.shape.common(shift, true);
                 commit::commit(table, shape, loan, len, owed, sys::monotonic_ns, |_| ())
             }
             _ => commit::commit(table, &table.shape, loan, len, owed, sys::monotonic_ns, |_| ()),
@@ -663,21 +673,21 @@ impl Writer {
         Ok(sequence)
     }
 
-    pub(crate) fn discard_token(&self, token: Token) -> Hot<()> {
+    pub(crate) fn discard_token(&self, token: Token) -> HotResult<()> {
         loan::discard(self.segment.table()?, self.loaned(token))?;
         self.uncount_loan();
         Ok(())
     }
 
     /// How many bytes a loan was reserved for; stale if it is none.
-    pub(crate) fn reserved(&self, token: Token) -> Hot<u64> {
+    pub(crate) fn reserved(&self, token: Token) -> HotResult<u64> {
         let reserved = self.reservation(token)?;
         Ok(reserved.len().min(self.segment.table()?.room(reserved.place(token.slot()))?))
     }
 
     /// What a loan was reserved for, as the segment has it; stale if it is none.
     #[inline(always)]
-    pub(crate) fn reservation(&self, token: Token) -> Hot<Reserved> {
+    pub(crate) fn reservation(&self, token: Token) -> HotResult<Reserved> {
         let table = self.segment.table()?;
         if !loan::is_loaned(table, self.loaned(token)) {
             return Err(Code::Stale);
@@ -691,7 +701,7 @@ impl Writer {
     }
 
     /// The loan that this payload address is, if it is one of this writer's.
-    pub(crate) fn token_at(&self, payload: *const u8) -> Hot<Token> {
+    pub(crate) fn token_at(&self, payload: *const u8) -> HotResult<Token> {
         let table = self.segment.table()?;
         let (slot, place) = self.segment.slot_of(payload).ok_or(Code::Stale)?;
         let loan = loan::loan_of(table, slot, self.owner)?;
@@ -705,7 +715,7 @@ impl Writer {
 
 /// Notes beside the claim what a loan was reserved for.
 #[inline(always)]
-fn note_reserved(table: &Table<'_>, loan: Loaned, len: u64, place: Place) -> Hot<Token> {
+fn store_reservation(table: &Table<'_>, loan: Loaned, len: u64, place: Place) -> HotResult<Token> {
     // Relaxed: read back by whoever holds the token.
     table.claim(loan.slot)?.aux.store(Reserved::new(len, place).0, Ordering::Relaxed);
     Ok(Token::new(loan.slot, loan.generation))
@@ -715,9 +725,9 @@ fn note_reserved(table: &Table<'_>, loan: Loaned, len: u64, place: Place) -> Hot
 fn try_region(
     table: &Table<'_>,
     len: u64,
-    slot: &impl Fn(Wanted) -> Hot<Option<Loaned>>,
-) -> Hot<Option<(Loaned, u32)>> {
-    for _ in 0..RACES {
+    slot: &impl Fn(Wanted) -> HotResult<Option<Loaned>>,
+) -> HotResult<Option<(Loaned, u32)>> {
+    for _ in 0..RACE_LIMIT {
         match try_region_once(table, len, slot)? {
             Try::Found(loan, region) => return Ok(Some((loan, region))),
             Try::Lost => {}
@@ -727,7 +737,11 @@ fn try_region(
     Ok(None)
 }
 
-fn try_region_once(table: &Table<'_>, len: u64, slot: &impl Fn(Wanted) -> Hot<Option<Loaned>>) -> Hot<Try> {
+fn try_region_once(
+    table: &Table<'_>,
+    len: u64,
+    slot: &impl Fn(Wanted) -> HotResult<Option<Loaned>>,
+) -> HotResult<Try> {
     let mut some_free = region::any_free(table)?;
     if !some_free {
         history::help_history(table)?;
@@ -757,7 +771,7 @@ enum Try {
 /// Makes `owner` the one writer of a single-writer segment.
 fn become_the_writer(segment: &Attachment, owner: Owner) -> Result<()> {
     let table = segment.table()?;
-    let word = &table.hot.life.0.writer;
+    let word = &table.hot.lifecycle.0.writer;
     // AcqRel: the next writer sees all that the one before has done.
     let take = || word.compare_exchange(0, owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     if !take() {
@@ -786,7 +800,7 @@ impl Drop for Writer {
         }
         if self.segment.geometry().single_writer {
             // Release: pairs with the exchange in `become_the_writer`.
-            table.hot.life.0.writer.store(0, Ordering::Release);
+            table.hot.lifecycle.0.writer.store(0, Ordering::Release);
         }
     }
 }

@@ -706,7 +706,7 @@ fn the_writer_word_of_a_single_writer_segment() {
     let segment = Segment::create(name, &options).expect("a new segment");
     assert_eq!(little(field(&Dump::of(&path).bytes, "flags")), 3);
     let writer = segment.writer().expect("a writer");
-    let word = || Dump::of(&path).u32(word_at("life.writer"));
+    let word = || Dump::of(&path).u32(word_at("lifecycle.writer"));
     assert_eq!(word(), u64::from(writer.id()) + 1);
     writer.write(b"x", None).expect("a sequence");
     assert_ne!(Dump::of(&path).claim(1, "claim.aux"), 0, "the time of the commit");
@@ -721,7 +721,7 @@ fn a_segment_under_replacement_is_not_joined() {
     let name = path.to_str().expect("it is text");
     let segment = Segment::create(name, &Options::default()).expect("a new segment");
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("the file is ours");
-    let retired = word_at("life.retired") as u64;
+    let retired = word_at("lifecycle.retired") as u64;
     std::os::unix::fs::FileExt::write_all_at(&file, &[1, 0, 0, 0], retired).expect("a word");
     let replacer = nix::libc::flock {
         l_type: nix::libc::F_WRLCK as i16,
@@ -738,6 +738,6 @@ fn a_segment_under_replacement_is_not_joined() {
     // A replacer that died before it took the name away has replaced nothing.
     drop(file);
     let again = Segment::attach(name, &Options::default()).expect("it is there");
-    assert_eq!(Dump::of(&path).hot("life.retired"), 0);
+    assert_eq!(Dump::of(&path).hot("lifecycle.retired"), 0);
     drop((segment, again));
 }

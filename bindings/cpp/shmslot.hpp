@@ -95,7 +95,7 @@ enum class Code : int {
     options_mismatch = SHMSLOT_E_OPTIONS_MISMATCH,       ///< The segment that is there does not give what is asked.
 };
 
-/// What a code means and the way out, in one line; never null. Threads: any. shmslot_strerror.
+/// What a code means and what to do, in one line; never null. Threads: any. shmslot_strerror.
 [[nodiscard]] inline const char *text(Code code) noexcept { return shmslot_strerror(static_cast<int>(code)); }
 
 /// The version of the library that is running; SHMSLOT_VERSION is that of the header. Threads: any. shmslot_version.
@@ -146,7 +146,7 @@ public:
         return {told_.numbers[0], told_.numbers[1], told_.numbers[2]};
     }
 
-    /// What happened, what it was about if that is known, and the way out; never null. As long as this object.
+    /// What happened, what it was about if that is known, and what to do; never null. As long as this object.
     [[nodiscard]] const char *text() const noexcept
     {
         return told_.text[0] != '\0' ? told_.text : shmslot_strerror(told_.code);
@@ -404,7 +404,7 @@ inline constexpr Timeout forever = Timeout::unlimited();
 enum class Policy : std::uint32_t {
     fail = SHMSLOT_FAIL,               ///< It fails at once.
     block = SHMSLOT_BLOCK,             ///< It waits until a reader has marked enough.
-    drop_oldest = SHMSLOT_DROP_OLDEST, ///< It takes the oldest unread sample that nobody has in hand.
+    drop_oldest = SHMSLOT_DROP_OLDEST, ///< It takes the oldest unread sample that nobody holds.
 };
 
 /// What to do when the name belongs to a segment that nobody is attached to any more.
@@ -941,7 +941,7 @@ private:
 
 // ---- readers ----
 
-/// A sample in hand: a range of bytes that cannot change or move. Destruction marks it. It may outlive its Reader.
+/// A held sample: a range of bytes that cannot change or move. Destruction marks it. It may outlive its Reader.
 /// Threads: one at a time; ending it: any.
 class Sample {
 public:
@@ -977,7 +977,7 @@ public:
     [[nodiscard]] std::uint32_t writer_id() const noexcept { return owned_->writer_id; }
     /// The slot that it is in.
     [[nodiscard]] std::uint32_t slot() const noexcept { return owned_->slot; }
-    /// Whether it is in hand.
+    /// Whether it is held.
     [[nodiscard]] explicit operator bool() const noexcept { return owned_.handle() != nullptr; }
 
     /// Lets go of it; empty afterwards. shmslot_slot_mark.
@@ -1077,20 +1077,20 @@ private:
     Code ended_by_ = Code::ok;
 };
 
-/// Reads the samples of a segment in the order of their sequence. Destruction leaves; samples in hand stay valid. Threads:
+/// Reads the samples of a segment in the order of their sequence. Destruction leaves; held samples stay valid. Threads:
 /// one at a time; interrupting, and marking samples: any. Segment::reader makes it.
 class Reader {
 public:
     /// None; its calls answer Code::invalid.
     Reader() noexcept = default;
 
-    /// Takes the next sample in hand; Code::again if there is none yet. shmslot_slot_read.
+    /// Takes the next sample; Code::again if there is none yet. shmslot_slot_read.
     Result<Sample> read() noexcept
     {
         return detail::filled<Sample>([&](Sample &sample) { return fill(sample); });
     }
 
-    /// Takes the newest sample in hand, and does not move the reader. shmslot_slot_peek_latest.
+    /// Takes the newest sample, and does not move the reader. shmslot_slot_peek_latest.
     Result<Sample> peek_latest() noexcept
     {
         return detail::filled<Sample>([&](Sample &sample) { return fill_latest(sample); });
@@ -1993,7 +1993,7 @@ public:
     [[nodiscard]] const T &operator*() const noexcept { return *get(); }
     /// The object.
     [[nodiscard]] const T *operator->() const noexcept { return get(); }
-    /// Whether it is in hand.
+    /// Whether it is held.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(sample_); }
 
     /// Lets go of it.
@@ -2016,13 +2016,13 @@ public:
     /// None; its calls answer Code::invalid.
     TypedReader() noexcept = default;
 
-    /// Takes the next object in hand; Code::again if there is none yet. A sample that is not as long as T, which only an
+    /// Takes the next object; Code::again if there is none yet. A sample that is not as long as T, which only an
     /// untyped writer can have made, is marked and Code::type_mismatch.
     Result<TypedSample<T>> read() noexcept
     {
         return detail::filled<TypedSample<T>>([&](TypedSample<T> &typed) { return fill(typed); });
     }
-    /// Takes the newest object in hand, and does not move the reader. See Reader::peek_latest.
+    /// Takes the newest object, and does not move the reader. See Reader::peek_latest.
     Result<TypedSample<T>> peek_latest() noexcept
     {
         return detail::filled<TypedSample<T>>(

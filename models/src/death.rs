@@ -45,7 +45,7 @@ fn dying_then_buried<T>(
     let world = Rc::clone(world);
     thread::spawn(move || {
         let survived = live(steps, life).is_some();
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         survived
     })
 }
@@ -79,7 +79,7 @@ fn committing_writer_dies(name: &str, preemptions: usize, shape: Shape, others: 
         let dying = dying(steps, move || victim.commit(loan, 1));
         others(&survivor, &mut reader);
         let survived = end(dying);
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         reader.take_all();
         reader.check_books();
         world.check_members(&[&reader]);
@@ -126,7 +126,7 @@ fn forgiving_writer_dies(name: &str, preemptions: usize, shape: Shape, holds: bo
             }
             reader.give_row_back();
         });
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         end(marking);
         world.check_members(&[]);
         world.check_at_rest();
@@ -159,7 +159,7 @@ fn reserving_writer_dies(name: &str, preemptions: usize, shape: Shape, life: fn(
         survivor.try_fill();
         let survived = end(dying);
         survivor.try_fill();
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         world.check_at_rest();
         check_newcomer(&world);
         survived
@@ -204,7 +204,7 @@ fn single_writer_dies(name: &str, preemptions: usize, shape: Shape) {
             reader
         });
         let survived = end(dying);
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         let successor = world.producer(1);
         successor.open();
         successor.try_write(3);
@@ -239,7 +239,7 @@ fn reclaiming_writer_dies(name: &str, preemptions: usize, others: Others) {
         let dying = dying(steps, move || victim.try_write(1));
         others(&survivor, &mut reader);
         let survived = end(dying);
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         reader.take_all();
         survivor.try_write(3).expect("nobody has anything in hand");
         reader.take_all();
@@ -278,7 +278,7 @@ fn reclaiming_writer_dies_between_two_words() {
         // Its bits stand in the word that is revoked last.
         first.take();
         let survived = end(dying);
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         survivor.try_write(2).expect("nobody has anything in hand");
         for reader in [&mut first, &mut second] {
             reader.take_all();
@@ -305,7 +305,7 @@ fn overwriting_writer_dies() {
         let dying = dying(steps, move || victim.try_write(1));
         late.take();
         let survived = end(dying);
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         holding.mark(held);
         for reader in [&mut holding, &mut late] {
             reader.take_all();
@@ -332,7 +332,7 @@ fn retaining_writer_dies(name: &str, preemptions: usize, shape: Shape, rows: usi
                 reader
             }
         });
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         let mut reader = end(coming);
         reader.take_all();
         let last = survivor.try_write(2).expect("a slot is free");
@@ -365,7 +365,7 @@ fn retaining_writer_dies_before_an_older_commit_ends() {
         let [older, newer] = [&survivor, &victim].map(|writer| writer.try_reserve().expect("it is free"));
         let committing = thread::spawn(move || survivor.commit(older, 2));
         let survived = live(steps, || victim.commit(newer, 1)).is_some();
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         end(committing);
         world.check_at_rest();
         survived
@@ -388,13 +388,13 @@ fn writer_dies_in_a_named_commit(name: &str, preemptions: usize, row_goes_first:
         let victim = world.producer_of(VICTIM, 1);
         let loan = victim.try_reserve().expect("it is free");
         sound(rows::name(&world.table(), 0));
-        let dying = dying(steps, move || victim.commit_to(loan, 1, Owed::Named(1)));
+        let dying = dying(steps, move || victim.commit_to(loan, 1, Owed::External(1)));
         reader.leave();
         if row_goes_first {
             reader.give_row_back();
         }
         let survived = end(dying);
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         if !row_goes_first {
             reader.give_row_back();
         }
@@ -425,7 +425,7 @@ fn writer_dies_over_an_inactive_reader() {
         let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
         let loan = survivor.try_reserve().expect("it is free");
         sound(rows::name(&world.table(), 0));
-        survivor.commit_to(loan, 1, Owed::Named(1));
+        survivor.commit_to(loan, 1, Owed::External(1));
         let dying = dying(steps, {
             let world = Rc::clone(&world);
             move || {
@@ -433,7 +433,7 @@ fn writer_dies_over_an_inactive_reader() {
                 let joined = world.hot.active.0.load(Ordering::Relaxed);
                 let waited_for = Audience::of_readers(joined, true);
                 if let Some(loan) =
-                    sound(loan::reserve_unneeded(&world.table(), victim.owner, Wanted::AnySlot, waited_for))
+                    sound(loan::claim_ignoring(&world.table(), victim.owner, Wanted::AnySlot, waited_for))
                 {
                     victim.discard(loan);
                 }
@@ -443,7 +443,7 @@ fn writer_dies_over_an_inactive_reader() {
             let world = Rc::clone(&world);
             move || {
                 let survived = end(dying);
-                world.bury(&[VICTIM]);
+                world.free_rows(&[VICTIM]);
                 survived
             }
         });
@@ -471,9 +471,9 @@ fn caller_dies_giving_a_reader_up() {
             let world = Rc::clone(&world);
             move || sound(reference::disconnect(&world.table(), 0, VICTIM))
         });
-        writer.commit_to(loan, 1, Owed::Named(1));
+        writer.commit_to(loan, 1, Owed::External(1));
         let survived = end(dying);
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         // If it had not begun.
         assert!(sound(reference::disconnect(&world.table(), 0, 0)), "nobody else is at it");
         world.check_members(&[]);
@@ -492,11 +492,11 @@ fn sample_of_an_inactive_reader_stays() {
         let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
         let loan = survivor.try_reserve().expect("it is free");
         sound(rows::name(&world.table(), 0));
-        survivor.commit_to(loan, 1, Owed::Named(1));
+        survivor.commit_to(loan, 1, Owed::External(1));
         let nobody = Audience::of_readers(0, true);
-        let reserve = || sound(loan::reserve_unneeded(&world.table(), victim.owner, Wanted::AnySlot, nobody));
+        let reserve = || sound(loan::claim_ignoring(&world.table(), victim.owner, Wanted::AnySlot, nobody));
         let survived = live(steps, reserve).is_some();
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         if owed_to_inactive(&world) > 0 {
             let life = Life { slot: loan.slot, generation: loan.generation };
             assert!(reference::look(&world.table(), life).is_ok(), "the sample is there");
@@ -531,7 +531,7 @@ fn reader_dies(
         writer.try_write(2);
         writer.try_fill();
         let survived = end(dying);
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         world.check_members(&[]);
         world.check_at_rest();
         check_newcomer(&world);
@@ -616,7 +616,7 @@ fn row_of_a_dead_reader() {
         let survived = live(steps, || victim.take_all()).is_some();
         let sweeping = thread::spawn({
             let world = Rc::clone(&world);
-            move || world.bury(&[VICTIM])
+            move || world.free_rows(&[VICTIM])
         });
         // Before the row is free, this finds none.
         let early = world.try_join(0, 0);
@@ -663,7 +663,7 @@ fn sweep_against(
             let reader = party(&writer, reader);
             (writer, reader)
         });
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         let (writer, reader) = end(acting);
         if let Some(mut reader) = reader {
             reader.take_all();
@@ -740,7 +740,7 @@ fn sweep_of_a_reader(name: &str, preemptions: usize, shape: Shape, rows: usize) 
         let writer = world.producer(1);
         let loan = writer.find_vacant().expect("it is free");
         let committing = thread::spawn(move || writer.commit(loan, 1));
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         end(committing);
         world.check_members(&[]);
         world.check_at_rest();
@@ -771,7 +771,7 @@ fn sweep_and_rejoin(name: &str, preemptions: usize, shape: Shape) {
         let writer = world.producer(1);
         let loan = writer.find_vacant().expect("it is free");
         let committing = thread::spawn(move || writer.commit(loan, 1));
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         let mut reader = world.join(shape.history);
         let in_hand = reader.read();
         end(committing);
@@ -815,7 +815,7 @@ fn sweep_against_a_join(name: &str, preemptions: usize, shape: Shape, rows: usiz
                 second
             }
         });
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         let mut reader = end(coming);
         reader.take_all();
         assert_eq!(reader.seen, world.committed());
@@ -844,9 +844,9 @@ fn two_sweeps_at_once() {
         let survived = [VICTIM, SECOND_VICTIM].map(|participant| remains(&world, participant, steps));
         let sweeping = thread::spawn({
             let world = Rc::clone(&world);
-            move || world.bury(&[SECOND_VICTIM])
+            move || world.free_rows(&[SECOND_VICTIM])
         });
-        world.bury(&[VICTIM]);
+        world.free_rows(&[VICTIM]);
         end(sweeping);
         reader.take_all();
         reader.check_books();
@@ -871,8 +871,8 @@ fn sweeper_dies(name: &str, preemptions: usize, shape: Shape) {
             let writer = world.producer(1);
             let writing = thread::spawn(move || writer.try_write(3));
             // Another thread follows where this one was killed: the lock that it held carries the order.
-            let survived = live(steps, || world.bury(&[VICTIM])).is_some();
-            world.bury(&[VICTIM]);
+            let survived = live(steps, || world.free_rows(&[VICTIM])).is_some();
+            world.free_rows(&[VICTIM]);
             end(writing);
             reader.take_all();
             reader.check_books();

@@ -24,7 +24,7 @@ fn free_slots_are_found() {
             let world = Rc::clone(&world);
             move || {
                 for _ in 0..2 {
-                    if let Some(loan) = sound(loan::reserve_vacant(&world.table(), writer.owner)) {
+                    if let Some(loan) = sound(loan::claim_from_map(&world.table(), writer.owner)) {
                         writer.discard(loan);
                     }
                 }
@@ -50,7 +50,7 @@ fn slot_read_before_it_is_published() {
             let world = Rc::clone(&world);
             move || {
                 // The first that it finds may be the other slot; it keeps that one while it looks for more.
-                let loans = [(); 2].map(|()| sound(loan::reserve_vacant(&world.table(), two.owner)));
+                let loans = [(); 2].map(|()| sound(loan::claim_from_map(&world.table(), two.owner)));
                 for loan in loans.into_iter().flatten() {
                     two.discard(loan);
                 }
@@ -98,7 +98,7 @@ impl Flags {
         Bell(&self.world.hot.bells.0.space).ring();
     }
 
-    /// Takes a slot that the map knows, as `reserve_vacant` does.
+    /// Takes a slot that the map knows, as `claim_from_map` does.
     fn take(&self) -> Option<u32> {
         let mut from = 0;
         while let Some(slot) = vacancy::next_from(&self.world.table(), from) {

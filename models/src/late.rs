@@ -9,7 +9,7 @@ use loom::thread;
 use crate::modelled::live;
 use crate::protocol::shape::Shape;
 use crate::world::{
-    Consumer, InHand, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths,
+    Consumer, HeldSample, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths,
 };
 
 const VICTIM: u32 = 1;
@@ -30,7 +30,7 @@ fn commit_laps(writer: &Producer, reader: &mut Consumer, laps: u64) {
 }
 
 /// What stands in the slot is what was read, after all of it.
-fn end_hold(reader: &mut Consumer, held: Option<InHand>) {
+fn end_hold(reader: &mut Consumer, held: Option<HeldSample>) {
     if let Some(sample) = held {
         reader.let_go(sample);
     }
@@ -52,7 +52,7 @@ fn killed(name: &str, preemptions: usize, shape: Shape, rows: usize, laps: u64) 
         commit_laps(&survivor, &mut reader, laps);
         let burying = thread::spawn({
             let world = Rc::clone(&world);
-            move || world.bury(&[VICTIM])
+            move || world.free_rows(&[VICTIM])
         });
         survivor.try_write(2);
         burying.join().expect("the sweep is done");

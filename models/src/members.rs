@@ -184,7 +184,7 @@ fn slot_of_an_inactive_reader() {
         let writer = world.producer(1);
         let loan = writer.try_reserve().expect("it is free");
         sound(rows::name(&world.table(), 0));
-        writer.commit_to(loan, 1, Owed::Named(1));
+        writer.commit_to(loan, 1, Owed::External(1));
         let writing = thread::spawn({
             let world = Rc::clone(&world);
             move || {
@@ -192,7 +192,7 @@ fn slot_of_an_inactive_reader() {
                 let joined = world.hot.active.0.load(Ordering::Relaxed);
                 let waited_for = Audience::of_readers(joined, true);
                 if let Some(loan) =
-                    sound(loan::reserve_unneeded(&world.table(), writer.owner, Wanted::AnySlot, waited_for))
+                    sound(loan::claim_ignoring(&world.table(), writer.owner, Wanted::AnySlot, waited_for))
                 {
                     writer.discard(loan);
                 }
@@ -217,7 +217,7 @@ fn named_reader_goes_during_commits() {
         let loan = writer.try_reserve().expect("it is free");
         sound(rows::name(&world.table(), 0));
         let writing = thread::spawn(move || {
-            writer.commit_to(loan, 1, Owed::Named(1));
+            writer.commit_to(loan, 1, Owed::External(1));
             writer.try_write(2);
             writer
         });

@@ -132,7 +132,7 @@ impl FutexWord {
 struct Killed;
 
 loom::thread_local! {
-    /// Steps that this thread has left, if it is to be killed.
+    /// StepBudget that this thread has left, if it is to be killed.
     static LEFT: Cell<Option<u32>> = Cell::new(None);
 }
 

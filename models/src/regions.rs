@@ -97,7 +97,7 @@ fn region_of_a_sample_that_is_needed_after_all() {
             let writer = world.producer(2);
             move || {
                 assert!(
-                    sound(loan::reserve_unneeded(&writer.table(), writer.owner, Wanted::AnySlot, mask))
+                    sound(loan::claim_ignoring(&writer.table(), writer.owner, Wanted::AnySlot, mask))
                         .is_none()
                 )
             }

@@ -13,7 +13,7 @@ use loom::cell::Cell;
 
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use crate::error::Code;
-use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, RegionRow, SlotLine};
+use crate::layout::{self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine};
 use crate::modelled::step;
 use crate::protocol::bell::Bell;
 use crate::protocol::commit::{self, Owed};
@@ -41,7 +41,7 @@ pub(crate) const PLAIN: Shape = Shape {
     drop_oldest: false,
     timestamps: false,
     shift: Some(1),
-    class: Class::Unusual, // `World::new` says which
+    class: Class::General, // `World::new` says which
 };
 pub(crate) const ONE_SLOT: Shape = Shape { slots: 1, shift: Some(0), ..PLAIN };
 
@@ -94,7 +94,7 @@ pub(crate) fn explore_deaths(
 /// A segment, its payloads, and what was committed to it.
 pub(crate) struct World {
     pub(crate) shape: Shape,
-    pub(crate) hot: Hot,
+    pub(crate) hot: HotWords,
     lines: Vec<SlotLine>,
     claims: Vec<Claim>,
     vacancy: Vec<AtomicU64>,
@@ -127,12 +127,12 @@ impl World {
         let shape = shape.classified();
         let world = World {
             shape,
-            hot: Hot {
-                tail: Apart(AtomicU64::new(FIRST)),
-                active: Apart(word()),
-                bells: Apart(Bells { data: bell(), space: bell(), change: bell() }),
-                horizon: Apart(word()),
-                life: Apart(Life {
+            hot: HotWords {
+                tail: CachePadded(AtomicU64::new(FIRST)),
+                active: CachePadded(word()),
+                bells: CachePadded(Bells { data: bell(), space: bell(), change: bell() }),
+                horizon: CachePadded(word()),
+                lifecycle: CachePadded(Lifecycle {
                     retired: AtomicU32::new(0),
                     writer: AtomicU32::new(0),
                     deaths: AtomicU32::new(0),
@@ -194,7 +194,7 @@ impl World {
     }
 
     /// What whoever finds these participants dead does.
-    pub(crate) fn bury(&self, participants: &[u32]) {
+    pub(crate) fn free_rows(&self, participants: &[u32]) {
         let mut dead = Dead::default();
         participants.iter().for_each(|participant| dead.insert(*participant));
         sound(recovery::sweep(&self.table(), &dead));
@@ -249,7 +249,7 @@ impl World {
         assert!(marked == retained || taken, "{marked} slots with marks, {retained} retained samples");
         let writer = self.producer(9);
         let mut found = Vec::new();
-        while let Some(loan) = sound(loan::reserve_vacant(&table, writer.owner)) {
+        while let Some(loan) = sound(loan::claim_from_map(&table, writer.owner)) {
             writer.fill(loan, 0);
             found.push(loan);
         }
@@ -278,9 +278,9 @@ impl Producer {
     /// A slot that is free.
     fn find(&self) -> Option<Loan> {
         let table = self.world.table();
-        // Without `take_home`, whose only step `reserve_home` begins with.
-        sound(loan::reserve_home(&table, self.owner))
-            .or_else(|| sound(loan::reserve_vacant(&table, self.owner)))
+        // Without `try_claim_home`, whose only step `claim_home` begins with.
+        sound(loan::claim_home(&table, self.owner))
+            .or_else(|| sound(loan::claim_from_map(&table, self.owner)))
     }
 
     /// A slot, free or taken from readers where the policy allows it.
@@ -291,7 +291,7 @@ impl Producer {
 
     /// A slot that the map knows.
     pub(crate) fn find_vacant(&self) -> Option<Loan> {
-        self.noted(sound(loan::reserve_vacant(&self.world.table(), self.owner)))
+        self.noted(sound(loan::claim_from_map(&self.world.table(), self.owner)))
     }
 
     /// A slot taken from readers.
@@ -336,7 +336,7 @@ impl Producer {
 
     /// Becomes the only writer.
     pub(crate) fn open(&self) {
-        let word = &self.world.hot.life.0.writer;
+        let word = &self.world.hot.lifecycle.0.writer;
         let taken = word.compare_exchange(0, self.owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed);
         assert_eq!(taken, Ok(0), "there is no other writer");
         sound(order::settled_tail(&self.world.table()));
@@ -356,7 +356,7 @@ impl Producer {
     /// Fills a slot and commits it to certain readers.
     pub(crate) fn commit_to(&self, loan: Loan, value: u64, owed: Owed) -> u64 {
         self.fill(loan, value);
-        if let Owed::Named(readers) = owed {
+        if let Owed::External(readers) = owed {
             self.world.audiences[loan.slot as usize].store(readers, Ordering::Relaxed);
         }
         let begun = (loan.slot, value);
@@ -399,7 +399,7 @@ pub(crate) struct Consumer {
 
 /// A sample in a reader's hands.
 #[derive(Clone, Copy)]
-pub(crate) struct InHand {
+pub(crate) struct HeldSample {
     slot: u32,
     bit: u64,
     pub(crate) sequence: u64,
@@ -407,7 +407,7 @@ pub(crate) struct InHand {
 }
 
 impl Consumer {
-    pub(crate) fn read(&mut self) -> Option<InHand> {
+    pub(crate) fn read(&mut self) -> Option<HeldSample> {
         let table = self.world.table();
         let bit = self.member.bit;
         let slot = match sound(hold::step(&table, &known(&table.shape), bit, self.cursor.place)) {
@@ -423,7 +423,7 @@ impl Consumer {
     }
 
     /// The next sample; sleeps until there is one.
-    pub(crate) fn read_waiting(&mut self) -> InHand {
+    pub(crate) fn read_waiting(&mut self) -> HeldSample {
         let world = Rc::clone(&self.world);
         let bell = Bell(&world.hot.bells.0.data);
         loop {
@@ -437,20 +437,20 @@ impl Consumer {
         }
     }
 
-    pub(crate) fn peek(&self) -> Option<InHand> {
+    pub(crate) fn peek(&self) -> Option<HeldSample> {
         let latest = sound(hold::peek_latest(&self.world.table(), self.member.bit));
         latest.map(|(slot, sequence)| self.show(slot, self.member.bit.held, sequence))
     }
 
-    fn show(&self, slot: u32, bit: u64, sequence: u64) -> InHand {
+    fn show(&self, slot: u32, bit: u64, sequence: u64) -> HeldSample {
         let value = self.world.payloads[slot as usize].get();
         let extent = Extent(self.world.lines[slot as usize].extent.load(Ordering::Relaxed));
         assert_eq!(extent.len(), value, "length and payload are of one sample");
         step();
-        InHand { slot, bit, sequence, value }
+        HeldSample { slot, bit, sequence, value }
     }
 
-    pub(crate) fn mark(&mut self, sample: InHand) {
+    pub(crate) fn mark(&mut self, sample: HeldSample) {
         if let Some((last, _)) = self.seen.last() {
             assert!(*last < sample.sequence, "sequences rise");
         }
@@ -458,7 +458,7 @@ impl Consumer {
     }
 
     /// The same where samples are marked in another order than they were read in.
-    pub(crate) fn let_go(&mut self, sample: InHand) {
+    pub(crate) fn let_go(&mut self, sample: HeldSample) {
         assert_eq!(self.world.payloads[sample.slot as usize].get(), sample.value, "changed in hand");
         step();
         let word = self.member.bit.word;
@@ -517,9 +517,9 @@ impl Consumer {
 /// The shape as the hot path has it.
 fn known(shape: &Shape) -> Shape {
     match shape.class {
-        Class::UsualLossless { shift } => shape.usual(shift, false),
-        Class::UsualDropping { shift } => shape.usual(shift, true),
-        Class::Unusual => *shape,
+        Class::CommonLossless { shift } => shape.common(shift, false),
+        Class::CommonDropping { shift } => shape.common(shift, true),
+        Class::General => *shape,
     }
 }
 

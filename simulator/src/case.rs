@@ -109,7 +109,7 @@ impl Case {
             drop_oldest: false,
             timestamps: false,
             shift: None,
-            class: Class::Unusual,
+            class: Class::General,
         };
         let plans = vec![Vec::new(); MAX_PROCESSES];
         Case {
@@ -154,7 +154,7 @@ impl Case {
             drop_oldest,
             timestamps: random.one_in(8),
             shift: slots.is_power_of_two().then(|| slots.trailing_zeros()),
-            class: Class::Unusual,
+            class: Class::General,
         }
         .classified();
         let length = match random.below(1024) {

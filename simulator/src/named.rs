@@ -39,16 +39,14 @@ impl Keeper {
         machine.oracle.borrow_mut().wait_for(self.process, Some(named));
         let slot = |wanted| {
             let free = if wanted == Wanted::AnySlot { producer.try_free(&table) } else { None };
-            free.or_else(|| {
-                sound(machine, reference::reserve_unneeded(&table, producer.owner, wanted, named))
-            })
+            free.or_else(|| sound(machine, reference::claim_ignoring(&table, producer.owner, wanted, named)))
         };
         let found = if len > CAPACITY {
             let found = producer.try_region(&table, len, named, slot);
             found.map(|(loan, region)| (loan, Place::Region(region)))
         } else {
             slot(Wanted::AnySlot).map(|loan| {
-                producer.note_reserved(loan, named);
+                producer.store_reservation(loan, named);
                 (loan, Place::Slot(loan.slot))
             })
         };
@@ -56,7 +54,7 @@ impl Keeper {
         let Some((loan, place)) = found else { return };
         table.audiences[loan.slot as usize].store(named, Ordering::Relaxed);
         let filled = producer.fill(loan, place, len);
-        producer.commit(filled, Owed::Named(named));
+        producer.commit(filled, Owed::External(named));
     }
 
     fn bit(&self) -> Bit {

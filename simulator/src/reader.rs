@@ -18,7 +18,7 @@ const HANDS: usize = 4;
 
 /// A sample in a reader's hands.
 #[derive(Clone, Copy, Debug)]
-struct InHand {
+struct HeldSample {
     slot: u32,
     bit: u64,
     sequence: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Consumer {
     process: usize,
     member: Member,
     cursor: Cursor,
-    in_hand: [Option<InHand>; HANDS],
+    in_hand: [Option<HeldSample>; HANDS],
     pub(crate) has_left: bool,
 }
 
@@ -151,7 +151,7 @@ impl Consumer {
         let extent = Extent(line.extent.load(Ordering::Relaxed));
         let place = extent.place(slot);
         machine.hold_true(machine.oracle.borrow_mut().hold(self.process, slot, place, sequence));
-        let in_hand = InHand { slot, bit, sequence };
+        let in_hand = HeldSample { slot, bit, sequence };
         self.compare(in_hand);
         let Some(hand) = self.in_hand.iter_mut().find(|hand| hand.is_none()) else {
             machine.fail("its hands are full");
@@ -160,7 +160,7 @@ impl Consumer {
     }
 
     /// Whether the bytes in hand are those that were committed.
-    fn compare(&self, InHand { sequence, .. }: InHand) {
+    fn compare(&self, HeldSample { sequence, .. }: HeldSample) {
         let machine = self.machine;
         let commit = machine.oracle.borrow().sample(sequence).map(|sample| sample.commit);
         let Some(commit) = commit else { machine.fail("P3: a sample that was never published") };
@@ -175,14 +175,14 @@ impl Consumer {
 
     /// Marks one sample in hand, if there is any: mostly the newest, so that older ones stay for laps.
     pub(crate) fn mark(&mut self, number: u32) {
-        let newest = |hand: &Option<InHand>| hand.map(|in_hand| in_hand.sequence);
+        let newest = |hand: &Option<HeldSample>| hand.map(|in_hand| in_hand.sequence);
         let hand = match number % 4 {
             0 => self.in_hand.iter_mut().find(|hand| hand.is_some()),
             _ => self.in_hand.iter_mut().max_by_key(|hand| newest(hand)),
         };
         let Some(in_hand) = hand.and_then(Option::take) else { return };
         self.compare(in_hand);
-        let InHand { slot, bit, sequence } = in_hand;
+        let HeldSample { slot, bit, sequence } = in_hand;
         let machine = self.machine;
         // Before the call: at the end of it the slot may be another writer's.
         machine.oracle.borrow_mut().release(self.process, slot, sequence);

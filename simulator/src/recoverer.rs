@@ -25,7 +25,7 @@ pub(crate) fn recover(machine: &'static Machine, number: u32) -> bool {
     for _ in 0..1 + (number >> 2 & 1) {
         sound(machine, recovery::sweep(&table, &dead));
     }
-    machine.bury(mine);
+    machine.free_rows(mine);
     recovery::announce(&table);
     true
 }

@@ -70,13 +70,13 @@ pub(crate) fn check(machine: &Machine) -> Result<(), String> {
     expect("the tail is", order::settled_tail(&table).unwrap_or(0), FIRST + published)?;
     expect("members", table.hot.active.0.load(Ordering::Relaxed), 0)?;
     expect("rows that are taken", rows::taken_rows(&table), 0)?;
-    expect("the only writer", u64::from(table.hot.life.0.writer.load(Ordering::Relaxed)), 0)?;
+    expect("the only writer", u64::from(table.hot.lifecycle.0.writer.load(Ordering::Relaxed)), 0)?;
 
     let marked = check_marks(machine)?;
     let owner = Owner::new(UNDERTAKER as u32, 0);
     let mut found = 0;
     let mut regions = 0;
-    while let Some(loan) = loan::reserve_vacant(&table, owner).map_err(|code| format!("P5: {code:?}"))? {
+    while let Some(loan) = loan::claim_from_map(&table, owner).map_err(|code| format!("P5: {code:?}"))? {
         found += 1;
         while let Ok(Some(_)) = region::lease(&table, loan, 0) {
             regions += 1;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
 use crate::case::Case;
-use crate::layout::{self, Apart, Bells, Claim, Hot, Life, ReaderRow, RegionRow, SlotLine};
+use crate::layout::{self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine};
 use crate::protocol::order::FIRST;
 use crate::protocol::shape::{Class, Shape};
 use crate::protocol::table::Table;
@@ -19,7 +19,7 @@ const MAX_VACANCY: usize = 3;
 /// The words and payloads that the processes of a run share.
 pub(crate) struct World {
     case: Cell<(Shape, u32, u32)>,
-    pub(crate) hot: Hot,
+    pub(crate) hot: HotWords,
     lines: Vec<SlotLine>,
     claims: Vec<Claim>,
     vacancy: Vec<AtomicU64>,
@@ -42,12 +42,12 @@ impl World {
         };
         World {
             case: Cell::new((NOTHING, 0, 0)),
-            hot: Hot {
-                tail: Apart(word()),
-                active: Apart(word()),
-                bells: Apart(Bells { data: bell(), space: bell(), change: bell() }),
-                horizon: Apart(word()),
-                life: Apart(Life {
+            hot: HotWords {
+                tail: CachePadded(word()),
+                active: CachePadded(word()),
+                bells: CachePadded(Bells { data: bell(), space: bell(), change: bell() }),
+                horizon: CachePadded(word()),
+                lifecycle: CachePadded(Lifecycle {
                     retired: AtomicU32::new(0),
                     writer: AtomicU32::new(0),
                     deaths: AtomicU32::new(0),
@@ -69,11 +69,11 @@ impl World {
     /// Makes it a new segment. No process runs.
     pub(crate) fn reset(&self, case: &Case) {
         self.case.set((case.shape, case.rows, case.regions));
-        let Hot { tail, active, bells, horizon, life } = &self.hot;
+        let HotWords { tail, active, bells, horizon, lifecycle } = &self.hot;
         tail.0.reset(FIRST);
-        [&active.0, &horizon.0, &life.0.looked].into_iter().for_each(|word| word.reset(0));
+        [&active.0, &horizon.0, &lifecycle.0.looked].into_iter().for_each(|word| word.reset(0));
         [&bells.0.data, &bells.0.space, &bells.0.change].into_iter().for_each(|bell| bell.0.reset(0));
-        let life = &life.0;
+        let life = &lifecycle.0;
         [&life.retired, &life.writer, &life.deaths, &life.opened].into_iter().for_each(|word| word.reset(0));
         let table = self.table();
         for line in table.lines {
@@ -119,9 +119,9 @@ impl World {
     pub(crate) fn known_shape(&self) -> Shape {
         let shape = self.shape();
         match shape.class {
-            Class::UsualLossless { shift } => shape.usual(shift, false),
-            Class::UsualDropping { shift } => shape.usual(shift, true),
-            Class::Unusual => shape,
+            Class::CommonLossless { shift } => shape.common(shift, false),
+            Class::CommonDropping { shift } => shape.common(shift, true),
+            Class::General => shape,
         }
     }
 
@@ -189,5 +189,5 @@ const NOTHING: Shape = Shape {
     drop_oldest: false,
     timestamps: false,
     shift: None,
-    class: Class::Unusual,
+    class: Class::General,
 };

@@ -9,7 +9,7 @@ use crate::machine::{Awaited, Machine};
 use crate::oracle::Commit;
 use crate::process::sound;
 use crate::protocol::bell::Bell;
-use crate::protocol::bounds::RACES;
+use crate::protocol::bounds::RACE_LIMIT;
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::history;
 use crate::protocol::loan;
@@ -50,7 +50,7 @@ impl Producer {
     pub(crate) fn open(&mut self) -> bool {
         let table = self.machine.world.table();
         if !self.open && table.shape.single_writer {
-            let word = &table.hot.life.0.writer;
+            let word = &table.hot.lifecycle.0.writer;
             let mine = self.owner.0 + 1;
             if word.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 return false;
@@ -65,7 +65,7 @@ impl Producer {
     pub(crate) fn close(&mut self) {
         let table = self.machine.world.table();
         if self.open && table.shape.single_writer {
-            table.hot.life.0.writer.store(0, Ordering::Release);
+            table.hot.lifecycle.0.writer.store(0, Ordering::Release);
         }
         self.open = false;
     }
@@ -79,7 +79,7 @@ impl Producer {
             return Some(self.fill(loan, Place::Region(region), len));
         }
         let loan = self.try_reserve(table)?;
-        self.note_reserved(loan, u64::MAX);
+        self.store_reservation(loan, u64::MAX);
         Some(self.fill(loan, Place::Slot(loan.slot), len))
     }
 
@@ -106,37 +106,37 @@ impl Producer {
     fn try_reserve(&self, table: &Table<'_>) -> Option<Loan> {
         if self.process % 2 == 1 {
             let free = self.try_recent(table).or_else(|| self.try_vacant(table));
-            return free.or_else(|| self.try_home(table)).or_else(|| self.try_elsewhere(table));
+            return free.or_else(|| self.try_home(table)).or_else(|| self.try_contended(table));
         }
-        if let Some(loan) = loan::take_home(table, self.owner) {
+        if let Some(loan) = loan::try_claim_home(table, self.owner) {
             return Some(loan);
         }
-        self.try_home(table).or_else(|| self.try_elsewhere(table))
+        self.try_home(table).or_else(|| self.try_contended(table))
     }
 
     fn try_home(&self, table: &Table<'_>) -> Option<Loan> {
-        sound(self.machine, loan::reserve_home(table, self.owner))
+        sound(self.machine, loan::claim_home(table, self.owner))
     }
 
     fn try_recent(&self, table: &Table<'_>) -> Option<Loan> {
-        sound(self.machine, loan::reserve_slot(table, self.owner, self.recent.get()?))
+        sound(self.machine, loan::claim_slot(table, self.owner, self.recent.get()?))
     }
 
     fn try_vacant(&self, table: &Table<'_>) -> Option<Loan> {
-        let found = sound(self.machine, loan::reserve_vacant(table, self.owner))?;
+        let found = sound(self.machine, loan::claim_from_map(table, self.owner))?;
         self.recent.set(Some(found.slot));
         Some(found)
     }
 
     /// A free slot for a caller who does not care for the order.
     pub(crate) fn try_free(&self, table: &Table<'_>) -> Option<Loan> {
-        if let Some(loan) = loan::take_home(table, self.owner) {
+        if let Some(loan) = loan::try_claim_home(table, self.owner) {
             return Some(loan);
         }
         self.try_recent(table).or_else(|| self.try_home(table)).or_else(|| self.try_vacant(table))
     }
 
-    fn try_elsewhere(&self, table: &Table<'_>) -> Option<Loan> {
+    fn try_contended(&self, table: &Table<'_>) -> Option<Loan> {
         if let Some(loan) = self.try_recent(table).or_else(|| self.try_vacant(table)) {
             return Some(loan);
         }
@@ -155,7 +155,7 @@ impl Producer {
     /// A slot for a payload in a region: any, or one whose sample has a region.
     fn try_slot(&self, table: &Table<'_>, wanted: Wanted) -> Option<Loan> {
         match wanted {
-            Wanted::AnySlot => self.try_home(table).or_else(|| self.try_elsewhere(table)),
+            Wanted::AnySlot => self.try_home(table).or_else(|| self.try_contended(table)),
             Wanted::Region if table.shape.drop_oldest => self.reclaim(table, wanted),
             Wanted::Region => None,
         }
@@ -171,7 +171,7 @@ impl Producer {
         slot: impl Fn(Wanted) -> Option<Loan>,
     ) -> Option<(Loan, u32)> {
         let any_free = || sound(self.machine, region::any_free(table));
-        for _ in 0..RACES {
+        for _ in 0..RACE_LIMIT {
             let mut some_free = any_free();
             if !some_free {
                 sound(self.machine, history::help_history(table));
@@ -183,7 +183,7 @@ impl Producer {
                 }
                 return None;
             };
-            self.note_reserved(loan, waited_for);
+            self.store_reservation(loan, waited_for);
             if let Some(region) = sound(self.machine, region::lease(table, loan, len)) {
                 table.regions[region as usize].allocated.store(len, Ordering::Relaxed);
                 return Some((loan, region));
@@ -194,7 +194,7 @@ impl Producer {
     }
 
     /// A slot was reserved just now; of named readers, those of `waited_for` must have marked what it held.
-    pub(crate) fn note_reserved(&self, loan: Loan, waited_for: u64) {
+    pub(crate) fn store_reservation(&self, loan: Loan, waited_for: u64) {
         let machine = self.machine;
         machine.hold_true(machine.oracle.borrow_mut().reserve(self.process, loan.slot, waited_for));
     }
@@ -217,7 +217,7 @@ impl Producer {
         let machine = self.machine;
         let Filled { loan, place, len, value } = filled;
         let named =
-            if let Owed::Named(_) = owed { machine.oracle.borrow().named_by(self.process) } else { 0 };
+            if let Owed::External(_) = owed { machine.oracle.borrow().named_by(self.process) } else { 0 };
         let commit = Commit { value, place, len, begun: machine.steps(), named };
         machine.oracle.borrow_mut().begin_commit(loan.slot, commit);
         let (table, shape) = (machine.world.table(), machine.world.known_shape());

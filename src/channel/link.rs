@@ -14,7 +14,7 @@ use crate::channel::options::ChannelOptions;
 use crate::error::{Code, Error, Result};
 use crate::layout;
 use crate::sys::socket::{self, Bell, Foreign, Kind, Ready};
-use crate::sys::{self, Birth, Deadline, KeptFd};
+use crate::sys::{self, Deadline, ForkGuard, KeptFd};
 
 /// Messages of one sort that are kept, with their descriptors, while the other sort is wanted.
 const KEPT: usize = 64;
@@ -45,9 +45,21 @@ struct Inbox {
     watched: bool,
 }
 
-fn wrong_count(count: usize) -> Error {
-    Error::with_numbers(Code::ChannelBroken, "a message with # descriptors, not 1", [count as u64, 0, 0])
+impl Inbox {
+    /// Refuses to receive while as much waits of one sort as may.
+    fn check_room(&self) -> Result<()> {
+        let full = |about, count| Err(Error::with_numbers(Code::Again, about, [count as u64, 0, 0]));
+        if self.regions.len() >= KEPT {
+            return full("# regions wait to be drained first", self.regions.len());
+        }
+        if self.segments.len() >= KEPT {
+            return full("# segments wait to be received first", self.segments.len());
+        }
+        Ok(())
+    }
 }
+
+const WRONG_COUNT: &str = "a message with # descriptors, not 1";
 
 /// Whether a message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +70,7 @@ pub(crate) enum Sent {
 }
 
 pub(crate) struct Link {
-    birth: Birth,
+    birth: ForkGuard,
     socket: KeptFd,
     kind: Kind,
     options: ChannelOptions,
@@ -83,7 +95,7 @@ impl Link {
             return Err(Error::with_numbers(Code::Permission, about, numbers));
         }
         Ok(Link {
-            birth: Birth::of_this_process()?,
+            birth: ForkGuard::of_this_process()?,
             socket: KeptFd::new(socket, ABOUT_SOCKET)?,
             kind,
             options: options.clone(),
@@ -95,7 +107,7 @@ impl Link {
     }
 
     pub(crate) fn here(&self) -> Result<()> {
-        if self.birth.is_here() { Ok(()) } else { Err(Code::Forked.into()) }
+        if self.birth.same_process() { Ok(()) } else { Err(Code::Forked.into()) }
     }
 
     pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>> {
@@ -203,12 +215,12 @@ impl Link {
     }
 
     /// Whether what came over this channel is to be believed: the reason if it is not.
-    pub(crate) fn spoiled(&self) -> Option<Error> {
+    pub(crate) fn poisoned(&self) -> Option<Error> {
         self.inbox().broken.filter(|broken| !broken.ended).map(|broken| broken.reason)
     }
 
     /// The channel is of no use any more: the other side does not keep to the rules.
-    pub(crate) fn spoil(&self, reason: Error) -> Error {
+    pub(crate) fn poison(&self, reason: Error) -> Error {
         self.end(&mut self.inbox(), reason, false)
     }
 
@@ -235,79 +247,83 @@ impl Link {
         if let Some(broken) = inbox.broken {
             return Err(broken.reason);
         }
-        let kept = |about, count| Err(Error::with_numbers(Code::Again, about, [count as u64, 0, 0]));
-        if inbox.regions.len() >= KEPT {
-            return kept("# regions wait to be drained first", inbox.regions.len());
-        }
-        if inbox.segments.len() >= KEPT {
-            return kept("# segments wait to be received first", inbox.segments.len());
-        }
+        inbox.check_room()?;
         while inbox.have < MESSAGE {
-            let mut buffer = [0; 2 * MESSAGE];
-            let wanted = if self.kind == Kind::Stream { MESSAGE - inbox.have } else { buffer.len() };
-            let Some(window) = buffer.get_mut(..wanted) else { return Ok(false) };
-            let seen = match self.peek(window)? {
-                Some(seen) => seen,
-                None => return Ok(false),
-            };
-            let fds = match seen.fds {
-                Ok(fds) => fds,
-                Err(error) if is_shortage(&error) => return Err(error),
-                Err(error) => return Err(self.end(inbox, error, false)),
-            };
-            if seen.cut && fds.is_empty() {
-                // It stays in the queue until there is room.
-                let about = "this process has as many descriptors open as it may";
-                return Err(Error::with_errno(Code::Sys, libc::EMFILE, about));
-            }
-            if seen.cut {
-                let about = "a message with more than # descriptors, not 1";
-                let numbers = [fds.len() as u64, 0, 0];
-                return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), false));
-            }
-            let over = seen.len == 0 && fds.is_empty();
-            if over
-                && (self.kind == Kind::Stream
-                    || self.kind == Kind::Packets && socket::has_hung_up(self.fd()?))
-            {
-                let (about, ended) = match inbox.have {
-                    0 => ("the other end is closed", true),
-                    _ => ("the other end is closed, after # bytes of a message of 16", false),
-                };
-                let numbers = [inbox.have as u64, 0, 0];
-                return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), ended));
-            }
-            let carried = match socket::take(self.fd()?, seen.len.min(wanted)) {
-                Ok(carried) => carried,
-                // Another process that has this socket, too, was faster.
-                Err(Errno::EAGAIN) => return Ok(false),
-                Err(errno) => return Err(Error::with_errno(Code::Sys, errno as i32, "receiving")),
-            };
-            if self.kind != Kind::Stream && seen.len != MESSAGE {
-                let about = "a message of # bytes, not 16";
-                let numbers = [seen.len as u64, 0, 0];
-                return Err(self.end(inbox, Error::with_numbers(Code::ChannelBroken, about, numbers), false));
-            }
-            for (target, byte) in inbox.bytes.iter_mut().skip(inbox.have).zip(buffer.iter().take(seen.len)) {
-                *target = *byte;
-            }
-            inbox.have += seen.len;
-            if carried {
-                // Not at the end of the message: one that never ends would keep them all open.
-                let count = fds.len() + usize::from(inbox.file.is_some());
-                if count > 1 {
-                    return Err(self.end(inbox, wrong_count(count), false));
-                }
-                inbox.file = fds.into_iter().next().or(inbox.file.take());
+            if !self.receive_part(inbox)? {
+                return Ok(false);
             }
         }
         self.admit(inbox).map(|()| true)
     }
 
+    /// Takes a whole message into the inbox, or a part of one from a stream; false if there is none.
+    fn receive_part(&self, inbox: &mut Inbox) -> Result<bool> {
+        let mut buffer = [0; 2 * MESSAGE];
+        let wanted = if self.kind == Kind::Stream { MESSAGE - inbox.have } else { buffer.len() };
+        let Some(window) = buffer.get_mut(..wanted) else { return Ok(false) };
+        let Some(seen) = self.peek(window)? else { return Ok(false) };
+        let fds = match seen.fds {
+            Ok(fds) => fds,
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(error) => return Err(self.end(inbox, error, false)),
+        };
+        if seen.cut && fds.is_empty() {
+            // It stays in the queue until there is room.
+            let about = "this process has as many descriptors open as it may";
+            return Err(Error::with_errno(Code::Sys, libc::EMFILE, about));
+        }
+        if seen.cut {
+            return Err(self.reject(inbox, "a message with more than # descriptors, not 1", fds.len()));
+        }
+        if seen.len == 0 && fds.is_empty() && self.is_over()? {
+            return Err(match inbox.have {
+                0 => self.end(inbox, Error::about(Code::ChannelBroken, "the other end is closed"), true),
+                have => self.reject(inbox, "the other end is closed, after # bytes of a message of 16", have),
+            });
+        }
+        let carried = match socket::take(self.fd()?, seen.len.min(wanted)) {
+            Ok(carried) => carried,
+            // Another process that has this socket, too, was faster.
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(errno) => return Err(Error::with_errno(Code::Sys, errno as i32, "receiving")),
+        };
+        if self.kind != Kind::Stream && seen.len != MESSAGE {
+            return Err(self.reject(inbox, "a message of # bytes, not 16", seen.len));
+        }
+        for (target, byte) in inbox.bytes.iter_mut().skip(inbox.have).zip(buffer.iter().take(seen.len)) {
+            *target = *byte;
+        }
+        inbox.have += seen.len;
+        if carried {
+            // Not at the end of the message: one that never ends would keep them all open.
+            let count = fds.len() + usize::from(inbox.file.is_some());
+            if count > 1 {
+                return Err(self.reject(inbox, WRONG_COUNT, count));
+            }
+            inbox.file = fds.into_iter().next().or(inbox.file.take());
+        }
+        Ok(true)
+    }
+
+    /// Whether nothing will come any more, of a socket in which nothing stands.
+    fn is_over(&self) -> Result<bool> {
+        Ok(match self.kind {
+            Kind::Stream => true,
+            Kind::Packets => socket::has_hung_up(self.fd()?),
+            Kind::Datagrams => false,
+        })
+    }
+
+    /// Ends the channel for something that no channel sends.
+    fn reject(&self, inbox: &mut Inbox, about: &'static str, number: usize) -> Error {
+        let reason = Error::with_numbers(Code::ChannelBroken, about, [number as u64, 0, 0]);
+        self.end(inbox, reason, false)
+    }
+
     /// Takes the message that is complete into its queue. It stays as it is if its file cannot be looked at now.
     fn admit(&self, inbox: &mut Inbox) -> Result<()> {
         let Some(file) = inbox.file.take() else {
-            return Err(self.end(inbox, wrong_count(0), false));
+            return Err(self.reject(inbox, WRONG_COUNT, 0));
         };
         let (map_id, generation, length) = decode(&inbox.bytes);
         if map_id == SEGMENT {

@@ -12,7 +12,7 @@ use crate::channel::options::ChannelOptions;
 use crate::error::{Code, Result};
 use crate::segment::name::until_not_busy;
 use crate::sys::socket::{self, Bell, Ready};
-use crate::sys::{self, Birth, KeptFd};
+use crate::sys::{self, ForkGuard, KeptFd};
 use crate::wait::{deadline_of, timeout_code};
 
 /// Connections of users who are not admitted that are closed between two looks at the clock: more than wait at a
@@ -50,7 +50,7 @@ fn take_over(name: &str, mode: u32) -> Result<OwnedFd> {
 
 /// Waits for connections. Its socket file goes away with it.
 pub struct Listener {
-    birth: Birth,
+    birth: ForkGuard,
     socket: KeptFd,
     name: String,
     /// Device and inode of the socket file.
@@ -79,7 +79,7 @@ impl Listener {
         };
         let file = if name.starts_with('/') { socket::file_of(name) } else { None };
         Ok(Listener {
-            birth: Birth::of_this_process()?,
+            birth: ForkGuard::of_this_process()?,
             socket: KeptFd::new(socket, ABOUT_SOCKET)?,
             name: name.to_owned(),
             file,
@@ -89,7 +89,7 @@ impl Listener {
 
     /// The next connection. Those of users whom the options do not admit are closed and not told of.
     pub fn accept(&self, timeout: Option<Duration>) -> Result<Channel> {
-        if !self.birth.is_here() {
+        if !self.birth.same_process() {
             return Err(Code::Forked.into());
         }
         let deadline = deadline_of(timeout);
@@ -119,7 +119,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if self.birth.is_here() && self.file.is_some() && self.file == socket::file_of(&self.name) {
+        if self.birth.same_process() && self.file.is_some() && self.file == socket::file_of(&self.name) {
             // Nobody could act on a failure; the next listener replaces what is left.
             let _ = sys::unlink_file(self.name.as_ref());
         }

@@ -12,7 +12,7 @@ use std::mem::size_of;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
-use crate::error::{Code, Error, Hot, Result};
+use crate::error::{Code, Error, HotResult, Result};
 use crate::ffi::boundary::Handle;
 use crate::ffi::plain::Plain;
 use crate::segment::payload::Bytes;
@@ -130,7 +130,7 @@ impl<'c, T: Plain> In<'c, T> {
     }
 
     #[inline(always)]
-    pub(crate) fn take(&self) -> Hot<T> {
+    pub(crate) fn take(&self) -> HotResult<T> {
         if self.from.is_null() {
             return Err(Code::Invalid);
         }
@@ -220,7 +220,7 @@ impl<'c> InBytes<'c> {
     }
 
     #[inline(always)]
-    pub(crate) fn get(&self) -> Hot<Bytes<'c>> {
+    pub(crate) fn get(&self) -> HotResult<Bytes<'c>> {
         if self.len > 0 && self.start.is_null() || self.len > isize::MAX as usize {
             return Err(Code::Invalid);
         }
@@ -251,13 +251,13 @@ impl<'c, T> Out<'c, T> {
 
     /// Fails if it is NULL. A call asks before it does anything.
     #[inline(always)]
-    pub(crate) fn present(&self) -> Hot<()> {
+    pub(crate) fn present(&self) -> HotResult<()> {
         if self.to.is_null() { Err(Code::Invalid) } else { Ok(()) }
     }
 
     /// Writes the value; NULL is an error.
     #[inline(always)]
-    pub(crate) fn give(&self, value: T) -> Hot<()> {
+    pub(crate) fn give(&self, value: T) -> HotResult<()> {
         self.present()?;
         self.give_if_wanted(value);
         Ok(())
@@ -290,7 +290,7 @@ impl<'c, T: Plain> OutArray<'c, T> {
     }
 
     /// Writes as many as there is room for.
-    pub(crate) fn give(&self, values: impl Iterator<Item = T>) -> Hot<()> {
+    pub(crate) fn give(&self, values: impl Iterator<Item = T>) -> HotResult<()> {
         for (index, value) in values.take(self.capacity).enumerate() {
             self.give_nth(index, &value)?;
         }
@@ -298,7 +298,7 @@ impl<'c, T: Plain> OutArray<'c, T> {
     }
 
     /// Writes as much of a struct as the caller's version of the header has, and zeros after it.
-    fn give_nth(&self, index: usize, value: &T) -> Hot<()> {
+    fn give_nth(&self, index: usize, value: &T) -> HotResult<()> {
         let size = self.element_size;
         if self.to.is_null() || size == 0 || size > LARGEST_STRUCT {
             return Err(Code::Invalid);
@@ -328,7 +328,7 @@ impl<'c, T: Plain> OutSized<'c, T> {
         OutSized(unsafe { OutArray::new(to, size, 1, call) })
     }
 
-    pub(crate) fn give(&self, value: &T) -> Hot<()> {
+    pub(crate) fn give(&self, value: &T) -> HotResult<()> {
         self.0.give_nth(0, value)
     }
 }
@@ -349,7 +349,7 @@ impl<'c, T> OutBytes<'c, T> {
     }
 
     /// The first `len` bytes, zeroed. The rest is not touched.
-    pub(crate) fn first(self, len: usize) -> Hot<&'c mut [u8]> {
+    pub(crate) fn first(self, len: usize) -> HotResult<&'c mut [u8]> {
         if len == 0 {
             return Ok(&mut []);
         }
@@ -389,6 +389,6 @@ impl<'c> Fd<'c> {
 }
 
 /// A payload pointer of which only the address counts.
-pub(crate) fn address(data: *const c_void) -> Hot<*const u8> {
+pub(crate) fn address(data: *const c_void) -> HotResult<*const u8> {
     if data.is_null() { Err(Code::Invalid) } else { Ok(data.cast()) }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::error::{Code, Hot, Result};
+use crate::error::{Code, HotResult, Result};
 use crate::ffi::arguments::{HandleRef, Out};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::sys::Uncancelled;
@@ -53,7 +53,7 @@ pub(crate) const fn is_sync<T: Sync>() {}
 /// Runs a call on a handle: NULL is an error, a panic becomes a code and the handle answers with that code ever
 /// after. Nothing but the code of an error is told, so the call passes nothing more on, and that in a register.
 #[inline(always)]
-pub(crate) fn with<T: Handle>(handle: &HandleRef<'_, T>, call: impl FnOnce(&T) -> Hot<c_int>) -> c_int {
+pub(crate) fn with<T: Handle>(handle: &HandleRef<'_, T>, call: impl FnOnce(&T) -> HotResult<c_int>) -> c_int {
     let Some(handle) = handle.get() else { return Code::Invalid.number() };
     if handle.health().is_poisoned() {
         return Code::Panic.number();
@@ -73,14 +73,14 @@ pub(crate) fn with<T: Handle>(handle: &HandleRef<'_, T>, call: impl FnOnce(&T) -
 /// `with` is for hot calls, which would feel it; what they do by system calls guards itself.
 pub(crate) fn with_system<T: Handle>(
     handle: &HandleRef<'_, T>,
-    call: impl FnOnce(&T) -> Hot<c_int>,
+    call: impl FnOnce(&T) -> HotResult<c_int>,
 ) -> c_int {
     let _whole = Uncancelled::new();
     with(handle, call)
 }
 
 /// Gives a new handle to the caller. [`close`] frees it, or [`leave`] and [`give_back`] do.
-pub(crate) fn hand_out<T: Handle>(ret_handle: &Out<'_, *mut T>, handle: T) -> Hot<()> {
+pub(crate) fn hand_out<T: Handle>(ret_handle: &Out<'_, *mut T>, handle: T) -> HotResult<()> {
     ret_handle.present()?;
     ret_handle.give(Box::into_raw(Box::new(handle)))
 }
@@ -120,7 +120,7 @@ pub(crate) unsafe fn leave<T: Handle>(handle: HandleRef<'_, T>, end: impl FnOnce
 #[inline(always)]
 pub(crate) unsafe fn give_back<T: Handle>(
     handle: HandleRef<'_, T>,
-    call: impl FnOnce(&T) -> Hot<bool>,
+    call: impl FnOnce(&T) -> HotResult<bool>,
 ) -> c_int {
     let mut was_last = false;
     let outcome = with(&handle, |handle| {
@@ -191,7 +191,7 @@ fn drop_quietly(panic: Box<dyn std::any::Any + Send>) {
 
 /// A timeout in nanoseconds: from 0, or -1 for no limit.
 #[inline]
-pub(crate) fn timeout(ns: i64) -> Hot<Option<Duration>> {
+pub(crate) fn timeout(ns: i64) -> HotResult<Option<Duration>> {
     match ns {
         -1 => Ok(None),
         0.. => Ok(Some(Duration::from_nanos(ns as u64))),

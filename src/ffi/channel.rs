@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
 
 use crate::channel::{Channel, ChannelOptions, Listener};
-use crate::error::{Code, Error, Hot, Result};
+use crate::error::{Code, Error, HotResult, Result};
 use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
@@ -54,7 +54,7 @@ impl shmslot_channel {
 }
 
 /// Makes a handle and gives it to the caller.
-fn hand_out(ret_channel: &Out<'_, *mut shmslot_channel>, end: End) -> Hot<()> {
+fn hand_out(ret_channel: &Out<'_, *mut shmslot_channel>, end: End) -> HotResult<()> {
     boundary::hand_out(ret_channel, shmslot_channel { end, health: Health::default() })
 }
 

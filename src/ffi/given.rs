@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Code, Hot};
+use crate::error::{Code, HotResult};
 
 /// What a handle has given out under numbers, each as often as it was retained.
 ///
@@ -41,7 +41,7 @@ impl<T> Given<T> {
         token
     }
 
-    pub(crate) fn retain(&self, token: u64) -> Hot<()> {
+    pub(crate) fn retain(&self, token: u64) -> HotResult<()> {
         let mut inner = self.inner();
         let (_, count) = inner.items.get_mut(&token).ok_or(Code::Stale)?;
         *count += 1;
@@ -49,7 +49,7 @@ impl<T> Given<T> {
     }
 
     /// Takes one out, if this was its last release; and true if it was the last of all after `close`.
-    pub(crate) fn release(&self, token: u64) -> Hot<(Option<T>, bool)> {
+    pub(crate) fn release(&self, token: u64) -> HotResult<(Option<T>, bool)> {
         let mut inner = self.inner();
         let (_, count) = inner.items.get_mut(&token).ok_or(Code::Stale)?;
         *count -= 1;

@@ -46,7 +46,7 @@ pub struct shmslot_error {
     pub os_errno: i32,
     /// Those in the text, in their order, or 0; docs/guide.md says which they are for each code.
     pub numbers: [u64; 3],
-    /// What it was about and the way out; ends in a NUL.
+    /// What it was about and what to do; ends in a NUL.
     pub text: [c_char; 248],
 }
 
@@ -77,7 +77,7 @@ pub extern "C" fn shmslot_version() -> u32 {
     SHMSLOT_VERSION
 }
 
-/// What a code means and the way out, in one line. Never NULL, whatever the number; static, not to be freed.
+/// What a code means and what to do, in one line. Never NULL, whatever the number; static, not to be freed.
 /// Threads: any. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_strerror(code: c_int) -> *const c_char {

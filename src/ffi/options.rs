@@ -35,7 +35,7 @@ pub const SHMSLOT_ANY_GEOMETRY: u32 = 256;
 pub const SHMSLOT_FAIL: u32 = 0;
 /// Policy: it waits until a reader has marked enough.
 pub const SHMSLOT_BLOCK: u32 = 1;
-/// Policy: it takes the oldest sample that no reader has in hand away from those that have not read it.
+/// Policy: it takes the oldest sample that no reader holds away from those that have not read it.
 pub const SHMSLOT_DROP_OLDEST: u32 = 2;
 
 /// if_dead: give the name of a segment that nobody is attached to any more to the new one.
@@ -88,7 +88,7 @@ pub struct shmslot_options {
     pub spin_ns: u32,
     /// Loans that one writer may have out at once; default no limit.
     pub max_loans: u32,
-    /// How many payloads larger than slot_capacity may be there at once: loaned, unread, in hand or retained. More than
+    /// How many payloads larger than slot_capacity may be there at once: loaned, unread, held or retained. More than
     /// history, at most 63; default 8, or history + 2.
     pub region_count: u32,
     /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
@@ -199,7 +199,7 @@ pub struct shmslot_participant {
     pub alive: u32,
     /// Writers that it has open.
     pub writers: u32,
-    /// Its readers, reader i as bit i: joined, or left with samples in hand.
+    /// Its readers, reader i as bit i: joined, or left and still holding samples.
     pub readers: u64,
 }
 

@@ -4,13 +4,13 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use crate::error::{Code, Hot};
+use crate::error::{Code, HotResult};
 use crate::ffi::arguments::{HandleRef, Out, address, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
-use crate::reader::{self, Core, EndWaits, Hold, InHand, Taken};
+use crate::reader::{self, Core, EndWaits, HeldSample, Hold, SampleToken};
 
 /// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
 pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
@@ -24,7 +24,7 @@ pub struct shmslot_reader {
     health: Health,
     /// Samples handed out, counted by the thread that reads.
     handed_out: AtomicU64,
-    /// Minus the samples marked; after leaving, plus those handed out: then it is what is still in hand, and who
+    /// Minus the samples marked; after leaving, plus those handed out: then it is what is still held, and who
     /// brings it to 0 frees the handle.
     balance: AtomicI64,
 }
@@ -38,7 +38,7 @@ unsafe impl Handle for shmslot_reader {
     }
 }
 
-/// A sample in hand: its bytes cannot change or move until it is marked. Plain data: it may be copied and moved.
+/// A held sample: its bytes cannot change or move until it is marked. Plain data: it may be copied and moved.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_sample {
@@ -58,7 +58,7 @@ pub struct shmslot_sample {
     pub slot: u32,
     /// The same for all samples of one writer, and different from those of the others that are open.
     pub writer_id: u32,
-    /// How it is kept in hand; for the library.
+    /// How it is held; for the library.
     pub flags: u32,
     /// 0.
     pub reserved: u32,
@@ -72,20 +72,20 @@ const HELD: u32 = 1;
 impl shmslot_reader {
     /// Hands a sample to the caller.
     #[inline]
-    fn hand_out(&self, in_hand: Option<InHand>, ret_sample: &Out<'_, shmslot_sample>) -> Hot<c_int> {
-        let in_hand = in_hand.ok_or(Code::Again)?;
+    fn hand_out(&self, held: Option<HeldSample>, ret_sample: &Out<'_, shmslot_sample>) -> HotResult<c_int> {
+        let held = held.ok_or(Code::Again)?;
         // Not one step: only the thread that reads writes it, and `leave` comes after that.
         self.handed_out.store(self.handed_out.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        ret_sample.give(self.describe(in_hand))?;
+        ret_sample.give(self.describe(held))?;
         Ok(SHMSLOT_OK)
     }
 
     #[inline]
-    fn describe(&self, in_hand: InHand) -> shmslot_sample {
+    fn describe(&self, held: HeldSample) -> shmslot_sample {
         let segment = self.core.segment();
-        let InHand { taken, extent } = in_hand;
+        let HeldSample { taken, extent } = held;
         shmslot_sample {
-            data: segment.payload(in_hand.place()).cast_const().cast(),
+            data: segment.payload(held.place()).cast_const().cast(),
             len: extent.len(),
             sequence: taken.sequence,
             timestamp_ns: self.core.timestamp_ns(taken),
@@ -101,7 +101,7 @@ impl shmslot_reader {
 
 /// Marks a sample of a reader that may have left already.
 #[inline(always)]
-fn mark(reader: HandleRef<'_, shmslot_reader>, find: impl FnOnce(&Core) -> Hot<Taken>) -> c_int {
+fn mark(reader: HandleRef<'_, shmslot_reader>, find: impl FnOnce(&Core) -> HotResult<SampleToken>) -> c_int {
     let mark = |handle: &shmslot_reader| {
         handle.core.mark(find(&handle.core)?)?;
         // AcqRel: whoever frees the handle comes after all that others did with it. The last touch of this thread,
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn shmslot_reader_join(
     })
 }
 
-/// Leaves; NULL is fine. Never fails and never waits. What was not read is given back. Samples in hand stay valid and
+/// Leaves; NULL is fine. Never fails and never waits. What was not read is released. Held samples stay valid and
 /// are marked with the same reader pointer as before; it dies with the last of them, or now if there is none.
 ///
 /// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.1.
@@ -209,10 +209,10 @@ pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> 
     boundary::with(&reader, |reader| Ok(reader.core.index() as c_int))
 }
 
-/// Takes the next sample in hand. Several may be in hand, and marked in any order. No system call.
+/// Takes the next sample. Several may be held, and marked in any order. No system call.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing there yet), HELD (the
-/// next one is in hand by a peek), CORRUPT. Since 0.1.
+/// next one is held by a peek), CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_read(
     reader: *mut shmslot_reader,
@@ -225,13 +225,13 @@ pub unsafe extern "C" fn shmslot_slot_read(
     })
 }
 
-/// Takes the newest sample of all in hand, if this reader has not read and marked it or the segment retains it. With
+/// Takes the newest sample of all, if this reader has not read and marked it or the segment retains it. With
 /// history, and no SHMSLOT_DROP_OLDEST, there is one as soon as there was a commit. It does not move the reader: after the
 /// mark the next peek finds the same sample until there is a newer one, and a read comes to it in its turn. Under
 /// SHMSLOT_DROP_OLDEST that read says HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
-/// retained), HELD (in hand already), CORRUPT. Since 0.1.
+/// retained), HELD (already), CORRUPT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_peek_latest(
     reader: *mut shmslot_reader,
@@ -264,19 +264,19 @@ pub unsafe extern "C" fn shmslot_slot_mark(
             HELD => Hold::Held,
             _ => return Err(Code::Stale),
         };
-        Ok(Taken::new(sample.slot, sample.sequence, hold))
+        Ok(SampleToken::new(sample.slot, sample.sequence, hold))
     })
 }
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.
-/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample in this reader's hands. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader holds. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_mark_ptr(reader: *mut shmslot_reader, data: *const c_void) -> c_int {
     from_c!(reader: HandleRef);
-    mark(reader, |core| core.taken_at(address(data)?))
+    mark(reader, |core| core.held_at(address(data)?))
 }
 
-/// The sample in this reader's hands whose payload begins at data, found in constant time. It is not taken once more.
+/// The sample that this reader holds whose payload begins at data, found in constant time. It is not taken once more.
 /// Threads: any. Errors: INVALID, STALE if there is none. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_sample_from_ptr(
@@ -287,7 +287,7 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
     from_c!(reader: HandleRef, ret_sample: Out);
     boundary::with(&reader, |reader| {
         ret_sample.present()?;
-        let taken = reader.core.taken_at(address(data)?)?;
+        let taken = reader.core.held_at(address(data)?)?;
         ret_sample.give(reader.describe(reader.core.facts(taken)?))?;
         Ok(SHMSLOT_OK)
     })

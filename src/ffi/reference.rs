@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::error::{Code, Hot};
+use crate::error::{Code, HotResult};
 use crate::ffi::arguments::{In, from_c};
 use crate::ffi::boundary;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
@@ -64,7 +64,7 @@ impl From<Ref> for shmslot_ref {
 }
 
 #[inline(always)]
-fn take(reference: &In<'_, shmslot_ref>) -> Hot<Ref> {
+fn take(reference: &In<'_, shmslot_ref>) -> HotResult<Ref> {
     let given = reference.take()?;
     Ok(Ref::new(given.segment_id, given.token)?)
 }

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
 
-use crate::error::{Hot, Result};
+use crate::error::{HotResult, Result};
 use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
@@ -24,7 +24,7 @@ pub struct shmslot_segment {
 
 impl shmslot_segment {
     #[inline(always)]
-    pub(crate) fn reference(&self) -> Hot<&Reference> {
+    pub(crate) fn reference(&self) -> HotResult<&Reference> {
         self.reference.as_ref().map_err(|error| error.code())
     }
 }
@@ -37,7 +37,7 @@ unsafe impl Handle for shmslot_segment {
 }
 
 /// Makes a handle and gives it to the caller.
-pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Segment) -> Hot<()> {
+pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Segment) -> HotResult<()> {
     let reference = segment.reference();
     boundary::hand_out(ret_segment, shmslot_segment { segment, reference, health: Health::default() })
 }
@@ -46,7 +46,7 @@ pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Seg
 ///
 /// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
 /// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_dead
-/// decides. One that this version cannot attach to (another layout version, spoiled, cut, its mode loosened) can be replaced,
+/// decides. One that this version cannot attach to (another layout version, corrupt, cut, its mode loosened) can be replaced,
 /// too; so can an empty file of this user whose name begins with "shmslot.". Any other file stays.
 ///
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn shmslot_segment_create_local(
 }
 
 /// Attaches to the segment of this name. Everything in it is checked before it is used; a file that is no segment, or a
-/// spoiled one, is an error and nothing worse. But nobody must cut the file later: then touching it raises SIGBUS. A
+/// corrupt one, is an error and nothing worse. But nobody must cut the file later: then touching it raises SIGBUS. A
 /// sealed one (shmslot_segment_create_anonymous) cannot be cut.
 ///
 /// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
@@ -176,7 +176,6 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
 /// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
 /// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else
 /// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
-///
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.1.
 #[unsafe(no_mangle)]
@@ -198,7 +197,6 @@ pub unsafe extern "C" fn shmslot_segment_open(
 
 /// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
 /// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
-///
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY, PERMISSION, NOT_A_FILE,
 /// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
 /// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
@@ -238,7 +236,6 @@ pub unsafe extern "C" fn shmslot_segment_info(
 }
 
 /// Every process that is attached, and those that died so and were not cleaned up after yet.
-///
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
 /// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
 /// Of more than 256, one that has executed another program may count as alive in some calls.
@@ -263,8 +260,8 @@ pub unsafe extern "C" fn shmslot_segment_participants(
 
 /// Cleans up after processes that died while they were attached; returns how many they were, 0 or greater.
 ///
-/// Their loans are given back, what they were committing is finished or undone, samples owed to them and in their hands
-/// come free, their places too, and every sleeper looks again. Who is dead the kernel says; a stopped process is not.
+/// Their loans, their unread samples, the samples they held and their rows are released, and what they were committing
+/// is finished or undone. Every sleeper looks again. Death is reported by the kernel; a stopped process is not dead.
 /// Any process may call it at any time, several at once. It is rarely needed: it runs by itself on attach, when a
 /// reserve finds nothing free (once a millisecond at most), when no place for a reader or a single writer is left, and
 /// every 200 ms in a wait; of more than 64 participants such a look asks some, and the next goes on there.

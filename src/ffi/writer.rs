@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::error::{Code, Hot};
+use crate::error::{Code, HotResult};
 use crate::ffi::arguments::{In, Out, address, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
@@ -56,7 +56,7 @@ impl shmslot_writer {
     }
 
     #[inline]
-    fn token_of(&self, loan: &In<'_, shmslot_loan>) -> Hot<Token> {
+    fn token_of(&self, loan: &In<'_, shmslot_loan>) -> HotResult<Token> {
         let loan = loan.take()?;
         if loan.segment_id != self.writer.segment().geometry().segment_id {
             return Err(Code::Stale);
@@ -65,7 +65,7 @@ impl shmslot_writer {
     }
 
     #[inline(always)]
-    fn commit(&self, token: Token, len: usize, ret_sequence: &Out<'_, u64>) -> Hot<c_int> {
+    fn commit(&self, token: Token, len: usize, ret_sequence: &Out<'_, u64>) -> HotResult<c_int> {
         let sequence = self.writer.commit_token(token, len as u64)?;
         ret_sequence.give_if_wanted(sequence);
         Ok(SHMSLOT_OK)
@@ -73,7 +73,6 @@ impl shmslot_writer {
 }
 
 /// Opens a writer on the segment. From now on this process may write to all payloads.
-///
 /// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY (also 4096 writers of one
 /// attachment), SYS, CORRUPT. Since 0.1.
@@ -132,7 +131,7 @@ pub unsafe extern "C" fn shmslot_writer_blockers(
 /// region, and needs a free slot and a free region; nothing else differs.
 ///
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
-/// that is in nobody's hands away from those that have not read it, and waits only if there is none. timeout_ns:
+/// that nobody holds away from those that have not read it, and waits only if there is none. timeout_ns:
 /// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. System calls only to wait, to look for the dead when
 /// nothing is free, and for new memory of a region.
 ///

@@ -17,7 +17,7 @@ pub enum Policy {
     Fail = 0,
     /// `reserve` waits for a reader.
     Block = 1,
-    /// `reserve` takes the oldest sample that nobody has in hand away from those who have not read it.
+    /// `reserve` takes the oldest sample that nobody holds away from the readers that have not read it.
     DropOldest = 2,
 }
 

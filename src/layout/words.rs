@@ -20,21 +20,21 @@ pub const NEW_ROW: u32 = 2;
 
 /// A value with two cache lines of its own: adjacent-line prefetchers pull lines in pairs.
 #[repr(C, align(128))]
-pub(crate) struct Apart<T>(pub(crate) T);
+pub(crate) struct CachePadded<T>(pub(crate) T);
 
 /// The words that everybody changes, each apart from the others.
 #[repr(C)]
-pub(crate) struct Hot {
+pub(crate) struct HotWords {
     /// The sequence of the next sample; lags behind the order by at most one help.
-    pub(crate) tail: Apart<AtomicU64>,
+    pub(crate) tail: CachePadded<AtomicU64>,
     /// Bit i: reader i is joined, new samples are owed to it.
-    pub(crate) active: Apart<AtomicU64>,
+    pub(crate) active: CachePadded<AtomicU64>,
     /// Who sleeps, and for what.
-    pub(crate) bells: Apart<Bells>,
+    pub(crate) bells: CachePadded<Bells>,
     /// No sample below this sequence is owed to anybody (drop-oldest only).
-    pub(crate) horizon: Apart<AtomicU64>,
+    pub(crate) horizon: CachePadded<AtomicU64>,
     /// Rare changes of state.
-    pub(crate) life: Apart<Life>,
+    pub(crate) lifecycle: CachePadded<Lifecycle>,
 }
 
 /// The three bells of a segment, in one line: they are read far more often than written.
@@ -50,7 +50,7 @@ pub(crate) struct Bells {
 
 /// Rare changes of state.
 #[repr(C)]
-pub(crate) struct Life {
+pub(crate) struct Lifecycle {
     /// 1 once the segment is being replaced under its name: attach must not join it any more.
     pub(crate) retired: AtomicU32,
     /// The writer of a single-writer segment: owner + 1, or 0.
@@ -147,11 +147,11 @@ const _: () = {
     assert!(size_of::<ReaderRow>() == READER_ROW_SIZE as usize);
     assert!(size_of::<ParticipantRow>() == PARTICIPANT_ROW_SIZE as usize);
     assert!(size_of::<RegionRow>() == REGION_ROW_SIZE as usize);
-    assert!(HOT_OFFSET as usize + size_of::<Hot>() <= READERS_OFFSET as usize);
+    assert!(HOT_OFFSET as usize + size_of::<HotWords>() <= READERS_OFFSET as usize);
     assert!(READERS_OFFSET + super::limits::MAX_READERS as u64 * READER_ROW_SIZE <= ANTEROOM_OFFSET);
     assert!(HOT_OFFSET % 128 == 0);
-    assert!(offset_of!(Hot, active) == 0x80 && offset_of!(Hot, bells) == 0x100);
-    assert!(offset_of!(Hot, horizon) == 0x180 && offset_of!(Hot, life) == 0x200);
+    assert!(offset_of!(HotWords, active) == 0x80 && offset_of!(HotWords, bells) == 0x100);
+    assert!(offset_of!(HotWords, horizon) == 0x180 && offset_of!(HotWords, lifecycle) == 0x200);
     assert!(offset_of!(SlotLine, marks) == 16 && offset_of!(SlotLine, sequence) == 48);
     assert!(offset_of!(SlotLine, extent) == 56 && offset_of!(Claim, aux) == 8);
     assert!(size_of::<FutexWord>() == 4 && size_of::<Bells>() == 12);
@@ -164,18 +164,18 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
     use core::mem::offset_of;
     let hot = HOT_OFFSET as usize;
     vec![
-        ("tail", hot + offset_of!(Hot, tail)),
-        ("active", hot + offset_of!(Hot, active)),
-        ("bells.data", hot + offset_of!(Hot, bells) + offset_of!(Bells, data)),
-        ("bells.space", hot + offset_of!(Hot, bells) + offset_of!(Bells, space)),
-        ("bells.change", hot + offset_of!(Hot, bells) + offset_of!(Bells, change)),
-        ("horizon", hot + offset_of!(Hot, horizon)),
-        ("life.retired", hot + offset_of!(Hot, life) + offset_of!(Life, retired)),
-        ("life.writer", hot + offset_of!(Hot, life) + offset_of!(Life, writer)),
-        ("life.deaths", hot + offset_of!(Hot, life) + offset_of!(Life, deaths)),
-        ("life.opened", hot + offset_of!(Hot, life) + offset_of!(Life, opened)),
-        ("life.looked", hot + offset_of!(Hot, life) + offset_of!(Life, looked)),
-        ("life.asked", hot + offset_of!(Hot, life) + offset_of!(Life, asked)),
+        ("tail", hot + offset_of!(HotWords, tail)),
+        ("active", hot + offset_of!(HotWords, active)),
+        ("bells.data", hot + offset_of!(HotWords, bells) + offset_of!(Bells, data)),
+        ("bells.space", hot + offset_of!(HotWords, bells) + offset_of!(Bells, space)),
+        ("bells.change", hot + offset_of!(HotWords, bells) + offset_of!(Bells, change)),
+        ("horizon", hot + offset_of!(HotWords, horizon)),
+        ("lifecycle.retired", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, retired)),
+        ("lifecycle.writer", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, writer)),
+        ("lifecycle.deaths", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, deaths)),
+        ("lifecycle.opened", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, opened)),
+        ("lifecycle.looked", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, looked)),
+        ("lifecycle.asked", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, asked)),
         ("line.entry", offset_of!(SlotLine, entry)),
         ("line.marks", offset_of!(SlotLine, marks)),
         ("line.sequence", offset_of!(SlotLine, sequence)),

@@ -12,12 +12,12 @@ use crate::channel::{Announced, Channel, ChannelOptions, is_shortage};
 use crate::error::{Code, Error, Result};
 use crate::pool::body::Body;
 use crate::sys::socket::Foreign;
-use crate::sys::{self, Birth};
+use crate::sys::{self, ForkGuard};
 use crate::wait::deadline_of;
 
 /// The regions of one sender that are mapped here. Any thread.
 pub struct Attachments {
-    birth: Birth,
+    birth: ForkGuard,
     channel: Option<Channel>,
     unsealed: bool,
     regions: Mutex<Regions>,
@@ -68,7 +68,7 @@ impl fmt::Debug for Attachments {
     }
 }
 
-/// Most regions of one sender: a hostile one shall not use up this process's mappings.
+/// Most regions of one sender: a hostile one must not use up this process's mappings.
 const MAX_REGIONS: usize = 1 << 14;
 /// Regions that wait to be mapped while others are taken in: each keeps a descriptor open.
 const MAX_WAITING: usize = 64;
@@ -82,20 +82,20 @@ impl Attachments {
             channel.link().here()?;
         }
         Ok(Attachments {
-            birth: Birth::of_this_process()?,
+            birth: ForkGuard::of_this_process()?,
             channel: channel.cloned(),
             unsealed: options.unsealed,
             regions: Mutex::default(),
             bytes: Arc::default(),
             // Regions of an honest sender have memory behind them: all of it, if there was nothing else. What it has
-            // given up may still be in a receiver's hands while something else has the memory.
+            // given up may still be used by a receiver while something else has the memory.
             most: sys::machine_memory().saturating_mul(2),
         })
     }
 
     /// Whether this is the process that made them.
     pub(crate) fn here(&self) -> Result<()> {
-        if self.birth.is_here() { Ok(()) } else { Err(Code::Forked.into()) }
+        if self.birth.same_process() { Ok(()) } else { Err(Code::Forked.into()) }
     }
 
     /// Lets go of every region; what was resolved stays mapped.
@@ -145,7 +145,7 @@ impl Attachments {
                     short = Some(error);
                 }
                 Err(error) if is_local(&error) => short = Some(error),
-                Err(error) => return Err(channel.link().spoil(error)),
+                Err(error) => return Err(channel.link().poison(error)),
             }
         }
         Ok((count, short))
@@ -206,7 +206,7 @@ impl Attachments {
                 regions.forget(map_id);
                 Err(error)
             }
-            Err(error) => Err(self.channel.as_ref().map_or(error, |channel| channel.link().spoil(error))),
+            Err(error) => Err(self.channel.as_ref().map_or(error, |channel| channel.link().poison(error))),
         }
     }
 
@@ -250,7 +250,7 @@ impl Attachments {
         let deadline = deadline_of(timeout);
         loop {
             let mut regions = self.regions()?;
-            if let Some(reason) = self.channel.as_ref().and_then(|channel| channel.link().spoiled()) {
+            if let Some(reason) = self.channel.as_ref().and_then(|channel| channel.link().poisoned()) {
                 return Err(reason);
             }
             let mut events = 0;

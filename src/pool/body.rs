@@ -103,7 +103,7 @@ fn new_file(size: u64) -> Result<OwnedFd> {
 }
 
 /// What takes the place of a region that is gone: a single page, sealed.
-pub(super) fn stone() -> Result<OwnedFd> {
+pub(super) fn tombstone() -> Result<OwnedFd> {
     let file = new_file(sys::page_size() as u64)?;
     sys::seal_for_readers(file.as_fd(), true)?;
     Ok(file)

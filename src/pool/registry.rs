@@ -11,7 +11,7 @@ use crate::channel::{Channel, Sent, encode};
 use crate::error::{Code, Error, Result};
 use crate::pool::body::{self, Body};
 use crate::sys::socket::Bell;
-use crate::sys::{self, Birth, KeptFd};
+use crate::sys::{self, ForkGuard, KeptFd};
 use crate::wait::deadline_of;
 
 /// What an error says of a region's file.
@@ -75,7 +75,7 @@ impl fmt::Debug for Registry {
 }
 
 struct Inner {
-    birth: Birth,
+    birth: ForkGuard,
     options: RegistryOptions,
     state: Mutex<State>,
 }
@@ -180,7 +180,7 @@ impl Registry {
             Some(size) if size > 0 && size <= sys::machine_memory() => options.region_size = size,
             _ => return bad("region_size"),
         }
-        let birth = Birth::of_this_process()?;
+        let birth = ForkGuard::of_this_process()?;
         Ok(Registry { inner: Arc::new(Inner { birth, options, state: Mutex::default() }) })
     }
 
@@ -256,7 +256,7 @@ impl Registry {
         let deadline = deadline_of(timeout);
         loop {
             let mut state = inner.state()?;
-            state.tell_what_is_gone();
+            state.announce_all_retired();
             let map_id = state.region_with(room, &inner.options)?;
             let Some(full) = state.tell(map_id)? else {
                 return state.lease(inner, map_id, room, len);
@@ -302,7 +302,7 @@ impl Drop for Registry {
 
 impl Inner {
     fn here(&self) -> Result<()> {
-        if self.birth.is_here() { Ok(()) } else { Err(Code::Forked.into()) }
+        if self.birth.same_process() { Ok(()) } else { Err(Code::Forked.into()) }
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>> {
@@ -459,7 +459,7 @@ impl State {
             unused.extend(self.retire_idle(oldest));
         }
         if !unused.is_empty() {
-            self.tell_what_is_gone();
+            self.announce_all_retired();
         }
         unused
     }
@@ -508,7 +508,7 @@ impl State {
         let Some(place) = places.get(map_id as usize) else { return Ok(None) };
         let mut full = None;
         let mut failed = None;
-        peers.retain_mut(|peer| match peer.hear(map_id, place) {
+        peers.retain_mut(|peer| match peer.announce_to(map_id, place) {
             Ok(Sent::Yes) => true,
             Ok(Sent::Full) => {
                 full = Some(peer.channel.clone());
@@ -536,7 +536,7 @@ impl State {
     fn introduce(&mut self, peer: &mut Peer) -> Result<Sent> {
         for (map_id, place) in (0..).zip(&self.places) {
             if place.region.as_ref().is_some_and(|region| region.leases > 0)
-                && peer.hear(map_id, place)? == Sent::Full
+                && peer.announce_to(map_id, place)? == Sent::Full
             {
                 return Ok(Sent::Full);
             }
@@ -550,16 +550,16 @@ impl State {
 
     /// Lets the other sides unmap regions that are gone: one page takes the place of each. A channel that is full hears
     /// of it another time.
-    fn tell_what_is_gone(&mut self) {
+    fn announce_all_retired(&mut self) {
         if self.peers.iter().all(|peer| peer.gone.is_empty()) {
             return;
         }
         if self.stone.is_none() {
             // Without one the memory stays mapped there until the number is used again.
-            self.stone = body::stone().and_then(|file| KeptFd::new(file, ABOUT_REGION)).ok();
+            self.stone = body::tombstone().and_then(|file| KeptFd::new(file, ABOUT_REGION)).ok();
         }
         let State { places, peers, removed, stone: Some(stone), .. } = self else { return };
-        peers.retain_mut(|peer| match peer.hear_what_is_gone(places, stone) {
+        peers.retain_mut(|peer| match peer.announce_retired(places, stone) {
             Err(error) if error.code() == Code::ChannelBroken => {
                 removed.push(error);
                 false
@@ -570,7 +570,7 @@ impl State {
 }
 
 impl Peer {
-    fn hear(&mut self, map_id: u32, place: &Place) -> Result<Sent> {
+    fn announce_to(&mut self, map_id: u32, place: &Place) -> Result<Sent> {
         let Some(region) = &place.region else { return Ok(Sent::Yes) };
         if self.told.get(&map_id) == Some(&region.news) {
             return Ok(Sent::Yes);
@@ -583,7 +583,7 @@ impl Peer {
         Ok(sent)
     }
 
-    fn hear_what_is_gone(&mut self, places: &[Place], stone: &KeptFd) -> Result<()> {
+    fn announce_retired(&mut self, places: &[Place], stone: &KeptFd) -> Result<()> {
         while let Some(map_id) = self.gone.last().copied() {
             // Its number may be in use again: then the new region takes the place of the old one.
             if let Some(place) = places.get(map_id as usize).filter(|place| place.region.is_none()) {

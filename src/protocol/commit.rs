@@ -20,7 +20,7 @@ pub(crate) enum Owed {
     /// To the readers that are joined now, and to history if the segment keeps any.
     Members,
     /// To these readers beside the joined ones; the caller keeps their books.
-    Named(u64),
+    External(u64),
 }
 
 /// Gives a filled slot its sequence and shows its first `len` bytes to its readers. The payload was written before
@@ -54,7 +54,7 @@ pub(crate) fn commit(
 
     let named = match owed {
         Owed::Members => 0,
-        Owed::Named(readers) => readers,
+        Owed::External(readers) => readers,
     };
     // Plain stores: the exchange that publishes releases them.
     line.extent.store(Extent::of_reserved(len, loan.owner, reserved, named != 0).0, Ordering::Relaxed);
@@ -83,7 +83,7 @@ pub(crate) fn commit(
     // must not be owed a sample for ever. Before the slot becomes Published: a kill in between would leak.
     let left = rows::departed(table, joined | named, named);
     if left != 0 {
-        rows::forgive_departed(table, line, sequence, left);
+        rows::clear_departed(table, line, sequence, left);
     }
     // Release: pairs with the acquire in `loan::claim`.
     claim.ctl.store(loan.ctl(Phase::Published).0, Ordering::Release);

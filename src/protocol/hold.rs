@@ -1,9 +1,9 @@
-//! A reader's half of a slot's life: it takes a sample in hand, and lets go of it.
+//! A reader's half of a slot's life: it takes a sample, holds it, and marks it.
 
 use core::cmp;
 
 use super::bell::Bell;
-use super::bounds::Steps;
+use super::bounds::StepBudget;
 use super::order::{self, FIRST, Position};
 use super::shape::Shape;
 use super::slot::{clear, freed, is_clear, is_committing, released, retry, swap};
@@ -41,13 +41,13 @@ impl Cursor {
 pub(crate) enum Step {
     /// Nothing yet.
     Empty,
-    /// A sample, now in hand: its slot and its extent.
+    /// A sample, held from now on: its slot and its extent.
     Sample(u32, Extent),
     /// Anything else; [`next`] finds out.
     Irregular,
 }
 
-/// Takes the sample at a reader's place in hand, if all is as it nearly always is: the short way of [`next`].
+/// Takes the sample at a reader's place if nothing unusual is in the way: the fast path of [`next`].
 #[inline(always)]
 pub(crate) fn step(table: &Table<'_>, shape: &Shape, bit: Bit, place: Position) -> Result<Step, Code> {
     let entry = place.look(table)?;
@@ -62,19 +62,19 @@ pub(crate) fn step(table: &Table<'_>, shape: &Shape, bit: Bit, place: Position) 
         return Ok(Step::Irregular);
     }
     // Lossless, an owed sample cannot be taken back, so owing it is holding it: nothing is written that others look at.
-    if shape.drop_oldest && !grasp(line, bit, place.sequence)? {
+    if shape.drop_oldest && !take_if_owed(line, bit, place.sequence)? {
         return Ok(Step::Irregular);
     }
-    // Relaxed: in hand, it stands still, and the entry was loaded with acquire.
+    // Relaxed: a held sample does not change, and the entry was loaded with acquire.
     Ok(Step::Sample(entry.slot(), Extent(line.extent.load(Ordering::Relaxed))))
 }
 
-/// Moves a reader to its next sample and takes it in hand; `None` if there is none yet.
+/// Moves a reader to its next sample and takes it; `None` if there is none yet.
 pub(crate) fn next(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
-    let mut steps = Steps::of_laps(&table.shape);
+    let mut steps = StepBudget::of_laps(&table.shape);
     loop {
         let Some(slot) = seek_within(table, bit, cursor, &mut steps)? else { return Ok(None) };
-        if table.shape.drop_oldest && !grasp(table.line(slot)?, bit, cursor.place.sequence)? {
+        if table.shape.drop_oldest && !take_if_owed(table.line(slot)?, bit, cursor.place.sequence)? {
             continue;
         }
         cursor.place = cursor.place.next(&table.shape);
@@ -85,14 +85,14 @@ pub(crate) fn next(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<O
 /// Moves a reader to its next sample without taking it. Samples that were taken away are counted; samples that
 /// were never owed to it, because they were under way as it joined, are passed over.
 pub(crate) fn seek(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
-    seek_within(table, bit, cursor, &mut Steps::of_laps(&table.shape))
+    seek_within(table, bit, cursor, &mut StepBudget::of_laps(&table.shape))
 }
 
 fn seek_within(
     table: &Table<'_>,
     bit: Bit,
     cursor: &mut Cursor,
-    steps: &mut Steps,
+    steps: &mut StepBudget,
 ) -> Result<Option<u32>, Code> {
     loop {
         // Each step passes a place of the order, of which there are two laps, or meets a writer that laps this reader
@@ -105,14 +105,16 @@ fn seek_within(
             cmp::Ordering::Equal => {
                 let line = table.line(entry.slot())?;
                 let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
-                // Acquire: pairs with `forgive`, so that the second look at the entry below sees the one that
+                // Acquire: pairs with `clear_owed`, so that the second look at the entry below sees the one that
                 // replaced it.
                 let seen = Marks(marks.load(Ordering::Acquire));
                 if !seen.is_of(place.sequence) {
                     cursor.lose(table, place.next(&table.shape));
                 } else if seen.0 & bit.owed != 0 {
                     return Ok(Some(entry.slot()));
-                } else if cursor.adopts && adopt(table, entry.slot(), bit, place.sequence, cursor.since)? {
+                } else if cursor.adopts
+                    && claim_retained(table, entry.slot(), bit, place.sequence, cursor.since)?
+                {
                     // It was being committed as this reader joined, which asked for what is retained.
                     return Ok(Some(entry.slot()));
                 } else if place.look(table)? == entry {
@@ -127,7 +129,7 @@ fn seek_within(
 
 /// Moves a cursor whose entry has been overwritten to the oldest sample that may still be there.
 #[cold]
-fn overrun(table: &Table<'_>, cursor: &mut Cursor, steps: &mut Steps) -> Result<(), Code> {
+fn overrun(table: &Table<'_>, cursor: &mut Cursor, steps: &mut StepBudget) -> Result<(), Code> {
     if !table.shape.drop_oldest {
         // Lossless: this one was under way as the reader joined, or it would still be there.
         cursor.place = cursor.place.next(&table.shape);
@@ -142,9 +144,9 @@ fn overrun(table: &Table<'_>, cursor: &mut Cursor, steps: &mut Steps) -> Result<
     Ok(())
 }
 
-/// Takes an owed sample that writers may take back in hand; false if one just did.
+/// Takes an owed sample that writers may reclaim; false if one just did.
 #[inline(always)]
-fn grasp(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> {
+fn take_if_owed(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> {
     let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
     let taken = retry(|| {
         let seen = Marks(marks.load(Ordering::Relaxed));
@@ -154,10 +156,10 @@ fn grasp(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> {
         if seen.0 & bit.held != 0 {
             return Some(Err(Code::Held)); // by a peek of this reader
         }
-        // From "owed" to "in hand" in one step: a writer that wants the slot back sees one or the other.
+        // From "owed" to "held" in one step: a writer that wants the slot back sees one or the other.
         swap(marks, seen.0, seen.0 & !bit.owed | bit.held).then_some(Ok(true))
     })??;
-    // The tag is half a sequence. In hand, the slot stands still, and the whole sequence can be compared: they
+    // The tag is half a sequence. A held slot does not change, so the whole sequence can be compared: they
     // differ only if this reader was stopped for 2^32 samples.
     if taken && line.sequence.load(Ordering::Relaxed) != sequence {
         retry(|| {
@@ -169,10 +171,10 @@ fn grasp(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> {
     Ok(taken)
 }
 
-/// Takes the newest sample in hand without moving the reader: one that it is owed, or that history retains.
+/// Takes the newest sample without moving the reader: one that it is owed, or that history retains.
 pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32, u64)>, Code> {
     // A new sample may push the newest out of history while it is being taken; then there is a newer one.
-    let mut steps = Steps::of_retries();
+    let mut steps = StepBudget::of_retries();
     loop {
         let newest = order::settle_tail(table, &mut steps)?.wrapping_sub(1);
         if newest < FIRST {
@@ -193,7 +195,7 @@ pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32,
 /// Which of its bits a reader sets on a sample that history retains.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
-    /// In hand.
+    /// Held.
     Held,
     /// Owed, to be read in its turn.
     Owed,
@@ -203,7 +205,7 @@ enum Want {
 ///
 /// A commit from before the reader joined may still be clearing the mark of the row's former reader, which is the very
 /// bit that would be set here: that sample is not to be had until its commit is over.
-pub(crate) fn adopt(
+pub(crate) fn claim_retained(
     table: &Table<'_>,
     slot: u32,
     reader: Bit,
@@ -288,7 +290,7 @@ pub(crate) fn mark(table: &Table<'_>, slot: u32, word: usize, bit: u64, sequence
     if left.is_clear() && (table.shape.mark_words == 1 || is_clear(line, table.shape.mark_words)) {
         freed(table, slot);
     } else if table.shape.drop_oldest {
-        // No longer in this reader's hands, it may be what a waiting writer can take away from the others.
+        // This reader does not hold it any more, so a waiting writer may take it away from the others.
         Bell(&table.hot.bells.0.space).ring();
     }
     Bell(&table.hot.bells.0.change).ring();

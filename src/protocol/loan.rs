@@ -17,11 +17,11 @@ const HOME_TRIES: u32 = 4;
 
 /// What an attempt to take a slot met.
 enum Attempt {
-    Mine(Loan),
+    Claimed(Loan),
     /// Somebody loans it, publishes it or takes it back.
     Busy,
-    /// Such a moment that passes without anybody setting the hint again.
-    Passing,
+    /// A transient phase after which nobody sets the hint again.
+    Transient,
     /// It holds a sample that is not read by all.
     Unread,
 }
@@ -36,7 +36,7 @@ fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<At
     match ctl.phase() {
         Some(Phase::Free | Phase::Published) => {}
         Some(Phase::Loaned) => return Ok(Attempt::Busy),
-        Some(_) => return Ok(Attempt::Passing),
+        Some(_) => return Ok(Attempt::Transient),
         None => return Err(Code::Corrupt),
     }
     if !is_clear(line, shape.mark_words) {
@@ -53,7 +53,7 @@ fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<At
         return Ok(Attempt::Busy);
     }
     begin_life();
-    Ok(Attempt::Mine(loan))
+    Ok(Attempt::Claimed(loan))
 }
 
 /// After a slot was loaned: what its writer stores from here on is of the new life, and whoever sees any of it finds the
@@ -64,46 +64,46 @@ pub(super) fn begin_life() {
     fence(Ordering::Release);
 }
 
-/// Takes the slot that is next in the order, if all is as it nearly always is: the short way of [`reserve_home`].
+/// Takes the slot that is next in the order, if all is as it nearly always is: the short way of [`claim_home`].
 #[inline(always)]
-pub(crate) fn take_home(table: &Table<'_>, owner: Owner) -> Option<Loan> {
+pub(crate) fn try_claim_home(table: &Table<'_>, owner: Owner) -> Option<Loan> {
     take(table, owner, |shape| home(table, shape).line)
 }
 
-/// The same for the slot of a number: the short way of [`reserve_slot`].
+/// The same for the slot of a number: the short way of [`claim_slot`].
 #[inline(always)]
-pub(crate) fn take_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Option<Loan> {
+pub(crate) fn try_claim_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Option<Loan> {
     take(table, owner, |_| slot)
 }
 
 #[inline(always)]
 fn take(table: &Table<'_>, owner: Owner, which: impl FnOnce(&Shape) -> u32) -> Option<Loan> {
     match table.shape.class {
-        Class::UsualLossless { shift } | Class::UsualDropping { shift } => {
-            let shape = &table.shape.usual(shift, false); // reserving a free slot is the same under both policies
+        Class::CommonLossless { shift } | Class::CommonDropping { shift } => {
+            let shape = &table.shape.common(shift, false); // reserving a free slot is the same under both policies
             match claim(table, shape, which(shape), owner) {
-                Ok(Attempt::Mine(loan)) => Some(loan),
+                Ok(Attempt::Claimed(loan)) => Some(loan),
                 _ => None,
             }
         }
-        Class::Unusual => None,
+        Class::General => None,
     }
 }
 
 /// Takes the slot that is next in the order, if it is free. The slots after it are tried only while other
 /// loans are in the way.
-pub(crate) fn reserve_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
+pub(crate) fn claim_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
     let home = home(table, &table.shape);
     match claim(table, &table.shape, home.line, owner)? {
-        Attempt::Mine(loan) => Ok(Some(loan)),
-        Attempt::Busy | Attempt::Passing => reserve_near(table, owner, home),
+        Attempt::Claimed(loan) => Ok(Some(loan)),
+        Attempt::Busy | Attempt::Transient => claim_adjacent(table, owner, home),
         Attempt::Unread => Ok(None),
     }
 }
 
 /// Whether half of the slots that history leaves seem to be free, from the next in the order on: slots come back in order
 /// as a rule, so it is enough to look at the last of them. Of fewer than four slots one is a run.
-pub(crate) fn has_run(table: &Table<'_>) -> bool {
+pub(crate) fn has_free_run(table: &Table<'_>) -> bool {
     let run = table.shape.slots.saturating_sub(table.shape.history) / 2;
     if run < 2 {
         return true;
@@ -121,21 +121,21 @@ fn home(table: &Table<'_>, shape: &Shape) -> Position {
 }
 
 /// Takes this very slot, if it is free. As for a home slot its hint stays as it is.
-pub(crate) fn reserve_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Result<Option<Loan>, Code> {
+pub(crate) fn claim_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Result<Option<Loan>, Code> {
     match claim(table, &table.shape, slot, owner)? {
-        Attempt::Mine(loan) => Ok(Some(loan)),
+        Attempt::Claimed(loan) => Ok(Some(loan)),
         _ => Ok(None),
     }
 }
 
 /// Goes on from a home slot that is another loan.
-fn reserve_near(table: &Table<'_>, owner: Owner, home: Position) -> Result<Option<Loan>, Code> {
+fn claim_adjacent(table: &Table<'_>, owner: Owner, home: Position) -> Result<Option<Loan>, Code> {
     let mut place = home;
     for _ in 1..HOME_TRIES {
         place = place.next(&table.shape);
         match claim(table, &table.shape, place.line, owner)? {
-            Attempt::Mine(loan) => return Ok(Some(loan)),
-            Attempt::Busy | Attempt::Passing => {}
+            Attempt::Claimed(loan) => return Ok(Some(loan)),
+            Attempt::Busy | Attempt::Transient => {}
             Attempt::Unread => break,
         }
     }
@@ -143,25 +143,25 @@ fn reserve_near(table: &Table<'_>, owner: Owner, home: Position) -> Result<Optio
 }
 
 /// Whether a slot is in a phase that passes without anybody setting the hint again.
-fn is_passing(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
+fn is_transient(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
     let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Relaxed));
     Ok(ctl.phase().is_some_and(|phase| phase.is_committing() || phase == Phase::Reclaiming))
 }
 
 /// Takes any free slot that the vacancy map knows. Each hint that turns out stale is withdrawn, and whoever
 /// freed a slot paid for setting it, so the walk costs nothing in the long run, however many slots there are.
-pub(crate) fn reserve_vacant(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
+pub(crate) fn claim_from_map(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
     let mut from = 0;
     while let Some(slot) = vacancy::next_from(table, from) {
         from = slot + 1;
         // Its hint stays: nobody sets it again when the moment is over.
-        if is_passing(table, slot)? {
+        if is_transient(table, slot)? {
             continue;
         }
         vacancy::withdraw(table, slot);
         match claim(table, &table.shape, slot, owner)? {
-            Attempt::Mine(loan) => return Ok(Some(loan)),
-            Attempt::Passing => {
+            Attempt::Claimed(loan) => return Ok(Some(loan)),
+            Attempt::Transient => {
                 // Since the look above. Another writer may have missed the hint meanwhile, and gone to sleep.
                 vacancy::offer(table, slot);
                 fence(Ordering::SeqCst);
@@ -175,7 +175,7 @@ pub(crate) fn reserve_vacant(table: &Table<'_>, owner: Owner) -> Result<Option<L
 
 /// Takes the first slot of those `wanted` that no reader of `waited_for` needs: for callers who keep
 /// the books themselves and may leave out readers that still have bits. Walks all slots.
-pub(crate) fn reserve_unneeded(
+pub(crate) fn claim_ignoring(
     table: &Table<'_>,
     owner: Owner,
     wanted: Wanted,
@@ -191,7 +191,7 @@ pub(crate) fn reserve_unneeded(
             // Nobody's, without a mark: it has no sample that would have to be put back.
             Some(Phase::Free) if wanted == Wanted::AnySlot => {
                 match claim(table, &table.shape, slot, owner)? {
-                    Attempt::Mine(loan) => return Ok(Some(loan)),
+                    Attempt::Claimed(loan) => return Ok(Some(loan)),
                     _ => continue,
                 }
             }

@@ -54,7 +54,7 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
                 patience -= 1;
                 spin_loop();
             }
-            hold::adopt(table, entry.slot(), bit, place.sequence, joined_at)?;
+            hold::claim_retained(table, entry.slot(), bit, place.sequence, joined_at)?;
         }
         place = place.next(&table.shape);
     }
@@ -74,13 +74,13 @@ fn announce(table: &Table<'_>, member: Member, participant: u32) {
     Bell(&table.hot.bells.0.space).ring();
 }
 
-/// Ends a membership. What the reader has not read is given back; what it has in hand stays, until it is marked.
+/// Ends a membership. What the reader has not read is released; what it holds stays until it is marked.
 /// The row stays taken as long.
 pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor: u64) {
     if let Some(row) = table.readers.get(member.index as usize) {
-        // Relaxed: released with the state, for `forgive_departed`.
+        // Relaxed: released with the state, for `clear_departed`.
         row.cursor.store(cursor, Ordering::Relaxed);
-        // Release: pairs with the acquire in `forgive_departed`.
+        // Release: pairs with the acquire in `clear_departed`.
         row.state.store(state_of(participant, DRAINING), Ordering::Release);
     }
     table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);
@@ -89,9 +89,9 @@ pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor:
     fence_after_rmw();
     for (slot, line) in (0..).zip(table.lines) {
         slot::release_reader(table, slot, line, member.bit, |_, sequence| {
-            // Lossless, an owed sample before the cursor is one in hand, and its slot stands still.
-            let in_hand = !table.shape.drop_oldest && sequence.is_some_and(|sequence| sequence < cursor);
-            if in_hand { 0 } else { member.bit.owed }
+            // Lossless, an owed sample before the cursor is held, and its slot does not change.
+            let held = !table.shape.drop_oldest && sequence.is_some_and(|sequence| sequence < cursor);
+            if held { 0 } else { member.bit.owed }
         });
     }
 }

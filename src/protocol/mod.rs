@@ -13,7 +13,7 @@
 //! - [`dead`], [`rows`]: who is dead, and which reader has which bit.
 //! - [`loan`]: a writer takes a slot; [`reclaim`]: or an unread sample; [`region`]: and room for a large payload.
 //! - [`commit`]: the slot becomes a sample.
-//! - [`hold`]: a reader takes the sample in hand; [`members`]: readers join and leave.
+//! - [`hold`]: a reader takes the sample and holds it; [`members`]: readers join and leave.
 //! - [`recovery`]: what the dead left behind.
 //! - [`mod@reference`]: readers whose books the caller keeps.
 //!

@@ -6,7 +6,7 @@
 
 use core::cmp;
 
-use super::bounds::Steps;
+use super::bounds::StepBudget;
 use super::shape::Shape;
 use super::table::Table;
 use super::words::Entry;
@@ -28,7 +28,7 @@ impl Position {
     #[inline(always)]
     pub(crate) fn of(shape: &Shape, sequence: u64) -> Position {
         let (line, lap) = match shape.shift {
-            Some(shift) => (shape.usual_home(sequence), (sequence >> shift) as u32),
+            Some(shift) => (shape.common_home(sequence), (sequence >> shift) as u32),
             None => divide(sequence, shape.slots),
         };
         Position { sequence, line, lap: lap & 1 }
@@ -85,11 +85,11 @@ pub(super) fn advance(table: &Table<'_>, sequence: u64) {
 
 /// The tail after every sample that is published already, whoever published it.
 pub(crate) fn settled_tail(table: &Table<'_>) -> Result<u64, Code> {
-    settle_tail(table, &mut Steps::of_retries())
+    settle_tail(table, &mut StepBudget::of_retries())
 }
 
 /// The same as a part of something longer.
-pub(crate) fn settle_tail(table: &Table<'_>, steps: &mut Steps) -> Result<u64, Code> {
+pub(crate) fn settle_tail(table: &Table<'_>, steps: &mut StepBudget) -> Result<u64, Code> {
     loop {
         steps.take()?;
         let sequence = tail(table);

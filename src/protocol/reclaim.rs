@@ -3,7 +3,7 @@
 use core::cmp;
 use core::ops::Range;
 
-use super::bounds::RACES;
+use super::bounds::RACE_LIMIT;
 use super::loan::begin_life;
 use super::order::{self, FIRST, Position};
 use super::slot::{self, free_if_clear, has_region, released, retry, swap};
@@ -15,7 +15,7 @@ use crate::error::Code;
 /// How many samples a search for the oldest looks at again each time.
 const LOOK_BACK: u64 = 64;
 
-/// Takes the oldest sample that nobody has in hand away from the readers that have not read it. `resume` is
+/// Takes the oldest sample that no reader holds away from the readers that have not read it. `resume` is
 /// where this writer's last search ended.
 pub(crate) fn reclaim_oldest(
     table: &Table<'_>,
@@ -24,10 +24,10 @@ pub(crate) fn reclaim_oldest(
     resume: &AtomicU64,
 ) -> Result<Option<Loan>, Code> {
     let mut tail = order::settled_tail(table)?;
-    // Two laps back everything is overwritten, wherever an enemy moves the tail.
+    // Two laps back everything is overwritten, wherever a hostile peer moves the tail.
     let oldest = |tail: u64| tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
     let horizon = table.hot.horizon.0.load(Ordering::Acquire).max(oldest(tail));
-    // Samples in somebody's hands are passed over, and hold the horizon back. So the search looks at the first
+    // Held samples are passed over, and keep the horizon back. So the search looks at the first
     // few from the horizon, then goes on where it ended last time, and last at what lies between.
     let few = horizon.saturating_add(LOOK_BACK).min(tail);
     let resumed = resume.load(Ordering::Relaxed);
@@ -38,7 +38,7 @@ pub(crate) fn reclaim_oldest(
             found = reclaim_from(table, owner, wanted, range)?;
         }
     }
-    for _ in 0..RACES {
+    for _ in 0..RACE_LIMIT {
         if found.is_some() {
             break;
         }
@@ -74,7 +74,7 @@ fn reclaim_from(
     Ok(None)
 }
 
-/// Takes one sample back if it is unread by somebody and in nobody's hands.
+/// Takes one sample back if somebody has not read it and nobody holds it.
 fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> Result<Option<Loan>, Code> {
     let entry = place.look(table)?;
     if entry.compare(place.sequence) != cmp::Ordering::Equal {
@@ -84,7 +84,7 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
     let line = table.line(slot)?;
     let ctl_word = &table.claim(slot)?.ctl;
     let marks = line.marks.iter().take(table.shape.mark_words);
-    // A word may be revoked already, by a search that met a hand in the next word.
+    // A word may be revoked already, by a search that met a held bit in the next word.
     let untouched = marks.clone().all(|marks| {
         let seen = Marks(marks.load(Ordering::Acquire));
         (seen.is_of(place.sequence) || seen.is_revoked_of(place.sequence)) && seen.0 & Marks::HELD == 0
@@ -118,7 +118,7 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
             swap(marks, seen.0, seen.revoked().0).then_some(true)
         })?;
         if !revoked {
-            // A reader got it in hand at the last moment. The slot stays as it is.
+            // A reader took it at the last moment. The slot stays as it is.
             ctl_word.store(ctl.0, Ordering::Release);
             // Its readers may have marked, and other writers gone to sleep, while the phase kept them away.
             fence(Ordering::SeqCst);
@@ -186,7 +186,7 @@ pub(crate) fn forget_overwritten(
     }) {
         return Ok(());
     }
-    slot::forgive(line, old, Audience::EVERYBODY, table.shape.mark_words);
+    slot::clear_owed(line, old, Audience::EVERYBODY, table.shape.mark_words);
     fence(Ordering::SeqCst);
     free_if_clear(table, replaced.slot(), line);
     Ok(())

@@ -21,7 +21,7 @@ use crate::layout::SlotLine;
 pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
     // Completes a publication whose writer did not come to the tail.
     let tail = order::settled_tail(table)?;
-    let readers = rows::expel(table, dead);
+    let readers = rows::evict(table, dead);
     for slot in 0..table.shape.slots {
         sweep_slot(table, dead, readers, tail, slot)?;
     }
@@ -32,14 +32,14 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
             region::end_emptying(table, region, participant);
         }
     }
-    let writer = &table.hot.life.0.writer;
+    let writer = &table.hot.lifecycle.0.writer;
     let owner = writer.load(Ordering::Relaxed);
     if owner != 0 && dead.contains(Owner(owner - 1).participant()) {
         // AcqRel: pairs with the exchange in `become_the_writer`; the next writer finds everything as this left it.
         let _ = writer.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
     // Release: who sees the number sees what was put right.
-    table.hot.life.0.deaths.fetch_add(dead.count(), Ordering::AcqRel);
+    table.hot.lifecycle.0.deaths.fetch_add(dead.count(), Ordering::AcqRel);
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
     let line = table.line(slot)?;
     let words = table.shape.mark_words;
     if readers.0 != 0 {
-        slot::expel(line, readers, words);
+        slot::evict(line, readers, words);
     }
     let ctl_word = &table.claim(slot)?.ctl;
     let ctl = Ctl(ctl_word.load(Ordering::Acquire));
@@ -138,7 +138,7 @@ fn finish_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Co
         true => table.audience(slot)?.load(Ordering::Relaxed),
         false => 0,
     };
-    rows::forgive_departed(table, line, sequence, rows::departed(table, owed, named));
+    rows::clear_departed(table, line, sequence, rows::departed(table, owed, named));
     Ok(())
 }
 
@@ -159,11 +159,11 @@ fn forget_unreachable(table: &Table<'_>, line: &SlotLine) -> Result<(), Code> {
     if !table.shape.drop_oldest || is_clear(line, words) {
         return Ok(());
     }
-    // It stands still as long as somebody is owed the sample, or has it in hand; otherwise the tags do not fit.
+    // It does not change while somebody is owed the sample or holds it; otherwise the tags do not fit.
     let sequence = line.sequence.load(Ordering::Acquire);
     let entry = Position::of(&table.shape, sequence).look(table)?;
     if entry.compare(sequence) == cmp::Ordering::Greater {
-        slot::forgive(line, sequence, Audience::EVERYBODY, words);
+        slot::clear_owed(line, sequence, Audience::EVERYBODY, words);
     }
     Ok(())
 }

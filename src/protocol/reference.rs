@@ -8,7 +8,7 @@
 use core::cmp;
 
 use super::bell::Bell;
-use super::bounds::{RETRY_LIMIT, Steps};
+use super::bounds::{RETRY_LIMIT, StepBudget};
 use super::order::{self, Position};
 use super::rows::{self, Parting};
 use super::table::Table;
@@ -54,15 +54,15 @@ pub(crate) fn name_all(table: &Table<'_>, readers: u64) -> Result<bool, Code> {
 }
 
 /// Takes a slot that no reader of `active` has unread, where none is wholly free.
-pub(crate) fn reserve_unneeded(
+pub(crate) fn claim_ignoring(
     table: &Table<'_>,
     owner: Owner,
     wanted: Wanted,
     active: u64,
 ) -> Result<Option<Loan>, Code> {
-    // Beside the active ones, members and readers that have left with samples in hand.
+    // Beside the active ones, members, and readers that have left and still hold samples.
     let waited_for = Audience::of_readers(active | rows::taken_rows(table), true);
-    loan::reserve_unneeded(table, owner, wanted, waited_for)
+    loan::claim_ignoring(table, owner, wanted, waited_for)
 }
 
 /// The oldest sample that is owed to a reader. Nothing that is owed to it comes before `cursor`, which is moved on.
@@ -71,7 +71,7 @@ pub(crate) fn reserve_unneeded(
 /// been published, and what it led to may still be unread: then all slots are looked at instead.
 #[inline(always)]
 pub(crate) fn next_unread(table: &Table<'_>, reader: Bit, cursor: &mut u64) -> Result<Option<Life>, Code> {
-    let mut steps = Steps::of_laps(&table.shape);
+    let mut steps = StepBudget::of_laps(&table.shape);
     let mut place = Position::of(&table.shape, *cursor);
     loop {
         steps.take()?;

@@ -1,7 +1,7 @@
 //! Regions: room for payloads that are too large for a slot.
 //!
 //! A region is leased to one life of one slot, from reserve on. It is free again when that life is over, which stands in
-//! the slot: a later generation, a loan given back, or a sample that nobody is owed or has in hand any more. So nobody
+//! the slot: a later generation, a loan given back, or a sample that nobody is owed or holds any more. So nobody
 //! returns a region, no reader writes to its row, and what a dead process had leased is free as soon as its slots are.
 
 use super::slot::is_clear;

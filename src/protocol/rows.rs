@@ -11,7 +11,7 @@ use crate::layout::{ReaderRow, SlotLine};
 /// Phases of a reader row, in its lowest bits; then the participant.
 const FREE: u64 = 0;
 pub(super) const JOINED: u64 = 1;
-/// Has left, but still has samples in hand.
+/// Has left, but still holds samples.
 pub(super) const DRAINING: u64 = 2;
 /// Has no reader of its own: callers of the reference operations use its number. Nobody's, so no participant beside it.
 const NAMED: u64 = 3;
@@ -81,17 +81,17 @@ pub(crate) fn departed(table: &Table<'_>, owed: u64, named: u64) -> u64 {
 /// Somebody else may have their rows meanwhile. That reader joined after the publication: it has removed the bit as
 /// not its own, and takes the sample from history only when the commit is over.
 #[cold]
-pub(crate) fn forgive_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, left: u64) {
+pub(crate) fn clear_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, left: u64) {
     for (index, row) in (0u32..).zip(table.readers).filter(|(index, _)| left >> index & 1 != 0) {
         // Acquire: the cursor below is that of this state or of a later one. The caller has seen the bit gone from
         // `active`, so the state is not from before the reader left.
         let state = row.state.load(Ordering::Acquire);
-        // Lossless, what a reader that left still has in hand it has by this very bit.
-        let in_hand = !table.shape.drop_oldest
+        // Lossless, a reader that left still holds a sample by this very bit.
+        let held = !table.shape.drop_oldest
             && state & PHASE == DRAINING
             && sequence < row.cursor.load(Ordering::Relaxed);
-        if !in_hand {
-            slot::forgive(line, sequence, Audience::of_readers(1 << index, false), table.shape.mark_words);
+        if !held {
+            slot::clear_owed(line, sequence, Audience::of_readers(1 << index, false), table.shape.mark_words);
         }
     }
 }
@@ -116,7 +116,7 @@ pub(crate) fn participants(table: &Table<'_>) -> impl Iterator<Item = u32> {
     table.readers.iter().filter_map(|row| participant_of(row.state.load(Ordering::Relaxed)))
 }
 
-/// Frees the row of a reader that has left and has nothing in hand any more.
+/// Frees the row of a reader that has left and holds nothing any more.
 pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
     if let Some(row) = table.readers.get(member.index as usize) {
         // Release: pairs with the exchange in `take_row`.
@@ -126,7 +126,7 @@ pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
 
 /// Ends the membership of all readers of dead participants, and of the named ones that these were giving up; which. Their marks, and then their rows, are the caller's to
 /// clear.
-pub(crate) fn expel(table: &Table<'_>, dead: &Dead) -> Audience {
+pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
     let is_of_dead =
         |row: &ReaderRow| participant_of(row.state.load(Ordering::Acquire)).is_some_and(|p| dead.contains(p));
     let rows = table.readers.iter().enumerate();
@@ -139,7 +139,7 @@ pub(crate) fn expel(table: &Table<'_>, dead: &Dead) -> Audience {
     Audience::of_readers(readers, false)
 }
 
-/// Frees the rows of readers that were [expelled](expel), and whose marks are gone.
+/// Frees the rows of readers that were [expelled](evict), and whose marks are gone.
 pub(crate) fn free_rows(table: &Table<'_>, readers: Audience) {
     let gone = |(index, _): &(usize, &ReaderRow)| readers.readers() >> index & 1 != 0;
     for (_, row) in table.readers.iter().enumerate().filter(gone) {

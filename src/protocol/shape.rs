@@ -24,9 +24,9 @@ pub(crate) struct Shape {
 /// timestamps. `shift` is log2 of the slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    UsualLossless { shift: u32 },
-    UsualDropping { shift: u32 },
-    Unusual,
+    CommonLossless { shift: u32 },
+    CommonDropping { shift: u32 },
+    General,
 }
 
 impl Shape {
@@ -42,7 +42,7 @@ impl Shape {
             drop_oldest: geometry.policy == Policy::DropOldest,
             timestamps: geometry.timestamps,
             shift: slots.is_power_of_two().then(|| slots.trailing_zeros()),
-            class: Class::Unusual,
+            class: Class::General,
         };
         shape.classified()
     }
@@ -54,25 +54,25 @@ impl Shape {
                 mark_words: 1, history: 0, timestamps: false, shift: Some(shift), drop_oldest, ..
             } => {
                 if drop_oldest {
-                    Class::UsualDropping { shift }
+                    Class::CommonDropping { shift }
                 } else {
-                    Class::UsualLossless { shift }
+                    Class::CommonLossless { shift }
                 }
             }
-            _ => Class::Unusual,
+            _ => Class::General,
         };
         Shape { class, ..self }
     }
 
     /// The home slot of a sequence where slots are a power of two.
     #[inline(always)]
-    pub(crate) fn usual_home(&self, sequence: u64) -> u32 {
+    pub(crate) fn common_home(&self, sequence: u64) -> u32 {
         sequence as u32 & self.slots.wrapping_sub(1)
     }
 
     /// The same shape, and the compiler knows what follows from its class.
     #[inline(always)]
-    pub(crate) fn usual(&self, shift: u32, drop_oldest: bool) -> Shape {
+    pub(crate) fn common(&self, shift: u32, drop_oldest: bool) -> Shape {
         Shape { mark_words: 1, history: 0, timestamps: false, shift: Some(shift), drop_oldest, ..*self }
     }
 }

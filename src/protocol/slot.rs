@@ -3,7 +3,7 @@
 //! Who may change what: the claim word belongs to writers (`loan`); marks are set by the committing writer (`commit`)
 //! and by a joining reader that takes a sample from history, then each reader clears its own bits (`hold`). A slot is free
 //! when it is `Free`, or `Published` and no mark is left. All bits of 16 readers move in one word together with the tag
-//! of their sequence, so "unread", "in hand" and "of which sample" can never disagree.
+//! of their sequence, so "unread", "held" and "of which sample" can never disagree.
 
 use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
@@ -101,12 +101,12 @@ pub(crate) fn expire(table: &Table<'_>, slot: u32, line: &SlotLine, sequence: u6
     }
 }
 
-/// Clears the owed bits of `audience` on the sample `sequence`; bits in hand stay.
+/// Clears the owed bits of `audience` on the sample `sequence`; held bits stay.
 #[cold]
-pub(crate) fn forgive(line: &SlotLine, sequence: u64, audience: Audience, words: usize) {
+pub(crate) fn clear_owed(line: &SlotLine, sequence: u64, audience: Audience, words: usize) {
     for (word, marks) in line.marks.iter().take(words).enumerate() {
         let bits = (audience.0 >> (16 * word) & 0xffff) << 16;
-        // An endless quarrel over one word is an enemy's; there is nothing to win in it.
+        // Only a hostile peer can exhaust the retries; then the marks stay as they are.
         let _ = retry(|| {
             let seen = Marks(marks.load(Ordering::Relaxed));
             let done = !seen.is_of(sequence) || seen.0 & bits == 0;
@@ -115,12 +115,12 @@ pub(crate) fn forgive(line: &SlotLine, sequence: u64, audience: Audience, words:
     }
 }
 
-/// Takes readers that are dead off a slot, whatever sample they were owed or had in hand.
-pub(super) fn expel(line: &SlotLine, readers: Audience, words: usize) {
+/// Takes readers that are dead off a slot, whatever sample they were owed or held.
+pub(super) fn evict(line: &SlotLine, readers: Audience, words: usize) {
     for (word, marks) in line.marks.iter().take(words).enumerate() {
         let held = readers.0 >> (16 * word) & 0xffff;
         let bits = held << 16 | held;
-        // As in `forgive`.
+        // As in `clear_owed`.
         let _ = retry(|| {
             let seen = marks.load(Ordering::Acquire);
             (seen & bits == 0 || swap(marks, seen, seen & !bits)).then_some(())

@@ -4,12 +4,12 @@ use super::shape::Shape;
 use super::words::{Extent, Place};
 use crate::atomics::AtomicU64;
 use crate::error::Code;
-use crate::layout::{Claim, Hot, ReaderRow, RegionRow, SlotLine};
+use crate::layout::{Claim, HotWords, ReaderRow, RegionRow, SlotLine};
 
 /// A checked view of the shared words of one segment.
 pub(crate) struct Table<'a> {
     pub(crate) shape: Shape,
-    pub(crate) hot: &'a Hot,
+    pub(crate) hot: &'a HotWords,
     pub(crate) lines: &'a [SlotLine],
     pub(crate) claims: &'a [Claim],
     pub(crate) vacancy: &'a [AtomicU64],

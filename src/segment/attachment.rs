@@ -21,14 +21,14 @@ use crate::segment::options::Options;
 use crate::segment::participants::{MARK_BASE, Participant, Participants, Rows};
 use crate::segment::writers::Writers;
 use crate::sys::mapping::Span;
-use crate::sys::{self, Birth, KeptFd};
+use crate::sys::{self, ForkGuard, KeptFd};
 
 /// One attachment: the mapping, its checked view, and this process's row.
 pub(crate) struct Attachment {
     /// Valid as long as `map`; handed out only with the lifetime of `self`.
     pub(super) table: Table<'static>,
     /// Whose process it is. A forked child has the mapping, too, and must leave it alone.
-    pub(super) birth: Birth,
+    pub(super) birth: ForkGuard,
     /// Valid as long as `map`. It holds this process's row, and the file with its lock.
     pub(super) participants: Participants,
     pub(super) map: Span,
@@ -108,7 +108,7 @@ impl Attachment {
         let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
         let inner = Attachment::finish(map, table, participants, Some(fd), geometry, offsets, options, path)?;
         // After the row was taken: see `name::replace`. Who only looks takes none, and sees what was there before.
-        let retired = inner.table.hot.life.0.retired.load(Ordering::SeqCst) != 0;
+        let retired = inner.table.hot.lifecycle.0.retired.load(Ordering::SeqCst) != 0;
         if retired && !options.look_only {
             return Ok(None);
         }
@@ -137,7 +137,7 @@ impl Attachment {
         }
         let mut inner = Attachment {
             table,
-            birth: Birth::of_this_process()?,
+            birth: ForkGuard::of_this_process()?,
             participants: Participants::new(participants, kept),
             map,
             path,
@@ -182,7 +182,7 @@ impl Attachment {
     /// The shared words; not for a forked child, which would use them in its parent's name.
     #[inline(always)]
     pub(crate) fn table(&self) -> std::result::Result<&Table<'_>, Code> {
-        if self.birth.is_here() { Ok(&self.table) } else { Err(Code::Forked) }
+        if self.birth.same_process() { Ok(&self.table) } else { Err(Code::Forked) }
     }
 
     /// Who is attached.
@@ -284,7 +284,7 @@ impl Drop for Attachment {
             // SAFETY: made by `shareable_fd` for this attachment alone.
             drop(unsafe { Box::from_raw(shareable) });
         }
-        if self.birth.is_here() {
+        if self.birth.same_process() {
             self.participants.give_back();
         }
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::atomics::AtomicU64;
 use crate::error::Result;
 use crate::layout::{
-    self, Claim, Geometry, HOT_OFFSET, Hot, Offsets, ParticipantRow, ReaderRow, RegionRow, SlotLine,
+    self, Claim, Geometry, HOT_OFFSET, HotWords, Offsets, ParticipantRow, ReaderRow, RegionRow, SlotLine,
 };
 use crate::protocol::shape::Shape;
 use crate::protocol::table::Table;
@@ -61,7 +61,7 @@ pub(super) unsafe fn view(map: &Span, geometry: &Geometry, offsets: &Offsets) ->
     unsafe {
         let table = Table {
             shape: Shape::new(geometry),
-            hot: &*at(HOT_OFFSET).cast::<Hot>(),
+            hot: &*at(HOT_OFFSET).cast::<HotWords>(),
             lines: std::slice::from_raw_parts(at(offsets.lines).cast::<SlotLine>(), slots),
             claims: std::slice::from_raw_parts(at(offsets.claims).cast::<Claim>(), slots),
             vacancy: std::slice::from_raw_parts(at(offsets.vacancy).cast::<AtomicU64>(), vacancy_words),

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Error, Result};
-use crate::layout::{self, HOT_OFFSET, Hot, LAYOUT_VERSION};
+use crate::layout::{self, HOT_OFFSET, HotWords, LAYOUT_VERSION};
 use crate::segment::asked::Asked;
 use crate::segment::attachment::Attachment;
 use crate::segment::check::check_file;
@@ -304,8 +304,9 @@ fn clear_away(path: &Path, fd: &OwnedFd, why: Code) -> Result<bool> {
 }
 
 /// Where the word stands that says that a segment is being replaced.
-const RETIRED_OFFSET: u64 =
-    HOT_OFFSET + std::mem::offset_of!(Hot, life) as u64 + std::mem::offset_of!(layout::Life, retired) as u64;
+const RETIRED_OFFSET: u64 = HOT_OFFSET
+    + std::mem::offset_of!(HotWords, lifecycle) as u64
+    + std::mem::offset_of!(layout::Lifecycle, retired) as u64;
 
 /// Takes the name from a dead segment. Who attaches takes its row and then looks at the word; this
 /// writes the word and then looks at the rows: one of the two sees the other. Looking at rows, and

@@ -54,7 +54,7 @@ pub struct Options {
     pub history: u32,
     /// Largest payload of all. More than `slot_capacity`: larger ones than that go to regions. 0: none are.
     pub max_payload: u64,
-    /// How many payloads in regions may be there at once, loaned, unread, in hand or retained: more than `history`, at
+    /// How many payloads in regions may be there at once, loaned, unread, held or retained: more than `history`, at
     /// most 63. 0: 8, or two more than `history`.
     pub region_count: u32,
     /// What a writer does when nothing is free.

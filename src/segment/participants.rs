@@ -217,7 +217,7 @@ pub struct Participant {
     pub alive: bool,
     /// Writers that it has open.
     pub writers: u32,
-    /// Its readers, reader i as bit i: joined, or left with samples in hand.
+    /// Its readers, reader i as bit i: joined, or left and still holding samples.
     pub readers: u64,
 }
 
@@ -303,7 +303,7 @@ impl Participants {
 
     /// Takes this row if it is free.
     fn take_row(&mut self, index: u32, row: &ParticipantRow) -> Result<bool> {
-        // Acquire: pairs with the releases in `give_back` and `bury`.
+        // Acquire: pairs with the releases in `give_back` and `free_rows`.
         let free = row.state.load(Ordering::Acquire);
         if free & TAKEN != 0 {
             return Ok(false);
@@ -555,7 +555,7 @@ impl Claimed<'_> {
     }
 
     /// Frees the rows of the dead, whose remains are gone.
-    pub(crate) fn bury(&self) {
+    pub(crate) fn free_rows(&self) {
         for row in self.dead.iter().filter_map(|index| self.participants.rows.get(index)) {
             // Relaxed: nobody else changes it as long as this process is named in the row.
             wipe(row, row.state.load(Ordering::Relaxed));

@@ -31,16 +31,16 @@ impl Attachment {
 
     /// The same in a thread that keeps others of this process from it.
     fn recover_alone(&self, _alone: &MutexGuard<'_, ()>, look: Look) -> Result<u32> {
-        // Hot calls and waits come here, too.
+        // HotWords calls and waits come here, too.
         let _whole = sys::Uncancelled::new();
         let table = self.table()?;
-        let asked = &table.hot.life.0.asked;
+        let asked = &table.hot.lifecycle.0.asked;
         let claimed = self.participants.claim_dead(look, asked, rows::participants(table))?;
         if claimed.dead.count() == 0 {
             return Ok(0);
         }
         recovery::sweep(table, &claimed.dead)?;
-        claimed.bury();
+        claimed.free_rows();
         // After the rows: a reader that waits for the end of all writers looks at them.
         recovery::announce(table);
         Ok(claimed.dead.count())
@@ -73,7 +73,7 @@ impl Attachment {
     /// The same for those who wait: of all that do, one looks, once in [`SLICE`].
     pub(crate) fn recover_each_slice(&self) -> std::result::Result<(), Code> {
         let now = sys::monotonic_ns();
-        let looked = &self.table.hot.life.0.looked;
+        let looked = &self.table.hot.lifecycle.0.looked;
         // Relaxed: a guess about time. Whatever stands there, a look is due again when it is not from the last slice.
         let last = looked.load(Ordering::Relaxed);
         if now.wrapping_sub(last) >= SLICE

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::protocol::bell::Bell;
-use crate::protocol::bounds::RACES;
+use crate::protocol::bounds::RACE_LIMIT;
 use crate::segment::attachment::Attachment;
 
 /// Writers that one participant may have open: an owner gives a writer 12 bits.
@@ -65,8 +65,8 @@ impl Drop for Writable {
 impl Attachment {
     /// Whether any process has a writer open.
     pub(crate) fn any_writers(&self) -> bool {
-        let opened = &self.table.hot.life.0.opened;
-        for _ in 0..RACES {
+        let opened = &self.table.hot.lifecycle.0.opened;
+        for _ in 0..RACE_LIMIT {
             // Acquire: pairs with `add_writer`; who sees a count sees the writers that it counts.
             let before = opened.load(Ordering::Acquire);
             if self.participants.any_writers() {
@@ -101,7 +101,7 @@ impl Attachment {
         }
         self.participants.set_writers(writers.count());
         // Release: pairs with `any_writers`.
-        self.table.hot.life.0.opened.fetch_add(1, Ordering::Release);
+        self.table.hot.lifecycle.0.opened.fetch_add(1, Ordering::Release);
         Ok(number)
     }
 

@@ -10,7 +10,7 @@ use super::machine::page_size;
 use crate::error::Result;
 
 /// Tells the process that made this from a child that was forked since, at the cost of a load.
-pub(crate) struct Birth {
+pub(crate) struct ForkGuard {
     word: &'static AtomicU32,
     stamp: u32,
 }
@@ -20,14 +20,14 @@ static WIPED: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 /// The last stamp that this process or one that it was forked from has given.
 static LAST_STAMP: AtomicU32 = AtomicU32::new(0);
 
-impl Birth {
+impl ForkGuard {
     /// For what belongs to this process.
-    pub(crate) fn of_this_process() -> Result<Birth> {
+    pub(crate) fn of_this_process() -> Result<ForkGuard> {
         let word = wiped_word()?;
         // Relaxed: forks order it for themselves; among threads any of them gives the same answer.
         let seen = word.load(Ordering::Relaxed);
         if seen != 0 {
-            return Ok(Birth { word, stamp: seen });
+            return Ok(ForkGuard { word, stamp: seen });
         }
         // The first here since the fork. Zero means "wiped", so it is no stamp.
         let fresh = LAST_STAMP.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
@@ -35,12 +35,12 @@ impl Birth {
             Ok(_) => fresh,
             Err(other_thread) => other_thread,
         };
-        Ok(Birth { word, stamp })
+        Ok(ForkGuard { word, stamp })
     }
 
     /// Whether this is still the process of birth.
     #[inline(always)]
-    pub(crate) fn is_here(&self) -> bool {
+    pub(crate) fn same_process(&self) -> bool {
         self.word.load(Ordering::Relaxed) == self.stamp
     }
 }

@@ -142,7 +142,7 @@ impl Drop for Span {
     }
 }
 
-/// What the kernel shall do with a range.
+/// What the kernel is asked to do with a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advice {
     /// Have all pages there, and writable, now.

@@ -34,7 +34,7 @@ pub(crate) use file::{
     read_word, reopen, seal_for_readers, seal_size, set_mode, set_size, unlink_file, unnamed_file,
     write_word,
 };
-pub(crate) use fork::Birth;
+pub(crate) use fork::ForkGuard;
 pub(crate) use futex::{FUTEX_WAIT_ANY_MAX, futex_wait, futex_wait_any, futex_wake_all};
 pub(crate) use kept::KeptFd;
 pub(crate) use lock::{any_lock, is_locked, lock, lock_shared, lock_whole, unlock};

@@ -165,7 +165,7 @@ impl Machine {
     }
 
     /// Their remains are gone. Those who have something left to do come back.
-    pub(crate) fn bury(&'static self, buried: u32) {
+    pub(crate) fn free_rows(&'static self, buried: u32) {
         self.controls[self.running.get()].sweeps.set(0);
         self.dead.set(self.dead.get() & !buried);
         for index in (0..SCHEDULED).filter(|index| buried >> index & 1 != 0) {
