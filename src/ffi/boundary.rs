@@ -48,6 +48,7 @@ pub(crate) unsafe trait Handle: Send {
 }
 
 /// Compiles only for types that are `Sync`.
+#[allow(dead_code)] // Used in `const _` alone, which older compilers do not count.
 pub(crate) const fn is_sync<T: Sync>() {}
 
 /// Runs a call on a handle: NULL is an error, a panic becomes a code and the handle answers with that code ever
