@@ -171,7 +171,7 @@ typedef enum {
     SHMSLOT_E_WRITER_EXISTS = -28,
     /// As many participants as the segment allows are attached.
     SHMSLOT_E_NO_PARTICIPANT_SLOT = -29,
-    /// This reader already has that sample in its hands.
+    /// This reader already holds that sample.
     SHMSLOT_E_HELD = -30,
     /// The file is empty.
     SHMSLOT_E_EMPTY = -31,
@@ -512,10 +512,10 @@ int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment
 /// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.1.
 int shmslot_segment_attach(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
-/// The same, as soon as a segment has this name: asleep where the kernel tells of new files, and with
-/// looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as shmslot_segment_attach,
-/// -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach, NOT_FOUND if there is no
-/// such directory, BAD_TIMEOUT, TIMEOUT. Since 0.1.
+/// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of new
+/// files, and with looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as
+/// shmslot_segment_attach, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
+/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, TIMEOUT. Since 0.1.
 int shmslot_segment_attach_wait(const char *name, const shmslot_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The

@@ -97,7 +97,7 @@ pub enum Code {
     WriterExists = -28,
     /// As many participants as the segment allows are attached.
     NoParticipantSlot = -29,
-    /// This reader already has that sample in its hands.
+    /// This reader already holds that sample.
     Held = -30,
     /// The file is empty.
     Empty = -31,
@@ -155,7 +155,7 @@ codes! {
     NotSealed = -27, "the descriptor is not sealed against shrinking, growing and unsealing; pass one made by shmslot_segment_create_anonymous";
     WriterExists = -28, "the segment was created for a single writer and has it; close that writer first, or create the segment without SHMSLOT_SINGLE_WRITER";
     NoParticipantSlot = -29, "max_participants are attached; let one close or create the segment with a larger max_participants";
-    Held = -30, "this reader already has that sample in its hands; mark it first";
+    Held = -30, "this reader already holds that sample; mark it first";
     Empty = -31, "the file is empty: its segment was cut, or none was ever made in it; remove the file, then create one";
     LoanLimit = -32, "this writer has max_loans loans out; commit or discard one first";
     Forked = -33, "this handle belongs to the parent process; close it here, and attach anew in the child";

@@ -80,7 +80,7 @@ enum class Code : int {
     not_sealed = SHMSLOT_E_NOT_SEALED,                   ///< The descriptor lacks seals.
     writer_exists = SHMSLOT_E_WRITER_EXISTS,             ///< A single-writer segment already has its writer.
     no_participant_slot = SHMSLOT_E_NO_PARTICIPANT_SLOT, ///< As many participants as possible are attached.
-    held = SHMSLOT_E_HELD,                               ///< This reader already has that sample in its hands.
+    held = SHMSLOT_E_HELD,                               ///< This reader already holds that sample.
     empty = SHMSLOT_E_EMPTY,                             ///< The file is empty.
     loan_limit = SHMSLOT_E_LOAN_LIMIT,                   ///< This writer has as many loans out as its limit allows.
     forked = SHMSLOT_E_FORKED,                           ///< The handle was made before a fork, by the parent.

@@ -132,7 +132,7 @@ impl FutexWord {
 struct Killed;
 
 loom::thread_local! {
-    /// StepBudget that this thread has left, if it is to be killed.
+    /// Steps that this thread has left, if it is to be killed.
     static LEFT: Cell<Option<u32>> = Cell::new(None);
 }
 

@@ -53,8 +53,10 @@ pub(crate) struct HandleRef<'c, T> {
 
 impl<'c, T: Handle> HandleRef<'c, T> {
     /// # Safety
-    /// `handle` is NULL, or an open handle of this type that this library made. Until the call
-    /// ends, only the call may free it, and other threads use it only as the header allows.
+    /// `handle` is NULL, or an open handle of this type that this library made. Other threads use
+    /// it only as the header allows. Nothing frees it until the call ends; or, in `boundary::leave`
+    /// and `give_back`, until the call has counted itself out, after which it touches the handle
+    /// only if it is the one that frees it.
     #[inline(always)]
     pub(crate) unsafe fn new(handle: *const T, _: &'c Call) -> Self {
         HandleRef { handle, call: PhantomData }
@@ -373,8 +375,7 @@ pub(crate) struct Fd<'c> {
 
 impl<'c> Fd<'c> {
     /// # Safety
-    /// If `number` is an open descriptor, the caller keeps it open during the call. If it is none,
-    /// system calls fail.
+    /// `number` is negative, or an open descriptor that the caller keeps open during the call.
     pub(crate) unsafe fn new(number: c_int, _: &'c Call) -> Self {
         Fd { number, call: PhantomData }
     }

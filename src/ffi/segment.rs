@@ -127,10 +127,10 @@ pub unsafe extern "C" fn shmslot_segment_attach(
     })
 }
 
-/// The same, as soon as a segment has this name: asleep where the kernel tells of new files, and with
-/// looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as shmslot_segment_attach,
-/// -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach, NOT_FOUND if there is no
-/// such directory, BAD_TIMEOUT, TIMEOUT. Since 0.1.
+/// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of new
+/// files, and with looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as
+/// shmslot_segment_attach, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
+/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, TIMEOUT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach_wait(
     name: *const c_char,

@@ -139,7 +139,7 @@ pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
     Audience::of_readers(readers, false)
 }
 
-/// Frees the rows of readers that were [expelled](evict), and whose marks are gone.
+/// Frees the rows of readers that were [evicted](evict), and whose marks are gone.
 pub(crate) fn free_rows(table: &Table<'_>, readers: Audience) {
     let gone = |(index, _): &(usize, &ReaderRow)| readers.readers() >> index & 1 != 0;
     for (_, row) in table.readers.iter().enumerate().filter(gone) {

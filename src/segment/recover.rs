@@ -31,7 +31,7 @@ impl Attachment {
 
     /// The same in a thread that keeps others of this process from it.
     fn recover_alone(&self, _alone: &MutexGuard<'_, ()>, look: Look) -> Result<u32> {
-        // HotWords calls and waits come here, too.
+        // Hot calls and waits come here, too.
         let _whole = sys::Uncancelled::new();
         let table = self.table()?;
         let asked = &table.hot.lifecycle.0.asked;

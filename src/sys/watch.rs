@@ -28,6 +28,9 @@ const EVENTS: u32 =
 /// folder above it was moved.
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// Reads of what the kernel has told between two looks.
+const MOST_READS: u32 = 64;
+
 /// The first and the longest pause where the kernel cannot be asked.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -103,6 +106,11 @@ impl Watch {
 /// Reads what the kernel has told so far. The descriptor never waits.
 fn forget_events(number: libc::c_int) {
     let mut events = [0u8; 4096];
-    // SAFETY: as many writable bytes. With none left it fails; one that is left ends a sleep early.
-    while unsafe { libc::read(number, events.as_mut_ptr().cast(), events.len()) } > 0 {}
+    // Others may make names as fast as they are read here. One that is left ends a sleep early.
+    for _ in 0..MOST_READS {
+        // SAFETY: as many writable bytes. With none left it fails.
+        if unsafe { libc::read(number, events.as_mut_ptr().cast(), events.len()) } <= 0 {
+            break;
+        }
+    }
 }
