@@ -377,7 +377,7 @@ typedef struct {
 
 /// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is over.
 ///
-/// The shmslot_ref_ calls are for middleware that keeps the books of its readers itself: readers are the caller's own
+/// The shmslot_ref_ calls are for middleware that tracks its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
 /// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first reserve, which may fail as
 /// shmslot_writer_open does; who only reads is none, and may be attached with SHMSLOT_LOOK_ONLY for all but

@@ -1,4 +1,4 @@
-//! The reference slot model, for middleware that keeps the books of readers itself.
+//! The reference slot model, for middleware that tracks its readers itself.
 //!
 //! Readers are numbers that the caller gives out, from 0. A slot is reserved against a mask of active readers; it
 //! counts as free when none of those has it unread. Protection of what a reader looks at is its unread bit, which

@@ -1359,7 +1359,7 @@ public:
             [&](std::uint32_t *ret) { return shmslot_segment_wait_for_change(get(), last, timeout.ns(), ret); });
     }
 
-    /// Reserves a slot that no reader of the mask has unread. The ref_ calls are for middleware that keeps the books of its
+    /// Reserves a slot that no reader of the mask has unread. The ref_ calls are for middleware that tracks its
     /// readers itself: a Ref is plain data, and nothing ends by itself. shmslot_ref_reserve.
     Result<Ref> ref_reserve(std::uint64_t active_readers) const noexcept
     {

@@ -110,7 +110,7 @@ fn committing_writer_dies_keeping_history() {
 }
 
 /// Dies in a commit to nobody, or in what a commit does after it for a reader that leaves meanwhile.
-fn forgiving_writer_dies(name: &str, preemptions: usize, shape: Shape, holds: bool) {
+fn clearing_writer_dies(name: &str, preemptions: usize, shape: Shape, holds: bool) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(shape, ROWS);
         let mut reader = world.join(0);
@@ -136,18 +136,18 @@ fn forgiving_writer_dies(name: &str, preemptions: usize, shape: Shape, holds: bo
 }
 
 #[test]
-fn forgiving_writer_dies_after_a_reader() {
-    forgiving_writer_dies("forgiving_writer_dies_after_a_reader", 3, PLAIN, false);
+fn clearing_writer_dies_after_a_reader() {
+    clearing_writer_dies("clearing_writer_dies_after_a_reader", 3, PLAIN, false);
 }
 
 #[test]
-fn forgiving_writer_dies_before_a_mark() {
-    forgiving_writer_dies("forgiving_writer_dies_before_a_mark", 3, PLAIN, true);
+fn clearing_writer_dies_before_a_mark() {
+    clearing_writer_dies("clearing_writer_dies_before_a_mark", 3, PLAIN, true);
 }
 
 #[test]
-fn forgiving_writer_dies_drop_oldest() {
-    forgiving_writer_dies("forgiving_writer_dies_drop_oldest", 3, DROPPING, true);
+fn clearing_writer_dies_drop_oldest() {
+    clearing_writer_dies("clearing_writer_dies_drop_oldest", 3, DROPPING, true);
 }
 
 /// Dies as it reserves, or gives back, or writes with nobody there.

@@ -123,8 +123,8 @@ fn there_is_always_one_to_drop() {
     });
 }
 
-/// Who keeps the books himself looks at a slot that nobody is owed, as `Reference` does, while a writer takes it: what he
-/// read is one life's, or he learns that this life is over.
+/// A caller that tracks its readers itself looks at a slot that nobody is owed, as `Reference` does,
+/// while a writer claims it: what it read is of one life, or it learns that this life is over.
 fn look_at_what_nobody_keeps(name: &str, shape: Shape) {
     explore(name, 3, move || {
         let world = World::new(shape, ROWS);

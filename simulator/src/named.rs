@@ -1,4 +1,4 @@
-//! What a process does that keeps the books of readers itself, in the order in which `Reference` calls the protocol.
+//! What a process does that tracks its readers itself, in the order in which `Reference` calls the protocol.
 
 use std::sync::atomic::Ordering;
 

@@ -3,16 +3,16 @@
 use std::ffi::{c_int, c_void};
 
 use crate::error::{Code, HotResult};
-use crate::ffi::arguments::{In, from_c};
+use crate::ffi::arguments::{HandleRef, In, Out, from_c};
 use crate::ffi::boundary;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
-use crate::reference::{Ref, RefHeader};
+use crate::reference::{Ref, RefHeader, Reference};
 
 /// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is over.
 ///
-/// The shmslot_ref_ calls are for middleware that keeps the books of its readers itself: readers are the caller's own
+/// The shmslot_ref_ calls are for middleware that tracks its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
 /// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first reserve, which may fail as
 /// shmslot_writer_open does; who only reads is none, and may be attached with SHMSLOT_LOOK_ONLY for all but
@@ -110,6 +110,25 @@ pub unsafe extern "C" fn shmslot_ref_reserve_large(
     })
 }
 
+/// Finds bytes of a slot, and gives out where they are and how many.
+#[inline(always)]
+fn give_bytes<P>(
+    segment: &HandleRef<'_, shmslot_segment>,
+    reference: &In<'_, shmslot_ref>,
+    ret_start: &Out<'_, P>,
+    ret_len: &Out<'_, usize>,
+    find: impl FnOnce(&Reference, Ref) -> HotResult<(P, usize)>,
+) -> c_int {
+    boundary::with(segment, |segment| {
+        ret_start.present()?;
+        ret_len.present()?;
+        let (start, len) = find(segment.reference()?, take(reference)?)?;
+        ret_start.give(start)?;
+        ret_len.give(len)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
 /// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_data_ptr(
@@ -119,13 +138,9 @@ pub unsafe extern "C" fn shmslot_ref_data_ptr(
     ret_capacity: *mut usize,
 ) -> c_int {
     from_c!(segment: HandleRef, reference: In, ret_data: Out, ret_capacity: Out);
-    boundary::with(&segment, |segment| {
-        ret_data.present()?;
-        ret_capacity.present()?;
-        let (data, capacity) = segment.reference()?.data_ptr(take(&reference)?)?;
-        ret_data.give(data.cast())?;
-        ret_capacity.give(capacity)?;
-        Ok(SHMSLOT_OK)
+    give_bytes(&segment, &reference, &ret_data, &ret_capacity, |slots, slot| {
+        let (start, len) = slots.data_ptr(slot)?;
+        Ok((start.cast(), len))
     })
 }
 
@@ -139,13 +154,9 @@ pub unsafe extern "C" fn shmslot_ref_data_user_header(
     ret_size: *mut usize,
 ) -> c_int {
     from_c!(segment: HandleRef, reference: In, ret_header: Out, ret_size: Out);
-    boundary::with(&segment, |segment| {
-        ret_header.present()?;
-        ret_size.present()?;
-        let (header, size) = segment.reference()?.data_user_header(take(&reference)?)?;
-        ret_header.give(header.cast())?;
-        ret_size.give(size)?;
-        Ok(SHMSLOT_OK)
+    give_bytes(&segment, &reference, &ret_header, &ret_size, |slots, slot| {
+        let (start, len) = slots.data_user_header(slot)?;
+        Ok((start.cast(), len))
     })
 }
 
@@ -247,13 +258,9 @@ pub unsafe extern "C" fn shmslot_ref_read_ptr(
     ret_len: *mut usize,
 ) -> c_int {
     from_c!(segment: HandleRef, reference: In, ret_data: Out, ret_len: Out);
-    boundary::with(&segment, |segment| {
-        ret_data.present()?;
-        ret_len.present()?;
-        let (data, len) = segment.reference()?.read_ptr(take(&reference)?)?;
-        ret_data.give(data.cast())?;
-        ret_len.give(len)?;
-        Ok(SHMSLOT_OK)
+    give_bytes(&segment, &reference, &ret_data, &ret_len, |slots, slot| {
+        let (start, len) = slots.read_ptr(slot)?;
+        Ok((start.cast(), len))
     })
 }
 
@@ -267,13 +274,9 @@ pub unsafe extern "C" fn shmslot_ref_read_user_header(
     ret_size: *mut usize,
 ) -> c_int {
     from_c!(segment: HandleRef, reference: In, ret_header: Out, ret_size: Out);
-    boundary::with(&segment, |segment| {
-        ret_header.present()?;
-        ret_size.present()?;
-        let (header, size) = segment.reference()?.read_user_header(take(&reference)?)?;
-        ret_header.give(header.cast())?;
-        ret_size.give(size)?;
-        Ok(SHMSLOT_OK)
+    give_bytes(&segment, &reference, &ret_header, &ret_size, |slots, slot| {
+        let (start, len) = slots.read_user_header(slot)?;
+        Ok((start.cast(), len))
     })
 }
 
