@@ -83,7 +83,7 @@ static void check_shape(uint32_t align, uint32_t user_header)
     options.payload_align = align;
     options.user_header_size = user_header;
     options.history = SLOTS - 1;
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     segment = make_named(unique_name(name, sizeof name, "align"), &options);
     reader = join(segment, 0);
     writer = open_writer(segment);

@@ -143,7 +143,7 @@ static void check_another_owner(void)
     segment = make_named(own_path(path, sizeof path, directory, "owner"), &options);
     CHECK(chown(path, 65534, (gid_t)-1) == 0);
     refuse(path, SHMSLOT_E_PERMISSION);
-    any.flags = SHMSLOT_ANY_OWNER;
+    any.flags = SHMSLOT_FLAG_ANY_OWNER;
     CHECK_OK(shmslot_segment_attach(path, &any, &other, NULL));
     shmslot_segment_close(other);
     CHECK_OK(shmslot_segment_unlink(path, NULL));
@@ -288,7 +288,7 @@ static void check_forged_header_fields(void)
         {80, 4, 0, SHMSLOT_E_CORRUPT},                                 /* max_participants */
         {80, 4, 4095, SHMSLOT_E_CORRUPT},
         {84, 4, 4, SHMSLOT_E_CORRUPT},                                 /* history */
-        {88, 4, 3, SHMSLOT_E_LAYOUT_VERSION},                          /* policy */
+        {88, 4, 4, SHMSLOT_E_LAYOUT_VERSION},                          /* policy */
         {92, 4, UINT64_C(1) << 31, SHMSLOT_E_LAYOUT_VERSION},          /* flags */
         {96, 4, 07777, SHMSLOT_E_CORRUPT},                             /* mode */
         {104, 8, 0, SHMSLOT_E_CORRUPT},                                /* control_size */

@@ -142,12 +142,12 @@ static void check_breaches(void)
         check_breach(type, 0, message, 16, fds, 3, "a message with 3 descriptors, not 1");
         check_breach(type, 0, message, 16, fds, 253, "descriptors, not 1");
         check_breach(type, 0, message, 16, pipes, 1, "region 7: its descriptor is no file");
-        check_breach(type, SHMSLOT_UNSEALED, message, 16, pipes, 1, "region 7: its descriptor is no file");
+        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, pipes, 1, "region 7: its descriptor is no file");
         check_breach(type, 0, message, 16, &unsealed, 1, "region 7: its file is not sealed");
         check_breach(type, 0, message, 16, &write_only, 1, "mapping a region");
         attach_message(message, 7, 1, PAGE + 1);
         check_breach(type, 0, message, 16, fds, 1, "region 7 has 4097 bytes by its message, its file only 4096");
-        check_breach(type, SHMSLOT_UNSEALED, message, 16, &unsealed, 1, "its file only 4096");
+        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, &unsealed, 1, "its file only 4096");
         attach_message(message, 7, 1, 0);
         check_breach(type, 0, message, 16, fds, 1, "region 7 of impossible length 0");
         attach_message(message, 7, 1, UINT64_C(1) << 63);
@@ -268,7 +268,7 @@ static void check_unsealed_files(void)
     unsigned char message[16];
     shmslot_mapped mapped;
     shmslot_attachments *loose = NULL;
-    struct ends ends = open_ends(SOCK_DGRAM, SHMSLOT_UNSEALED);
+    struct ends ends = open_ends(SOCK_DGRAM, SHMSLOT_FLAG_UNSEALED);
     int fd = open(CHECK_SHM_DIR, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     CHECK(fd >= 0);
     CHECK(ftruncate(fd, (off_t)PAGE) == 0);
@@ -277,7 +277,7 @@ static void check_unsealed_files(void)
     CHECK_OK(shmslot_attachments_resolve(ends.attachments, 3, 0, 0, PAGE, &mapped, NULL));
     CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
     CHECK_CODE(shmslot_attachments_attach_fd(ends.attachments, 4, 0, PAGE, fd, NULL), SHMSLOT_E_NOT_SEALED);
-    CHECK_OK(shmslot_attachments_create(NULL, SHMSLOT_UNSEALED, &loose, NULL));
+    CHECK_OK(shmslot_attachments_create(NULL, SHMSLOT_FLAG_UNSEALED, &loose, NULL));
     CHECK_OK(shmslot_attachments_attach_fd(loose, 4, 0, PAGE, fd, NULL));
     CHECK_CODE(shmslot_attachments_attach_fd(loose, 5, 0, PAGE + 1, fd, NULL), SHMSLOT_E_TRUNCATED);
     CHECK_CODE(shmslot_attachments_attach_fd(loose, 5, 0, 0, fd, NULL), SHMSLOT_E_INVALID);

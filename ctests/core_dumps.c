@@ -81,7 +81,7 @@ static void check_named(void)
     check_dump(segment);
     shmslot_segment_close(segment);
     /* Whoever only looks has mapped the same room. */
-    look.flags = SHMSLOT_LOOK_ONLY;
+    look.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach(name, &look, &segment, NULL));
     check_dump(segment);
     shmslot_segment_close(segment);

@@ -32,9 +32,9 @@ static void options_arrive()
     const auto info = MUST(segment.info());
     CHECK(info.slot_count == 5 && info.slot_capacity == 100 && info.payload_align == 128);
     CHECK(info.user_header_size == 16 && info.max_readers == 3 && info.max_participants == 7 && info.history == 2);
-    CHECK(info.policy == SHMSLOT_BLOCK && info.mode == 0640 && info.region_count == 4 && info.max_payload == 4096);
+    CHECK(info.policy == SHMSLOT_POLICY_BLOCK && info.mode == 0640 && info.region_count == 4 && info.max_payload == 4096);
     CHECK(memcmp(info.type_hash, options.type_hash.data(), 16) == 0 && strcmp(info.type_name, "test.options") == 0);
-    CHECK(info.flags == (SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS));
+    CHECK(info.flags == (SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS));
     CHECK_U64(MUST(segment.slot_count()), 5);
     CHECK_U64(MUST(segment.slot_capacity()), 100);
     CHECK(MUST(segment.slot_total_size()) % 128 == 0);
@@ -61,7 +61,7 @@ static void options_arrive()
 
     // Attaching looks at some.
     shmslot::Options look;
-    look.look_only = true;
+    look.observer = true;
     const auto looking = MUST(shmslot::Segment::attach_wait(name.text, shmslot::forever, look));
     CHECK_IS(looking.writer(), not_supported);
     CHECK_IS(looking.reader(), not_supported);
@@ -84,7 +84,7 @@ static void options_arrive()
 
     CHECK(shmslot::Segment::unlink(name.text));
     CHECK_IS(shmslot::Segment::attach_wait(name.text, 1ms), timeout);
-    options.if_dead = shmslot::IfDead::refuse;
+    options.if_orphaned = shmslot::IfOrphaned::refuse;
     const auto again = MUST(shmslot::Segment::create(name.text, options));
     CHECK_IS(shmslot::Segment::create(name.text, options), exists);
 }

@@ -328,7 +328,7 @@ static void run_operation(void *argument)
 static void go_on(struct stage *stage, const struct scenario *scenario)
 {
     if (scenario->after != NULL) return; /* others sleep over what the victim has */
-    if (stage->writer != NULL && scenario->policy != SHMSLOT_BLOCK) put_one(stage, 99);
+    if (stage->writer != NULL && scenario->policy != SHMSLOT_POLICY_BLOCK) put_one(stage, 99);
     drain(stage);
 }
 
@@ -343,7 +343,7 @@ static int try_point(const struct scenario *scenario, int kill_at, int act_at)
     int point = 0, more = 1;
     open_stage(&stage, scenario->policy, scenario->flags, scenario->history, scenario->max_readers, REGIONS);
     scenario->before(&stage);
-    if (scenario->flags & SHMSLOT_SINGLE_WRITER) {
+    if (scenario->flags & SHMSLOT_FLAG_SINGLE_WRITER) {
         shmslot_writer_close(stage.writer);
         stage.writer = NULL;
     }
@@ -383,14 +383,14 @@ static void run_scenario(const struct scenario *scenario)
     } while (scenario->meanwhile != NULL && act_at < points);
     CHECK(points > 1); /* an operation that changes nothing tests nothing */
     printf("%-46s %-11s %-6s %7u %7u %6d %6d  passed\n", scenario->name, policies[scenario->policy],
-           scenario->flags & SHMSLOT_SINGLE_WRITER ? "one" : "many", (unsigned)scenario->history,
+           scenario->flags & SHMSLOT_FLAG_SINGLE_WRITER ? "one" : "many", (unsigned)scenario->history,
            (unsigned)scenario->max_readers, points, kills);
     (void)fflush(stdout);
 }
 
-#define ONE SHMSLOT_SINGLE_WRITER
-#define BLOCK SHMSLOT_BLOCK
-#define DROP SHMSLOT_DROP_OLDEST
+#define ONE SHMSLOT_FLAG_SINGLE_WRITER
+#define BLOCK SHMSLOT_POLICY_BLOCK
+#define DROP SHMSLOT_POLICY_DROP_OLDEST
 static const struct scenario scenarios[] = {
     {"reserve", 0, 0, 0, 3, two_samples, open_it, reserve_one, NULL, 0, NULL, NULL},
     {"reserve", 0, ONE, 0, 3, two_samples, open_it, reserve_one, NULL, 0, NULL, NULL},

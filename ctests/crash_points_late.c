@@ -98,7 +98,7 @@ static void read_all_there_is(struct run *run)
 /* Writes one sample to a slot that nobody has in hand; 0 if there is none. */
 static int write_next(struct run *run, size_t len)
 {
-    int64_t patience = run->setting->policy == SHMSLOT_BLOCK && !run->may_be_full ? FOR_EVER : AT_ONCE;
+    int64_t patience = run->setting->policy == SHMSLOT_POLICY_BLOCK && !run->may_be_full ? FOR_EVER : AT_ONCE;
     struct stage *stage = &run->stage;
     shmslot_loan loan;
     int i, result = shmslot_slot_reserve(stage->writer, len, patience, &loan);
@@ -162,7 +162,7 @@ static void attach_and_prepare(void *argument)
     struct run *run = argument;
     run->victim.segment = attach_to(&run->stage);
     run->victim.history = run->setting->history;
-    if (run->setting->policy == SHMSLOT_BLOCK) run->victim.patience = FOR_EVER;
+    if (run->setting->policy == SHMSLOT_POLICY_BLOCK) run->victim.patience = FOR_EVER;
     run->operation->prepare(&run->victim);
     steps_pause();
     run->operation->ready(&run->victim);
@@ -252,7 +252,7 @@ static pid_t begin(struct run *run, const struct operation *operation, const str
     for (i = 0; operation->full && i < SLOTS; i++) (void)write_next(run, about(operation));
     if (operation->run == mark_by_reference) write_by_reference(run);
     if (operation->run == join_with_history) run->first_least = run->newest + 1 - setting->history;
-    if (operation->role == WRITES && setting->flags & SHMSLOT_SINGLE_WRITER) {
+    if (operation->role == WRITES && setting->flags & SHMSLOT_FLAG_SINGLE_WRITER) {
         shmslot_writer_close(stage->writer);
         stage->writer = NULL;
     }
@@ -378,7 +378,7 @@ static int is_wanted(int all, int laps, int turn)
 static void run_row(struct run *run, const struct operation *operation, const struct setting *setting, int all)
 {
     static int turn;
-    const int has_one = (setting->flags & SHMSLOT_SINGLE_WRITER) != 0;
+    const int has_one = (setting->flags & SHMSLOT_FLAG_SINGLE_WRITER) != 0;
     int points = 0, runs = 0, laps, goes_on;
     for (laps = 0; laps <= MOST_LAPS; laps++) {
         if (!is_wanted(all, laps, turn)) continue;
@@ -425,7 +425,7 @@ static const struct operation operations[] = {
 int main(int count, char **arguments)
 {
     const int all = count > 1 && strcmp(arguments[1], "all") == 0;
-    static const uint32_t writers[] = {0, SHMSLOT_SINGLE_WRITER}, histories[] = {0, 2};
+    static const uint32_t writers[] = {0, SHMSLOT_FLAG_SINGLE_WRITER}, histories[] = {0, 2};
     struct run *run = mmap(NULL, sizeof *run, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     size_t i, w, h;
     check_begin();
@@ -436,8 +436,8 @@ int main(int count, char **arguments)
     for (i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         const struct operation *operation = &operations[i];
         struct setting setting;
-        for (setting.policy = SHMSLOT_FAIL; setting.policy <= SHMSLOT_DROP_OLDEST; setting.policy++) {
-            const int drops = setting.policy == SHMSLOT_DROP_OLDEST;
+        for (setting.policy = SHMSLOT_POLICY_FAIL; setting.policy <= SHMSLOT_POLICY_DROP_OLDEST; setting.policy++) {
+            const int drops = setting.policy == SHMSLOT_POLICY_DROP_OLDEST;
             if (drops ? operation->role == BY_REFERENCE : operation->full) continue;
             for (w = 0; w < (operation->role == BY_REFERENCE ? 1 : 2); w++) {
                 setting.flags = writers[w];

@@ -47,7 +47,7 @@ static void create_it(void *path)
 static void adopt_it(void *path)
 {
     shmslot_options options = options_of(2, 8);
-    options.if_dead = SHMSLOT_DEAD_ADOPT;
+    options.if_orphaned = SHMSLOT_ORPHANED_ADOPT;
     (void)make_named(path, &options);
 }
 

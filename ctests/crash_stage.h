@@ -135,7 +135,7 @@ struct stage {
 
 static inline int drops_oldest(const struct stage *stage)
 {
-    return stage->options.policy == SHMSLOT_DROP_OLDEST;
+    return stage->options.policy == SHMSLOT_POLICY_DROP_OLDEST;
 }
 
 static inline uint64_t blocks_of(shmslot_segment *segment)

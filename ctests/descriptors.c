@@ -258,7 +258,7 @@ static void check_beside_a_loser(int way)
     shmslot_loan loan;
     size_t count;
     child loser;
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     segment = make_named(path, &options);
     writer = open_writer(segment);
     CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
@@ -289,7 +289,7 @@ static int lose_look(int link, void *argument)
     shmslot_options options = SHMSLOT_OPTIONS_INIT;
     shmslot_segment *segment;
     (void)link;
-    options.flags = SHMSLOT_LOOK_ONLY;
+    options.flags = SHMSLOT_FLAG_OBSERVER;
     note_open();
     CHECK_OK(shmslot_segment_attach(path, &options, &segment, NULL));
     take_away(way);

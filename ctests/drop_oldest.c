@@ -89,7 +89,7 @@ static void check_pressure(uint64_t writer_count, uint32_t flags, uint32_t histo
     struct job job;
     uint64_t i;
 
-    options.policy = SHMSLOT_DROP_OLDEST;
+    options.policy = SHMSLOT_POLICY_DROP_OLDEST;
     options.flags = flags;
     options.history = history;
     segment = make_named(unique_name(name, sizeof name, "drop"), &options);
@@ -121,6 +121,6 @@ CHECK_MAIN()
 {
     RUN(check_pressure(2, 0, 0));
     RUN(check_pressure(2, 0, 2));
-    RUN(check_pressure(1, SHMSLOT_SINGLE_WRITER, 0));
-    RUN(check_pressure(1, SHMSLOT_SINGLE_WRITER, 2));
+    RUN(check_pressure(1, SHMSLOT_FLAG_SINGLE_WRITER, 0));
+    RUN(check_pressure(1, SHMSLOT_FLAG_SINGLE_WRITER, 2));
 }

@@ -408,7 +408,7 @@ static int get_no_writers(void)
 
 static int get_writer_exists(void)
 {
-    return with_parts(call_writer_exists, SHMSLOT_SINGLE_WRITER);
+    return with_parts(call_writer_exists, SHMSLOT_FLAG_SINGLE_WRITER);
 }
 
 static int get_not_supported(void)

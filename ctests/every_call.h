@@ -124,12 +124,12 @@ static void full(uint32_t policy)
 
 static void full_fail(void)
 {
-    full(SHMSLOT_FAIL);
+    full(SHMSLOT_POLICY_FAIL);
 }
 
 static void full_block(void)
 {
-    full(SHMSLOT_BLOCK);
+    full(SHMSLOT_POLICY_BLOCK);
 }
 
 /* Whoever finds nothing, or waits, looks for the dead. */
@@ -145,12 +145,12 @@ static void full_beside_dead(uint32_t policy)
 
 static void full_fail_beside_dead(void)
 {
-    full_beside_dead(SHMSLOT_FAIL);
+    full_beside_dead(SHMSLOT_POLICY_FAIL);
 }
 
 static void full_block_beside_dead(void)
 {
-    full_beside_dead(SHMSLOT_BLOCK);
+    full_beside_dead(SHMSLOT_POLICY_BLOCK);
 }
 
 static void both_ends_beside_dead(void)
@@ -242,27 +242,27 @@ static void nothing(void) {}
 
 /* The calls. What they make is in `world`, for the next step and for the end. */
 
-static int create_with(const char *name, uint32_t flags, uint32_t if_dead)
+static int create_with(const char *name, uint32_t flags, uint32_t if_orphaned)
 {
     shmslot_options options = small_options();
     options.flags = flags;
-    options.if_dead = if_dead;
+    options.if_orphaned = if_orphaned;
     return shmslot_segment_create(name, &options, &world.made, &world.detail);
 }
 
 static int create(void)
 {
-    return create_with(path, 0, SHMSLOT_DEAD_REPLACE);
+    return create_with(path, 0, SHMSLOT_ORPHANED_REPLACE);
 }
 
 static int create_early(void)
 {
-    return create_with(path, SHMSLOT_PREFAULT | SHMSLOT_HUGE_PAGES, SHMSLOT_DEAD_REPLACE);
+    return create_with(path, SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_HUGE_PAGES, SHMSLOT_ORPHANED_REPLACE);
 }
 
 static int create_adopt(void)
 {
-    return create_with(path, 0, SHMSLOT_DEAD_ADOPT);
+    return create_with(path, 0, SHMSLOT_ORPHANED_ADOPT);
 }
 
 static int create_large(void)
@@ -297,7 +297,7 @@ static int attach_plainly(void)
 
 static int attach_to_look(void)
 {
-    return attach_with(SHMSLOT_LOOK_ONLY);
+    return attach_with(SHMSLOT_FLAG_OBSERVER);
 }
 
 static int attach_wait(void)
@@ -374,7 +374,7 @@ static int writer_open(void)
 static void single_with_dead_writer(void)
 {
     shmslot_options options = small_options();
-    options.flags = SHMSLOT_SINGLE_WRITER;
+    options.flags = SHMSLOT_FLAG_SINGLE_WRITER;
     segment_with_a_dead("w", &options);
 }
 

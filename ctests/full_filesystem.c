@@ -91,7 +91,7 @@ static void check_too_large(void)
     path_to(other_path, sizeof other_path, "other");
 
     check_no_room(path, &large);
-    large.flags = SHMSLOT_PREFAULT;
+    large.flags = SHMSLOT_FLAG_PREFAULT;
     check_no_room(path, &large);
 
     /* The name is free for one that fits; the next is told about what is left, and the first does not notice. */
@@ -218,7 +218,7 @@ static void check_read_only_filesystem(void)
     shmslot_segment *segment = NULL;
     shmslot_error detail;
     usage before;
-    look.flags = SHMSLOT_LOOK_ONLY;
+    look.flags = SHMSLOT_FLAG_OBSERVER;
     path_to(path, sizeof path, "segment");
     path_to(other_path, sizeof other_path, "other");
     shmslot_segment_close(make_named(path, &options));

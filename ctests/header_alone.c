@@ -3,8 +3,8 @@
 
 static const shmslot_options options = SHMSLOT_OPTIONS_INIT;
 static const int codes[] = {SHMSLOT_OK, SHMSLOT_E_INVALID, SHMSLOT_E_LOAN_LIMIT};
-static const uint32_t flags = SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS | SHMSLOT_PREFAULT | SHMSLOT_HUGE_PAGES |
-                              SHMSLOT_ANY_OWNER | SHMSLOT_LOOK_ONLY;
+static const uint32_t flags = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_HUGE_PAGES |
+                              SHMSLOT_FLAG_ANY_OWNER | SHMSLOT_FLAG_OBSERVER;
 
 /* The sizes are part of the ABI. */
 typedef char options_do_not_shrink[sizeof(shmslot_options) >= 80 + sizeof(void *) ? 1 : -1];

@@ -102,7 +102,7 @@ static void create_it(void *unused)
     shmslot_options options = options_of(4, 8);
     shmslot_segment *segment = NULL;
     (void)unused;
-    options.if_dead = SHMSLOT_DEAD_REPLACE;
+    options.if_orphaned = SHMSLOT_ORPHANED_REPLACE;
     CHECK_OK(shmslot_segment_create(path, &options, &segment, NULL));
 }
 
@@ -152,7 +152,7 @@ static void create_anew(void)
 {
     shmslot_options options = options_of(4, 8);
     shmslot_segment *segment = NULL;
-    options.if_dead = SHMSLOT_DEAD_REPLACE;
+    options.if_orphaned = SHMSLOT_ORPHANED_REPLACE;
     CHECK_OK(shmslot_segment_create(path, &options, &segment, NULL));
     all_is_free(segment);
 }

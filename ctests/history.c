@@ -56,7 +56,7 @@ static void check_what_it_costs(uint32_t flags)
 {
     shmslot_loan loans[SLOTS - DEPTH], none;
     uint64_t i;
-    set_up(SHMSLOT_FAIL, flags);
+    set_up(SHMSLOT_POLICY_FAIL, flags);
     for (i = 1; i <= 3 * SLOTS; i++) (void)put(writer, i);
     for (i = 0; i < SLOTS - DEPTH; i++) CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loans[i]));
     CHECK_CODE(shmslot_slot_reserve(writer, 8, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
@@ -68,7 +68,7 @@ static void check_too_deep(void)
 {
     shmslot_reader *reader = NULL;
     shmslot_error detail;
-    set_up(SHMSLOT_FAIL, 0);
+    set_up(SHMSLOT_POLICY_FAIL, 0);
     memset(&detail, 0, sizeof detail);
     CHECK_CODE(shmslot_reader_join(segment, DEPTH + 1, &reader, &detail), SHMSLOT_E_BAD_OPTIONS);
     CHECK(detail.code == SHMSLOT_E_BAD_OPTIONS);
@@ -82,7 +82,7 @@ static void check_history_then_now(void)
 {
     shmslot_reader *early, *late;
     uint64_t i;
-    set_up(SHMSLOT_FAIL, 0);
+    set_up(SHMSLOT_POLICY_FAIL, 0);
     for (i = 1; i <= 20; i++) (void)put(writer, i);
     early = join(segment, 0);
     late = join(segment, 3);
@@ -102,7 +102,7 @@ static void check_held_past_the_window(void)
     shmslot_reader *reader;
     shmslot_sample held;
     uint64_t i;
-    set_up(SHMSLOT_DROP_OLDEST, 0);
+    set_up(SHMSLOT_POLICY_DROP_OLDEST, 0);
     for (i = 1; i <= DEPTH; i++) (void)put(writer, i);
     reader = join(segment, DEPTH);
     held = hold(reader);
@@ -120,7 +120,7 @@ static void check_peek_latest(void)
     shmslot_sample newest, again;
     uint64_t i;
 
-    set_up(SHMSLOT_FAIL, 0);
+    set_up(SHMSLOT_POLICY_FAIL, 0);
     reader = join(segment, 0);
     other = join(segment, 0);
     CHECK_CODE(shmslot_slot_peek_latest(reader, &newest), SHMSLOT_E_AGAIN);
@@ -160,7 +160,7 @@ static void check_read_what_was_peeked(uint32_t policy)
     reader = join(segment, 0);
     (void)put(writer, 1);
     CHECK_OK(shmslot_slot_peek_latest(reader, &peeked));
-    if (policy == SHMSLOT_DROP_OLDEST) {
+    if (policy == SHMSLOT_POLICY_DROP_OLDEST) {
         CHECK_CODE(shmslot_slot_read(reader, &read), SHMSLOT_E_HELD);
         CHECK_CODE(shmslot_slot_read(reader, &read), SHMSLOT_E_HELD);
         CHECK_OK(shmslot_slot_mark(reader, &peeked));
@@ -211,7 +211,7 @@ static void check_peeked_is_held(void)
     shmslot_reader *reader;
     shmslot_sample newest;
     uint64_t i;
-    set_up(SHMSLOT_DROP_OLDEST, 0);
+    set_up(SHMSLOT_POLICY_DROP_OLDEST, 0);
     reader = join(segment, 0);
     (void)put(writer, 1);
     CHECK_OK(shmslot_slot_peek_latest(reader, &newest));
@@ -224,20 +224,20 @@ static void check_peeked_is_held(void)
 
 CHECK_MAIN()
 {
-    RUN(check_every_depth(SHMSLOT_FAIL, 0));
-    RUN(check_every_depth(SHMSLOT_BLOCK, 0));
-    RUN(check_every_depth(SHMSLOT_DROP_OLDEST, 0));
-    RUN(check_every_depth(SHMSLOT_FAIL, SHMSLOT_SINGLE_WRITER));
-    RUN(check_every_depth(SHMSLOT_DROP_OLDEST, SHMSLOT_SINGLE_WRITER));
+    RUN(check_every_depth(SHMSLOT_POLICY_FAIL, 0));
+    RUN(check_every_depth(SHMSLOT_POLICY_BLOCK, 0));
+    RUN(check_every_depth(SHMSLOT_POLICY_DROP_OLDEST, 0));
+    RUN(check_every_depth(SHMSLOT_POLICY_FAIL, SHMSLOT_FLAG_SINGLE_WRITER));
+    RUN(check_every_depth(SHMSLOT_POLICY_DROP_OLDEST, SHMSLOT_FLAG_SINGLE_WRITER));
     RUN(check_what_it_costs(0));
-    RUN(check_what_it_costs(SHMSLOT_SINGLE_WRITER));
+    RUN(check_what_it_costs(SHMSLOT_FLAG_SINGLE_WRITER));
     RUN(check_too_deep());
     RUN(check_history_then_now());
     RUN(check_held_past_the_window());
     RUN(check_peek_latest());
-    RUN(check_peek_without_history(SHMSLOT_FAIL));
-    RUN(check_peek_without_history(SHMSLOT_DROP_OLDEST));
+    RUN(check_peek_without_history(SHMSLOT_POLICY_FAIL));
+    RUN(check_peek_without_history(SHMSLOT_POLICY_DROP_OLDEST));
     RUN(check_peeked_is_held());
-    RUN(check_read_what_was_peeked(SHMSLOT_FAIL));
-    RUN(check_read_what_was_peeked(SHMSLOT_DROP_OLDEST));
+    RUN(check_read_what_was_peeked(SHMSLOT_POLICY_FAIL));
+    RUN(check_read_what_was_peeked(SHMSLOT_POLICY_DROP_OLDEST));
 }

@@ -100,7 +100,7 @@ static void check_churn(uint32_t history)
     struct job job;
     uint64_t i;
 
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     options.history = history;
     options.max_readers = 20; /* more than share one word of marks */
     segment = make_named(unique_name(name, sizeof name, "joining"), &options);
@@ -181,10 +181,10 @@ static void check_short_visits(uint32_t policy, uint32_t flags)
 
 CHECK_MAIN()
 {
-    RUN(check_short_visits(SHMSLOT_BLOCK, 0));
-    RUN(check_short_visits(SHMSLOT_BLOCK, SHMSLOT_SINGLE_WRITER));
-    RUN(check_short_visits(SHMSLOT_DROP_OLDEST, 0));
-    RUN(check_short_visits(SHMSLOT_DROP_OLDEST, SHMSLOT_SINGLE_WRITER));
+    RUN(check_short_visits(SHMSLOT_POLICY_BLOCK, 0));
+    RUN(check_short_visits(SHMSLOT_POLICY_BLOCK, SHMSLOT_FLAG_SINGLE_WRITER));
+    RUN(check_short_visits(SHMSLOT_POLICY_DROP_OLDEST, 0));
+    RUN(check_short_visits(SHMSLOT_POLICY_DROP_OLDEST, SHMSLOT_FLAG_SINGLE_WRITER));
     RUN(check_churn(0));
     RUN(check_churn(DEPTH));
 }

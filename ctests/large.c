@@ -163,7 +163,7 @@ static void check_holds(shmslot_segment *segment)
     shmslot_loan none;
     uint64_t i;
     for (i = 0; i < REGIONS; i++) put_large(writer, i, LARGEST - i);
-    if (info_of(segment).policy != SHMSLOT_DROP_OLDEST) {
+    if (info_of(segment).policy != SHMSLOT_POLICY_DROP_OLDEST) {
         CHECK_CODE(shmslot_slot_reserve(writer, CAPACITY + 1, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
     }
     put_large(writer, 9, CAPACITY); /* slots are not what is missing */
@@ -186,7 +186,7 @@ static void check_holds(shmslot_segment *segment)
 /* Nobody reads: the oldest large ones are taken back, small ones stay as long as slots are there. */
 static void check_drop_oldest(void)
 {
-    shmslot_options options = options_for(SHMSLOT_DROP_OLDEST);
+    shmslot_options options = options_for(SHMSLOT_POLICY_DROP_OLDEST);
     shmslot_segment *segment = make_anonymous(&options);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
@@ -219,7 +219,7 @@ static void *put_many(void *segment)
 /* With nothing in hand there is always one to take, however many writers want it. */
 static void check_drop_oldest_by_many(void)
 {
-    shmslot_options options = options_for(SHMSLOT_DROP_OLDEST);
+    shmslot_options options = options_for(SHMSLOT_POLICY_DROP_OLDEST);
     shmslot_segment *segment;
     shmslot_reader *reader;
     pthread_t threads[3];
@@ -236,7 +236,7 @@ static void check_drop_oldest_by_many(void)
 
 static void check_history(void)
 {
-    shmslot_options options = options_for(SHMSLOT_FAIL);
+    shmslot_options options = options_for(SHMSLOT_POLICY_FAIL);
     shmslot_segment *segment;
     shmslot_writer *writer;
     shmslot_reader *late;
@@ -256,7 +256,7 @@ static void check_history(void)
 /* A steady load goes round in one region: memory, descriptors and mappings stay as they are. */
 static void check_steady_load(void)
 {
-    shmslot_options options = options_for(SHMSLOT_FAIL);
+    shmslot_options options = options_for(SHMSLOT_POLICY_FAIL);
     shmslot_segment *segment = make_anonymous(&options);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
@@ -295,7 +295,7 @@ static void check_steady_load(void)
 /* What is in use is not trimmed. */
 static void check_trim(void)
 {
-    shmslot_options options = options_for(SHMSLOT_FAIL);
+    shmslot_options options = options_for(SHMSLOT_POLICY_FAIL);
     shmslot_segment *segment = make_anonymous(&options);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
@@ -325,7 +325,7 @@ static void check_trim(void)
 static void check_stream_copies(void)
 {
     static const uint64_t lengths[] = {65535, 65536, 65537, 65551, 65552, 100003, LARGEST - 64};
-    shmslot_options options = options_for(SHMSLOT_FAIL);
+    shmslot_options options = options_for(SHMSLOT_POLICY_FAIL);
     shmslot_segment *segment;
     shmslot_writer *writer;
     shmslot_reader *reader;
@@ -335,7 +335,7 @@ static void check_stream_copies(void)
     CHECK(bytes != NULL);
     fill_bytes(bytes, 9, LARGEST);
     options.user_header_size = 0;
-    options.flags = SHMSLOT_STREAM_COPIES;
+    options.flags = SHMSLOT_FLAG_STREAM_COPIES;
     segment = make_anonymous(&options);
     writer = open_writer(segment);
     reader = join(segment, 0);
@@ -375,7 +375,7 @@ static int send_and_die(int link, void *fd)
 /* A writer dies: what it had sent is read still, what it was filling is free. */
 static void check_death(void)
 {
-    shmslot_options options = options_for(SHMSLOT_FAIL);
+    shmslot_options options = options_for(SHMSLOT_POLICY_FAIL);
     shmslot_segment *segment = make_anonymous(&options);
     shmslot_reader *reader = join(segment, 0);
     shmslot_writer *writer = open_writer(segment);
@@ -417,7 +417,7 @@ static int send_many(int link, void *name)
 static void check_blocking(void)
 {
     char name[64];
-    shmslot_options options = options_for(SHMSLOT_BLOCK);
+    shmslot_options options = options_for(SHMSLOT_POLICY_BLOCK);
     shmslot_segment *segment;
     shmslot_reader *reader;
     child sender;
@@ -454,7 +454,7 @@ static int write_to_a_sample(int link, void *fd)
 
 static void check_read_only(void)
 {
-    shmslot_options options = options_for(SHMSLOT_FAIL);
+    shmslot_options options = options_for(SHMSLOT_POLICY_FAIL);
     shmslot_segment *segment = make_anonymous(&options);
     shmslot_writer *writer = open_writer(segment);
     int fd = shmslot_segment_fd(segment);
@@ -499,7 +499,7 @@ static void check_a_gibibyte(void)
 
 int main(void)
 {
-    static const uint32_t policies[] = {SHMSLOT_FAIL, SHMSLOT_BLOCK, SHMSLOT_DROP_OLDEST};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_DROP_OLDEST};
     size_t i;
     check_begin();
     for (i = 0; i < 3; i++) {

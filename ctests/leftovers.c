@@ -162,12 +162,12 @@ static struct stat leave(const struct kind *kind, const char *path)
 
 enum { CREATE, OPEN };
 
-static int make(int call, const char *path, uint32_t if_dead, uint32_t flags, shmslot_error *error)
+static int make(int call, const char *path, uint32_t if_orphaned, uint32_t flags, shmslot_error *error)
 {
     shmslot_options options = options_of(3, 16);
     shmslot_segment *segment = NULL;
     int result;
-    options.if_dead = if_dead;
+    options.if_orphaned = if_orphaned;
     options.flags = flags;
     memset(error, 0, sizeof *error);
     result = call == CREATE ? shmslot_segment_create(path, &options, &segment, error)
@@ -212,18 +212,18 @@ static void check_dead(const struct kind *kind, const char *path, int ours)
     CHECK_CODE(shmslot_segment_attach(path, NULL, &segment, &error), kind->code);
     check_versions(kind, &error);
     for (call = CREATE; call <= OPEN; call++) {
-        CHECK_CODE(make(call, path, SHMSLOT_DEAD_ADOPT, 0, &error), kind->code);
+        CHECK_CODE(make(call, path, SHMSLOT_ORPHANED_ADOPT, 0, &error), kind->code);
         check_versions(kind, &error);
-        CHECK_CODE(make(call, path, SHMSLOT_DEAD_REFUSE, 0, &error), kind->code);
+        CHECK_CODE(make(call, path, SHMSLOT_ORPHANED_REFUSE, 0, &error), kind->code);
     }
     CHECK(is_there(path, before));
     for (call = CREATE; call <= OPEN; call++) {
         if (ours) {
             int made = call == CREATE ? SHMSLOT_OK : 1;
-            CHECK_CODE(make(call, path, SHMSLOT_DEAD_REPLACE, 0, &error), made);
+            CHECK_CODE(make(call, path, SHMSLOT_ORPHANED_REPLACE, 0, &error), made);
             before = leave(kind, path);
         } else {
-            CHECK_CODE(make(call, path, SHMSLOT_DEAD_REPLACE, 0, &error), kind->code);
+            CHECK_CODE(make(call, path, SHMSLOT_ORPHANED_REPLACE, 0, &error), kind->code);
             CHECK(is_there(path, before));
         }
     }
@@ -272,7 +272,7 @@ static void check_alive(const struct kind *kind, const char *path, off_t byte)
     living = start_child(hold_a_byte, &holder);
     hear(living.link);
     for (call = CREATE; call <= OPEN; call++) {
-        CHECK_CODE(make(call, path, SHMSLOT_DEAD_REPLACE, 0, &error), kind->code);
+        CHECK_CODE(make(call, path, SHMSLOT_ORPHANED_REPLACE, 0, &error), kind->code);
         CHECK(strstr(error.text, "a process is attached") != NULL);
         check_versions(kind, &error);
         CHECK(is_there(path, before));
@@ -285,7 +285,7 @@ static void check_alive(const struct kind *kind, const char *path, off_t byte)
     }
     CHECK(kill(living.pid, SIGKILL) == 0);
     CHECK_U64((uint64_t)end_child(living), 128 + SIGKILL);
-    CHECK_CODE(make(OPEN, path, SHMSLOT_DEAD_REPLACE, 0, &error), 1);
+    CHECK_CODE(make(OPEN, path, SHMSLOT_ORPHANED_REPLACE, 0, &error), 1);
 }
 
 static void check_another_user(const struct kind *kind, const char *path)
@@ -298,13 +298,13 @@ static void check_another_user(const struct kind *kind, const char *path)
         return; /* not root */
     }
     for (call = CREATE; call <= OPEN; call++) {
-        CHECK_CODE(make(call, path, SHMSLOT_DEAD_REPLACE, 0, &error), SHMSLOT_E_PERMISSION);
+        CHECK_CODE(make(call, path, SHMSLOT_ORPHANED_REPLACE, 0, &error), SHMSLOT_E_PERMISSION);
         CHECK(is_there(path, before));
     }
     if (kind->by_name) {
         CHECK(shmslot_segment_unlink(path, NULL) < 0);
         /* Nor by who trusts that user: nothing but the name says what it is. */
-        CHECK(make(OPEN, path, SHMSLOT_DEAD_REPLACE, SHMSLOT_ANY_OWNER, &error) < 0);
+        CHECK(make(OPEN, path, SHMSLOT_ORPHANED_REPLACE, SHMSLOT_FLAG_ANY_OWNER, &error) < 0);
         CHECK(is_there(path, before));
     }
     CHECK(unlink(path) == 0);
@@ -314,7 +314,7 @@ static void check_no_file(const char *path)
 {
     shmslot_error error;
     CHECK(mkfifo(path, 0600) == 0);
-    CHECK_CODE(make(OPEN, path, SHMSLOT_DEAD_REPLACE, 0, &error), SHMSLOT_E_NOT_A_FILE);
+    CHECK_CODE(make(OPEN, path, SHMSLOT_ORPHANED_REPLACE, 0, &error), SHMSLOT_E_NOT_A_FILE);
     CHECK_CODE(shmslot_segment_unlink(path, NULL), SHMSLOT_E_NOT_A_FILE);
     CHECK(unlink(path) == 0);
 }

@@ -178,8 +178,8 @@ static void check_attach_sees_what_create_made(void)
     options.max_readers = 7;
     options.max_participants = 9;
     options.history = 3;
-    options.policy = SHMSLOT_DROP_OLDEST;
-    options.flags = SHMSLOT_TIMESTAMPS;
+    options.policy = SHMSLOT_POLICY_DROP_OLDEST;
+    options.flags = SHMSLOT_FLAG_TIMESTAMPS;
     options.type_name = "robot/pose";
     memset(options.type_hash, 0x5C, sizeof options.type_hash);
     creator = make_named(unique_name(name, sizeof name, "life"), &options);
@@ -195,9 +195,9 @@ static void check_attach_sees_what_create_made(void)
     CHECK_U64(seen.max_readers, 7);
     CHECK_U64(seen.max_participants, 9);
     CHECK_U64(seen.history, 3);
-    CHECK_U64(seen.policy, SHMSLOT_DROP_OLDEST);
-    CHECK_U64(seen.flags & SHMSLOT_TIMESTAMPS, SHMSLOT_TIMESTAMPS);
-    CHECK_U64(seen.flags & SHMSLOT_SINGLE_WRITER, 0);
+    CHECK_U64(seen.policy, SHMSLOT_POLICY_DROP_OLDEST);
+    CHECK_U64(seen.flags & SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_TIMESTAMPS);
+    CHECK_U64(seen.flags & SHMSLOT_FLAG_SINGLE_WRITER, 0);
     CHECK(strcmp(seen.type_name, "robot/pose") == 0);
     CHECK(memcmp(seen.type_hash, options.type_hash, sizeof seen.type_hash) == 0);
     CHECK_U64(seen.segment_id, made.segment_id);
@@ -328,16 +328,16 @@ static void check_a_dead_segment(void)
 
     unique_name(name, sizeof name, "life");
     CHECK_U64((uint64_t)run_child(make_and_die, name), 0);
-    options.if_dead = SHMSLOT_DEAD_REFUSE;
+    options.if_orphaned = SHMSLOT_ORPHANED_REFUSE;
     CHECK_CODE(shmslot_segment_create(name, &options, &segment, NULL), SHMSLOT_E_EXISTS);
-    options.if_dead = SHMSLOT_DEAD_ADOPT;
+    options.if_orphaned = SHMSLOT_ORPHANED_ADOPT;
     CHECK_OK(shmslot_segment_create(name, &options, &segment, NULL));
     CHECK_U64(info_of(segment).next_sequence, 2);
     dead_id = info_of(segment).segment_id;
     CHECK_CODE(shmslot_segment_create(name, &options, &segment, NULL), SHMSLOT_E_EXISTS); /* alive again */
     shmslot_segment_close(segment);
 
-    options.if_dead = SHMSLOT_DEAD_REPLACE;
+    options.if_orphaned = SHMSLOT_ORPHANED_REPLACE;
     CHECK_OK(shmslot_segment_create(name, &options, &segment, NULL));
     CHECK_U64(info_of(segment).next_sequence, 1);
     CHECK(info_of(segment).segment_id != dead_id);
@@ -385,7 +385,7 @@ static void check_any_order_of_closing(void)
     }
 }
 
-static void check_look_only(void)
+static void check_observer(void)
 {
     char name[64];
     shmslot_options options = options_of(4, 8), look = SHMSLOT_OPTIONS_INIT;
@@ -394,7 +394,7 @@ static void check_look_only(void)
     shmslot_reader *reader = NULL;
     uint32_t participants = info_of(creator).participants;
 
-    look.flags = SHMSLOT_LOOK_ONLY;
+    look.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach(name, &look, &seen, NULL));
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     CHECK_U64(info_of(seen).slot_count, 4);
@@ -424,5 +424,5 @@ CHECK_MAIN()
     RUN(check_a_dead_segment());
     RUN(check_type_hash());
     RUN(check_any_order_of_closing());
-    RUN(check_look_only());
+    RUN(check_observer());
 }

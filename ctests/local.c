@@ -37,7 +37,7 @@ int main(void)
     shmslot_options options = options_of(4, 64);
     shmslot_segment *segment = NULL;
     check_begin();
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     CHECK_OK(shmslot_segment_create_local(&options, &segment, NULL));
     CHECK_U64(info_of(segment).slot_count, 4);
     check_no_descriptor_and_no_path(segment);

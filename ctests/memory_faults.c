@@ -26,8 +26,8 @@ static void refuse(const char *path, int code)
     shmslot_options look = SHMSLOT_OPTIONS_INIT, adopt = SHMSLOT_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_error detail;
-    look.flags = SHMSLOT_LOOK_ONLY;
-    adopt.if_dead = SHMSLOT_DEAD_ADOPT; /* to replace it would be all right */
+    look.flags = SHMSLOT_FLAG_OBSERVER;
+    adopt.if_orphaned = SHMSLOT_ORPHANED_ADOPT; /* to replace it would be all right */
     memset(&detail, 0, sizeof detail);
     check_failure(shmslot_segment_attach(path, NULL, &segment, &detail), segment, &detail, code, 0);
     check_failure(shmslot_segment_attach(path, &look, &segment, &detail), segment, &detail, code, 0);
@@ -130,7 +130,7 @@ static void check_cut_after_attach(void)
     shmslot_writer *writer;
     child victim, bystander;
     int i;
-    options.policy = SHMSLOT_DROP_OLDEST; /* nobody waits for the victim once it is dead */
+    options.policy = SHMSLOT_POLICY_DROP_OLDEST; /* nobody waits for the victim once it is dead */
     segment = make_named(own_path(path, sizeof path, directory, "in-use"), &options);
     writer = open_writer(segment);
     victim = start_child(touch_what_is_gone, path);
@@ -303,7 +303,7 @@ static void check_foreign_memory_files(void)
     size_t size = (size_t)info_of(healthy).total_size, i;
     char *bytes = malloc(size);
     unsigned descriptors;
-    look.flags = SHMSLOT_LOOK_ONLY;
+    look.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK(bytes != NULL);
     {
         int fd = dup(shmslot_segment_fd(healthy));
@@ -493,7 +493,7 @@ static void use_reference_calls(shmslot_segment *segment)
 static int use_with_a_hole(int link, void *argument)
 {
     const holed *what = argument;
-    int is_single = (what->flags & SHMSLOT_SINGLE_WRITER) != 0;
+    int is_single = (what->flags & SHMSLOT_FLAG_SINGLE_WRITER) != 0;
     shmslot_segment *segment = attach(what->path), *other = NULL;
     shmslot_options look = SHMSLOT_OPTIONS_INIT, same = options_of_holed(what);
     shmslot_writer *writer = NULL;
@@ -505,10 +505,10 @@ static int use_with_a_hole(int link, void *argument)
     size_t which;
     int i, round, has_peeked;
     (void)link;
-    look.flags = SHMSLOT_LOOK_ONLY;
+    look.flags = SHMSLOT_FLAG_OBSERVER;
     if (is_single) writer = open_writer(segment);
     /* A segment has one writer of its own for the reference calls; on a single-writer one that place is taken. */
-    if (!is_single && what->policy != SHMSLOT_DROP_OLDEST) use_reference_calls(segment);
+    if (!is_single && what->policy != SHMSLOT_POLICY_DROP_OLDEST) use_reference_calls(segment);
     if (!is_single) writer = open_writer(segment);
     for (i = 0; i < 300; i++) (void)put(writer, (uint64_t)i);
     for (i = 0; i < 3; i++) held[i] = hold(reader);
@@ -559,7 +559,7 @@ static int use_with_a_hole(int link, void *argument)
             read_some(late, 20);
             shmslot_reader_leave(late);
         }
-        if (!is_single && what->policy != SHMSLOT_DROP_OLDEST) use_reference_calls(segment);
+        if (!is_single && what->policy != SHMSLOT_POLICY_DROP_OLDEST) use_reference_calls(segment);
         (void)FINE(shmslot_reader_interrupt(reader));
         (void)FINE(shmslot_writer_interrupt(writer));
     }
@@ -596,11 +596,11 @@ static int use_with_a_hole(int link, void *argument)
 static const struct {
     uint32_t policy, flags, history;
 } kinds[] = {
-    {SHMSLOT_FAIL, 0, 0},
-    {SHMSLOT_BLOCK, SHMSLOT_TIMESTAMPS, 20},
-    {SHMSLOT_FAIL, SHMSLOT_SINGLE_WRITER, 0},
-    {SHMSLOT_DROP_OLDEST, 0, 20},
-    {SHMSLOT_DROP_OLDEST, SHMSLOT_SINGLE_WRITER, 0},
+    {SHMSLOT_POLICY_FAIL, 0, 0},
+    {SHMSLOT_POLICY_BLOCK, SHMSLOT_FLAG_TIMESTAMPS, 20},
+    {SHMSLOT_POLICY_FAIL, SHMSLOT_FLAG_SINGLE_WRITER, 0},
+    {SHMSLOT_POLICY_DROP_OLDEST, 0, 20},
+    {SHMSLOT_POLICY_DROP_OLDEST, SHMSLOT_FLAG_SINGLE_WRITER, 0},
 };
 #define KINDS (sizeof kinds / sizeof kinds[0])
 

@@ -94,7 +94,7 @@ static int many_rounds(int link, void *argument)
     second = join(segment, 0);
     allow_nothing();
     for (i = 1; i <= ROUNDS; i++) one_round(writer, first, second, i);
-    if (setting->policy == SHMSLOT_DROP_OLDEST) {
+    if (setting->policy == SHMSLOT_POLICY_DROP_OLDEST) {
         for (i = 1; i <= ROUNDS; i++) (void)put(writer, i); /* nobody reads: the oldest are taken back */
         CHECK_U64(take(first), ROUNDS - SLOTS + 1);
     }
@@ -103,8 +103,8 @@ static int many_rounds(int link, void *argument)
 
 static void check_every_setting(void)
 {
-    static const uint32_t policies[] = {SHMSLOT_FAIL, SHMSLOT_BLOCK, SHMSLOT_DROP_OLDEST};
-    static const uint32_t flags[] = {0, SHMSLOT_SINGLE_WRITER};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_DROP_OLDEST};
+    static const uint32_t flags[] = {0, SHMSLOT_FLAG_SINGLE_WRITER};
     size_t p, f;
     for (p = 0; p < 3; p++) {
         for (f = 0; f < 2; f++) {
@@ -142,7 +142,7 @@ static void check_a_sleeper_is_woken_by_a_call(uint32_t flags)
 {
     char name[64];
     shmslot_options options = options_of(SLOTS, 64);
-    struct setting setting = {SHMSLOT_FAIL, 0, 0, NULL};
+    struct setting setting = {SHMSLOT_POLICY_FAIL, 0, 0, NULL};
     shmslot_segment *segment;
     child sleeper;
     options.flags = flags;
@@ -165,6 +165,6 @@ int main(void)
     CHECK_U64((uint64_t)run_child(forbidden, NULL), 128 + SIGSYS);
     check_every_setting();
     check_a_sleeper_is_woken_by_a_call(0);
-    check_a_sleeper_is_woken_by_a_call(SHMSLOT_SINGLE_WRITER);
+    check_a_sleeper_is_woken_by_a_call(SHMSLOT_FLAG_SINGLE_WRITER);
     return 0;
 }

@@ -211,7 +211,7 @@ static void check_region_calls(void)
     shmslot_channel *near = NULL, *far = NULL, *other = NULL;
     shmslot_registry *registry = NULL;
     shmslot_attachments *attachments = NULL;
-    shmslot_registry_state state;
+    shmslot_pool_info state;
     shmslot_segment *received = NULL;
     shmslot_lease lease;
     shmslot_mapped mapped;

@@ -15,10 +15,10 @@ static shmslot_options made_so(void)
     options.max_readers = 7;
     options.max_participants = 9;
     options.history = 3;
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_FAIL; /* not the default */
     options.max_payload = 1 << 20;
     options.region_count = 6;
-    options.flags = SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS;
+    options.flags = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS;
     memset(options.type_hash, 7, sizeof options.type_hash);
     options.type_name = "there";
     return options;
@@ -42,7 +42,8 @@ static const struct {
     {FIELD(max_payload), {1 << 20, 5000, 0}, (1 << 20) + 1, 1 << 20},
     {FIELD(user_header_size), {16, 0, NONE}, 8, 16},
     {FIELD(user_header_size), {16, 0, NONE}, 17, 16},
-    {FIELD(policy), {SHMSLOT_BLOCK, SHMSLOT_FAIL, NONE}, SHMSLOT_DROP_OLDEST, SHMSLOT_BLOCK},
+    {FIELD(policy), {SHMSLOT_POLICY_FAIL, 0, NONE}, SHMSLOT_POLICY_DROP_OLDEST, SHMSLOT_POLICY_FAIL},
+    {FIELD(policy), {SHMSLOT_POLICY_FAIL, 0, NONE}, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_FAIL},
 #undef FIELD
 };
 
@@ -91,9 +92,9 @@ static void only_any_geometry_takes_it(shmslot_segment *there, const char *name,
 {
     open_fails(name, &asked, field, wanted, found);
     CHECK_U64(info_of(there).participants, 1);
-    asked.flags |= SHMSLOT_ANY_GEOMETRY;
+    asked.flags |= SHMSLOT_FLAG_ANY_GEOMETRY;
     open_passes(name, &asked);
-    asked.flags &= ~(uint32_t)SHMSLOT_ANY_GEOMETRY;
+    asked.flags &= ~(uint32_t)SHMSLOT_FLAG_ANY_GEOMETRY;
     {
         shmslot_segment *attached = NULL;
         CHECK_OK(shmslot_segment_attach(name, &asked, &attached, NULL)); /* attach asks for the type alone */
@@ -135,7 +136,7 @@ static void check_each_field(void)
     check_note("all");
 
     asked = made;
-    asked.flags |= SHMSLOT_PREFAULT | SHMSLOT_STREAM_COPIES;
+    asked.flags |= SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_STREAM_COPIES;
     asked.mode = 0640; /* of the file, not of what is in it */
     asked.spin_ns = 1;
     asked.max_loans = 1;
@@ -152,7 +153,7 @@ static void check_defaults(void)
     shmslot_segment *there;
     made.max_readers = 1;
     made.max_participants = 2;
-    made.policy = SHMSLOT_DROP_OLDEST;
+    made.policy = SHMSLOT_POLICY_DROP_OLDEST;
     there = make_named(unique_name(name, sizeof name, "open"), &made);
     open_passes(name, NULL);
     open_passes(name, &asked);
@@ -173,9 +174,9 @@ static void check_defaults(void)
     asked.user_header_size = 8;
     only_any_geometry_takes_it(there, name, asked, "user_header_size", 8, 0);
     asked = options_of(0, 0);
-    asked.flags = SHMSLOT_SINGLE_WRITER;
+    asked.flags = SHMSLOT_FLAG_SINGLE_WRITER;
     only_any_geometry_takes_it(there, name, asked, "single_writer", 1, 0);
-    asked.flags = SHMSLOT_TIMESTAMPS;
+    asked.flags = SHMSLOT_FLAG_TIMESTAMPS;
     only_any_geometry_takes_it(there, name, asked, "timestamps", 1, 0);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(there);
@@ -196,7 +197,7 @@ static void check_the_type(void)
     asked.type_name = "there too";
     CHECK_CODE(shmslot_segment_open(name, &asked, &segment, NULL), SHMSLOT_E_TYPE_MISMATCH);
     CHECK(segment == NULL);
-    asked.flags = SHMSLOT_ANY_GEOMETRY;
+    asked.flags = SHMSLOT_FLAG_ANY_GEOMETRY;
     open_passes(name, &asked);
     asked.type_hash[0] = 1; /* attach would not take that one either */
     CHECK_CODE(shmslot_segment_open(name, &asked, &segment, NULL), SHMSLOT_E_TYPE_MISMATCH);
@@ -216,21 +217,21 @@ static void check_if_dead(void)
     shmslot_segment_close(segment);
     segment = NULL;
 
-    asked.if_dead = SHMSLOT_DEAD_REFUSE;
+    asked.if_orphaned = SHMSLOT_ORPHANED_REFUSE;
     open_fails(name, &asked, "slot_count", 5, 4);
-    asked.if_dead = SHMSLOT_DEAD_ADOPT;
+    asked.if_orphaned = SHMSLOT_ORPHANED_ADOPT;
     open_fails(name, &asked, "slot_count", 5, 4);
     memset(&detail, 0, sizeof detail);
     CHECK_CODE(shmslot_segment_create(name, &asked, &segment, &detail), SHMSLOT_E_OPTIONS_MISMATCH);
     CHECK(segment == NULL);
     check_detail(&detail, "slot_count", 5, 4);
-    asked.flags = SHMSLOT_ANY_GEOMETRY;
+    asked.flags = SHMSLOT_FLAG_ANY_GEOMETRY;
     CHECK_OK(shmslot_segment_create(name, &asked, &segment, NULL));
     CHECK_U64(info_of(segment).segment_id, id);
     CHECK_U64(info_of(segment).participants, 1);
     shmslot_segment_close(segment);
     asked = options_of(3, 8);
-    asked.if_dead = SHMSLOT_DEAD_ADOPT;
+    asked.if_orphaned = SHMSLOT_ORPHANED_ADOPT;
     CHECK_OK(shmslot_segment_create(name, &asked, &segment, NULL));
     CHECK_U64(info_of(segment).segment_id, id);
     CHECK_U64(info_of(segment).slot_count, 4); /* as it is */

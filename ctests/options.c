@@ -33,8 +33,8 @@ static void check_defaults_of(const shmslot_options *options)
     CHECK_U64(info.max_readers, 15);
     CHECK_U64(info.max_participants, 64);
     CHECK_U64(info.history, 0);
-    CHECK_U64(info.policy, SHMSLOT_FAIL);
-    CHECK_U64(info.flags & (SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS | SHMSLOT_HUGE_PAGES), 0);
+    CHECK_U64(info.policy, SHMSLOT_POLICY_BLOCK);
+    CHECK_U64(info.flags & (SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_HUGE_PAGES), 0);
     CHECK(info.type_name[0] == '\0');
     shmslot_segment_close(segment);
 }
@@ -108,18 +108,18 @@ static void check_ranges(void)
     FIELD(history, 63, allow);
     FIELD(history, 64, refuse);
     FIELD(history, UINT32_MAX, refuse);
-    FIELD(policy, SHMSLOT_FAIL, allow);
-    FIELD(policy, SHMSLOT_BLOCK, allow);
-    FIELD(policy, SHMSLOT_DROP_OLDEST, allow);
-    FIELD(policy, 3, refuse);
+    FIELD(policy, SHMSLOT_POLICY_FAIL, allow);
+    FIELD(policy, SHMSLOT_POLICY_BLOCK, allow);
+    FIELD(policy, SHMSLOT_POLICY_DROP_OLDEST, allow);
+    FIELD(policy, 4, refuse);
     FIELD(policy, UINT32_MAX, refuse);
     FIELD(mode, 0660, allow);
     FIELD(mode, 010000, refuse);
     FIELD(mode, UINT32_MAX, refuse);
-    FIELD(if_dead, SHMSLOT_DEAD_REFUSE, allow);
-    FIELD(if_dead, 3, refuse);
-    FIELD(flags, SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS | SHMSLOT_PREFAULT, allow);
-    FIELD(flags, SHMSLOT_HUGE_PAGES, allow); /* a wish: info says what was obtained */
+    FIELD(if_orphaned, SHMSLOT_ORPHANED_REFUSE, allow);
+    FIELD(if_orphaned, 3, refuse);
+    FIELD(flags, SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_PREFAULT, allow);
+    FIELD(flags, SHMSLOT_FLAG_HUGE_PAGES, allow); /* a wish: info says what was obtained */
     FIELD(flags, UINT32_C(1) << 31, refuse);
     FIELD(flags, UINT32_MAX, refuse);
     FIELD(spin_ns, 1, allow);
@@ -237,7 +237,7 @@ static void check_timestamps(void)
         shmslot_writer *writer;
         shmslot_reader *reader;
         shmslot_sample first, second;
-        options.flags = with ? SHMSLOT_TIMESTAMPS : 0;
+        options.flags = with ? SHMSLOT_FLAG_TIMESTAMPS : 0;
         segment = make_anonymous(&options);
         writer = open_writer(segment);
         reader = join(segment, 0);

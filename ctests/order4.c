@@ -52,7 +52,7 @@ int main(void)
     uint64_t i, hashes[READERS];
 
     check_begin();
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     segment = make_named(unique_name(name, sizeof name, "order4"), &options);
     for (i = 0; i < READERS; i++) {
         struct job job = {name, i};

@@ -35,7 +35,7 @@ static int try_to_attach(int link, void *argument)
     } else {
         CHECK_OK(result);
         CHECK_U64(info_of(segment).slot_count, 4);
-        if ((what->flags & SHMSLOT_LOOK_ONLY) == 0) { /* with all rights of a participant */
+        if ((what->flags & SHMSLOT_FLAG_OBSERVER) == 0) { /* with all rights of a participant */
             shmslot_reader *reader = join(segment, 0);
             shmslot_writer *writer = open_writer(segment);
             (void)put(writer, 7);
@@ -51,7 +51,7 @@ static int try_to_attach(int link, void *argument)
 
 static void check_modes(void)
 {
-    enum { PLAIN = 0, ANY = SHMSLOT_ANY_OWNER, LOOK = SHMSLOT_LOOK_ONLY, LOOK_ANY = LOOK | ANY };
+    enum { PLAIN = 0, ANY = SHMSLOT_FLAG_ANY_OWNER, LOOK = SHMSLOT_FLAG_OBSERVER, LOOK_ANY = LOOK | ANY };
     static const struct {
         uint32_t mode, group, flags;
         int code, os_errno;
@@ -118,7 +118,7 @@ static int answer(int link, void *path)
     shmslot_writer *writer;
     uint64_t i;
     become(NOBODY, NOBODY);
-    options.flags = SHMSLOT_ANY_OWNER;
+    options.flags = SHMSLOT_FLAG_ANY_OWNER;
     CHECK_OK(shmslot_segment_attach(path, &options, &segment, NULL));
     reader = join(segment, 0);
     writer = open_writer(segment);
@@ -181,7 +181,7 @@ static int make_and_stay(int link, void *name)
 /* Root could open everything: that it may is not enough. `refusal` is the kernel's for those who may not. */
 static void refuse_stranger(const char *name, int refusal)
 {
-    static const uint32_t flags[] = {0, SHMSLOT_LOOK_ONLY, SHMSLOT_PREFAULT};
+    static const uint32_t flags[] = {0, SHMSLOT_FLAG_OBSERVER, SHMSLOT_FLAG_PREFAULT};
     shmslot_options options = SHMSLOT_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_error detail;
@@ -223,7 +223,7 @@ static void check_strangers_segment(uint32_t mode)
     CHECK_U64(before.st_uid, NOBODY);
     refuse_stranger(name, 0);
     CHECK_U64((uint64_t)run_child(refuse_as_somebody, name), 0);
-    any.flags = SHMSLOT_ANY_OWNER;
+    any.flags = SHMSLOT_FLAG_ANY_OWNER;
     CHECK_OK(shmslot_segment_attach(name, &any, &segment, NULL));
     shmslot_segment_close(segment);
     say(stranger.link);
@@ -325,7 +325,7 @@ static void check_unlink_by_a_stranger(void)
  * But the descriptor itself gives access to the bytes, as every descriptor does. */
 static int use_the_descriptor(int link, void *argument)
 {
-    static const uint32_t flags[] = {0, SHMSLOT_ANY_OWNER, SHMSLOT_LOOK_ONLY | SHMSLOT_ANY_OWNER};
+    static const uint32_t flags[] = {0, SHMSLOT_FLAG_ANY_OWNER, SHMSLOT_FLAG_OBSERVER | SHMSLOT_FLAG_ANY_OWNER};
     int fd = *(int *)argument;
     shmslot_options options = SHMSLOT_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
@@ -415,7 +415,7 @@ static int fail_to_replace(int link, void *name)
     shmslot_segment *segment = NULL;
     (void)link;
     become(NOBODY, NOBODY);
-    options.flags = SHMSLOT_ANY_OWNER;
+    options.flags = SHMSLOT_FLAG_ANY_OWNER;
     CHECK_CODE(shmslot_segment_open(name, &options, &segment, NULL), SHMSLOT_E_PERMISSION);
     return 0;
 }

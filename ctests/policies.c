@@ -24,7 +24,7 @@ static uint64_t bit_of(const shmslot_reader *reader)
 
 static void check_fail_policy(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_FAIL);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_FAIL);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *slow, *quick;
     shmslot_loan loan;
@@ -63,7 +63,7 @@ static void check_fail_policy(void)
 /* A reader that leaves gives back all that it was owed. */
 static void check_leaving_frees(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_FAIL);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_FAIL);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     uint64_t i;
@@ -93,7 +93,7 @@ static void *write_one_for_ever(void *argument)
 /* The sleeping writer goes on when `to_free` slots come free. */
 static void check_block_policy(uint64_t to_free)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_BLOCK);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_BLOCK);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     shmslot_loan loan;
@@ -130,7 +130,7 @@ static void check_block_policy(uint64_t to_free)
 /* The sleeping writer also goes on when the reader in its way leaves. */
 static void check_block_ends_when_the_reader_leaves(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_BLOCK);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_BLOCK);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     struct blocked blocked;
@@ -156,7 +156,7 @@ static void check_block_ends_when_the_reader_leaves(void)
 /* Writes 1..count to readers that do not read; then what is left and what was lost is known exactly. */
 static void check_drop_oldest_counts(uint64_t count)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_DROP_OLDEST);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_DROP_OLDEST);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *idle = join(segment, 0), *attentive = join(segment, 0), *late;
     uint64_t i, left = count < SLOTS ? count : SLOTS;
@@ -189,7 +189,7 @@ static void check_drop_oldest_counts(uint64_t count)
 /* A held sample is never touched: its bytes stay, its slot is not reused, the others are. */
 static void check_drop_oldest_never_touches_a_held_one(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_DROP_OLDEST);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_DROP_OLDEST);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     shmslot_sample held, other;
@@ -224,7 +224,7 @@ static void check_drop_oldest_never_touches_a_held_one(void)
 
 static void check_drop_oldest_with_everything_held(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_DROP_OLDEST);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_DROP_OLDEST);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     shmslot_sample held[SLOTS];
@@ -255,7 +255,7 @@ static void check_drop_oldest_with_everything_held(void)
 /* Loans are not taken away either. */
 static void check_drop_oldest_with_everything_loaned(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_DROP_OLDEST);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_DROP_OLDEST);
     shmslot_writer *writer = open_writer(segment), *other = open_writer(segment);
     shmslot_loan loans[SLOTS], none;
     int i;

@@ -36,7 +36,7 @@ static void check_question_and_answer(void)
     uint64_t i;
     child other;
 
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     segment = make_named(unique_name(name, sizeof name, "proc"), &options);
     reader = join(segment, 0);
     writer = open_writer(segment);

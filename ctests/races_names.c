@@ -27,10 +27,10 @@ static void *share(size_t size)
     return bytes;
 }
 
-static shmslot_options small_ones(uint32_t if_dead)
+static shmslot_options small_ones(uint32_t if_orphaned)
 {
     shmslot_options options = options_of(2, 8);
-    options.if_dead = if_dead;
+    options.if_orphaned = if_orphaned;
     return options;
 }
 
@@ -43,7 +43,7 @@ static void note(int result, const shmslot_segment *segment)
 
 static void create_it(void *unused)
 {
-    shmslot_options options = small_ones(SHMSLOT_DEAD_REPLACE);
+    shmslot_options options = small_ones(SHMSLOT_ORPHANED_REPLACE);
     shmslot_segment *segment = NULL;
     int result;
     (void)unused;
@@ -53,7 +53,7 @@ static void create_it(void *unused)
 
 static void open_it(void *unused)
 {
-    shmslot_options options = small_ones(SHMSLOT_DEAD_REPLACE);
+    shmslot_options options = small_ones(SHMSLOT_ORPHANED_REPLACE);
     shmslot_segment *segment = NULL;
     int result;
     (void)unused;
@@ -63,7 +63,7 @@ static void open_it(void *unused)
 
 static void adopt_it(void *unused)
 {
-    shmslot_options options = small_ones(SHMSLOT_DEAD_ADOPT);
+    shmslot_options options = small_ones(SHMSLOT_ORPHANED_ADOPT);
     shmslot_segment *segment = NULL;
     int result;
     (void)unused;
@@ -97,7 +97,7 @@ static void prepare(void *unused)
 
 static void leave_a_dead_one(void)
 {
-    shmslot_options options = small_ones(SHMSLOT_DEAD_REPLACE);
+    shmslot_options options = small_ones(SHMSLOT_ORPHANED_REPLACE);
     shmslot_segment_close(make_named(path, &options));
 }
 
@@ -185,7 +185,7 @@ static int has_open(pid_t pid, ino_t inode)
 /* A whole call, or two, of another process; the segment that it has then. */
 static shmslot_segment *intrude(int intruder, int busy)
 {
-    shmslot_options options = small_ones(SHMSLOT_DEAD_REPLACE);
+    shmslot_options options = small_ones(SHMSLOT_ORPHANED_REPLACE);
     shmslot_segment *segment = NULL;
     int result;
     if (intruder == UNLINKS || intruder == UNLINKS_AND_CREATES) {
@@ -212,7 +212,7 @@ static shmslot_segment *intrude(int intruder, int busy)
 /* False if the operation is over before this point. */
 static int try_point(const struct operation *operation, int intruder, int killed, int point)
 {
-    shmslot_options options = small_ones(SHMSLOT_DEAD_REPLACE);
+    shmslot_options options = small_ones(SHMSLOT_ORPHANED_REPLACE);
     shmslot_segment *segment = NULL, *last = NULL;
     struct stat before = {0};
     int at = 0, more = 1, busy, looked_before, attached_before = 0;
@@ -332,8 +332,8 @@ static int race(int link, void *argument)
         unsigned ended = __atomic_load_n(&shared->ended, __ATOMIC_SEQ_CST);
         unsigned begun = __atomic_load_n(&shared->begun, __ATOMIC_SEQ_CST);
         unsigned choice = random_number(&racer->seed) % 8, looks = random_number(&racer->seed) % 4;
-        uint32_t if_dead = choice & 1 ? SHMSLOT_DEAD_REPLACE : SHMSLOT_DEAD_ADOPT;
-        shmslot_options options = small_ones(if_dead);
+        uint32_t if_orphaned = choice & 1 ? SHMSLOT_ORPHANED_REPLACE : SHMSLOT_ORPHANED_ADOPT;
+        shmslot_options options = small_ones(if_orphaned);
         shmslot_segment *segment = NULL;
         int result;
         if (choice < 2) {

@@ -205,7 +205,7 @@ static int store_while_looking(int link, void *argument)
     shmslot_options look = SHMSLOT_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     (void)link;
-    look.flags = SHMSLOT_LOOK_ONLY;
+    look.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach(path, &look, &segment, NULL));
     store(mapping_of(path, &size, access) + 0x200); /* a hot word, which every participant may write */
     return 0;
@@ -225,7 +225,7 @@ static int only_look(int link, void *argument)
     shmslot_ref reference;
     int fd;
     (void)link;
-    look.flags = SHMSLOT_LOOK_ONLY | SHMSLOT_PREFAULT;
+    look.flags = SHMSLOT_FLAG_OBSERVER | SHMSLOT_FLAG_PREFAULT;
     CHECK_OK(shmslot_segment_attach(path, &look, &segment, NULL));
     CHECK_U64(info_of(segment).participants, 1); /* not counted itself */
     CHECK_U64(info_of(segment).next_sequence, 2);

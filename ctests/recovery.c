@@ -96,7 +96,7 @@ static void check_the_only_writer(void)
     shmslot_segment *segment;
     shmslot_reader *reader;
     shmslot_writer *writer;
-    options.flags = SHMSLOT_SINGLE_WRITER;
+    options.flags = SHMSLOT_FLAG_SINGLE_WRITER;
     segment = make_named(unique_name(name, sizeof name, "recovery"), &options);
     reader = join(segment, 0);
     run_and_kill(body_open_the_only_writer, name);
@@ -198,8 +198,8 @@ static void check_short_waits(void)
 
 CHECK_MAIN()
 {
-    RUN(check_slots_and_readers(SHMSLOT_FAIL));
-    RUN(check_slots_and_readers(SHMSLOT_DROP_OLDEST));
+    RUN(check_slots_and_readers(SHMSLOT_POLICY_FAIL));
+    RUN(check_slots_and_readers(SHMSLOT_POLICY_DROP_OLDEST));
     RUN(check_the_only_writer());
     RUN(check_participants());
     RUN(check_lost_wake());

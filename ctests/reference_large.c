@@ -361,12 +361,12 @@ static void check_without_regions(void)
     shmslot_segment_close(segment);
 
     options.max_payload = LARGEST;
-    options.policy = SHMSLOT_DROP_OLDEST;
+    options.policy = SHMSLOT_POLICY_DROP_OLDEST;
     segment = make_anonymous(&options);
     CHECK_CODE(shmslot_ref_reserve_large(segment, 1, LARGEST, &ref, NULL), SHMSLOT_E_NOT_SUPPORTED);
     shmslot_segment_close(segment);
 
-    options.policy = SHMSLOT_FAIL;
+    options.policy = SHMSLOT_POLICY_FAIL;
     options.max_loans = 1;
     segment = make_anonymous(&options);
     ref = reserve(segment, 1, LARGEST);
@@ -425,8 +425,8 @@ int main(void)
     check_begin();
     check_between_processes();
     for (i = 0; i < 3; i++) {
-        options.flags = i == 1 ? SHMSLOT_SINGLE_WRITER : 0;
-        options.policy = i == 0 ? SHMSLOT_FAIL : SHMSLOT_BLOCK;
+        options.flags = i == 1 ? SHMSLOT_FLAG_SINGLE_WRITER : 0;
+        options.policy = i == 0 ? SHMSLOT_POLICY_FAIL : SHMSLOT_POLICY_BLOCK;
         segment = NULL;
         CHECK_OK((i == 2 ? shmslot_segment_create_local : shmslot_segment_create_anonymous)(&options, &segment, NULL));
         if (i != 1) check_with_writer_and_reader(segment);

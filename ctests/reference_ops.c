@@ -530,7 +530,7 @@ static void check_where_they_do_not_belong(void)
     shmslot_reader_leave(reader);
     shmslot_segment_close(segment);
 
-    options.policy = SHMSLOT_DROP_OLDEST;
+    options.policy = SHMSLOT_POLICY_DROP_OLDEST;
     segment = make_anonymous(&options);
     CHECK_CODE(shmslot_ref_reserve(segment, 0x1, &ref), SHMSLOT_E_NOT_SUPPORTED);
     shmslot_segment_close(segment);
@@ -538,7 +538,7 @@ static void check_where_they_do_not_belong(void)
 
 int main(void)
 {
-    static const uint32_t policies[] = {SHMSLOT_FAIL, SHMSLOT_BLOCK};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK};
     size_t i;
     check_begin();
     for (i = 0; i < 2; i++) {

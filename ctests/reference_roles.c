@@ -88,7 +88,7 @@ static void check_readers_are_no_writers(uint32_t flags)
     say(other.link);
     hear(other.link);
     /* It is still this one's place. */
-    if ((flags & SHMSLOT_SINGLE_WRITER) != 0)
+    if ((flags & SHMSLOT_FLAG_SINGLE_WRITER) != 0)
         CHECK_CODE(shmslot_ref_reserve(segment, 0x2, &ref), SHMSLOT_E_WRITER_EXISTS);
     (void)commit(last, 0x2, 2);
     say(other.link);
@@ -120,7 +120,7 @@ static int look(int link, void *name)
     shmslot_segment *segment = NULL;
     shmslot_ref ref, other;
     (void)link;
-    options.flags = SHMSLOT_LOOK_ONLY;
+    options.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach(name, &options, &segment, NULL));
     CHECK_OK(shmslot_ref_published(segment, 1, &ref)); /* the home of the first sequence */
     CHECK_U64(value_at(segment, &ref), 5);
@@ -204,7 +204,7 @@ static void check_loans_of_the_dead(void)
 CHECK_MAIN()
 {
     RUN(check_readers_are_no_writers(0));
-    RUN(check_readers_are_no_writers(SHMSLOT_SINGLE_WRITER));
+    RUN(check_readers_are_no_writers(SHMSLOT_FLAG_SINGLE_WRITER));
     RUN(check_lookers());
     RUN(check_limit());
     RUN(check_loans_of_the_dead());

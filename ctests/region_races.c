@@ -49,7 +49,7 @@ static uint64_t try_after(uint64_t instructions)
     struct search search;
     uint64_t steps = 0;
     pid_t pid;
-    options.policy = SHMSLOT_DROP_OLDEST;
+    options.policy = SHMSLOT_POLICY_DROP_OLDEST;
     options.max_payload = LARGE;
     options.region_count = REGIONS;
     segment = make_anonymous(&options);

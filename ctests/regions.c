@@ -29,7 +29,7 @@ static shmslot_attachments *make_attachments(shmslot_channel *channel)
 
 static uint64_t channels_of(shmslot_registry *registry)
 {
-    shmslot_registry_state state;
+    shmslot_pool_info state;
     CHECK_OK(shmslot_registry_info(registry, &state, sizeof state));
     return state.channels;
 }
@@ -68,7 +68,7 @@ static void talk(shmslot_channel *channel, int link, unsigned char me, unsigned 
     shmslot_attachments *attachments = make_attachments(channel);
     shmslot_lease leases[WINDOW], reference;
     shmslot_mapped mapped[WINDOW];
-    shmslot_registry_state state;
+    shmslot_pool_info state;
     uint32_t round, done = 0;
     CHECK_OK(shmslot_registry_add(registry, channel, FOR_EVER, NULL));
     for (round = 0; round < ROUNDS; round++) {
@@ -434,7 +434,7 @@ static void check_foreign_receiver(uint64_t flags)
 static void check_retaining(void)
 {
     shmslot_registry *registry = make_registry(4096);
-    shmslot_registry_state state;
+    shmslot_pool_info state;
     shmslot_lease lease, copy;
     int i;
     CHECK_OK(shmslot_region_alloc(registry, 10, AT_ONCE, &lease, NULL));
@@ -470,7 +470,7 @@ struct handles {
 static int use_the_handles_of_the_parent(int link, void *argument)
 {
     struct handles *h = argument;
-    shmslot_registry_state state;
+    shmslot_pool_info state;
     shmslot_lease lease;
     shmslot_mapped mapped;
     shmslot_channel *channel = NULL;
@@ -539,7 +539,7 @@ static int connect_as_nobody(int link, void *argument)
     CHECK(setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0);
     CHECK_CODE(shmslot_channel_connect(argument, 0, FOR_EVER, &channel, NULL), SHMSLOT_E_PERMISSION);
     say(link);
-    CHECK_OK(shmslot_channel_connect(argument, SHMSLOT_ANY_OWNER, FOR_EVER, &channel, NULL));
+    CHECK_OK(shmslot_channel_connect(argument, SHMSLOT_FLAG_ANY_OWNER, FOR_EVER, &channel, NULL));
     say(link);
     end.fd = shmslot_channel_fd(channel);
     end.events = POLLIN;
@@ -581,12 +581,12 @@ CHECK_MAIN()
     RUN(check_busy_name(directory, file));
     RUN(check_retaining());
     RUN(check_foreign_receiver(0));
-    RUN(check_foreign_receiver(SHMSLOT_FOREIGN_RECEIVERS));
+    RUN(check_foreign_receiver(SHMSLOT_FLAG_FOREIGN_RECEIVERS));
     RUN(check_forked_child(abstract));
     RUN(check_forked_child(file));
     if (geteuid() == 0) {
         RUN(check_another_user(abstract, 0, SHMSLOT_E_AGAIN));
-        RUN(check_another_user(abstract, SHMSLOT_ANY_OWNER, SHMSLOT_OK));
+        RUN(check_another_user(abstract, SHMSLOT_FLAG_ANY_OWNER, SHMSLOT_OK));
     } else {
         fprintf(stderr, "left out: another user (this one may not become one)\n");
     }

@@ -186,7 +186,7 @@ static int replace_again_and_again(int link, void *name)
 {
     shmslot_options replacing = options;
     unsigned round;
-    replacing.if_dead = SHMSLOT_DEAD_REPLACE;
+    replacing.if_orphaned = SHMSLOT_ORPHANED_REPLACE;
     say(link);
     for (round = 0; getppid() == check_parent; round++) { /* until it is killed */
         shmslot_segment *segment = NULL;
@@ -225,7 +225,7 @@ static void replace(void *unused)
 {
     shmslot_options replacing = options;
     (void)unused;
-    replacing.if_dead = SHMSLOT_DEAD_REPLACE;
+    replacing.if_orphaned = SHMSLOT_ORPHANED_REPLACE;
     (void)make_named(path, &replacing);
 }
 

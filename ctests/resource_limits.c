@@ -46,7 +46,7 @@ enum { CREATE, CREATE_ANONYMOUS, OPEN_NEW, OPEN_OLD, ATTACH, ATTACH_FD, LOOK, CA
 static int call(int which, const target *what, shmslot_segment **segment, shmslot_error *detail)
 {
     shmslot_options attaching = SHMSLOT_OPTIONS_INIT;
-    attaching.flags = what->options.flags | (which == LOOK ? SHMSLOT_LOOK_ONLY : 0);
+    attaching.flags = what->options.flags | (which == LOOK ? SHMSLOT_FLAG_OBSERVER : 0);
     *segment = NULL;
     memset(detail, 0, sizeof *detail);
     switch (which) {
@@ -196,7 +196,7 @@ static int without_locked_memory(int link, void *argument)
     what.fd = shmslot_segment_fd(anonymous);
 
     /* Populating pages locks nothing: the limit does not matter. */
-    what.options.flags = SHMSLOT_PREFAULT;
+    what.options.flags = SHMSLOT_FLAG_PREFAULT;
     for (which = 0; which < CALLS; which++) check_works(which, &what);
 
     /* A process that wants all that it maps locked cannot map more than the limit. */

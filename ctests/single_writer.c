@@ -4,7 +4,7 @@
 static shmslot_segment *named_single(const char *name, uint32_t slots, uint32_t policy)
 {
     shmslot_options options = options_of(slots, STREAM_MAX_LENGTH);
-    options.flags = SHMSLOT_SINGLE_WRITER;
+    options.flags = SHMSLOT_FLAG_SINGLE_WRITER;
     options.policy = policy;
     return make_named(name, &options);
 }
@@ -14,7 +14,7 @@ static int write_when_it_may(int link, void *name)
     shmslot_segment *segment = attach(name);
     shmslot_writer *writer = NULL;
     shmslot_error detail;
-    CHECK_U64(info_of(segment).flags & SHMSLOT_SINGLE_WRITER, SHMSLOT_SINGLE_WRITER);
+    CHECK_U64(info_of(segment).flags & SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_SINGLE_WRITER);
     memset(&detail, 0, sizeof detail);
     CHECK_CODE(shmslot_writer_open(segment, &writer, &detail), SHMSLOT_E_WRITER_EXISTS);
     CHECK(detail.code == SHMSLOT_E_WRITER_EXISTS);
@@ -33,7 +33,7 @@ static int write_when_it_may(int link, void *name)
 static void check_one_at_a_time(void)
 {
     char name[64];
-    shmslot_segment *segment = named_single(unique_name(name, sizeof name, "single"), 4, SHMSLOT_FAIL);
+    shmslot_segment *segment = named_single(unique_name(name, sizeof name, "single"), 4, SHMSLOT_POLICY_FAIL);
     shmslot_writer *writer = open_writer(segment), *second = NULL;
     shmslot_reader *reader = join(segment, 0);
     child other;
@@ -108,7 +108,7 @@ static void check_loans(uint32_t policy)
 static void check_drop_oldest(void)
 {
     char name[64];
-    shmslot_segment *segment = named_single(unique_name(name, sizeof name, "single"), 4, SHMSLOT_DROP_OLDEST);
+    shmslot_segment *segment = named_single(unique_name(name, sizeof name, "single"), 4, SHMSLOT_POLICY_DROP_OLDEST);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     shmslot_sample held;
@@ -148,7 +148,7 @@ static int read_the_stream(int link, void *name)
 static void check_stream(void)
 {
     char name[64];
-    shmslot_segment *segment = named_single(unique_name(name, sizeof name, "single"), 64, SHMSLOT_BLOCK);
+    shmslot_segment *segment = named_single(unique_name(name, sizeof name, "single"), 64, SHMSLOT_POLICY_BLOCK);
     shmslot_writer *writer = open_writer(segment);
     child readers[2];
     uint64_t number;
@@ -167,9 +167,9 @@ static void check_stream(void)
 CHECK_MAIN()
 {
     RUN(check_one_at_a_time());
-    RUN(check_loans(SHMSLOT_FAIL));
-    RUN(check_loans(SHMSLOT_BLOCK));
-    RUN(check_loans(SHMSLOT_DROP_OLDEST));
+    RUN(check_loans(SHMSLOT_POLICY_FAIL));
+    RUN(check_loans(SHMSLOT_POLICY_BLOCK));
+    RUN(check_loans(SHMSLOT_POLICY_DROP_OLDEST));
     RUN(check_drop_oldest());
     RUN(check_stream());
 }

@@ -24,7 +24,7 @@ static void check_size(uint32_t slots, uint64_t capacity, uint32_t policy, uint3
             CHECK_OK(shmslot_slot_write(writer, &value, 1, AT_ONCE, &sequence));
             CHECK_U64(sequence, ++written);
         }
-        if (policy != SHMSLOT_DROP_OLDEST) {
+        if (policy != SHMSLOT_POLICY_DROP_OLDEST) {
             CHECK_CODE(shmslot_slot_write(writer, "x", 1, AT_ONCE, NULL), SHMSLOT_E_NO_FREE_SLOT);
         }
         for (r = 0; r < 2; r++) {
@@ -48,16 +48,16 @@ static void check_size(uint32_t slots, uint64_t capacity, uint32_t policy, uint3
 int main(void)
 {
     static const uint32_t counts[] = {1, 2, 3, 5, 63, 64, 65, 1000};
-    static const uint32_t policies[] = {SHMSLOT_FAIL, SHMSLOT_BLOCK, SHMSLOT_DROP_OLDEST};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_DROP_OLDEST};
     size_t c, p;
     check_begin();
     for (c = 0; c < sizeof counts / sizeof counts[0]; c++) {
         for (p = 0; p < sizeof policies / sizeof policies[0]; p++) {
             check_size(counts[c], 1, policies[p], 0);
-            check_size(counts[c], 1, policies[p], SHMSLOT_SINGLE_WRITER);
+            check_size(counts[c], 1, policies[p], SHMSLOT_FLAG_SINGLE_WRITER);
             check_size(counts[c], 65, policies[p], 0);
         }
     }
-    check_size(4, UINT64_C(8) << 20, SHMSLOT_FAIL, 0);
+    check_size(4, UINT64_C(8) << 20, SHMSLOT_POLICY_FAIL, 0);
     return 0;
 }

@@ -58,19 +58,19 @@ struct setting {
 };
 
 static const struct setting settings[] = {
-    {SHMSLOT_FAIL, 0, 0, 15},        {SHMSLOT_FAIL, 0, 3, 15},        {SHMSLOT_FAIL, 0, 0, 33},
-    {SHMSLOT_FAIL, 0, 3, 33},        {SHMSLOT_BLOCK, 0, 0, 15},       {SHMSLOT_BLOCK, 0, 3, 15},
-    {SHMSLOT_BLOCK, 0, 0, 33},       {SHMSLOT_BLOCK, 0, 3, 33},       {SHMSLOT_DROP_OLDEST, 0, 0, 15},
-    {SHMSLOT_DROP_OLDEST, 0, 3, 15}, {SHMSLOT_DROP_OLDEST, 0, 0, 33}, {SHMSLOT_DROP_OLDEST, 0, 3, 33},
-    {SHMSLOT_FAIL, SHMSLOT_SINGLE_WRITER, 3, 33},
-    {SHMSLOT_BLOCK, SHMSLOT_SINGLE_WRITER, 0, 15},
-    {SHMSLOT_DROP_OLDEST, SHMSLOT_SINGLE_WRITER, 3, 33},
+    {SHMSLOT_POLICY_FAIL, 0, 0, 15},        {SHMSLOT_POLICY_FAIL, 0, 3, 15},        {SHMSLOT_POLICY_FAIL, 0, 0, 33},
+    {SHMSLOT_POLICY_FAIL, 0, 3, 33},        {SHMSLOT_POLICY_BLOCK, 0, 0, 15},       {SHMSLOT_POLICY_BLOCK, 0, 3, 15},
+    {SHMSLOT_POLICY_BLOCK, 0, 0, 33},       {SHMSLOT_POLICY_BLOCK, 0, 3, 33},       {SHMSLOT_POLICY_DROP_OLDEST, 0, 0, 15},
+    {SHMSLOT_POLICY_DROP_OLDEST, 0, 3, 15}, {SHMSLOT_POLICY_DROP_OLDEST, 0, 0, 33}, {SHMSLOT_POLICY_DROP_OLDEST, 0, 3, 33},
+    {SHMSLOT_POLICY_FAIL, SHMSLOT_FLAG_SINGLE_WRITER, 3, 33},
+    {SHMSLOT_POLICY_BLOCK, SHMSLOT_FLAG_SINGLE_WRITER, 0, 15},
+    {SHMSLOT_POLICY_DROP_OLDEST, SHMSLOT_FLAG_SINGLE_WRITER, 3, 33},
 };
 #define SETTINGS (sizeof settings / sizeof settings[0])
 
 static const char *policy_name(uint32_t policy)
 {
-    return policy == SHMSLOT_FAIL ? "fail" : policy == SHMSLOT_BLOCK ? "block" : "drop-oldest";
+    return policy == SHMSLOT_POLICY_FAIL ? "fail" : policy == SHMSLOT_POLICY_BLOCK ? "block" : "drop-oldest";
 }
 
 /* What children tell without system calls. */
@@ -119,12 +119,12 @@ static struct {
 
 static int is_lossless(void)
 {
-    return soak.setting->policy != SHMSLOT_DROP_OLDEST;
+    return soak.setting->policy != SHMSLOT_POLICY_DROP_OLDEST;
 }
 
 static int has_one_writer(void)
 {
-    return (soak.setting->flags & SHMSLOT_SINGLE_WRITER) != 0;
+    return (soak.setting->flags & SHMSLOT_FLAG_SINGLE_WRITER) != 0;
 }
 
 /* ---- when something is wrong ---- */

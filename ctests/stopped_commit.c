@@ -122,7 +122,7 @@ static void check_unreachable(void)
     struct words words;
     child stopped, killed;
     uint64_t first, slot, next_slot, i;
-    options.policy = SHMSLOT_DROP_OLDEST;
+    options.policy = SHMSLOT_POLICY_DROP_OLDEST;
     segment = make_anonymous(&options);
     words = map_words(segment);
     mine = open_writer(segment);

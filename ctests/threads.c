@@ -42,7 +42,7 @@ int main(void)
     uint64_t i, w;
 
     check_begin();
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     segment = make_anonymous(&options);
     writer = open_writer(segment);
     for (i = 0; i < READERS; i++) reading[i].reader = join(segment, 0);

@@ -89,7 +89,7 @@ static int finish(const struct waiting *self)
 
 static void check_wait(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_FAIL, 4);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_FAIL, 4);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     struct waiting waiting;
@@ -161,7 +161,7 @@ static void check_wait_wakes_across_processes(void)
 
 static void check_interrupt(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_BLOCK, 2);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_BLOCK, 2);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0), *bystander = join(segment, 0);
     struct waiting waiting, other;
@@ -211,7 +211,7 @@ static void check_wait_any(void)
     int result;
 
     for (i = 0; i < 2; i++) {
-        segments[i] = segment_with(SHMSLOT_FAIL, 4);
+        segments[i] = segment_with(SHMSLOT_POLICY_FAIL, 4);
         writers[i] = open_writer(segments[i]);
         readers[i] = join(segments[i], 0);
     }
@@ -257,7 +257,7 @@ done:
 
 static void check_wait_space(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_BLOCK, 2);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_BLOCK, 2);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     struct waiting waiting;
@@ -293,7 +293,7 @@ static void check_wait_space(void)
 /* A discard gives space too. */
 static void check_discard_wakes_a_writer(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_BLOCK, 1);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_BLOCK, 1);
     shmslot_writer *writer = open_writer(segment), *other = open_writer(segment);
     struct waiting waiting;
     shmslot_loan loan;
@@ -313,7 +313,7 @@ static void check_commit_wakes_a_writer(uint32_t policy)
 {
     shmslot_segment *segment = segment_with(policy, 1);
     shmslot_writer *writer = open_writer(segment), *other = open_writer(segment);
-    shmslot_reader *reader = policy == SHMSLOT_DROP_OLDEST ? join(segment, 0) : NULL;
+    shmslot_reader *reader = policy == SHMSLOT_POLICY_DROP_OLDEST ? join(segment, 0) : NULL;
     struct waiting waiting;
     shmslot_loan loan;
     CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
@@ -343,7 +343,7 @@ static uint32_t generation_of(const shmslot_segment *segment)
 
 static void check_generation(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_FAIL, 4);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_FAIL, 4);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     struct waiting waiting;
@@ -396,7 +396,7 @@ static void ignore(int signal_number)
 
 static void check_signals_do_not_end_a_wait(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_FAIL, 4);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_FAIL, 4);
     shmslot_writer *writer = open_writer(segment);
     struct waiting waiting;
     struct sigaction action;
@@ -435,7 +435,7 @@ static void *ring_all_the_time(void *argument)
 
 static void check_deadline_while_it_rings(void)
 {
-    shmslot_segment *segment = segment_with(SHMSLOT_FAIL, 4);
+    shmslot_segment *segment = segment_with(SHMSLOT_POLICY_FAIL, 4);
     shmslot_reader *reader = join(segment, 0);
     struct ringing ringing;
     pthread_t thread;
@@ -458,7 +458,7 @@ static void check_deadline_while_it_rings(void)
 static shmslot_segment *without_spinning(uint32_t slots)
 {
     shmslot_options options = options_of(slots, 64);
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     options.spin_ns = 1;
     return make_anonymous(&options);
 }
@@ -529,8 +529,8 @@ CHECK_MAIN()
     RUN(check_wait_any());
     RUN(check_wait_space());
     RUN(check_discard_wakes_a_writer());
-    RUN(check_commit_wakes_a_writer(SHMSLOT_BLOCK));
-    RUN(check_commit_wakes_a_writer(SHMSLOT_DROP_OLDEST));
+    RUN(check_commit_wakes_a_writer(SHMSLOT_POLICY_BLOCK));
+    RUN(check_commit_wakes_a_writer(SHMSLOT_POLICY_DROP_OLDEST));
     RUN(check_generation());
     RUN(check_signals_do_not_end_a_wait());
     RUN(check_deadline_while_it_rings());

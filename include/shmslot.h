@@ -54,47 +54,48 @@
 #define SHMSLOT_OK 0
 
 /// Option flag: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
-#define SHMSLOT_SINGLE_WRITER 1
+#define SHMSLOT_FLAG_SINGLE_WRITER 1
 
 /// Option flag: each commit notes the monotonic time in its sample; about 25 ns a sample.
-#define SHMSLOT_TIMESTAMPS 2
+#define SHMSLOT_FLAG_TIMESTAMPS 2
 
 /// Option flag: map all pages at once, not at their first use.
-#define SHMSLOT_PREFAULT 4
+#define SHMSLOT_FLAG_PREFAULT 4
 
 /// Option flag: ask for huge pages; shmslot_info.huge_bytes says what was obtained.
-#define SHMSLOT_HUGE_PAGES 8
+#define SHMSLOT_FLAG_HUGE_PAGES 8
 
 /// Attach flag: accept a segment of another user, or one whose mode was loosened.
-#define SHMSLOT_ANY_OWNER 16
+#define SHMSLOT_FLAG_ANY_OWNER 16
 
 /// Attach flag: map read-only and join nothing. Then only info, participants, path, fd and slot sizes work.
-#define SHMSLOT_LOOK_ONLY 32
+#define SHMSLOT_FLAG_OBSERVER 32
 
 /// Option and attach flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
 /// time where writer and reader do not share a cache, and more than twice where they do.
-#define SHMSLOT_STREAM_COPIES 128
+#define SHMSLOT_FLAG_STREAM_COPIES 128
 
 /// Option flag: open and create take a segment that is there whatever it has, as attach does.
-#define SHMSLOT_ANY_GEOMETRY 256
+#define SHMSLOT_FLAG_ANY_GEOMETRY 256
 
-/// Policy: a reserve that finds nothing free fails at once.
-#define SHMSLOT_FAIL 0
+/// Policy: a reserve that finds nothing free waits until a reader has marked enough. The default.
+#define SHMSLOT_POLICY_BLOCK 1
 
-/// Policy: it waits until a reader has marked enough.
-#define SHMSLOT_BLOCK 1
+/// Policy: a reserve that finds nothing free fails at once, whatever its timeout: it never waits.
+#define SHMSLOT_POLICY_FAIL 2
 
-/// Policy: it takes the oldest sample that no reader holds away from those that have not read it.
-#define SHMSLOT_DROP_OLDEST 2
+/// Policy: a reserve that finds nothing free takes the oldest sample that no reader holds away from
+/// those that have not read it.
+#define SHMSLOT_POLICY_DROP_OLDEST 3
 
-/// if_dead: give the name of a segment that nobody is attached to any more to the new one.
-#define SHMSLOT_DEAD_REPLACE 0
+/// if_orphaned: give the name of a segment that nobody is attached to any more to the new one.
+#define SHMSLOT_ORPHANED_REPLACE 0
 
-/// if_dead: attach to it as it is, if it gives what is asked; see shmslot_segment_open.
-#define SHMSLOT_DEAD_ADOPT 1
+/// if_orphaned: attach to it as it is, if it gives what is asked; see shmslot_segment_open.
+#define SHMSLOT_ORPHANED_ADOPT 1
 
-/// if_dead: fail with SHMSLOT_E_EXISTS.
-#define SHMSLOT_DEAD_REFUSE 2
+/// if_orphaned: fail with SHMSLOT_E_EXISTS.
+#define SHMSLOT_ORPHANED_REFUSE 2
 
 /// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
 #define SHMSLOT_END_NO_WRITERS 1
@@ -105,11 +106,11 @@
 
 /// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
 /// raises SIGBUS.
-#define SHMSLOT_UNSEALED 64
+#define SHMSLOT_FLAG_UNSEALED 64
 
 /// Registry flag: receivers are not of this library. They may map regions to write to them, and each generation is announced.
 /// Whoever gets a region can then change any byte of it at any time.
-#define SHMSLOT_FOREIGN_RECEIVERS 1
+#define SHMSLOT_FLAG_FOREIGN_RECEIVERS 1
 
 /// The kind of a failure: what a call returns, if it is negative. A number is never reused.
 typedef enum {
@@ -215,7 +216,7 @@ typedef struct shmslot_registry shmslot_registry;
 /// An attachment of this process to a segment. Threads: any.
 typedef struct shmslot_segment shmslot_segment;
 
-/// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_SINGLE_WRITER segment one at a time.
+/// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time.
 typedef struct shmslot_writer shmslot_writer;
 
 /// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
@@ -223,9 +224,9 @@ typedef struct shmslot_writer shmslot_writer;
 typedef struct {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     uint32_t struct_size;
-    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES,
-    /// SHMSLOT_STREAM_COPIES, SHMSLOT_ANY_GEOMETRY; for attach and open also SHMSLOT_ANY_OWNER; for
-    /// attach also SHMSLOT_LOOK_ONLY.
+    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_PREFAULT, SHMSLOT_FLAG_HUGE_PAGES,
+    /// SHMSLOT_FLAG_STREAM_COPIES, SHMSLOT_FLAG_ANY_GEOMETRY; for attach and open also SHMSLOT_FLAG_ANY_OWNER; for
+    /// attach also SHMSLOT_FLAG_OBSERVER.
     uint32_t flags;
     /// Number of slots, 1 to 16777216; default 64.
     uint32_t slot_count;
@@ -241,12 +242,12 @@ typedef struct {
     uint32_t max_participants;
     /// Samples kept for readers that join later, less than slot_count; default 0.
     uint32_t history;
-    /// SHMSLOT_FAIL, SHMSLOT_BLOCK or SHMSLOT_DROP_OLDEST; default SHMSLOT_FAIL.
+    /// SHMSLOT_POLICY_BLOCK, _FAIL or _DROP_OLDEST; default SHMSLOT_POLICY_BLOCK.
     uint32_t policy;
     /// Permission bits of a named segment, 0600 plus any of 0066; default 0600.
     uint32_t mode;
-    /// What to do when the name belongs to a segment that nobody is attached to; default SHMSLOT_DEAD_REPLACE.
-    uint32_t if_dead;
+    /// What to do when the name belongs to a segment that nobody is attached to; default SHMSLOT_ORPHANED_REPLACE.
+    uint32_t if_orphaned;
     /// How long a wait polls before it sleeps, in nanoseconds; 1 is not at all, default 10000.
     uint32_t spin_ns;
     /// Loans that one writer may have out at once; default no limit.
@@ -303,9 +304,9 @@ typedef struct {
     uint32_t max_participants;
     /// Samples kept for readers that join later.
     uint32_t history;
-    /// SHMSLOT_FAIL, SHMSLOT_BLOCK or SHMSLOT_DROP_OLDEST.
+    /// SHMSLOT_POLICY_BLOCK, _FAIL or _DROP_OLDEST.
     uint32_t policy;
-    /// SHMSLOT_SINGLE_WRITER and SHMSLOT_TIMESTAMPS, as the segment was created.
+    /// SHMSLOT_FLAG_SINGLE_WRITER and SHMSLOT_FLAG_TIMESTAMPS, as the segment was created.
     uint32_t flags;
     /// Permission bits that the creator gave it.
     uint32_t mode;
@@ -380,7 +381,7 @@ typedef struct {
 /// The shmslot_ref_ calls are for middleware that tracks its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
 /// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first reserve, which may fail as
-/// shmslot_writer_open does; who only reads is none, and may be attached with SHMSLOT_LOOK_ONLY for all but
+/// shmslot_writer_open does; who only reads is none, and may be attached with SHMSLOT_FLAG_OBSERVER for all but
 /// shmslot_ref_next_unread and the marks. Joined readers see these samples like all others. They get their numbers from the top, and
 /// never one that these calls have used: that is kept for them until shmslot_ref_mark_reader_disconnected gives it up. A
 /// number that a joined reader has is a BAD_INDEX. All may say CORRUPT.
@@ -417,7 +418,7 @@ typedef struct {
     uint64_t max_idle;
     /// Most bytes of all regions together, without a page for each; default no limit.
     uint64_t max_bytes;
-    /// 0, or SHMSLOT_FOREIGN_RECEIVERS.
+    /// 0, or SHMSLOT_FLAG_FOREIGN_RECEIVERS.
     uint64_t flags;
 } shmslot_registry_options;
 
@@ -433,7 +434,7 @@ typedef struct {
     uint32_t regions;
     /// Channels that regions are announced on.
     uint32_t channels;
-} shmslot_registry_state;
+} shmslot_pool_info;
 
 /// Memory on lease. map_id, generation, offset and len are what to send to the receiver. Plain data: it may be copied.
 typedef struct {
@@ -484,7 +485,7 @@ const char *shmslot_strerror(int code);
 /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. Allocates all its memory.
 ///
 /// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
-/// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_dead
+/// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_orphaned
 /// decides. One that this version cannot attach to (another layout version, corrupt, cut, its mode loosened) can be replaced,
 /// too; so can an empty file of this user whose name begins with "shmslot.". Any other file stays.
 ///
@@ -525,7 +526,7 @@ int shmslot_segment_attach_wait(const char *name, const shmslot_options *options
 int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment of this name, or creates it. Of several processes that do so at once one
-/// creates. If nobody is attached to it, options.if_dead decides, with REFUSE like ADOPT.
+/// creates. If nobody is attached to it, options.if_orphaned decides, with REFUSE like ADOPT.
 ///
 /// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
 /// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else
@@ -700,7 +701,7 @@ int shmslot_reader_interrupt(shmslot_reader *reader);
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_reader_end_waits(shmslot_reader *reader, uint32_t when);
 
-/// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
+/// How many samples SHMSLOT_POLICY_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
 /// the commit began after it had joined and that it has not read. 0 under the other policies.
 /// Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_reader_lost(const shmslot_reader *reader, uint64_t *ret_lost);
@@ -715,9 +716,9 @@ int shmslot_reader_index(const shmslot_reader *reader);
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Takes the newest sample of all, if this reader has not read and marked it or the segment retains it. With
-/// history, and no SHMSLOT_DROP_OLDEST, there is one as soon as there was a commit. It does not move the reader: after the
+/// history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit. It does not move the reader: after the
 /// mark the next peek finds the same sample until there is a newer one, and a read comes to it in its turn. Under
-/// SHMSLOT_DROP_OLDEST that read says HELD until the mark.
+/// SHMSLOT_POLICY_DROP_OLDEST that read says HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
 /// retained), HELD (already), CORRUPT. Since 0.1.
@@ -738,7 +739,7 @@ int shmslot_slot_mark_ptr(shmslot_reader *reader, const void *data);
 int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sample *ret_sample);
 
 /// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using the processor. Under
-/// SHMSLOT_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
+/// SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
 /// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.1.
@@ -752,7 +753,7 @@ int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeo
 
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
-/// Threads: any; on a SHMSLOT_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
+/// Threads: any; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
 /// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.1.
 int shmslot_ref_reserve(shmslot_segment *segment, uint64_t active_readers, shmslot_ref *ret_ref);
 
@@ -817,7 +818,7 @@ int shmslot_ref_mark_reader_disconnected(shmslot_segment *segment, uint32_t read
 
 /// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with
 /// shmslot_channel_from_fd, and close it here.
-/// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both. reterr: NULL
+/// flags: 0, or SHMSLOT_FLAG_ANY_OWNER (also with another user's process), SHMSLOT_FLAG_UNSEALED. ret_...: close both. reterr: NULL
 /// or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_channel **ret_other, shmslot_error *reterr);
 
@@ -828,7 +829,7 @@ int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_chan
 /// directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.1.
 int shmslot_channel_listen(const char *name, uint32_t flags, shmslot_channel **ret_listener, shmslot_error *reterr);
 
-/// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_ANY_OWNER.
+/// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_FLAG_ANY_OWNER.
 /// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
 /// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.1.
 int shmslot_channel_accept(shmslot_channel *listener, int64_t timeout_ns, shmslot_channel **ret_channel, shmslot_error *reterr);
@@ -882,8 +883,8 @@ int shmslot_registry_add(shmslot_registry *registry, shmslot_channel *channel, i
 /// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any. Errors: INVALID. Since 0.1.
 int shmslot_registry_remove(shmslot_registry *registry, shmslot_channel *channel);
 
-/// What the registry has at this moment. size: sizeof(shmslot_registry_state). Threads: any. Errors: INVALID. Since 0.1.
-int shmslot_registry_info(shmslot_registry *registry, shmslot_registry_state *ret_state, size_t size);
+/// What the registry has at this moment. size: sizeof(shmslot_pool_info). Threads: any. Errors: INVALID. Since 0.1.
+int shmslot_registry_info(shmslot_registry *registry, shmslot_pool_info *ret_state, size_t size);
 
 /// Unmaps and closes all regions without leases now, whatever max_idle; returns how many. Threads: any. Errors: INVALID.
 /// Since 0.1.
@@ -905,7 +906,7 @@ int shmslot_region_retain(shmslot_registry *registry, const shmslot_lease *lease
 int shmslot_region_release(shmslot_registry *registry, const shmslot_lease *lease);
 
 /// Makes attachments of what comes over a channel; one for each channel, which may be closed afterwards.
-/// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_UNSEALED for shmslot_attachments_attach_fd;
+/// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_FLAG_UNSEALED for shmslot_attachments_attach_fd;
 /// for the rest those of the channel count. ret_attachments: close it with shmslot_attachments_close. reterr: NULL or
 /// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 int shmslot_attachments_create(shmslot_channel *channel, uint32_t flags, shmslot_attachments **ret_attachments, shmslot_error *reterr);

@@ -131,11 +131,11 @@ codes! {
     Sys = -3, "a system call failed; os_errno in the error detail says why";
     Exists = -4, "a live segment already has this name; attach to it, use open, or choose another name";
     NotFound = -5, "no segment has this name; create it first, or check name and directory";
-    Permission = -6, "not permitted: the segment belongs to another user or its mode was loosened; have its owner set the mode option, and attach with SHMSLOT_ANY_OWNER if you trust that user";
+    Permission = -6, "not permitted: the segment belongs to another user or its mode was loosened; have its owner set the mode option, and attach with SHMSLOT_FLAG_ANY_OWNER if you trust that user";
     NotASegment = -7, "not a shmslot segment: the file holds something else; choose another name or remove the file";
-    LayoutVersion = -8, "the segment has another layout version, byte order or required feature; build both sides with the same library version; end the processes that use the segment, then create it with SHMSLOT_DEAD_REPLACE, or unlink it first";
+    LayoutVersion = -8, "the segment has another layout version, byte order or required feature; build both sides with the same library version; end the processes that use the segment, then create it with SHMSLOT_ORPHANED_REPLACE, or unlink it first";
     TypeMismatch = -9, "the segment carries another type; build both sides from the same type definition, or attach without type_hash to look at it";
-    Corrupt = -10, "the segment contradicts itself: a process has written outside its slots; end its users, then create it with SHMSLOT_DEAD_REPLACE, or unlink it first";
+    Corrupt = -10, "the segment contradicts itself: a process has written outside its slots; end its users, then create it with SHMSLOT_ORPHANED_REPLACE, or unlink it first";
     Again = -11, "nothing to read now; wait for it with shmslot_wait or try again later";
     Timeout = -12, "the time is over before it happened; wait longer or look at the other side";
     Interrupted = -13, "the wait was ended by an interrupt call from another thread";
@@ -151,9 +151,9 @@ codes! {
     BadIndex = -23, "bad reader index: use 0 to max_readers-1, and none that a joined reader has";
     BadLength = -24, "the commit is longer than the reservation; reserve what you will write at most";
     NotAFile = -25, "the path is a directory, pipe, socket or device, not a segment; check the path";
-    Truncated = -26, "the file is shorter than its header says: somebody cut it; end its users, then create it with SHMSLOT_DEAD_REPLACE, or unlink it first";
+    Truncated = -26, "the file is shorter than its header says: somebody cut it; end its users, then create it with SHMSLOT_ORPHANED_REPLACE, or unlink it first";
     NotSealed = -27, "the descriptor is not sealed against shrinking, growing and unsealing; pass one made by shmslot_segment_create_anonymous";
-    WriterExists = -28, "the segment was created for a single writer and has it; close that writer first, or create the segment without SHMSLOT_SINGLE_WRITER";
+    WriterExists = -28, "the segment was created for a single writer and has it; close that writer first, or create the segment without SHMSLOT_FLAG_SINGLE_WRITER";
     NoParticipantSlot = -29, "max_participants are attached; let one close or create the segment with a larger max_participants";
     Held = -30, "this reader already holds that sample; mark it first";
     Empty = -31, "the file is empty: its segment was cut, or none was ever made in it; remove the file, then create one";
@@ -167,7 +167,7 @@ codes! {
     ChannelBroken = -39, "the channel is of no use any more: the other end is gone or spoke wrongly; close it and make a new one";
     NameBusy = -40, "another process is replacing or unlinking the segment of this name, and has not finished in half a second; try again, and if that does not help look for a process that was stopped (SIGSTOP, a debugger)";
     DescriptorLost = -41, "the program has closed this descriptor of the library, or put another file in its place (closefrom, dup2 onto a number that it had not opened); close the handle, make it anew, and leave alone what others opened";
-    OptionsMismatch = -42, "the segment of this name does not give that; ask for what it has or leave the field at 0, unlink it and create it anew, or take it with SHMSLOT_ANY_GEOMETRY";
+    OptionsMismatch = -42, "the segment of this name does not give that; ask for what it has or leave the field at 0, unlink it and create it anew, or take it with SHMSLOT_FLAG_ANY_GEOMETRY";
 }
 
 impl Code {

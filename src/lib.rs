@@ -73,9 +73,9 @@ mod pages {}
 pub use channel::{Channel, ChannelOptions, Listener};
 pub use error::{Code, Error, Result};
 pub use layout::Policy;
-pub use pool::{Attachments, Lease, Mapped, Registry, RegistryInfo, RegistryOptions};
+pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
 pub use reader::{EndWaits, Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference};
-pub use segment::{IfDead, Info, Options, Participant, Segment};
+pub use segment::{IfOrphaned, Info, Options, Participant, Segment};
 pub use wait::Interrupter;
 pub use writer::{Loan, Writer};

@@ -12,7 +12,7 @@ use defects::{
     Directory, NOW, code, forge, geometry, header, open, page_faults, peek, poke, slots, this_thread,
     until_asleep, word,
 };
-use shmslot::{Code, IfDead, Options, Policy, Segment};
+use shmslot::{Code, IfOrphaned, Options, Policy, Segment};
 
 /// There a reader that had drained everything while the writer wrapped got old bytes a second time.
 #[test]
@@ -280,8 +280,8 @@ fn vox_create_truncates_live_segment() {
     let name = directory.name("segment");
     let segment = Segment::create(&name, &slots(4)).expect("create");
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
-    for if_dead in [IfDead::Replace, IfDead::Adopt, IfDead::Refuse] {
-        assert_eq!(code(Segment::create(&name, &Options { if_dead, ..slots(9) })), Code::Exists);
+    for if_orphaned in [IfOrphaned::Replace, IfOrphaned::Adopt, IfOrphaned::Refuse] {
+        assert_eq!(code(Segment::create(&name, &Options { if_orphaned, ..slots(9) })), Code::Exists);
     }
     assert_eq!(code(Segment::open(&name, &slots(9))), Code::OptionsMismatch);
     let (opened, created) = Segment::open(&name, &slots(4)).expect("open");
@@ -385,7 +385,7 @@ fn vox_doorbell_inherited() {
     let listed = String::from_utf8(listed).expect("text");
     assert!(!listed.contains("shmslot"), "inherited: {listed}");
     drop((segment, attached));
-    let replace = Options { if_dead: IfDead::Replace, ..slots(2) };
+    let replace = Options { if_orphaned: IfOrphaned::Replace, ..slots(2) };
     Segment::create(&name, &replace).expect("nobody is attached any more");
     drop(child.stdin.take());
     assert!(child.wait().expect("it ends").success());

@@ -170,8 +170,8 @@ fn constants() {
         ("PARTICIPANT_ROW_SIZE", layout::PARTICIPANT_ROW_SIZE),
         ("FLAG_SINGLE_WRITER", u64::from(layout::FLAG_SINGLE_WRITER)),
         ("FLAG_TIMESTAMPS", u64::from(layout::FLAG_TIMESTAMPS)),
-        ("Policy::Fail", Policy::Fail as u64),
         ("Policy::Block", Policy::Block as u64),
+        ("Policy::Fail", Policy::Fail as u64),
         ("Policy::DropOldest", Policy::DropOldest as u64),
     ]);
     assert_eq!(page, code);
@@ -415,7 +415,7 @@ fn each_check_has_its_code() {
         ("features_required", 1 << 63, Err(Code::LayoutVersion)),
         ("features_optional", 1 << 63, Ok(())),
         ("flags", 4, Err(Code::LayoutVersion)),
-        ("policy", 3, Err(Code::LayoutVersion)),
+        ("policy", 4, Err(Code::LayoutVersion)),
         ("slot_count", 0, Err(Code::Corrupt)),
         ("slot_count", 1 << 24, Err(Code::Corrupt)), // in its range, but not what the sizes say
         ("payload_align", 96, Err(Code::Corrupt)),
@@ -542,7 +542,7 @@ fn a_real_segment_is_what_the_page_says() {
         ("max_readers", le4(20)),
         ("max_participants", le4(3)),
         ("history", le4(1)),
-        ("policy", le4(0)),
+        ("policy", le4(1)),
         ("flags", le4(0)),
         ("mode", le4(0o640)),
         ("control_size", le8(dump.at.control_size)),

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shmslot::{
-    Attachments, Channel, ChannelOptions, Code, Lease, Listener, Mapped, Options, Registry, RegistryInfo,
+    Attachments, Channel, ChannelOptions, Code, Lease, Listener, Mapped, Options, PoolInfo, Registry,
     RegistryOptions, Result, Segment,
 };
 
@@ -389,7 +389,7 @@ fn a_full_channel_holds_nothing_up_for_ever() {
         leases.push(lease);
         assert!(leases.len() < 100_000);
     }
-    let full = |info: RegistryInfo| (info.leases, info.regions);
+    let full = |info: PoolInfo| (info.leases, info.regions);
     let (count, regions) = full(registry.info().expect("info"));
     assert_eq!(count as usize, leases.len());
     let fds = open_descriptors();

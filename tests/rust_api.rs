@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use shmslot::{Code, EndWaits, Error, IfDead, Options, Policy, Reader, Ref, Segment};
+use shmslot::{Code, EndWaits, Error, IfOrphaned, Options, Policy, Reader, Ref, Segment};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
@@ -151,9 +151,10 @@ fn the_name_of_a_dead_segment_can_be_taken() {
     let id = first.info().expect("not forked").geometry.segment_id;
     drop(first);
 
-    let refuse = Options { if_dead: IfDead::Refuse, ..small() };
+    let refuse = Options { if_orphaned: IfOrphaned::Refuse, ..small() };
     assert_eq!(code(Segment::create(&name, &refuse)), Code::Exists);
-    let adopted = Segment::create(&name, &Options { if_dead: IfDead::Adopt, ..small() }).expect("adopt");
+    let adopted =
+        Segment::create(&name, &Options { if_orphaned: IfOrphaned::Adopt, ..small() }).expect("adopt");
     assert_eq!(
         (
             adopted.info().expect("not forked").geometry.segment_id,
@@ -236,7 +237,7 @@ fn racing_for_a_name_gives_one_segment() {
 fn looking_joins_nothing_and_changes_nothing() {
     let segment = Segment::create_anonymous(&small()).expect("create");
     let fd = segment.fd().expect("a descriptor");
-    let look = Segment::attach_fd(fd, &Options { look_only: true, ..small() }).expect("look");
+    let look = Segment::attach_fd(fd, &Options { observer: true, ..small() }).expect("look");
     segment.writer().expect("writer").write(b"x", NOW).expect("write");
     assert_eq!(
         (look.info().expect("not forked").next_sequence, look.info().expect("not forked").participants),
@@ -350,7 +351,7 @@ fn options_out_of_range_are_named() {
         ("history", Options { history: 2, ..small() }),
         ("mode", Options { mode: 0o777, ..small() }),
         ("type_name", Options { type_name: "n".repeat(64), ..small() }),
-        ("look_only", Options { look_only: true, ..small() }),
+        ("observer", Options { observer: true, ..small() }),
     ];
     for (field, options) in cases {
         let error = Segment::create_local(&options).expect_err(field);

@@ -402,16 +402,17 @@ inline constexpr Timeout forever = Timeout::unlimited();
 
 /// What a reserve does that finds nothing free.
 enum class Policy : std::uint32_t {
-    fail = SHMSLOT_FAIL,               ///< It fails at once.
-    block = SHMSLOT_BLOCK,             ///< It waits until a reader has marked enough.
-    drop_oldest = SHMSLOT_DROP_OLDEST, ///< It takes the oldest unread sample that nobody holds.
+    unspecified = 0,                          ///< As block; open takes a segment of whatever policy.
+    block = SHMSLOT_POLICY_BLOCK,             ///< It waits until a reader has marked enough.
+    fail = SHMSLOT_POLICY_FAIL,               ///< It fails at once, whatever its timeout: it never waits.
+    drop_oldest = SHMSLOT_POLICY_DROP_OLDEST, ///< It takes the oldest unread sample that nobody holds.
 };
 
 /// What to do when the name belongs to a segment that nobody is attached to any more.
-enum class IfDead : std::uint32_t {
-    replace = SHMSLOT_DEAD_REPLACE, ///< Give its name to the new one.
-    adopt = SHMSLOT_DEAD_ADOPT,     ///< Attach to it as it is, if it gives what is asked.
-    refuse = SHMSLOT_DEAD_REFUSE,   ///< Fail with Code::exists.
+enum class IfOrphaned : std::uint32_t {
+    replace = SHMSLOT_ORPHANED_REPLACE, ///< Give its name to the new one.
+    adopt = SHMSLOT_ORPHANED_ADOPT,     ///< Attach to it as it is, if it gives what is asked.
+    refuse = SHMSLOT_ORPHANED_REFUSE,   ///< Fail with Code::exists.
 };
 
 /// How to make a segment, or attach to one; shmslot_options. Zero is the default of each field. Attaching looks at
@@ -424,9 +425,9 @@ struct Options {
     std::uint32_t max_readers = 0;               ///< Readers that may be joined at once; default 15.
     std::uint32_t max_participants = 0;          ///< Processes that may be attached at once; default 64.
     std::uint32_t history = 0;                   ///< Samples kept for readers that join later.
-    Policy policy = Policy::fail;                ///< What a reserve does that finds nothing free.
+    Policy policy = Policy::unspecified;         ///< What a reserve does that finds nothing free.
     std::uint32_t mode = 0;                      ///< Permission bits of a named segment; default 0600.
-    IfDead if_dead = IfDead::replace;            ///< What to do with a segment that nobody is attached to.
+    IfOrphaned if_orphaned = IfOrphaned::replace;            ///< What to do with a segment that nobody is attached to.
     std::uint32_t spin_ns = 0;                   ///< How long a wait polls; 1 is not at all, default 10000.
     std::uint32_t max_loans = 0;                 ///< Loans that one writer may have out at once; default no limit.
     std::uint32_t region_count = 0;              ///< Payloads in regions that may be there at once.
@@ -440,7 +441,7 @@ struct Options {
     bool stream_copies = false;                  ///< Large copies into payloads go around the caches.
     bool any_geometry = false;                   ///< Open: take what is there with whatever numbers it has.
     bool any_owner = false;                      ///< Attach to another user's segment, or one with a loosened mode.
-    bool look_only = false;                      ///< Map read-only and join nothing.
+    bool observer = false;                      ///< Map read-only and join nothing.
 };
 
 /// What a segment is made of and how it is used at this moment.
@@ -452,7 +453,7 @@ using Ref = shmslot_ref;
 /// What is known of a published slot beside its bytes.
 using RefHeader = shmslot_ref_header;
 /// What a registry has at this moment.
-using RegistryState = shmslot_registry_state;
+using PoolInfo = shmslot_pool_info;
 
 /// What ends waits of a reader beside samples.
 struct EndWaits {
@@ -472,7 +473,7 @@ struct RegistryOptions {
     std::uint64_t region_size = 0; ///< Bytes of a region; default 1 MiB.
     std::uint64_t max_idle = 0;    ///< Most bytes of idle regions; 1 keeps none, default 64 MiB.
     std::uint64_t max_bytes = 0;   ///< Most bytes of all regions together; default no limit.
-    /// Receivers are not of this library and may write to regions; see SHMSLOT_FOREIGN_RECEIVERS.
+    /// Receivers are not of this library and may write to regions; see SHMSLOT_FLAG_FOREIGN_RECEIVERS.
     bool foreign_receivers = false;
 };
 
@@ -742,10 +743,10 @@ template <class T, class Handle, class Call>
 [[nodiscard]] inline shmslot_options c_options(const Options &options) noexcept
 {
     shmslot_options c = SHMSLOT_OPTIONS_INIT;
-    c.flags = (options.single_writer ? SHMSLOT_SINGLE_WRITER : 0U) | (options.timestamps ? SHMSLOT_TIMESTAMPS : 0U) |
-              (options.prefault ? SHMSLOT_PREFAULT : 0U) | (options.huge_pages ? SHMSLOT_HUGE_PAGES : 0U) |
-              (options.stream_copies ? SHMSLOT_STREAM_COPIES : 0U) | (options.any_owner ? SHMSLOT_ANY_OWNER : 0U) |
-              (options.any_geometry ? SHMSLOT_ANY_GEOMETRY : 0U) | (options.look_only ? SHMSLOT_LOOK_ONLY : 0U);
+    c.flags = (options.single_writer ? SHMSLOT_FLAG_SINGLE_WRITER : 0U) | (options.timestamps ? SHMSLOT_FLAG_TIMESTAMPS : 0U) |
+              (options.prefault ? SHMSLOT_FLAG_PREFAULT : 0U) | (options.huge_pages ? SHMSLOT_FLAG_HUGE_PAGES : 0U) |
+              (options.stream_copies ? SHMSLOT_FLAG_STREAM_COPIES : 0U) | (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) |
+              (options.any_geometry ? SHMSLOT_FLAG_ANY_GEOMETRY : 0U) | (options.observer ? SHMSLOT_FLAG_OBSERVER : 0U);
     c.slot_count = options.slot_count;
     c.payload_align = options.payload_align;
     c.slot_capacity = options.slot_capacity;
@@ -755,7 +756,7 @@ template <class T, class Handle, class Call>
     c.history = options.history;
     c.policy = static_cast<std::uint32_t>(options.policy);
     c.mode = options.mode;
-    c.if_dead = static_cast<std::uint32_t>(options.if_dead);
+    c.if_orphaned = static_cast<std::uint32_t>(options.if_orphaned);
     c.spin_ns = options.spin_ns;
     c.max_loans = options.max_loans;
     c.region_count = options.region_count;
@@ -768,7 +769,7 @@ template <class T, class Handle, class Call>
 /// Options of a channel as C has them.
 [[nodiscard]] inline std::uint32_t c_flags(ChannelOptions options) noexcept
 {
-    return (options.any_owner ? SHMSLOT_ANY_OWNER : 0U) | (options.unsealed ? SHMSLOT_UNSEALED : 0U);
+    return (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) | (options.unsealed ? SHMSLOT_FLAG_UNSEALED : 0U);
 }
 
 /// The object in these bytes; null if there are none.
@@ -1710,7 +1711,7 @@ public:
         c.region_size = options.region_size;
         c.max_idle = options.max_idle;
         c.max_bytes = options.max_bytes;
-        c.flags = options.foreign_receivers ? SHMSLOT_FOREIGN_RECEIVERS : 0;
+        c.flags = options.foreign_receivers ? SHMSLOT_FLAG_FOREIGN_RECEIVERS : 0;
         return detail::made<Registry, shmslot_registry>(
             [&](shmslot_registry **ret, shmslot_error *reterr) { return shmslot_registry_create(&c, ret, reterr); });
     }
@@ -1733,10 +1734,10 @@ public:
     Result<int> reclaim() noexcept { return detail::number(shmslot_registry_reclaim(get())); }
 
     /// What it has at this moment. shmslot_registry_info.
-    Result<RegistryState> info() const noexcept
+    Result<PoolInfo> info() const noexcept
     {
-        return detail::written<RegistryState>(
-            [&](RegistryState *ret) { return shmslot_registry_info(get(), ret, sizeof *ret); });
+        return detail::written<PoolInfo>(
+            [&](PoolInfo *ret) { return shmslot_registry_info(get(), ret, sizeof *ret); });
     }
 
     /// Leases memory for len bytes. removed_channels, if not null, learns on success how many channels were removed

@@ -263,7 +263,7 @@ static shmslot_segment *make(const struct setting *setting)
 
 static void run(const struct setting *setting)
 {
-    uint64_t writers = setting->flags & SHMSLOT_SINGLE_WRITER ? 1 : WRITERS, i;
+    uint64_t writers = setting->flags & SHMSLOT_FLAG_SINGLE_WRITER ? 1 : WRITERS, i;
     shmslot_segment *segment = make(setting);
     shmslot_writer *shared = open_writer(segment), *own = writers > 1 ? open_writer(segment) : NULL;
     struct desk desk = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, {0}, false, false};
@@ -305,13 +305,13 @@ static void run(const struct setting *setting)
 
 static void run_every_setting(void)
 {
-    static const uint32_t policies[] = {SHMSLOT_FAIL, SHMSLOT_BLOCK, SHMSLOT_DROP_OLDEST};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_DROP_OLDEST};
     unsigned p, others;
     for (p = 0; p < 3; p++) {
         for (others = 0; others < 8; others++) {
             struct setting setting = {0, 0, 0, 15, 0, false, NOTHING};
             setting.policy = policies[p];
-            setting.flags = others & 1 ? SHMSLOT_SINGLE_WRITER : 0;
+            setting.flags = others & 1 ? SHMSLOT_FLAG_SINGLE_WRITER : 0;
             setting.history = others & 2 ? 3 : 0;
             if (others & 4) setting.max_readers = 40; /* more than share one word of marks */
             setting.local = (others & 4) != 0;
@@ -323,7 +323,7 @@ static void run_every_setting(void)
 
 int main(int count, char **arguments)
 {
-    struct setting setting = {SHMSLOT_BLOCK, 0, 0, 15, 0, false, NOTHING};
+    struct setting setting = {SHMSLOT_POLICY_BLOCK, 0, 0, 15, 0, false, NOTHING};
     check_begin();
     if (count == 1) {
         run_every_setting();
@@ -333,7 +333,7 @@ int main(int count, char **arguments)
     if (strcmp(arguments[1], "late-read") == 0) setting.plant = LATE_READ;
     if (strcmp(arguments[1], "late-write") == 0) {
         setting.plant = LATE_WRITE;
-        setting.flags = SHMSLOT_SINGLE_WRITER; /* of several, another one may have the slot by then */
+        setting.flags = SHMSLOT_FLAG_SINGLE_WRITER; /* of several, another one may have the slot by then */
     }
     CHECK(setting.plant != NOTHING);
     run(&setting);

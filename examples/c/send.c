@@ -144,8 +144,8 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGHUP, &action, NULL);
 
-    options.flags = SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS;
-    options.policy = SHMSLOT_BLOCK;
+    options.flags = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     options.slot_count = SLOT_COUNT;
     options.slot_capacity = SLOT_CAPACITY;
     if (shmslot_segment_create(argv[1], &options, &segment, &error) < 0)

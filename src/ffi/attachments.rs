@@ -48,7 +48,7 @@ pub struct shmslot_mapped {
 unsafe impl Plain for shmslot_mapped {}
 
 /// Makes attachments of what comes over a channel; one for each channel, which may be closed afterwards.
-/// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_UNSEALED for shmslot_attachments_attach_fd;
+/// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_FLAG_UNSEALED for shmslot_attachments_attach_fd;
 /// for the rest those of the channel count. ret_attachments: close it with shmslot_attachments_close. reterr: NULL or
 /// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]

@@ -8,13 +8,13 @@ use crate::error::{Code, Error, HotResult, Result};
 use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
-use crate::ffi::options::{SHMSLOT_ANY_OWNER, Use, options, shmslot_options};
+use crate::ffi::options::{SHMSLOT_FLAG_ANY_OWNER, Use, options, shmslot_options};
 use crate::ffi::segment::{self, shmslot_segment};
 use crate::sys;
 
 /// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
 /// raises SIGBUS.
-pub const SHMSLOT_UNSEALED: u32 = 64;
+pub const SHMSLOT_FLAG_UNSEALED: u32 = 64;
 
 /// A connection that carries descriptors of regions and segments, or waits for connections; a call that is for the other
 /// of the two says INVALID. Threads: any.
@@ -60,15 +60,18 @@ fn hand_out(ret_channel: &Out<'_, *mut shmslot_channel>, end: End) -> HotResult<
 
 /// What flags of a channel, or of attachments, mean.
 pub(crate) fn channel_options(flags: u32) -> Result<ChannelOptions> {
-    if flags & !(SHMSLOT_ANY_OWNER | SHMSLOT_UNSEALED) != 0 {
+    if flags & !(SHMSLOT_FLAG_ANY_OWNER | SHMSLOT_FLAG_UNSEALED) != 0 {
         return Err(Error::about(Code::BadOptions, "flags"));
     }
-    Ok(ChannelOptions { any_owner: flags & SHMSLOT_ANY_OWNER != 0, unsealed: flags & SHMSLOT_UNSEALED != 0 })
+    Ok(ChannelOptions {
+        any_owner: flags & SHMSLOT_FLAG_ANY_OWNER != 0,
+        unsealed: flags & SHMSLOT_FLAG_UNSEALED != 0,
+    })
 }
 
 /// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with
 /// shmslot_channel_from_fd, and close it here.
-/// flags: 0, or SHMSLOT_ANY_OWNER (also with another user's process), SHMSLOT_UNSEALED. ret_...: close both. reterr: NULL
+/// flags: 0, or SHMSLOT_FLAG_ANY_OWNER (also with another user's process), SHMSLOT_FLAG_UNSEALED. ret_...: close both. reterr: NULL
 /// or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_pair(
@@ -109,7 +112,7 @@ pub unsafe extern "C" fn shmslot_channel_listen(
     })
 }
 
-/// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_ANY_OWNER.
+/// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_FLAG_ANY_OWNER.
 /// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
 /// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.1.
 #[unsafe(no_mangle)]

@@ -10,47 +10,51 @@ use crate::ffi::plain::Plain;
 use crate::layout::{self, Policy};
 use crate::segment::Info;
 use crate::segment::Participant;
-use crate::segment::{Asked, IfDead, Options};
+use crate::segment::{Asked, IfOrphaned, Options};
 
 /// Option flag: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
-pub const SHMSLOT_SINGLE_WRITER: u32 = 1;
+pub const SHMSLOT_FLAG_SINGLE_WRITER: u32 = 1;
 /// Option flag: each commit notes the monotonic time in its sample; about 25 ns a sample.
-pub const SHMSLOT_TIMESTAMPS: u32 = 2;
+pub const SHMSLOT_FLAG_TIMESTAMPS: u32 = 2;
 /// Option flag: map all pages at once, not at their first use.
-pub const SHMSLOT_PREFAULT: u32 = 4;
+pub const SHMSLOT_FLAG_PREFAULT: u32 = 4;
 /// Option flag: ask for huge pages; shmslot_info.huge_bytes says what was obtained.
-pub const SHMSLOT_HUGE_PAGES: u32 = 8;
+pub const SHMSLOT_FLAG_HUGE_PAGES: u32 = 8;
 /// Attach flag: accept a segment of another user, or one whose mode was loosened.
-pub const SHMSLOT_ANY_OWNER: u32 = 16;
+pub const SHMSLOT_FLAG_ANY_OWNER: u32 = 16;
 /// Attach flag: map read-only and join nothing. Then only info, participants, path, fd and slot sizes work.
-pub const SHMSLOT_LOOK_ONLY: u32 = 32;
+pub const SHMSLOT_FLAG_OBSERVER: u32 = 32;
 
 /// Option and attach flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
 /// time where writer and reader do not share a cache, and more than twice where they do.
-pub const SHMSLOT_STREAM_COPIES: u32 = 128;
+pub const SHMSLOT_FLAG_STREAM_COPIES: u32 = 128;
 /// Option flag: open and create take a segment that is there whatever it has, as attach does.
-pub const SHMSLOT_ANY_GEOMETRY: u32 = 256;
+pub const SHMSLOT_FLAG_ANY_GEOMETRY: u32 = 256;
 
-/// Policy: a reserve that finds nothing free fails at once.
-pub const SHMSLOT_FAIL: u32 = 0;
-/// Policy: it waits until a reader has marked enough.
-pub const SHMSLOT_BLOCK: u32 = 1;
-/// Policy: it takes the oldest sample that no reader holds away from those that have not read it.
-pub const SHMSLOT_DROP_OLDEST: u32 = 2;
+/// Policy: a reserve that finds nothing free waits until a reader has marked enough. The default.
+pub const SHMSLOT_POLICY_BLOCK: u32 = 1;
+/// Policy: a reserve that finds nothing free fails at once, whatever its timeout: it never waits.
+pub const SHMSLOT_POLICY_FAIL: u32 = 2;
+/// Policy: a reserve that finds nothing free takes the oldest sample that no reader holds away from
+/// those that have not read it.
+pub const SHMSLOT_POLICY_DROP_OLDEST: u32 = 3;
 
-/// if_dead: give the name of a segment that nobody is attached to any more to the new one.
-pub const SHMSLOT_DEAD_REPLACE: u32 = 0;
-/// if_dead: attach to it as it is, if it gives what is asked; see shmslot_segment_open.
-pub const SHMSLOT_DEAD_ADOPT: u32 = 1;
-/// if_dead: fail with SHMSLOT_E_EXISTS.
-pub const SHMSLOT_DEAD_REFUSE: u32 = 2;
+/// if_orphaned: give the name of a segment that nobody is attached to any more to the new one.
+pub const SHMSLOT_ORPHANED_REPLACE: u32 = 0;
+/// if_orphaned: attach to it as it is, if it gives what is asked; see shmslot_segment_open.
+pub const SHMSLOT_ORPHANED_ADOPT: u32 = 1;
+/// if_orphaned: fail with SHMSLOT_E_EXISTS.
+pub const SHMSLOT_ORPHANED_REFUSE: u32 = 2;
 
 // The header spells out the numbers of the enums that the core works with.
 const _: () = {
-    assert!(SHMSLOT_FAIL == Policy::Fail as u32 && SHMSLOT_BLOCK == Policy::Block as u32);
-    assert!(SHMSLOT_DROP_OLDEST == Policy::DropOldest as u32);
-    assert!(SHMSLOT_DEAD_REPLACE == IfDead::Replace as u32 && SHMSLOT_DEAD_ADOPT == IfDead::Adopt as u32);
-    assert!(SHMSLOT_DEAD_REFUSE == IfDead::Refuse as u32);
+    assert!(SHMSLOT_POLICY_FAIL == Policy::Fail as u32 && SHMSLOT_POLICY_BLOCK == Policy::Block as u32);
+    assert!(SHMSLOT_POLICY_DROP_OLDEST == Policy::DropOldest as u32);
+    assert!(
+        SHMSLOT_ORPHANED_REPLACE == IfOrphaned::Replace as u32
+            && SHMSLOT_ORPHANED_ADOPT == IfOrphaned::Adopt as u32
+    );
+    assert!(SHMSLOT_ORPHANED_REFUSE == IfOrphaned::Refuse as u32);
 };
 
 /// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
@@ -60,9 +64,9 @@ const _: () = {
 pub struct shmslot_options {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     pub struct_size: u32,
-    /// SHMSLOT_SINGLE_WRITER, SHMSLOT_TIMESTAMPS, SHMSLOT_PREFAULT, SHMSLOT_HUGE_PAGES,
-    /// SHMSLOT_STREAM_COPIES, SHMSLOT_ANY_GEOMETRY; for attach and open also SHMSLOT_ANY_OWNER; for
-    /// attach also SHMSLOT_LOOK_ONLY.
+    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_PREFAULT, SHMSLOT_FLAG_HUGE_PAGES,
+    /// SHMSLOT_FLAG_STREAM_COPIES, SHMSLOT_FLAG_ANY_GEOMETRY; for attach and open also SHMSLOT_FLAG_ANY_OWNER; for
+    /// attach also SHMSLOT_FLAG_OBSERVER.
     pub flags: u32,
     /// Number of slots, 1 to 16777216; default 64.
     pub slot_count: u32,
@@ -78,12 +82,12 @@ pub struct shmslot_options {
     pub max_participants: u32,
     /// Samples kept for readers that join later, less than slot_count; default 0.
     pub history: u32,
-    /// SHMSLOT_FAIL, SHMSLOT_BLOCK or SHMSLOT_DROP_OLDEST; default SHMSLOT_FAIL.
+    /// SHMSLOT_POLICY_BLOCK, _FAIL or _DROP_OLDEST; default SHMSLOT_POLICY_BLOCK.
     pub policy: u32,
     /// Permission bits of a named segment, 0600 plus any of 0066; default 0600.
     pub mode: u32,
-    /// What to do when the name belongs to a segment that nobody is attached to; default SHMSLOT_DEAD_REPLACE.
-    pub if_dead: u32,
+    /// What to do when the name belongs to a segment that nobody is attached to; default SHMSLOT_ORPHANED_REPLACE.
+    pub if_orphaned: u32,
     /// How long a wait polls before it sleeps, in nanoseconds; 1 is not at all, default 10000.
     pub spin_ns: u32,
     /// Loans that one writer may have out at once; default no limit.
@@ -133,9 +137,9 @@ pub struct shmslot_info {
     pub max_participants: u32,
     /// Samples kept for readers that join later.
     pub history: u32,
-    /// SHMSLOT_FAIL, SHMSLOT_BLOCK or SHMSLOT_DROP_OLDEST.
+    /// SHMSLOT_POLICY_BLOCK, _FAIL or _DROP_OLDEST.
     pub policy: u32,
-    /// SHMSLOT_SINGLE_WRITER and SHMSLOT_TIMESTAMPS, as the segment was created.
+    /// SHMSLOT_FLAG_SINGLE_WRITER and SHMSLOT_FLAG_TIMESTAMPS, as the segment was created.
     pub flags: u32,
     /// Permission bits that the creator gave it.
     pub mode: u32,
@@ -174,8 +178,8 @@ impl From<&Info> for shmslot_info {
             max_participants: geometry.max_participants,
             history: geometry.history,
             policy: geometry.policy as u32,
-            flags: if geometry.single_writer { SHMSLOT_SINGLE_WRITER } else { 0 }
-                | if geometry.timestamps { SHMSLOT_TIMESTAMPS } else { 0 },
+            flags: if geometry.single_writer { SHMSLOT_FLAG_SINGLE_WRITER } else { 0 }
+                | if geometry.timestamps { SHMSLOT_FLAG_TIMESTAMPS } else { 0 },
             mode: geometry.mode,
             layout_version: layout::LAYOUT_VERSION,
             region_count: geometry.region_count,
@@ -246,13 +250,16 @@ pub(crate) fn options_and_asked(
         let asked = Asked::of(&default);
         return Ok((default, asked));
     };
-    let made_so = SHMSLOT_SINGLE_WRITER | SHMSLOT_TIMESTAMPS;
-    let used_so = SHMSLOT_PREFAULT | SHMSLOT_HUGE_PAGES | SHMSLOT_STREAM_COPIES | SHMSLOT_ANY_GEOMETRY;
+    let made_so = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS;
+    let used_so = SHMSLOT_FLAG_PREFAULT
+        | SHMSLOT_FLAG_HUGE_PAGES
+        | SHMSLOT_FLAG_STREAM_COPIES
+        | SHMSLOT_FLAG_ANY_GEOMETRY;
     let known = match used_for {
         Use::Create => made_so | used_so,
-        Use::Attach | Use::Open => made_so | used_so | SHMSLOT_ANY_OWNER | SHMSLOT_LOOK_ONLY,
+        Use::Attach | Use::Open => made_so | used_so | SHMSLOT_FLAG_ANY_OWNER | SHMSLOT_FLAG_OBSERVER,
     };
-    if given.flags & !known != 0 || used_for == Use::Open && given.flags & SHMSLOT_LOOK_ONLY != 0 {
+    if given.flags & !known != 0 || used_for == Use::Open && given.flags & SHMSLOT_FLAG_OBSERVER != 0 {
         return Err(bad("flags"));
     }
     let call = Call::new();
@@ -266,6 +273,7 @@ pub(crate) fn options_and_asked(
         payload_align: given.payload_align,
         max_readers: given.max_readers,
         max_participants: given.max_participants,
+        policy: Policy::from_number(given.policy),
     };
     let options = Options {
         slot_count: or(given.slot_count, default.slot_count),
@@ -277,19 +285,19 @@ pub(crate) fn options_and_asked(
         history: given.history,
         max_payload: given.max_payload,
         region_count: given.region_count,
-        policy: Policy::from_number(given.policy).ok_or(bad("policy"))?,
-        single_writer: given.flags & SHMSLOT_SINGLE_WRITER != 0,
-        timestamps: given.flags & SHMSLOT_TIMESTAMPS != 0,
+        policy: Policy::from_number(or(given.policy, default.policy as u32)).ok_or(bad("policy"))?,
+        single_writer: given.flags & SHMSLOT_FLAG_SINGLE_WRITER != 0,
+        timestamps: given.flags & SHMSLOT_FLAG_TIMESTAMPS != 0,
         mode: or(given.mode, default.mode),
-        if_dead: IfDead::from_number(given.if_dead).ok_or(bad("if_dead"))?,
+        if_orphaned: IfOrphaned::from_number(given.if_orphaned).ok_or(bad("if_orphaned"))?,
         type_hash: given.type_hash,
         type_name,
-        prefault: given.flags & SHMSLOT_PREFAULT != 0,
-        huge_pages: given.flags & SHMSLOT_HUGE_PAGES != 0,
-        stream_copies: given.flags & SHMSLOT_STREAM_COPIES != 0,
-        any_owner: given.flags & SHMSLOT_ANY_OWNER != 0,
-        any_geometry: given.flags & SHMSLOT_ANY_GEOMETRY != 0,
-        look_only: given.flags & SHMSLOT_LOOK_ONLY != 0,
+        prefault: given.flags & SHMSLOT_FLAG_PREFAULT != 0,
+        huge_pages: given.flags & SHMSLOT_FLAG_HUGE_PAGES != 0,
+        stream_copies: given.flags & SHMSLOT_FLAG_STREAM_COPIES != 0,
+        any_owner: given.flags & SHMSLOT_FLAG_ANY_OWNER != 0,
+        any_geometry: given.flags & SHMSLOT_FLAG_ANY_GEOMETRY != 0,
+        observer: given.flags & SHMSLOT_FLAG_OBSERVER != 0,
         spin: match given.spin_ns {
             0 => default.spin,
             1 => Duration::ZERO,

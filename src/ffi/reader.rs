@@ -190,7 +190,7 @@ pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, w
     })
 }
 
-/// How many samples SHMSLOT_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
+/// How many samples SHMSLOT_POLICY_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
 /// the commit began after it had joined and that it has not read. 0 under the other policies.
 /// Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
@@ -226,9 +226,9 @@ pub unsafe extern "C" fn shmslot_slot_read(
 }
 
 /// Takes the newest sample of all, if this reader has not read and marked it or the segment retains it. With
-/// history, and no SHMSLOT_DROP_OLDEST, there is one as soon as there was a commit. It does not move the reader: after the
+/// history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit. It does not move the reader: after the
 /// mark the next peek finds the same sample until there is a newer one, and a read comes to it in its turn. Under
-/// SHMSLOT_DROP_OLDEST that read says HELD until the mark.
+/// SHMSLOT_POLICY_DROP_OLDEST that read says HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
 /// retained), HELD (already), CORRUPT. Since 0.1.
@@ -294,7 +294,7 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
 }
 
 /// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using the processor. Under
-/// SHMSLOT_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
+/// SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
 /// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.1.

@@ -15,7 +15,7 @@ use crate::reference::{Ref, RefHeader, Reference};
 /// The shmslot_ref_ calls are for middleware that tracks its readers itself: readers are the caller's own
 /// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
 /// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first reserve, which may fail as
-/// shmslot_writer_open does; who only reads is none, and may be attached with SHMSLOT_LOOK_ONLY for all but
+/// shmslot_writer_open does; who only reads is none, and may be attached with SHMSLOT_FLAG_OBSERVER for all but
 /// shmslot_ref_next_unread and the marks. Joined readers see these samples like all others. They get their numbers from the top, and
 /// never one that these calls have used: that is kept for them until shmslot_ref_mark_reader_disconnected gives it up. A
 /// number that a joined reader has is a BAD_INDEX. All may say CORRUPT.
@@ -71,7 +71,7 @@ fn take(reference: &In<'_, shmslot_ref>) -> HotResult<Ref> {
 
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
-/// Threads: any; on a SHMSLOT_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
+/// Threads: any; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
 /// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_reserve(

@@ -9,7 +9,7 @@ use crate::ffi::channel::shmslot_channel;
 use crate::ffi::given::Given;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
-use crate::pool::{Lease, Registry, RegistryInfo, RegistryOptions};
+use crate::pool::{Lease, PoolInfo, Registry, RegistryOptions};
 use crate::sys::Uncancelled;
 
 /// Gives out memory in mapped regions, for payloads beside the slots; docs/regions.md has the rules. Threads: any.
@@ -30,7 +30,7 @@ unsafe impl Handle for shmslot_registry {
 
 /// Registry flag: receivers are not of this library. They may map regions to write to them, and each generation is announced.
 /// Whoever gets a region can then change any byte of it at any time.
-pub const SHMSLOT_FOREIGN_RECEIVERS: u32 = 1;
+pub const SHMSLOT_FLAG_FOREIGN_RECEIVERS: u32 = 1;
 
 /// How a registry makes regions. Begin with SHMSLOT_REGISTRY_OPTIONS_INIT; zero is the default of each field.
 #[repr(C)]
@@ -46,7 +46,7 @@ pub struct shmslot_registry_options {
     pub max_idle: u64,
     /// Most bytes of all regions together, without a page for each; default no limit.
     pub max_bytes: u64,
-    /// 0, or SHMSLOT_FOREIGN_RECEIVERS.
+    /// 0, or SHMSLOT_FLAG_FOREIGN_RECEIVERS.
     pub flags: u64,
 }
 
@@ -56,7 +56,7 @@ unsafe impl Plain for shmslot_registry_options {}
 /// What a registry has at this moment.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct shmslot_registry_state {
+pub struct shmslot_pool_info {
     /// Bytes of all regions.
     pub bytes: u64,
     /// Bytes of those that are kept without leases.
@@ -70,12 +70,12 @@ pub struct shmslot_registry_state {
 }
 
 // SAFETY: integers only.
-unsafe impl Plain for shmslot_registry_state {}
+unsafe impl Plain for shmslot_pool_info {}
 
-impl From<RegistryInfo> for shmslot_registry_state {
-    fn from(info: RegistryInfo) -> shmslot_registry_state {
-        let RegistryInfo { bytes, idle_bytes, leases, regions, channels } = info;
-        shmslot_registry_state { bytes, idle_bytes, leases, regions, channels }
+impl From<PoolInfo> for shmslot_pool_info {
+    fn from(info: PoolInfo) -> shmslot_pool_info {
+        let PoolInfo { bytes, idle_bytes, leases, regions, channels } = info;
+        shmslot_pool_info { bytes, idle_bytes, leases, regions, channels }
     }
 }
 
@@ -107,7 +107,7 @@ unsafe impl Plain for shmslot_lease {}
 fn registry_options(input: &InSized<'_, shmslot_registry_options>) -> Result<RegistryOptions> {
     let default = RegistryOptions::default();
     let Some(given) = input.take()? else { return Ok(default) };
-    if given.flags & !u64::from(SHMSLOT_FOREIGN_RECEIVERS) != 0 {
+    if given.flags & !u64::from(SHMSLOT_FLAG_FOREIGN_RECEIVERS) != 0 {
         return Err(Error::about(Code::BadOptions, "flags"));
     }
     let or = |value: u64, default: u64| if value == 0 { default } else { value };
@@ -116,7 +116,7 @@ fn registry_options(input: &InSized<'_, shmslot_registry_options>) -> Result<Reg
         align: if given.align == 0 { default.align } else { given.align },
         max_idle: or(given.max_idle, default.max_idle),
         max_bytes: given.max_bytes,
-        foreign_receivers: given.flags & u64::from(SHMSLOT_FOREIGN_RECEIVERS) != 0,
+        foreign_receivers: given.flags & u64::from(SHMSLOT_FLAG_FOREIGN_RECEIVERS) != 0,
     })
 }
 
@@ -187,11 +187,11 @@ pub unsafe extern "C" fn shmslot_registry_remove(
     })
 }
 
-/// What the registry has at this moment. size: sizeof(shmslot_registry_state). Threads: any. Errors: INVALID. Since 0.1.
+/// What the registry has at this moment. size: sizeof(shmslot_pool_info). Threads: any. Errors: INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_info(
     registry: *mut shmslot_registry,
-    ret_state: *mut shmslot_registry_state,
+    ret_state: *mut shmslot_pool_info,
     size: usize,
 ) -> c_int {
     from_c!(registry: HandleRef, ret_state[size]: OutSized);

@@ -45,7 +45,7 @@ pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Seg
 /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. Allocates all its memory.
 ///
 /// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
-/// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_dead
+/// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_orphaned
 /// decides. One that this version cannot attach to (another layout version, corrupt, cut, its mode loosened) can be replaced,
 /// too; so can an empty file of this user whose name begins with "shmslot.". Any other file stays.
 ///
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
 }
 
 /// Attaches to the segment of this name, or creates it. Of several processes that do so at once one
-/// creates. If nobody is attached to it, options.if_dead decides, with REFUSE like ADOPT.
+/// creates. If nobody is attached to it, options.if_orphaned decides, with REFUSE like ADOPT.
 ///
 /// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
 /// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else

@@ -10,7 +10,7 @@ use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
 use crate::writer::{Token, Writer};
 
-/// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_SINGLE_WRITER segment one at a time.
+/// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time.
 pub struct shmslot_writer {
     writer: Writer,
     health: Health,

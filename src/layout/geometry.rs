@@ -12,19 +12,19 @@ use super::words::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(u32)]
 pub enum Policy {
-    /// `reserve` fails at once.
-    #[default]
-    Fail = 0,
     /// `reserve` waits for a reader.
+    #[default]
     Block = 1,
+    /// `reserve` fails at once, whatever its timeout: it never waits.
+    Fail = 2,
     /// `reserve` takes the oldest sample that nobody holds away from the readers that have not read it.
-    DropOldest = 2,
+    DropOldest = 3,
 }
 
 impl Policy {
     /// The policy of a number that crossed a boundary.
     pub fn from_number(number: u32) -> Option<Policy> {
-        [Policy::Fail, Policy::Block, Policy::DropOldest].into_iter().find(|p| *p as u32 == number)
+        [Policy::Block, Policy::Fail, Policy::DropOldest].into_iter().find(|p| *p as u32 == number)
     }
 }
 

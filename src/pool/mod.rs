@@ -15,4 +15,4 @@ mod body;
 mod registry;
 
 pub use attachments::{Attachments, Mapped};
-pub use registry::{Lease, Registry, RegistryInfo, RegistryOptions};
+pub use registry::{Lease, PoolInfo, Registry, RegistryOptions};

@@ -47,7 +47,7 @@ impl Default for RegistryOptions {
 
 /// What a registry has at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct RegistryInfo {
+pub struct PoolInfo {
     /// Bytes of all regions.
     pub bytes: u64,
     /// Bytes of those that are kept without leases.
@@ -230,9 +230,9 @@ impl Registry {
     }
 
     /// What the registry has at this moment.
-    pub fn info(&self) -> Result<RegistryInfo> {
+    pub fn info(&self) -> Result<PoolInfo> {
         let state = self.inner.state()?;
-        Ok(RegistryInfo {
+        Ok(PoolInfo {
             bytes: state.bytes,
             idle_bytes: state.idle.bytes,
             leases: state.leases,

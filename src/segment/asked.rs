@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::{Code, Error, Result};
-use crate::layout::Geometry;
+use crate::layout::{Geometry, Policy};
 use crate::segment::options::Options;
 
 /// Of the numbers whose default is not 0, those that were asked for; 0 where the default was left.
@@ -15,6 +15,7 @@ pub(crate) struct Asked {
     pub(crate) payload_align: u32,
     pub(crate) max_readers: u32,
     pub(crate) max_participants: u32,
+    pub(crate) policy: Option<Policy>,
 }
 
 impl Asked {
@@ -32,6 +33,7 @@ impl Asked {
             payload_align: asked(options.payload_align, default.payload_align),
             max_readers: asked(options.max_readers, default.max_readers),
             max_participants: asked(options.max_participants, default.max_participants),
+            policy: (options.policy != default.policy).then_some(options.policy),
         }
     }
 
@@ -68,7 +70,7 @@ impl Asked {
                 u64::from(options.user_header_size),
                 u64::from(found.user_header_size),
             ),
-            ("policy: # wanted, # found", options.policy as u64, found.policy as u64),
+            ("policy: # wanted, # found", self.policy.map_or(0, |policy| policy as u64), found.policy as u64),
             (
                 "single_writer: # wanted, # found",
                 u64::from(options.single_writer),

@@ -109,7 +109,7 @@ impl Attachment {
         let inner = Attachment::finish(map, table, participants, Some(fd), geometry, offsets, options, path)?;
         // After the row was taken: see `name::replace`. Who only looks takes none, and sees what was there before.
         let retired = inner.table.hot.lifecycle.0.retired.load(Ordering::SeqCst) != 0;
-        if retired && !options.look_only {
+        if retired && !options.observer {
             return Ok(None);
         }
         if inner.participants.own().is_some() {
@@ -131,7 +131,7 @@ impl Attachment {
         path: Option<PathBuf>,
     ) -> Result<Attachment> {
         let mut kept = fd.map(|fd| KeptFd::new(fd, "descriptor # of the segment")).transpose()?;
-        if let (true, Some(kept)) = (options.look_only, &mut kept) {
+        if let (true, Some(kept)) = (options.observer, &mut kept) {
             // Without a row it has no lock.
             kept.mark(MARK_BASE)?;
         }
@@ -157,7 +157,7 @@ impl Attachment {
         if options.huge_pages {
             inner.huge_bytes = inner.map.collapse(inner.offsets.fixed_size as usize) as u64;
         }
-        if !options.look_only {
+        if !options.observer {
             inner.take_row()?;
             inner.protect_payload(false)?;
         }

@@ -108,7 +108,7 @@ impl Segment {
     fn attach_asking(name: &str, options: &Options, asked: Option<Asked>) -> Result<Segment> {
         let path = name::path_of(name)?;
         for _ in 0..NAME_RACES {
-            let fd = sys::open_file(&path, !options.look_only)?;
+            let fd = sys::open_file(&path, !options.observer)?;
             if let Some(inner) = name::attach(&path, fd, options, asked)? {
                 return Ok(Segment { inner: Arc::new(inner) });
             }
@@ -122,7 +122,7 @@ impl Segment {
             return Err(Error::about(Code::NotAFile, "the descriptor"));
         }
         // Opened anew, so that the locks of this participant are its own.
-        let own = sys::reopen(fd, !options.look_only)?;
+        let own = sys::reopen(fd, !options.observer)?;
         match Attachment::attach(own, options, None, None, true)? {
             Some(inner) => Ok(Segment { inner: Arc::new(inner) }),
             None => Err(Error::about(Code::NotFound, "the segment was replaced")),
@@ -131,7 +131,7 @@ impl Segment {
 
     /// Attaches to the segment of this name, or creates it; true if this call created it. Of several processes
     /// that do this at once one creates. What is there already must give what `options` ask for, see
-    /// [`Options`]; else nothing is attached. If nobody is attached to it any more, `if_dead`
+    /// [`Options`]; else nothing is attached. If nobody is attached to it any more, `if_orphaned`
     /// decides; to refuse it is to adopt it here.
     pub fn open(name: &str, options: &Options) -> Result<(Segment, bool)> {
         Segment::open_asking(name, options, Asked::of(options))

@@ -22,9 +22,9 @@ pub(super) fn map_private(offsets: &Offsets) -> Result<Span> {
 }
 
 pub(super) fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<Span> {
-    let map = Span::new(Some(fd.as_fd()), offsets.total, offsets.fixed_size, !options.look_only)?;
+    let map = Span::new(Some(fd.as_fd()), offsets.total, offsets.fixed_size, !options.observer)?;
     dump_only_control(&map, offsets);
-    if !options.look_only {
+    if !options.observer {
         // A page touched first in the data path costs as much as 20 to 70 samples. Kernels before 5.14 do not
         // know this advice, and then pages come as they are touched.
         let early = if options.prefault { offsets.fixed_size } else { offsets.control_size };

@@ -26,6 +26,6 @@ pub(crate) mod writers;
 
 pub(crate) use asked::Asked;
 pub use handle::{Info, Segment};
-pub use options::{IfDead, Options};
+pub use options::{IfOrphaned, Options};
 pub use participants::Participant;
 pub(crate) use recover::SLICE;

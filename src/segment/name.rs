@@ -23,7 +23,7 @@ use crate::layout::{self, HOT_OFFSET, HotWords, LAYOUT_VERSION};
 use crate::segment::asked::Asked;
 use crate::segment::attachment::Attachment;
 use crate::segment::check::check_file;
-use crate::segment::options::{IfDead, Options};
+use crate::segment::options::{IfOrphaned, Options};
 use crate::segment::participants::{self, LOCK_BASE, MARK_BASE};
 use crate::sys::{self, Fate, FileFacts, Process};
 
@@ -194,20 +194,20 @@ pub(crate) fn make_way(path: &Path, options: &Options, asked: Asked) -> Result<W
             if participants::anyone_alive(&fd, rows)? {
                 return Err(Error::about(Code::Exists, ""));
             }
-            match options.if_dead {
-                IfDead::Refuse => return Err(Error::about(Code::Exists, "nobody is attached to it")),
-                IfDead::Adopt => {
+            match options.if_orphaned {
+                IfOrphaned::Refuse => return Err(Error::about(Code::Exists, "nobody is attached to it")),
+                IfOrphaned::Adopt => {
                     if let Some(adopted) = attach(path, fd, options, Some(asked))? {
                         return Ok(Way::Adopted(Box::new(adopted)));
                     }
                 }
-                IfDead::Replace => replace(path, &fd, rows)?,
+                IfOrphaned::Replace => replace(path, &fd, rows)?,
             }
         }
         Err(why) => {
             let facts = sys::file_facts(fd.as_fd())?;
             let own = facts.owner == sys::effective_uid() || options.any_owner;
-            if !own || options.if_dead != IfDead::Replace || !is_ours(path, &fd, facts)? {
+            if !own || options.if_orphaned != IfOrphaned::Replace || !is_ours(path, &fd, facts)? {
                 return Err(why);
             }
             clear_away(path, &fd, why.code())?;

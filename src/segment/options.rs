@@ -10,7 +10,7 @@ use crate::sys;
 /// What `create` does when the name belongs to a segment to which nobody is attached any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(u32)]
-pub enum IfDead {
+pub enum IfOrphaned {
     /// Take its name for a new segment.
     #[default]
     Replace = 0,
@@ -20,17 +20,17 @@ pub enum IfDead {
     Refuse = 2,
 }
 
-impl IfDead {
+impl IfOrphaned {
     /// The choice of a number that crossed a boundary.
-    pub fn from_number(number: u32) -> Option<IfDead> {
-        [IfDead::Replace, IfDead::Adopt, IfDead::Refuse].into_iter().find(|c| *c as u32 == number)
+    pub fn from_number(number: u32) -> Option<IfOrphaned> {
+        [IfOrphaned::Replace, IfOrphaned::Adopt, IfOrphaned::Refuse].into_iter().find(|c| *c as u32 == number)
     }
 }
 
 /// How to make a segment, or how to attach to one. Attaching looks at `type_hash` and at the fields from
 /// `prefault` on.
 ///
-/// [`Segment::open`](crate::Segment::open), and create with [`IfDead::Adopt`], compare them with a
+/// [`Segment::open`](crate::Segment::open), and create with [`IfOrphaned::Adopt`], compare them with a
 /// segment that is there already: its numbers must not be less than those asked for; `policy`,
 /// `user_header_size`, `single_writer`, `timestamps` and the type must be the same. Else the error
 /// is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field that equals its default is not
@@ -66,7 +66,7 @@ pub struct Options {
     /// Permission bits of a named segment.
     pub mode: u32,
     /// What to do when a dead segment has the name.
-    pub if_dead: IfDead,
+    pub if_orphaned: IfOrphaned,
     /// Identity of the sample type. All zero: none at creation, any at attach.
     pub type_hash: [u8; 16],
     /// Name of the sample type, at most 63 bytes.
@@ -84,7 +84,7 @@ pub struct Options {
     /// `type_hash` is compared, as [`Segment::attach`](crate::Segment::attach) does.
     pub any_geometry: bool,
     /// Attach read-only, joining nothing.
-    pub look_only: bool,
+    pub observer: bool,
     /// How long a wait polls before it sleeps.
     pub spin: Duration,
     /// Loans that one writer may have out at once; 0 is no limit.
@@ -103,11 +103,11 @@ impl Default for Options {
             history: 0,
             max_payload: 0,
             region_count: 0,
-            policy: Policy::Fail,
+            policy: Policy::Block,
             single_writer: false,
             timestamps: false,
             mode: 0o600,
-            if_dead: IfDead::Replace,
+            if_orphaned: IfOrphaned::Replace,
             type_hash: [0; 16],
             type_name: String::new(),
             prefault: false,
@@ -115,7 +115,7 @@ impl Default for Options {
             stream_copies: false,
             any_owner: false,
             any_geometry: false,
-            look_only: false,
+            observer: false,
             // As long as a wake takes: shorter is wasted, longer burns.
             spin: Duration::from_micros(10),
             max_loans: 0,
@@ -156,8 +156,8 @@ impl Options {
             type_hash: self.type_hash,
             type_name,
         };
-        if self.look_only {
-            return Err(Error::about(Code::BadOptions, "look_only is for attach"));
+        if self.observer {
+            return Err(Error::about(Code::BadOptions, "observer is for attach"));
         }
         geometry.check().map_err(|field| Error::about(Code::BadOptions, field))?;
         Ok(geometry)

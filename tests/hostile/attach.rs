@@ -34,7 +34,7 @@ enum By {
 pub(crate) fn attach(bytes: &[u8]) {
     let mut c = Choices::new(bytes);
     let options = Options {
-        look_only: c.byte() >= 224,
+        observer: c.byte() >= 224,
         any_owner: c.flag(),
         type_hash: if c.byte() < 240 { [0; 16] } else { [c.byte(); 16] },
         ..Options::default()
@@ -151,7 +151,7 @@ fn is_in_range(header: &[u8]) -> bool {
                     && (get("history") + 1..=63).contains(&get("region_count"))
             }
         }
-        && get("policy") <= 2
+        && (1..=3).contains(&get("policy"))
         && get("flags") <= 3
 }
 

@@ -498,7 +498,7 @@ impl World {
 
     /// Where it is mapped, if that was possible.
     pub(crate) fn attach_again(&mut self) -> Option<Range<usize>> {
-        let options = Options { look_only: false, ..self.options.clone() };
+        let options = Options { observer: false, ..self.options.clone() };
         let fd = self.segment().fd().ok()?;
         let (segment, fence) = answer(fenced(self.place().len(), || Segment::attach_fd(fd, &options)))?;
         let place = fence.as_ref().map(Fence::inside);

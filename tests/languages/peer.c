@@ -78,7 +78,7 @@ static shmslot_options options_of_samples(void)
     options.slot_count = 7;
     options.slot_capacity = CAPACITY;
     options.user_header_size = 8;
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     options.max_payload = LARGEST;
     options.region_count = 3;
     return options;
@@ -172,7 +172,7 @@ static void lease_all(uint64_t count, const char *name)
 {
     shmslot_channel *channel, *listener;
     shmslot_registry *registry;
-    shmslot_registry_state state;
+    shmslot_pool_info state;
     shmslot_lease out[2];
     uint64_t i;
 
@@ -250,7 +250,7 @@ static void occupy(const char *name)
     shmslot_writer *writer;
     shmslot_reader *reader;
 
-    options.flags = SHMSLOT_SINGLE_WRITER;
+    options.flags = SHMSLOT_FLAG_SINGLE_WRITER;
     options.slot_count = 2;
     options.max_readers = 1;
     options.max_participants = 2;
@@ -300,14 +300,14 @@ static void fail_all(const char *name)
     tell("reader", shmslot_reader_join(segment, 0, &reader, NULL));
     tell("history", shmslot_reader_join(segment, 1, &reader, NULL));
     shmslot_segment_close(segment);
-    options.flags = SHMSLOT_LOOK_ONLY;
+    options.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK(shmslot_segment_attach(name, &options, &segment, NULL) == 0);
     tell("look", shmslot_writer_open(segment, &writer, NULL));
     shmslot_segment_close(segment);
     tell("unlink", shmslot_segment_unlink(missing, NULL));
 
     options = options_of_samples();
-    options.policy = SHMSLOT_FAIL;
+    options.policy = SHMSLOT_POLICY_FAIL;
     options.slot_count = 2;
     CHECK(shmslot_segment_create_local(&options, &own, NULL) == 0);
     CHECK(shmslot_writer_open(own, &writer, NULL) == 0);

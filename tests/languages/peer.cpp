@@ -235,7 +235,7 @@ void fail_all(const char *name)
         tell("history", segment.reader(1));
     }
     shmslot::Options look;
-    look.look_only = true;
+    look.observer = true;
     tell("look", or_throw(Segment::attach(name, look)).writer());
     tell("unlink", shmslot::Segment::unlink(missing.c_str()));
 

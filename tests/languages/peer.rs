@@ -224,7 +224,7 @@ fn fail_all(name: &str) {
     tell("reader", segment.reader(0));
     tell("history", segment.reader(1));
     drop(segment);
-    let looking = Segment::attach(name, &Options { look_only: true, ..probe }).expect("it is there");
+    let looking = Segment::attach(name, &Options { observer: true, ..probe }).expect("it is there");
     tell("look", looking.writer());
     tell("unlink", Segment::unlink(&missing));
 

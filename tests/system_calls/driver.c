@@ -153,7 +153,7 @@ static void make_both(void)
 {
     shmslot_options options = options_of(4, 64);
     options.max_payload = 1 << 20;
-    options.policy = SHMSLOT_BLOCK;
+    options.policy = SHMSLOT_POLICY_BLOCK;
     segment = make_anonymous(&options);
     reader = join(segment, 0);
     writer = open_writer(segment);
