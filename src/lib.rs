@@ -39,7 +39,7 @@
 //! - `pool`: payloads beside the slots, in regions of memory that each side maps.
 //! - `ffi`: the C ABI.
 //!
-//! `unsafe` is allowed in `cache`, `sys`, `ffi` and some files of `segment`.
+//! `unsafe` is allowed in `cache`, `sys`, `ffi`, `layout/header` and some files of `segment`.
 
 // What could panic is not written in the first place.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

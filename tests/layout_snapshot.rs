@@ -104,7 +104,7 @@ fn header_fields() {
 
     let mut end = 0;
     for (name, offset, size) in HEADER_FIELDS {
-        assert!(*offset >= end, "{name} overlaps the field before it");
+        assert_eq!(*offset, end, "{name} follows the field before it");
         end = offset + size;
     }
     assert_eq!(end, HEADER_SIZE);
@@ -531,6 +531,7 @@ fn a_real_segment_is_what_the_page_says() {
         ("layout_version", le4(2)),
         ("byte_order", le4(0x0102_0304)),
         ("header_size", le4(512)),
+        ("reserved_20", le4(0)),
         ("features_required", le8(0)),
         ("features_optional", le8(0)),
         ("total_size", le8(info.total_size)),
@@ -545,13 +546,16 @@ fn a_real_segment_is_what_the_page_says() {
         ("policy", le4(1)),
         ("flags", le4(0)),
         ("mode", le4(0o640)),
+        ("reserved_100", le4(0)),
         ("control_size", le8(dump.at.control_size)),
         ("payload_offset", le8(dump.at.payload)),
         ("payload_stride", le8(128)),
         ("max_payload", le8(0)),
         ("region_count", le4(0)),
+        ("reserved_220", le4(0)),
         ("regions_offset", le8(dump.at.total)),
         ("region_stride", le8(0)),
+        ("reserved_240", vec![0; 264]),
         ("type_hash", options.type_hash.to_vec()),
         ("type_name", type_name),
         ("checksum", le8(fnv1a(&dump.bytes[..504]))),

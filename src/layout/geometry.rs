@@ -1,4 +1,5 @@
 //! What a segment is made of, and where each part of it begins.
+#![forbid(unsafe_code)]
 
 use super::limits::{
     MARKS_PER_WORD, MAX_CAPACITY, MAX_PARTICIPANTS, MAX_READERS, MAX_REGIONS, MAX_SLOTS, MAX_TYPE_NAME,

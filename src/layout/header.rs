@@ -1,4 +1,7 @@
 //! The constant header, byte by byte.
+#![allow(unsafe_code)] // Bytes become a struct of integers, and back.
+
+use core::mem::{offset_of, size_of, transmute};
 
 use super::geometry::{Geometry, Offsets, Policy};
 use super::words::HOT_OFFSET;
@@ -17,6 +20,8 @@ pub const HEADER_SIZE: usize = 512;
 pub(crate) const FROZEN_SIZE: usize = 16;
 
 const _: () = assert!(HEADER_SIZE as u64 == HOT_OFFSET);
+// Fields are used as they stand in the file.
+const _: () = assert!(cfg!(target_endian = "little"));
 
 /// Header flag: one writer at a time.
 pub const FLAG_SINGLE_WRITER: u32 = 1;
@@ -26,68 +31,79 @@ pub const FLAG_TIMESTAMPS: u32 = 2;
 /// One field of the constant header: its name in `docs/segment-layout.md`, offset and size.
 pub type HeaderField = (&'static str, usize, usize);
 
-macro_rules! header_fields {
-    ($($constant:ident $name:literal $offset:literal $size:literal;)+) => {
-        $(const $constant: (usize, usize) = ($offset, $size);)+
+/// Declares the header, and lists its fields with the offsets that they have in the struct.
+macro_rules! header {
+    ($($name:ident: $type:ty,)+) => {
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        struct Header { $($name: $type),+ }
+
         /// The constant header, field by field.
-        pub const HEADER_FIELDS: &[HeaderField] = &[$(($name, $offset, $size)),+];
+        pub const HEADER_FIELDS: &[HeaderField] =
+            &[$((stringify!($name), offset_of!(Header, $name), size_of::<$type>())),+];
+
+        // The fields fill the struct, so it has no padding.
+        const _: () = assert!($(size_of::<$type>() +)+ 0 == size_of::<Header>());
     };
 }
 
-header_fields! {
-    AT_MAGIC "magic" 0 8;
-    AT_LAYOUT_VERSION "layout_version" 8 4;
-    AT_BYTE_ORDER "byte_order" 12 4;
-    AT_HEADER_SIZE "header_size" 16 4;
-    AT_FEATURES_REQUIRED "features_required" 24 8;
-    AT_FEATURES_OPTIONAL "features_optional" 32 8;
-    AT_TOTAL_SIZE "total_size" 40 8;
-    AT_SEGMENT_ID "segment_id" 48 8;
-    AT_SLOT_CAPACITY "slot_capacity" 56 8;
-    AT_SLOT_COUNT "slot_count" 64 4;
-    AT_PAYLOAD_ALIGN "payload_align" 68 4;
-    AT_USER_HEADER_SIZE "user_header_size" 72 4;
-    AT_MAX_READERS "max_readers" 76 4;
-    AT_MAX_PARTICIPANTS "max_participants" 80 4;
-    AT_HISTORY "history" 84 4;
-    AT_POLICY "policy" 88 4;
-    AT_FLAGS "flags" 92 4;
-    AT_MODE "mode" 96 4;
-    AT_CONTROL_SIZE "control_size" 104 8;
-    AT_PAYLOAD_OFFSET "payload_offset" 112 8;
-    AT_PAYLOAD_STRIDE "payload_stride" 120 8;
-    AT_TYPE_HASH "type_hash" 128 16;
-    AT_TYPE_NAME "type_name" 144 64;
-    AT_MAX_PAYLOAD "max_payload" 208 8;
-    AT_REGION_COUNT "region_count" 216 4;
-    AT_REGIONS_OFFSET "regions_offset" 224 8;
-    AT_REGION_STRIDE "region_stride" 232 8;
-    AT_CHECKSUM "checksum" 504 8;
+header! {
+    magic: [u8; 8],
+    layout_version: u32,
+    byte_order: u32,
+    header_size: u32,
+    reserved_20: u32,
+    features_required: u64,
+    features_optional: u64,
+    total_size: u64,
+    segment_id: u64,
+    slot_capacity: u64,
+    slot_count: u32,
+    payload_align: u32,
+    user_header_size: u32,
+    max_readers: u32,
+    max_participants: u32,
+    history: u32,
+    policy: u32,
+    flags: u32,
+    mode: u32,
+    reserved_100: u32,
+    control_size: u64,
+    payload_offset: u64,
+    payload_stride: u64,
+    type_hash: [u8; 16],
+    type_name: [u8; 64],
+    max_payload: u64,
+    region_count: u32,
+    reserved_220: u32,
+    regions_offset: u64,
+    region_stride: u64,
+    reserved_240: [u8; 264],
+    checksum: u64,
 }
+
+// `version_of` reads the frozen bytes of every version, and `checksum` covers what lies before it.
+const _: () = {
+    assert!(size_of::<Header>() == HEADER_SIZE);
+    assert!(offset_of!(Header, magic) == 0 && offset_of!(Header, layout_version) == 8);
+    assert!(offset_of!(Header, byte_order) == 12 && offset_of!(Header, header_size) == FROZEN_SIZE);
+    assert!(offset_of!(Header, checksum) == HEADER_SIZE - size_of::<u64>());
+};
 
 /// The constant header as bytes.
 pub type HeaderBytes = [u8; HEADER_SIZE];
 
-fn put(bytes: &mut HeaderBytes, (offset, size): (usize, usize), value: &[u8]) {
-    if let Some(field) = bytes.get_mut(offset..offset + size) {
-        field.copy_from_slice(value);
+impl Header {
+    fn from_bytes(bytes: &HeaderBytes) -> Header {
+        // SAFETY: a header has the size of the bytes and no padding, and consists of integers, for
+        // which all bytes are valid.
+        unsafe { transmute(*bytes) }
     }
-}
 
-fn get<const N: usize>(bytes: &HeaderBytes, (offset, _): (usize, usize)) -> [u8; N] {
-    let mut value = [0; N];
-    if let Some(field) = bytes.get(offset..offset + N) {
-        value.copy_from_slice(field);
+    fn to_bytes(self) -> HeaderBytes {
+        // SAFETY: a header has the size of the bytes and no padding, so each byte is initialised.
+        unsafe { transmute(self) }
     }
-    value
-}
-
-fn get_u32(bytes: &HeaderBytes, at: (usize, usize)) -> u32 {
-    u32::from_le_bytes(get(bytes, at))
-}
-
-fn get_u64(bytes: &HeaderBytes, at: (usize, usize)) -> u64 {
-    u64::from_le_bytes(get(bytes, at))
 }
 
 /// The layout version that the first bytes of a file name, if they are those of a segment, of whatever version.
@@ -98,8 +114,7 @@ pub fn version_of(start: &[u8]) -> Option<u32> {
 
 /// FNV-1a over everything before the checksum: catches a cut, a hole and a stray write, not an enemy.
 fn checksum(bytes: &HeaderBytes) -> u64 {
-    let (end, _) = AT_CHECKSUM;
-    bytes.iter().take(end).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    bytes.iter().take(offset_of!(Header, checksum)).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
@@ -109,91 +124,88 @@ impl Geometry {
     pub fn encode(&self, offsets: &Offsets) -> HeaderBytes {
         let flags = if self.single_writer { FLAG_SINGLE_WRITER } else { 0 }
             | if self.timestamps { FLAG_TIMESTAMPS } else { 0 };
-        let mut bytes = [0; HEADER_SIZE];
-        let b = &mut bytes;
-        put(b, AT_MAGIC, &MAGIC);
-        put(b, AT_LAYOUT_VERSION, &LAYOUT_VERSION.to_le_bytes());
-        put(b, AT_BYTE_ORDER, &BYTE_ORDER.to_le_bytes());
-        put(b, AT_HEADER_SIZE, &(HEADER_SIZE as u32).to_le_bytes());
-        put(b, AT_FEATURES_REQUIRED, &0u64.to_le_bytes());
-        put(b, AT_FEATURES_OPTIONAL, &0u64.to_le_bytes());
-        put(b, AT_TOTAL_SIZE, &offsets.total.to_le_bytes());
-        put(b, AT_SEGMENT_ID, &self.segment_id.to_le_bytes());
-        put(b, AT_SLOT_CAPACITY, &self.slot_capacity.to_le_bytes());
-        put(b, AT_SLOT_COUNT, &self.slot_count.to_le_bytes());
-        put(b, AT_PAYLOAD_ALIGN, &self.payload_align.to_le_bytes());
-        put(b, AT_USER_HEADER_SIZE, &self.user_header_size.to_le_bytes());
-        put(b, AT_MAX_READERS, &self.max_readers.to_le_bytes());
-        put(b, AT_MAX_PARTICIPANTS, &self.max_participants.to_le_bytes());
-        put(b, AT_HISTORY, &self.history.to_le_bytes());
-        put(b, AT_POLICY, &(self.policy as u32).to_le_bytes());
-        put(b, AT_FLAGS, &flags.to_le_bytes());
-        put(b, AT_MODE, &self.mode.to_le_bytes());
-        put(b, AT_CONTROL_SIZE, &offsets.control_size.to_le_bytes());
-        put(b, AT_PAYLOAD_OFFSET, &offsets.payload.to_le_bytes());
-        put(b, AT_PAYLOAD_STRIDE, &offsets.payload_stride.to_le_bytes());
-        put(b, AT_TYPE_HASH, &self.type_hash);
-        put(b, AT_TYPE_NAME, &self.type_name);
-        put(b, AT_MAX_PAYLOAD, &self.max_payload.to_le_bytes());
-        put(b, AT_REGION_COUNT, &self.region_count.to_le_bytes());
-        put(b, AT_REGIONS_OFFSET, &offsets.regions.to_le_bytes());
-        put(b, AT_REGION_STRIDE, &offsets.region_stride.to_le_bytes());
-        let sum = checksum(b);
-        put(b, AT_CHECKSUM, &sum.to_le_bytes());
-        bytes
+        let mut header = Header {
+            magic: MAGIC,
+            layout_version: LAYOUT_VERSION,
+            byte_order: BYTE_ORDER,
+            header_size: HEADER_SIZE as u32,
+            reserved_20: 0,
+            features_required: 0,
+            features_optional: 0,
+            total_size: offsets.total,
+            segment_id: self.segment_id,
+            slot_capacity: self.slot_capacity,
+            slot_count: self.slot_count,
+            payload_align: self.payload_align,
+            user_header_size: self.user_header_size,
+            max_readers: self.max_readers,
+            max_participants: self.max_participants,
+            history: self.history,
+            policy: self.policy as u32,
+            flags,
+            mode: self.mode,
+            reserved_100: 0,
+            control_size: offsets.control_size,
+            payload_offset: offsets.payload,
+            payload_stride: offsets.payload_stride,
+            type_hash: self.type_hash,
+            type_name: self.type_name,
+            max_payload: self.max_payload,
+            region_count: self.region_count,
+            reserved_220: 0,
+            regions_offset: offsets.regions,
+            region_stride: offsets.region_stride,
+            reserved_240: [0; 264],
+            checksum: 0,
+        };
+        header.checksum = checksum(&header.to_bytes());
+        header.to_bytes()
     }
 
     /// Reads a constant header that may hold anything. A geometry that comes back is consistent in itself
     /// and with the sizes that the header states.
     pub fn decode(bytes: &HeaderBytes) -> Result<(Geometry, Offsets), Code> {
-        if get::<8>(bytes, AT_MAGIC) != MAGIC {
+        let header = Header::from_bytes(bytes);
+        if header.magic != MAGIC {
             return Err(Code::NotASegment);
         }
         // Version and byte order come before the checksum: another version may compute it otherwise.
-        if get_u32(bytes, AT_LAYOUT_VERSION) != LAYOUT_VERSION || get_u32(bytes, AT_BYTE_ORDER) != BYTE_ORDER
-        {
+        if header.layout_version != LAYOUT_VERSION || header.byte_order != BYTE_ORDER {
             return Err(Code::LayoutVersion);
         }
-        if get_u64(bytes, AT_CHECKSUM) != checksum(bytes)
-            || get_u32(bytes, AT_HEADER_SIZE) as usize != HEADER_SIZE
-        {
+        if header.checksum != checksum(bytes) || header.header_size as usize != HEADER_SIZE {
             return Err(Code::Corrupt);
         }
-        let flags = get_u32(bytes, AT_FLAGS);
-        if get_u64(bytes, AT_FEATURES_REQUIRED) != 0 || flags & !(FLAG_SINGLE_WRITER | FLAG_TIMESTAMPS) != 0 {
+        let flags = header.flags;
+        if header.features_required != 0 || flags & !(FLAG_SINGLE_WRITER | FLAG_TIMESTAMPS) != 0 {
             return Err(Code::LayoutVersion);
         }
         let geometry = Geometry {
-            segment_id: get_u64(bytes, AT_SEGMENT_ID),
-            slot_count: get_u32(bytes, AT_SLOT_COUNT),
-            slot_capacity: get_u64(bytes, AT_SLOT_CAPACITY),
-            payload_align: get_u32(bytes, AT_PAYLOAD_ALIGN),
-            user_header_size: get_u32(bytes, AT_USER_HEADER_SIZE),
-            max_readers: get_u32(bytes, AT_MAX_READERS),
-            max_participants: get_u32(bytes, AT_MAX_PARTICIPANTS),
-            history: get_u32(bytes, AT_HISTORY),
-            max_payload: get_u64(bytes, AT_MAX_PAYLOAD),
-            region_count: get_u32(bytes, AT_REGION_COUNT),
-            policy: Policy::from_number(get_u32(bytes, AT_POLICY)).ok_or(Code::LayoutVersion)?,
+            segment_id: header.segment_id,
+            slot_count: header.slot_count,
+            slot_capacity: header.slot_capacity,
+            payload_align: header.payload_align,
+            user_header_size: header.user_header_size,
+            max_readers: header.max_readers,
+            max_participants: header.max_participants,
+            history: header.history,
+            max_payload: header.max_payload,
+            region_count: header.region_count,
+            policy: Policy::from_number(header.policy).ok_or(Code::LayoutVersion)?,
             single_writer: flags & FLAG_SINGLE_WRITER != 0,
             timestamps: flags & FLAG_TIMESTAMPS != 0,
-            mode: get_u32(bytes, AT_MODE),
-            type_hash: get(bytes, AT_TYPE_HASH),
-            type_name: get(bytes, AT_TYPE_NAME),
+            mode: header.mode,
+            type_hash: header.type_hash,
+            type_name: header.type_name,
         };
         geometry.check().map_err(|_| Code::Corrupt)?;
         let offsets = geometry.offsets().ok_or(Code::Corrupt)?;
-        let stated = [
-            (AT_TOTAL_SIZE, offsets.total),
-            (AT_CONTROL_SIZE, offsets.control_size),
-            (AT_PAYLOAD_OFFSET, offsets.payload),
-            (AT_PAYLOAD_STRIDE, offsets.payload_stride),
-            (AT_REGIONS_OFFSET, offsets.regions),
-            (AT_REGION_STRIDE, offsets.region_stride),
-        ];
-        if stated.iter().any(|(at, value)| get_u64(bytes, *at) != *value) {
-            return Err(Code::Corrupt);
-        }
-        Ok((geometry, offsets))
+        let consistent = header.total_size == offsets.total
+            && header.control_size == offsets.control_size
+            && header.payload_offset == offsets.payload
+            && header.payload_stride == offsets.payload_stride
+            && header.regions_offset == offsets.regions
+            && header.region_stride == offsets.region_stride;
+        if consistent { Ok((geometry, offsets)) } else { Err(Code::Corrupt) }
     }
 }

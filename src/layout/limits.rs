@@ -1,4 +1,5 @@
 //! How large things may be.
+#![forbid(unsafe_code)]
 
 /// Most slots of a segment: an entry of the order gives a slot 24 bits.
 pub const MAX_SLOTS: u32 = 1 << 24;

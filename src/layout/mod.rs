@@ -7,7 +7,6 @@
 //! - `words`: the words that change.
 //! - `geometry`: what a segment is made of, and where its parts begin.
 //! - `header`: the same as bytes.
-#![forbid(unsafe_code)]
 
 mod geometry;
 mod header;

@@ -1,4 +1,5 @@
 //! The words that change, and where they stand.
+#![forbid(unsafe_code)]
 
 use super::limits::MARK_WORDS;
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
