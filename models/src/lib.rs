@@ -3,7 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "the shipped files hold more than the models call")]
 
 #[cfg(not(loom))]
-compile_error!("these are built with --cfg loom, as models/run does");
+compile_error!("these are built with --cfg loom, as models/.cargo/config.toml says");
 
 #[path = "../../src/atomics.rs"]
 mod atomics;
