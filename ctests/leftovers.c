@@ -28,7 +28,7 @@ static void patch(const char *path, off_t offset, const void *bytes, size_t size
 
 static void older_version(const char *path)
 {
-    uint32_t version = 0;
+    uint32_t version = 1;
     patch(path, 8, &version, sizeof version);
 }
 
@@ -187,17 +187,20 @@ static int make(int call, const char *path, uint32_t if_orphaned, uint32_t flags
     return result;
 }
 
-/* Both numbers stand in the text. */
+/* Both versions are in the numbers and in the text, and the text says what to do. */
 static void check_versions(const struct kind *kind, const shmslot_error *error)
 {
     char number[32];
-    unsigned ours;
+    unsigned ours, found = kind->make == older_version ? 1 : 4000000000u;
     memcpy(&ours, healthy + 8, sizeof ours);
     if (kind->make != older_version && kind->make != newer_version) return;
-    snprintf(number, sizeof number, "version %s", kind->make == older_version ? "0" : "4000000000");
+    CHECK_U64(error->numbers[0], ours);
+    CHECK_U64(error->numbers[1], found);
+    snprintf(number, sizeof number, "version %u", found);
     CHECK(strstr(error->text, number) != NULL);
     snprintf(number, sizeof number, "%u", ours);
     CHECK(strstr(error->text, number) != NULL);
+    CHECK(strstr(error->text, "build both sides with the same library version") != NULL);
 }
 
 /* ---- the rules ---- */

@@ -42,13 +42,13 @@
 #define SHMSLOT_VERSION_MAJOR 0
 
 /// Minor version of this header.
-#define SHMSLOT_VERSION_MINOR 1
+#define SHMSLOT_VERSION_MINOR 2
 
 /// Patch version of this header.
 #define SHMSLOT_VERSION_PATCH 0
 
 /// Version of this header, as shmslot_version() gives that of the library: major * 65536 + minor * 256 + patch.
-#define SHMSLOT_VERSION 256
+#define SHMSLOT_VERSION 512
 
 /// Success. Every other success is positive.
 #define SHMSLOT_OK 0
@@ -475,11 +475,11 @@ extern "C" {
 #endif // __cplusplus
 
 /// The version of the library that is running: major * 65536 + minor * 256 + patch. Compare it with SHMSLOT_VERSION,
-/// which is that of the header. Threads: any. Since 0.1.
+/// which is that of the header. Threads: any. Since 0.2.
 uint32_t shmslot_version(void);
 
 /// What a code means and what to do, in one line. Never NULL, whatever the number; static, not to be freed.
-/// Threads: any. Since 0.1.
+/// Threads: any. Since 0.2.
 const char *shmslot_strerror(int code);
 
 /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. Allocates all its memory.
@@ -492,16 +492,16 @@ const char *shmslot_strerror(int code);
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), NAME_BUSY, PERMISSION,
 /// NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, no /proc), OPTIONS_MISMATCH (ADOPT),
-/// SYS, and of a file of this name that is no segment what shmslot_segment_attach says. Since 0.1.
+/// SYS, and of a file of this name that is no segment what shmslot_segment_attach says. Since 0.2.
 int shmslot_segment_create(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
 /// its descriptor: inherit it, or pass it over a unix socket.
-/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_create_anonymous(const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Makes a segment in private memory of this process: the same calls between threads, and for tests. No name, no descriptor.
-/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment of this name. Everything in it is checked before it is used; a file that is no segment, or a
@@ -510,19 +510,19 @@ int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment
 ///
 /// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, NAME_BUSY, PERMISSION, NOT_A_FILE, EMPTY,
-/// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.1.
+/// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_attach(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of new
 /// files, and with looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as
 /// shmslot_segment_attach, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
-/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, TIMEOUT. Since 0.1.
+/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, TIMEOUT. Since 0.2.
 int shmslot_segment_attach_wait(const char *name, const shmslot_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
 /// descriptor stays the caller's, who may close it after the call.
 /// Threads: any. Errors: those of shmslot_segment_attach, NOT_SEALED if somebody could still change its size, and
-/// NOT_SUPPORTED if /proc is not mounted. Since 0.1.
+/// NOT_SUPPORTED if /proc is not mounted. Since 0.2.
 int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment of this name, or creates it. Of several processes that do so at once one
@@ -532,30 +532,30 @@ int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_se
 /// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else
 /// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
-/// shmslot_segment_attach. Threads: any. Since 0.1.
+/// shmslot_segment_attach. Threads: any. Since 0.2.
 int shmslot_segment_open(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
 /// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY, PERMISSION, NOT_A_FILE,
 /// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
-/// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
+/// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.2.
 int shmslot_segment_unlink(const char *name, shmslot_error *reterr);
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
 /// before or after: the mapping lives as long as any of them. A named segment keeps its name until it is unlinked.
-/// Threads: any, once. Since 0.1.
+/// Threads: any, once. Since 0.2.
 void shmslot_segment_close(shmslot_segment *segment);
 
 /// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older library does not
-/// know is filled with zeros. Threads: any. Errors: INVALID. Since 0.1.
+/// know is filled with zeros. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_info(const shmslot_segment *segment, shmslot_info *ret_info, size_t info_size);
 
 /// Every process that is attached, and those that died so and were not cleaned up after yet.
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
 /// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
 /// Of more than 256, one that has executed another program may count as alive in some calls.
-/// Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_participants(const shmslot_segment *segment, shmslot_participant *array, size_t element_size, size_t capacity, size_t *ret_count);
 
 /// Cleans up after processes that died while they were attached; returns how many they were, 0 or greater.
@@ -567,61 +567,61 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// every 200 ms in a wait; of more than 64 participants such a look asks some, and the next goes on there.
 ///
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY,
-/// SYS, CORRUPT. Since 0.1.
+/// SYS, CORRUPT. Since 0.2.
 int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 
 /// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
 /// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.2.
 int shmslot_segment_trim(shmslot_segment *segment, uint64_t *ret_bytes);
 
 /// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the segment's: do not close it. Who
 /// has it can attach; it does not keep this participant alive.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted), PERMISSION (this process
-/// may not open it any more), NO_MEMORY, SYS. Since 0.1.
+/// may not open it any more), NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_fd(const shmslot_segment *segment);
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;
 /// *ret_len is the whole length without it, as of snprintf. buffer may be NULL if size is 0.
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_path(const shmslot_segment *segment, char *buffer, size_t size, size_t *ret_len);
 
-/// The number of slots. Threads: any. Errors: INVALID. Since 0.1.
+/// The number of slots. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_slot_count(const shmslot_segment *segment, uint64_t *ret_count);
 
-/// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since 0.1.
+/// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_slot_total_size(const shmslot_segment *segment, uint64_t *ret_bytes);
 
-/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since 0.1.
+/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_slot_capacity(const shmslot_segment *segment, uint64_t *ret_bytes);
 
 /// A number that changes with the first commit, discard or mark after this call, by whatever process. Ask for it, look
 /// at what you wait for, then give it to shmslot_segment_wait_for_change: no change is missed in between. For one
 /// reader shmslot_wait is cheaper and says more.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.2.
 int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_generation);
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
 /// timeout_ns: nanoseconds from 0, or -1 for no limit. ret_generation: the new one; NULL if not wanted.
-/// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.2.
 int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t last, int64_t timeout_ns, uint32_t *ret_generation);
 
 /// Opens a writer on the segment. From now on this process may write to all payloads.
 /// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY (also 4096 writers of one
-/// attachment), SYS, CORRUPT. Since 0.1.
+/// attachment), SYS, CORRUPT. Since 0.2.
 int shmslot_writer_open(shmslot_segment *segment, shmslot_writer **ret_writer, shmslot_error *reterr);
 
 /// Closes the writer; NULL is fine. Never fails and never waits. Loans that are still out are discarded: do not write to
-/// their payloads any more. Threads: any, once. Since 0.1.
+/// their payloads any more. Threads: any, once. Since 0.2.
 void shmslot_writer_close(shmslot_writer *writer);
 
 /// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
-/// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
+/// Threads: any, and signal handlers. Errors: INVALID. Since 0.2.
 int shmslot_writer_interrupt(shmslot_writer *writer);
 
 /// The readers that keep the slots which this writer would take next: bit i is reader i, as shmslot_reader_index tells.
-/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most. Threads: any. Errors: INVALID. Since 0.1.
+/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 
 /// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order. Payload
@@ -634,47 +634,47 @@ int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 /// nothing is free, and for new memory of a region.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY and SYS (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
+/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY and SYS (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.2.
 int shmslot_slot_reserve(shmslot_writer *writer, size_t len, int64_t timeout_ns, shmslot_loan *ret_loan);
 
 /// Publishes the first len bytes of a loan to all readers; len may be less than was reserved, and 0. The order of
 /// commits is the order of samples, over all writers of the segment.
 ///
 /// ret_sequence: the sample's place in that order, from 1; NULL if not wanted. The loan is over on success; on failure it
-/// is as it was. Threads: see shmslot_writer. Errors: INVALID, BAD_LENGTH, STALE, CORRUPT. Since 0.1.
+/// is as it was. Threads: see shmslot_writer. Errors: INVALID, BAD_LENGTH, STALE, CORRUPT. Since 0.2.
 int shmslot_slot_commit(shmslot_writer *writer, const shmslot_loan *loan, size_t len, uint64_t *ret_sequence);
 
 /// Gives a loan back unpublished. It leaves no hole in the sequence.
-/// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.1.
+/// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.2.
 int shmslot_slot_discard(shmslot_writer *writer, const shmslot_loan *loan);
 
 /// Reserves, copies len bytes and commits. bytes may be NULL if len is 0.
 ///
-/// Arguments, threads and errors as in shmslot_slot_reserve and shmslot_slot_commit. Since 0.1.
+/// Arguments, threads and errors as in shmslot_slot_reserve and shmslot_slot_commit. Since 0.2.
 int shmslot_slot_write(shmslot_writer *writer, const void *bytes, size_t len, int64_t timeout_ns, uint64_t *ret_sequence);
 
 /// shmslot_slot_commit for callers that kept only the payload pointer of the loan.
-/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
+/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.2.
 int shmslot_slot_commit_ptr(shmslot_writer *writer, const void *data, size_t len, uint64_t *ret_sequence);
 
 /// shmslot_slot_discard for callers that kept only the payload pointer of the loan.
-/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
+/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.2.
 int shmslot_slot_discard_ptr(shmslot_writer *writer, const void *data);
 
 /// The loan of this writer whose payload begins at data, found in constant time.
-/// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.1.
+/// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.2.
 int shmslot_loan_from_ptr(shmslot_writer *writer, const void *data, shmslot_loan *ret_loan);
 
 /// Waits until a slot can be had; regions are not counted in. With several writers another may be faster then.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED. Since 0.1.
+/// TIMEOUT, INTERRUPTED. Since 0.2.
 int shmslot_wait_space(shmslot_writer *writer, int64_t timeout_ns);
 
 /// Waits until count readers or more are joined: each of them reads whatever is committed after this
 /// call. One that is dead counts until somebody has cleaned up after it. timeout_ns and threads: as in
 /// shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more than max_readers),
-/// BAD_TIMEOUT, TIMEOUT, INTERRUPTED. Since 0.1.
+/// BAD_TIMEOUT, TIMEOUT, INTERRUPTED. Since 0.2.
 int shmslot_wait_readers(shmslot_writer *writer, uint32_t count, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Joins the segment as a reader. It sees every sample that is committed from now on, exactly once and in order, and
@@ -682,37 +682,37 @@ int shmslot_wait_readers(shmslot_writer *writer, uint32_t count, int64_t timeout
 ///
 /// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look), NO_MEMORY,
-/// SYS, CORRUPT. Since 0.1.
+/// SYS, CORRUPT. Since 0.2.
 int shmslot_reader_join(shmslot_segment *segment, uint32_t history, shmslot_reader **ret_reader, shmslot_error *reterr);
 
 /// Leaves; NULL is fine. Never fails and never waits. What was not read is released. Held samples stay valid and
 /// are marked with the same reader pointer as before; it dies with the last of them, or now if there is none.
 ///
-/// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.1.
+/// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.2.
 void shmslot_reader_leave(shmslot_reader *reader);
 
 /// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
-/// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
+/// Threads: any, and signal handlers. Errors: INVALID. Since 0.2.
 int shmslot_reader_interrupt(shmslot_reader *reader);
 
 /// Says what ends waits of this reader beside samples, from now on: SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD, both,
 /// or 0, which is how a reader begins. Samples that are there are always read first.
 ///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_reader_end_waits(shmslot_reader *reader, uint32_t when);
 
 /// How many samples SHMSLOT_POLICY_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
 /// the commit began after it had joined and that it has not read. 0 under the other policies.
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_reader_lost(const shmslot_reader *reader, uint64_t *ret_lost);
 
-/// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.1.
+/// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_reader_index(const shmslot_reader *reader);
 
 /// Takes the next sample. Several may be held, and marked in any order. No system call.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing there yet), HELD (the
-/// next one is held by a peek), CORRUPT. Since 0.1.
+/// next one is held by a peek), CORRUPT. Since 0.2.
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Takes the newest sample of all, if this reader has not read and marked it or the segment retains it. With
@@ -721,173 +721,173 @@ int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 /// SHMSLOT_POLICY_DROP_OLDEST that read says HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
-/// retained), HELD (already), CORRUPT. Since 0.1.
+/// retained), HELD (already), CORRUPT. Since 0.2.
 int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is marked once, in any order,
 /// also after shmslot_reader_leave. A second mark is STALE; but after leaving, the mark of the last sample ends the handle.
 ///
-/// Threads: any. Errors: INVALID, STALE. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE. Since 0.2.
 int shmslot_slot_mark(shmslot_reader *reader, const shmslot_sample *sample);
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.
-/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader holds. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader holds. Since 0.2.
 int shmslot_slot_mark_ptr(shmslot_reader *reader, const void *data);
 
 /// The sample that this reader holds whose payload begins at data, found in constant time. It is not taken once more.
-/// Threads: any. Errors: INVALID, STALE if there is none. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE if there is none. Since 0.2.
 int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sample *ret_sample);
 
 /// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using the processor. Under
 /// SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.1.
+/// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.2.
 int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index is the lowest that has.
 ///
 /// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in sandboxes that refuse
-/// futex_waitv; elsewhere it sleeps. Else as shmslot_wait. Threads: see shmslot_reader. Since 0.1.
+/// futex_waitv; elsewhere it sleeps. Else as shmslot_wait. Threads: see shmslot_reader. Since 0.2.
 int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeout_ns, size_t *ret_index);
 
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
 /// Threads: any; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
-/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.1.
+/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_reserve(shmslot_segment *segment, uint64_t active_readers, shmslot_ref *ret_ref);
 
 /// Reserves room for up to len bytes: as shmslot_ref_reserve if a slot takes them. More, up to
 /// max_payload, is in a region, and needs one that no reader of active_readers has unread beside
 /// such a slot. All other calls are the same. reterr: NULL or filled on failure. Threads: as there.
-/// Else as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.1.
+/// Else as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.2.
 int shmslot_ref_reserve_large(shmslot_segment *segment, uint64_t active_readers, size_t len, shmslot_ref *ret_ref, shmslot_error *reterr);
 
-/// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_data_ptr(shmslot_segment *segment, const shmslot_ref *reference, void **ret_data, size_t *ret_capacity);
 
 /// The user header of a reserved slot, to be filled before the commit, and its size; NULL and 0 if
-/// the segment has none. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// the segment has none. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_data_user_header(shmslot_segment *segment, const shmslot_ref *reference, void **ret_header, size_t *ret_size);
 
 /// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve. ret_sequence: or NULL.
-/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.1.
+/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_commit_copy(shmslot_segment *segment, const shmslot_ref *reference, const void *bytes, size_t len, uint64_t *ret_sequence);
 
 /// Publishes the first len bytes of a reserved slot, which were written in place. ret_sequence: or NULL.
-/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.1.
+/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_commit_in_place(shmslot_segment *segment, const shmslot_ref *reference, size_t len, uint64_t *ret_sequence);
 
-/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_discard(shmslot_segment *segment, const shmslot_ref *reference);
 
 /// The oldest sample that a reader has not marked. It stays the answer until it is marked. Threads: one at a time for each
 /// reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX (from max_readers on, or of a joined reader).
-/// Since 0.1.
+/// Since 0.2.
 int shmslot_ref_next_unread(shmslot_segment *segment, uint32_t reader_index, shmslot_ref *ret_ref);
 
 /// The sample that is published in a slot, 0 to slot_count - 1, for whomever it is, read or not. It stays until the slot is
 /// reserved again: what was committed for nobody (a mask of 0) is found here, and as long. A payload in a region may be gone
 /// before, if nobody has it unread: to read it is STALE then.
-/// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.1.
+/// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_published(shmslot_segment *segment, uint32_t slot, shmslot_ref *ret_ref);
 
 /// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
-/// not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_read_ptr(shmslot_segment *segment, const shmslot_ref *reference, const void **ret_data, size_t *ret_len);
 
 /// The user header of a published slot and its size; NULL and 0 if the segment has none. It stays as
-/// the payload does. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// the payload does. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_read_user_header(shmslot_segment *segment, const shmslot_ref *reference, const void **ret_header, size_t *ret_size);
 
-/// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_read_header(shmslot_segment *segment, const shmslot_ref *reference, shmslot_ref_header *ret_header);
 
 /// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted. The buffer
 /// may be overwritten by a call that fails. Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length),
-/// NOT_SUPPORTED. Since 0.1.
+/// NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_read_copy(shmslot_segment *segment, const shmslot_ref *reference, shmslot_ref_header *ret_header, void *buffer, size_t size, size_t *ret_len);
 
 /// Marks a published slot as read by one reader. Threads: any. Errors: INVALID, STALE (also if this reader had marked it),
-/// BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// BAD_INDEX, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_mark_read(shmslot_segment *segment, const shmslot_ref *reference, uint32_t reader_index);
 
 /// Marks everything as read by one reader, which is gone. Looks at every slot. From here on a reader that joins may get its
-/// number, until it is used again. Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// number, until it is used again. Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_mark_reader_disconnected(shmslot_segment *segment, uint32_t reader_index);
 
 /// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with
 /// shmslot_channel_from_fd, and close it here.
 /// flags: 0, or SHMSLOT_FLAG_ANY_OWNER (also with another user's process), SHMSLOT_FLAG_UNSEALED. ret_...: close both. reterr: NULL
-/// or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_channel **ret_other, shmslot_error *reterr);
 
 /// Waits for connections at a name: an absolute path of at most 107 bytes, or '@' and an abstract name. A socket file that
 /// a dead process has left there is replaced; closing the channel removes it.
 /// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, NOT_FOUND (no such
-/// directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.1.
+/// directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.2.
 int shmslot_channel_listen(const char *name, uint32_t flags, shmslot_channel **ret_listener, shmslot_error *reterr);
 
 /// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_FLAG_ANY_OWNER.
 /// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
-/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.1.
+/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.2.
 int shmslot_channel_accept(shmslot_channel *listener, int64_t timeout_ns, shmslot_channel **ret_channel, shmslot_error *reterr);
 
 /// Connects to a listener. timeout_ns: for one with as many waiting connections as it lets.
 /// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens), PERMISSION (another user
-/// does). Threads: any. Since 0.1.
+/// does). Threads: any. Since 0.2.
 int shmslot_channel_connect(const char *name, uint32_t flags, int64_t timeout_ns, shmslot_channel **ret_channel, shmslot_error *reterr);
 
 /// Makes a channel of a connected unix socket, inherited or received: seqpacket, stream, or datagram, which never tells that
 /// the other end is gone. The descriptor stays the caller's, who closes it after the call.
 /// Flags and ret_channel as in shmslot_channel_pair. reterr: NULL or filled on failure. Threads: any. Errors: INVALID (no
-/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), NO_MEMORY, SYS. Since 0.1.
+/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), NO_MEMORY, SYS. Since 0.2.
 int shmslot_channel_from_fd(int fd, uint32_t flags, shmslot_channel **ret_channel, shmslot_error *reterr);
 
 /// The channel's descriptor, to be polled for input and not to be read: a message or a connection is there, or the end.
-/// It stays the channel's. Threads: any. Errors: INVALID. Since 0.1.
+/// It stays the channel's. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_channel_fd(const shmslot_channel *channel);
 
 /// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end attaches to it.
 /// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
 /// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
-/// NO_MEMORY (also too many descriptors under way), SYS, and those of shmslot_segment_fd. Since 0.1.
+/// NO_MEMORY (also too many descriptors under way), SYS, and those of shmslot_segment_fd. Since 0.2.
 int shmslot_channel_send_segment(shmslot_channel *channel, const shmslot_segment *segment, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
 /// options and errors as in shmslot_segment_attach_fd, after which the message is gone, but not for want of memory or
-/// descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.1.
+/// descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.2.
 int shmslot_channel_recv_segment(shmslot_channel *channel, const shmslot_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Closes the handle; NULL is fine. The connection ends with the registries and attachments that use it. Threads: any,
-/// once. Since 0.1.
+/// once. Since 0.2.
 void shmslot_channel_close(shmslot_channel *channel);
 
 /// Makes a registry; regions come with the first lease.
 /// options: NULL for all defaults. ret_registry: close it with shmslot_registry_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 int shmslot_registry_create(const shmslot_registry_options *options, shmslot_registry **ret_registry, shmslot_error *reterr);
 
 /// Closes the registry and its part in its channels; NULL is fine. Leases that are out stay, and are released with the
 /// same registry pointer; it dies with the last of them, or now if there is none.
-/// Threads: any, once, while no call but releases uses the registry. Since 0.1.
+/// Threads: any, once, while no call but releases uses the registry. Since 0.2.
 void shmslot_registry_close(shmslot_registry *registry);
 
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
 /// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
 /// timeout_ns: for one that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
-/// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.1.
+/// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
 int shmslot_registry_add(shmslot_registry *registry, shmslot_channel *channel, int64_t timeout_ns, shmslot_error *reterr);
 
-/// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any. Errors: INVALID. Since 0.1.
+/// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_registry_remove(shmslot_registry *registry, shmslot_channel *channel);
 
-/// What the registry has at this moment. size: sizeof(shmslot_pool_info). Threads: any. Errors: INVALID. Since 0.1.
+/// What the registry has at this moment. size: sizeof(shmslot_pool_info). Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_registry_info(shmslot_registry *registry, shmslot_pool_info *ret_state, size_t size);
 
 /// Unmaps and closes all regions without leases now, whatever max_idle; returns how many. Threads: any. Errors: INVALID.
-/// Since 0.1.
+/// Since 0.2.
 int shmslot_registry_reclaim(shmslot_registry *registry);
 
 /// Leases memory for len bytes, in a region that all channels of the registry have been told of: send the lease's numbers
@@ -895,51 +895,51 @@ int shmslot_registry_reclaim(shmslot_registry *registry);
 /// ends are gone, usually 0.
 /// timeout_ns: for another end that does not read. ret_lease: ends with shmslot_region_release. reterr: NULL or filled on
 /// failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, NO_MEMORY (also max_bytes, too many descriptors under way), AGAIN
-/// (timeout 0) or TIMEOUT (another end does not read), SYS. Since 0.1.
+/// (timeout 0) or TIMEOUT (another end does not read), SYS. Since 0.2.
 int shmslot_region_alloc(shmslot_registry *registry, size_t len, int64_t timeout_ns, shmslot_lease *ret_lease, shmslot_error *reterr);
 
-/// One more release is due before the lease ends, as for each receiver. Threads: any. Errors: INVALID, STALE. Since 0.1.
+/// One more release is due before the lease ends, as for each receiver. Threads: any. Errors: INVALID, STALE. Since 0.2.
 int shmslot_region_retain(shmslot_registry *registry, const shmslot_lease *lease);
 
 /// Gives the lease back, with the last release: nobody may look at its memory any more, here or in a receiver. Also after
-/// shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.1.
+/// shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.2.
 int shmslot_region_release(shmslot_registry *registry, const shmslot_lease *lease);
 
 /// Makes attachments of what comes over a channel; one for each channel, which may be closed afterwards.
 /// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_FLAG_UNSEALED for shmslot_attachments_attach_fd;
 /// for the rest those of the channel count. ret_attachments: close it with shmslot_attachments_close. reterr: NULL or
-/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 int shmslot_attachments_create(shmslot_channel *channel, uint32_t flags, shmslot_attachments **ret_attachments, shmslot_error *reterr);
 
 /// Maps every region that has come; returns how many. Never waits. To be called when shmslot_channel_fd is ready: it also
 /// lets go of regions that the sender has given up.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (ever after; the detail says why),
-/// NO_MEMORY (a region waits for it; the others are mapped), SYS (EMFILE); AGAIN (64 segments wait). Since 0.1.
+/// NO_MEMORY (a region waits for it; the others are mapped), SYS (EMFILE); AGAIN (64 segments wait). Since 0.2.
 int shmslot_attachments_drain(shmslot_attachments *attachments, shmslot_error *reterr);
 
 /// Where a reference points to: the numbers of the sender's lease. Never waits, and drains the channel only if the region
 /// is not known yet.
 /// ret_mapped: mapped until shmslot_attachments_release. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
-/// UNKNOWN_MAPPING, OUT_OF_BOUNDS, OVERFLOW, CHANNEL_BROKEN; and those of shmslot_attachments_drain. Since 0.1.
+/// UNKNOWN_MAPPING, OUT_OF_BOUNDS, OVERFLOW, CHANNEL_BROKEN; and those of shmslot_attachments_drain. Since 0.2.
 int shmslot_attachments_resolve(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t offset, uint64_t len, shmslot_mapped *ret_mapped, shmslot_error *reterr);
 
 /// The same, and sleeps on the channel until the region is known: for references that travel faster than descriptors.
 /// UNKNOWN_MAPPING if the time is over before. timeout_ns: nanoseconds from 0, or -1 for no limit.
-/// Else as shmslot_attachments_resolve; also BAD_TIMEOUT. Threads: any. Since 0.1.
+/// Else as shmslot_attachments_resolve; also BAD_TIMEOUT. Threads: any. Since 0.2.
 int shmslot_attachments_resolve_wait(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t offset, uint64_t len, int64_t timeout_ns, shmslot_mapped *ret_mapped, shmslot_error *reterr);
 
-/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE. Since 0.1.
+/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE. Since 0.2.
 int shmslot_attachments_release(shmslot_attachments *attachments, const shmslot_mapped *mapped);
 
 /// Maps a region whose descriptor came by other means. The descriptor stays the caller's. A region that is known already,
 /// or in a newer generation, stays as it is.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, a map_id of 2^32 - 1, or more than
-/// docs/regions.md allows), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.1.
+/// docs/regions.md allows), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.2.
 int shmslot_attachments_attach_fd(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t length, int fd, shmslot_error *reterr);
 
 /// Closes the attachments; NULL is fine. Bytes that were resolved stay mapped, and are released with the same pointer; it
 /// dies with the last of them, or now if there are none.
-/// Threads: any, once, while no call but releases uses it. Since 0.1.
+/// Threads: any, once, while no call but releases uses it. Since 0.2.
 void shmslot_attachments_close(shmslot_attachments *attachments);
 
 #ifdef __cplusplus

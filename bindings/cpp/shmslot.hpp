@@ -40,7 +40,7 @@
 #include <exception>
 #endif
 
-static_assert(SHMSLOT_VERSION_MAJOR == 0 && SHMSLOT_VERSION_MINOR == 1,
+static_assert(SHMSLOT_VERSION_MAJOR == 0 && SHMSLOT_VERSION_MINOR == 2,
               "shmslot.hpp and shmslot.h are of different versions");
 
 /// Samples between the processes of one machine, without copying them and without a daemon.

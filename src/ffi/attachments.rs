@@ -50,7 +50,7 @@ unsafe impl Plain for shmslot_mapped {}
 /// Makes attachments of what comes over a channel; one for each channel, which may be closed afterwards.
 /// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_FLAG_UNSEALED for shmslot_attachments_attach_fd;
 /// for the rest those of the channel count. ret_attachments: close it with shmslot_attachments_close. reterr: NULL or
-/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_create(
     channel: *mut shmslot_channel,
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn shmslot_attachments_create(
 /// Maps every region that has come; returns how many. Never waits. To be called when shmslot_channel_fd is ready: it also
 /// lets go of regions that the sender has given up.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (ever after; the detail says why),
-/// NO_MEMORY (a region waits for it; the others are mapped), SYS (EMFILE); AGAIN (64 segments wait). Since 0.1.
+/// NO_MEMORY (a region waits for it; the others are mapped), SYS (EMFILE); AGAIN (64 segments wait). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_drain(
     attachments: *mut shmslot_attachments,
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn shmslot_attachments_drain(
 /// Where a reference points to: the numbers of the sender's lease. Never waits, and drains the channel only if the region
 /// is not known yet.
 /// ret_mapped: mapped until shmslot_attachments_release. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
-/// UNKNOWN_MAPPING, OUT_OF_BOUNDS, OVERFLOW, CHANNEL_BROKEN; and those of shmslot_attachments_drain. Since 0.1.
+/// UNKNOWN_MAPPING, OUT_OF_BOUNDS, OVERFLOW, CHANNEL_BROKEN; and those of shmslot_attachments_drain. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_resolve(
     attachments: *mut shmslot_attachments,
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn shmslot_attachments_resolve(
 
 /// The same, and sleeps on the channel until the region is known: for references that travel faster than descriptors.
 /// UNKNOWN_MAPPING if the time is over before. timeout_ns: nanoseconds from 0, or -1 for no limit.
-/// Else as shmslot_attachments_resolve; also BAD_TIMEOUT. Threads: any. Since 0.1.
+/// Else as shmslot_attachments_resolve; also BAD_TIMEOUT. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_resolve_wait(
     attachments: *mut shmslot_attachments,
@@ -143,7 +143,7 @@ fn resolve(
     })
 }
 
-/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE. Since 0.1.
+/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_release(
     attachments: *mut shmslot_attachments,
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn shmslot_attachments_release(
 /// Maps a region whose descriptor came by other means. The descriptor stays the caller's. A region that is known already,
 /// or in a newer generation, stays as it is.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, a map_id of 2^32 - 1, or more than
-/// docs/regions.md allows), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.1.
+/// docs/regions.md allows), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_attach_fd(
     attachments: *mut shmslot_attachments,
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn shmslot_attachments_attach_fd(
 
 /// Closes the attachments; NULL is fine. Bytes that were resolved stay mapped, and are released with the same pointer; it
 /// dies with the last of them, or now if there are none.
-/// Threads: any, once, while no call but releases uses it. Since 0.1.
+/// Threads: any, once, while no call but releases uses it. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_close(attachments: *mut shmslot_attachments) {
     from_c!(attachments: HandleRef);

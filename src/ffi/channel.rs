@@ -72,7 +72,7 @@ pub(crate) fn channel_options(flags: u32) -> Result<ChannelOptions> {
 /// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with
 /// shmslot_channel_from_fd, and close it here.
 /// flags: 0, or SHMSLOT_FLAG_ANY_OWNER (also with another user's process), SHMSLOT_FLAG_UNSEALED. ret_...: close both. reterr: NULL
-/// or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_pair(
     flags: u32,
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn shmslot_channel_pair(
 /// a dead process has left there is replaced; closing the channel removes it.
 /// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, NOT_FOUND (no such
-/// directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.1.
+/// directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_listen(
     name: *const c_char,
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn shmslot_channel_listen(
 
 /// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_FLAG_ANY_OWNER.
 /// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
-/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.1.
+/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_accept(
     listener: *mut shmslot_channel,
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn shmslot_channel_accept(
 
 /// Connects to a listener. timeout_ns: for one with as many waiting connections as it lets.
 /// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens), PERMISSION (another user
-/// does). Threads: any. Since 0.1.
+/// does). Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_connect(
     name: *const c_char,
@@ -156,7 +156,7 @@ pub unsafe extern "C" fn shmslot_channel_connect(
 /// Makes a channel of a connected unix socket, inherited or received: seqpacket, stream, or datagram, which never tells that
 /// the other end is gone. The descriptor stays the caller's, who closes it after the call.
 /// Flags and ret_channel as in shmslot_channel_pair. reterr: NULL or filled on failure. Threads: any. Errors: INVALID (no
-/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), NO_MEMORY, SYS. Since 0.1.
+/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_from_fd(
     fd: c_int,
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn shmslot_channel_from_fd(
 }
 
 /// The channel's descriptor, to be polled for input and not to be read: a message or a connection is there, or the end.
-/// It stays the channel's. Threads: any. Errors: INVALID. Since 0.1.
+/// It stays the channel's. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> c_int {
     from_c!(channel: HandleRef);
@@ -190,7 +190,7 @@ pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> 
 /// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end attaches to it.
 /// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
 /// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
-/// NO_MEMORY (also too many descriptors under way), SYS, and those of shmslot_segment_fd. Since 0.1.
+/// NO_MEMORY (also too many descriptors under way), SYS, and those of shmslot_segment_fd. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_send_segment(
     channel: *mut shmslot_channel,
@@ -208,7 +208,7 @@ pub unsafe extern "C" fn shmslot_channel_send_segment(
 
 /// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
 /// options and errors as in shmslot_segment_attach_fd, after which the message is gone, but not for want of memory or
-/// descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.1.
+/// descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_recv_segment(
     channel: *mut shmslot_channel,
@@ -228,7 +228,7 @@ pub unsafe extern "C" fn shmslot_channel_recv_segment(
 }
 
 /// Closes the handle; NULL is fine. The connection ends with the registries and attachments that use it. Threads: any,
-/// once. Since 0.1.
+/// once. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_close(channel: *mut shmslot_channel) {
     from_c!(channel: HandleRef);

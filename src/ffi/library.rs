@@ -9,11 +9,11 @@ use crate::ffi::plain::Plain;
 /// Major version of this header.
 pub const SHMSLOT_VERSION_MAJOR: u32 = 0;
 /// Minor version of this header.
-pub const SHMSLOT_VERSION_MINOR: u32 = 1;
+pub const SHMSLOT_VERSION_MINOR: u32 = 2;
 /// Patch version of this header.
 pub const SHMSLOT_VERSION_PATCH: u32 = 0;
 /// Version of this header, as shmslot_version() gives that of the library: major * 65536 + minor * 256 + patch.
-pub const SHMSLOT_VERSION: u32 = 256;
+pub const SHMSLOT_VERSION: u32 = 512;
 /// Success. Every other success is positive.
 pub const SHMSLOT_OK: i32 = 0;
 
@@ -71,14 +71,14 @@ impl From<Error> for shmslot_error {
 unsafe impl Plain for shmslot_error {}
 
 /// The version of the library that is running: major * 65536 + minor * 256 + patch. Compare it with SHMSLOT_VERSION,
-/// which is that of the header. Threads: any. Since 0.1.
+/// which is that of the header. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_version() -> u32 {
     SHMSLOT_VERSION
 }
 
 /// What a code means and what to do, in one line. Never NULL, whatever the number; static, not to be freed.
-/// Threads: any. Since 0.1.
+/// Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_strerror(code: c_int) -> *const c_char {
     match Code::from_number(code) {

@@ -118,7 +118,7 @@ fn mark(reader: HandleRef<'_, shmslot_reader>, find: impl FnOnce(&Core) -> HotRe
 ///
 /// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look), NO_MEMORY,
-/// SYS, CORRUPT. Since 0.1.
+/// SYS, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_join(
     segment: *mut shmslot_segment,
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn shmslot_reader_join(
 /// Leaves; NULL is fine. Never fails and never waits. What was not read is released. Held samples stay valid and
 /// are marked with the same reader pointer as before; it dies with the last of them, or now if there is none.
 ///
-/// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.1.
+/// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
     from_c!(reader: HandleRef);
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
 }
 
 /// Ends one wait of this reader with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
-/// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
+/// Threads: any, and signal handlers. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -> c_int {
     from_c!(reader: HandleRef);
@@ -174,7 +174,7 @@ pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -
 /// Says what ends waits of this reader beside samples, from now on: SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD, both,
 /// or 0, which is how a reader begins. Samples that are there are always read first.
 ///
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, when: u32) -> c_int {
     from_c!(reader: HandleRef);
@@ -192,7 +192,7 @@ pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, w
 
 /// How many samples SHMSLOT_POLICY_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
 /// the commit began after it had joined and that it has not read. 0 under the other policies.
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_lost(reader: *const shmslot_reader, ret_lost: *mut u64) -> c_int {
     from_c!(reader: HandleRef, ret_lost: Out);
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn shmslot_reader_lost(reader: *const shmslot_reader, ret_
     })
 }
 
-/// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.1.
+/// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> c_int {
     from_c!(reader: HandleRef);
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> 
 /// Takes the next sample. Several may be held, and marked in any order. No system call.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing there yet), HELD (the
-/// next one is held by a peek), CORRUPT. Since 0.1.
+/// next one is held by a peek), CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_read(
     reader: *mut shmslot_reader,
@@ -231,7 +231,7 @@ pub unsafe extern "C" fn shmslot_slot_read(
 /// SHMSLOT_POLICY_DROP_OLDEST that read says HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
-/// retained), HELD (already), CORRUPT. Since 0.1.
+/// retained), HELD (already), CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_peek_latest(
     reader: *mut shmslot_reader,
@@ -247,7 +247,7 @@ pub unsafe extern "C" fn shmslot_slot_peek_latest(
 /// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is marked once, in any order,
 /// also after shmslot_reader_leave. A second mark is STALE; but after leaving, the mark of the last sample ends the handle.
 ///
-/// Threads: any. Errors: INVALID, STALE. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_mark(
     reader: *mut shmslot_reader,
@@ -269,7 +269,7 @@ pub unsafe extern "C" fn shmslot_slot_mark(
 }
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.
-/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader holds. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader holds. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_mark_ptr(reader: *mut shmslot_reader, data: *const c_void) -> c_int {
     from_c!(reader: HandleRef);
@@ -277,7 +277,7 @@ pub unsafe extern "C" fn shmslot_slot_mark_ptr(reader: *mut shmslot_reader, data
 }
 
 /// The sample that this reader holds whose payload begins at data, found in constant time. It is not taken once more.
-/// Threads: any. Errors: INVALID, STALE if there is none. Since 0.1.
+/// Threads: any. Errors: INVALID, STALE if there is none. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_sample_from_ptr(
     reader: *mut shmslot_reader,
@@ -297,7 +297,7 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
 /// SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.1.
+/// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i64) -> c_int {
     from_c!(reader: HandleRef);
@@ -310,7 +310,7 @@ pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index is the lowest that has.
 ///
 /// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in sandboxes that refuse
-/// futex_waitv; elsewhere it sleeps. Else as shmslot_wait. Threads: see shmslot_reader. Since 0.1.
+/// futex_waitv; elsewhere it sleeps. Else as shmslot_wait. Threads: see shmslot_reader. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_any(
     readers: *const *mut shmslot_reader,

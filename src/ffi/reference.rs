@@ -72,7 +72,7 @@ fn take(reference: &In<'_, shmslot_ref>) -> HotResult<Ref> {
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
 /// Threads: any; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
-/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.1.
+/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_reserve(
     segment: *mut shmslot_segment,
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn shmslot_ref_reserve(
 /// Reserves room for up to len bytes: as shmslot_ref_reserve if a slot takes them. More, up to
 /// max_payload, is in a region, and needs one that no reader of active_readers has unread beside
 /// such a slot. All other calls are the same. reterr: NULL or filled on failure. Threads: as there.
-/// Else as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.1.
+/// Else as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_reserve_large(
     segment: *mut shmslot_segment,
@@ -129,7 +129,7 @@ fn give_bytes<P>(
     })
 }
 
-/// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_data_ptr(
     segment: *mut shmslot_segment,
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn shmslot_ref_data_ptr(
 }
 
 /// The user header of a reserved slot, to be filled before the commit, and its size; NULL and 0 if
-/// the segment has none. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// the segment has none. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_data_user_header(
     segment: *mut shmslot_segment,
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn shmslot_ref_data_user_header(
 }
 
 /// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve. ret_sequence: or NULL.
-/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.1.
+/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_commit_copy(
     segment: *mut shmslot_segment,
@@ -180,7 +180,7 @@ pub unsafe extern "C" fn shmslot_ref_commit_copy(
 }
 
 /// Publishes the first len bytes of a reserved slot, which were written in place. ret_sequence: or NULL.
-/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.1.
+/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_commit_in_place(
     segment: *mut shmslot_segment,
@@ -197,7 +197,7 @@ pub unsafe extern "C" fn shmslot_ref_commit_in_place(
     })
 }
 
-/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_discard(
     segment: *mut shmslot_segment,
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn shmslot_ref_discard(
 
 /// The oldest sample that a reader has not marked. It stays the answer until it is marked. Threads: one at a time for each
 /// reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX (from max_readers on, or of a joined reader).
-/// Since 0.1.
+/// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_next_unread(
     segment: *mut shmslot_segment,
@@ -232,7 +232,7 @@ pub unsafe extern "C" fn shmslot_ref_next_unread(
 /// The sample that is published in a slot, 0 to slot_count - 1, for whomever it is, read or not. It stays until the slot is
 /// reserved again: what was committed for nobody (a mask of 0) is found here, and as long. A payload in a region may be gone
 /// before, if nobody has it unread: to read it is STALE then.
-/// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.1.
+/// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_published(
     segment: *mut shmslot_segment,
@@ -249,7 +249,7 @@ pub unsafe extern "C" fn shmslot_ref_published(
 }
 
 /// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
-/// not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_ptr(
     segment: *mut shmslot_segment,
@@ -265,7 +265,7 @@ pub unsafe extern "C" fn shmslot_ref_read_ptr(
 }
 
 /// The user header of a published slot and its size; NULL and 0 if the segment has none. It stays as
-/// the payload does. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// the payload does. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_user_header(
     segment: *mut shmslot_segment,
@@ -280,7 +280,7 @@ pub unsafe extern "C" fn shmslot_ref_read_user_header(
     })
 }
 
-/// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.1.
+/// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_header(
     segment: *mut shmslot_segment,
@@ -297,7 +297,7 @@ pub unsafe extern "C" fn shmslot_ref_read_header(
 
 /// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted. The buffer
 /// may be overwritten by a call that fails. Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length),
-/// NOT_SUPPORTED. Since 0.1.
+/// NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_copy(
     segment: *mut shmslot_segment,
@@ -324,7 +324,7 @@ pub unsafe extern "C" fn shmslot_ref_read_copy(
 }
 
 /// Marks a published slot as read by one reader. Threads: any. Errors: INVALID, STALE (also if this reader had marked it),
-/// BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// BAD_INDEX, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_mark_read(
     segment: *mut shmslot_segment,
@@ -340,7 +340,7 @@ pub unsafe extern "C" fn shmslot_ref_mark_read(
 }
 
 /// Marks everything as read by one reader, which is gone. Looks at every slot. From here on a reader that joins may get its
-/// number, until it is used again. Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.1.
+/// number, until it is used again. Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_mark_reader_disconnected(
     segment: *mut shmslot_segment,

@@ -122,7 +122,7 @@ fn registry_options(input: &InSized<'_, shmslot_registry_options>) -> Result<Reg
 
 /// Makes a registry; regions come with the first lease.
 /// options: NULL for all defaults. ret_registry: close it with shmslot_registry_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_create(
     options: *const shmslot_registry_options,
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn shmslot_registry_create(
 
 /// Closes the registry and its part in its channels; NULL is fine. Leases that are out stay, and are released with the
 /// same registry pointer; it dies with the last of them, or now if there is none.
-/// Threads: any, once, while no call but releases uses the registry. Since 0.1.
+/// Threads: any, once, while no call but releases uses the registry. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry) {
     from_c!(registry: HandleRef);
@@ -158,7 +158,7 @@ pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry)
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
 /// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
 /// timeout_ns: for one that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
-/// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.1.
+/// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_add(
     registry: *mut shmslot_registry,
@@ -174,7 +174,7 @@ pub unsafe extern "C" fn shmslot_registry_add(
     })
 }
 
-/// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any. Errors: INVALID. Since 0.1.
+/// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_remove(
     registry: *mut shmslot_registry,
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn shmslot_registry_remove(
     })
 }
 
-/// What the registry has at this moment. size: sizeof(shmslot_pool_info). Threads: any. Errors: INVALID. Since 0.1.
+/// What the registry has at this moment. size: sizeof(shmslot_pool_info). Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_info(
     registry: *mut shmslot_registry,
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn shmslot_registry_info(
 }
 
 /// Unmaps and closes all regions without leases now, whatever max_idle; returns how many. Threads: any. Errors: INVALID.
-/// Since 0.1.
+/// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_reclaim(registry: *mut shmslot_registry) -> c_int {
     from_c!(registry: HandleRef);
@@ -216,7 +216,7 @@ pub unsafe extern "C" fn shmslot_registry_reclaim(registry: *mut shmslot_registr
 /// ends are gone, usually 0.
 /// timeout_ns: for another end that does not read. ret_lease: ends with shmslot_region_release. reterr: NULL or filled on
 /// failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, NO_MEMORY (also max_bytes, too many descriptors under way), AGAIN
-/// (timeout 0) or TIMEOUT (another end does not read), SYS. Since 0.1.
+/// (timeout 0) or TIMEOUT (another end does not read), SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_region_alloc(
     registry: *mut shmslot_registry,
@@ -245,7 +245,7 @@ pub unsafe extern "C" fn shmslot_region_alloc(
     })
 }
 
-/// One more release is due before the lease ends, as for each receiver. Threads: any. Errors: INVALID, STALE. Since 0.1.
+/// One more release is due before the lease ends, as for each receiver. Threads: any. Errors: INVALID, STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_region_retain(
     registry: *mut shmslot_registry,
@@ -260,7 +260,7 @@ pub unsafe extern "C" fn shmslot_region_retain(
 }
 
 /// Gives the lease back, with the last release: nobody may look at its memory any more, here or in a receiver. Also after
-/// shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.1.
+/// shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_region_release(
     registry: *mut shmslot_registry,

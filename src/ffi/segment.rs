@@ -52,7 +52,7 @@ pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Seg
 /// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), NAME_BUSY, PERMISSION,
 /// NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, no /proc), OPTIONS_MISMATCH (ADOPT),
-/// SYS, and of a file of this name that is no segment what shmslot_segment_attach says. Since 0.1.
+/// SYS, and of a file of this name that is no segment what shmslot_segment_attach says. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create(
     name: *const c_char,
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn shmslot_segment_create(
 
 /// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
 /// its descriptor: inherit it, or pass it over a unix socket.
-/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create_anonymous(
     options: *const shmslot_options,
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn shmslot_segment_create_anonymous(
 }
 
 /// Makes a segment in private memory of this process: the same calls between threads, and for tests. No name, no descriptor.
-/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.1.
+/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create_local(
     options: *const shmslot_options,
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn shmslot_segment_create_local(
 ///
 /// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, NAME_BUSY, PERMISSION, NOT_A_FILE, EMPTY,
-/// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.1.
+/// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach(
     name: *const c_char,
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn shmslot_segment_attach(
 /// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of new
 /// files, and with looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as
 /// shmslot_segment_attach, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
-/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, TIMEOUT. Since 0.1.
+/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, TIMEOUT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach_wait(
     name: *const c_char,
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn shmslot_segment_attach_wait(
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
 /// descriptor stays the caller's, who may close it after the call.
 /// Threads: any. Errors: those of shmslot_segment_attach, NOT_SEALED if somebody could still change its size, and
-/// NOT_SUPPORTED if /proc is not mounted. Since 0.1.
+/// NOT_SUPPORTED if /proc is not mounted. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach_fd(
     fd: c_int,
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
 /// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else
 /// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
-/// shmslot_segment_attach. Threads: any. Since 0.1.
+/// shmslot_segment_attach. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_open(
     name: *const c_char,
@@ -199,7 +199,7 @@ pub unsafe extern "C" fn shmslot_segment_open(
 /// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY, PERMISSION, NOT_A_FILE,
 /// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
-/// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.1.
+/// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mut shmslot_error) -> c_int {
     from_c!(name: Text, reterr: Out);
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mu
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
 /// before or after: the mapping lives as long as any of them. A named segment keeps its name until it is unlinked.
-/// Threads: any, once. Since 0.1.
+/// Threads: any, once. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {
     from_c!(segment: HandleRef);
@@ -220,7 +220,7 @@ pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {
 }
 
 /// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older library does not
-/// know is filled with zeros. Threads: any. Errors: INVALID. Since 0.1.
+/// know is filled with zeros. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_info(
     segment: *const shmslot_segment,
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn shmslot_segment_info(
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
 /// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
 /// Of more than 256, one that has executed another program may count as alive in some calls.
-/// Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.1.
+/// Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_participants(
     segment: *const shmslot_segment,
@@ -267,7 +267,7 @@ pub unsafe extern "C" fn shmslot_segment_participants(
 /// every 200 ms in a wait; of more than 64 participants such a look asks some, and the next goes on there.
 ///
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY,
-/// SYS, CORRUPT. Since 0.1.
+/// SYS, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_recover(
     segment: *mut shmslot_segment,
@@ -282,7 +282,7 @@ pub unsafe extern "C" fn shmslot_segment_recover(
 
 /// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
 /// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret_bytes: *mut u64) -> c_int {
     from_c!(segment: HandleRef, ret_bytes: Out);
@@ -296,7 +296,7 @@ pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret
 /// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the segment's: do not close it. Who
 /// has it can attach; it does not keep this participant alive.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted), PERMISSION (this process
-/// may not open it any more), NO_MEMORY, SYS. Since 0.1.
+/// may not open it any more), NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> c_int {
     from_c!(segment: HandleRef);
@@ -305,7 +305,7 @@ pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> 
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;
 /// *ret_len is the whole length without it, as of snprintf. buffer may be NULL if size is 0.
-/// Threads: any. Errors: INVALID. Since 0.1.
+/// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_path(
     segment: *const shmslot_segment,
@@ -328,7 +328,7 @@ pub unsafe extern "C" fn shmslot_segment_path(
     })
 }
 
-/// The number of slots. Threads: any. Errors: INVALID. Since 0.1.
+/// The number of slots. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_slot_count(
     segment: *const shmslot_segment,
@@ -341,7 +341,7 @@ pub unsafe extern "C" fn shmslot_segment_slot_count(
     })
 }
 
-/// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since 0.1.
+/// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_slot_total_size(
     segment: *const shmslot_segment,
@@ -354,7 +354,7 @@ pub unsafe extern "C" fn shmslot_segment_slot_total_size(
     })
 }
 
-/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since 0.1.
+/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_slot_capacity(
     segment: *const shmslot_segment,
@@ -370,7 +370,7 @@ pub unsafe extern "C" fn shmslot_segment_slot_capacity(
 /// A number that changes with the first commit, discard or mark after this call, by whatever process. Ask for it, look
 /// at what you wait for, then give it to shmslot_segment_wait_for_change: no change is missed in between. For one
 /// reader shmslot_wait is cheaper and says more.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.1.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_generation(
     segment: *const shmslot_segment,
@@ -386,7 +386,7 @@ pub unsafe extern "C" fn shmslot_segment_generation(
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
 /// timeout_ns: nanoseconds from 0, or -1 for no limit. ret_generation: the new one; NULL if not wanted.
-/// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.1.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_wait_for_change(
     segment: *const shmslot_segment,

@@ -75,7 +75,7 @@ impl shmslot_writer {
 /// Opens a writer on the segment. From now on this process may write to all payloads.
 /// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY (also 4096 writers of one
-/// attachment), SYS, CORRUPT. Since 0.1.
+/// attachment), SYS, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_open(
     segment: *mut shmslot_segment,
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn shmslot_writer_open(
 }
 
 /// Closes the writer; NULL is fine. Never fails and never waits. Loans that are still out are discarded: do not write to
-/// their payloads any more. Threads: any, once. Since 0.1.
+/// their payloads any more. Threads: any, once. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
     from_c!(writer: HandleRef);
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
 }
 
 /// Ends one wait of this writer with SHMSLOT_E_INTERRUPTED: the running one, or else the next.
-/// Threads: any, and signal handlers. Errors: INVALID. Since 0.1.
+/// Threads: any, and signal handlers. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_interrupt(writer: *mut shmslot_writer) -> c_int {
     from_c!(writer: HandleRef);
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn shmslot_writer_interrupt(writer: *mut shmslot_writer) -
 }
 
 /// The readers that keep the slots which this writer would take next: bit i is reader i, as shmslot_reader_index tells.
-/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most. Threads: any. Errors: INVALID. Since 0.1.
+/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_blockers(
     writer: *mut shmslot_writer,
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn shmslot_writer_blockers(
 /// nothing is free, and for new memory of a region.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY and SYS (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.1.
+/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY and SYS (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_reserve(
     writer: *mut shmslot_writer,
@@ -157,7 +157,7 @@ pub unsafe extern "C" fn shmslot_slot_reserve(
 /// commits is the order of samples, over all writers of the segment.
 ///
 /// ret_sequence: the sample's place in that order, from 1; NULL if not wanted. The loan is over on success; on failure it
-/// is as it was. Threads: see shmslot_writer. Errors: INVALID, BAD_LENGTH, STALE, CORRUPT. Since 0.1.
+/// is as it was. Threads: see shmslot_writer. Errors: INVALID, BAD_LENGTH, STALE, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_commit(
     writer: *mut shmslot_writer,
@@ -170,7 +170,7 @@ pub unsafe extern "C" fn shmslot_slot_commit(
 }
 
 /// Gives a loan back unpublished. It leaves no hole in the sequence.
-/// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.1.
+/// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_discard(
     writer: *mut shmslot_writer,
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn shmslot_slot_discard(
 
 /// Reserves, copies len bytes and commits. bytes may be NULL if len is 0.
 ///
-/// Arguments, threads and errors as in shmslot_slot_reserve and shmslot_slot_commit. Since 0.1.
+/// Arguments, threads and errors as in shmslot_slot_reserve and shmslot_slot_commit. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_write(
     writer: *mut shmslot_writer,
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn shmslot_slot_write(
 }
 
 /// shmslot_slot_commit for callers that kept only the payload pointer of the loan.
-/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
+/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_commit_ptr(
     writer: *mut shmslot_writer,
@@ -219,7 +219,7 @@ pub unsafe extern "C" fn shmslot_slot_commit_ptr(
 }
 
 /// shmslot_slot_discard for callers that kept only the payload pointer of the loan.
-/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.1.
+/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_discard_ptr(writer: *mut shmslot_writer, data: *const c_void) -> c_int {
     from_c!(writer: HandleRef);
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn shmslot_slot_discard_ptr(writer: *mut shmslot_writer, d
 }
 
 /// The loan of this writer whose payload begins at data, found in constant time.
-/// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.1.
+/// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_loan_from_ptr(
     writer: *mut shmslot_writer,
@@ -250,7 +250,7 @@ pub unsafe extern "C" fn shmslot_loan_from_ptr(
 /// Waits until a slot can be had; regions are not counted in. With several writers another may be faster then.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED. Since 0.1.
+/// TIMEOUT, INTERRUPTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout_ns: i64) -> c_int {
     from_c!(writer: HandleRef);
@@ -263,7 +263,7 @@ pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout
 /// Waits until count readers or more are joined: each of them reads whatever is committed after this
 /// call. One that is dead counts until somebody has cleaned up after it. timeout_ns and threads: as in
 /// shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more than max_readers),
-/// BAD_TIMEOUT, TIMEOUT, INTERRUPTED. Since 0.1.
+/// BAD_TIMEOUT, TIMEOUT, INTERRUPTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_readers(
     writer: *mut shmslot_writer,
