@@ -141,19 +141,19 @@ static void check_breaches(void)
         check_breach(type, 0, message, 16, fds, 2, "a message with 2 descriptors, not 1");
         check_breach(type, 0, message, 16, fds, 3, "a message with 3 descriptors, not 1");
         check_breach(type, 0, message, 16, fds, 253, "descriptors, not 1");
-        check_breach(type, 0, message, 16, pipes, 1, "region 7: its descriptor is no file");
-        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, pipes, 1, "region 7: its descriptor is no file");
+        check_breach(type, 0, message, 16, pipes, 1, "region 7: its descriptor is not a regular file");
+        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, pipes, 1, "region 7: its descriptor is not a regular file");
         check_breach(type, 0, message, 16, &unsealed, 1, "region 7: its file is not sealed");
         check_breach(type, 0, message, 16, &write_only, 1, "mapping a region");
         attach_message(message, 7, 1, PAGE + 1);
-        check_breach(type, 0, message, 16, fds, 1, "region 7 has 4097 bytes by its message, its file only 4096");
+        check_breach(type, 0, message, 16, fds, 1, "region 7 has 4097 bytes by its message, but its file has 4096");
         check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, &unsealed, 1, "its file only 4096");
         attach_message(message, 7, 1, 0);
-        check_breach(type, 0, message, 16, fds, 1, "region 7 of impossible length 0");
+        check_breach(type, 0, message, 16, fds, 1, "region 7 has the impossible length 0");
         attach_message(message, 7, 1, UINT64_C(1) << 63);
-        check_breach(type, 0, message, 16, fds, 1, "region 7 of impossible length 9223372036854775808");
+        check_breach(type, 0, message, 16, fds, 1, "region 7 has the impossible length 9223372036854775808");
         attach_message(message, 7, 1, UINT64_MAX);
-        check_breach(type, 0, message, 16, fds, 1, "region 7 of impossible length 18446744073709551615");
+        check_breach(type, 0, message, 16, fds, 1, "region 7 has the impossible length 18446744073709551615");
     }
     CHECK(close(fd) == 0 && close(pipes[0]) == 0 && close(pipes[1]) == 0);
     CHECK(close(unsealed) == 0 && close(write_only) == 0);
@@ -190,7 +190,7 @@ static void check_parts_of_a_stream(void)
     opened = count_descriptors();
     CHECK(send_raw(ends.raw, message, 5, &fd, 1) == 0);
     CHECK(shutdown(ends.raw, SHUT_WR) == 0);
-    check_broken(ends, opened, "after 5 bytes of a message of 16");
+    check_broken(ends, opened, "after 5 of 16 bytes of a message");
     close_ends(ends);
     CHECK(close(fd) == 0);
     CHECK(count_descriptors() == before);

@@ -162,9 +162,10 @@ static void check_untouched(void)
 
 static void check_lost(int result, const shmslot_error *detail)
 {
+    static const char lost[] = "the program closed or replaced descriptor ";
     CHECK_CODE(result, SHMSLOT_E_DESCRIPTOR_LOST);
     CHECK(detail->code == result);
-    CHECK(strncmp(detail->text, "descriptor ", 11) == 0 && atoi(detail->text + 11) >= STREAMS);
+    CHECK(strncmp(detail->text, lost, strlen(lost)) == 0 && atoi(detail->text + strlen(lost)) >= STREAMS);
 }
 
 /* Has a loan, and ends only when it is killed. */

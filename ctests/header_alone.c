@@ -8,7 +8,7 @@ static const uint32_t flags = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAM
 
 /* The sizes are part of the ABI. */
 typedef char options_do_not_shrink[sizeof(shmslot_options) >= 80 + sizeof(void *) ? 1 : -1];
-typedef char error_has_its_size[sizeof(shmslot_error) == 280 ? 1 : -1];
+typedef char error_has_its_size[sizeof(shmslot_error) == 544 ? 1 : -1];
 typedef char loan_has_its_size[sizeof(shmslot_loan) == 2 * sizeof(void *) + 24 ? 1 : -1];
 typedef char codes_are_negative[SHMSLOT_E_INVALID == -1 && SHMSLOT_E_LOAN_LIMIT == -32 ? 1 : -1];
 typedef char version_is_a_constant[SHMSLOT_VERSION > 0 ? 1 : -1];

@@ -84,7 +84,7 @@ static shmslot_options slots_of(uint64_t bytes) { return options_of(1, bytes); }
 static void refused(int result, const shmslot_segment *segment, const shmslot_error *detail)
 {
     check_failure(result, segment, detail, SHMSLOT_E_NO_MEMORY, 0);
-    CHECK(strstr(detail->text, "/proc/self/cgroup") != NULL && strstr(detail->text, "raise it") != NULL);
+    CHECK(strstr(detail->text, "/proc/self/cgroup") != NULL && strstr(detail->text, "raise that limit") != NULL);
     CHECK(detail->numbers[0] > 32 * MIB && detail->numbers[1] < detail->numbers[0]);
     CHECK_U64(detail->numbers[2], 0); /* the group itself */
     CHECK(strchr(detail->text, '#') == NULL && strlen(detail->text) + 1 < sizeof detail->text);

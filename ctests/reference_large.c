@@ -228,7 +228,6 @@ static void check_refused(shmslot_segment *segment, uint64_t active_readers, siz
     CHECK_CODE(shmslot_ref_reserve_large(segment, active_readers, len, &ref, &detail), code);
     CHECK_U64((uint64_t)-detail.code, (uint64_t)-code);
     if (strncmp(detail.text, text, strlen(text)) != 0) check_fail(__FILE__, __LINE__, detail.text);
-    CHECK(strstr(detail.text, shmslot_strerror(code)) != NULL);
     CHECK_U64(detail.numbers[0], first);
     CHECK_U64(detail.numbers[1], second);
     CHECK_U64(detail.numbers[2], third);
@@ -239,7 +238,7 @@ static void check_last_mark(shmslot_segment *segment)
     shmslot_ref refs[REGIONS], small, again;
     int i;
     for (i = 0; i < REGIONS; i++) refs[i] = write_in_place(segment, 3, (uint64_t)i, LARGEST);
-    check_refused(segment, 1, LARGEST, SHMSLOT_E_NO_FREE_SLOT, "262144 bytes take one of 4 slots and one of 2 regions: ",
+    check_refused(segment, 1, LARGEST, SHMSLOT_E_NO_FREE_SLOT, "262144 bytes need one of 4 slots and one of 2 regions, ",
                   LARGEST, SLOTS, REGIONS);
     small = reserve(segment, 3, CAPACITY); /* slots are free */
     CHECK_OK(shmslot_ref_discard(segment, &small));
@@ -339,7 +338,7 @@ static void check_tokens(shmslot_segment *segment)
     CHECK_OK(shmslot_ref_discard(segment, &forged));
     CHECK_CODE(shmslot_ref_discard(segment, &forged), SHMSLOT_E_STALE);
     CHECK_U64(free_regions(segment), REGIONS);
-    check_refused(segment, 1, LARGEST + 1, SHMSLOT_E_TOO_LARGE, "262145 bytes, at most 262144: ", LARGEST + 1, LARGEST, 0);
+    check_refused(segment, 1, LARGEST + 1, SHMSLOT_E_TOO_LARGE, "the payload has 262145 bytes, and the segment takes at most 262144; ", LARGEST + 1, LARGEST, 0);
     CHECK_CODE(shmslot_ref_reserve_large(segment, UINT64_C(1) << 63, LARGEST, &ref, NULL), SHMSLOT_E_BAD_INDEX);
 }
 
@@ -351,7 +350,7 @@ static void check_without_regions(void)
     const void *seen = &options;
     void *data = &options;
     size_t size = 1;
-    check_refused(segment, 1, CAPACITY + 1, SHMSLOT_E_TOO_LARGE, "65 bytes, at most 64: ", CAPACITY + 1, CAPACITY, 0);
+    check_refused(segment, 1, CAPACITY + 1, SHMSLOT_E_TOO_LARGE, "the payload has 65 bytes, and the segment takes at most 64; ", CAPACITY + 1, CAPACITY, 0);
     ref = reserve(segment, 1, CAPACITY);
     CHECK_OK(shmslot_ref_data_user_header(segment, &ref, &data, &size));
     CHECK(data == NULL && size == 0);

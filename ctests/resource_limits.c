@@ -240,7 +240,7 @@ static int without_large_files(int link, void *argument)
             int result = call(which, what, &segment, &detail);
             check_failure(result, segment, &detail, SHMSLOT_E_SYS, EFBIG);
             CHECK(strstr(detail.text, "RLIMIT_FSIZE") != NULL);
-            CHECK(strstr(detail.text, i == 0 ? " is 4096;" : " is 0;") != NULL);
+            CHECK(strstr(detail.text, i == 0 ? " which is 4096 (" : " which is 0 (") != NULL);
             CHECK(detail.numbers[0] > 4 * 4096);
             CHECK_U64(detail.numbers[1], limits[i]);
             CHECK(strlen(detail.text) + 1 < sizeof detail.text);

@@ -273,7 +273,7 @@ typedef struct {
     /// Those in the text, in their order, or 0; docs/guide.md says which they are for each code.
     uint64_t numbers[3];
     /// What it was about and what to do; ends in a NUL.
-    char text[248];
+    char text[512];
 } shmslot_error;
 
 /// What a segment is made of and how it is used at this moment.

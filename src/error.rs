@@ -6,28 +6,41 @@
 
 use core::ffi::CStr;
 use core::fmt;
+use core::fmt::Write as _;
 
 /// Gives each code its text, and refuses to compile when the two lists below differ: the enum is spelled
 /// out because the header generator reads source text.
 macro_rules! codes {
-    ($( $name:ident = $number:literal, $text:literal; )+) => {
+    ($( $name:ident = $number:literal, $what:literal, $advice:literal; )+) => {
         impl Code {
             /// All codes, in the order of their numbers.
             pub const ALL: &'static [Code] = &[$(Code::$name),+];
 
             /// What happened and what to do, in one line.
             pub const fn text(self) -> &'static str {
-                match self { $(Code::$name => $text),+ }
+                match self { $(Code::$name => concat!($what, "; ", $advice)),+ }
             }
 
             /// The same for C.
             pub(crate) const fn c_text(self) -> &'static CStr {
                 match self {
-                    $(Code::$name => match CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
-                        Ok(text) => text,
-                        Err(_) => panic!("a text contains a NUL"),
+                    $(Code::$name => {
+                        match CStr::from_bytes_with_nul(concat!($what, "; ", $advice, "\0").as_bytes()) {
+                            Ok(text) => text,
+                            Err(_) => panic!("a text contains a NUL"),
+                        }
                     }),+
                 }
+            }
+
+            /// What happened.
+            const fn what(self) -> &'static str {
+                match self { $(Code::$name => $what),+ }
+            }
+
+            /// What to do.
+            const fn advice(self) -> &'static str {
+                match self { $(Code::$name => $advice),+ }
             }
         }
         const _: () = { $( assert!(Code::$name as i32 == $number); let _ = Code::$name.c_text(); )+ };
@@ -126,48 +139,132 @@ pub enum Code {
 }
 
 codes! {
-    Invalid = -1, "invalid argument: a required pointer is NULL or a value is impossible; check the call against the header";
-    NoMemory = -2, "out of memory: the process or the shared-memory file system is full; free space or ask for fewer or smaller slots";
-    Sys = -3, "a system call failed; os_errno in the error detail says why";
-    Exists = -4, "a live segment already has this name; attach to it, use open, or choose another name";
-    NotFound = -5, "no segment has this name; create it first, or check name and directory";
-    Permission = -6, "not permitted: the segment belongs to another user or its mode was loosened; have its owner set the mode option, and attach with SHMSLOT_FLAG_ANY_OWNER if you trust that user";
-    NotASegment = -7, "not a shmslot segment: the file holds something else; choose another name or remove the file";
-    LayoutVersion = -8, "the segment has another layout version, byte order or required feature; build both sides with the same library version; end the processes that use the segment, then create it with SHMSLOT_ORPHANED_REPLACE, or unlink it first";
-    TypeMismatch = -9, "the segment carries another type; build both sides from the same type definition, or attach without type_hash to look at it";
-    Corrupt = -10, "the segment contradicts itself: a process has written outside its slots; end its users, then create it with SHMSLOT_ORPHANED_REPLACE, or unlink it first";
-    Again = -11, "nothing to read now; wait for it with shmslot_wait or try again later";
-    Timeout = -12, "the time is over before it happened; wait longer or look at the other side";
-    Interrupted = -13, "the wait was ended by an interrupt call from another thread";
-    NoFreeSlot = -14, "no free slot or region: all are loaned, unread or held; let the readers named by shmslot_writer_blockers mark theirs, give the segment more slots or regions, or another policy";
-    TooLarge = -15, "the payload is larger than max_payload, or than the buffer; split it, or create the segment with a larger max_payload";
-    Stale = -16, "stale token: it was committed, discarded or marked already, or is not from this segment or handle; use each loan and each sample once";
-    NoReaderSlot = -17, "max_readers readers are joined; let one leave or create the segment with a larger max_readers";
-    NotSupported = -18, "not supported: this kind of segment, handle or kernel does not have this operation; the header says which do";
-    Panic = -19, "a defect inside the library was caught and this handle is now unusable; close it and report the defect";
-    BadName = -20, "bad name: a name is 1 to 200 bytes of UTF-8 without '/' and NUL, or an absolute path";
-    BadTimeout = -21, "bad timeout: use nanoseconds from 0 (do not wait) upwards, or -1 for no limit";
-    BadOptions = -22, "bad options: a field is out of its range; start from SHMSLOT_OPTIONS_INIT, the error detail names the field";
-    BadIndex = -23, "bad reader index: use 0 to max_readers-1, and none that a joined reader has";
-    BadLength = -24, "the commit is longer than the reservation; reserve what you will write at most";
-    NotAFile = -25, "the path is a directory, pipe, socket or device, not a segment; check the path";
-    Truncated = -26, "the file is shorter than its header says: somebody cut it; end its users, then create it with SHMSLOT_ORPHANED_REPLACE, or unlink it first";
-    NotSealed = -27, "the descriptor is not sealed against shrinking, growing and unsealing; pass one made by shmslot_segment_create_anonymous";
-    WriterExists = -28, "the segment was created for a single writer and has it; close that writer first, or create the segment without SHMSLOT_FLAG_SINGLE_WRITER";
-    NoParticipantSlot = -29, "max_participants are attached; let one close or create the segment with a larger max_participants";
-    Held = -30, "this reader already holds that sample; mark it first";
-    Empty = -31, "the file is empty: its segment was cut, or none was ever made in it; remove the file, then create one";
-    LoanLimit = -32, "this writer has max_loans loans out; commit or discard one first";
-    Forked = -33, "this handle belongs to the parent process; close it here, and attach anew in the child";
-    PeerDead = -34, "a process that was attached died; what it had was given back, go on if you can without it";
-    NoWriters = -35, "no process has a writer open, and everything was read; wait for one in another way, or leave";
-    UnknownMapping = -36, "unknown region: its descriptor did not come over this channel, or its room was used again since; resolve before the lease is given back, and attach each sender's channel";
-    OutOfBounds = -37, "the reference ends beyond its region: the sender is wrong about offset or length; drop the reference";
-    Overflow = -38, "offset and length add up to more than 64 bits: the sender is wrong about them; drop the reference";
-    ChannelBroken = -39, "the channel is of no use any more: the other end is gone or spoke wrongly; close it and make a new one";
-    NameBusy = -40, "another process is replacing or unlinking the segment of this name, and has not finished in half a second; try again, and if that does not help look for a process that was stopped (SIGSTOP, a debugger)";
-    DescriptorLost = -41, "the program has closed this descriptor of the library, or put another file in its place (closefrom, dup2 onto a number that it had not opened); close the handle, make it anew, and leave alone what others opened";
-    OptionsMismatch = -42, "the segment of this name does not give that; ask for what it has or leave the field at 0, unlink it and create it anew, or take it with SHMSLOT_FLAG_ANY_GEOMETRY";
+    Invalid = -1,
+        "an argument is NULL or out of range",
+        "compare the call with its comment in shmslot.h";
+    NoMemory = -2,
+        "out of memory: the process or the shared-memory file system is full",
+        "free some, or ask for fewer or smaller slots";
+    Sys = -3,
+        "a system call failed",
+        "os_errno says why";
+    Exists = -4,
+        "a live segment or a listener has this name",
+        "attach to it, use open, or choose another name";
+    NotFound = -5,
+        "nothing has this name",
+        "create it first, or check the name and its directory";
+    Permission = -6,
+        "permission denied: it belongs to another user, or its mode was loosened",
+        "have its owner set the mode option, and use SHMSLOT_FLAG_ANY_OWNER if you trust that user";
+    NotASegment = -7,
+        "the file is not a shmslot segment",
+        "choose another name, or remove the file";
+    LayoutVersion = -8,
+        "the segment has another layout version, byte order or feature set",
+        "use one version of shmslot on both sides; to replace the segment, end its users, then create it with SHMSLOT_ORPHANED_REPLACE or unlink it";
+    TypeMismatch = -9,
+        "the segment carries another type",
+        "build both sides from one type definition, or attach without a type to inspect the segment";
+    Corrupt = -10,
+        "the segment contradicts itself: a process wrote outside its slots",
+        "end its users, then create it with SHMSLOT_ORPHANED_REPLACE or unlink it";
+    Again = -11,
+        "nothing is there yet",
+        "wait with a timeout, or try again later";
+    Timeout = -12,
+        "timed out",
+        "wait longer, or find out what the other side is doing";
+    Interrupted = -13,
+        "the wait was ended by an interrupt call or a signal",
+        "wait again, or stop";
+    NoFreeSlot = -14,
+        "no slot or region is free: all are loaned, unread or held",
+        "ask shmslot_writer_explain who has them, then mark samples sooner, add slots, or choose another policy";
+    TooLarge = -15,
+        "the payload is larger than max_payload, or than the buffer",
+        "split it, or create the segment with a larger max_payload";
+    Stale = -16,
+        "stale token: its loan or sample has ended, or another segment or handle gave it out",
+        "use each loan and each sample once, with the handle that gave it out";
+    NoReaderSlot = -17,
+        "max_readers readers have joined",
+        "let one leave, or create the segment with a larger max_readers";
+    NotSupported = -18,
+        "this kind of segment, handle or kernel does not support the operation",
+        "compare the call with its comment in shmslot.h";
+    Panic = -19,
+        "the library caught a defect of its own, and the handle is unusable",
+        "close the handle and report the defect";
+    BadName = -20,
+        "malformed name",
+        "use 1 to 200 bytes of UTF-8 without '/' and NUL, or an absolute path";
+    BadTimeout = -21,
+        "the timeout is less than -1",
+        "use nanoseconds, 0 not to wait, or -1 for no limit";
+    BadOptions = -22,
+        "an option is out of range",
+        "start from SHMSLOT_OPTIONS_INIT, and change only what you need";
+    BadIndex = -23,
+        "the reader index is out of range, or a joined reader has it",
+        "use 0 to max_readers - 1, and none that a joined reader has";
+    BadLength = -24,
+        "the commit is longer than the reservation",
+        "reserve as many bytes as you may write";
+    NotAFile = -25,
+        "the path is not a regular file",
+        "check the path";
+    Truncated = -26,
+        "the file is shorter than its header says: somebody truncated it",
+        "end its users, then create it with SHMSLOT_ORPHANED_REPLACE or unlink it";
+    NotSealed = -27,
+        "the descriptor is not sealed against shrinking, growing and unsealing",
+        "pass one made by shmslot_segment_create_anonymous";
+    WriterExists = -28,
+        "the segment allows a single writer and has it",
+        "close that writer first, or create the segment without SHMSLOT_FLAG_SINGLE_WRITER";
+    NoParticipantSlot = -29,
+        "max_participants processes are attached",
+        "let one close, or create the segment with a larger max_participants";
+    Held = -30,
+        "this reader already holds that sample",
+        "mark it first";
+    Empty = -31,
+        "the file is empty: its segment was truncated, or never made",
+        "remove the file, then create the segment";
+    LoanLimit = -32,
+        "this writer has max_loans loans",
+        "commit or discard one first";
+    Forked = -33,
+        "the handle belongs to the parent process",
+        "close it here, and attach anew in the child";
+    PeerDead = -34,
+        "a process that was attached died, and what it had was released",
+        "continue if you can do without it";
+    NoWriters = -35,
+        "no process has a writer open, and every sample was read",
+        "wait without SHMSLOT_END_NO_WRITERS for the next writer, or leave";
+    UnknownMapping = -36,
+        "unknown region: its descriptor did not come over this channel, or its room has been reused",
+        "resolve before the lease is released, and attach the channel of each sender";
+    OutOfBounds = -37,
+        "the reference ends beyond its region",
+        "drop the reference: its sender is wrong about offset or length";
+    Overflow = -38,
+        "offset and length add up to more than 64 bits",
+        "drop the reference: its sender is wrong about offset or length";
+    ChannelBroken = -39,
+        "the channel is broken: the other end is gone or violated the protocol",
+        "close the channel and make a new one";
+    NameBusy = -40,
+        "another process has been replacing or unlinking this name for half a second",
+        "try again; if that does not help, look for a stopped process (SIGSTOP, a debugger)";
+    DescriptorLost = -41,
+        "the program closed a descriptor of the library, or put another file in its place",
+        "make the handle anew, and close only what you opened (closefrom, dup2)";
+    OptionsMismatch = -42,
+        "the segment of this name does not give what the options ask for",
+        "ask for what it has or leave the field at 0, unlink it and create it anew, or use SHMSLOT_FLAG_ANY_GEOMETRY";
 }
 
 impl Code {
@@ -182,13 +279,24 @@ impl Code {
     }
 }
 
-/// A failure: its [`Code`], the kernel's error number where there is one, and which thing it was about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A failure: its [`Code`], the kernel's error number where there is one, and a text that says what
+/// was wanted, what was found and what to do.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Error {
     code: Code,
     os_errno: i32,
-    about: &'static str,
-    /// What stands for each '#' of `about`.
+    /// A box of one: an array, because only an array can be boxed without an abort when memory fails.
+    detail: Option<Box<[Detail]>>,
+}
+
+/// What an error says beyond the text of its code. Only errors of calls that may take their time
+/// have one.
+#[derive(Debug, PartialEq, Eq, Default)]
+struct Detail {
+    /// What happened; empty for the text of the code.
+    about: String,
+    /// What to do, where the text of the code does not fit.
+    advice: Option<&'static str>,
     numbers: [u64; 3],
 }
 
@@ -199,27 +307,53 @@ pub type Result<T> = core::result::Result<T, Error>;
 pub(crate) type HotResult<T> = core::result::Result<T, Code>;
 
 impl Error {
-    pub(crate) const fn about(code: Code, about: &'static str) -> Error {
-        Error::with_errno(code, 0, about)
+    /// An error with the text of its code.
+    pub(crate) const fn new(code: Code) -> Error {
+        Error { code, os_errno: 0, detail: None }
     }
 
-    pub(crate) const fn with_errno(code: Code, os_errno: i32, about: &'static str) -> Error {
-        Error { code, os_errno, about, numbers: [0; 3] }
+    /// Adds the kernel's error number.
+    pub(crate) fn errno(self, os_errno: i32) -> Error {
+        Error { os_errno, ..self }
     }
 
-    /// What it was about has numbers in it: each '#' is the next of them.
-    pub(crate) const fn with_numbers(code: Code, about: &'static str, numbers: [u64; 3]) -> Error {
-        Error { code, os_errno: 0, about, numbers }
+    /// Says what happened, in place of the text of the code; what to do still follows. If there is no
+    /// memory for it, the text of the code remains.
+    pub(crate) fn about(self, what: impl fmt::Display) -> Error {
+        let mut text = FallibleText(String::new());
+        match write!(text, "{what}") {
+            Ok(()) => self.change(|detail| detail.about = text.0),
+            Err(_) => self,
+        }
     }
 
-    /// The same thing, with numbers.
-    pub(crate) const fn and_numbers(self, numbers: [u64; 3]) -> Error {
-        Error { numbers, ..self }
+    /// Says what to do, in place of the text of the code.
+    pub(crate) fn advice(self, what_to_do: &'static str) -> Error {
+        self.change(|detail| detail.advice = Some(what_to_do))
     }
 
-    /// The same thing, of another kind.
-    pub(crate) const fn as_code(self, code: Code) -> Error {
+    /// Adds the numbers of the text, for programs.
+    pub(crate) fn with_numbers(self, numbers: [u64; 3]) -> Error {
+        self.change(|detail| detail.numbers = numbers)
+    }
+
+    /// The same failure with another code.
+    pub(crate) fn with_code(self, code: Code) -> Error {
         Error { code, ..self }
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Detail)) -> Error {
+        if self.detail.is_none() {
+            self.detail = boxed(Detail::default());
+        }
+        if let Some([detail]) = self.detail.as_deref_mut() {
+            change(detail);
+        }
+        self
+    }
+
+    fn detail(&self) -> Option<&Detail> {
+        self.detail.as_deref().and_then(<[Detail]>::first)
     }
 
     /// The kind of failure.
@@ -233,14 +367,45 @@ impl Error {
     }
 
     /// The numbers in the text, in their order; 0 for what is not there. The guide says which they are for each code.
-    pub const fn numbers(&self) -> [u64; 3] {
-        self.numbers
+    pub fn numbers(&self) -> [u64; 3] {
+        self.detail().map_or([0; 3], |detail| detail.numbers)
+    }
+}
+
+fn boxed(detail: Detail) -> Option<Box<[Detail]>> {
+    let mut one = Vec::new();
+    one.try_reserve_exact(1).ok()?;
+    one.push(detail);
+    Some(one.into_boxed_slice())
+}
+
+/// A text whose writing fails when memory does.
+struct FallibleText(String);
+
+impl fmt::Write for FallibleText {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.0.try_reserve(part.len()).map_err(|_| fmt::Error)?;
+        self.0.push_str(part);
+        Ok(())
+    }
+}
+
+impl Clone for Error {
+    fn clone(&self) -> Error {
+        let copy = Error { code: self.code, os_errno: self.os_errno, detail: None };
+        match self.detail() {
+            None => copy,
+            Some(detail) => copy.about(&detail.about).change(|to| {
+                to.advice = detail.advice;
+                to.numbers = detail.numbers;
+            }),
+        }
     }
 }
 
 impl From<Code> for Error {
     fn from(code: Code) -> Error {
-        Error::about(code, "")
+        Error::new(code)
     }
 }
 
@@ -253,19 +418,19 @@ impl From<Error> for Code {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.about.is_empty() {
-            let mut parts = self.about.split('#');
-            f.write_str(parts.next().unwrap_or(""))?;
-            for (part, number) in parts.zip(self.numbers) {
-                write!(f, "{number}{part}")?;
-            }
-            f.write_str(": ")?;
-        }
-        f.write_str(self.code.text())?;
+        let detail = self.detail();
+        let about = detail.map(|detail| detail.about.as_str()).filter(|about| !about.is_empty());
+        f.write_str(about.unwrap_or(self.code.what()))?;
         if self.os_errno != 0 {
-            write!(f, " ({})", std::io::Error::from_raw_os_error(self.os_errno))?;
+            let reason = std::io::Error::from_raw_os_error(self.os_errno).to_string();
+            // Without " (os error N)", which Rust puts at its end.
+            let reason = reason.split(" (os error").next().unwrap_or_default();
+            write!(f, " (errno {}: {reason})", self.os_errno)?;
         }
-        Ok(())
+        match detail.and_then(|detail| detail.advice).unwrap_or(self.code.advice()) {
+            "" => Ok(()),
+            advice => write!(f, "; {advice}"),
+        }
     }
 }
 

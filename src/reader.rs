@@ -121,7 +121,13 @@ impl Core {
         let participant = segment.writable()?;
         let table = segment.table()?;
         if history > segment.geometry().history {
-            return Err(Error::about(Code::BadOptions, "history is larger than the segment's"));
+            let kept = segment.geometry().history;
+            return Err(Error::new(Code::BadOptions)
+                .about(format_args!(
+                    "{history} retained samples were asked for, and the segment keeps {kept}"
+                ))
+                .advice("ask for fewer, or create the segment with a larger history")
+                .with_numbers([history.into(), kept.into(), 0]));
         }
         let (member, cursor) = match members::join(table, participant, history) {
             // One of the rows may be a dead reader's. Whoever cleaned up, it may be free now.
@@ -435,7 +441,7 @@ fn extent_of(table: &Table<'_>, slot: u32) -> HotResult<Extent> {
 /// Waits until one of several readers has a sample; which. They may belong to different segments.
 pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<usize> {
     if readers.is_empty() || readers.len() > sys::FUTEX_WAIT_ANY_MAX {
-        return Err(Error::about(Code::Invalid, "number of readers"));
+        return Err(Error::new(Code::Invalid).about("number of readers"));
     }
     let ready = || {
         for (index, reader) in readers.iter().enumerate() {

@@ -19,7 +19,7 @@ use crate::protocol::table::Table;
 use crate::protocol::words::{Bit, Loan, Place, Reserved, Wanted};
 use crate::segment::Segment;
 use crate::segment::payload::Bytes;
-use crate::writer::{Token, Writer};
+use crate::writer::{Token, Writer, user_header_too_large};
 
 /// A slot in one of its lives: reserved, or published. Stale as soon as that life is over.
 ///
@@ -100,7 +100,9 @@ impl Segment {
     /// the one that it has.
     pub fn reference(&self) -> Result<Reference> {
         if self.inner().shape().drop_oldest {
-            return Err(Error::about(Code::NotSupported, "drop-oldest takes samples that a reader looks at"));
+            return Err(Error::new(Code::NotSupported)
+                .about("the reference operations need a policy that does not drop samples")
+                .advice("create the segment with SHMSLOT_POLICY_BLOCK or SHMSLOT_POLICY_FAIL"));
         }
         Ok(Reference {
             writer: OnceLock::new(),
@@ -210,7 +212,7 @@ impl Reference {
         if self.opened()?.segment().fill_user_header(token.slot(), bytes.into()) {
             Ok(())
         } else {
-            Err(Error::about(Code::TooLarge, "user header"))
+            Err(user_header_too_large(bytes.len(), self.segment.inner().geometry().user_header_size))
         }
     }
 

@@ -188,7 +188,9 @@ impl Segment {
                 attached => return attached,
             }
             if deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline) {
-                return Err(Error::about(Code::Timeout, "waiting for a segment to have this name"));
+                return Err(
+                    Error::new(Code::Timeout).about(format_args!("no segment got the name {path:?} in time"))
+                );
             }
             watch.sleep(deadline);
         }

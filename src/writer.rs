@@ -248,14 +248,17 @@ impl Writer {
         let table = self.segment.table()?;
         let most = self.segment.geometry().max_readers;
         if count > most {
-            let numbers = [count.into(), most.into(), 0];
-            let about = "# readers to wait for, and max_readers is #";
-            return Err(Error::with_numbers(Code::Invalid, about, numbers));
+            return Err(Error::new(Code::Invalid)
+                .about(format_args!("{count} readers can never join: max_readers is {most}"))
+                .advice("wait for fewer, or create the segment with a larger max_readers")
+                .with_numbers([count.into(), most.into(), 0]));
         }
         self.wait_until(timeout, || rows::joined(table) >= count).map_err(|code| match code {
             Code::Timeout => {
-                let numbers = [count.into(), rows::joined(table).into(), 0];
-                Error::with_numbers(code, "waiting for # readers, # have joined", numbers)
+                let joined = rows::joined(table);
+                Error::new(code)
+                    .about(format_args!("timed out: {joined} of {count} readers have joined"))
+                    .with_numbers([count.into(), joined.into(), 0])
             }
             _ => code.into(),
         })
@@ -407,14 +410,17 @@ impl Writer {
     ) -> Result<Token> {
         let Shape { slots, capacity, max_payload, .. } = table.shape;
         if len > max_payload {
-            let numbers = [len, max_payload.max(capacity), 0];
-            return Err(Error::with_numbers(Code::TooLarge, "# bytes, at most #", numbers));
+            return Err(too_large(len, max_payload.max(capacity)));
         }
         self.count_loan()?;
         let found = self.find_region(table, len, timeout, slot).map_err(|code| match code {
             Code::NoFreeSlot => {
-                let numbers = [len, slots.into(), table.regions.len() as u64];
-                Error::with_numbers(code, "# bytes take one of # slots and one of # regions", numbers)
+                let regions = table.regions.len();
+                Error::new(code)
+                    .about(format_args!(
+                        "{len} bytes need one of {slots} slots and one of {regions} regions, and one of the two is not free"
+                    ))
+                    .with_numbers([len, slots.into(), regions as u64])
             }
             _ => code.into(),
         });
@@ -721,6 +727,19 @@ fn store_reservation(table: &Table<'_>, loan: Loaned, len: u64, place: Place) ->
     Ok(Token::new(loan.slot, loan.generation))
 }
 
+pub(crate) fn user_header_too_large(wanted: usize, room: u32) -> Error {
+    Error::new(Code::TooLarge)
+        .about(format_args!("{wanted} bytes do not fit a user header of {room}"))
+        .advice("write less, or create the segment with a larger user_header_size")
+        .with_numbers([wanted as u64, room.into(), 0])
+}
+
+fn too_large(wanted: u64, most: u64) -> Error {
+    Error::new(Code::TooLarge)
+        .about(format_args!("the payload has {wanted} bytes, and the segment takes at most {most}"))
+        .with_numbers([wanted, most, 0])
+}
+
 /// Tries again as long as others are faster.
 fn try_region(
     table: &Table<'_>,
@@ -842,14 +861,17 @@ impl Loan<'_> {
         if self.writer.segment.fill_user_header(self.token.slot(), bytes.into()) {
             Ok(())
         } else {
-            Err(Error::about(Code::TooLarge, "user header"))
+            Err(user_header_too_large(bytes.len(), self.writer.segment.geometry().user_header_size))
         }
     }
 
     /// Copies `bytes` to the start of the payload.
     pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
         if bytes.len() > self.len {
-            return Err(Error::from(Code::BadLength));
+            let (wanted, room) = (bytes.len(), self.len);
+            return Err(Error::new(Code::BadLength)
+                .about(format_args!("{wanted} bytes do not fit the {room} that were reserved"))
+                .with_numbers([wanted as u64, room as u64, 0]));
         }
         self.writer.segment.fill(self.place, bytes.into());
         Ok(())

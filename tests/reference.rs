@@ -120,9 +120,8 @@ fn regions_that_are_in_use() {
         let refused = slots.reserve_large(0b11, LARGE).expect_err("no region is free");
         assert_eq!(refused.code(), Code::NoFreeSlot);
         assert_eq!(refused.numbers(), [LARGE as u64, SLOTS.into(), 2]);
-        let text =
-            format!("100000 bytes take one of 16 slots and one of 2 regions: {}", Code::NoFreeSlot.text());
-        assert_eq!(refused.to_string(), text);
+        let text = "100000 bytes need one of 16 slots and one of 2 regions, and one of the two is not free; ";
+        assert!(refused.to_string().starts_with(text), "{refused}");
         slots.mark_read(samples[1], reader).expect("a mark");
     }
     let loan = slots.reserve_large(0b11, LARGE).expect("the last mark has freed it");

@@ -142,7 +142,7 @@ fn impossible_lengths_are_refused() {
     assert_eq!(code(attachments.resolve(id + 1, generation, 0, 1)), Code::UnknownMapping);
     assert_eq!(code(attachments.resolve(id, generation + 1, 0, 1)), Code::UnknownMapping);
     let error = attachments.resolve(id, generation, 4000, 200).expect_err("beyond the end");
-    assert!(error.to_string().starts_with("offset 4000 and length 200 in a region of 4096 bytes: "));
+    assert!(error.to_string().starts_with("offset 4000 and length 200 end beyond a region of 4096 bytes; "));
     assert!(attachments.resolve(id, generation, PAGE, 0).expect("the very end").is_empty());
 }
 
@@ -349,7 +349,11 @@ fn the_limit_of_all_bytes_holds() {
     let leases: Vec<Lease> = (0..4).map(|_| registry.alloc(PAGE as usize, NOW).expect("memory")).collect();
     let error = registry.alloc(1, NOW).expect_err("all is used");
     assert_eq!(error.code(), Code::NoMemory);
-    assert!(error.to_string().starts_with("4096 bytes for a region, 16384 are in use, max_bytes is 16384: "));
+    assert!(
+        error
+            .to_string()
+            .starts_with("no room for a region of 4096 bytes: 16384 are in use, max_bytes is 16384; ")
+    );
     assert_eq!(error.numbers(), [PAGE, 4 * PAGE, 4 * PAGE]);
     drop(leases);
     // What is idle makes room for what has another size.

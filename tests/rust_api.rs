@@ -185,7 +185,7 @@ fn open_compares_what_differs_from_the_default() {
     let asked = Options { max_readers: 4, ..small() };
     let error = Segment::open(&name, &asked).expect_err("not what is there");
     assert_eq!((error.code(), error.numbers()), (Code::OptionsMismatch, [4, 3, 0]));
-    assert!(error.to_string().starts_with("max_readers: 4 wanted, 3 found: "), "{error}");
+    assert!(error.to_string().starts_with("max_readers: 4 wanted, 3 found; "), "{error}");
     assert_eq!(participants(), 1);
     let left_alone = Options { max_readers: Options::default().max_readers, ..small() };
     let any = Options { any_geometry: true, ..asked };

@@ -53,7 +53,9 @@ impl Channel {
         match socket::connect(name, deadline_of(timeout))? {
             Connected::To(socket) => Channel::with_bell(socket, bell, options),
             Connected::Crowded => Err(timeout_code(timeout).into()),
-            Connected::Nobody => Err(Error::about(Code::NotFound, "nobody listens at the channel's name")),
+            Connected::Nobody => Err(Error::new(Code::NotFound)
+                .about(format_args!("nobody listens at {name:?}"))
+                .advice("start the listener first, or check the name")),
         }
     }
 
@@ -67,7 +69,9 @@ impl Channel {
         self.link.here()?;
         let fd = segment.fd()?;
         if !sys::is_size_sealed(fd) {
-            return Err(Error::about(Code::NotSealed, "the segment has a name; send that"));
+            return Err(Error::new(Code::NotSealed)
+                .about("the segment is a named file, which is not sealed")
+                .advice("send its name, or make it with shmslot_segment_create_anonymous"));
         }
         let length = segment.inner().offsets().total;
         let deadline = deadline_of(timeout);
@@ -105,7 +109,7 @@ impl Channel {
         deadline: Deadline,
     ) -> Result<()> {
         if timeout == Some(Duration::ZERO) || !self.link.wait_for_room(bell, deadline)? {
-            return Err(Error::about(timeout_code(timeout), "the other end of a channel does not read"));
+            return Err(Error::new(timeout_code(timeout)).about("the other end of the channel does not read"));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,10 +21,10 @@ use crate::sys::{self, Deadline, ForkGuard, KeptFd};
 const KEPT: usize = 64;
 
 /// What an error says of the socket.
-pub(crate) const ABOUT_SOCKET: &str = "descriptor # of the channel";
+pub(crate) const OF_CHANNEL: &str = "of the channel";
 
 /// Why nothing comes in any more.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Broken {
     reason: Error,
     /// The other side has closed in good order: what it had sent stays good.
@@ -45,21 +46,31 @@ struct Inbox {
     watched: bool,
 }
 
+/// The other end closed in good order.
+fn ended() -> Error {
+    Error::new(Code::ChannelBroken).about("the other end of the channel is closed")
+}
+
+fn not_received(errno: Errno) -> Error {
+    Error::new(Code::Sys).errno(errno as i32).about("receiving from the channel failed")
+}
+
 impl Inbox {
     /// Refuses to receive while as much waits of one sort as may.
     fn check_room(&self) -> Result<()> {
-        let full = |about, count| Err(Error::with_numbers(Code::Again, about, [count as u64, 0, 0]));
+        let full = |count: usize, what| {
+            let error = Error::new(Code::Again).about(format_args!("{count} {what}"));
+            Err(error.with_numbers([count as u64, 0, 0]))
+        };
         if self.regions.len() >= KEPT {
-            return full("# regions wait to be drained first", self.regions.len());
+            return full(self.regions.len(), "regions must be drained first");
         }
         if self.segments.len() >= KEPT {
-            return full("# segments wait to be received first", self.segments.len());
+            return full(self.segments.len(), "segments must be received first");
         }
         Ok(())
     }
 }
-
-const WRONG_COUNT: &str = "a message with # descriptors, not 1";
 
 /// Whether a message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +101,15 @@ impl Link {
         let kind = socket::kind(socket.as_fd())?;
         let peer = socket::peer_uid(socket.as_fd())?;
         if peer != sys::effective_uid() && !options.any_owner {
-            let about = "this is user #, the other end of the channel user #";
-            let numbers = [u64::from(sys::effective_uid()), u64::from(peer), 0];
-            return Err(Error::with_numbers(Code::Permission, about, numbers));
+            let own = sys::effective_uid();
+            return Err(Error::new(Code::Permission)
+                .about(format_args!("this is user {own}, and the other end of the channel is user {peer}"))
+                .advice("use SHMSLOT_FLAG_ANY_OWNER if you trust that user")
+                .with_numbers([own.into(), peer.into(), 0]));
         }
         Ok(Link {
             birth: ForkGuard::of_this_process()?,
-            socket: KeptFd::new(socket, ABOUT_SOCKET)?,
+            socket: KeptFd::new(socket, OF_CHANNEL)?,
             kind,
             options: options.clone(),
             inbox: Mutex::default(),
@@ -123,26 +136,30 @@ impl Link {
     pub(crate) fn send(&self, message: &[u8; MESSAGE], passed: BorrowedFd<'_>) -> Result<Sent> {
         self.here()?;
         let mut mute = self.mute.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reason) = *mute {
-            return Err(reason);
+        if let Some(reason) = &*mute {
+            return Err(reason.clone());
         }
         let reason = loop {
             match socket::send(self.fd()?, message, passed) {
                 Ok(MESSAGE) => return Ok(Sent::Yes),
                 // A stream never cuts so few bytes; if it did, the rest would have no place to go.
-                Ok(_) => break Error::about(Code::ChannelBroken, "a message went out in parts"),
+                Ok(_) => break Error::new(Code::ChannelBroken).about("the kernel sent a part of a message"),
                 Err(Errno::EAGAIN) => return Ok(Sent::Full),
                 Err(Errno::EINTR) => {}
                 Err(errno @ (Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM)) => {
-                    let about = "too many descriptors or messages are under way";
-                    return Err(Error::with_errno(Code::NoMemory, errno as i32, about));
+                    return Err(Error::new(Code::NoMemory)
+                        .errno(errno as i32)
+                        .about("too many descriptors or messages are in flight")
+                        .advice("let the receivers read, then try again"));
                 }
                 Err(errno) => {
-                    break Error::with_errno(Code::ChannelBroken, errno as i32, "the other end is closed");
+                    break Error::new(Code::ChannelBroken)
+                        .errno(errno as i32)
+                        .about("the other end of the channel is closed");
                 }
             }
         };
-        *mute = Some(reason);
+        *mute = Some(reason.clone());
         Err(reason)
     }
 
@@ -216,7 +233,7 @@ impl Link {
 
     /// Whether what came over this channel is to be believed: the reason if it is not.
     pub(crate) fn poisoned(&self) -> Option<Error> {
-        self.inbox().broken.filter(|broken| !broken.ended).map(|broken| broken.reason)
+        self.inbox().broken.as_ref().filter(|broken| !broken.ended).map(|broken| broken.reason.clone())
     }
 
     /// The channel is of no use any more: the other side does not keep to the rules.
@@ -225,13 +242,13 @@ impl Link {
     }
 
     fn end(&self, inbox: &mut Inbox, reason: Error, ended: bool) -> Error {
-        let reason = reason.as_code(Code::ChannelBroken);
+        let reason = reason.with_code(Code::ChannelBroken);
         inbox.file = None;
-        inbox.broken = Some(Broken { reason, ended });
+        inbox.broken = Some(Broken { reason: reason.clone(), ended });
         if !ended {
             inbox.regions.clear();
             inbox.segments.clear();
-            *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+            *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
             // So that the other side knows, and whoever polls the descriptor looks.
             if let Ok(socket) = self.fd() {
                 socket::shut_down(socket);
@@ -244,8 +261,8 @@ impl Link {
 
     /// Takes one message from the socket into the inbox; false if there is none.
     fn receive(&self, inbox: &mut Inbox) -> Result<bool> {
-        if let Some(broken) = inbox.broken {
-            return Err(broken.reason);
+        if let Some(broken) = &inbox.broken {
+            return Err(broken.reason.clone());
         }
         inbox.check_room()?;
         while inbox.have < MESSAGE {
@@ -269,26 +286,36 @@ impl Link {
         };
         if seen.cut && fds.is_empty() {
             // It stays in the queue until there is room.
-            let about = "this process has as many descriptors open as it may";
-            return Err(Error::with_errno(Code::Sys, libc::EMFILE, about));
+            return Err(Error::new(Code::Sys)
+                .errno(libc::EMFILE)
+                .about("no descriptor is left for the next message, which stays in the channel")
+                .advice("close some, or raise RLIMIT_NOFILE (ulimit -n)"));
         }
         if seen.cut {
-            return Err(self.reject(inbox, "a message with more than # descriptors, not 1", fds.len()));
+            return Err({
+                let count = fds.len();
+                self.reject(inbox, format_args!("a message with more than {count} descriptors, not 1"), count)
+            });
         }
         if seen.len == 0 && fds.is_empty() && self.is_over()? {
             return Err(match inbox.have {
-                0 => self.end(inbox, Error::about(Code::ChannelBroken, "the other end is closed"), true),
-                have => self.reject(inbox, "the other end is closed, after # bytes of a message of 16", have),
+                0 => self.end(inbox, ended(), true),
+                have => {
+                    let what =
+                        format_args!("the other end closed after {have} of {MESSAGE} bytes of a message");
+                    self.reject(inbox, what, have)
+                }
             });
         }
         let carried = match socket::take(self.fd()?, seen.len.min(wanted)) {
             Ok(carried) => carried,
             // Another process that has this socket, too, was faster.
             Err(Errno::EAGAIN) => return Ok(false),
-            Err(errno) => return Err(Error::with_errno(Code::Sys, errno as i32, "receiving")),
+            Err(errno) => return Err(not_received(errno)),
         };
         if self.kind != Kind::Stream && seen.len != MESSAGE {
-            return Err(self.reject(inbox, "a message of # bytes, not 16", seen.len));
+            let what = format_args!("a message of {} bytes, not {MESSAGE}", seen.len);
+            return Err(self.reject(inbox, what, seen.len));
         }
         for (target, byte) in inbox.bytes.iter_mut().skip(inbox.have).zip(buffer.iter().take(seen.len)) {
             *target = *byte;
@@ -298,7 +325,7 @@ impl Link {
             // Not at the end of the message: one that never ends would keep them all open.
             let count = fds.len() + usize::from(inbox.file.is_some());
             if count > 1 {
-                return Err(self.reject(inbox, WRONG_COUNT, count));
+                return Err(self.reject_count(inbox, count));
             }
             inbox.file = fds.into_iter().next().or(inbox.file.take());
         }
@@ -315,15 +342,19 @@ impl Link {
     }
 
     /// Ends the channel for something that no channel sends.
-    fn reject(&self, inbox: &mut Inbox, about: &'static str, number: usize) -> Error {
-        let reason = Error::with_numbers(Code::ChannelBroken, about, [number as u64, 0, 0]);
+    fn reject(&self, inbox: &mut Inbox, what: impl fmt::Display, number: usize) -> Error {
+        let reason = Error::new(Code::ChannelBroken).about(what).with_numbers([number as u64, 0, 0]);
         self.end(inbox, reason, false)
+    }
+
+    fn reject_count(&self, inbox: &mut Inbox, count: usize) -> Error {
+        self.reject(inbox, format_args!("a message with {count} descriptors, not 1"), count)
     }
 
     /// Takes the message that is complete into its queue. It stays as it is if its file cannot be looked at now.
     fn admit(&self, inbox: &mut Inbox) -> Result<()> {
         let Some(file) = inbox.file.take() else {
-            return Err(self.reject(inbox, WRONG_COUNT, 0));
+            return Err(self.reject_count(inbox, 0));
         };
         let (map_id, generation, length) = decode(&inbox.bytes);
         if map_id == SEGMENT {
@@ -362,7 +393,7 @@ impl Link {
                 Err(Errno::EINTR) => {}
                 // The other side has closed without reading everything. That is told once, before what it had sent.
                 Err(Errno::ECONNRESET) if resets < 2 => resets += 1,
-                Err(errno) => return Err(Error::with_errno(Code::Sys, errno as i32, "receiving")),
+                Err(errno) => return Err(not_received(errno)),
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::channel::connection::Channel;
-use crate::channel::link::ABOUT_SOCKET;
+use crate::channel::link::OF_CHANNEL;
 use crate::channel::options::ChannelOptions;
 use crate::error::{Code, Result};
 use crate::segment::name::until_not_busy;
@@ -80,7 +80,7 @@ impl Listener {
         let file = if name.starts_with('/') { socket::file_of(name) } else { None };
         Ok(Listener {
             birth: ForkGuard::of_this_process()?,
-            socket: KeptFd::new(socket, ABOUT_SOCKET)?,
+            socket: KeptFd::new(socket, OF_CHANNEL)?,
             name: name.to_owned(),
             file,
             options: options.clone(),

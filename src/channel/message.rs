@@ -1,6 +1,7 @@
 //! What goes over a channel: 16 bytes that name a region or a segment, and its descriptor.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::os::fd::BorrowedFd;
 
 use crate::error::{Code, Error, Result};
@@ -41,27 +42,26 @@ pub(crate) struct Announced {
 impl Announced {
     /// Everything that can be said of a region before it is mapped.
     pub(crate) fn check(map_id: u32, length: u64, file: BorrowedFd<'_>, unsealed: bool) -> Result<FileFacts> {
-        let refuse =
-            |code, about, actual| Err(Error::with_numbers(code, about, [u64::from(map_id), length, actual]));
+        let refuse = |code, what: &dyn fmt::Display, actual| {
+            let about = format_args!("region {map_id}{what}");
+            Err(Error::new(code).about(about).with_numbers([u64::from(map_id), length, actual]))
+        };
         if map_id == SEGMENT {
-            return refuse(Code::Invalid, "region # is a number that segments have", 0);
+            return refuse(Code::Invalid, &" has the number that is reserved for segments", 0);
         }
         if length == 0 || length > i64::MAX as u64 {
-            return refuse(Code::Invalid, "region # of impossible length #", 0);
+            return refuse(Code::Invalid, &format_args!(" has the impossible length {length}"), 0);
         }
         let facts = sys::file_facts(file)?;
         if !facts.is_regular {
-            return refuse(Code::NotAFile, "region #: its descriptor is no file", 0);
+            return refuse(Code::NotAFile, &": its descriptor is not a regular file", 0);
         }
         if !unsealed && !sys::is_size_sealed(file) {
-            return refuse(Code::NotSealed, "region #: its file is not sealed", 0);
+            return refuse(Code::NotSealed, &": its file is not sealed", 0);
         }
         if facts.size < length {
-            return refuse(
-                Code::Truncated,
-                "region # has # bytes by its message, its file only #",
-                facts.size,
-            );
+            let what = format_args!(" has {length} bytes by its message, but its file has {}", facts.size);
+            return refuse(Code::Truncated, &what, facts.size);
         }
         Ok(facts)
     }

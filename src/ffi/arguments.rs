@@ -166,7 +166,10 @@ impl<'c, T: Plain> InSized<'c, T> {
         let size = unsafe { start.cast::<u32>().read_unaligned() } as usize;
         // The first version of each struct is still the only one.
         if size < size_of::<T>() || size > LARGEST_STRUCT {
-            return Err(Error::about(Code::BadOptions, "struct_size"));
+            let known = size_of::<T>();
+            return Err(Error::new(Code::BadOptions)
+                .about(format_args!("struct_size is {size}, and this library knows {known} bytes"))
+                .with_numbers([size as u64, known as u64, 0]));
         }
         // SAFETY: `new` requires `size` readable bytes, and any bytes are a `T`.
         let (value, tail) = unsafe {
@@ -174,7 +177,9 @@ impl<'c, T: Plain> InSized<'c, T> {
             (self.from.read_unaligned(), tail)
         };
         if tail.iter().any(|byte| *byte != 0) {
-            return Err(Error::about(Code::BadOptions, "a field that this version does not know"));
+            return Err(Error::new(Code::BadOptions)
+                .about("a field that this version of shmslot does not know is not 0")
+                .advice("set it to 0, or use the version of the header"));
         }
         Ok(Some(value))
     }
@@ -202,7 +207,7 @@ impl<'c> Text<'c> {
     /// A name, as the core takes it.
     pub(crate) fn name(&self) -> Result<&'c str> {
         let name = self.get().ok_or(Code::Invalid)?;
-        name.to_str().map_err(|_| Error::about(Code::BadName, "the name is not UTF-8"))
+        name.to_str().map_err(|_| Error::new(Code::BadName).about("the name is not UTF-8"))
     }
 }
 

@@ -169,7 +169,7 @@ pub(crate) fn without_handle(reterr: Out<'_, shmslot_error>, call: impl FnOnce()
     match outcome {
         Ok(number) => number,
         Err(error) => {
-            reterr.give_if_wanted(shmslot_error::from(error));
+            reterr.give_if_wanted(shmslot_error::from(&error));
             error.code().number()
         }
     }
@@ -233,7 +233,7 @@ mod tests {
         }
         std::panic::set_hook(Box::new(|_| eprintln!("elsewhere")));
         let call = Call::new();
-        let mut detail = shmslot_error { code: 0, os_errno: 0, numbers: [0; 3], text: [0; 248] };
+        let mut detail = shmslot_error::NONE;
         // SAFETY: `detail` lives as long.
         let reterr = unsafe { Out::new(&raw mut detail, &call) };
         assert_eq!(without_handle(reterr, || panic!("a defect")), Code::Panic.number());

@@ -41,14 +41,18 @@ impl shmslot_channel {
     pub(crate) fn connected(&self) -> Result<&Channel> {
         match &self.end {
             End::Connected(channel) => Ok(channel),
-            End::Listening(_) => Err(Error::about(Code::Invalid, "the channel waits for connections")),
+            End::Listening(_) => {
+                Err(Error::new(Code::Invalid).about("this is a listener, not a connected channel"))
+            }
         }
     }
 
     fn listening(&self) -> Result<&Listener> {
         match &self.end {
             End::Listening(listener) => Ok(listener),
-            End::Connected(_) => Err(Error::about(Code::Invalid, "the channel is connected")),
+            End::Connected(_) => {
+                Err(Error::new(Code::Invalid).about("this is a connected channel, not a listener"))
+            }
         }
     }
 }
@@ -61,7 +65,7 @@ fn hand_out(ret_channel: &Out<'_, *mut shmslot_channel>, end: End) -> HotResult<
 /// What flags of a channel, or of attachments, mean.
 pub(crate) fn channel_options(flags: u32) -> Result<ChannelOptions> {
     if flags & !(SHMSLOT_FLAG_ANY_OWNER | SHMSLOT_FLAG_UNSEALED) != 0 {
-        return Err(Error::about(Code::BadOptions, "flags"));
+        return Err(Error::new(Code::BadOptions).about("flags"));
     }
     Ok(ChannelOptions {
         any_owner: flags & SHMSLOT_FLAG_ANY_OWNER != 0,

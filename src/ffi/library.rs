@@ -2,6 +2,7 @@
 #![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
 use std::ffi::{c_char, c_int};
+use std::fmt::{self, Write as _};
 
 use crate::error::{Code, Error};
 use crate::ffi::plain::Plain;
@@ -47,23 +48,48 @@ pub struct shmslot_error {
     /// Those in the text, in their order, or 0; docs/guide.md says which they are for each code.
     pub numbers: [u64; 3],
     /// What it was about and what to do; ends in a NUL.
-    pub text: [c_char; 248],
+    pub text: [c_char; 512],
 }
 
-impl From<Error> for shmslot_error {
-    fn from(error: Error) -> shmslot_error {
-        let mut text = [0; 248];
-        let message = error.to_string();
-        let (last, _) = text.split_last_mut().map_or((None, ()), |(_, rest)| (Some(rest), ()));
-        for (target, byte) in last.into_iter().flatten().zip(message.bytes()) {
-            *target = byte as c_char;
-        }
+/// Bytes of a text, with its NUL.
+const TEXT: usize = 512;
+
+impl shmslot_error {
+    /// No error.
+    pub(crate) const NONE: shmslot_error =
+        shmslot_error { code: SHMSLOT_OK, os_errno: 0, numbers: [0; 3], text: [0; TEXT] };
+}
+
+impl From<&Error> for shmslot_error {
+    fn from(error: &Error) -> shmslot_error {
+        let mut text = Text { bytes: [0; TEXT], len: 0 };
+        // It fails where the text is full: what came before that stays.
+        let _ = write!(text, "{error}");
         shmslot_error {
             code: error.code().number(),
             os_errno: error.os_errno(),
             numbers: error.numbers(),
-            text,
+            text: text.bytes,
         }
+    }
+}
+
+/// A text for C. What is too long is cut between two characters.
+struct Text {
+    bytes: [c_char; TEXT],
+    len: usize,
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = TEXT - 1 - self.len;
+        let border = (0..=room.min(part.len())).rev().find(|end| part.is_char_boundary(*end));
+        let fits = part.get(..border.unwrap_or(0)).unwrap_or_default();
+        for (target, byte) in self.bytes.iter_mut().skip(self.len).zip(fits.bytes()) {
+            *target = byte as c_char;
+        }
+        self.len += fits.len();
+        if fits.len() == part.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }
 

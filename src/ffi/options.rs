@@ -232,7 +232,7 @@ pub(crate) enum Use {
 }
 
 fn bad(field: &'static str) -> Error {
-    Error::about(Code::BadOptions, field)
+    Error::new(Code::BadOptions).about(field)
 }
 
 /// The options that C handed over; NULL is all defaults.

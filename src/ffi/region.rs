@@ -108,7 +108,7 @@ fn registry_options(input: &InSized<'_, shmslot_registry_options>) -> Result<Reg
     let default = RegistryOptions::default();
     let Some(given) = input.take()? else { return Ok(default) };
     if given.flags & !u64::from(SHMSLOT_FLAG_FOREIGN_RECEIVERS) != 0 {
-        return Err(Error::about(Code::BadOptions, "flags"));
+        return Err(Error::new(Code::BadOptions).about("flags"));
     }
     let or = |value: u64, default: u64| if value == 0 { default } else { value };
     Ok(RegistryOptions {

@@ -170,12 +170,12 @@ impl Attachments {
             return Ok(());
         }
         if known.is_none() && regions.known.len() >= MAX_REGIONS {
-            let numbers = [u64::from(region.map_id), MAX_REGIONS as u64, 0];
-            return Err(Error::with_numbers(
-                Code::Invalid,
-                "region #, while as many as # are known",
-                numbers,
-            ));
+            return Err(Error::new(Code::Invalid)
+                .about(format_args!(
+                    "region {} is one more than the {MAX_REGIONS} that a sender may have",
+                    region.map_id
+                ))
+                .with_numbers([region.map_id.into(), MAX_REGIONS as u64, 0]));
         }
         let memory = match known.map(|known| (&known.memory, known.identity, known.length)) {
             // The same file with a new generation keeps its mapping, and the pages that were touched stay so.
@@ -206,7 +206,10 @@ impl Attachments {
                 regions.forget(map_id);
                 Err(error)
             }
-            Err(error) => Err(self.channel.as_ref().map_or(error, |channel| channel.link().poison(error))),
+            Err(error) => Err(match &self.channel {
+                Some(channel) => channel.link().poison(error),
+                None => error,
+            }),
         }
     }
 
@@ -214,12 +217,15 @@ impl Attachments {
         // Relaxed: a count. It grows under the lock of the regions only.
         let total = self.bytes.load(Ordering::Relaxed).saturating_add(region.length);
         if total > self.most {
-            let about = "region # makes # bytes of this sender mapped, more than #";
-            return Err(Error::with_numbers(
-                Code::Invalid,
-                about,
-                [u64::from(region.map_id), total, self.most],
-            ));
+            let about = format_args!(
+                "region {} makes {total} bytes of this sender mapped, more than {}",
+                region.map_id, self.most
+            );
+            return Err(Error::new(Code::Invalid).about(about).with_numbers([
+                region.map_id.into(),
+                total,
+                self.most,
+            ]));
         }
         let body = Body::attach(region.file.proved()?, region.length, region.facts.size)?;
         self.bytes.fetch_add(body.mapped(), Ordering::Relaxed);
@@ -241,11 +247,14 @@ impl Attachments {
         timeout: Option<Duration>,
     ) -> Result<Mapped> {
         let unknown = || {
-            let numbers = [u64::from(map_id), u64::from(generation), 0];
-            Err(Error::with_numbers(Code::UnknownMapping, "region #, generation #", numbers))
+            Err(Error::new(Code::UnknownMapping)
+                .about(format_args!("region {map_id} with generation {generation} is not known"))
+                .with_numbers([map_id.into(), generation.into(), 0]))
         };
         if offset.checked_add(len).is_none() {
-            return Err(Error::with_numbers(Code::Overflow, "offset # and length #", [offset, len, 0]));
+            return Err(Error::new(Code::Overflow)
+                .about(format_args!("offset {offset} and length {len} add up to more than 64 bits"))
+                .with_numbers([offset, len, 0]));
         }
         let deadline = deadline_of(timeout);
         loop {
@@ -354,8 +363,12 @@ impl Mapped {
                 Ok(Mapped { memory: Arc::clone(memory), offset, len: size })
             }
             _ => {
-                let about = "offset # and length # in a region of # bytes";
-                Err(Error::with_numbers(Code::OutOfBounds, about, [offset, len, known.length]))
+                let total = known.length;
+                Err(Error::new(Code::OutOfBounds)
+                    .about(format_args!(
+                        "offset {offset} and length {len} end beyond a region of {total} bytes"
+                    ))
+                    .with_numbers([offset, len, total]))
             }
         }
     }

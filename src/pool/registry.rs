@@ -15,7 +15,7 @@ use crate::sys::{self, ForkGuard, KeptFd};
 use crate::wait::deadline_of;
 
 /// What an error says of a region's file.
-const ABOUT_REGION: &str = "descriptor # of a region";
+const OF_REGION: &str = "of a region";
 
 /// How a registry makes regions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl Idle {
 impl Registry {
     /// Makes nothing yet but itself.
     pub fn new(options: &RegistryOptions) -> Result<Registry> {
-        let bad = |field| Err(Error::about(Code::BadOptions, field));
+        let bad = |field| Err(Error::new(Code::BadOptions).about(field));
         let mut options = options.clone();
         if !options.align.is_power_of_two() || !(64..=4096).contains(&options.align) {
             return bad("align");
@@ -245,14 +245,19 @@ impl Registry {
     /// not read; a channel whose other end is gone is removed.
     pub fn alloc(&self, len: usize, timeout: Option<Duration>) -> Result<Lease> {
         let inner = &self.inner;
-        let too_large = |about| Error::with_numbers(Code::NoMemory, about, [len as u64, 0, 0]);
+        let too_large = || {
+            let memory = sys::machine_memory();
+            Error::new(Code::NoMemory)
+                .about(format_args!("{len} bytes are more than the machine has ({memory})"))
+                .with_numbers([len as u64, memory, 0])
+        };
         if len as u64 > sys::machine_memory() {
-            return Err(too_large("# bytes are more than all memory"));
+            return Err(too_large());
         }
         // An empty lease has a place of its own, too.
         let align = u64::from(inner.options.align);
         let room = (len as u64).max(1).checked_next_multiple_of(align);
-        let room = room.ok_or(too_large("# bytes are more than all memory"))?;
+        let room = room.ok_or_else(too_large)?;
         let deadline = deadline_of(timeout);
         loop {
             let mut state = inner.state()?;
@@ -390,14 +395,22 @@ impl State {
             drop(self.retire_idle(oldest));
         }
         if self.bytes.saturating_add(size) > limit {
-            let about = "# bytes for a region, # are in use, max_bytes is #";
-            return Err(Error::with_numbers(Code::NoMemory, about, [size, self.bytes, limit]));
+            let used = self.bytes;
+            return Err(Error::new(Code::NoMemory)
+                .about(format_args!(
+                    "no room for a region of {size} bytes: {used} are in use, max_bytes is {limit}"
+                ))
+                .advice("release leases, or raise max_bytes")
+                .with_numbers([size, used, limit]));
         }
         if self.vacant.is_empty() && self.places.len() >= MAX_REGIONS {
-            return Err(Error::about(Code::NoMemory, "too many regions"));
+            return Err(Error::new(Code::NoMemory)
+                .about(format_args!("the registry has {MAX_REGIONS} regions, which is the limit"))
+                .advice("release leases, or make region_size larger")
+                .with_numbers([MAX_REGIONS as u64, 0, 0]));
         }
         let (file, memory) = Body::make(size, options.foreign_receivers)?;
-        let file = KeptFd::new(file, ABOUT_REGION)?;
+        let file = KeptFd::new(file, OF_REGION)?;
         let map_id = self.vacant.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             // Fewer than MAX_REGIONS.
@@ -556,7 +569,7 @@ impl State {
         }
         if self.stone.is_none() {
             // Without one the memory stays mapped there until the number is used again.
-            self.stone = body::tombstone().and_then(|file| KeptFd::new(file, ABOUT_REGION)).ok();
+            self.stone = body::tombstone().and_then(|file| KeptFd::new(file, OF_REGION)).ok();
         }
         let State { places, peers, removed, stone: Some(stone), .. } = self else { return };
         peers.retain_mut(|peer| match peer.announce_retired(places, stone) {
@@ -679,11 +692,16 @@ impl Lease {
 
     /// Copies to the start of the memory. Only before the lease is cloned: what others may look at does not change.
     pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
-        let part = Arc::get_mut(&mut self.part).ok_or(Error::about(Code::Held, "the lease was cloned"))?;
+        let part = Arc::get_mut(&mut self.part).ok_or_else(|| {
+            Error::new(Code::Held).about("the lease was cloned").advice("copy before you clone")
+        })?;
         if bytes.len() <= part.len && part.memory.write(part.offset, bytes) {
             return Ok(());
         }
-        let numbers = [bytes.len() as u64, part.len as u64, 0];
-        Err(Error::with_numbers(Code::BadLength, "# bytes for a lease of #", numbers))
+        let (wanted, room) = (bytes.len(), part.len);
+        Err(Error::new(Code::BadLength)
+            .about(format_args!("{wanted} bytes do not fit a lease of {room}"))
+            .advice("allocate as many bytes as you copy")
+            .with_numbers([wanted as u64, room as u64, 0]))
     }
 }

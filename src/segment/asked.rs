@@ -46,46 +46,32 @@ impl Asked {
         let regions = if options.max_payload > options.slot_capacity { options.region_count } else { 0 };
         let largest = found.max_payload.max(found.slot_capacity);
         let not_less = [
-            ("slot_count: # wanted, # found", u64::from(self.slot_count), u64::from(found.slot_count)),
-            ("slot_capacity: # wanted, # found", self.slot_capacity, found.slot_capacity),
+            ("slot_count", u64::from(self.slot_count), u64::from(found.slot_count)),
+            ("slot_capacity", self.slot_capacity, found.slot_capacity),
             // Both are powers of two: one that is not less is a multiple.
-            (
-                "payload_align: # wanted, # found",
-                u64::from(self.payload_align),
-                u64::from(found.payload_align),
-            ),
-            ("max_readers: # wanted, # found", u64::from(self.max_readers), u64::from(found.max_readers)),
-            (
-                "max_participants: # wanted, # found",
-                u64::from(self.max_participants),
-                u64::from(found.max_participants),
-            ),
-            ("history: # wanted, # found", u64::from(options.history), u64::from(found.history)),
-            ("max_payload: # wanted, # found", options.max_payload, largest),
-            ("region_count: # wanted, # found", u64::from(regions), u64::from(found.region_count)),
+            ("payload_align", u64::from(self.payload_align), u64::from(found.payload_align)),
+            ("max_readers", u64::from(self.max_readers), u64::from(found.max_readers)),
+            ("max_participants", u64::from(self.max_participants), u64::from(found.max_participants)),
+            ("history", u64::from(options.history), u64::from(found.history)),
+            ("max_payload", options.max_payload, largest),
+            ("region_count", u64::from(regions), u64::from(found.region_count)),
         ];
         let equal = [
-            (
-                "user_header_size: # wanted, # found",
-                u64::from(options.user_header_size),
-                u64::from(found.user_header_size),
-            ),
-            ("policy: # wanted, # found", self.policy.map_or(0, |policy| policy as u64), found.policy as u64),
-            (
-                "single_writer: # wanted, # found",
-                u64::from(options.single_writer),
-                u64::from(found.single_writer),
-            ),
-            ("timestamps: # wanted, # found", u64::from(options.timestamps), u64::from(found.timestamps)),
+            ("user_header_size", u64::from(options.user_header_size), u64::from(found.user_header_size)),
+            ("policy", self.policy.map_or(0, |policy| policy as u64), found.policy as u64),
+            ("single_writer", u64::from(options.single_writer), u64::from(found.single_writer)),
+            ("timestamps", u64::from(options.timestamps), u64::from(found.timestamps)),
         ];
         let less = not_less.iter().find(|(_, wanted, found)| wanted > found);
         let other = equal.iter().find(|(_, wanted, found)| *wanted != 0 && wanted != found);
-        if let Some(&(about, wanted, found)) = less.or(other) {
-            return Err(Error::with_numbers(Code::OptionsMismatch, about, [wanted, found, 0]));
+        if let Some(&(field, wanted, found)) = less.or(other) {
+            return Err(Error::new(Code::OptionsMismatch)
+                .about(format_args!("{field}: {wanted} wanted, {found} found"))
+                .with_numbers([wanted, found, 0]));
         }
         let name = found.type_name.split(|byte| *byte == 0).next().unwrap_or(&[]);
         if !options.type_name.is_empty() && options.type_name.as_bytes() != name {
-            return Err(Error::about(Code::TypeMismatch, "type_name"));
+            return Err(Error::new(Code::TypeMismatch).about("type_name"));
         }
         Ok(())
     }

@@ -69,8 +69,9 @@ impl Attachment {
         options: &Options,
         path: Option<PathBuf>,
     ) -> Result<Attachment> {
-        let offsets =
-            geometry.offsets().ok_or(Error::about(Code::BadOptions, "slot_capacity times slot_count"))?;
+        let offsets = geometry
+            .offsets()
+            .ok_or_else(|| Error::new(Code::BadOptions).about("slot_capacity times slot_count"))?;
         let map = match &fd {
             Some(fd) => {
                 sys::check_room(fd, offsets.fixed_size)?;
@@ -130,7 +131,7 @@ impl Attachment {
         options: &Options,
         path: Option<PathBuf>,
     ) -> Result<Attachment> {
-        let mut kept = fd.map(|fd| KeptFd::new(fd, "descriptor # of the segment")).transpose()?;
+        let mut kept = fd.map(|fd| KeptFd::new(fd, "of the segment")).transpose()?;
         if let (true, Some(kept)) = (options.observer, &mut kept) {
             // Without a row it has no lock.
             kept.mark(MARK_BASE)?;
@@ -215,10 +216,13 @@ impl Attachment {
         // Acquire: pairs with the release of who made it.
         let mut found = self.shareable.load(Ordering::Acquire);
         if found.is_null() {
-            let own =
-                self.fd()?.ok_or(Error::about(Code::NotSupported, "a local segment has no descriptor"))?;
+            let own = self.fd()?.ok_or_else(|| {
+                Error::new(Code::NotSupported)
+                    .about("a local segment has no descriptor")
+                    .advice("make an anonymous or a named one")
+            })?;
             let file = sys::reopen(own.as_fd(), self.participants.own().is_some())?;
-            let mut made = KeptFd::new(file, "descriptor # of shmslot_segment_fd")?;
+            let mut made = KeptFd::new(file, "of shmslot_segment_fd")?;
             made.mark_and_pin(MARK_BASE)?;
             let made = Box::into_raw(Box::new(made));
             // Release: who finds it finds it whole.
@@ -292,5 +296,7 @@ impl Drop for Attachment {
 
 #[cold]
 fn only_looks() -> Error {
-    Error::about(Code::NotSupported, "attached only to look")
+    Error::new(Code::NotSupported)
+        .about("an observer can change nothing")
+        .advice("attach without SHMSLOT_FLAG_OBSERVER")
 }

@@ -19,10 +19,10 @@ pub(crate) fn check_file(
 ) -> Result<(Geometry, Offsets)> {
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
-        return Err(Error::about(Code::NotAFile, "the path"));
+        return Err(Error::new(Code::NotAFile).about("the path"));
     }
     if facts.owner != sys::effective_uid() && !options.any_owner {
-        return Err(Error::about(Code::Permission, "another user's segment"));
+        return Err(Error::new(Code::Permission).about("another user's segment"));
     }
     if must_be_sealed && !sys::is_size_sealed(fd) {
         return Err(Code::NotSealed.into());
@@ -40,18 +40,17 @@ pub(crate) fn check_file(
     let (geometry, offsets) =
         Geometry::decode(&header).map_err(|code| match layout::version_of(&header) {
             Some(version) if version != LAYOUT_VERSION => other_version(version),
-            _ if code == Code::LayoutVersion => {
-                Error::about(code, "another byte order, or a feature that this library does not know")
-            }
+            _ if code == Code::LayoutVersion => Error::new(code)
+                .about("the segment has another byte order, or a feature that this library does not know"),
             _ => code.into(),
         })?;
     if facts.mode & !geometry.mode != 0 && !options.any_owner {
-        return Err(Error::about(Code::Permission, "the mode was loosened"));
+        return Err(Error::new(Code::Permission).about("the mode was loosened"));
     }
     match facts.size.cmp(&offsets.total) {
         std::cmp::Ordering::Less => return Err(Code::Truncated.into()),
         std::cmp::Ordering::Equal => {}
-        std::cmp::Ordering::Greater => return Err(Error::about(Code::Corrupt, "file too long")),
+        std::cmp::Ordering::Greater => return Err(Error::new(Code::Corrupt).about("file too long")),
     }
     if options.type_hash != [0; 16] && options.type_hash != geometry.type_hash {
         return Err(Code::TypeMismatch.into());
@@ -64,10 +63,7 @@ pub(crate) fn check_file(
 
 /// What is wrong with a segment of another layout version.
 fn other_version(found: u32) -> Error {
-    let numbers = [u64::from(LAYOUT_VERSION), u64::from(found), 0];
-    Error::with_numbers(
-        Code::LayoutVersion,
-        "layout version # in this library, version # in the file",
-        numbers,
-    )
+    Error::new(Code::LayoutVersion)
+        .about(format_args!("this library has layout version {LAYOUT_VERSION}, the segment version {found}"))
+        .with_numbers([LAYOUT_VERSION.into(), found.into(), 0])
 }

@@ -76,7 +76,7 @@ impl Segment {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::about(Code::Exists, "the name changes hands all the time"))
+        Err(name_in_dispute(Code::Exists))
     }
 
     /// Makes a segment without a name, in a memfd that is sealed against change of size before anybody can see
@@ -86,7 +86,7 @@ impl Segment {
         geometry.mode = 0o600;
         // A memfd has no file system whose size would end the allocation before the machine's memory does.
         if geometry.offsets().is_none_or(|offsets| offsets.fixed_size > sys::machine_memory()) {
-            return Err(Error::about(Code::NoMemory, "the segment is larger than all memory"));
+            return Err(Error::new(Code::NoMemory).about("the segment is larger than all memory"));
         }
         let fd = sys::anonymous_file(c"shmslot")?;
         let inner = Attachment::build(Some(fd), geometry, options, None)?;
@@ -113,19 +113,21 @@ impl Segment {
                 return Ok(Segment { inner: Arc::new(inner) });
             }
         }
-        Err(Error::about(Code::NotFound, "the name changes hands all the time"))
+        Err(name_in_dispute(Code::NotFound))
     }
 
     /// Attaches to the segment behind a descriptor, which stays the caller's.
     pub fn attach_fd(fd: BorrowedFd<'_>, options: &Options) -> Result<Segment> {
         if !sys::file_facts(fd)?.is_regular {
-            return Err(Error::about(Code::NotAFile, "the descriptor"));
+            return Err(Error::new(Code::NotAFile).about("the descriptor"));
         }
         // Opened anew, so that the locks of this participant are its own.
         let own = sys::reopen(fd, !options.observer)?;
         match Attachment::attach(own, options, None, None, true)? {
             Some(inner) => Ok(Segment { inner: Arc::new(inner) }),
-            None => Err(Error::about(Code::NotFound, "the segment was replaced")),
+            None => Err(Error::new(Code::NotFound)
+                .about("the segment of the descriptor has been replaced")
+                .advice("get a descriptor of the new one")),
         }
     }
 
@@ -148,7 +150,7 @@ impl Segment {
                 attached => return attached.map(|segment| (segment, false)),
             }
         }
-        Err(Error::about(Code::Exists, "the name changes hands all the time"))
+        Err(name_in_dispute(Code::Exists))
     }
 
     /// Takes the name away. Who is attached stays so; the memory goes with the last of them.
@@ -211,4 +213,11 @@ impl Segment {
     pub(crate) fn inner(&self) -> &Arc<Attachment> {
         &self.inner
     }
+}
+
+fn name_in_dispute(code: Code) -> Error {
+    Error::new(code)
+        .about(format_args!("other processes kept replacing the segment of this name, {NAME_RACES} times"))
+        .advice("try again, or find out who creates and unlinks it all the time")
+        .with_numbers([NAME_RACES.into(), 0, 0])
 }

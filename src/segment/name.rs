@@ -35,7 +35,7 @@ const PREFIX: &str = "shmslot.";
 
 /// Where a segment of this name is.
 pub(crate) fn path_of(name: &str) -> Result<PathBuf> {
-    let bad = |about| Err(Error::about(Code::BadName, about));
+    let bad = |about| Err(Error::new(Code::BadName).about(about));
     if name.is_empty() {
         return bad("the name is empty");
     }
@@ -192,10 +192,10 @@ pub(crate) fn make_way(path: &Path, options: &Options, asked: Asked) -> Result<W
         Ok((geometry, _)) => {
             let rows = geometry.max_participants;
             if participants::anyone_alive(&fd, rows)? {
-                return Err(Error::about(Code::Exists, ""));
+                return Err(Code::Exists.into());
             }
             match options.if_orphaned {
-                IfOrphaned::Refuse => return Err(Error::about(Code::Exists, "nobody is attached to it")),
+                IfOrphaned::Refuse => return Err(Error::new(Code::Exists).about("nobody is attached to it")),
                 IfOrphaned::Adopt => {
                     if let Some(adopted) = attach(path, fd, options, Some(asked))? {
                         return Ok(Way::Adopted(Box::new(adopted)));
@@ -242,7 +242,7 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
     let fd = sys::open_file(path, false)?;
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
-        return Err(Error::about(Code::NotAFile, "the path"));
+        return Err(Error::new(Code::NotAFile).about("the path"));
     }
     if !is_ours(path, &fd, facts)? {
         return Err(if facts.size == 0 { Code::Empty } else { Code::NotASegment }.into());
@@ -257,7 +257,7 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
     if taken {
         Ok(())
     } else {
-        Err(Error::about(Code::NotFound, "another call has just taken the name away"))
+        Err(Error::new(Code::NotFound).about("another call has just removed the name"))
     }
 }
 
@@ -294,12 +294,12 @@ fn clear_away(path: &Path, fd: &OwnedFd, why: Code) -> Result<bool> {
         return right.take(path);
     }
     Err(match version_of(fd)? {
-        Some(found) if found != LAYOUT_VERSION => Error::with_numbers(
-            Code::LayoutVersion,
-            "this library has layout version #, the file version #, and a process is attached to it",
-            [u64::from(LAYOUT_VERSION), u64::from(found), 0],
-        ),
-        _ => Error::about(why, "a process is attached to it"),
+        Some(found) if found != LAYOUT_VERSION => Error::new(Code::LayoutVersion)
+            .about(format_args!(
+                "this library has layout version {LAYOUT_VERSION}, the segment version {found}, and a process is attached to it"
+            ))
+            .with_numbers([LAYOUT_VERSION.into(), found.into(), 0]),
+        _ => Error::new(why).about("a process is attached to it"),
     })
 }
 
@@ -321,7 +321,7 @@ fn replace(path: &Path, fd: &OwnedFd, rows: u32) -> Result<()> {
     // The kernel may look at an empty list of locks without taking a lock of its own.
     fence(Ordering::SeqCst);
     let taken = match participants::anyone_alive(fd, rows) {
-        Ok(true) => Err(Error::about(Code::Exists, "")),
+        Ok(true) => Err(Code::Exists.into()),
         Ok(false) => right.take(path).map(drop),
         Err(error) => Err(error),
     };

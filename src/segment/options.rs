@@ -130,7 +130,7 @@ impl Options {
         let name = self.type_name.as_bytes();
         match type_name.get_mut(..name.len()) {
             Some(start) if name.len() <= MAX_TYPE_NAME && !name.contains(&0) => start.copy_from_slice(name),
-            _ => return Err(Error::about(Code::BadOptions, "type_name")),
+            _ => return Err(Error::new(Code::BadOptions).about("type_name")),
         }
         let regions = self.max_payload > self.slot_capacity;
         let region_count = match (regions, self.region_count) {
@@ -157,9 +157,9 @@ impl Options {
             type_name,
         };
         if self.observer {
-            return Err(Error::about(Code::BadOptions, "observer is for attach"));
+            return Err(Error::new(Code::BadOptions).about("observer is for attach"));
         }
-        geometry.check().map_err(|field| Error::about(Code::BadOptions, field))?;
+        geometry.check().map_err(|field| Error::new(Code::BadOptions).about(field))?;
         Ok(geometry)
     }
 }

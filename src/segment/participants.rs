@@ -179,7 +179,9 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
     // All rows may be much for a process that has little left.
     let mut rows: Vec<[u8; PARTICIPANT_ROW_SIZE as usize]> = Vec::new();
     let all = count as usize + 1;
-    rows.try_reserve_exact(all).map_err(|_| Error::about(Code::NoMemory, "a list of participants"))?;
+    rows.try_reserve_exact(all).map_err(|_| {
+        Error::new(Code::NoMemory).about(format_args!("no memory for a list of {all} participants"))
+    })?;
     rows.resize(all, [0; PARTICIPANT_ROW_SIZE as usize]);
     sys::read_at(fd, ANTEROOM_OFFSET, rows.as_flattened_mut())?;
     for ((index, row), offset) in iter::once(ANTEROOM)

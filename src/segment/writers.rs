@@ -91,7 +91,9 @@ impl Attachment {
         }
         let number = (0..MAX_WRITERS)
             .find(|n| writers.taken.get(*n as usize / 64).is_none_or(|word| word & 1 << (n % 64) == 0))
-            .ok_or(Error::about(Code::NoMemory, "4096 writers are open in this process"))?;
+            .ok_or_else(|| {
+                Error::new(Code::NoMemory).about("4096 writers are open in this process").advice("close some")
+            })?;
         let word = number as usize / 64;
         if writers.taken.len() <= word {
             writers.taken.resize(word + 1, 0);

@@ -1,40 +1,47 @@
 //! What an error number of the kernel means for the caller.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
+
 use nix::errno::Errno;
 
 use crate::error::{Code, Error};
 
 /// Whatever the kernel says of a descriptor or of memory: either something is used up, or nobody expects it.
-pub(super) fn failed(errno: Errno, about: &'static str) -> Error {
+pub(super) fn failed(errno: Errno, doing: impl Display) -> Error {
     let code = match errno {
         // EAGAIN: memory that would be locked as it is mapped, beyond RLIMIT_MEMLOCK.
         Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT | Errno::ENOBUFS | Errno::EAGAIN => Code::NoMemory,
         _ => Code::Sys,
     };
-    Error::with_errno(code, errno as i32, about)
+    failure(code, errno, doing)
+}
+
+fn failure(code: Code, errno: Errno, doing: impl Display) -> Error {
+    Error::new(code).errno(errno as i32).about(format_args!("{doing} failed"))
 }
 
 /// What the kernel says of a name that the caller gave.
-pub(super) fn failed_at_name(errno: Errno, about: &'static str) -> Error {
+pub(super) fn failed_at_name(errno: Errno, doing: impl Display) -> Error {
     let code = match errno {
         Errno::ENOENT | Errno::ENOTDIR => Code::NotFound,
         Errno::EEXIST => Code::Exists,
         Errno::EACCES | Errno::EPERM | Errno::EROFS => Code::Permission,
         Errno::EISDIR | Errno::ENXIO => Code::NotAFile,
         Errno::ENAMETOOLONG | Errno::ELOOP => Code::BadName,
-        _ => return failed(errno, about),
+        _ => return failed(errno, doing),
     };
-    Error::with_errno(code, errno as i32, about)
+    failure(code, errno, doing)
 }
 
 /// The same of a link in /proc/self/fd, which leads to an open file.
-pub(super) fn failed_at_link(errno: Errno, about: &'static str) -> Error {
+pub(super) fn failed_at_link(errno: Errno, doing: impl Display) -> Error {
     match errno {
-        Errno::ENOENT => Error::with_errno(Code::NotSupported, errno as i32, "/proc is not mounted"),
-        Errno::EACCES | Errno::EPERM | Errno::EROFS => {
-            Error::with_errno(Code::Permission, errno as i32, about)
-        }
-        _ => failed(errno, about),
+        Errno::ENOENT => Error::new(Code::NotSupported)
+            .errno(errno as i32)
+            .about("/proc is not mounted")
+            .advice("mount it"),
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => failure(Code::Permission, errno, doing),
+        _ => failed(errno, doing),
     }
 }

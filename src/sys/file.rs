@@ -29,7 +29,7 @@ pub(crate) fn anonymous_file(name: &CStr) -> Result<OwnedFd> {
     let never_run = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
     let fd = descriptor::memory_file(name, flags | never_run)
         .or_else(|_| descriptor::memory_file(name, flags))
-        .map_err(|errno| failed(errno, "anonymous segment"))?;
+        .map_err(|errno| failed(errno, "making an anonymous file"))?;
     set_mode(&fd, 0o600)?;
     Ok(fd)
 }
@@ -39,18 +39,17 @@ pub(crate) fn unnamed_file(directory: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
     descriptor::open(directory, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno {
         // What kernels and file systems without O_TMPFILE say.
-        Errno::EISDIR | Errno::EOPNOTSUPP | Errno::EINVAL => Error::with_errno(
-            Code::NotSupported,
-            errno as i32,
-            "the directory's file system has no unnamed files (use a tmpfs)",
-        ),
-        errno => failed_at_name(errno, "directory of the segment"),
+        Errno::EISDIR | Errno::EOPNOTSUPP | Errno::EINVAL => Error::new(Code::NotSupported)
+            .errno(errno as i32)
+            .about(format_args!("the file system of {directory:?} has no unnamed files"))
+            .advice("use a tmpfs"),
+        errno => failed_at_name(errno, format_args!("making a file in {directory:?}")),
     })
 }
 
 /// Sets the permission bits, whatever the umask.
 pub(crate) fn set_mode(fd: &OwnedFd, mode: u32) -> Result<()> {
-    stat::fchmod(fd, Mode::from_bits_truncate(mode)).map_err(|errno| failed(errno, "mode"))
+    stat::fchmod(fd, Mode::from_bits_truncate(mode)).map_err(|errno| failed(errno, "setting the mode"))
 }
 
 fn fd_path(fd: BorrowedFd<'_>) -> String {
@@ -64,8 +63,8 @@ pub(crate) fn link_file(fd: &OwnedFd, path: &Path) -> Result<()> {
     unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow).map_err(|errno| {
         match errno {
             // The directory is there: the file was made in it.
-            Errno::ENOENT => failed_at_link(errno, "naming the segment"),
-            _ => failed_at_name(errno, "naming the segment"),
+            Errno::ENOENT => failed_at_link(errno, format_args!("naming the segment {path:?}")),
+            _ => failed_at_name(errno, format_args!("naming the segment {path:?}")),
         }
     })
 }
@@ -73,12 +72,11 @@ pub(crate) fn link_file(fd: &OwnedFd, path: &Path) -> Result<()> {
 /// Takes a name away.
 pub(crate) fn unlink_file(path: &Path) -> Result<()> {
     unistd::unlink(path).map_err(|errno| match errno {
-        Errno::EBUSY => Error::with_errno(
-            Code::Sys,
-            errno as i32,
-            "the file is a mount point, perhaps of a container: unmount it, then remove it",
-        ),
-        _ => failed_at_name(errno, "removing the name"),
+        Errno::EBUSY => Error::new(Code::Sys)
+            .errno(errno as i32)
+            .about(format_args!("{path:?} is a mount point, perhaps of a container"))
+            .advice("unmount it, then remove it"),
+        _ => failed_at_name(errno, format_args!("removing {path:?}")),
     })
 }
 
@@ -86,17 +84,18 @@ pub(crate) fn unlink_file(path: &Path) -> Result<()> {
 pub(crate) fn open_file(path: &Path, writable: bool) -> Result<OwnedFd> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    descriptor::open(path, flags, Mode::empty()).map_err(|errno| failed_at_name(errno, "opening the segment"))
+    descriptor::open(path, flags, Mode::empty())
+        .map_err(|errno| failed_at_name(errno, format_args!("opening {path:?}")))
 }
 
 /// Opens a folder, to lock it.
 pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd> {
-    const ABOUT: &str = "opening the folder of the name";
+    let doing = format_args!("opening the directory {path:?}");
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
     descriptor::open(path, flags, Mode::empty()).map_err(|errno| match errno {
         // NOT_A_FILE speaks of what stands at the name itself.
-        Errno::EISDIR | Errno::ENXIO => failed(errno, ABOUT),
-        _ => failed_at_name(errno, ABOUT),
+        Errno::EISDIR | Errno::ENXIO => failed(errno, doing),
+        _ => failed_at_name(errno, doing),
     })
 }
 
@@ -111,12 +110,12 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>, writable: bool) -> Result<OwnedFd> {
 
 /// Takes over a descriptor that came from elsewhere.
 pub(crate) fn keep(fd: OwnedFd) -> Result<OwnedFd> {
-    descriptor::keep(fd).map_err(|errno| failed(errno, "the descriptor"))
+    descriptor::keep(fd).map_err(|errno| failed(errno, "duplicating the descriptor"))
 }
 
 /// Another descriptor of the same open file.
 pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
-    descriptor::duplicate(fd).map_err(|errno| failed(errno, "the descriptor"))
+    descriptor::duplicate(fd).map_err(|errno| failed(errno, "duplicating the descriptor"))
 }
 
 /// A path as the bytes that the kernel sees.
@@ -172,7 +171,8 @@ pub(crate) fn file_facts(fd: BorrowedFd<'_>) -> Result<FileFacts> {
 
 /// The same by name, not following a link.
 pub(crate) fn named_file_facts(path: &Path) -> Result<FileFacts> {
-    let facts = stat::lstat(path).map_err(|errno| failed_at_name(errno, "looking at the file"))?;
+    let facts =
+        stat::lstat(path).map_err(|errno| failed_at_name(errno, format_args!("looking at {path:?}")))?;
     Ok(facts_of(&facts))
 }
 
@@ -206,8 +206,12 @@ fn check_file_limit(end: u64) -> Result<()> {
     if end <= limit.rlim_cur {
         return Ok(());
     }
-    let about = "a file of # bytes, and the limit for files (RLIMIT_FSIZE, ulimit -f) is #; raise it";
-    Err(Error::with_errno(Code::Sys, libc::EFBIG, about).and_numbers([end, limit.rlim_cur, 0]))
+    let limit = limit.rlim_cur;
+    Err(Error::new(Code::Sys)
+        .errno(libc::EFBIG)
+        .about(format_args!("a file of {end} bytes is longer than RLIMIT_FSIZE allows, which is {limit}"))
+        .advice("raise the limit (ulimit -f), or make the segment smaller")
+        .with_numbers([end, limit, 0]))
 }
 
 /// Sets the size of a file. Nothing is allocated yet.
@@ -217,7 +221,7 @@ pub(crate) fn set_size(fd: &OwnedFd, size: u64) -> Result<()> {
     loop {
         match unistd::ftruncate(fd, len) {
             Err(Errno::EINTR) => {}
-            done => return done.map_err(|errno| failed(errno, "size of the segment")),
+            done => return done.map_err(|errno| failed(errno, "setting the size of the segment")),
         }
     }
 }
@@ -243,7 +247,7 @@ pub(crate) fn allocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
 pub(crate) fn deallocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
     let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     fcntl::fallocate(fd, hole, file_offset(start)?, file_offset(len)?)
-        .map_err(|errno| failed(errno, "giving memory back"))
+        .map_err(|errno| failed(errno, "releasing memory"))
 }
 
 fn file_offset(value: u64) -> Result<libc::off_t> {

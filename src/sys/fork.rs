@@ -60,7 +60,7 @@ fn make_wiped_word() -> Result<*mut AtomicU32> {
     // SAFETY: a new mapping, wherever the kernel likes.
     let page = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, -1, 0) };
     if page == libc::MAP_FAILED {
-        return Err(failed(Errno::last(), "private memory"));
+        return Err(failed(Errno::last(), "mapping private memory"));
     }
     // SAFETY: the page just mapped.
     if unsafe { libc::madvise(page, len, libc::MADV_WIPEONFORK) } != 0 {

@@ -28,17 +28,17 @@ pub(crate) struct KeptFd {
     own_byte: Option<u64>,
     /// Keeps the open file, and its lock, when the number is gone.
     pin: Option<Mapping>,
-    /// What an error says of it; '#' is its number.
-    about: &'static str,
+    /// Whose it is, for errors: "of the segment".
+    whose: &'static str,
     lost: AtomicBool,
 }
 
 impl KeptFd {
-    pub(crate) fn new(fd: OwnedFd, about: &'static str) -> Result<KeptFd> {
+    pub(crate) fn new(fd: OwnedFd, whose: &'static str) -> Result<KeptFd> {
         let facts = stat::fstat(&fd).map_err(|errno| failed(errno, "looking at the descriptor"))?;
         let fd = ManuallyDrop::new(fd);
         let identity = (facts.st_dev, facts.st_ino);
-        Ok(KeptFd { fd, identity, own_byte: None, pin: None, about, lost: AtomicBool::new(false) })
+        Ok(KeptFd { fd, identity, own_byte: None, pin: None, whose, lost: AtomicBool::new(false) })
     }
 
     /// From now on this open file is known by its lock on a byte. It is mapped, which keeps file and lock when the number is
@@ -70,8 +70,10 @@ impl KeptFd {
             return Ok(&self.fd);
         }
         self.lost.store(true, Ordering::Relaxed);
-        let number = u64::try_from(self.number()).unwrap_or(0);
-        Err(Error::with_numbers(Code::DescriptorLost, self.about, [number, 0, 0]))
+        let (number, whose) = (self.number(), self.whose);
+        Err(Error::new(Code::DescriptorLost)
+            .about(format_args!("the program closed or replaced descriptor {number} {whose}"))
+            .with_numbers([u64::try_from(number).unwrap_or(0), 0, 0]))
     }
 
     /// Whatever its number means by now: for questions whose answer is proved afterwards.

@@ -50,7 +50,7 @@ pub(crate) fn random_id() -> Result<u64> {
         match Errno::result(got) {
             Ok(_) => return Ok(u64::from_ne_bytes(bytes) | 1),
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(failed(errno, "segment id")),
+            Err(errno) => return Err(failed(errno, "getting random bytes")),
         }
     }
 }

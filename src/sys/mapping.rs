@@ -30,10 +30,10 @@ impl Span {
     /// memory when it is used, also in a process that has all locked that it maps (`mlockall`): locking memory is to have
     /// it.
     pub(crate) fn new(fd: Option<BorrowedFd<'_>>, len: u64, used: u64, writable: bool) -> Result<Span> {
-        let too_large = || Error::with_numbers(Code::NoMemory, "a segment of # bytes", [len, 0, 0]);
-        let len = usize::try_from(len).map_err(|_| too_large())?;
+        let too_large = |_| too_large("segment", len);
+        let len = usize::try_from(len).map_err(too_large)?;
         // A part of a page is the whole page.
-        let used = usize::try_from(used).map_err(|_| too_large())?.next_multiple_of(page_size()).min(len);
+        let used = usize::try_from(used).map_err(too_large)?.next_multiple_of(page_size()).min(len);
         let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         let raw = fd.map_or(-1, |fd| fd.as_raw_fd());
         let kind = match fd {
@@ -104,7 +104,8 @@ impl Span {
         let access =
             if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
         // SAFETY: inside the span. Access alone changes, no byte does.
-        unsafe { mman::mprotect(start.cast(), len, access) }.map_err(|errno| failed(errno, "page protection"))
+        unsafe { mman::mprotect(start.cast(), len, access) }
+            .map_err(|errno| failed(errno, "changing the protection of pages"))
     }
 
     /// Asks for huge pages in the first `end` bytes; how many bytes are in huge pages now.
@@ -131,7 +132,7 @@ impl Span {
         let (start, len) = self.range(offset, offset.saturating_add(len));
         // SAFETY: inside the span, and the caller vouches for what its bytes are worth.
         unsafe { mman::madvise(start.cast(), len, mman::MmapAdvise::MADV_DONTNEED) }
-            .map_err(|errno| failed(errno, "giving memory back"))
+            .map_err(|errno| failed(errno, "releasing memory"))
     }
 }
 
@@ -140,6 +141,12 @@ impl Drop for Span {
         // SAFETY: mapped by `new`, and nobody uses it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
+}
+
+fn too_large(what: &str, len: u64) -> Error {
+    Error::new(Code::NoMemory)
+        .about(format_args!("a {what} of {len} bytes does not fit the address space"))
+        .with_numbers([len, 0, 0])
 }
 
 /// What the kernel is asked to do with a range.
@@ -161,13 +168,12 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// Maps the first `len` bytes of a file that has as many.
     pub(crate) fn new(fd: BorrowedFd<'_>, len: u64, writable: bool) -> Result<Mapping> {
-        let too_large = || Error::with_numbers(Code::NoMemory, "a region of # bytes", [len, 0, 0]);
         let mut options = MmapOptions::new();
-        options.len(usize::try_from(len).map_err(|_| too_large())?);
+        options.len(usize::try_from(len).map_err(|_| too_large("region", len))?);
         let map = if writable { options.map_raw(&fd) } else { options.map_raw_read_only(&fd) };
         let map = map.map_err(|error| {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-            failed(errno, "mapping a region of # bytes").and_numbers([len, 0, 0])
+            failed(errno, format_args!("mapping a region of {len} bytes")).with_numbers([len, 0, 0])
         })?;
         Ok(Mapping { map, writable })
     }

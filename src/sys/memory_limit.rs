@@ -20,11 +20,12 @@ pub(crate) fn check_memory_limit(size: u64) -> Result<()> {
     }
     match Group::of_this_process().and_then(|group| group.lacks(size, Path::new("/proc/meminfo"))) {
         None => Ok(()),
-        Some(Lack { level, room }) => Err(Error::with_numbers(
-            Code::NoMemory,
-            "# bytes, and the memory limit leaves # (control group # levels above /proc/self/cgroup); raise it",
-            [size, room, level],
-        )),
+        Some(Lack { level, room }) => Err(Error::new(Code::NoMemory)
+            .about(format_args!(
+                "no room for {size} bytes: a memory limit leaves {room} (control group {level} levels above /proc/self/cgroup)"
+            ))
+            .advice("raise that limit, or ask for fewer or smaller slots")
+            .with_numbers([size, room, level])),
     }
 }
 

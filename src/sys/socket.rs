@@ -38,7 +38,7 @@ pub(crate) struct Foreign(KeptFd);
 impl Foreign {
     /// Known by its inode alone: what is locked through it counts as locked by whoever has sent it.
     pub(crate) fn new(fd: OwnedFd) -> Result<Foreign> {
-        KeptFd::new(fd, "descriptor # that came over a channel").map(Foreign)
+        KeptFd::new(fd, "that came over a channel").map(Foreign)
     }
 
     /// The descriptor, proved to be the one that came.
@@ -71,7 +71,7 @@ impl Drop for Foreign {
 
 /// Two connected sockets.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    descriptor::socket_pair(libc::SOCK_SEQPACKET).map_err(|errno| failed(errno, "a pair of sockets"))
+    descriptor::socket_pair(libc::SOCK_SEQPACKET).map_err(|errno| failed(errno, "making a pair of sockets"))
 }
 
 fn number_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<libc::c_int> {
@@ -82,22 +82,22 @@ fn number_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<libc::c_int>
         let target = std::ptr::from_mut(&mut value).cast();
         libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, target, &mut size)
     };
-    check(got, "the descriptor is no socket").map(|_| value)
+    check(got, "looking at the socket").map(|_| value)
 }
 
 /// What kind of unix socket this is.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
-    let foreign = Error::about(Code::Invalid, "the descriptor is no connected unix socket");
-    if number_option(fd, libc::SO_DOMAIN).map_err(|_| foreign)? != libc::AF_UNIX
+    let foreign = || Error::new(Code::Invalid).about("the descriptor is not a connected unix socket");
+    if number_option(fd, libc::SO_DOMAIN).map_err(|_| foreign())? != libc::AF_UNIX
         || number_option(fd, libc::SO_ACCEPTCONN)? != 0
     {
-        return Err(foreign);
+        return Err(foreign());
     }
     match number_option(fd, libc::SO_TYPE)? {
         libc::SOCK_SEQPACKET => Ok(Kind::Packets),
         libc::SOCK_DGRAM => Ok(Kind::Datagrams),
         libc::SOCK_STREAM => Ok(Kind::Stream),
-        _ => Err(foreign),
+        _ => Err(foreign()),
     }
 }
 
@@ -123,20 +123,23 @@ struct Address {
 
 impl Address {
     fn new(name: &str) -> Result<Address> {
-        let bad = Error::about(
-            Code::BadName,
-            "a channel's name is an absolute path or '@' and more, of 107 bytes at most",
-        );
+        let bad = || {
+            let len = name.len();
+            Error::new(Code::BadName)
+                .about(format_args!("{name:?}, of {len} bytes, cannot name a channel"))
+                .advice("use an absolute path, or '@' and more, of at most 107 bytes")
+                .with_numbers([len as u64, 107, 0])
+        };
         let bytes = name.as_bytes();
         // SAFETY: all-zero is a valid sockaddr_un, a plain struct of integers.
         let mut address: libc::sockaddr_un = unsafe { zeroed() };
         if !name.starts_with(['/', '@']) || name.len() < 2 || bytes.contains(&0) {
-            return Err(bad);
+            return Err(bad());
         }
         let room = address.sun_path.len();
         // The kernel wants room for a NUL behind a path.
         if bytes.len() >= room {
-            return Err(bad);
+            return Err(bad());
         }
         for (target, byte) in address.sun_path.iter_mut().zip(bytes) {
             *target = *byte as libc::c_char;
@@ -156,7 +159,7 @@ impl Address {
 }
 
 fn new_socket(flags: libc::c_int) -> Result<OwnedFd> {
-    descriptor::socket(libc::SOCK_SEQPACKET | flags).map_err(|errno| failed(errno, "a socket"))
+    descriptor::socket(libc::SOCK_SEQPACKET | flags).map_err(|errno| failed(errno, "making a socket"))
 }
 
 /// A listening socket of this name, whose file, if it has one, has this mode from the first moment. `Exists` if the
@@ -171,9 +174,12 @@ pub(crate) fn listen(name: &str, mode: u32) -> Result<OwnedFd> {
     match Errno::result(unsafe { libc::bind(socket.as_raw_fd(), start, size) }) {
         Ok(_) => {}
         Err(errno @ Errno::EADDRINUSE) => {
-            return Err(Error::with_errno(Code::Exists, errno as i32, "the channel's name is taken"));
+            return Err(Error::new(Code::Exists)
+                .errno(errno as i32)
+                .about(format_args!("a listener has the name {name:?}"))
+                .advice("connect to it, or choose another name"));
         }
-        Err(errno) => return Err(failed_at_name(errno, "naming the channel")),
+        Err(errno) => return Err(failed_at_name(errno, format_args!("naming the channel {name:?}"))),
     }
     // SAFETY: takes and returns integers.
     check(unsafe { libc::listen(socket.as_raw_fd(), libc::SOMAXCONN) }, "listening")?;
@@ -211,7 +217,7 @@ pub(crate) fn connect(name: &str, deadline: Deadline) -> Result<Connected> {
             Err(Errno::EINTR) => continue,
             Err(Errno::EAGAIN) => Ok(Connected::Crowded),
             Err(Errno::ECONNREFUSED) => Ok(Connected::Nobody),
-            Err(errno) => Err(failed_at_name(errno, "connecting")),
+            Err(errno) => Err(failed_at_name(errno, format_args!("connecting to {name:?}"))),
         };
     }
 }
@@ -426,7 +432,7 @@ pub(crate) struct Bell {
 
 impl Bell {
     pub(crate) fn new() -> Result<Bell> {
-        let (read, write) = descriptor::pipe().map_err(|errno| failed(errno, "a bell"))?;
+        let (read, write) = descriptor::pipe().map_err(|errno| failed(errno, "making a pipe"))?;
         let about = "descriptor # of a bell";
         Ok(Bell { read: KeptFd::new(read, about)?, write: KeptFd::new(write, about)? })
     }

@@ -46,15 +46,14 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(directory: &Path) -> Result<Watch> {
         let directory = CString::new(path_bytes(directory)).map_err(|_| Code::BadName)?;
-        let inotify =
-            descriptor::inotify().ok().and_then(|fd| KeptFd::new(fd, "descriptor # of a wait").ok());
+        let inotify = descriptor::inotify().ok().and_then(|fd| KeptFd::new(fd, "of a wait").ok());
         Ok(Watch { directory, inotify, pause: FIRST_PAUSE })
     }
 
     /// From now on whatever comes into the directory ends the next sleep. Fails if there is no
     /// such directory.
     pub(crate) fn arm(&mut self) -> Result<()> {
-        const ABOUT: &str = "the directory of the name";
+        const ABOUT: &str = "watching the directory of the name";
         if let Some(inotify) = &self.inotify {
             let number = inotify.number();
             // SAFETY: the path is a string that ends in a NUL and outlives the call.

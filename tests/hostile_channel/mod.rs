@@ -137,7 +137,7 @@ pub(crate) fn play(script: &[u8]) -> usize {
         match &drained {
             // The reason stays.
             Err(error) if error.code() == Code::ChannelBroken => {
-                assert_eq!(*broken.get_or_insert(*error), *error);
+                assert_eq!(*broken.get_or_insert(error.clone()), *error);
             }
             _ => {}
         }
