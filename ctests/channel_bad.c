@@ -147,7 +147,7 @@ static void check_breaches(void)
         check_breach(type, 0, message, 16, &write_only, 1, "mapping a region");
         attach_message(message, 7, 1, PAGE + 1);
         check_breach(type, 0, message, 16, fds, 1, "region 7 has 4097 bytes by its message, but its file has 4096");
-        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, &unsealed, 1, "its file only 4096");
+        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, &unsealed, 1, "but its file has 4096");
         attach_message(message, 7, 1, 0);
         check_breach(type, 0, message, 16, fds, 1, "region 7 has the impossible length 0");
         attach_message(message, 7, 1, UINT64_C(1) << 63);
