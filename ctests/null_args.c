@@ -22,6 +22,9 @@ static void check_segment_calls(void)
 {
     shmslot_segment *other = NULL;
     shmslot_participant participant;
+    shmslot_counters counters;
+    shmslot_reader_counters of_reader;
+    shmslot_writer_counters of_writer;
     shmslot_info info;
     shmslot_error detail;
     uint64_t number;
@@ -55,6 +58,19 @@ static void check_segment_calls(void)
     INVALID(shmslot_segment_participants(segment, &participant, sizeof participant, 1, NULL));
     CHECK_OK(shmslot_segment_participants(segment, NULL, 0, 0, &length));
     CHECK_U64(length, 1);
+    INVALID(shmslot_segment_counters(NULL, &counters, sizeof counters));
+    INVALID(shmslot_segment_counters(segment, NULL, sizeof counters));
+    INVALID(shmslot_segment_counters(segment, &counters, 0));
+    INVALID(shmslot_segment_readers(NULL, &of_reader, sizeof of_reader, 1, &length));
+    INVALID(shmslot_segment_readers(segment, NULL, sizeof of_reader, 1, &length));
+    INVALID(shmslot_segment_readers(segment, &of_reader, 0, 1, &length));
+    INVALID(shmslot_segment_readers(segment, &of_reader, sizeof of_reader, 1, NULL));
+    CHECK_OK(shmslot_segment_readers(segment, NULL, 0, 0, &length));
+    CHECK_U64(length, 1);
+    INVALID(shmslot_segment_writers(NULL, &of_writer, sizeof of_writer, 1, &length));
+    INVALID(shmslot_segment_writers(segment, &of_writer, sizeof of_writer, 1, NULL));
+    CHECK_OK(shmslot_segment_writers(segment, NULL, 0, 0, &length));
+    CHECK_U64(length, 0);
     INVALID(shmslot_segment_fd(NULL));
     INVALID(shmslot_segment_path(NULL, path, sizeof path, &length));
     INVALID(shmslot_segment_path(segment, NULL, sizeof path, &length));

@@ -97,6 +97,15 @@
 /// if_orphaned: fail with SHMSLOT_E_EXISTS.
 #define SHMSLOT_ORPHANED_REFUSE 2
 
+/// shmslot_reader_counters.kind: a reader that is joined.
+#define SHMSLOT_READER_JOINED 1
+
+/// shmslot_reader_counters.kind: a reader that has left and still holds samples.
+#define SHMSLOT_READER_LEFT 2
+
+/// shmslot_reader_counters.kind: a number that callers of shmslot_ref_ calls use.
+#define SHMSLOT_READER_NAMED 3
+
 /// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
 #define SHMSLOT_END_NO_WRITERS 1
 
@@ -337,6 +346,86 @@ typedef struct {
     /// Its readers, reader i as bit i: joined, or left and still holding samples.
     uint64_t readers;
 } shmslot_participant;
+
+/// What a segment is used for at one moment. Each slot is counted once: free, loaned, unread, held
+/// and retained add up to the number of slots.
+typedef struct {
+    /// The sequence that the next sample gets; the difference of two calls is the number of samples
+    /// between them.
+    uint64_t next_sequence;
+    /// Memory of all regions.
+    uint64_t region_bytes;
+    /// Slots that are free.
+    uint32_t free;
+    /// Slots that a writer has: loaned, or just being committed or taken back from their readers.
+    uint32_t loaned;
+    /// Slots with a sample that some reader has not read, and that nobody holds.
+    uint32_t unread;
+    /// Slots with a sample that some reader holds.
+    uint32_t held;
+    /// Slots with a sample that only history keeps.
+    uint32_t retained;
+    /// Regions in use.
+    uint32_t regions;
+    /// Writers that are open.
+    uint32_t writers;
+    /// Readers that are joined.
+    uint32_t readers;
+    /// Attached processes, and those that died and have not been recovered.
+    uint32_t participants;
+    /// How many of these are dead.
+    uint32_t dead;
+    /// Dead participants that have been recovered, since the segment was created; it wraps.
+    uint32_t recovered;
+    /// 1 if the segment has been given up: nobody attaches to it by its name any more.
+    uint32_t retired;
+} shmslot_counters;
+
+/// What one reader has at one moment.
+typedef struct {
+    /// Its bit in masks of readers.
+    uint32_t index;
+    /// SHMSLOT_READER_JOINED, SHMSLOT_READER_LEFT or SHMSLOT_READER_NAMED.
+    uint32_t kind;
+    /// The index of its participant; 0 for SHMSLOT_READER_NAMED, which belongs to nobody.
+    uint32_t participant;
+    /// Its process number, as its own pid namespace has it; 0 for SHMSLOT_READER_NAMED.
+    uint32_t pid;
+    /// 0 if its process is dead, else 1.
+    uint32_t alive;
+    /// Samples that it has not read.
+    uint32_t unread;
+    /// Samples that it holds.
+    uint32_t held;
+    /// 0.
+    uint32_t reserved;
+    /// The sequence that it reads next; 0 unless it is SHMSLOT_READER_JOINED, and while it joins.
+    uint64_t next_sequence;
+    /// Samples from there to the newest; 0 likewise.
+    uint64_t lag;
+    /// Samples that it has found to be lost. Those that were taken away since its last read or wait
+    /// are in lag and not in unread.
+    uint64_t lost;
+    /// The sequence of the oldest sample that it holds; 0 if it holds none.
+    uint64_t oldest_held;
+    /// When that was committed, in monotonic nanoseconds; 0 without SHMSLOT_FLAG_TIMESTAMPS. It was
+    /// read at this time or later: when, nobody notes.
+    uint64_t oldest_held_ns;
+} shmslot_reader_counters;
+
+/// A writer that has loans out.
+typedef struct {
+    /// The number that its samples carry.
+    uint32_t writer_id;
+    /// The index of its participant.
+    uint32_t participant;
+    /// Its process number, as its own pid namespace has it.
+    uint32_t pid;
+    /// 0 if its process is dead, else 1.
+    uint32_t alive;
+    /// Slots that it has: loaned, or just being committed or taken back from their readers.
+    uint32_t loans;
+} shmslot_writer_counters;
 
 /// A slot reserved and not yet committed or discarded. Plain data: it may be copied, moved and forgotten.
 typedef struct {
@@ -606,6 +695,28 @@ int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_gen
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.2.
 int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t last, int64_t timeout_ns, uint32_t *ret_generation);
 
+/// What the segment is used for now. Works on an attachment with SHMSLOT_FLAG_OBSERVER, too, and
+/// disturbs nobody.
+///
+/// It walks all slots, reading 80 bytes of each, and asks for each participant whether it is alive,
+/// which makes a few system calls. In a segment at rest the numbers are exact; while others run,
+/// each is as exact as a count of moving things can be, and the slots still add up. docs/guide.md
+/// says what it costs. counters_size: sizeof(shmslot_counters); what an older library does not know
+/// is filled with zeros. Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
+int shmslot_segment_counters(const shmslot_segment *segment, shmslot_counters *ret_counters, size_t counters_size);
+
+/// What each reader has now: joined ones, those that left and still hold samples, and the numbers
+/// that shmslot_ref_ calls use. Works and costs as shmslot_segment_counters. array, element_size,
+/// capacity, ret_count: as in shmslot_segment_participants; there are 63 readers at most. Threads:
+/// any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
+int shmslot_segment_readers(const shmslot_segment *segment, shmslot_reader_counters *array, size_t element_size, size_t capacity, size_t *ret_count);
+
+/// The writers that have loans out now. One without loans leaves no trace in a segment;
+/// shmslot_participant.writers counts all that a process has open. Works and costs as
+/// shmslot_segment_counters. array, element_size, capacity, ret_count: as in
+/// shmslot_segment_participants. Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
+int shmslot_segment_writers(const shmslot_segment *segment, shmslot_writer_counters *array, size_t element_size, size_t capacity, size_t *ret_count);
+
 /// Opens a writer on the segment. From now on this process may write to all payloads.
 /// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY (also 4096 writers of one
@@ -620,8 +731,10 @@ void shmslot_writer_close(shmslot_writer *writer);
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.2.
 int shmslot_writer_interrupt(shmslot_writer *writer);
 
-/// The readers that keep the slots which this writer would take next: bit i is reader i, as shmslot_reader_index tells.
-/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most. Threads: any. Errors: INVALID. Since 0.2.
+/// The readers that keep the slots which this writer would take next: bit i is reader i, as
+/// shmslot_reader_index tells. They are those of the 64 oldest samples that readers keep. To be
+/// asked after SHMSLOT_E_NO_FREE_SLOT. 0: no reader keeps a slot, so all are loaned or retained;
+/// shmslot_segment_counters tells. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 
 /// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order. Payload

@@ -76,6 +76,8 @@ pub use layout::Policy;
 pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
 pub use reader::{EndWaits, Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference};
-pub use segment::{IfOrphaned, Info, Options, Participant, Segment};
+pub use segment::{
+    Counters, IfOrphaned, Info, Options, Participant, ReaderCounters, ReaderKind, Segment, WriterCounters,
+};
 pub use wait::Interrupter;
 pub use writer::{Loan, Writer};

@@ -138,7 +138,6 @@ impl Core {
             joined => joined?,
         };
         let deaths = table.hot.lifecycle.0.deaths.load(Ordering::Acquire);
-        store_cursor(table, member, cursor.place.sequence);
         let core = Core {
             segment,
             member,

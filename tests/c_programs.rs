@@ -36,6 +36,7 @@ c_programs! {
     cancellation
     channel_bad
     core_dumps
+    counters
     cpp_calls
     cpp_errors
     cpp_ownership

@@ -193,7 +193,7 @@ fn bindings_are_complete() {
 #[test]
 fn header_is_short() {
     let lines = header().lines().count();
-    assert!(lines < 950, "include/shmslot.h has {lines} lines");
+    assert!(lines < 1250, "include/shmslot.h has {lines} lines");
 }
 
 /// Every function has a comment right above it, which says since when it exists.

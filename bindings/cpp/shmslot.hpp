@@ -448,6 +448,12 @@ struct Options {
 using Info = shmslot_info;
 /// A process that is attached to a segment, or died so.
 using Participant = shmslot_participant;
+/// What the slots of a segment are used for at this moment.
+using Counters = shmslot_counters;
+/// What one reader has at this moment.
+using ReaderCounters = shmslot_reader_counters;
+/// What one writer has at this moment.
+using WriterCounters = shmslot_writer_counters;
 /// A slot in one of its lives, for the reference operations. Plain data.
 using Ref = shmslot_ref;
 /// What is known of a published slot beside its bytes.
@@ -1281,19 +1287,20 @@ public:
     }
 
     /// Every process that is attached, or died so and was not cleaned up after. shmslot_segment_participants.
-    Result<std::vector<Participant>> participants() const
+    Result<std::vector<Participant>> participants() const { return list<Participant>(shmslot_segment_participants); }
+
+    /// What its slots are used for now; also for an observer. shmslot_segment_counters.
+    Result<Counters> counters() const noexcept
     {
-        std::vector<Participant> found;
-        for (std::size_t count = 0;; found.resize(count)) { // more may have come meanwhile
-            const int code =
-                shmslot_segment_participants(get(), found.data(), sizeof(Participant), found.size(), &count);
-            if (code < 0) return static_cast<Code>(code);
-            if (count <= found.size()) {
-                found.resize(count);
-                return found;
-            }
-        }
+        return detail::written<Counters>(
+            [&](Counters *ret) { return shmslot_segment_counters(get(), ret, sizeof *ret); });
     }
+
+    /// What each reader has now; also for an observer. shmslot_segment_readers.
+    Result<std::vector<ReaderCounters>> readers() const { return list<ReaderCounters>(shmslot_segment_readers); }
+
+    /// The writers that have loans out now; also for an observer. shmslot_segment_writers.
+    Result<std::vector<WriterCounters>> writers() const { return list<WriterCounters>(shmslot_segment_writers); }
 
     /// Cleans up after processes that died; how many they were. shmslot_segment_recover.
     Result<int> recover() const noexcept
@@ -1496,6 +1503,20 @@ private:
     template <class T, class Handle, class Call>
     friend Result<T> detail::made(Call call) noexcept;
     explicit Segment(detail::Owner<shmslot_segment> handle) noexcept : handle_(std::move(handle)) {}
+
+    template <class T, class Call>
+    Result<std::vector<T>> list(Call call) const
+    {
+        std::vector<T> found;
+        for (std::size_t count = 0;; found.resize(count)) { // more may have come meanwhile
+            const int code = call(get(), found.data(), sizeof(T), found.size(), &count);
+            if (code < 0) return static_cast<Code>(code);
+            if (count <= found.size()) {
+                found.resize(count);
+                return found;
+            }
+        }
+    }
 
     template <class Call>
     static Result<Segment> from(const Options &options, Call call) noexcept

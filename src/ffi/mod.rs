@@ -24,6 +24,8 @@ mod options;
 
 mod segment;
 
+mod counters;
+
 mod writer;
 
 mod reader;

@@ -112,8 +112,10 @@ pub unsafe extern "C" fn shmslot_writer_interrupt(writer: *mut shmslot_writer) -
     })
 }
 
-/// The readers that keep the slots which this writer would take next: bit i is reader i, as shmslot_reader_index tells.
-/// To be asked after SHMSLOT_E_NO_FREE_SLOT; looks at 64 slots at most. Threads: any. Errors: INVALID. Since 0.2.
+/// The readers that keep the slots which this writer would take next: bit i is reader i, as
+/// shmslot_reader_index tells. They are those of the 64 oldest samples that readers keep. To be
+/// asked after SHMSLOT_E_NO_FREE_SLOT. 0: no reader keeps a slot, so all are loaned or retained;
+/// shmslot_segment_counters tells. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_blockers(
     writer: *mut shmslot_writer,

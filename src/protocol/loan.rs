@@ -298,12 +298,17 @@ pub(crate) fn has_space(table: &Table<'_>) -> bool {
 
 /// The readers that keep the slots which a writer would take next: those of the oldest samples.
 pub(crate) fn blockers(table: &Table<'_>) -> u64 {
-    const LOOK_AT: u32 = 64;
+    const ENOUGH: u32 = 64;
     let mut home = Position::of(&table.shape, order::tail(table));
-    let mut all = 0;
-    for _ in 0..table.shape.slots.min(LOOK_AT) {
-        if let Ok(line) = table.line(home.line) {
-            all |= marks_left(line, table.shape.mark_words).readers();
+    let (mut all, mut kept) = (0, 0);
+    // Free slots and loans may come first.
+    for _ in 0..table.shape.slots {
+        let line = table.line(home.line);
+        let readers = line.map_or(0, |line| marks_left(line, table.shape.mark_words).readers());
+        all |= readers;
+        kept += u32::from(readers != 0);
+        if kept == ENOUGH {
+            break;
         }
         home = home.next(&table.shape);
     }

@@ -18,7 +18,7 @@ pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<
     let member = Member { index, bit: Bit::of_reader(index) };
     match become_member(table, member, history) {
         Ok(cursor) => {
-            announce(table, member, participant);
+            announce(table, member, participant, &cursor);
             Ok((member, cursor))
         }
         Err(code) => {
@@ -64,9 +64,12 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
 
 /// Tells writers that wait for readers. Only now: what they commit then is behind the tail that this
 /// reader has seen.
-fn announce(table: &Table<'_>, member: Member, participant: u32) {
+fn announce(table: &Table<'_>, member: Member, participant: u32, cursor: &Cursor) {
     if let Some(row) = table.readers.get(member.index as usize) {
-        // Release: pairs with the acquire in `rows::joined`.
+        // Relaxed: released with the state.
+        row.cursor.store(cursor.place.sequence, Ordering::Relaxed);
+        row.lost.store(cursor.lost, Ordering::Relaxed);
+        // Release: pairs with the acquire in `rows::joined` and in `rows::look`.
         row.state.store(state_of(participant, JOINED), Ordering::Release);
     }
     // Pairs with the fence in `Bell::arm`.

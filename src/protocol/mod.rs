@@ -16,12 +16,14 @@
 //! - [`hold`]: a reader takes the sample and holds it; [`members`]: readers join and leave.
 //! - [`recovery`]: what the dead left behind.
 //! - [`mod@reference`]: readers whose books the caller keeps.
+//! - [`census`]: what slots are used for, to who only looks.
 //!
 //! `docs/protocol.md` tells the same with the proofs.
 #![forbid(unsafe_code)]
 
 pub(crate) mod bell;
 pub(crate) mod bounds;
+pub(crate) mod census;
 pub(crate) mod commit;
 pub(crate) mod dead;
 pub(crate) mod history;

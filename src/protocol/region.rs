@@ -93,6 +93,13 @@ fn best(table: &Table<'_>, len: u64) -> Result<Option<(u32, Lease)>, Code> {
     Ok(best.map(|(_, region, lease)| (region, lease)))
 }
 
+/// How many regions are in use. What cannot be told counts as used.
+pub(crate) fn in_use(table: &Table<'_>) -> u32 {
+    let is_free = |lease: Lease| lease.is_over(table).unwrap_or(false);
+    let used = table.regions.iter().filter(|row| !is_free(Lease(row.lease.load(Ordering::Acquire))));
+    used.count() as u32
+}
+
 /// Whether some region is free.
 pub(crate) fn any_free(table: &Table<'_>) -> Result<bool, Code> {
     Ok(best(table, 0)?.is_some())

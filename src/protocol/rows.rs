@@ -110,6 +110,48 @@ pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
     table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | taken(row) << index)
 }
 
+/// Who has a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    /// A reader that has joined, or is about to.
+    Joined,
+    /// A reader that has left and still holds samples.
+    Left,
+    /// A number of callers of the reference operations.
+    Named,
+}
+
+/// A row as it looks from outside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) seat: Seat,
+    /// `None`: it has none, as callers of the reference operations share a number.
+    pub(crate) participant: Option<u32>,
+    /// The sequence that it reads next, or where it left; `None` if nobody knows.
+    pub(crate) cursor: Option<u64>,
+    /// Samples that it has found to be lost.
+    pub(crate) lost: u64,
+}
+
+/// Looks at a row; `None` if it is free, or holds what no row can.
+pub(crate) fn look(row: &ReaderRow) -> Option<Seen> {
+    // Acquire: pairs with the releases in `members`; cursor and count below are of this reader.
+    let state = row.state.load(Ordering::Acquire);
+    let (seat, has_cursor) = match state & PHASE {
+        JOINED => (Seat::Joined, true),
+        JOINING => (Seat::Joined, false),
+        DRAINING => (Seat::Left, true),
+        NAMED | PARTING => (Seat::Named, false),
+        _ => return None,
+    };
+    Some(Seen {
+        seat,
+        participant: reader_of(state),
+        cursor: has_cursor.then(|| row.cursor.load(Ordering::Relaxed)),
+        lost: if has_cursor { row.lost.load(Ordering::Relaxed) } else { 0 },
+    })
+}
+
 /// The participants that readers belong to; one with several comes as often.
 pub(crate) fn participants(table: &Table<'_>) -> impl Iterator<Item = u32> {
     // Relaxed: a guess about whom to ask first.

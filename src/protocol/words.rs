@@ -172,9 +172,19 @@ impl Marks {
         self.0 & (Marks::OWED | Marks::HELD) == 0
     }
 
+    /// Owed bits as an audience of word `word`.
+    pub(crate) fn owed(self, word: usize) -> Audience {
+        Audience((self.0 >> 16 & 0xffff) << (16 * word))
+    }
+
+    /// Held bits as an audience of word `word`.
+    pub(crate) fn held(self, word: usize) -> Audience {
+        Audience((self.0 & 0xffff) << (16 * word))
+    }
+
     /// Owed and held bits as an audience of word `word`.
     pub(crate) fn readers(self, word: usize) -> Audience {
-        Audience((self.0 >> 16 & 0xffff | self.0 & 0xffff) << (16 * word))
+        Audience(self.owed(word).0 | self.held(word).0)
     }
 
     /// Whether the sample that the marks speak of comes before `sequence`; right within 2^31.

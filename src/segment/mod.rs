@@ -9,11 +9,12 @@
 //! - `payload`, `regions`, `writers`, `recover`: what an attachment does with payloads, with the memory of
 //!   regions, with the numbers of its writers, and with the dead.
 //! - `name`: which file a name means, and how it passes from one to the next.
-//! - `handle`: what a user holds.
+//! - `handle`: what a user holds; `counters`: what a segment is used for, from outside.
 
 mod asked;
 pub(crate) mod attachment;
 mod check;
+mod counters;
 mod handle;
 mod mapping;
 pub(crate) mod name;
@@ -25,6 +26,7 @@ mod regions;
 pub(crate) mod writers;
 
 pub(crate) use asked::Asked;
+pub use counters::{Counters, ReaderCounters, ReaderKind, WriterCounters};
 pub use handle::{Info, Segment};
 pub use options::{IfOrphaned, Options};
 pub use participants::Participant;

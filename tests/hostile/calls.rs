@@ -68,6 +68,7 @@ const CALLS: &[Call] = &[
     World::end_waits,
     |world, _| world.lenders.iter().for_each(|lender| _ = lender.writer().blockers()),
     World::books_scan,
+    |world, _| counted(world.segment()),
 ];
 /// Steps are numbered below one of these: the larger it is, the more of them are the peer's.
 const STEPS: [usize; 4] = [40, 48, 64, 128];
@@ -85,6 +86,16 @@ fn answer<T>(result: Result<T>) -> Option<T> {
     };
     assert!(!matches!(code, Code::Panic | Code::Sys), "a call fails with {code:?}");
     None
+}
+
+/// Whatever a slot holds, it is counted once.
+fn counted(segment: &Segment) {
+    if let Some(seen) = answer(segment.counters()) {
+        let sum = u64::from(seen.free) + u64::from(seen.loaned) + u64::from(seen.unread);
+        let slots = u64::from(geometry_of(segment).slot_count);
+        assert_eq!(sum + u64::from(seen.held) + u64::from(seen.retained), slots, "{seen:?}");
+    }
+    let _ = (answer(segment.readers()), answer(segment.writers()));
 }
 
 /// A writer and what it has on loan.
