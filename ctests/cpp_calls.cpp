@@ -82,7 +82,10 @@ static void options_arrive()
     more.any_geometry = true;
     CHECK(!MUST(shmslot::Segment::open(name.text, more)).created);
 
+    CHECK(MUST(segment.is_named()));
     CHECK(shmslot::Segment::unlink(name.text));
+    CHECK(!MUST(segment.is_named()));
+    CHECK_U64(MUST(segment.info()).retired, 1);
     CHECK_IS(shmslot::Segment::attach_wait(name.text, 1ms), timeout);
     options.if_orphaned = shmslot::IfOrphaned::refuse;
     const auto again = MUST(shmslot::Segment::create(name.text, options));
@@ -184,7 +187,7 @@ static void waits_end()
     CHECK_IS(writer.reserve(0, forever), interrupted); // the one slot is owed
 
     // So does the end of all writers, once everything was read.
-    CHECK(right.end_waits({true, false}));
+    CHECK(right.end_waits({true, false, false}));
     writer = shmslot::Writer();
     CHECK(right.wait(forever));
     CHECK(right.read());

@@ -389,6 +389,21 @@ static int get_peer_dead(void)
     return result;
 }
 
+static int get_retired(void)
+{
+    char name[64];
+    shmslot_options options = options_of(2, 8);
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "codes"), &options);
+    shmslot_reader *reader = join(segment, 0);
+    int result;
+    CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_RETIRED));
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    result = shmslot_wait(reader, AT_ONCE);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+    return result;
+}
+
 static int call_no_writers(struct parts *parts)
 {
     CHECK_OK(shmslot_reader_end_waits(parts->reader, SHMSLOT_END_NO_WRITERS));
@@ -558,6 +573,7 @@ static const struct {
     {SHMSLOT_E_NAME_BUSY, "NAME_BUSY", get_name_busy, NULL},
     {SHMSLOT_E_DESCRIPTOR_LOST, "DESCRIPTOR_LOST", get_descriptor_lost, NULL},
     {SHMSLOT_E_OPTIONS_MISMATCH, "OPTIONS_MISMATCH", get_options_mismatch, NULL},
+    {SHMSLOT_E_RETIRED, "RETIRED", get_retired, NULL},
 };
 #define ENTRIES (sizeof table / sizeof table[0])
 

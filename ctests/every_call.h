@@ -327,6 +327,19 @@ static int fd_of_segment(void)
     return fd < 0 ? fd : 0;
 }
 
+static int is_named(void)
+{
+    int named = shmslot_segment_is_named(world.segment);
+    return named == 1 ? 0 : named;
+}
+
+static void lost_name(void)
+{
+    both_ends();
+    CHECK(unlink(path) == 0);
+    CHECK_OK(shmslot_reader_end_waits(world.reader, SHMSLOT_END_RETIRED));
+}
+
 static int participants(void)
 {
     shmslot_participant list[8];
@@ -655,6 +668,7 @@ static const scenario scenarios[] = {
     {"unlink", "shmslot_segment_unlink", plain_segment, unlink_segment, 0},
     {"info", "shmslot_segment_info", plain_segment, info, 0},
     {"fd", "shmslot_segment_fd", plain_segment, fd_of_segment, 0},
+    {"is_named", "shmslot_segment_is_named", plain_segment, is_named, 0},
     {"participants", "shmslot_segment_participants", dead_participant, participants, 0},
     {"recover", "shmslot_segment_recover", dead_participant, recover, 0},
     {"trim", "shmslot_segment_trim", region_kept, trim, 0},
@@ -674,6 +688,7 @@ static const scenario scenarios[] = {
     {"discard", "shmslot_slot_discard", after_a_wait, discard, 0},
     {"wait", "shmslot_wait", both_ends, wait_reader, SHMSLOT_E_TIMEOUT},
     {"wait_beside_dead", "shmslot_wait", both_ends_beside_dead, wait_reader, SHMSLOT_E_TIMEOUT},
+    {"wait_retired", "shmslot_wait", lost_name, wait_reader, SHMSLOT_E_RETIRED},
     {"wait_any", "shmslot_wait_any", two_readers, wait_two, SHMSLOT_E_TIMEOUT},
     {"wait_space", "shmslot_wait_space", full_block, wait_for_space, SHMSLOT_E_TIMEOUT},
     {"wait_readers", "shmslot_wait_readers", both_ends, wait_for_readers, SHMSLOT_E_TIMEOUT},

@@ -51,6 +51,7 @@ static void check_segment_calls(void)
 
     INVALID(shmslot_segment_info(NULL, &info, sizeof info));
     INVALID(shmslot_segment_info(segment, NULL, sizeof info));
+    INVALID(shmslot_segment_is_named(NULL));
     INVALID(shmslot_segment_recover(NULL, NULL));
     INVALID(shmslot_segment_participants(NULL, &participant, sizeof participant, 1, &length));
     INVALID(shmslot_segment_participants(segment, NULL, sizeof participant, 1, &length));

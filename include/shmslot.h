@@ -113,6 +113,11 @@
 /// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed.
 #define SHMSLOT_END_PEER_DEAD 2
 
+/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment; the wait returns
+/// SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms where the name went in another way (rm,
+/// RemoveIPC of systemd). What helps is to open or attach by name anew.
+#define SHMSLOT_END_RETIRED 8
+
 /// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
 /// raises SIGBUS.
 #define SHMSLOT_FLAG_UNSEALED 64
@@ -120,6 +125,13 @@
 /// Registry flag: receivers are not of this library. They may map regions to write to them, and each generation is announced.
 /// Whoever gets a region can then change any byte of it at any time.
 #define SHMSLOT_FLAG_FOREIGN_RECEIVERS 1
+
+/// `lifecycle.retired`: somebody is about to take the name from a segment that nobody is attached to. Who dies in
+/// between leaves this behind, and the next to attach sets it back to 0.
+#define BEING_TAKEN 1
+
+/// `lifecycle.retired`: the file has lost its last name, and no file gets one back.
+#define RETIRED 2
 
 /// The kind of a failure: what a call returns, if it is negative. A number is never reused.
 typedef enum {
@@ -207,6 +219,8 @@ typedef enum {
     SHMSLOT_E_DESCRIPTOR_LOST = -41,
     /// The segment that is there does not give what the options ask for.
     SHMSLOT_E_OPTIONS_MISMATCH = -42,
+    /// The segment has lost its name.
+    SHMSLOT_E_RETIRED = -43,
 } shmslot_e;
 
 /// Regions of one sender that are mapped here, to be read. Threads: any.
@@ -331,6 +345,11 @@ typedef struct {
     uint8_t type_hash[16];
     /// Name of the sample type; ends in a NUL.
     char type_name[64];
+    /// 1 once shmslot_segment_unlink, or a call that replaced the segment, has taken its name away. A name that went in
+    /// another way is noticed by shmslot_segment_is_named, and in waits that SHMSLOT_END_RETIRED ends. Since 0.2.
+    uint32_t retired;
+    /// 0.
+    uint32_t reserved;
 } shmslot_info;
 
 /// A process that is attached to a segment, or died so and was not cleaned up after yet.
@@ -625,7 +644,8 @@ int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_se
 int shmslot_segment_open(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
-/// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
+/// attached, and learn it: by shmslot_info.retired, shmslot_segment_is_named, and waits that SHMSLOT_END_RETIRED ends. The
+/// memory goes with the last of them. One of another layout version is unlinked only if nobody is attached.
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY, PERMISSION, NOT_A_FILE,
 /// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
 /// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.2.
@@ -639,6 +659,13 @@ void shmslot_segment_close(shmslot_segment *segment);
 /// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older library does not
 /// know is filled with zeros. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_info(const shmslot_segment *segment, shmslot_info *ret_info, size_t info_size);
+
+/// Whether the name of this segment leads to it still: 1, or 0 if it leads to another file or to none, however that came
+/// about (shmslot_segment_unlink, rm, RemoveIPC of systemd). Where the answer is 0, whoever comes by the name gets another
+/// segment; open or attach anew to meet them. The path is looked at as this process sees it.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (without a name), PERMISSION (a directory of the path may not be searched
+/// any more), NO_MEMORY, SYS. Since 0.2.
+int shmslot_segment_is_named(const shmslot_segment *segment);
 
 /// Every process that is attached, and those that died so and were not cleaned up after yet.
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
@@ -808,8 +835,8 @@ void shmslot_reader_leave(shmslot_reader *reader);
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.2.
 int shmslot_reader_interrupt(shmslot_reader *reader);
 
-/// Says what ends waits of this reader beside samples, from now on: SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD, both,
-/// or 0, which is how a reader begins. Samples that are there are always read first.
+/// Says what ends waits of this reader beside samples, from now on: a sum of SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD
+/// and SHMSLOT_END_RETIRED, or 0, which is how a reader begins. Samples that are there are always read first.
 ///
 /// Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_reader_end_waits(shmslot_reader *reader, uint32_t when);
@@ -855,7 +882,7 @@ int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sa
 /// SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.2.
+/// TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED (as shmslot_reader_end_waits says), CORRUPT. Since 0.2.
 int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index is the lowest that has.

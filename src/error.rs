@@ -136,6 +136,8 @@ pub enum Code {
     DescriptorLost = -41,
     /// The segment that is there does not give what the options ask for.
     OptionsMismatch = -42,
+    /// The segment has lost its name.
+    Retired = -43,
 }
 
 codes! {
@@ -265,6 +267,9 @@ codes! {
     OptionsMismatch = -42,
         "the segment of this name does not give what the options ask for",
         "ask for what it has or leave the field at 0, unlink it and create it anew, or use SHMSLOT_FLAG_ANY_GEOMETRY";
+    Retired = -43,
+        "the name of the segment was taken away, or leads to another segment",
+        "close this segment, and open or attach by name anew";
 }
 
 impl Code {

@@ -94,6 +94,7 @@ pub(crate) struct Core {
     /// What else ends its waits; and the deaths that it knows of.
     end_without_writers: AtomicBool,
     end_at_deaths: AtomicBool,
+    end_at_retirement: AtomicBool,
     known_deaths: AtomicU32,
     /// Whether the last look found nothing: a guess for prefetching, so all accesses are relaxed.
     waiting: AtomicBool,
@@ -107,6 +108,9 @@ pub struct EndWaits {
     /// A process died that was attached, and others have cleaned up after it: [`Code::PeerDead`], once for each time that
     /// this is noticed.
     pub peer_dead: bool,
+    /// The segment has lost its name: [`Code::Retired`]. At once if a call has taken it away; after up to 200 ms if it went
+    /// in another way, by `rm` for example.
+    pub retired: bool,
 }
 
 impl Segment {
@@ -149,6 +153,7 @@ impl Core {
             interrupted: Arc::default(),
             end_without_writers: AtomicBool::new(false),
             end_at_deaths: AtomicBool::new(false),
+            end_at_retirement: AtomicBool::new(false),
             known_deaths: AtomicU32::new(deaths),
             waiting: AtomicBool::new(false),
         };
@@ -377,6 +382,7 @@ impl Core {
         self.segment.table()?;
         self.end_without_writers.store(when.no_writers, Ordering::Relaxed);
         self.end_at_deaths.store(when.peer_dead, Ordering::Relaxed);
+        self.end_at_retirement.store(when.retired, Ordering::Relaxed);
         Ok(())
     }
 
@@ -386,6 +392,9 @@ impl Core {
         let deaths = self.segment.table()?.hot.lifecycle.0.deaths.load(Ordering::Acquire);
         if self.end_at_deaths.load(Ordering::Relaxed) && self.known_deaths.load(Ordering::Relaxed) != deaths {
             return Ok(Some(Code::PeerDead));
+        }
+        if self.end_at_retirement.load(Ordering::Relaxed) && self.segment.lost_its_name() {
+            return Ok(Some(Code::Retired));
         }
         let over = self.end_without_writers.load(Ordering::Relaxed) && !self.segment.any_writers();
         Ok(over.then_some(Code::NoWriters))

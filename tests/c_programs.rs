@@ -87,6 +87,7 @@ c_programs! {
     regions
     rendezvous
     resource_limits
+    retired
     single_writer
     sizes
     soak

@@ -213,9 +213,9 @@ fn vox_commit_spins_on_dead_peer() {
 #[test]
 fn vox_last_message_lost() {
     for end in [
-        EndWaits { no_writers: true, peer_dead: false },
-        EndWaits { no_writers: false, peer_dead: true },
-        EndWaits { no_writers: true, peer_dead: true },
+        EndWaits { no_writers: true, peer_dead: false, retired: false },
+        EndWaits { no_writers: false, peer_dead: true, retired: false },
+        EndWaits { no_writers: true, peer_dead: true, retired: false },
     ] {
         for recover_first in [true, false] {
             let directory = Directory::new();

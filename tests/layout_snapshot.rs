@@ -168,6 +168,8 @@ fn constants() {
         ("MAX_REGIONS", u64::from(layout::MAX_REGIONS)),
         ("REGION_ALIGN", layout::REGION_ALIGN),
         ("PARTICIPANT_ROW_SIZE", layout::PARTICIPANT_ROW_SIZE),
+        ("BEING_TAKEN", u64::from(layout::BEING_TAKEN)),
+        ("RETIRED", u64::from(layout::RETIRED)),
         ("FLAG_SINGLE_WRITER", u64::from(layout::FLAG_SINGLE_WRITER)),
         ("FLAG_TIMESTAMPS", u64::from(layout::FLAG_TIMESTAMPS)),
         ("Policy::Block", Policy::Block as u64),

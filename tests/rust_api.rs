@@ -522,3 +522,20 @@ fn writers_that_hand_over_are_never_none() {
         }
     });
 }
+
+/// Its name leads elsewhere from then on: who is attached learns it, and finds the others by the name anew.
+#[test]
+fn a_segment_that_lost_its_name_says_so() {
+    let name = format!("rust-retired-{}", std::process::id());
+    let segment = Segment::create(&name, &Options::default()).expect("a segment");
+    let reader = segment.reader(0).expect("a reader");
+    reader.end_waits(EndWaits { retired: true, ..EndWaits::default() }).expect("a reader");
+    assert_eq!(segment.is_named(), Ok(true));
+    assert!(!segment.info().expect("an attachment").retired);
+    Segment::unlink(&name).expect("it has the name");
+    assert_eq!(segment.is_named(), Ok(false));
+    assert!(segment.info().expect("an attachment").retired);
+    assert_eq!(code(reader.wait(None)), Code::Retired);
+    let local = Segment::create_local(&Options::default()).expect("a segment");
+    assert_eq!(code(local.is_named()), Code::NotSupported);
+}

@@ -93,6 +93,7 @@ enum class Code : int {
     name_busy = SHMSLOT_E_NAME_BUSY,                     ///< Another process has begun to take the name away, and has not finished.
     descriptor_lost = SHMSLOT_E_DESCRIPTOR_LOST,         ///< The program has closed or replaced a descriptor of the library.
     options_mismatch = SHMSLOT_E_OPTIONS_MISMATCH,       ///< The segment that is there does not give what is asked.
+    retired = SHMSLOT_E_RETIRED,                         ///< The segment has lost its name.
 };
 
 /// What a code means and what to do, in one line; never null. Threads: any. shmslot_strerror.
@@ -465,6 +466,7 @@ using PoolInfo = shmslot_pool_info;
 struct EndWaits {
     bool no_writers = false; ///< No process has a writer open, and everything was read: Code::no_writers.
     bool peer_dead = false;  ///< A process that was attached died: Code::peer_dead, once each time.
+    bool retired = false;    ///< The segment has lost its name: Code::retired.
 };
 
 /// How a channel is made.
@@ -1120,7 +1122,8 @@ public:
     Result<void> end_waits(EndWaits when) noexcept
     {
         return detail::done(shmslot_reader_end_waits(get(), (when.no_writers ? SHMSLOT_END_NO_WRITERS : 0U) |
-                                                                (when.peer_dead ? SHMSLOT_END_PEER_DEAD : 0U)));
+                                                                (when.peer_dead ? SHMSLOT_END_PEER_DEAD : 0U) |
+                                                                (when.retired ? SHMSLOT_END_RETIRED : 0U)));
     }
 
     /// How many samples Policy::drop_oldest has taken away. Threads: any. shmslot_reader_lost.
@@ -1284,6 +1287,14 @@ public:
     Result<Info> info() const noexcept
     {
         return detail::written<Info>([&](Info *ret) { return shmslot_segment_info(get(), ret, sizeof *ret); });
+    }
+
+    /// Whether its name leads to it still, however it may have lost it. shmslot_segment_is_named.
+    Result<bool> is_named() const noexcept
+    {
+        const int code = shmslot_segment_is_named(get());
+        if (code < 0) return static_cast<Code>(code);
+        return code != 0;
     }
 
     /// Every process that is attached, or died so and was not cleaned up after. shmslot_segment_participants.

@@ -155,6 +155,11 @@ pub struct shmslot_info {
     pub type_hash: [u8; 16],
     /// Name of the sample type; ends in a NUL.
     pub type_name: [c_char; 64],
+    /// 1 once shmslot_segment_unlink, or a call that replaced the segment, has taken its name away. A name that went in
+    /// another way is noticed by shmslot_segment_is_named, and in waits that SHMSLOT_END_RETIRED ends. Since 0.2.
+    pub retired: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: integers only.
@@ -187,6 +192,8 @@ impl From<&Info> for shmslot_info {
             region_bytes: info.region_bytes,
             type_hash: geometry.type_hash,
             type_name: geometry.type_name.map(|byte| byte as c_char),
+            retired: u32::from(info.retired),
+            reserved: 0,
         }
     }
 }

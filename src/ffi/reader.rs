@@ -17,6 +17,10 @@ pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
 /// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait returns
 /// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed.
 pub const SHMSLOT_END_PEER_DEAD: u32 = 2;
+/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment; the wait returns
+/// SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms where the name went in another way (rm,
+/// RemoveIPC of systemd). What helps is to open or attach by name anew.
+pub const SHMSLOT_END_RETIRED: u32 = 8;
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
 pub struct shmslot_reader {
@@ -171,20 +175,21 @@ pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -
     })
 }
 
-/// Says what ends waits of this reader beside samples, from now on: SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD, both,
-/// or 0, which is how a reader begins. Samples that are there are always read first.
+/// Says what ends waits of this reader beside samples, from now on: a sum of SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD
+/// and SHMSLOT_END_RETIRED, or 0, which is how a reader begins. Samples that are there are always read first.
 ///
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, when: u32) -> c_int {
     from_c!(reader: HandleRef);
     boundary::with(&reader, |reader| {
-        if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD) != 0 {
+        if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD | SHMSLOT_END_RETIRED) != 0 {
             return Err(Code::Invalid);
         }
         reader.core.end_waits(EndWaits {
             no_writers: when & SHMSLOT_END_NO_WRITERS != 0,
             peer_dead: when & SHMSLOT_END_PEER_DEAD != 0,
+            retired: when & SHMSLOT_END_RETIRED != 0,
         })?;
         Ok(SHMSLOT_OK)
     })
@@ -297,7 +302,7 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
 /// SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED, NO_WRITERS and PEER_DEAD (as shmslot_reader_end_waits says), CORRUPT. Since 0.2.
+/// TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED (as shmslot_reader_end_waits says), CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i64) -> c_int {
     from_c!(reader: HandleRef);

@@ -196,7 +196,8 @@ pub unsafe extern "C" fn shmslot_segment_open(
 }
 
 /// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
-/// attached; the memory goes with the last. One of another layout version is unlinked only if nobody is attached.
+/// attached, and learn it: by shmslot_info.retired, shmslot_segment_is_named, and waits that SHMSLOT_END_RETIRED ends. The
+/// memory goes with the last of them. One of another layout version is unlinked only if nobody is attached.
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY, PERMISSION, NOT_A_FILE,
 /// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
 /// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.2.
@@ -233,6 +234,17 @@ pub unsafe extern "C" fn shmslot_segment_info(
         ret_info.give(&info)?;
         Ok(SHMSLOT_OK)
     })
+}
+
+/// Whether the name of this segment leads to it still: 1, or 0 if it leads to another file or to none, however that came
+/// about (shmslot_segment_unlink, rm, RemoveIPC of systemd). Where the answer is 0, whoever comes by the name gets another
+/// segment; open or attach anew to meet them. The path is looked at as this process sees it.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (without a name), PERMISSION (a directory of the path may not be searched
+/// any more), NO_MEMORY, SYS. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_is_named(segment: *const shmslot_segment) -> c_int {
+    from_c!(segment: HandleRef);
+    boundary::with_system(&segment, |segment| Ok(c_int::from(segment.segment.is_named()?)))
 }
 
 /// Every process that is attached, and those that died so and were not cleaned up after yet.

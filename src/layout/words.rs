@@ -49,10 +49,16 @@ pub(crate) struct Bells {
     pub(crate) change: FutexWord,
 }
 
+/// `lifecycle.retired`: somebody is about to take the name from a segment that nobody is attached to. Who dies in
+/// between leaves this behind, and the next to attach sets it back to 0.
+pub const BEING_TAKEN: u32 = 1;
+/// `lifecycle.retired`: the file has lost its last name, and no file gets one back.
+pub const RETIRED: u32 = 2;
+
 /// Rare changes of state.
 #[repr(C)]
 pub(crate) struct Lifecycle {
-    /// 1 once the segment is being replaced under its name: attach must not join it any more.
+    /// Whether the segment has its name: 0, [`BEING_TAKEN`] or [`RETIRED`]. Attach joins at 0 only.
     pub(crate) retired: AtomicU32,
     /// The writer of a single-writer segment: owner + 1, or 0.
     pub(crate) writer: AtomicU32,

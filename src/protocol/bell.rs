@@ -8,6 +8,7 @@
 
 use super::bounds::RETRY_LIMIT;
 use crate::atomics::{Deadline, FutexWord, Ordering, fence};
+use crate::layout::Bells;
 
 /// Somebody sleeps, or is about to.
 const ARMED: u32 = 1;
@@ -20,6 +21,13 @@ const ONE_RING: u32 = 8;
 /// A view of one bell word of a segment.
 #[derive(Clone, Copy)]
 pub(crate) struct Bell<'a>(pub(crate) &'a FutexWord);
+
+/// Wakes all who sleep on any bell of a segment, and makes those who are about to sleep look again.
+pub(crate) fn ring_all(bells: &Bells) {
+    for bell in [&bells.data, &bells.space, &bells.change] {
+        Bell(bell).ring_everybody();
+    }
+}
 
 /// The word as it was when the bell was armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use core::cmp;
 
-use super::bell::Bell;
+use super::bell;
 use super::dead::Dead;
 use super::order::{self, Position};
 use super::slot::{self, is_clear, marks_left, retry, swap};
@@ -45,10 +45,7 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
 
 /// Wakes everybody: the dead may have been about to.
 pub(crate) fn announce(table: &Table<'_>) {
-    let bells = &table.hot.bells.0;
-    for bell in [&bells.data, &bells.space, &bells.change] {
-        Bell(bell).ring_everybody();
-    }
+    bell::ring_all(&table.hot.bells.0);
 }
 
 fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot: u32) -> Result<(), Code> {

@@ -42,6 +42,8 @@ pub(crate) struct Attachment {
     pub(super) recovering: Mutex<()>,
     /// When a look for the dead is due again, in nanoseconds of the monotonic clock.
     pub(super) next_look: AtomicU64,
+    /// The same for a look at the name.
+    pub(super) next_name_look: AtomicU64,
     /// Writer numbers of this participant in use, one bit each; and whether payloads may be written.
     pub(super) writers: Mutex<Writers>,
     pub(super) huge_bytes: u64,
@@ -94,7 +96,7 @@ impl Attachment {
         Attachment::finish(map, table, participants, fd, geometry, offsets, options, path)
     }
 
-    /// Attaches to a file that may hold anything; `None` if it is being replaced.
+    /// Attaches to a file that may hold anything; `None` if it is losing its name, or has lost it.
     pub(crate) fn attach(
         fd: OwnedFd,
         options: &Options,
@@ -147,6 +149,7 @@ impl Attachment {
             offsets,
             recovering: Mutex::new(()),
             next_look: AtomicU64::new(0),
+            next_name_look: AtomicU64::new(0),
             writers: Mutex::default(),
             huge_bytes: 0,
             // A spinning thread on a single processor only keeps the other side from running.

@@ -33,6 +33,11 @@ pub struct Info {
     pub participants: u32,
     /// Memory of all regions, in bytes.
     pub region_bytes: u64,
+    /// Whether a call has taken its name away: processes that look for it by name do not meet those that are attached.
+    /// A name that went in another way is noticed by [`Segment::is_named`], and in waits that [`EndWaits::retired`] ends.
+    ///
+    /// [`EndWaits::retired`]: crate::EndWaits::retired
+    pub retired: bool,
 }
 
 /// A segment, attached to this process. Cheap to clone; any thread. The mapping lives as long as any clone,
@@ -153,7 +158,8 @@ impl Segment {
         Err(name_in_dispute(Code::Exists))
     }
 
-    /// Takes the name away. Who is attached stays so; the memory goes with the last of them.
+    /// Takes the name away. Who is attached stays so, and can [notice](Info::retired); the memory goes with the last of
+    /// them.
     pub fn unlink(name: &str) -> Result<()> {
         name::unlink(&name::path_of(name)?)
     }
@@ -170,7 +176,13 @@ impl Segment {
             readers: table.hot.active.0.load(Ordering::Relaxed),
             participants: inner.participant_count(),
             region_bytes: inner.region_bytes(),
+            retired: inner.is_retired(),
         })
+    }
+
+    /// Whether its name leads to this segment still, however it may have lost it; as this process sees the path.
+    pub fn is_named(&self) -> Result<bool> {
+        self.inner.is_named()
     }
 
     /// Every process that is attached, and those that died so and were not cleaned up after.

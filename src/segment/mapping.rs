@@ -45,6 +45,22 @@ pub(super) fn whole_pages(control_size: u64) -> usize {
     (control_size as usize).next_multiple_of(sys::page_size())
 }
 
+/// The hot words of a segment that is not attached to, for who changes a rare state and rings.
+pub(super) struct HotPage(Span);
+
+impl HotPage {
+    /// Of a file that `check_file` has found to be a whole segment.
+    pub(super) fn of(fd: &OwnedFd) -> Result<HotPage> {
+        Ok(HotPage(Span::new(Some(fd.as_fd()), layout::PAGE, layout::PAGE, true)?))
+    }
+
+    pub(super) fn words(&self) -> &HotWords {
+        // SAFETY: the hot words lie inside the first page, aligned for their type, and consist of atomics, for which
+        // every bit pattern is valid. The mapping lives as long as the reference.
+        unsafe { &*self.0.start().as_ptr().wrapping_add(HOT_OFFSET as usize).cast::<HotWords>() }
+    }
+}
+
 /// The typed view of a mapped segment.
 ///
 /// # Safety

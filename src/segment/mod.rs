@@ -9,6 +9,7 @@
 //! - `payload`, `regions`, `writers`, `recover`: what an attachment does with payloads, with the memory of
 //!   regions, with the numbers of its writers, and with the dead.
 //! - `name`: which file a name means, and how it passes from one to the next.
+//! - `named`: what an attachment knows of its name.
 //! - `handle`: what a user holds; `counters`: what a segment is used for, from outside.
 
 mod asked;
@@ -18,6 +19,7 @@ mod counters;
 mod handle;
 mod mapping;
 pub(crate) mod name;
+mod named;
 mod options;
 mod participants;
 pub(crate) mod payload;

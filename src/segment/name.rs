@@ -19,10 +19,12 @@ use std::time::Duration;
 
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Error, Result};
-use crate::layout::{self, HOT_OFFSET, HotWords, LAYOUT_VERSION};
+use crate::layout::{self, BEING_TAKEN, HOT_OFFSET, HotWords, LAYOUT_VERSION, RETIRED};
+use crate::protocol::bell;
 use crate::segment::asked::Asked;
 use crate::segment::attachment::Attachment;
 use crate::segment::check::check_file;
+use crate::segment::mapping::HotPage;
 use crate::segment::options::{IfOrphaned, Options};
 use crate::segment::participants::{self, LOCK_BASE, MARK_BASE};
 use crate::sys::{self, Fate, FileFacts, Process};
@@ -59,13 +61,18 @@ pub(crate) fn path_of(name: &str) -> Result<PathBuf> {
     Ok(Path::new(sys::SHM_DIRECTORY).join(format!("{PREFIX}{name}")))
 }
 
-/// Whether the name leads to this file.
-pub(crate) fn leads_to(path: &Path, fd: &OwnedFd) -> Result<bool> {
+/// Whether the name leads to the file with this device and inode.
+pub(crate) fn leads_to(path: &Path, identity: (u64, u64)) -> Result<bool> {
     match sys::named_file_facts(path) {
-        Ok(named) => Ok(sys::file_facts(fd.as_fd())?.identity == named.identity),
+        Ok(named) => Ok(named.identity == identity),
         Err(error) if error.code() == Code::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The same of an open file.
+fn leads_to_file(path: &Path, fd: &OwnedFd) -> Result<bool> {
+    leads_to(path, sys::file_facts(fd.as_fd())?.identity)
 }
 
 /// Of these bytes, whoever is about to take a name from the file has one locked, that of its own process. Frozen for all
@@ -136,7 +143,7 @@ impl Right<'_> {
 
     /// Takes the name from the file; false if it did not have it any more.
     fn take(&self, path: &Path) -> Result<bool> {
-        if !leads_to(path, self.fd)? {
+        if !leads_to_file(path, self.fd)? {
             return Ok(false);
         }
         match sys::unlink_file(path) {
@@ -145,6 +152,32 @@ impl Right<'_> {
             taken => taken.map(|()| true),
         }
     }
+
+    /// The same of a segment, which then says so itself. After the removal, so that none with a name says it, whenever
+    /// this process dies. What nobody could write then is found by whoever looks at the name.
+    fn retire(&self, path: &Path) -> Result<bool> {
+        let taken = self.take(path)?;
+        let whole = || check_file(self.fd, &Options { any_owner: true, ..Options::default() }, None, false);
+        if taken && has_lost_all_names(self.fd) && whole().is_ok() {
+            if let Ok(page) = HotPage::of(self.fd) {
+                retire(page.words());
+            }
+        }
+        Ok(taken)
+    }
+}
+
+/// Whether no name leads to the file any more, by whatever path. It never gets one again: the kernel gives a file without
+/// one a name once, when it is new.
+pub(crate) fn has_lost_all_names(fd: &OwnedFd) -> bool {
+    sys::file_facts(fd.as_fd()).is_ok_and(|facts| !facts.has_a_name)
+}
+
+/// Lets a segment say that [it has lost all names](has_lost_all_names), and wakes those who wait for that.
+pub(crate) fn retire(hot: &HotWords) {
+    // SeqCst, and the ring begins with a fence: a sleeper sees this in its look, or is woken.
+    hot.lifecycle.0.retired.store(RETIRED, Ordering::SeqCst);
+    bell::ring_all(&hot.bells.0);
 }
 
 impl Drop for Right<'_> {
@@ -230,7 +263,7 @@ pub(crate) fn attach(
     // This process counts as attached by now, so nobody but unlink takes the name away after this
     // look.
     let named = match attachment.fd()? {
-        Some(fd) => leads_to(path, fd)?,
+        Some(fd) => leads_to_file(path, fd)?,
         None => false,
     };
     Ok(named.then_some(attachment))
@@ -238,8 +271,8 @@ pub(crate) fn attach(
 
 /// Takes the name away, from the file that has it now and no other. Who is attached stays so.
 pub(crate) fn unlink(path: &Path) -> Result<()> {
-    // To remove a file one need not be allowed to write to it.
-    let fd = sys::open_file(path, false)?;
+    // To remove a file one need not be allowed to write to it. Only then it cannot be told that it has no name.
+    let fd = sys::open_file(path, true).or_else(|_| sys::open_file(path, false))?;
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
         return Err(Error::new(Code::NotAFile).about("the path"));
@@ -248,7 +281,7 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
         return Err(if facts.size == 0 { Code::Empty } else { Code::NotASegment }.into());
     }
     let taken = match version_of(&fd)? {
-        Some(LAYOUT_VERSION) => Right::to_take_from(&fd)?.take(path)?,
+        Some(LAYOUT_VERSION) => Right::to_take_from(&fd)?.retire(path)?,
         // What else belongs to unlinking in that version is not known here.
         Some(_) => clear_away(path, &fd, Code::LayoutVersion)?,
         None if facts.size > 0 => clear_away(path, &fd, Code::Truncated)?,
@@ -303,7 +336,7 @@ fn clear_away(path: &Path, fd: &OwnedFd, why: Code) -> Result<bool> {
     })
 }
 
-/// Where the word stands that says that a segment is being replaced.
+/// Where the word stands that says whether a segment has its name.
 const RETIRED_OFFSET: u64 = HOT_OFFSET
     + std::mem::offset_of!(HotWords, lifecycle) as u64
     + std::mem::offset_of!(layout::Lifecycle, retired) as u64;
@@ -314,15 +347,15 @@ const RETIRED_OFFSET: u64 = HOT_OFFSET
 /// inherited.
 fn replace(path: &Path, fd: &OwnedFd, rows: u32) -> Result<()> {
     let right = Right::to_take_from(fd)?;
-    if !leads_to(path, fd)? {
+    if !leads_to_file(path, fd)? {
         return Ok(());
     }
-    sys::write_word(fd, RETIRED_OFFSET, 1)?;
+    sys::write_word(fd, RETIRED_OFFSET, BEING_TAKEN)?;
     // The kernel may look at an empty list of locks without taking a lock of its own.
     fence(Ordering::SeqCst);
     let taken = match participants::anyone_alive(fd, rows) {
         Ok(true) => Err(Code::Exists.into()),
-        Ok(false) => right.take(path).map(drop),
+        Ok(false) => right.retire(path).map(drop),
         Err(error) => Err(error),
     };
     taken.inspect_err(|_| {
@@ -342,7 +375,7 @@ fn settle(path: &Path, options: &Options) -> Result<()> {
     let _right = Right::to_take_from(&fd)?;
     // The name may have passed to any file in between.
     let attachable = check_file(&fd, options, None, false).is_ok();
-    if attachable && sys::read_word(&fd, RETIRED_OFFSET)? != 0 && leads_to(path, &fd)? {
+    if attachable && sys::read_word(&fd, RETIRED_OFFSET)? != 0 && leads_to_file(path, &fd)? {
         sys::write_word(&fd, RETIRED_OFFSET, 0)?;
     }
     Ok(())

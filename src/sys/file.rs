@@ -160,6 +160,8 @@ pub(crate) struct FileFacts {
     pub(crate) owner: u32,
     pub(crate) mode: u32,
     pub(crate) size: u64,
+    /// Whether any name leads to it.
+    pub(crate) has_a_name: bool,
     /// Device and inode: the file's identity.
     pub(crate) identity: (u64, u64),
 }
@@ -182,6 +184,7 @@ fn facts_of(facts: &stat::FileStat) -> FileFacts {
         owner: facts.st_uid,
         mode: facts.st_mode & 0o7777,
         size: u64::try_from(facts.st_size).unwrap_or(0),
+        has_a_name: facts.st_nlink != 0,
         identity: (facts.st_dev, facts.st_ino),
     }
 }

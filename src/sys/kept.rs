@@ -81,6 +81,11 @@ impl KeptFd {
         &self.fd
     }
 
+    /// Device and inode of the file that it meant at first.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
     /// Its number, whatever that means by now.
     pub(crate) fn number(&self) -> RawFd {
         self.fd.as_raw_fd()

@@ -69,6 +69,7 @@ const CALLS: &[Call] = &[
     |world, _| world.lenders.iter().for_each(|lender| _ = lender.writer().blockers()),
     World::books_scan,
     |world, _| counted(world.segment()),
+    |world, _| _ = answer(world.segment().is_named()),
 ];
 /// Steps are numbered below one of these: the larger it is, the more of them are the peer's.
 const STEPS: [usize; 4] = [40, 48, 64, 128];
@@ -476,7 +477,7 @@ impl World {
     }
 
     fn end_waits(&mut self, c: &mut Choices<'_>) {
-        let when = EndWaits { no_writers: c.flag(), peer_dead: c.flag() };
+        let when = EndWaits { no_writers: c.flag(), peer_dead: c.flag(), retired: false };
         if let Some(reader) = self.reader(c) {
             answer(reader.end_waits(when));
         }

@@ -1,0 +1,55 @@
+//! What an attachment knows of its name: whether it still leads to the segment.
+#![forbid(unsafe_code)]
+
+use crate::atomics::Ordering;
+use crate::error::{Code, Error, Result};
+use crate::layout::RETIRED;
+use crate::segment::attachment::Attachment;
+use crate::segment::name;
+use crate::segment::recover::SLICE;
+use crate::sys;
+
+impl Attachment {
+    /// Whether a call of this library has noted that the segment has lost its name.
+    pub(crate) fn is_retired(&self) -> bool {
+        // Acquire: pairs with the store in `name::retire`.
+        self.table.hot.lifecycle.0.retired.load(Ordering::Acquire) == RETIRED
+    }
+
+    /// Whether the name that this process attached by leads to the segment still.
+    pub(crate) fn is_named(&self) -> Result<bool> {
+        let table = self.table()?;
+        let (Some(path), Some(kept)) = (&self.path, self.participants.fd()) else {
+            return Err(Error::new(Code::NotSupported).about("the segment has no name"));
+        };
+        // By what it was at the attach: the mapping keeps the inode from being used for another file.
+        if name::leads_to(path, kept.identity())? {
+            return Ok(true);
+        }
+        // It may have gone where this process cannot see it; then only this process knows.
+        if !self.is_retired() && self.own_row().is_ok() && kept.proved().is_ok_and(name::has_lost_all_names) {
+            name::retire(table.hot);
+        }
+        Ok(false)
+    }
+
+    /// The same for those who wait, and would rather not look at the file system each time.
+    pub(crate) fn lost_its_name(&self) -> bool {
+        if self.is_retired() {
+            return true;
+        }
+        let now = sys::monotonic_ns();
+        // Relaxed: a guess about time; two threads that look at once do no harm.
+        if self.path.is_none() || now < self.next_name_look.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Waits come here, too.
+        let _whole = sys::Uncancelled::new();
+        // A path that cannot be looked at proves nothing.
+        let lost = matches!(self.is_named(), Ok(false));
+        if !lost {
+            self.next_name_look.store(now.saturating_add(SLICE), Ordering::Relaxed);
+        }
+        lost
+    }
+}
