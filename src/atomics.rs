@@ -1,7 +1,8 @@
-//! The only door to atomics, fences and the futex: the real ones; or those of `models/`, made of loom's, under `--cfg loom`;
-//! or those of `simulator/` under `--cfg shmslot_sim`.
+//! The only door to atomics, fences and the futex: the real ones; those of `models/`, built on
+//! loom, under `--cfg loom`; or those of `simulator/`, under `--cfg shmslot_sim`.
 //!
-//! The protocol is written against these names, so the very source that ships is what is modelled and simulated.
+//! The protocol uses these names only, so the source that ships is the source that is modelled and
+//! simulated.
 #![forbid(unsafe_code)]
 
 #[cfg(any(loom, shmslot_sim))]
@@ -11,11 +12,12 @@ pub(crate) use core::hint::spin_loop;
 #[cfg(not(any(loom, shmslot_sim)))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// A sequentially consistent fence for a place where the thread's last read-modify-write lies between the accesses
-/// that are to be ordered.
+/// A sequentially consistent fence for a place where the thread's last read-modify-write lies
+/// between the accesses that must be ordered.
 ///
-/// On x86-64 that instruction, whether it succeeded or not, was a full barrier already, so only the compiler has to
-/// be held back; the difference is 2 to 3 ns on every commit and mark. Elsewhere it is the fence itself.
+/// On x86-64 that instruction was already a full barrier, whether it succeeded or not, so only the
+/// compiler must be restrained; the difference is 2 to 3 ns on every commit and mark. Elsewhere
+/// this is the fence itself.
 #[inline(always)]
 pub(crate) fn fence_after_rmw() {
     #[cfg(all(target_arch = "x86_64", not(loom)))]
@@ -42,7 +44,7 @@ impl FutexWord {
         crate::sys::futex_wait(&self.0, expected, deadline);
     }
 
-    /// Sleeps while every word is what it is expected to be.
+    /// Sleeps while every word has its expected value.
     pub(crate) fn sleep_any(words: &[(&FutexWord, u32)], deadline: Deadline) {
         let words: Vec<_> = words.iter().map(|(word, expected)| (&word.0, *expected)).collect();
         crate::sys::futex_wait_any(&words, deadline);

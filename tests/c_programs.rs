@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The extension of a C or a C++ program: the second begin with `cpp_`.
+/// The extension of a program: names of C++ programs begin with `cpp_`.
 fn extension_of(name: &str) -> &'static str {
     if name.starts_with("cpp_") { "cpp" } else { "c" }
 }
@@ -111,7 +111,8 @@ fn name_of(source: &Path) -> String {
     source.file_stem().expect("it has a name").to_string_lossy().into_owned()
 }
 
-/// A program that nobody runs tests nothing. CMake and the tools take what they find in the folder.
+/// Every program is listed, because a program that nobody runs tests nothing. CMake and the tools
+/// use all that are in the folder.
 #[test]
 fn every_program_is_listed() {
     let programs: BTreeSet<String> = sources().map(|source| name_of(&source)).collect();
@@ -119,7 +120,8 @@ fn every_program_is_listed() {
     assert_eq!(programs, listed, "ctests/*.c and *.cpp against the list in tests/c_programs.rs");
 }
 
-/// A program says in a line of its own under which tools it cannot run; a misspelt tool would run it.
+/// A program names in a line of its own the tools under which it cannot run. A misspelt tool would
+/// run it.
 #[test]
 fn tools_are_known() {
     let known = ["address", "thread", "memcheck", "musl", "aarch64"];
@@ -136,7 +138,7 @@ fn tools_are_known() {
     assert!(said > 0, "no program says where it cannot run");
 }
 
-/// The arguments of a program choose among its checks, and one that names none is an error.
+/// The arguments of a program select its checks, and one that selects none is an error.
 #[test]
 fn checks_can_be_chosen() {
     let program = harness::scratch("ctests").join("chosen_holds");

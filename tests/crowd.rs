@@ -1,6 +1,7 @@
-//! 4 writer and 8 reader processes on one segment, under each policy: no wrong byte, no gap, exact lost counts.
+//! 4 writer and 8 reader processes on one segment, under each policy: no wrong byte, no gap, exact
+//! lost counts.
 //!
-//! `SHMSLOT_CROWD_SAMPLES` sets how many samples go through each segment.
+//! `SHMSLOT_CROWD_SAMPLES` sets how many samples pass through each segment.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,7 +11,7 @@ use shmslot::{Code, Options, Policy, Sample, Segment};
 
 const WRITERS: u64 = 4;
 const READERS: u64 = 8;
-/// What a child is to do, on which segment, and how many samples there are in all.
+/// The role of a child, its segment, and the number of samples in total.
 const ROLE: &str = "SHMSLOT_CROWD_ROLE";
 const NAME: &str = "SHMSLOT_CROWD_NAME";
 const SAMPLES: &str = "SHMSLOT_CROWD_SAMPLES";
@@ -21,7 +22,8 @@ fn samples() -> u64 {
     wanted / WRITERS * WRITERS
 }
 
-/// The words of sample `count` of a writer: who, which, then noise that depends on both. Lengths differ.
+/// The words of sample `count` of a writer: the writer, the count, then noise that depends on both.
+/// Lengths differ.
 fn words(writer: u64, count: u64) -> impl Iterator<Item = u64> {
     let len = 2 + (count.wrapping_mul(7) + writer) % 30;
     let mut noise = (writer << 32 | count).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -66,7 +68,7 @@ fn write_all(segment: &Segment, index: u64) {
     say("done");
 }
 
-/// Checks every byte; who wrote it and which of theirs it is.
+/// Checks every byte; returns the writer and the number among its samples.
 fn check(sample: &Sample<'_>) -> (u64, u64) {
     let bytes = sample.to_vec();
     let word = |at: usize| u64::from_le_bytes(bytes[at * 8..][..8].try_into().expect("8 bytes"));
@@ -98,7 +100,8 @@ fn read_all(segment: &Segment, index: u64) {
         let next = &mut next_of[writer as usize];
         assert!(if lossless { count == *next } else { count >= *next }, "writer {writer}: {count} at {next}");
         *next = count + 1;
-        // Half of the readers keep some in hand and let go of them out of order, after a second look.
+        // Half of the readers hold some samples and release them out of order, after a second
+        // check.
         if index % 2 == 1 {
             hands.push(sample);
             if hands.len() == 5 {
@@ -113,7 +116,7 @@ fn read_all(segment: &Segment, index: u64) {
     say(&format!("lost {}", reader.lost()));
 }
 
-/// What each child runs; does nothing in the test run itself.
+/// The code of each child; it does nothing in the test run itself.
 #[test]
 fn member_of_the_crowd() {
     let (Ok(role), Ok(name)) = (std::env::var(ROLE), std::env::var(NAME)) else { return };
@@ -147,7 +150,7 @@ impl Member {
         Member { child, to, from }
     }
 
-    /// The next line that the child says; the test framework's own are passed over.
+    /// The next line from the child, without those of the test framework.
     fn listen(&mut self) -> String {
         let mut line = String::new();
         while self.from.read_line(&mut line).expect("the child speaks") > 0 {
@@ -162,7 +165,7 @@ impl Member {
 
 fn crowd(policy: Policy, history: u32) {
     let name = format!("crowd-{policy:?}-{}", std::process::id());
-    // More readers than fit one word of marks, so that both words are used.
+    // More readers than one word of marks has bits for, so that both words are used.
     let options = Options {
         slot_count: 61,
         slot_capacity: 256,
@@ -195,14 +198,14 @@ fn crowd(policy: Policy, history: u32) {
     let info = segment.info().expect("not forked");
     assert_eq!(info.next_sequence, samples() + 1, "as many sequences as samples");
     assert_eq!((info.readers, info.participants), (0, 1), "everybody has left");
-    // Every slot is free again but for those that history retains.
+    // Every slot is free again, except for those that history retains.
     let writer = segment.writer().expect("a writer");
     let free = options.slot_count - history;
     let loans: Vec<_> = (0..free).map(|_| writer.reserve(1, Some(Duration::ZERO)).expect("a slot")).collect();
     drop(loans);
 }
 
-/// Takes the name away, also when the test fails.
+/// Removes the name, even if the test fails.
 struct Unlink<'a>(&'a str);
 
 impl Drop for Unlink<'_> {

@@ -1,10 +1,11 @@
-//! What makes or takes a descriptor stands in one file of the sources, which keeps it off the standard streams' numbers.
+//! Only one file of the sources makes or receives descriptors; it keeps them off the numbers of the
+//! standard streams.
 
 use std::path::{Path, PathBuf};
 
 const DOOR: &str = "sys/descriptor.rs";
 
-/// System calls that make one, by the kernel's name.
+/// System calls that make one, by the kernel's names.
 const SYSTEM_CALLS: &[&str] = &[
     "accept",
     "accept4",
@@ -43,8 +44,8 @@ const SYSTEM_CALLS: &[&str] = &[
     "userfaultfd",
 ];
 
-/// The same by other names: of nix, of std, and arguments that only such calls have; and who owns a
-/// number without making one.
+/// Further names: calls of nix and of std, arguments that only such calls have, and calls that own
+/// a number without making one.
 const OTHERS: &[&str] = &[
     "F_DUPFD",
     "File::",
@@ -98,7 +99,7 @@ fn descriptors_are_made_in_one_place() {
     let mut at_the_door = 0;
     for file in files {
         let text = std::fs::read_to_string(&file).expect("it can be read");
-        // Unit tests end a file; what they open is not the library's.
+        // Unit tests are at the end of a file; the library does not own what they open.
         let library = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (number, line) in (1..).zip(library.lines()).filter(|(_, line)| makes_one(line)) {
             if file.ends_with(DOOR) {
@@ -109,6 +110,6 @@ fn descriptors_are_made_in_one_place() {
         }
     }
     assert!(elsewhere.is_empty(), "only src/{DOOR} makes descriptors:\n{elsewhere}");
-    // The search finds those that there are: one line for each way in which one is made.
+    // The search finds the existing ones: one line for each way of making a descriptor.
     assert_eq!(at_the_door, 12, "makers in src/{DOOR}");
 }

@@ -1,4 +1,5 @@
-//! The programs of docs/guide.md compile and work, word for word, as the processes that the page says they are.
+//! The programs of docs/guide.md compile and work, word for word, as the processes that the page
+//! describes.
 
 mod harness;
 
@@ -12,15 +13,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shmslot::{Code, Options, Segment};
 
-/// Longer than anything takes; a test that would hang fails instead.
+/// Longer than anything takes, so that a hanging test fails.
 const PATIENT: Option<Duration> = Some(Duration::from_secs(100));
 
 const WIDTH: usize = 1280;
 const FRAME: usize = WIDTH * 720 * 2;
-/// What may be under way at once.
+/// Most samples that may be under way at once.
 const UNDER_WAY: u64 = 8;
 
-/// Writes every file of the page into a folder, and compiles what is a program.
+/// Writes every file of the page into a folder, and compiles the programs among them.
 fn programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -42,7 +43,7 @@ fn programs() -> &'static Path {
     })
 }
 
-/// A running program. It ends with the test.
+/// A running program, which ends with the test.
 struct Program {
     child: Child,
     said: BufReader<ChildStderr>,
@@ -60,7 +61,7 @@ impl Program {
         Program { child, said }
     }
 
-    /// One that joins, and says so.
+    /// A program that joins, and says so.
     fn reader(name: &str, arguments: &[&str]) -> Program {
         let mut program = Program::start(name, arguments, Stdio::null());
         assert_eq!(program.hear(), format!("{name}: ready"));
@@ -78,19 +79,19 @@ impl Program {
         line.trim_end().to_owned()
     }
 
-    /// Its last line, once it has ended well.
+    /// Its last line, once it has ended successfully.
     fn end(mut self) -> String {
         let line = self.hear();
         assert!(self.child.wait().expect("it ends").success(), "{line}");
         line
     }
 
-    /// Returns when it waits for something.
+    /// Returns when it is asleep.
     fn until_asleep(&self) {
         loop {
             let stat =
                 std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it is ours");
-            // Behind the name, which may hold anything, in brackets.
+            // The state follows the name in brackets, which may contain anything.
             match stat.rsplit_once(')').expect("a name").1.trim_start().chars().next() {
                 Some('S') => return,
                 Some('R' | 'D') => std::thread::yield_now(),
@@ -107,13 +108,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Of one that has ended, both only say so.
+        // For a program that has ended, both calls only fail.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A name that nobody else has. It goes with the test.
+/// A unique name, which is removed with the test.
 struct Name(String);
 
 impl Name {
@@ -143,7 +144,7 @@ impl Drop for Name {
     }
 }
 
-/// Returns when so many samples more have been committed, or fails.
+/// Returns when so many more samples have been committed, or fails.
 fn await_samples(segment: &Segment, more: u64) {
     let sequence = || segment.info().expect("it is open").next_sequence;
     let wanted = sequence() + more;
@@ -212,10 +213,10 @@ fn nobody_waits_for_who_was_killed() {
     let frames = name.frames();
     await_samples(&frames, 2 * UNDER_WAY);
 
-    // A viewer that does nothing keeps nobody.
+    // A stopped viewer blocks nobody.
     viewer.signal(Signal::SIGSTOP);
     await_samples(&frames, 4 * UNDER_WAY);
-    // The frames that the victim is owed would keep the camera for ever.
+    // The frames that the victim is owed would block the camera permanently.
     victim.signal(Signal::SIGSTOP);
     camera.until_asleep();
     victim.signal(Signal::SIGKILL);

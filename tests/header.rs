@@ -1,4 +1,4 @@
-//! `include/shmslot.h` is what the sources say, compiles everywhere, and is documented.
+//! `include/shmslot.h` matches the sources, compiles everywhere, and is documented.
 
 mod harness;
 
@@ -11,7 +11,7 @@ fn header() -> String {
     std::fs::read_to_string(harness::root().join("include/shmslot.h")).expect("include/shmslot.h is there")
 }
 
-/// The first lines in which two texts differ, or nothing.
+/// The first lines in which two texts differ, if they do.
 fn first_difference(committed: &str, generated: &str) -> Option<String> {
     const SHOWN: usize = 5;
     let at = committed.lines().zip(generated.lines()).take_while(|(a, b)| a == b).count();
@@ -45,7 +45,8 @@ fn header_is_current() {
     }
 }
 
-/// The compilers of one language: the system's, and clang's where it is installed, with or without its version in its name.
+/// The compilers of one language: the system's, and clang's if it is installed, with or without a
+/// version in its name.
 fn compilers(system: Command, other: &str) -> Vec<Command> {
     let there = |name: &String| {
         Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
@@ -93,13 +94,13 @@ fn header_compiles_as_cxx() {
     }
 }
 
-/// Compiles one source of `ctests/` with the C++ header into an object; what it is called.
+/// Compiles one source of `ctests/` with the C++ header into an object, and returns its path.
 fn compile_hpp(mut compiler: Command, standard: &str, flags: &[&str], source: &str) -> PathBuf {
     let compiler_name = compiler.get_program().to_string_lossy().replace('/', "_");
     let object = format!("{source}-{standard}{}-{compiler_name}.o", flags.concat());
     let object = harness::scratch("header").join(object);
     harness::with_cxx_header(&mut compiler, standard)
-        .args(["-O2", "-c"]) // what may be uninitialised is seen only by who optimises
+        .args(["-O2", "-c"]) // only an optimising compiler sees uses of uninitialised values
         .args(flags)
         .arg(harness::root().join("ctests").join(source))
         .arg("-o")
@@ -118,7 +119,7 @@ fn run_objects(mut compiler: Command, objects: &[PathBuf]) {
 
 const WITHOUT_EXCEPTIONS: &[&str] = &["-fno-exceptions", "-fno-rtti"];
 
-/// "c++2b" is C++23 in the words that older compilers know, too.
+/// "c++2b" is C++23 by a name that older compilers know, too.
 const CXX_STANDARDS: &[&str] = &["c++17", "c++20", "c++2b"];
 
 #[test]
@@ -136,7 +137,7 @@ fn cpp_header_compiles_alone() {
     }
 }
 
-/// One half with exceptions, the other without, and of another standard.
+/// One half is compiled with exceptions, the other without and for another standard.
 #[test]
 fn cpp_header_mixes() {
     for (standard, other) in [("c++17", "c++20"), ("c++2b", "c++17")] {
@@ -150,7 +151,8 @@ fn cpp_header_mixes() {
     }
 }
 
-/// Every call and every code of the C header stands in the C++ header, and in the table of bindings/README.md.
+/// Every call and every code of the C header is in the C++ header, and in the table of
+/// bindings/README.md.
 #[test]
 fn bindings_are_complete() {
     let read = |path: &str| std::fs::read_to_string(harness::root().join(path)).expect("it is there");
@@ -216,7 +218,7 @@ fn every_function_is_documented() {
     assert!(functions > 40, "only {functions} functions were found: this test does not see them");
 }
 
-/// The words of a text that name something of the C ABI, where `follows` comes right after them.
+/// The names of the C ABI in a text, where `follows` comes right after them.
 fn names(text: &str, follows: char) -> BTreeSet<&str> {
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.match_indices(follows)
@@ -225,8 +227,8 @@ fn names(text: &str, follows: char) -> BTreeSet<&str> {
         .collect()
 }
 
-/// What the library exports is listed, and the list has the functions of the header.
-/// `ctests/packaging/run` compares both with the installed library.
+/// The list of exports has exactly the functions of the header. `ctests/packaging/run` compares
+/// both with the installed library.
 #[test]
 fn map_lists_the_header() {
     let header = header();

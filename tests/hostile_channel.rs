@@ -1,5 +1,6 @@
-//! A peer of a channel that sends anything: no panic, no descriptor and no mapping left, whatever it does. The same driver as
-//! in the fuzz target `attach_message`, with scripts from a generator.
+//! A peer of a channel that sends anything: there is no panic, and no descriptor and no mapping is
+//! left, whatever it does. The driver is that of the fuzz target `attach_message`, with scripts
+//! from a generator.
 
 #[path = "hostile_channel/mod.rs"]
 mod driver;

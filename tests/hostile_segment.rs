@@ -1,8 +1,9 @@
-//! No byte of shared memory, whatever its value, makes a call panic, loop for ever, or touch memory outside the mapping.
+//! No byte of shared memory, whatever its value, makes a call panic, loop for ever, or touch memory
+//! outside the mapping.
 //!
-//! The drivers are in `hostile/`, shared with the fuzzers in `fuzz/`. Here they get bytes from seeds, the same ones in
-//! each run. `SHMSLOT_HOSTILE_ROUNDS` sets how many each test tries, and `SHMSLOT_HOSTILE_SEED` names a single one: what a
-//! failure prints.
+//! The drivers are in `hostile/`, shared with the fuzzers in `fuzz/`. Here they get bytes from
+//! seeds, the same ones in each run. `SHMSLOT_HOSTILE_ROUNDS` sets how many each test tries, and
+//! `SHMSLOT_HOSTILE_SEED` selects one, which a failure prints.
 #![allow(unsafe_code)]
 
 use std::os::unix::process::ExitStatusExt;
@@ -17,14 +18,14 @@ use hostile::{Choices, World};
 
 const ROUNDS: &str = "SHMSLOT_HOSTILE_ROUNDS";
 const SEED: &str = "SHMSLOT_HOSTILE_SEED";
-/// Tells a child that it is one, and what it is to do wrong.
+/// Tells a child that it is one, and what it must do wrong.
 const MISDEED: &str = "SHMSLOT_HOSTILE_MISDEED";
 
 const USUAL_ROUNDS: u64 = 4_000;
-/// A round takes milliseconds. After this many seconds it hangs.
+/// A round takes milliseconds. After this many seconds it counts as hanging.
 const PATIENCE: u32 = 120;
 
-/// The seed of the running round, for whoever ends this process.
+/// The seed of the current round, for the handler that ends this process.
 static RUNNING: AtomicU64 = AtomicU64::new(0);
 
 /// One round at a time: there is one alarm clock and one seed to report.
@@ -33,7 +34,8 @@ fn turn() -> MutexGuard<'static, ()> {
     static WATCH: Once = Once::new();
     WATCH.call_once(|| {
         for signal in [libc::SIGALRM, libc::SIGSEGV, libc::SIGBUS] {
-            // SAFETY: all-zero is a valid sigaction, a plain struct; the handler does what handlers may do.
+            // SAFETY: all-zero is a valid sigaction, a plain struct; the handler does only what
+            // handlers may do.
             unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 let handler: extern "C" fn(libc::c_int) = report;
@@ -46,14 +48,15 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says which seed it was, and lets the signal do the rest.
+/// Prints the seed; the signal does the rest.
 extern "C" fn report(signal: libc::c_int) {
     let mut line = *b"\nsignal in round SHMSLOT_HOSTILE_SEED=0x0000000000000000\n";
     let digits = line.iter_mut().rev().skip(1);
     for (place, digit) in digits.take(16).enumerate() {
         *digit = b"0123456789abcdef"[(RUNNING.load(Ordering::Relaxed) >> (4 * place) & 15) as usize];
     }
-    // SAFETY: calls that signal handlers may make, with a buffer of this length and a C string that lives for ever.
+    // SAFETY: calls that signal handlers may make, with a buffer of this length and a C string that
+    // lives for ever.
     unsafe {
         libc::write(2, line.as_ptr().cast(), line.len());
         libc::unlink(hostile::file_of_this_process().as_ptr());
@@ -111,7 +114,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-/// Runs a driver with each seed, or with each one in `slowness`.
+/// Runs a driver with each seed, or with every `slowness`th one.
 fn each_round(slowness: u64, driver: impl Fn(u64)) {
     let _turn = turn();
     let _ = hostile::file_of_this_process();
@@ -135,7 +138,8 @@ fn calls_take_any_move_of_a_peer() {
     each_round(1, |seed| hostile::peer_moves(&Noise(seed).bytes(1500)));
 }
 
-/// The same, but the peer does not wait for its turn. A seed does not say which of the two is faster.
+/// As above, but the peer does not wait for its turn. A seed does not determine which of the two is
+/// faster.
 #[test]
 fn calls_take_a_peer_that_moves_at_the_same_time() {
     each_round(20, |seed| {
@@ -174,12 +178,14 @@ fn a_length_is_looked_at_once() {
     });
 }
 
-/// A writer that takes the oldest sample finds all of them in hand, and looks again as far as the order has grown.
+/// A writer that takes the oldest sample finds all of them held, and searches again as far as the
+/// order has grown.
 #[test]
 fn a_search_is_bounded_by_the_slots() {
     let _turn = turn();
     let _round = Round::begin(0);
-    let mut world = World::create(&mut Choices::new(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 2])); // two slots, drop-oldest
+    // two slots, drop-oldest
+    let mut world = World::create(&mut Choices::new(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 2]));
     world.hold_all();
     let (peer, over) = (Arc::clone(&world.peer), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -202,7 +208,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// What the fuzzers have found worth keeping.
+/// Findings of the fuzzers.
 #[test]
 fn seeds_of_the_fuzzers_pass() {
     let _turn = turn();
@@ -221,23 +227,23 @@ fn seeds_of_the_fuzzers_pass() {
     }
 }
 
-/// Runs one test of this file in a process of its own, which is to do something wrong.
+/// Runs one test of this file in a process of its own, which must do something wrong.
 fn child(test: &str, misdeed: &str) -> Output {
     let mut command = Command::new(std::env::current_exe().expect("this test runs"));
     command.args(["--exact", test, "--nocapture"]).env(MISDEED, misdeed);
-    // What a fault would leave is of no use: it is expected.
+    // Files that a fault would leave are useless, because the fault is expected.
     command.env_remove(ROUNDS).env_remove(SEED);
     command.output().expect("it starts again")
 }
 
-/// Fails unless the child ended by `signal` and said in which round.
+/// Fails unless the child ended by `signal` and reported the round.
 fn ended_by(output: &Output, signal: libc::c_int) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(signal), "{}\n{said}", output.status);
     assert!(said.contains("SHMSLOT_HOSTILE_SEED=0x00000000c0ffee42"), "the seed is reported, not {said}");
 }
 
-/// Without this the tests above would prove less than they say.
+/// Without this, the tests above would prove less than they claim.
 #[test]
 fn an_overrun_of_one_byte_is_caught() {
     let Ok(misdeed) = std::env::var(MISDEED) else {
@@ -263,7 +269,7 @@ fn an_overrun_of_one_byte_is_caught() {
         "nothing" => place.start,
         _ => place.end,
     };
-    // SAFETY: none, as is the point; at `start` there is the first byte of the segment.
+    // SAFETY: none, which is the purpose; the first byte of the segment is at `start`.
     unsafe { std::ptr::with_exposed_provenance::<u8>(wrong).read_volatile() };
 }
 
@@ -274,7 +280,7 @@ fn a_hang_is_reported() {
     }
     let _turn = turn();
     let _round = Round::begin(0xc0ff_ee42);
-    // SAFETY: a call with a number; this process has no more patience than that.
+    // SAFETY: a call with a number; this process must not wait longer.
     unsafe { libc::alarm(1) };
     loop {
         std::thread::park();

@@ -29,7 +29,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// What stands in backticks.
+/// The text in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -41,7 +41,8 @@ fn is_case_test(name: &str) -> bool {
     ["flat_", "vox_", "ffi_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The named checks in a source of ours: in Rust what is marked as a test, in C what is run as a check.
+/// The named checks in one of our sources: in Rust what is marked as a test, in C what is run as a
+/// check.
 fn tests_of(source: &str) -> Vec<String> {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let mut found = Vec::new();
@@ -104,7 +105,7 @@ fn a_case_has_the_name_of_its_test() {
     }
 }
 
-/// Files and models that the page names are there.
+/// The files and models that the page names exist.
 #[test]
 fn what_the_page_points_at_exists() {
     for row in rows() {

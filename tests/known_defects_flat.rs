@@ -1,5 +1,6 @@
-//! Defects of zerodds-flatdata that must not exist here, in how samples go from writers to readers: one test a defect, each
-//! in the situation that shows it there. `docs/known-defects.md` lists them all.
+//! Defects of zerodds-flatdata that must not exist here, in how samples go from writers to readers:
+//! one test per defect, each in the situation that shows it there. `docs/known-defects.md` lists
+//! them all.
 #![allow(unsafe_code)]
 
 mod defects;
@@ -40,7 +41,7 @@ fn flat_commit_without_loan() {
     assert_eq!(sample.to_vec(), b"first");
     drop(sample);
 
-    // The same slot in its next life, on loan and then published.
+    // The slot in its next generation, on loan and then published.
     let second = reference.reserve(0).expect("the only slot");
     refused(first);
     reference.commit_copy(second, b"second").expect("commit");
@@ -88,7 +89,7 @@ fn peer() {
     }
 }
 
-/// Lets the other thread of a test end, also when this one fails.
+/// Ends the other thread of a test, even if this one fails.
 struct Done<'a>(&'a AtomicBool);
 
 impl Drop for Done<'_> {
@@ -124,7 +125,8 @@ fn next_for_reader_0(reference: &Reference) -> Ref {
     }
 }
 
-/// There a commit ended with a plain store of the whole mask: a mark made meanwhile was undone, and the sample came twice.
+/// There a commit ended with a plain store of the whole mask: it erased a mark made meanwhile, and
+/// the sample arrived twice.
 #[test]
 fn flat_mark_erased_by_commit() {
     let segment = Segment::create_local(&slots(2)).expect("create");
@@ -141,7 +143,8 @@ fn flat_mark_erased_by_commit() {
     });
 }
 
-/// There a mark knew only the slot: one that came late acknowledged the sample that was in the slot by then.
+/// There a mark named only the slot: a late one acknowledged the sample that was in the slot by
+/// then.
 #[test]
 fn flat_late_mark_takes_next_sample() {
     let segment = Segment::create_local(&slots(1)).expect("create");
@@ -154,7 +157,7 @@ fn flat_late_mark_takes_next_sample() {
         for _ in 0..20_000 {
             reference.mark_read(sample, 0).expect("it was unread");
             let marked = sample;
-            // All the time until the slot's next sample is there, and once more then.
+            // All the time until the slot's next sample exists, and once more then.
             let next = loop {
                 let next = reference.next_unread(0).expect("an answer");
                 assert_eq!(code(reference.mark_read(marked, 0)), Code::Stale);
@@ -167,7 +170,8 @@ fn flat_late_mark_takes_next_sample() {
     });
 }
 
-/// The same store undid the bit of a reader that had left, which then blocked that slot for ever.
+/// There that store also set the bit of a reader that had left, which then blocked the slot
+/// permanently.
 #[test]
 fn flat_leave_erased_by_commit() {
     let segment = Segment::create_local(&slots(4)).expect("create");
@@ -182,7 +186,8 @@ fn flat_leave_erased_by_commit() {
                 }
             });
             let _done = Done(&done);
-            // One after the other leaves, each time while slots have just come free and are committed again.
+            // One after another leaves, each time while slots have just been freed and are
+            // committed again.
             while let Some(leaving) = readers.pop() {
                 for _ in 0..20 {
                     for reader in readers.iter().chain([&leaving]) {
@@ -217,12 +222,13 @@ fn flat_header_load_hoisted() {
     });
 }
 
-/// There samples came in the order of their slots: written 1, 2, delivered 2, 1.
+/// There samples arrived in the order of their slots: written 1, 2, delivered 2, 1.
 #[test]
 fn flat_slot_order() {
     let segment = Segment::create_local(&slots(3)).expect("create");
     let (reader, reference) = (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
-    // Slots are reserved in one order and committed in another, so that theirs is not that of the samples.
+    // Slots are reserved in one order and committed in another, so the order of slots is not that
+    // of the samples.
     for round in 0..7u8 {
         let mut loans: Vec<Ref> = (0..3).map(|_| reference.reserve(1).expect("a slot")).collect();
         loans.rotate_left(usize::from(round % 3));
@@ -259,14 +265,15 @@ fn flat_empty_sample_lost() {
     reference.reserve(1).expect("now it is free");
 }
 
-/// There a reader outside the mask read a slot that was being rewritten, and then acknowledged the new sample unread.
+/// There a reader outside the mask read a slot that was being rewritten, and then acknowledged the
+/// new sample unread.
 #[test]
 fn flat_late_reader_torn() {
     let segment = Segment::create_local(&slots(1)).expect("create");
     let reference = segment.reference().expect("reference");
     let first = reference.reserve(0b01).expect("a slot");
     reference.commit_copy(first, b"first").expect("commit");
-    // Reader 1 comes late and looks nevertheless.
+    // Reader 1 comes late and tries anyway.
     assert_eq!(reference.next_unread(1).expect("an answer"), None);
     assert_eq!(read_ref(&reference, first), b"first");
     assert_eq!(code(reference.mark_read(first, 1)), Code::Stale);
@@ -279,7 +286,7 @@ fn flat_late_reader_torn() {
     assert_eq!(code(reference.mark_read(first, 1)), Code::Stale);
     assert_eq!(reference.next_unread(1).expect("an answer"), Some(second));
 
-    // A reader that joins is in the mask from then on, and has nothing of before.
+    // A reader that joins is in the mask from then on, and gets nothing from before.
     let segment = Segment::create_local(&slots(2)).expect("create");
     let (writer, early) = (segment.writer().expect("writer"), segment.reader(0).expect("reader"));
     writer.write(b"before", NOW).expect("write");
@@ -292,7 +299,8 @@ fn flat_late_reader_torn() {
     writer.write(b"more", NOW).expect("both have read");
 }
 
-/// There the C interface named no readers, and five samples written into eight slots arrived as one.
+/// There the C interface named no readers, and five samples written into eight slots arrived as
+/// one.
 #[test]
 fn flat_mask_zero_overwrites() {
     let segment = Segment::create_local(&slots(8)).expect("create");
@@ -308,7 +316,7 @@ fn flat_mask_zero_overwrites() {
         assert_eq!(reader.read().expect("read").expect("a sample").to_vec(), [count]);
     }
 
-    // Who wants overwriting asks for it, and each reader is told what it lost.
+    // A program that wants overwriting asks for it, and each reader is told what it lost.
     let segment = Segment::create_local(&Options { policy: Policy::DropOldest, ..slots(8) }).expect("create");
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
     for count in 0..13u8 {
@@ -320,7 +328,8 @@ fn flat_mask_zero_overwrites() {
     assert_eq!(reader.lost(), 5);
 }
 
-/// Takes the mapped pages of a segment's file from this process, so that touching them shows as page faults.
+/// Unmaps the pages of a segment's file in this process, so that touching them shows as page
+/// faults.
 fn forget_pages(segment: &Segment) {
     use std::os::unix::fs::MetadataExt as _;
     let fd = segment.fd().expect("it has one");
@@ -335,15 +344,17 @@ fn forget_pages(segment: &Segment) {
         let (start, end) = fields[0].split_once('-').expect("a range");
         let [start, end] =
             [start, end].map(|address| usize::from_str_radix(address, 16).expect("hexadecimal"));
-        // SAFETY: a shared mapping of a file: its content stays in the file and comes back when it is touched.
+        // SAFETY: a shared mapping of a file: its contents stay in the file and return when they
+        // are touched.
         assert_eq!(unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_DONTNEED) }, 0);
         found += 1;
     }
     assert!(found > 0, "the mapping is in the list");
 }
 
-/// There each reserve, poll and read looked at every slot. Here a whole round touches a few pages of a large segment;
-/// closing a writer, which does look at every slot, shows that the measure sees the difference.
+/// There each reserve, poll and read visited every slot. Here a whole round touches a few pages of
+/// a large segment. Closing a writer, which does visit every slot, shows that the measurement can
+/// see the difference.
 #[test]
 fn flat_linear_scans() {
     const SLOTS: u32 = 1 << 18;
@@ -402,7 +413,8 @@ fn flat_forever_wait_spins() {
     }
 }
 
-/// There a sequence had 32 bits and 2^32 - 1 meant none: after 4 G samples readers went deaf.
+/// There a sequence had 32 bits, and 2^32 - 1 meant none: after 4 G samples readers received
+/// nothing.
 #[test]
 fn flat_sn_wrap() {
     let directory = Directory::new();
@@ -427,8 +439,8 @@ fn flat_sn_wrap() {
     }
 }
 
-/// There the generation was compared with what an earlier look had cut off. Here the word wraps under the waits, and
-/// they still see every change.
+/// There the generation was compared with one that was truncated. Here the word wraps during the
+/// waits, and they still see every change.
 #[test]
 fn flat_generation_wrap() {
     let directory = Directory::new();

@@ -1,5 +1,6 @@
-//! Defects of zerodds-flatdata that must not exist here, in how a segment is made, attached to and laid out: one test a
-//! defect, each in the situation that shows it there. `docs/known-defects.md` lists them all.
+//! Defects of zerodds-flatdata that must not exist here, in how a segment is made, attached to and
+//! laid out: one test per defect, each in the situation that shows it there.
+//! `docs/known-defects.md` lists them all.
 
 mod defects;
 
@@ -9,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use defects::{Directory, NOW, code, forge, geometry, header, open, page_faults, poke, slots};
 use shmslot::{Code, Options, Segment};
 
-/// There attaching believed the number and size of slots: SIGSEGV, or gigabytes of private memory.
+/// There attach trusted the number and size of slots: SIGSEGV, or gigabytes of private memory.
 #[test]
 fn flat_attach_trusts_header() {
     let directory = Directory::new();
@@ -29,12 +30,12 @@ fn flat_attach_trusts_header() {
         poke(&file, 0, &sound);
     }
 
-    // A header that is right in itself, of a segment larger than the file.
+    // A consistent header of a segment larger than the file.
     let larger = shmslot::layout::Geometry { slot_count: 1 << 20, ..geometry };
     poke(&file, 0, &larger.encode(&larger.offsets().expect("it fits the address space")));
     assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Truncated);
 
-    // Who is attached already does not look at it again.
+    // An attached process does not read it again.
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
     for count in 0..12u8 {
         writer.write(&[count], NOW).expect("write");
@@ -73,7 +74,7 @@ fn flat_attach_misaligned() {
     Segment::attach(&name, &Options::default()).expect("restored, it is sound");
 }
 
-/// There any process of the user could cut the object under the others: SIGBUS.
+/// There any process of the user could truncate the object while others used it: SIGBUS.
 #[test]
 fn flat_truncate_sigbus() {
     let segment = Segment::create_anonymous(&slots(4)).expect("create");
@@ -88,7 +89,7 @@ fn flat_truncate_sigbus() {
     writer.write(b"whole", NOW).expect("write");
     assert_eq!(reader.read().expect("read").expect("a sample").to_vec(), b"whole");
 
-    // A file that somebody could still cut is not taken by descriptor.
+    // A file that can still be truncated is not accepted by descriptor.
     let directory = Directory::new();
     let name = directory.name("segment");
     let named = Segment::create(&name, &slots(4)).expect("create");
@@ -96,7 +97,8 @@ fn flat_truncate_sigbus() {
     assert_eq!(code(Segment::attach_fd(fd, &Options::default())), Code::NotSealed);
 }
 
-/// There slots began at 0x20: payloads straddled cache lines, shared them with headers, and were off for types of 32 bytes.
+/// There slots began at 0x20: payloads straddled cache lines, shared them with headers, and were
+/// misaligned for types of 32 bytes.
 #[test]
 fn flat_payload_alignment() {
     for (align, capacity) in [(64, 1), (64, 65), (64, 112), (128, 100), (4096, 5000)] {
@@ -124,7 +126,7 @@ fn flat_payload_alignment() {
     }
 }
 
-/// There creating zeroed, and so touched, every page: 61 ms for 64 MiB.
+/// There create zeroed, and so touched, every page: 61 ms for 64 MiB.
 #[test]
 fn flat_create_touches_pages() {
     let options = Options { slot_capacity: 1 << 20, ..slots(64) };
@@ -136,7 +138,7 @@ fn flat_create_touches_pages() {
     let (few, segment) = faults(&options);
     let (many, _prefaulted) = faults(&Options { prefault: true, ..options.clone() });
     assert!(few * 4 < many, "{few} pages touched, {many} when asked for");
-    // Allocated they are nevertheless: what the file system has given cannot run out later.
+    // They are allocated anyway: memory that the file system has given cannot run out later.
     let fd = segment.fd().expect("it has one");
     let facts = std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("it is open");
     assert!(facts.blocks() * 512 >= 64 << 20);
@@ -153,7 +155,7 @@ fn flat_create_on_full_filesystem() {
     assert_eq!(code(Segment::create_anonymous(&options)), Code::NoMemory);
 }
 
-/// There the owner of 65 bytes had 65, and who attached 112.
+/// There the creator of 65 bytes had 65, and an attacher 112.
 #[test]
 fn flat_capacity_mismatch() {
     let directory = Directory::new();
@@ -206,7 +208,7 @@ fn flat_reader_index_aliases() {
     assert_eq!(code(reference.next_unread(3)), Code::BadIndex);
 }
 
-/// What the kernel lets this process do at an address.
+/// The access that the kernel gives this process at an address.
 fn permissions(address: usize) -> String {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("the kernel tells");
     let line = maps.lines().find(|line| {
@@ -218,7 +220,7 @@ fn permissions(address: usize) -> String {
     line.expect("it is mapped").split_whitespace().nth(1).expect("permissions").to_owned()
 }
 
-/// There readers had the whole segment mapped to be written.
+/// There readers had the whole segment mapped writable.
 #[test]
 fn flat_reader_writes_payload() {
     let writing = Segment::create_anonymous(&Options { user_header_size: 8, ..slots(4) }).expect("create");
@@ -234,7 +236,7 @@ fn flat_reader_writes_payload() {
     assert_eq!(permissions(sample.user_header().addr()), "r--s");
 }
 
-/// There no type was compared between processes, and a mismatch called itself a sample too large.
+/// There no type was compared between processes, and a mismatch was reported as a sample too large.
 #[test]
 fn flat_schema_mismatch() {
     let directory = Directory::new();

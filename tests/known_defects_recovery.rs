@@ -1,5 +1,5 @@
-//! Known defects of other shared-memory libraries that show when a process dies, or only stops: one test a defect.
-//! `docs/known-defects.md` lists them all.
+//! Known defects of other shared-memory libraries that show when a process dies or stops: one test
+//! per defect. `docs/known-defects.md` lists them all.
 #![allow(unsafe_code)]
 
 mod defects;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use defects::{Directory, NOW, Peer, await_go, code, role, say, slots};
 use shmslot::{Code, EndWaits, Options, Policy, Segment};
 
-/// What each peer does. It never returns from a role in which it is to be killed.
+/// What each peer does. It never returns from a role in which it must be killed.
 #[test]
 fn peer() {
     let Some((role, name)) = role() else { return };
@@ -68,7 +68,7 @@ fn peer() {
     }
 }
 
-/// Every slot can be had, and then no more.
+/// Every slot can be reserved, and then no more.
 fn check_all_free(segment: &Segment, slot_count: usize) {
     let writer = segment.writer().expect("writer");
     let loans: Vec<_> = (0..slot_count).map(|_| writer.reserve(8, NOW).expect("a slot")).collect();
@@ -76,7 +76,8 @@ fn check_all_free(segment: &Segment, slot_count: usize) {
     drop(loans);
 }
 
-/// There nothing noticed that a reader was dead: what it had not marked blocked the writer for ever.
+/// There nothing noticed that a reader was dead: what it had not marked blocked the writer
+/// permanently.
 #[test]
 fn flat_dead_reader_blocks() {
     for policy in [Policy::Fail, Policy::Block, Policy::DropOldest] {
@@ -91,7 +92,7 @@ fn flat_dead_reader_blocks() {
         }
         assert_eq!(dead.hear(), "ready");
         dead.kill();
-        // Nobody calls recover: a reserve that finds nothing does.
+        // Nobody calls recover: a reserve that finds nothing does it.
         let reader = segment.reader(0).expect("reader");
         for count in 0..20u8 {
             writer.write(&[count], NOW).expect("the dead reader is owed nothing");
@@ -102,7 +103,7 @@ fn flat_dead_reader_blocks() {
     }
 }
 
-/// There the object of a killed owner stayed, and the next create failed for ever.
+/// There the object of a killed owner stayed, and every later create failed.
 #[test]
 fn flat_stale_after_kill() {
     let directory = Directory::new();
@@ -124,7 +125,8 @@ fn flat_stale_after_kill() {
     }
 }
 
-/// There recovery did not know what the dead had taken from its queue already, and leaked those slots.
+/// There recovery did not know what the dead had already taken from its queue, and leaked those
+/// slots.
 #[test]
 fn vox_taken_slot_leaks_on_crash() {
     for role in ["reader that holds and owes", "reader that took and left"] {
@@ -139,7 +141,7 @@ fn vox_taken_slot_leaks_on_crash() {
         assert_eq!(segment.recover().expect("recover"), 0);
         drop(writer.reserve(8, NOW).expect("one is free"));
         dead.kill();
-        // Whoever looks first cleans up, once.
+        // The first process that looks recovers, once.
         assert_eq!(segment.recover().expect("recover"), 1);
         assert_eq!(segment.recover().expect("recover"), 0);
         check_all_free(&segment, 2);
@@ -167,13 +169,13 @@ fn vox_recovery_frees_borrowed_slot() {
         }
         assert_eq!(borrowed.to_vec(), b"one");
         if policy == Policy::Fail {
-            // Nor are the unread ones taken: they were published, and live longer than their writer.
+            // The unread ones are not taken either: they were published, and outlive their writer.
             assert_eq!(reader.read().expect("read").expect("a sample").to_vec(), b"two");
         }
     }
 }
 
-/// There a commit waited for a dead peer for ever.
+/// There a commit waited permanently for a dead peer.
 #[test]
 fn vox_commit_spins_on_dead_peer() {
     let directory = Directory::new();
@@ -209,7 +211,7 @@ fn vox_commit_spins_on_dead_peer() {
     check_all_free(&segment, 2);
 }
 
-/// There the end of the connection was told before what still lay in the ring, which was lost.
+/// There the end of the connection was reported before the contents of the ring, which were lost.
 #[test]
 fn vox_last_message_lost() {
     for end in [
@@ -233,14 +235,14 @@ fn vox_last_message_lost() {
             }
             let over = code(reader.wait(None));
             assert!(over == Code::PeerDead && end.peer_dead || over == Code::NoWriters && end.no_writers);
-            // It was no end of the segment.
+            // It was not the end of the segment.
             segment.writer().expect("writer").write(b"new", NOW).expect("write");
             assert_eq!(reader.read().expect("read").expect("a sample").to_vec(), b"new");
         }
     }
 }
 
-/// There a place was lost with everybody who held it. Many more die here than there are places.
+/// There each death lost a place. Here many more processes die than there are places.
 #[test]
 fn vox_crash_leaks_peer_slot() {
     let directory = Directory::new();
@@ -259,7 +261,8 @@ fn vox_crash_leaks_peer_slot() {
     assert_eq!(segment.participants().expect("participants").len(), 1);
 }
 
-/// There a process killed between two steps of alloc or free took the slot with it. Here it is killed anywhere.
+/// There a process that was killed between two steps of alloc or free lost the slot. Here it is
+/// killed anywhere.
 #[test]
 fn vox_crash_windows() {
     let directory = Directory::new();
@@ -268,7 +271,7 @@ fn vox_crash_windows() {
         let segment = Segment::create(&name, &Options { policy, ..slots(3) }).expect("create");
         for round in 0..8 {
             let peers = [(); 2].map(|()| Peer::ready("busy", &name));
-            // Some of their progress further, so that they are not always killed at their beginning.
+            // Some of them are killed later, so that they do not always die at their beginning.
             let until = segment.info().expect("info").next_sequence + round * 7;
             while segment.info().expect("info").next_sequence < until {
                 std::thread::yield_now();
@@ -289,7 +292,7 @@ fn vox_crash_windows() {
     }
 }
 
-/// There a late heartbeat was a death, and two producers came to use one ring.
+/// There a late heartbeat counted as a death, and two producers used one ring.
 #[test]
 fn vox_false_crash_verdict() {
     let directory = Directory::new();
@@ -301,7 +304,8 @@ fn vox_false_crash_verdict() {
     stopped.signal(libc::SIGSTOP);
     stopped.until_state('T');
     writer.write(b"mine", NOW).expect("the other slot");
-    // Each of these looks for the dead: by itself, for want of a place, in a wait longer than a slice, and when asked.
+    // Each of these looks for the dead: on its own, for lack of a place, in a wait longer than a
+    // slice, and on request.
     assert_eq!(code(writer.write(b"x", NOW)), Code::NoFreeSlot);
     assert_eq!(code(Segment::attach(&name, &options)), Code::NoParticipantSlot);
     assert_eq!(code(writer.write(b"x", Some(Duration::from_millis(450)))), Code::Timeout);

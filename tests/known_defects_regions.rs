@@ -1,5 +1,6 @@
-//! Defects of vox-shm and its relatives in payloads of mapped regions, which must not exist here: one test a defect, each
-//! in the situation that shows it there. `docs/known-defects.md` lists them all.
+//! Defects of vox-shm and its relatives in payloads of mapped regions, which must not exist here:
+//! one test per defect, each in the situation that shows it there. `docs/known-defects.md` lists
+//! them all.
 #![allow(unsafe_code)]
 
 mod defects;
@@ -13,10 +14,11 @@ use defects::{NOW, code, page_faults, this_thread, until_asleep};
 use shmslot::{Attachments, Channel, ChannelOptions, Code, Lease, Mapped, Registry, RegistryOptions, Result};
 
 const PAGE: usize = 4096;
-/// Longer than anything takes; a test that would hang fails instead.
+/// Longer than anything takes, so that a hanging test fails.
 const PATIENT: Option<Duration> = Some(Duration::from_secs(100));
 
-/// Tests that count what the whole process has open or mapped, or take it away, must not run beside others.
+/// Tests that count or take away what the whole process has open or mapped must not run beside
+/// others.
 fn alone() -> MutexGuard<'static, ()> {
     static COUNTING: Mutex<()> = Mutex::new(());
     COUNTING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,7 +56,7 @@ fn resolve(attachments: &Attachments, lease: &Lease) -> Result<Mapped> {
     attachments.resolve(lease.map_id(), lease.generation(), lease.offset(), lease.len() as u64)
 }
 
-/// Leases of one page, a region each, until the channel takes no more.
+/// Leases of one page, a region each, until the channel is full.
 fn fill_the_channel(registry: &Registry) -> Vec<Lease> {
     let mut leases = Vec::new();
     loop {
@@ -86,14 +88,14 @@ fn mapped_bytes() -> usize {
     sizes.sum()
 }
 
-/// Whether the kernel shows this thread in poll: asleep for as long as it takes, not in steps. Where it does not say, any
-/// sleep will do.
+/// Whether the kernel shows this thread in poll, which is one sleep and not many short ones. If the
+/// kernel does not say, any sleep counts.
 fn is_in_poll(thread: &Path) -> bool {
     let Ok(call) = std::fs::read_to_string(thread.join("syscall")) else { return true };
     call.split(' ').next() == Some(&libc::SYS_ppoll.to_string())
 }
 
-/// Waits in a thread of its own, and wakes it once it sleeps in poll.
+/// Waits in a separate thread, and wakes it once it sleeps in poll.
 fn asleep_in_poll<T: Send>(wait: impl FnOnce() -> T + Send, wake: impl FnOnce()) -> T {
     std::thread::scope(|scope| {
         let (tell, told) = std::sync::mpsc::channel();
@@ -119,7 +121,7 @@ fn vox_mmap_never_reclaimed() {
     let (registry, attachments) = connected(PAGE, 4 * PAGE);
     let mut most = (0, 0);
     for round in 0..500 {
-        // Sizes for which what is idle is too small or a waste, most of the time.
+        // Sizes for which idle regions are mostly too small or too large.
         let bytes = vec![round as u8; (1 + round * 7 % 40) * PAGE];
         let lease = filled(&registry, &bytes);
         assert_eq!(resolve(&attachments, &lease).expect("announced").to_vec(), bytes);
@@ -133,16 +135,16 @@ fn vox_mmap_never_reclaimed() {
     assert!(info.bytes <= 5 * PAGE as u64, "{info:?}");
 }
 
-/// No descriptor can be opened as long as this lives.
+/// No descriptor can be opened while this lives.
 struct NoDescriptors(libc::rlimit);
 
 impl NoDescriptors {
     fn left() -> NoDescriptors {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: the struct is ours to be written.
+        // SAFETY: a live struct, which the call fills.
         assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
         let none = libc::rlimit { rlim_cur: 0, ..limit };
-        // SAFETY: a live struct; what is open stays open.
+        // SAFETY: a live struct; open descriptors stay open.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) }, 0);
         NoDescriptors(limit)
     }
@@ -150,7 +152,7 @@ impl NoDescriptors {
 
 impl Drop for NoDescriptors {
     fn drop(&mut self) {
-        // SAFETY: a live struct, with the limit that there was.
+        // SAFETY: a live struct, with the previous limit.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &self.0) };
     }
 }
@@ -177,7 +179,7 @@ fn vox_mmap_emfile() {
     assert_eq!(registry.info().expect("info").channels, 1);
 }
 
-/// There only regions that had been filled were given back, and places within a region never.
+/// There only full regions were given back, and places within a region never.
 #[test]
 fn vox_no_partial_reclaim() {
     let _alone = alone();
@@ -192,7 +194,7 @@ fn vox_no_partial_reclaim() {
     }
     assert_eq!(offsets.len(), 4, "places are used again");
 
-    // Here three quarters of a region are never leased, since something larger comes.
+    // Here three quarters of a region are never leased, because a larger payload follows.
     let part = registry.alloc(PAGE, NOW).expect("memory");
     let whole = registry.alloc(4 * PAGE, NOW).expect("memory");
     assert_ne!(part.map_id(), whole.map_id());
@@ -227,7 +229,7 @@ fn vox_fresh_pages_of_regions() {
     assert!(round() > first + 20, "the region has begun anew all the time");
 }
 
-/// There parts of a region stood wherever the one before had ended.
+/// There parts of a region began wherever the previous one ended.
 #[test]
 fn vox_no_alignment_of_regions() {
     let _alone = alone();
@@ -236,7 +238,7 @@ fn vox_no_alignment_of_regions() {
         let registry = Registry::new(&RegistryOptions { align, ..RegistryOptions::default() }).expect("one");
         registry.add(&near, NOW).expect("it is empty");
         let attachments = attachments(&far);
-        // Out all at once, so that they stand side by side; the last one has a region of its own.
+        // All are leased at once, so they lie side by side; the last one has a region of its own.
         let lengths = [1, 63, 64, 65, 0, 4095, 4097, 12345, 3 << 20];
         let leases: Vec<Lease> = lengths.iter().map(|len| filled(&registry, &vec![7; *len])).collect();
         for lease in &leases {
@@ -253,7 +255,7 @@ fn vox_no_alignment_of_regions() {
 fn vox_alloc_overflow_of_regions() {
     let _alone = alone();
     let (registry, attachments) = connected(PAGE, PAGE);
-    // Into a region that begins, and into one where something stands already.
+    // Into a region that is empty, and into one that already has leases.
     for used in [0, 64, 128] {
         for len in [usize::MAX, usize::MAX - 62, usize::MAX - 63, usize::MAX - 64, usize::MAX - 128, 1 << 63]
         {
@@ -270,11 +272,13 @@ fn vox_alloc_overflow_of_regions() {
     }
 }
 
-/// There the number of a map wrapped, its generation was always the same, and an old reference meant something new.
+/// There the number of a map wrapped, its generation never changed, and an old reference meant
+/// something new.
 #[test]
 fn vox_map_generation_constant() {
     let _alone = alone();
-    // A region that is used again and again, and more regions than 16 bits can count, none of which is kept.
+    // A region that is reused again and again, and more regions than 16 bits can count, none of
+    // which is kept.
     for (len, rounds) in [(PAGE, 1000), (2 * PAGE, 70_000u32)] {
         let (registry, attachments) = connected(PAGE, 0);
         let mut seen = BTreeSet::new();
@@ -297,14 +301,14 @@ fn vox_map_generation_constant() {
 #[test]
 fn vox_control_no_eof() {
     let _alone = alone();
-    // Who waits for a region:
+    // A receiver waits for a region:
     let (near, far) = pair();
     let receiver = attachments(&far);
     let waited = asleep_in_poll(|| receiver.resolve_wait(0, 1, 0, 1, PATIENT), || drop(near));
     assert_eq!(code(waited), Code::ChannelBroken);
     assert_eq!(code(receiver.drain()), Code::ChannelBroken);
 
-    // and who waits to announce one.
+    // and a sender waits to announce one.
     let (near, far) = pair();
     let sender = registry(PAGE, 0);
     sender.add(&near, NOW).expect("it is empty");
@@ -315,7 +319,8 @@ fn vox_control_no_eof() {
     assert_eq!(sender.info().expect("info").channels, 0);
 }
 
-/// There 278 unread messages blocked the sender. Here it is told, or sleeps as long as it wants to, and nothing is lost.
+/// There 278 unread messages blocked the sender. Here it is told, or sleeps as long as it wants to,
+/// and nothing is lost.
 #[test]
 fn vox_control_queue_limit() {
     let _alone = alone();
@@ -345,7 +350,8 @@ fn sleeps() -> u64 {
     count.and_then(|count| count.trim().parse().ok()).expect("the kernel counts")
 }
 
-/// There a reference that came before its region was slept for on the caller's thread, in steps, for 2.2 s.
+/// There a reference that arrived before its region made the caller's thread sleep, in steps, for
+/// 2.2 s.
 #[test]
 fn vox_grace_blocks_thread() {
     let _alone = alone();
@@ -354,14 +360,14 @@ fn vox_grace_blocks_thread() {
     let receiver = attachments(&far);
     let lease = filled(&registry, b"text");
     let ask = |timeout| receiver.resolve_wait(lease.map_id(), lease.generation(), 0, 4, timeout);
-    // Who does not want to wait does not,
+    // Here a caller without a timeout does not wait,
     let before = sleeps();
     for _ in 0..1000 {
         assert_eq!(code(ask(NOW)), Code::UnknownMapping);
     }
     let slept = sleeps() - before;
     assert!(slept < 500, "{slept} sleeps in 1000 looks");
-    // and who does wakes by the message.
+    // and one with a timeout is woken by the message.
     let place = asleep_in_poll(|| ask(PATIENT), || registry.add(&near, NOW).expect("it is empty"));
     assert_eq!(place.expect("it came").to_vec(), b"text");
 }

@@ -1,5 +1,5 @@
-//! Defects of vox-shm and its relatives that must not exist here: one test a defect, each in the situation that shows it
-//! there. `docs/known-defects.md` lists them all.
+//! Defects of vox-shm and its relatives that must not exist here: one test per defect, each in the
+//! situation that shows it there. `docs/known-defects.md` lists them all.
 
 mod defects;
 
@@ -39,7 +39,7 @@ fn vox_ring_wrap_race() {
     }
 }
 
-/// A segment with two unread samples, its file, and where the line of the first one stands.
+/// A segment with two unread samples, its file, and the offset of the first one's line.
 fn two_samples(directory: &Directory) -> (Segment, std::fs::File, u64) {
     let name = directory.name("segment");
     let segment = Segment::create(&name, &slots(4)).expect("create");
@@ -81,7 +81,7 @@ fn vox_malformed_frame_stalls() {
     writer.write(b"first", NOW).expect("write");
     writer.write(b"second", NOW).expect("write");
 
-    // An entry that names no slot is an error, also for who waits: it does not sleep over it.
+    // An entry that names no slot is an error, and a waiting reader does not sleep over it.
     let entry = line + word("line.entry");
     let sound = peek(&file, entry);
     poke(&file, entry, &(1u64 << 24 | 1000).to_le_bytes());
@@ -89,7 +89,7 @@ fn vox_malformed_frame_stalls() {
     assert_eq!(code(reader.read()), Code::Corrupt);
     poke(&file, entry, &sound.to_le_bytes());
 
-    // A length that no slot has: that sample is refused, and the next one comes.
+    // A length that no slot has: that sample is refused, and the next one arrives.
     let extent = line + word("line.extent");
     let length = (1u64 << 33) - 1;
     poke(&file, extent, &(peek(&file, extent) & !length | 65).to_le_bytes());
@@ -112,7 +112,8 @@ fn vox_commit_larger_than_ring() {
     }
 }
 
-/// There a permit was a look at the ring, not a place in it: its commit had to wait for others.
+/// There a permit only inspected the ring, and reserved no place in it: its commit had to wait for
+/// others.
 #[test]
 fn vox_permit_is_no_reservation() {
     for policy in [Policy::Fail, Policy::Block, Policy::DropOldest] {
@@ -123,7 +124,7 @@ fn vox_permit_is_no_reservation() {
         for loan in &mut loans {
             loan.copy_from(b"promised").expect("it fits");
         }
-        // The rival takes all that can be taken, and the reader marks nothing.
+        // The rival takes all that it can, and the reader marks nothing.
         let _rivals: Vec<_> = std::iter::from_fn(|| rival.reserve(8, NOW).ok()).collect();
         assert_eq!(code(rival.reserve(8, NOW)), Code::NoFreeSlot);
         for loan in loans {
@@ -135,14 +136,16 @@ fn vox_permit_is_no_reservation() {
     }
 }
 
-/// There a receive and a reserve of one process waited on one socket, and took each other's wake-up bytes.
+/// There a receive and a reserve of one process waited on one socket, and stole each other's
+/// wake-up bytes.
 #[test]
 fn vox_wakes_stolen() {
     let options = Options { policy: Policy::Block, spin: Duration::ZERO, ..slots(2) };
     for data_first in [true, false] {
         let segment = Segment::create_local(&options).expect("create");
         let (writer, keeper) = (segment.writer().expect("writer"), segment.reader(0).expect("reader"));
-        // One slot is unread by the keeper alone, the other on loan: there is neither data nor space.
+        // One slot is unread by the keeper alone, and the other is on loan: there is neither data
+        // nor space.
         writer.write(b"old", NOW).expect("write");
         let loan = writer.reserve(8, NOW).expect("a slot");
         std::thread::scope(|scope| {
@@ -181,7 +184,7 @@ fn vox_wakes_stolen() {
     }
 }
 
-/// There the part of a pool that a payload got began anywhere, 4 bytes behind its slot.
+/// There a payload's part of a pool had any alignment, 4 bytes after its slot.
 #[test]
 fn vox_no_alignment() {
     let segment = Segment::create_local(&Options { slot_capacity: 1000, ..slots(8) }).expect("create");
@@ -211,7 +214,8 @@ fn vox_alloc_overflow() {
     );
 }
 
-/// There each payload lay in pages that nobody had touched: the first fill of 1 MiB cost forty times the second.
+/// There each payload lay in pages that nobody had touched: the first fill of 1 MiB cost forty
+/// times the second.
 #[test]
 fn vox_fresh_pages() {
     let options = Options { slot_capacity: 1 << 16, prefault: true, ..slots(64) };
@@ -233,7 +237,7 @@ fn vox_fresh_pages() {
     assert!(touched < 100, "{touched} new pages in 100 rounds of 16 pages, through all slots");
 }
 
-/// There the length in a message was believed: SIGBUS behind the end of the file.
+/// There the length in a message was trusted: SIGBUS after the end of the file.
 #[test]
 fn vox_length_not_checked_sigbus() {
     let directory = Directory::new();
@@ -251,7 +255,7 @@ fn vox_length_not_checked_sigbus() {
     assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Corrupt);
 }
 
-/// There a peer that said goodbye kept its place for ever.
+/// There a peer that disconnected in good order kept its place permanently.
 #[test]
 fn vox_detach_leaks_peer_slot() {
     let directory = Directory::new();
@@ -265,7 +269,7 @@ fn vox_detach_leaks_peer_slot() {
         assert_eq!(code(attached.reader(0)), Code::NoReaderSlot);
         assert_eq!(writer.write(b"x", NOW).expect("write"), count);
         drop(writer.reserve(8, NOW).expect("the other slot"));
-        // One leaves with a sample unread, one with it in hand.
+        // One leaves with an unread sample, one with a held one.
         let in_hand = readers[0].read().expect("read").expect("a sample").into_owned();
         drop((readers, writer, attached));
         drop(in_hand);
@@ -273,7 +277,7 @@ fn vox_detach_leaks_peer_slot() {
     drop(segment);
 }
 
-/// There create truncated the file under the processes that were attached: SIGBUS. And it followed symbolic links.
+/// There create truncated the file of attached processes: SIGBUS. And it followed symbolic links.
 #[test]
 fn vox_create_truncates_live_segment() {
     let directory = Directory::new();
@@ -297,7 +301,7 @@ fn vox_create_truncates_live_segment() {
     assert_eq!(directory.files(), 2, "nothing was made where the link points");
 }
 
-/// There wrong offsets in the header were a panic.
+/// There wrong offsets in the header caused a panic.
 #[test]
 fn vox_attach_panics() {
     let directory = Directory::new();
@@ -310,7 +314,7 @@ fn vox_attach_panics() {
         ["slot_count", "payload_align", "user_header_size", "max_readers", "max_participants", "history"];
     for field in sized.into_iter().chain(counted) {
         for value in [u64::MAX, 1 << 63, (1 << 63) - 1, u64::from(u32::MAX), 1 << 31] {
-            // Of a field of four bytes these may come out as 0, which is right for some.
+            // In a field of four bytes these may become 0, which is valid for some.
             forge(&file, field, value);
             if header(&file) != sound {
                 assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Corrupt, "{field}");
@@ -331,7 +335,7 @@ fn vox_max_guests_cut() {
     let others: Vec<Segment> =
         (1..300).map(|_| Segment::attach(&name, &options).expect("one of 300")).collect();
     assert_eq!(code(Segment::attach(&name, &options)), Code::NoParticipantSlot);
-    // The last of them is somebody of its own: its loans are not those of participant 299 - 256.
+    // The last of them is distinct: its loans are not those of participant 299 - 256.
     let writers: Vec<_> = others.iter().map(|other| other.writer().expect("writer")).collect();
     let ids: std::collections::BTreeSet<u32> = writers.iter().map(|writer| writer.id()).collect();
     assert_eq!(ids.len(), 299);
@@ -368,7 +372,8 @@ fn vox_doorbell_inherited() {
         &Options::default(),
     )
     .expect("attach");
-    // A program that outlives the attachment. It lists what it has inherited, and stays until its input ends.
+    // A program that outlives the attachment. It lists what it has inherited, and waits until its
+    // input ends.
     let mut child = Command::new("sh")
         .args(["-c", "readlink /proc/$$/fd/*; echo; cat"])
         .stdin(Stdio::piped())

@@ -1,18 +1,20 @@
-//! Every language to every language, in two processes: the same bytes, lengths, user headers and sequences, through
-//! segments with a name and segments sent over a channel, in slots and behind them, and in mapped regions; and the same
-//! error codes.
+//! Every language to every language, in two processes: bytes, lengths, user headers and sequences
+//! agree, through named segments and segments sent over a channel, in slots and in regions, and in
+//! leases of a pool; and so do the error codes.
 //!
 //! Each language has a program `peer JOB WAY COUNT NAME`, which is one row of [`LANGUAGES`]:
 //!
-//! - `read`, `write`: sample i has `sample_len(i)` bytes and i as 64-bit number in its user header. WAY `create` makes the
-//!   segment NAME, `attach` comes to it; with a channel as standard input, `send` makes one without a name and sends it once a
-//!   reader has joined, `receive` takes it. A writer that came by name says `ready` and waits for `go`.
-//! - `lease`, `map`: payloads in mapped regions over a channel called NAME, on which the sender is `listening`. References and
-//!   `done`s go over the standard streams.
-//! - `occupy`: makes a segment of the type `languages.Probe` of 8 bytes, with its one writer and its one reader, and says
-//!   `ready`. `fail`: does what must fail, beside that segment and on its own; says what and the code of each.
+//! - `read`, `write`: sample i has `sample_len(i)` bytes and i as 64-bit number in its user header.
+//!   WAY `create` makes the segment NAME, `attach` attaches to it; with a channel as standard
+//!   input, `send` makes one without a name and sends it once a reader has joined, `receive`
+//!   receives it. A writer of a named segment says `ready` and waits for `go`.
+//! - `lease`, `map`: payloads in regions of a pool over a channel called NAME, on which the sender
+//!   is `listening`. References and `done`s go over the standard streams.
+//! - `occupy`: makes a segment of the type `languages.Probe` of 8 bytes, with its one writer and
+//!   its one reader, and says `ready`. `fail`: makes the calls that must fail, on that segment and
+//!   elsewhere, and prints the name and the code of each.
 //!
-//! What a peer says is a line that begins with `> `.
+//! A line from a peer begins with `> `.
 
 mod harness;
 #[path = "languages/peer.rs"]
@@ -28,10 +30,10 @@ use std::time::Duration;
 
 use shmslot::{Channel, ChannelOptions, Code, Segment};
 
-/// Longer than anything takes; a test that would hang fails instead.
+/// Longer than anything takes, so that a hanging test fails.
 const PATIENT: Option<Duration> = Some(Duration::from_secs(100));
 
-/// A hundredth of them is large, in every size there is.
+/// One in a hundred is large, in every size there is.
 const SAMPLES: u64 = 2000;
 const LEASES: u64 = 40;
 
@@ -61,14 +63,15 @@ fn compiled(source: &str, built: &OnceLock<PathBuf>) -> Command {
 
 const RUST_PEER: &str = "SHMSLOT_LANGUAGES_PEER";
 
-/// The Rust peer is a test of this program, which finds its arguments behind the test framework's.
+/// The Rust peer is a test of this program, which finds its arguments after those of the test
+/// framework.
 fn this_program() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "rust_peer", "--nocapture", "--"]).env(RUST_PEER, "1");
     command
 }
 
-/// What a Rust peer runs; does nothing in the test run itself.
+/// The code of a Rust peer; it does nothing in the test run itself.
 #[test]
 fn rust_peer() {
     if std::env::var_os(RUST_PEER).is_none() {
@@ -79,7 +82,7 @@ fn rust_peer() {
     peer::work(job, way, count.parse().expect("a number"), name);
 }
 
-/// A running peer. It ends with the test.
+/// A running peer, which ends with the test.
 struct Peer {
     child: Child,
     said: BufReader<ChildStdout>,
@@ -101,7 +104,7 @@ impl Peer {
         writeln!(self.child.stdin.as_mut().expect("a pipe"), "{line}").expect("it listens");
     }
 
-    /// What it says next; nothing if it has ended.
+    /// Its next line; nothing if it has ended.
     fn hear(&mut self) -> Option<String> {
         let mut line = String::new();
         while self.said.read_line(&mut line).expect("it speaks") > 0 {
@@ -124,17 +127,17 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // Of one that has ended, both only say so.
+        // For a peer that has ended, both calls only fail.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A name that goes with the test.
+/// A name that is removed with the test.
 struct Name(String);
 
 impl Name {
-    /// Nobody else has this one.
+    /// A unique name.
     fn new(test: &str, sender: &Language, receiver: &Language) -> Name {
         Name(format!("languages-{test}-{}-{}-{}", sender.name, receiver.name, std::process::id()))
     }
@@ -146,7 +149,7 @@ impl Drop for Name {
     }
 }
 
-/// Each pair of languages, one after the other; the one at which it failed is the last that was named.
+/// Each pair of languages, one after another; a failure belongs to the pair that was printed last.
 fn for_each_pair(test: impl Fn(&Language, &Language)) {
     for sender in LANGUAGES {
         for receiver in LANGUAGES {
@@ -198,7 +201,7 @@ fn a_segment_is_sent_over_a_channel() {
     });
 }
 
-/// Which generation each region is in, and how often one began anew.
+/// The generation of each region, and how often one began again.
 #[derive(Default)]
 struct Generations {
     newest: HashMap<u64, u64>,
@@ -236,7 +239,7 @@ fn regions_are_leased_and_mapped() {
     });
 }
 
-/// What must fail, and how.
+/// The calls that must fail, and their codes.
 const FAILURES: &[(&str, Code)] = &[
     ("missing", Code::NotFound),
     ("name", Code::BadName),

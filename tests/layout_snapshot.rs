@@ -1,4 +1,4 @@
-//! `docs/segment-layout.md` says what the code does, byte by byte and bit by bit.
+//! `docs/segment-layout.md` matches the code, byte by byte and bit by bit.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,7 +14,7 @@ fn page() -> String {
     std::fs::read_to_string(path).expect("docs/segment-layout.md is there")
 }
 
-/// The rows of the only table under a heading. Names stand in backticks there.
+/// The rows of the only table under a heading. Names are in backticks there.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let page = page();
     let marked = format!("\n{heading}\n");
@@ -41,7 +41,7 @@ fn number(text: &str) -> u64 {
     number.unwrap_or_else(|_| panic!("{text:?} is no number"))
 }
 
-/// A table of names and numbers; a name that stands there twice is a mistake of the page.
+/// A table of names and numbers; a name that occurs twice is a mistake of the page.
 fn numbers(heading: &str, column: usize) -> BTreeMap<String, u64> {
     let rows = table(heading);
     let map: BTreeMap<_, _> = rows.iter().map(|row| (row[0].clone(), number(&row[column]))).collect();
@@ -69,13 +69,13 @@ const WORD_TABLES: [&str; 6] = [
     "### Participant row",
 ];
 
-/// Where a word stands, as the page has it.
+/// The offset of a word, from the page.
 fn word_at(name: &str) -> usize {
     let all = WORD_TABLES.iter().find_map(|heading| numbers(heading, 1).remove(name));
     all.unwrap_or_else(|| panic!("no word {name:?}")) as usize
 }
 
-/// The bytes of a header field, as the page has it.
+/// The bytes of a header field, from the page.
 fn field<'a>(bytes: &'a [u8], name: &str) -> &'a [u8] {
     let heading = "## Constant header";
     let at = numbers(heading, 1)[name] as usize;
@@ -116,7 +116,7 @@ fn words() {
     let code = layout::word_offsets().into_iter().map(|(name, offset)| (name, offset as u64));
     assert_eq!(page, named(code));
 
-    // What overlaps, or reaches over the end of its row, is wrong on the page.
+    // A word that overlaps another, or exceeds its row, is a mistake of the page.
     let ends = [
         layout::READERS_OFFSET,
         layout::SLOT_LINE_SIZE,
@@ -217,7 +217,7 @@ fn default_geometry() -> Geometry {
 
 #[test]
 fn worked_example() {
-    // Taken apart without "..", so that a new part is missed here and not forgotten on the page.
+    // Destructured without "..", so that a new part is noticed here and not forgotten on the page.
     let Offsets {
         lines,
         claims,
@@ -259,7 +259,7 @@ fn worked_example() {
 
 // ---- headers as bytes ----
 
-/// The rule of the page, once more: the parts in their order, each aligned.
+/// The rule of the page, implemented again: the parts in their order, each aligned.
 fn expected_offsets(geometry: &Geometry) -> Offsets {
     let up = |value: u64, align: u64| value.div_ceil(align) * align;
     let slots = u64::from(geometry.slot_count);
@@ -301,7 +301,7 @@ fn expected_offsets(geometry: &Geometry) -> Offsets {
     }
 }
 
-/// Geometries at the edges of every range, in a fixed order that mixes them.
+/// Geometries at the limits of every range, in a fixed mixed order.
 fn edge_geometries() -> impl Iterator<Item = Geometry> {
     const COUNT: u64 = 20_000;
     (0..COUNT).map(|index| {
@@ -379,13 +379,13 @@ fn a_changed_byte_is_found() {
     }
 }
 
-/// Puts the right checksum over a changed header, as an enemy would.
+/// Stores the right checksum over a changed header, as a hostile process would.
 fn forge(header: &mut HeaderBytes) {
     let sum = fnv1a(&header[..504]);
     header[504..].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// Reading a header ends, whatever it holds: a call that does not come back fails here instead of hanging.
+/// Decoding a header ends, whatever it contains: a call that does not return fails here.
 fn decode(header: HeaderBytes) -> Result<(Geometry, Offsets), Code> {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || drop(tell.send(Geometry::decode(&header))));
@@ -419,7 +419,7 @@ fn each_check_has_its_code() {
         ("flags", 4, Err(Code::LayoutVersion)),
         ("policy", 4, Err(Code::LayoutVersion)),
         ("slot_count", 0, Err(Code::Corrupt)),
-        ("slot_count", 1 << 24, Err(Code::Corrupt)), // in its range, but not what the sizes say
+        ("slot_count", 1 << 24, Err(Code::Corrupt)), // in its range, but the sizes differ
         ("payload_align", 96, Err(Code::Corrupt)),
         ("history", 64, Err(Code::Corrupt)),
         ("mode", 0o777, Err(Code::Corrupt)),
@@ -432,7 +432,7 @@ fn each_check_has_its_code() {
         let mut header = valid_header();
         let (_, offset, size) = HEADER_FIELDS.iter().find(|field| field.0 == name).expect("a field");
         header[*offset..offset + size].copy_from_slice(&u64::to_le_bytes(value)[..*size]);
-        // Without the right checksum it is corrupt, but for what is looked at before that.
+        // Without the right checksum it is corrupt, except for what is checked before that.
         let unforged = match name {
             "magic" | "layout_version" | "byte_order" => expected,
             _ => Err(Code::Corrupt),
@@ -445,7 +445,7 @@ fn each_check_has_its_code() {
 
 // ---- a real segment ----
 
-/// A folder in shared memory that goes with its owner.
+/// A folder in shared memory that is removed with its owner.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -462,7 +462,7 @@ impl Drop for Folder {
     }
 }
 
-/// The bytes of a segment file, looked at with the page in hand.
+/// The bytes of a segment file, read by the page.
 struct Dump {
     bytes: Vec<u8>,
     at: Offsets,
@@ -570,7 +570,7 @@ fn a_real_segment_is_what_the_page_says() {
     let facts = std::fs::metadata(&path).expect("the file is there");
     assert_eq!((facts.len(), facts.mode() & 0o7777), (dump.at.total, 0o640));
 
-    // New: zero, but for the tail and the vacancy map, and this process's row.
+    // A new segment is zero, except for the tail, the vacancy map, and this process's row.
     assert_eq!((dump.hot("tail"), dump.u64(dump.at.vacancy as usize)), (1, 0b1111));
     let row = layout::PARTICIPANTS_OFFSET as usize;
     assert_eq!(dump.u32(row + word_at("participant.state")), u64::from(layout::NEW_ROW) + 1);
@@ -595,7 +595,7 @@ fn a_real_segment_is_what_the_page_says() {
         assert_eq!(dump.u64(at), 0, "the word at {at:#x} of a new segment");
     }
 
-    // Joined: the last row, which has its marks in the second word.
+    // Joined: the last row, whose marks are in the second word.
     let reader = segment.reader(0).expect("a reader");
     assert_eq!(reader.index(), 19);
     let dump = Dump::of(&path);
@@ -614,7 +614,7 @@ fn a_real_segment_is_what_the_page_says() {
     let payload = dump.at.payload as usize + dump.at.payload_stride as usize;
     assert_eq!(&dump.bytes[payload..payload + 7], b"payload");
 
-    // Committed, with the change bell watched and the data bell armed by somebody who waited in vain.
+    // Committed, with the change bell watched and the data bell armed by a wait that timed out.
     assert_eq!(segment.generation().expect("a number"), 0);
     let waited = reader.wait(Some(std::time::Duration::from_micros(50))).map_err(|error| error.code());
     assert_eq!(waited, Err(Code::Timeout));
@@ -654,7 +654,7 @@ fn a_real_segment_is_what_the_page_says() {
     assert_eq!(bits(dump.line(1, "line.marks", 1), "line.marks", "owed"), 0);
     assert_eq!(bits(dump.line(1, "line.marks", 0), "line.marks", "owed"), 1);
 
-    // In hand after leaving, the row waits.
+    // Held after leaving: the row stays taken.
     let peeked = reader.peek_latest().expect("no failure").expect("history has one").into_owned();
     assert_eq!(bits(Dump::of(&path).line(1, "line.marks", 1), "line.marks", "held"), 1 << 4);
     drop(reader);
@@ -732,7 +732,7 @@ fn a_segment_under_replacement_is_not_joined() {
     let replacer = nix::libc::flock {
         l_type: nix::libc::F_WRLCK as i16,
         l_whence: nix::libc::SEEK_SET as i16,
-        // Of no process that could be told.
+        // Of a process that is unknown.
         l_start: 1 << 60,
         l_len: 1,
         l_pid: 0,

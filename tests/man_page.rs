@@ -1,4 +1,4 @@
-//! `man/shmslot.7` lists every function and every code of the header, and names nothing that is not there.
+//! `man/shmslot.7` lists every function and every code of the header, and names nothing else.
 
 mod harness;
 
@@ -8,14 +8,14 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(harness::root().join(path)).expect("the file is there")
 }
 
-/// Every name in a text that begins with `prefix` and goes on.
+/// Every name in a text that begins with `prefix`.
 fn names<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()))
         .collect()
 }
 
-/// What the header declares: everything before the bracket that opens its arguments.
+/// What the header declares: everything before the bracket that opens the arguments.
 fn functions(header: &str) -> BTreeSet<&str> {
     let code = header.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic()));
     code.filter_map(|line| line.split_once('(')?.0.split([' ', '*']).next_back())

@@ -1,5 +1,5 @@
-//! The C examples on the README's first screen and in docs/regions.md, and the C++ one in bindings/README.md, compile and
-//! work, word for word; so do the programs of `examples/cpp`.
+//! The C examples on the README's first screen and in docs/regions.md, and the C++ one in
+//! bindings/README.md, compile and work, word for word; so do the programs of `examples/cpp`.
 
 mod harness;
 
@@ -32,7 +32,7 @@ fn the_cpp_example_runs() {
     run_example_of("bindings/README.md", "cpp", "bindings");
 }
 
-/// In both orders: whoever comes first makes the segment.
+/// In both orders: the first program makes the segment.
 #[test]
 fn the_cpp_examples_run() {
     let [publish, subscribe] = ["publish", "subscribe"].map(|name| {

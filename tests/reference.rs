@@ -9,7 +9,8 @@ fn segment(slot_capacity: u64) -> Segment {
     Segment::create_anonymous(&options).expect("a segment")
 }
 
-/// Where all but one are taken, a caller of the reference operations finds that one, wherever it is.
+/// Where all slots but one are taken, a caller of the reference operations finds that one, wherever
+/// it is.
 #[test]
 fn the_one_free_slot_is_found_again_and_again() {
     for slot_capacity in [64, 64 << 10] {
@@ -38,7 +39,7 @@ fn the_one_free_slot_is_found_again_and_again() {
     }
 }
 
-/// The reader goes on behind what was marked, and forgets nothing that was not.
+/// The reader continues after what was marked, and forgets nothing that was not.
 #[test]
 fn samples_marked_out_of_order_leave_the_others_unread() {
     let slots_of = segment(64);
@@ -75,7 +76,7 @@ fn segment_with_regions() -> Segment {
     Segment::create_anonymous(&options).expect("a segment")
 }
 
-/// A payload that no slot takes goes through a region, and is otherwise as all are.
+/// A payload that exceeds a slot goes to a region, and behaves like all others otherwise.
 #[test]
 fn large_payloads_and_user_headers() {
     let segment = segment_with_regions();
@@ -103,8 +104,8 @@ fn large_payloads_and_user_headers() {
     }
 }
 
-/// As for a writer that does not wait: a region is in use until the last mark, and the error tells the
-/// numbers.
+/// As for a writer that does not wait: a region is in use until the last mark, and the error gives
+/// the numbers.
 #[test]
 fn regions_that_are_in_use() {
     let segment = segment_with_regions();

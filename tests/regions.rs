@@ -13,7 +13,7 @@ use shmslot::{
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const SHORT: Option<Duration> = Some(Duration::from_millis(20));
-/// Longer than anything takes; a test that would hang fails instead.
+/// Longer than anything takes, so that a hanging test fails.
 const PATIENT: Option<Duration> = Some(Duration::from_secs(100));
 const PAGE: u64 = 4096;
 
@@ -161,7 +161,7 @@ fn a_lease_is_written_before_it_is_shared() {
     assert_eq!(registry.info().expect("info").leases, 0);
 }
 
-/// Memory is used again, and a reference is never given out twice; who resolves an old one is told so.
+/// Memory is reused, and a reference is never given out twice; resolving an old one fails.
 #[test]
 fn generations_rise() {
     let _alone = alone();
@@ -175,13 +175,14 @@ fn generations_rise() {
     assert!(second.generation() > old.1);
     assert_eq!(resolve(&attachments, &second).expect("known").to_vec(), [2; PAGE as usize]);
     assert_eq!(code(attachments.resolve(old.0, old.1, 0, 1)), Code::UnknownMapping);
-    // An old place stays mapped as long as somebody has it, and has what the sender made of it.
+    // Old bytes stay mapped as long as they are used, and contain what the sender has written
+    // since.
     assert_eq!(kept.to_vec(), [2; PAGE as usize]);
     assert_eq!(mapped_regions(), (2 * (PAGE + PAGE), 2), "one mapping on each side, each with a page more");
 }
 
-/// A region that is used again is not announced again: who never drains hears of a new one all the same, and finds what is
-/// in the old one, whenever it drains.
+/// A reused region is not announced again. A receiver that never drains still gets new regions, and
+/// finds the current contents of old ones, whenever it drains.
 #[test]
 fn use_again_takes_no_message() {
     let _alone = alone();
@@ -196,14 +197,14 @@ fn use_again_takes_no_message() {
     assert_eq!(attachments.drain().expect("it drains"), 2, "one message for each region");
     assert_eq!(resolve(&attachments, &last).expect("announced").to_vec()[..4], 1999u32.to_le_bytes());
     assert_eq!(resolve(&attachments, &other).expect("announced").to_vec()[..4], [7; 4]);
-    // What is over is over at once, also for who has not drained since.
+    // A lease that is over is over at once, even for a receiver that has not drained since.
     let old = (last.map_id(), last.generation());
     drop(last);
     let next = filled(&registry, &[8; PAGE as usize]);
     assert_eq!(next.map_id(), old.0, "the memory was not used again");
     assert_eq!(code(attachments.resolve(old.0, old.1, 0, 1)), Code::UnknownMapping);
     assert_eq!(resolve(&attachments, &next).expect("announced").to_vec()[..4], [8; 4]);
-    // One that comes late, and one whose number had another region before.
+    // A channel that is added late, and one whose number had another region before.
     let (near, far) = pair();
     registry.add(&near, NOW).expect("there is room");
     let late = Attachments::new(Some(&far), &ChannelOptions::default()).expect("attachments");
@@ -216,7 +217,7 @@ fn use_again_takes_no_message() {
     assert_eq!(code(late.resolve(id, generation, 0, 1)), Code::UnknownMapping);
 }
 
-/// Receivers of other libraries look at messages only: each generation has its own.
+/// Receivers of other libraries read only messages: each generation has its own message.
 #[test]
 fn foreign_receivers_are_told_of_every_generation() {
     let _alone = alone();
@@ -261,7 +262,7 @@ fn memory_is_given_back_on_demand() {
     assert_eq!((open_descriptors(), mapped_regions()), (before_fds, before));
 }
 
-/// While one lease is out its region stays, and so do its bytes.
+/// While one lease is not released, its region and its bytes stay.
 #[test]
 fn what_is_leased_is_not_used_again() {
     let _alone = alone();
@@ -274,7 +275,8 @@ fn what_is_leased_is_not_used_again() {
     assert_eq!(registry.info().expect("info").regions, 2);
 }
 
-/// 10^5 leases of several sizes: descriptors, mappings and memory end where they were after a thousand.
+/// 10^5 leases of several sizes: descriptors, mappings and memory end where they were after a
+/// thousand.
 #[test]
 fn a_steady_load_leaves_everything_flat() {
     let _alone = alone();
@@ -306,7 +308,7 @@ fn a_steady_load_leaves_everything_flat() {
     assert!(info.bytes < 1 << 20, "{info:?}");
 }
 
-/// What is not used any more goes, on both sides.
+/// Memory that is no longer used is released, on both sides.
 #[test]
 fn idle_memory_is_given_back() {
     let _alone = alone();
@@ -319,7 +321,7 @@ fn idle_memory_is_given_back() {
     let info = registry.info().expect("info");
     assert_eq!((info.bytes, info.idle_bytes, info.regions), (6 * PAGE, 6 * PAGE, 2));
     attachments.drain().expect("it drains");
-    // What is resolved stays mapped until it is let go.
+    // Resolved bytes stay mapped until they are released.
     assert_eq!(mapped[3].to_vec(), vec![3; 3 * PAGE as usize]);
     drop(mapped);
     // Here 2 regions, there 2 regions and a page for each of 48 others.
@@ -356,7 +358,7 @@ fn the_limit_of_all_bytes_holds() {
     );
     assert_eq!(error.numbers(), [PAGE, 4 * PAGE, 4 * PAGE]);
     drop(leases);
-    // What is idle makes room for what has another size.
+    // Idle regions make room for one of another size.
     let large = registry.alloc(4 * PAGE as usize, NOW).expect("memory");
     assert_eq!(registry.info().expect("info").regions, 1);
     drop(large);
@@ -381,7 +383,8 @@ fn who_comes_late_hears_of_everything() {
     assert_eq!(code(resolve(&attachments, &unheard)), Code::UnknownMapping);
 }
 
-/// The other end does not read: the call ends in time, nothing is lost, and it goes on as soon as there is room.
+/// The other end does not read: the call ends in time, nothing is lost, and it continues as soon as
+/// there is room.
 #[test]
 fn a_full_channel_holds_nothing_up_for_ever() {
     let _alone = alone();
@@ -403,7 +406,7 @@ fn a_full_channel_holds_nothing_up_for_ever() {
     assert_eq!(code(registry.alloc(PAGE as usize, SHORT)), Code::Timeout);
     assert_eq!(full(registry.info().expect("info")), (count, regions));
     assert_eq!(open_descriptors(), fds);
-    // Another channel cannot be held up before it has all.
+    // Another channel cannot be delayed before it has all of them.
     let attachments = attachments(&far);
     let waiting = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| registry.alloc(PAGE as usize, PATIENT).expect("there will be room"));
@@ -416,7 +419,7 @@ fn a_full_channel_holds_nothing_up_for_ever() {
     }
 }
 
-/// Taking the full channel out is a way out, too.
+/// Removing the full channel is a way out, too.
 #[test]
 fn who_waits_for_a_channel_goes_on_without_it() {
     let _alone = alone();
@@ -430,7 +433,7 @@ fn who_waits_for_a_channel_goes_on_without_it() {
     std::thread::scope(|scope| {
         let ask = || registry.alloc(PAGE as usize, PATIENT).expect("nobody is in the way");
         let waiting: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
-        // The others have waited for a while when this one is over.
+        // The others have waited for a while when this one times out.
         assert_eq!(code(registry.alloc(PAGE as usize, SHORT)), Code::Timeout);
         registry.remove(&near).expect("it is there");
         leases.extend(waiting.into_iter().map(|thread| thread.join().expect("it ends")));
@@ -465,7 +468,7 @@ fn the_last_message_is_not_lost() {
         let registry = registry(PAGE, PAGE);
         registry.add(&near, NOW).expect("it is empty");
         if unread {
-            // An end with unread messages of its own closes with a reset.
+            // An end that has unread messages of its own closes with a reset.
             let segment = Segment::create_anonymous(&Options::default()).expect("a segment");
             far.send_segment(&segment, NOW).expect("there is room");
         }
@@ -505,7 +508,8 @@ fn waiting_ends_with_the_message() {
     });
 }
 
-/// Some wait, others take what they wait for out of the socket, and a descriptor comes by another way.
+/// Some threads wait, others take from the socket what they wait for, and a descriptor arrives
+/// another way.
 #[test]
 fn nobody_sleeps_through_what_another_has_taken() {
     let _alone = alone();
@@ -561,7 +565,8 @@ fn segments_and_regions_share_a_channel() {
     assert_eq!(open_descriptors(), before);
 }
 
-/// Also over the sockets of others: a stream, whose messages have no borders, and datagrams, which have no end.
+/// Also over sockets from elsewhere: a stream, whose messages have no borders, and datagrams, which
+/// have no end.
 #[test]
 fn any_kind_of_unix_socket_will_do() {
     let _alone = alone();
@@ -608,7 +613,7 @@ fn channels_have_names() {
         drop(listener);
         assert!(matches!(code(Channel::connect(&name, &options, PATIENT)), Code::NotFound));
     }
-    // What a dead process leaves: a socket file without a socket.
+    // The remains of a dead process: a socket file without a socket.
     drop(std::os::unix::net::UnixListener::bind(&file).expect("the name is free"));
     assert!(std::fs::exists(&file).expect("it can be looked at"));
     let listener = Listener::bind(&file, &options).expect("the dead one is replaced");
@@ -617,7 +622,7 @@ fn channels_have_names() {
     );
     assert_eq!(mode & 0o777, 0o600);
     drop(listener);
-    // But not a file of somebody else.
+    // But not a file of another program.
     std::fs::write(&file, b"precious").expect("the name is free");
     assert_eq!(code(Listener::bind(&file, &options)), Code::Exists);
     assert_eq!(std::fs::read(&file).expect("it is still there"), b"precious");
@@ -639,7 +644,7 @@ fn leases_and_places_outlive_what_gave_them() {
     assert_eq!((open_descriptors(), mapped_regions()), before);
 }
 
-/// Regions that others have cannot be written to, nor cut, by them.
+/// Other processes can neither write to nor truncate the regions that they map.
 #[test]
 fn receivers_can_only_read() {
     let _alone = alone();

@@ -1,12 +1,12 @@
-//! Which slots writers are given: small payloads go round, large ones go where the last one was, and many large ones stay
-//! in few slots.
+//! Which slots writers get: small payloads go round, large ones go where the last one was, and many
+//! large ones stay in few slots.
 
 use std::collections::HashSet;
 
 use shmslot::{Options, Policy, Reader, Segment, Writer};
 
 const LARGE: u64 = 64 << 10;
-/// That many bytes in each slot are more than a cache holds.
+/// So many bytes in each slot exceed any cache.
 const MANY: u64 = 1 << 20;
 const SLOTS: u32 = 16;
 
@@ -15,7 +15,7 @@ fn segment(slot_capacity: u64, options: Options) -> Segment {
     Segment::create_anonymous(&options).expect("a segment")
 }
 
-/// Writes a number, and tells where.
+/// Writes a number, and returns its address.
 fn write(writer: &Writer, number: u64) -> usize {
     let mut loan = writer.reserve(8, None).expect("a slot");
     let at = loan.as_mut_ptr() as usize;
@@ -30,7 +30,7 @@ fn read(reader: &Reader) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// Where payloads are, with a reader that is so many behind.
+/// The addresses of payloads, with a reader that is so many behind.
 fn places(segment: &Segment, behind: u64) -> HashSet<usize> {
     let (writer, reader) = (segment.writer().expect("a writer"), segment.reader(0).expect("a reader"));
     let mut places = HashSet::new();
@@ -72,7 +72,7 @@ fn many_large_payloads_stay_in_few_slots() {
     }
 }
 
-/// Each goes on where it was; neither is after the other's.
+/// Each writer continues where it was, and does not compete for the other's slots.
 #[test]
 fn two_writers_of_large_payloads_use_different_slots() {
     let segment = segment(MANY, Options::default());
@@ -92,7 +92,8 @@ fn two_writers_of_large_payloads_use_different_slots() {
     assert!(first.is_disjoint(&second));
 }
 
-/// A sample in hand keeps its slot and its bytes; the rest goes on beside it, also where samples are taken away.
+/// A held sample keeps its slot and its bytes; the others continue beside it, even where samples
+/// are taken away.
 #[test]
 fn a_sample_in_hand_stays_while_others_are_reused() {
     for (slot_capacity, policy) in [LARGE, MANY]

@@ -19,7 +19,7 @@ fn code<T>(result: Result<T, Error>) -> Code {
     }
 }
 
-/// A directory of this test's own, a domain of its own; gone at the end, whatever happens.
+/// A directory for one test, which disappears with the value, even if the test fails.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -54,7 +54,7 @@ fn a_sample_made_independent_outlives_reader_and_segment() {
     let keeper = segment.reader(0).expect("reader");
     drop(reader);
     drop(segment);
-    // "two" was unread and is free again, "one" is in hand.
+    // "two" was unread and is free again; "one" is held.
     writer.write(b"new", NOW).expect("one slot is free");
     assert_eq!(code(writer.write(b"too many", NOW)), Code::NoFreeSlot);
     let bytes = std::thread::spawn(move || first.to_vec()).join().expect("no panic");
@@ -106,7 +106,8 @@ fn waiting_on_readers_of_two_segments() {
             let readers = [0, 1].map(|i| segments[i].reader(0).expect("reader"));
             Reader::wait_any(&readers.each_ref(), None)
         });
-        // Nobody can tell from outside that the other thread sleeps, so this goes on until it has woken.
+        // Nothing shows from outside that the other thread sleeps, so this continues until it has
+        // woken.
         while !waiting.is_finished() {
             let writer = segment.writer().expect("writer");
             let _ = writer.write(b"wake", NOW);
@@ -197,7 +198,8 @@ fn open_compares_what_differs_from_the_default() {
     }
 }
 
-/// Many threads race to replace a dead segment and to attach: all that succeed at the same time see one segment.
+/// Many threads race to replace a dead segment and to attach: all that succeed at one time see one
+/// segment.
 #[test]
 fn racing_for_a_name_gives_one_segment() {
     let directory = Directory::new();
@@ -214,7 +216,7 @@ fn racing_for_a_name_gives_one_segment() {
                         true => Segment::create(name, &small()),
                         false => Segment::open(name, &small()).map(|(segment, _)| segment),
                     };
-                    // Attached until everybody has tried.
+                    // Attached until all have tried.
                     let id = made
                         .as_ref()
                         .ok()
@@ -289,7 +291,8 @@ fn participants_and_readers_are_limited_as_said() {
     segment.reader(0).expect("the places are free again");
 }
 
-/// Every slot count that is special to some table, three laps, with readers in the first and the last word of marks.
+/// Every slot count that is special to some table, three laps, with readers in the first and the
+/// last word of marks.
 #[test]
 fn odd_sizes_go_round() {
     for slots in [1, 2, 3, 63, 64, 65, 1000, 4097] {
@@ -375,7 +378,8 @@ fn a_slot_taken_past_an_inactive_reader_is_not_owed_to_it_any_more() {
     reference.reserve(0b11).expect("nobody needs the slot");
 }
 
-/// Words that no honest process writes: every call still ends, with an answer or a code, and none with a panic.
+/// Words that no honest process writes: every call still ends, with a value or a code, and none
+/// with a panic.
 #[test]
 fn spoiled_words_are_answered() {
     let directory = Directory::new();
@@ -437,9 +441,9 @@ fn reference_operations_leave_the_hands_of_departed_readers_alone() {
     reference.reserve(1).expect("it was marked");
 }
 
-/// A reader leaves with a sample in hand while the commit of that sample is not over: the commit cleans up after readers
-/// that left, and must not take this one's hand away.
-/// Books of slots: a reference is a key, and two numbers for whoever else reads.
+/// A reader leaves with a held sample while the commit of that sample is not over: the commit
+/// clears the marks of readers that left, and must not clear this one's. A reference works as a key
+/// of a map, and other readers can use its two numbers.
 #[test]
 fn references_are_kept_and_sent() {
     let segment = Segment::create_local(&Options { single_writer: true, ..small() }).expect("create");
@@ -514,7 +518,8 @@ fn writers_that_hand_over_are_never_none() {
         let handing_over = scope.spawn(|| {
             for turn in 0..1_000_000 {
                 let segment = if turn % 2 == 0 { &second } else { &first };
-                writer = segment.writer().expect("a writer"); // and only then the one before it is closed
+                // and only then the one before it is closed
+                writer = segment.writer().expect("a writer");
             }
         });
         while !handing_over.is_finished() {
@@ -523,7 +528,8 @@ fn writers_that_hand_over_are_never_none() {
     });
 }
 
-/// Its name leads elsewhere from then on: who is attached learns it, and finds the others by the name anew.
+/// Its name leads elsewhere from then on: who is attached learns it, and finds the others by the
+/// name anew.
 #[test]
 fn a_segment_that_lost_its_name_says_so() {
     let name = format!("rust-retired-{}", std::process::id());

@@ -1,6 +1,6 @@
-//! `docs/deployment.md` lists the system calls of each group of calls; a sandbox is made from that list. A tracer sees
-//! what they are.
-#![cfg(all(target_arch = "x86_64", target_env = "gnu"))] // Others reach the kernel by other names.
+//! `docs/deployment.md` lists the system calls of each group of calls, for sandboxes. A tracer
+//! shows whether the list is right.
+#![cfg(all(target_arch = "x86_64", target_env = "gnu"))] // On other systems the calls have other names.
 
 mod harness;
 
@@ -9,7 +9,7 @@ use std::process::Command;
 
 type Groups = BTreeMap<String, BTreeSet<String>>;
 
-/// The rows of the table, by the first cell: what stands in backquotes in the second.
+/// The rows of the table, by the first cell: the words in backquotes in the second.
 fn listed(page: &str) -> Groups {
     let (_, section) = page.split_once("## System calls").expect("the section is there");
     let (section, _) = section.split_once("\n## ").unwrap_or((section, ""));

@@ -1,7 +1,8 @@
-//! Processes that are killed, after each of their steps, and what others make of the rest.
+//! Processes that are killed after each of their steps, and how the others repair what is left.
 //!
-//! A victim ends as `modelled::live` says. Waiting for the end of its thread stands for the kernel's word that its
-//! process is dead. Whoever has that word cleans up, while the others go on.
+//! A victim ends as `modelled::live` says. Waiting for the end of its thread models the kernel's
+//! report that its process is dead. A process that has this report recovers, while the others
+//! continue.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::world::{
     Consumer, ONE_SLOT, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths, sound,
 };
 
-/// Participants that are killed; those that live are 0.
+/// Participants that are killed; the living ones are 0.
 const VICTIM: u32 = 1;
 const SECOND_VICTIM: u32 = 2;
 
@@ -31,12 +32,12 @@ const ONE_DROPPING: Shape = Shape { drop_oldest: true, ..ONE_SLOT };
 const KEEPING: Shape = Shape { history: 1, ..PLAIN };
 const APART: Shape = Shape { mark_words: 2, ..KEEPING };
 
-/// A thread that is killed; whether it came to its end before.
+/// A thread that is killed; returns whether it ended before that.
 fn dying<T: 'static>(steps: u32, life: impl FnOnce() -> T + 'static) -> JoinHandle<bool> {
     thread::spawn(move || live(steps, life).is_some())
 }
 
-/// The same, and its thread goes on as the one that finds it dead.
+/// As [`dying`], and its thread continues as the one that finds it dead.
 fn dying_then_buried<T>(
     world: &Rc<World>,
     steps: u32,
@@ -54,7 +55,7 @@ fn end<T>(thread: JoinHandle<T>) -> T {
     thread.join().expect("the thread did not fail")
 }
 
-/// A reader that comes when all is over sees what is written then.
+/// A reader that joins after all of it sees what is written then.
 fn check_newcomer(world: &Rc<World>) {
     let mut reader = world.join(0);
     let last = world.producer(8).try_write(9).expect("a slot is free");
@@ -66,10 +67,10 @@ fn check_newcomer(world: &Rc<World>) {
 
 // Writers.
 
-/// What others do while the victim goes to its death.
+/// What others do while the victim dies.
 type Others = fn(&Producer, &mut Consumer);
 
-/// Dies in a commit.
+/// The victim dies in a commit.
 fn committing_writer_dies(name: &str, preemptions: usize, shape: Shape, others: Others) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(shape, ROWS);
@@ -109,7 +110,8 @@ fn committing_writer_dies_keeping_history() {
     });
 }
 
-/// Dies in a commit to nobody, or in what a commit does after it for a reader that leaves meanwhile.
+/// The victim dies in a commit for nobody, or in the steps that a commit takes afterwards for a
+/// reader that leaves meanwhile.
 fn clearing_writer_dies(name: &str, preemptions: usize, shape: Shape, holds: bool) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(shape, ROWS);
@@ -150,7 +152,7 @@ fn clearing_writer_dies_drop_oldest() {
     clearing_writer_dies("clearing_writer_dies_drop_oldest", 3, DROPPING, true);
 }
 
-/// Dies as it reserves, or gives back, or writes with nobody there.
+/// The victim dies as it reserves or discards, or as it writes without readers.
 fn reserving_writer_dies(name: &str, preemptions: usize, shape: Shape, life: fn(&Producer)) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(shape, ROWS);
@@ -187,7 +189,7 @@ fn writer_dies_over_the_map() {
     });
 }
 
-/// The only writer dies; the next one goes on where it stopped.
+/// The only writer dies; the next one continues where it stopped.
 fn single_writer_dies(name: &str, preemptions: usize, shape: Shape) {
     explore_deaths(name, preemptions, move |steps| {
         let shape = Shape { single_writer: true, ..shape };
@@ -229,7 +231,7 @@ fn single_writer_dies_drop_oldest() {
     single_writer_dies("single_writer_dies_drop_oldest", 1, ONE_DROPPING);
 }
 
-/// Dies as it takes an unread sample away, or commits in its place.
+/// The victim dies as it takes an unread sample away, or commits in its place.
 fn reclaiming_writer_dies(name: &str, preemptions: usize, others: Others) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(ONE_DROPPING, ROWS);
@@ -264,7 +266,7 @@ fn reclaiming_writer_dies_of_two() {
     });
 }
 
-/// Two readers whose marks stand in two words: the victim may have revoked one of them.
+/// Two readers whose marks are in two words: the victim may have revoked one of them.
 #[test]
 fn reclaiming_writer_dies_between_two_words() {
     explore_deaths("reclaiming_writer_dies_between_two_words", 2, |steps| {
@@ -275,7 +277,7 @@ fn reclaiming_writer_dies_between_two_words() {
         survivor.try_write(10);
         let dying = dying(steps, move || victim.try_write(1));
         let [mut first, mut second] = readers;
-        // Its bits stand in the word that is revoked last.
+        // Its bits are in the word that is revoked last.
         first.take();
         let survived = end(dying);
         world.free_rows(&[VICTIM]);
@@ -290,7 +292,8 @@ fn reclaiming_writer_dies_between_two_words() {
     });
 }
 
-/// The victim's commit overwrites the only way to a sample that one reader holds and another is owed.
+/// The victim's commit overwrites the only way to a sample that one reader holds and that another
+/// is owed.
 #[test]
 fn overwriting_writer_dies() {
     explore_deaths("overwriting_writer_dies", 2, |steps| {
@@ -317,7 +320,8 @@ fn overwriting_writer_dies() {
     });
 }
 
-/// Dies before it ends the retention of what its sample pushed out of history; a reader that wants history comes.
+/// The victim dies before it ends the retention of the sample that its own sample pushed out of
+/// history, while a reader joins with history.
 fn retaining_writer_dies(name: &str, preemptions: usize, shape: Shape, rows: usize) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(shape, rows);
@@ -356,7 +360,8 @@ fn retaining_writer_dies_in_two_words() {
     retaining_writer_dies("retaining_writer_dies_in_two_words", 2, APART, ROWS_OF_TWO_WORDS);
 }
 
-/// Dies before it ends the retention of a sample whose own writer lives, and has not finished that commit.
+/// The victim dies before it ends the retention of a sample whose own writer is alive and has not
+/// finished that commit.
 #[test]
 fn retaining_writer_dies_before_an_older_commit_ends() {
     explore_deaths("retaining_writer_dies_before_an_older_commit_ends", 2, |steps| {
@@ -372,15 +377,15 @@ fn retaining_writer_dies_before_an_older_commit_ends() {
     });
 }
 
-/// The bit of reader 0, whose books somebody keeps, on samples that are not read.
+/// The bit of reader 0, which its caller tracks, on samples that are not read.
 fn owed_to_inactive(world: &World) -> usize {
     let bit = Bit::of_reader(0);
     let owes = |marks: &AtomicU64| Marks(marks.load(Ordering::Acquire)).0 & bit.owed != 0;
     world.table().lines.iter().filter(|line| owes(&line.marks[bit.word])).count()
 }
 
-/// Dies in a commit to a reader whose books somebody keeps, while a joined one leaves: the first is owed the sample if
-/// it was published, the second is owed nothing.
+/// The victim dies in a commit for a reader that its caller tracks, while a joined reader leaves:
+/// the first is owed the sample if it was published, the second is owed nothing.
 fn writer_dies_in_a_named_commit(name: &str, preemptions: usize, row_goes_first: bool) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(PLAIN, ROWS);
@@ -416,8 +421,8 @@ fn writer_dies_in_a_named_commit_after_the_row_is_free() {
     writer_dies_in_a_named_commit("writer_dies_in_a_named_commit_after_the_row_is_free", 3, true);
 }
 
-/// Dies as it takes a slot that only a reader has unread which nobody waits for, while another reader joins and may
-/// take that sample from history.
+/// The victim dies as it takes a slot whose sample is unread only by a reader that nobody waits
+/// for, while another reader joins and may take that sample from history.
 #[test]
 fn writer_dies_over_an_inactive_reader() {
     explore_deaths("writer_dies_over_an_inactive_reader", 1, |steps| {
@@ -459,7 +464,8 @@ fn writer_dies_over_an_inactive_reader() {
     });
 }
 
-/// Dies as it gives up a reader to which a commit is under way: neither is the reader's number lost nor does it keep a slot.
+/// The victim dies as it gives up a reader for which a commit is under way: the reader's number is
+/// not lost, and it keeps no slot.
 #[test]
 fn caller_dies_giving_a_reader_up() {
     explore_deaths("caller_dies_giving_a_reader_up", 3, |steps| {
@@ -474,7 +480,7 @@ fn caller_dies_giving_a_reader_up() {
         writer.commit_to(loan, 1, Owed::External(1));
         let survived = end(dying);
         world.free_rows(&[VICTIM]);
-        // If it had not begun.
+        // If the victim had not begun.
         assert!(sound(reference::disconnect(&world.table(), 0, 0)), "nobody else is at it");
         world.check_members(&[]);
         world.check_at_rest();
@@ -483,8 +489,8 @@ fn caller_dies_giving_a_reader_up() {
     });
 }
 
-/// Dies over the slot of a sample that only a reader has unread which nobody waits for: as long as its bit is there,
-/// the sample is what it was.
+/// The victim dies over the slot of a sample that is unread only by a reader that nobody waits for:
+/// while that reader's bit is set, the sample is unchanged.
 #[test]
 fn sample_of_an_inactive_reader_stays() {
     explore_deaths("sample_of_an_inactive_reader_stays", 3, |steps| {
@@ -521,7 +527,7 @@ fn reader_dies(
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(shape, rows);
         let writer = world.producer(1);
-        // Who only dies later has joined before the samples came.
+        // A reader that dies later has joined before the samples were committed.
         let joined = joins.is_none().then(|| world.join_of(VICTIM, 0));
         writer.try_write(1);
         let dying = dying(steps, {
@@ -605,7 +611,7 @@ fn peeking_reader_dies_drop_oldest() {
     reader_dies("peeking_reader_dies_drop_oldest", 2, shape, ROWS_OF_TWO_WORDS, None, peek_and_mark);
 }
 
-/// The row of a dead reader is taken by a new one at the first moment.
+/// A new reader takes the row of a dead one as soon as it is free.
 #[test]
 fn row_of_a_dead_reader() {
     explore_deaths("row_of_a_dead_reader", 2, |steps| {
@@ -618,7 +624,7 @@ fn row_of_a_dead_reader() {
             let world = Rc::clone(&world);
             move || world.free_rows(&[VICTIM])
         });
-        // Before the row is free, this finds none.
+        // Before the row is free, there is none.
         let early = world.try_join(0, 0);
         end(sweeping);
         let mut reader = early.unwrap_or_else(|| world.join(0));
@@ -646,7 +652,8 @@ fn remains(world: &Rc<World>, participant: u32, steps: u32) -> bool {
     .is_some()
 }
 
-/// Somebody acts while the dead are cleaned up after; at the end a reader sees what is written then.
+/// Another process acts while the dead are recovered; at the end a reader sees what is written
+/// then.
 fn sweep_against(
     name: &str,
     preemptions: usize,
@@ -731,8 +738,8 @@ fn sweep_against_a_reclaim() {
     });
 }
 
-/// A reader that was killed is owed a sample whose commit is under way, and nobody else is. The slot had been found
-/// over the map, so that its hint is gone.
+/// A reader that was killed is owed a sample whose commit is under way, and nobody else is. The
+/// slot was found in the map, so its hint is withdrawn.
 fn sweep_of_a_reader(name: &str, preemptions: usize, shape: Shape, rows: usize) {
     explore(name, preemptions, move || {
         let world = World::new(shape, rows);
@@ -762,8 +769,8 @@ fn sweep_of_a_reader_during_a_commit_with_history() {
     sweep_of_a_reader("sweep_of_a_reader_during_a_commit_with_history", 2, APART, ROWS_OF_TWO_WORDS);
 }
 
-/// The row of a dead reader goes to one that wants history, while a commit that knew the dead one is under way: its
-/// writer must not take back what the new reader has taken from history.
+/// A new reader with history takes the row of a dead one, while a commit that knew the dead one is
+/// under way: its writer must not clear what the new reader has taken from history.
 fn sweep_and_rejoin(name: &str, preemptions: usize, shape: Shape) {
     explore(name, preemptions, move || {
         let world = World::new(shape, 1);
@@ -795,8 +802,8 @@ fn sweep_and_rejoin_with_history() {
     sweep_and_rejoin("sweep_and_rejoin_with_history", 2, KEEPING);
 }
 
-/// Joins with history while the writer of the newest sample is dead, and cleaned up after: that sample is retained, so
-/// the reader gets it.
+/// A reader joins with history while the writer of the newest sample is dead and recovered: that
+/// sample is retained, so the reader gets it.
 fn sweep_against_a_join(name: &str, preemptions: usize, shape: Shape, rows: usize) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(shape, rows);
@@ -807,7 +814,8 @@ fn sweep_against_a_join(name: &str, preemptions: usize, shape: Shape, rows: usiz
         let coming = thread::spawn({
             let world = Rc::clone(&world);
             move || {
-                // Whom the victim's commit knew as a member, and perhaps the next one in the same row.
+                // The reader that the victim's commit knew as a member, and perhaps the next one in
+                // its row.
                 first.leave();
                 first.give_row_back();
                 let mut second = world.join(1);
@@ -835,7 +843,7 @@ fn sweep_against_a_join_with_history_in_another_word() {
     sweep_against_a_join("sweep_against_a_join_with_history_in_another_word", 2, APART, ROWS_OF_TWO_WORDS);
 }
 
-/// Two processes died. Two others clean up, each after one of them.
+/// Two processes died. Two others recover, each one of them.
 #[test]
 fn two_sweeps_at_once() {
     explore_deaths("two_sweeps_at_once", 2, |steps| {
@@ -856,7 +864,7 @@ fn two_sweeps_at_once() {
     });
 }
 
-/// Who cleans up is killed as well; the next one begins again, while a writer writes.
+/// The recoverer is killed as well; the next one begins again, while a writer writes.
 fn sweeper_dies(name: &str, preemptions: usize, shape: Shape) {
     for first_death in 0.. {
         let done = Arc::new(AtomicBool::new(false));
@@ -870,7 +878,8 @@ fn sweeper_dies(name: &str, preemptions: usize, shape: Shape) {
             }
             let writer = world.producer(1);
             let writing = thread::spawn(move || writer.try_write(3));
-            // Another thread follows where this one was killed: the lock that it held carries the order.
+            // Another thread follows where this one was killed: the lock that it held carries the
+            // order.
             let survived = live(steps, || world.free_rows(&[VICTIM])).is_some();
             world.free_rows(&[VICTIM]);
             end(writing);
@@ -905,7 +914,7 @@ fn reader_sleeps(name: &str, preemptions: usize, shape: Shape) {
         let mut reader = world.join(0);
         let victim = world.producer_of(VICTIM, 1);
         let dying = dying_then_buried(&world, steps, move || victim.try_write(1));
-        // What the victim leaves to this one is only the waking.
+        // The victim leaves only the wake to this one.
         let filling = thread::spawn({
             let world = Rc::clone(&world);
             move || {
@@ -929,7 +938,7 @@ fn reader_sleeps_until_its_writer_is_found_dead() {
     reader_sleeps("reader_sleeps_until_its_writer_is_found_dead", 2, ONE_SLOT);
 }
 
-/// A writer sleeps over the one slot; who has that is killed.
+/// A writer sleeps over the only slot; the process that has it is killed.
 fn writer_sleeps(name: &str, preemptions: usize, shape: Shape, life: fn(&Producer, Consumer)) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(shape, ROWS);
@@ -974,7 +983,8 @@ fn writer_sleeps_until_a_hand_is_found_dead() {
     });
 }
 
-/// Somebody sleeps until anything changes; who changes it is killed, which is a change.
+/// A process sleeps until anything changes; the process that changes it is killed, which is a
+/// change.
 #[test]
 fn change_is_told_by_who_finds_the_dead() {
     explore_deaths("change_is_told_by_who_finds_the_dead", 3, |steps| {

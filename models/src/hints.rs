@@ -11,7 +11,7 @@ use crate::protocol::shape::Shape;
 use crate::protocol::vacancy;
 use crate::world::{PLAIN, ROWS, World, explore, sound};
 
-/// Slots that are freed while a writer withdraws their hints: whatever it missed is found afterwards.
+/// Slots are freed while a writer withdraws their hints: what it missed is found afterwards.
 #[test]
 fn free_slots_are_found() {
     explore("free_slots_are_found", 3, || {
@@ -37,7 +37,7 @@ fn free_slots_are_found() {
     });
 }
 
-/// A slot whose readers are done before its writer is, while another writer withdraws its hint.
+/// The readers of a slot are done before its writer is, while another writer withdraws its hint.
 #[test]
 fn slot_read_before_it_is_published() {
     explore("slot_read_before_it_is_published", 3, || {
@@ -49,7 +49,8 @@ fn slot_read_before_it_is_published() {
         let finding = thread::spawn({
             let world = Rc::clone(&world);
             move || {
-                // The first that it finds may be the other slot; it keeps that one while it looks for more.
+                // The first slot that it finds may be the other one; it keeps that while it looks
+                // for more.
                 let loans = [(); 2].map(|()| sound(loan::claim_from_map(&world.table(), two.owner)));
                 for loan in loans.into_iter().flatten() {
                     two.discard(loan);
@@ -71,7 +72,7 @@ struct Flags {
     free: [AtomicU64; 2],
 }
 
-/// They share a word, which is not the first: a search comes to it from the level above.
+/// Both are in one word, which is not the first: a search comes to it from the level above.
 const SLOTS: [u32; 2] = [64, 65];
 
 impl Flags {
@@ -126,7 +127,7 @@ impl Flags {
     }
 }
 
-/// One slot of a word is taken while the other is freed: the level above knows of it afterwards.
+/// One slot of a word is taken while the other is freed: afterwards the level above shows it.
 #[test]
 fn two_levels_agree() {
     explore("two_levels_agree", 4, || {
@@ -143,7 +144,8 @@ fn two_levels_agree() {
     });
 }
 
-/// The same with two who take: neither sleeps over a slot that the level above does not show for a moment.
+/// As above with two that take slots: neither sleeps over a slot that the level above does not show
+/// for a moment.
 #[test]
 fn two_levels_wake() {
     explore("two_levels_wake", 3, || {

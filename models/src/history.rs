@@ -6,10 +6,10 @@ use crate::protocol::shape::Shape;
 use crate::world::{PLAIN, ROWS, ROWS_OF_TWO_WORDS, World, explore};
 
 const KEEPING: Shape = Shape { history: 1, ..PLAIN };
-/// The history bit stands in the first word; the reader of the last of many rows has the second.
+/// History's bit is in the first word; the reader of the last of many rows uses the second.
 const APART: Shape = Shape { mark_words: 2, ..KEEPING };
 
-/// Takes a retained sample while a writer ends its retention and wants its slot.
+/// A reader takes a retained sample while a writer ends its retention and wants its slot.
 fn join(name: &str, preemptions: usize, shape: Shape, rows: usize) {
     explore(name, preemptions, move || {
         let world = World::new(shape, rows);
@@ -46,7 +46,8 @@ fn join_with_history_drop_oldest() {
     join("join_with_history_drop_oldest", 2, Shape { drop_oldest: true, ..APART }, ROWS_OF_TWO_WORDS);
 }
 
-/// Joins while the last sample is committed: it stays retained, so the reader gets it, whatever its writer knew.
+/// A reader joins while the last sample is committed: it stays retained, so the reader gets it,
+/// whatever its writer knew.
 fn join_during_the_last_commit(name: &str, preemptions: usize, samples_before: u64) {
     explore(name, preemptions, move || {
         let world = World::new(APART, ROWS_OF_TWO_WORDS);
@@ -73,8 +74,8 @@ fn join_during_the_second_commit() {
     join_during_the_last_commit("join_during_the_second_commit", 3, 1);
 }
 
-/// Joins in the row of a reader that left, while a commit that knew that one is under way: its writer must not take
-/// back what the new reader has taken from history.
+/// A reader joins in the row of one that left, while a commit that knew the first is under way: its
+/// writer must not clear what the new reader has taken from history.
 fn rejoin(name: &str, preemptions: usize, shape: Shape) {
     explore(name, preemptions, move || {
         let world = World::new(shape, 1);
@@ -96,7 +97,7 @@ fn rejoin_with_history() {
     rejoin("rejoin_with_history", 3, KEEPING);
 }
 
-/// Takes the newest sample in hand while a writer commits newer ones and wants the slot.
+/// A reader holds the newest sample while a writer commits newer ones and wants the slot.
 fn peek(name: &str, preemptions: usize, shape: Shape, rows: usize, member: bool) {
     explore(name, preemptions, move || {
         let world = World::new(shape, rows);

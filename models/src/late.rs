@@ -1,6 +1,8 @@
-//! Writers that are killed or stopped in a commit, and found dead or continued only after laps of others' samples.
+//! Writers that are killed or stopped in a commit, and are found dead or continue only after laps
+//! of others' samples.
 //!
-//! A reader holds the victim's sample all the time, if it was published. By then the entry that led to it is overwritten.
+//! A reader holds the victim's sample all the time, if it was published. By then the entry that led
+//! to it is overwritten.
 
 use std::rc::Rc;
 
@@ -19,7 +21,7 @@ const APART: Shape = Shape { mark_words: 2, ..PLAIN };
 /// One slot is retained, one is the victim's, and the third is for the others.
 const KEEPING: Shape = Shape { slots: 3, shift: None, history: 1, ..PLAIN };
 
-/// So many samples that each entry of the order is overwritten `laps` times, and one more.
+/// Commits so many samples that each entry of the order is overwritten `laps` times, and one more.
 fn commit_laps(writer: &Producer, reader: &mut Consumer, laps: u64) {
     for value in 0..laps * u64::from(reader.world.shape.slots) + 1 {
         writer.try_write(10 + value).expect("a slot is free");
@@ -29,7 +31,7 @@ fn commit_laps(writer: &Producer, reader: &mut Consumer, laps: u64) {
     }
 }
 
-/// What stands in the slot is what was read, after all of it.
+/// The slot still contains what was read, after all of it.
 fn end_hold(reader: &mut Consumer, held: Option<HeldSample>) {
     if let Some(sample) = held {
         reader.let_go(sample);
@@ -41,7 +43,8 @@ fn end_hold(reader: &mut Consumer, held: Option<HeldSample>) {
     reader.check_books();
 }
 
-/// Killed; cleaned up after `laps` later, while the reader lets go of its sample and another writer goes on.
+/// Killed, and recovered `laps` later, while the reader releases its sample and another writer
+/// continues.
 fn killed(name: &str, preemptions: usize, shape: Shape, rows: usize, laps: u64) {
     explore_deaths(name, preemptions, move |steps| {
         let world = World::new(shape, rows);
@@ -56,7 +59,7 @@ fn killed(name: &str, preemptions: usize, shape: Shape, rows: usize, laps: u64) 
         });
         survivor.try_write(2);
         burying.join().expect("the sweep is done");
-        // Every slot that can be had is written to: a sample in hand is in none of them.
+        // Writes to every slot that it can get: a held sample is in none of them.
         while let Some(loan) = survivor.find_vacant() {
             survivor.commit(loan, 3);
         }
@@ -97,7 +100,8 @@ fn killed_two_laps_ago_in_two_words() {
     killed("killed_two_laps_ago_in_two_words", 0, APART, ROWS_OF_TWO_WORDS, 2);
 }
 
-/// Stopped anywhere, and continued `laps` later: one preemption does that. Without any, it goes on in between.
+/// Stopped anywhere, and continued `laps` later, which one preemption does. Without preemptions, it
+/// continues in between.
 fn stopped(name: &str, preemptions: usize, shape: Shape, laps: u64) {
     explore(name, preemptions, move || {
         let world = World::new(shape, ROWS);

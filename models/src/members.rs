@@ -1,4 +1,4 @@
-//! Readers that come and go while samples are committed.
+//! Readers that join and leave while samples are committed.
 
 use std::rc::Rc;
 
@@ -18,7 +18,8 @@ fn is_end_of(seen: &[(u64, u64)], committed: &[(u64, u64)]) {
     assert!(committed.ends_with(seen), "{seen:?} is not the end of {committed:?}");
 }
 
-/// Joins between commits: sees the samples from some one on, and misses none that was committed after.
+/// A reader joins between commits: it sees the samples from some sequence on, and misses none that
+/// was committed after that.
 fn join(name: &str, preemptions: usize, shape: Shape, samples: u64) {
     explore(name, preemptions, move || {
         let world = World::new(shape, ROWS);
@@ -77,7 +78,7 @@ fn join_during_two_commits() {
     });
 }
 
-/// Leaves between commits, with or without a sample in hand: nothing stays owed to it.
+/// A reader leaves between commits, with or without a held sample: nothing stays owed to it.
 fn leave(name: &str, preemptions: usize, shape: Shape, holds: bool) {
     explore(name, preemptions, move || {
         let world = World::new(shape, ROWS);
@@ -119,7 +120,8 @@ fn leave_during_commits_drop_oldest() {
     leave("leave_during_commits_drop_oldest", 3, Shape { drop_oldest: true, ..PLAIN }, true);
 }
 
-/// Leaves with the sample in hand whose commit is not over, which then cleans up after readers that left.
+/// A reader leaves while it holds the sample whose commit is not over; that commit then clears the
+/// marks of readers that left.
 #[test]
 fn leave_with_the_sample_of_a_commit_under_way() {
     explore("leave_with_the_sample_of_a_commit_under_way", 3, || {
@@ -142,7 +144,7 @@ fn leave_with_the_sample_of_a_commit_under_way() {
     });
 }
 
-/// Leaves, and another joins in the same row, while a commit that knew the first is under way.
+/// A reader leaves, and another joins in its row, while a commit that knew the first is under way.
 fn rejoin(name: &str, preemptions: usize, shape: Shape) {
     explore(name, preemptions, move || {
         let world = World::new(shape, 1);
@@ -175,8 +177,8 @@ fn rejoin_during_commits_drop_oldest() {
     rejoin("rejoin_during_commits_drop_oldest", 3, Shape { drop_oldest: true, ..PLAIN });
 }
 
-/// A sample that only a reader with books of its own has unread, which nobody waits for, leaves history. A writer takes
-/// its slot while another reader joins and may have taken that sample.
+/// A sample leaves history that is unread only by a reader that its caller tracks and that nobody
+/// waits for. A writer takes its slot while another reader joins and may have taken that sample.
 #[test]
 fn slot_of_an_inactive_reader() {
     explore("slot_of_an_inactive_reader", 3, || {
@@ -207,8 +209,8 @@ fn slot_of_an_inactive_reader() {
     });
 }
 
-/// A reader is given up while a commit to it is under way, and another joins under its number: nothing of the former is
-/// left, and the latter loses nothing.
+/// A reader is given up while a commit for it is under way, and another joins under its number:
+/// nothing of the first is left, and the second loses nothing.
 #[test]
 fn named_reader_goes_during_commits() {
     explore("named_reader_goes_during_commits", 3, || {

@@ -13,13 +13,14 @@ use crate::atomics::Deadline;
 
 /// Loom's atomic, with two of loom's gaps closed.
 ///
-/// Loom tries a write in both orders only with the access just before it. So a compare-and-swap that follows its
-/// own load would never be tried before an earlier load of another thread. Therefore each load touches an object
-/// of its word, on which any two accesses are tried in both orders.
+/// Loom tries a write in both orders only with the access just before it. So a compare-and-swap
+/// that follows its own load would never be tried before an earlier load of another thread.
+/// Therefore each load touches an object of its word, and any two accesses of that object are tried
+/// in both orders.
 ///
-/// Loom does not know that nothing comes between the two halves of a read-modify-write: a plain store after one
-/// could come before it as well, and then the older value be the final one. Therefore a store first looks at the
-/// newest value, in one step with itself, and comes after it.
+/// Loom does not know that nothing comes between the two halves of a read-modify-write: a plain
+/// store after one could come before it as well, and then the older value would be the final one.
+/// Therefore a store first reads the newest value, in one step with itself, and comes after it.
 macro_rules! watched {
     ($name:ident, $value:ty) => {
         pub(crate) struct $name {
@@ -38,7 +39,7 @@ macro_rules! watched {
             }
 
             pub(crate) fn store(&self, value: $value, order: Ordering) {
-                // Fails: no word ever holds this.
+                // Fails, because no word ever holds this value.
                 const NO_VALUE: $value = <$value>::MAX / 3;
                 let newest = self.word.compare_exchange(NO_VALUE, 0, Ordering::Relaxed, Ordering::Relaxed);
                 assert!(newest.is_err(), "a word holds what none can");
@@ -99,8 +100,8 @@ macro_rules! changes {
 watched!(AtomicU32, u32);
 watched!(AtomicU64, u64);
 
-/// A futex: comparing and lying down are one step, as in the kernel. Deadlines never pass, so that a lost wake
-/// shows as a deadlock.
+/// A futex: comparing and falling asleep are one step, as in the kernel. Deadlines never pass, so a
+/// lost wake shows as a deadlock.
 pub(crate) struct FutexWord(pub(crate) AtomicU32, Mutex<Vec<Thread>>);
 
 impl FutexWord {
@@ -109,7 +110,8 @@ impl FutexWord {
     }
 
     pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) {
-        // Exchanged for itself, the word is the newest; no other thread has a turn before this one lies down.
+        // Exchanged for itself, the word is the newest; no other thread runs before this one
+        // sleeps.
         if self.0.compare_exchange(expected, expected, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.sleepers().push(thread::current());
             thread::park();
@@ -117,7 +119,7 @@ impl FutexWord {
     }
 
     pub(crate) fn wake_all(&self) {
-        // Changes nothing; with it, this step and `sleep` are tried in both orders.
+        // Changes nothing; it makes loom try this step and `sleep` in both orders.
         self.0.word.fetch_or(0, Ordering::Relaxed);
         self.sleepers().drain(..).for_each(|sleeper| sleeper.unpark());
         step();
@@ -128,7 +130,7 @@ impl FutexWord {
     }
 }
 
-/// What a killed thread unwinds with.
+/// The payload with which a killed thread unwinds.
 struct Killed;
 
 loom::thread_local! {
@@ -136,14 +138,14 @@ loom::thread_local! {
     static LEFT: Cell<Option<u32>> = Cell::new(None);
 }
 
-/// Lives until it has made so many steps; `None` if it came to that. Then nothing more of it happens: between two steps a
-/// thread only looks, and what it has seen dies with it.
+/// Runs until it has made so many steps; `None` if it was killed. Nothing more of it happens then:
+/// between two steps a thread only looks, and what it has seen dies with it.
 pub(crate) fn live<T>(steps: u32, life: impl FnOnce() -> T) -> Option<T> {
     if steps == 0 {
         return None;
     }
     LEFT.with(|left| left.set(Some(steps)));
-    // The words may be in any state; that is what the models are about.
+    // The words may be in any state; that is what the models examine.
     let end = panic::catch_unwind(AssertUnwindSafe(life));
     LEFT.with(|left| left.set(None));
     match end {
@@ -153,8 +155,8 @@ pub(crate) fn live<T>(steps: u32, life: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// Something was done that others, or the race detector, may notice. A thread that has no step left ends here, and
-/// without the hook: this is no failure.
+/// A step that others, or the race detector, may notice. A thread that has no step left ends here,
+/// without the panic hook, because this is not a failure.
 pub(crate) fn step() {
     let left = LEFT.with(|left| left.replace(left.get().map(|steps| steps - 1)));
     if left == Some(1) {

@@ -1,5 +1,5 @@
-//! One region, leased to one life of a slot after the other. What is in it is a cell: whoever writes while another may
-//! still read is reported.
+//! One region, leased to one generation of a slot after another. Its payload is a cell, so a write
+//! while another thread may still read is reported.
 
 use std::rc::Rc;
 
@@ -16,7 +16,7 @@ use crate::protocol::shape::Shape;
 use crate::protocol::words::{Audience, Loan, Place, Wanted};
 use crate::world::{PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, sound};
 
-/// A slot with the region, filled and committed; false if the region is in use.
+/// Fills and commits a slot with the region; false if the region is in use.
 fn try_write(writer: &Producer, memory: &Cell<u64>, value: u64) -> bool {
     let table = writer.table();
     let Some(loan) = writer.try_reserve() else { return false };
@@ -30,7 +30,8 @@ fn try_write(writer: &Producer, memory: &Cell<u64>, value: u64) -> bool {
     leased
 }
 
-/// A reader looks at a sample in the region and marks it, while its writer wants the region for the next.
+/// A reader looks at a sample in the region and marks it, while its writer wants the region for the
+/// next sample.
 fn reuse(name: &str, preemptions: usize, shape: Shape, rows: usize) {
     explore(name, preemptions, move || {
         let world = World::new(shape, rows);
@@ -80,8 +81,8 @@ fn region_is_used_again_single_writer() {
     reuse("region_is_used_again_single_writer", 3, Shape { single_writer: true, ..PLAIN }, ROWS);
 }
 
-/// Somebody who reserves by a mask looks at a sample that a reader took from history after the mask was made, and must leave
-/// it. Meanwhile its region is not to be had.
+/// A caller that reserves by a mask looks at a sample that a reader took from history after the
+/// mask was made, and must leave it. Meanwhile nobody gets its region.
 #[test]
 fn region_of_a_sample_that_is_needed_after_all() {
     explore("region_of_a_sample_that_is_needed_after_all", 3, || {
@@ -91,7 +92,7 @@ fn region_of_a_sample_that_is_needed_after_all() {
         assert!(try_write(&writer, &memory, 1), "nobody had the region");
         let mask = Audience::of_readers(rows::taken_rows(&world.table()), true);
         let mut reader = world.join(1);
-        // Pushes the first out of history; the reader is owed both.
+        // This pushes the first sample out of history; the reader is owed both.
         writer.try_write(2).expect("there is a slot");
         let looking = thread::spawn({
             let writer = world.producer(2);
@@ -137,12 +138,13 @@ fn region_of_two_writers() {
     });
 }
 
-/// Who has no mark that keeps the region looks at what is in it, while a writer wants it for the next.
+/// A caller without a mark looks at the contents of the region, while a writer wants it for the
+/// next sample.
 #[test]
 fn region_that_nobody_keeps() {
     explore("region_that_nobody_keeps", 3, || {
         let world = World::new(PLAIN, ROWS);
-        // Here others may write while it is read, and what was read is thrown away then.
+        // Here others may write while it is read; what was read is then discarded.
         let memory = Rc::new(AtomicU64::new(0));
         let write = |writer: &Producer, memory: &AtomicU64, value| {
             let loan = writer.try_reserve().expect("there is a slot for each");

@@ -1,4 +1,4 @@
-//! A sample's way from its writer to its readers, and its slot's way back.
+//! The way of a sample from its writer to its readers, and the way back of its slot.
 
 use loom::thread;
 
@@ -10,7 +10,8 @@ const DROPPING: Shape = Shape { drop_oldest: true, ..PLAIN };
 const ONE_DROPPING: Shape = Shape { drop_oldest: true, ..ONE_SLOT };
 const TWO_WORDS: Shape = Shape { mark_words: 2, ..ONE_SLOT };
 
-/// One writer, one reader: each sample once, in order, its payload untouched while in hand; its slot comes back.
+/// One writer, one reader: each sample arrives once, in order, with its payload unchanged while
+/// held; its slot is freed.
 fn stream(name: &str, preemptions: usize, shape: Shape, samples: u64) {
     explore(name, preemptions, move || {
         let world = World::new(shape, ROWS);
@@ -60,7 +61,8 @@ fn drop_oldest_of_a_single_writer() {
     stream("drop_oldest_of_a_single_writer", 3, Shape { single_writer: true, ..ONE_DROPPING }, 3);
 }
 
-/// Two writers at once, one reader: no gap, no sample twice, and the tail is right whoever moved it.
+/// Two writers at once, one reader: no gap, no sample twice, and the tail is right whoever moved
+/// it.
 fn two_writers(name: &str, preemptions: usize, shape: Shape, samples: u64) {
     explore(name, preemptions, move || {
         let world = World::new(shape, ROWS);
@@ -98,7 +100,8 @@ fn two_writers_drop_oldest() {
     two_writers("two_writers_drop_oldest", 2, ONE_DROPPING, 1);
 }
 
-/// A writer may take any sample, and so never finds nothing, though the other one takes what it has just looked at.
+/// A writer may take any sample, so it never finds nothing, although the other takes what it has
+/// just looked at.
 #[test]
 fn there_is_always_one_to_drop() {
     explore("there_is_always_one_to_drop", 1, || {
@@ -123,8 +126,9 @@ fn there_is_always_one_to_drop() {
     });
 }
 
-/// A caller that tracks its readers itself looks at a slot that nobody is owed, as `Reference` does,
-/// while a writer claims it: what it read is of one life, or it learns that this life is over.
+/// A caller that tracks its readers itself looks at a slot that is owed to nobody, as `Reference`
+/// does, while a writer claims it. What it read belongs to one generation, or it learns that this
+/// generation is over.
 fn look_at_what_nobody_keeps(name: &str, shape: Shape) {
     explore(name, 3, move || {
         let world = World::new(shape, ROWS);
@@ -155,7 +159,7 @@ fn look_at_what_nobody_keeps_single_writer() {
     look_at_what_nobody_keeps("look_at_what_nobody_keeps_single_writer", shape);
 }
 
-/// Two readers whose marks stand in two words, one writer that wants their slot.
+/// Two readers whose marks are in two words, and one writer that wants their slot.
 fn two_words(name: &str, preemptions: usize, shape: Shape) {
     explore(name, preemptions, move || {
         let world = World::new(shape, ROWS_OF_TWO_WORDS);
@@ -189,8 +193,8 @@ fn drop_oldest_from_two_words() {
     two_words("drop_oldest_from_two_words", 2, Shape { drop_oldest: true, ..TWO_WORDS });
 }
 
-/// One reader holds the oldest sample for two laps of the order, while another, that is owed it too, comes to read
-/// just as its entry is overwritten: it has lost that sample, and counts it.
+/// One reader holds the oldest sample for two laps of the order. Another, which is owed it, too,
+/// comes to read just as its entry is overwritten: it has lost that sample, and counts it.
 #[test]
 fn overwritten_while_held() {
     explore("overwritten_while_held", 3, || {

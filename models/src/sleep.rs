@@ -52,7 +52,8 @@ fn single_writer_sleeps() {
     turns("single_writer_sleeps", 3, Shape { single_writer: true, ..ONE_SLOT }, 2);
 }
 
-/// Two writers sleep over one slot. The ring wakes both; who comes second sleeps on, until the first gives it back.
+/// Two writers sleep over one slot. The ring wakes both; the one that comes second sleeps on, until
+/// the first gives the slot back.
 #[test]
 fn two_writers_sleep() {
     explore("two_writers_sleep", 2, || {
@@ -76,8 +77,8 @@ fn two_writers_sleep() {
     });
 }
 
-/// A slot is marked while its writer is still committing it, and another writer sleeps over it: the mark frees
-/// nothing yet, so the commit must.
+/// A slot is marked while its writer is still committing it, and another writer sleeps over it: the
+/// mark frees nothing yet, so the commit must.
 #[test]
 fn writer_sleeps_over_a_commit() {
     explore("writer_sleeps_over_a_commit", 3, || {
@@ -120,7 +121,8 @@ fn writer_sleeps_over_two_words() {
     });
 }
 
-/// A writer sleeps over a slot that its only reader leaves, or over one that another writer gives back.
+/// A writer sleeps over a slot that its only reader leaves, or over one that another writer gives
+/// back.
 #[test]
 fn writer_sleeps_until_leave() {
     explore("writer_sleeps_until_leave", 3, || {
@@ -150,8 +152,9 @@ fn writer_sleeps_until_discard() {
     });
 }
 
-/// Of two writers that may drop, one is stopped by a sample just taken in hand, and the other meets the first at it.
-/// The sample is marked at once, and another reader never reads it: it can be taken, so nobody may sleep over it.
+/// Two writers that may drop. One is stopped by a sample that was just taken, and the other meets
+/// the first at it. The sample is marked at once, and another reader never reads it: it can be
+/// taken, so no writer may sleep over it.
 #[test]
 fn writer_sleeps_behind_a_reclaim() {
     explore("writer_sleeps_behind_a_reclaim", 2, || {
@@ -172,7 +175,7 @@ fn writer_sleeps_behind_a_reclaim() {
     });
 }
 
-/// Somebody sleeps until anything changes.
+/// A process sleeps until anything changes.
 #[test]
 fn change_is_told() {
     explore("change_is_told", 3, || {
@@ -200,7 +203,7 @@ fn change_is_told() {
     });
 }
 
-/// A sleeper that another thread calls.
+/// A sleeper that another thread wakes.
 #[test]
 fn interrupt_is_heard() {
     explore("interrupt_is_heard", 3, || {

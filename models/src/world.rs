@@ -1,7 +1,8 @@
-//! A segment on the heap, and those who use it.
+//! A segment on the heap, and its users.
 //!
-//! [`Producer`] and [`Consumer`] call the protocol in the order in which `Writer` and `Reader` do. Payloads are
-//! cells that loom watches: a byte written while somebody may read it is reported as a race.
+//! [`Producer`] and [`Consumer`] call the protocol in the order in which `Writer` and `Reader` do.
+//! Payloads are cells that loom watches: a byte written while another thread may read it is
+//! reported as a race.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -41,17 +42,17 @@ pub(crate) const PLAIN: Shape = Shape {
     drop_oldest: false,
     timestamps: false,
     shift: Some(1),
-    class: Class::General, // `World::new` says which
+    class: Class::General, // set by `World::new`
 };
 pub(crate) const ONE_SLOT: Shape = Shape { slots: 1, shift: Some(0), ..PLAIN };
 
-/// Rows, and with them readers, of a world. The first that joins gets the last row.
+/// Rows, and so readers, of a world. The first reader that joins gets the last row.
 pub(crate) const ROWS: usize = 2;
-/// So many that the reader in the last row has its bits in the second word of marks.
+/// So many rows that the reader in the last one has its bits in the second word of marks.
 pub(crate) const ROWS_OF_TWO_WORDS: usize = 16;
 
-/// Tries a model in every order of its steps in which threads are preempted up to `preemptions` times
-/// (`LOOM_MAX_PREEMPTIONS` overrules it), and says how many there were.
+/// Tries a model in every order of its steps in which threads are preempted up to `preemptions`
+/// times (`LOOM_MAX_PREEMPTIONS` overrides it), and prints how many there were.
 pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     let preemptions = builder.preemption_bound.unwrap_or(preemptions);
@@ -70,8 +71,9 @@ pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + 
     println!("{name}: {executions} orders, at most {preemptions} preemptions, {seconds:.1} s");
 }
 
-/// Tries a model with a death after no step, after one, and so on, until it came too late in every order. The model is
-/// told the number of steps, and says whether its victim outlived them.
+/// Tries a model with a death after no step, after one, and so on, until the death comes too late
+/// in every order. The model is given the number of steps, and returns whether its victim survived
+/// them.
 pub(crate) fn explore_deaths(
     name: &str,
     preemptions: usize,
@@ -102,9 +104,10 @@ pub(crate) struct World {
     regions: Vec<RegionRow>,
     audiences: Vec<AtomicU64>,
     payloads: Vec<Cell<u64>>,
-    /// Sequence and payload of each sample. No part of the model: loom runs one thread at a time.
+    /// Sequence and payload of each sample. Not a part of the model: loom runs one thread at a
+    /// time.
     committed: RefCell<Vec<(u64, u64)>>,
-    /// Slot and payload of each commit that is under way, or that its writer did not live to end.
+    /// Slot and payload of each commit that is under way, or whose writer died in it.
     begun: RefCell<Vec<(u32, u64)>>,
 }
 
@@ -113,7 +116,7 @@ impl World {
         World::with_lines(shape, rows, shape.slots)
     }
 
-    /// A world of which only the first slots can be used, if any: for what looks at the map alone.
+    /// A world in which only the first slots can be used, if any: for models of the map alone.
     pub(crate) fn with_lines(shape: Shape, rows: usize, slots: u32) -> Rc<World> {
         let word = || AtomicU64::new(0);
         let line = || SlotLine {
@@ -193,7 +196,7 @@ impl World {
         Some(Consumer { world: Rc::clone(self), participant, member, cursor, seen: Vec::new() })
     }
 
-    /// What whoever finds these participants dead does.
+    /// What a process does that finds these participants dead.
     pub(crate) fn free_rows(&self, participants: &[u32]) {
         let mut dead = Dead::default();
         participants.iter().for_each(|participant| dead.insert(*participant));
@@ -201,8 +204,8 @@ impl World {
         recovery::announce(&self.table());
     }
 
-    /// Samples committed so far, in order, which must have no gap. No commit is under way: one that its writer did not
-    /// live to end counts if it was published.
+    /// Samples committed so far, in order, which must have no gap. No commit is under way. A commit
+    /// whose writer died counts if it was published.
     pub(crate) fn committed(&self) -> Vec<(u64, u64)> {
         let mut all = self.committed.borrow().clone();
         let mut begun = self.begun.borrow().clone();
@@ -237,8 +240,9 @@ impl World {
         assert_eq!(rows::taken_rows(&self.table()), bits, "rows that are taken");
     }
 
-    /// What must hold when all threads are done and every reader has left or marked everything: the tail is right,
-    /// no mark is left but that of retained samples, and a writer finds every other slot.
+    /// What must hold when all threads are done and every reader has left or marked everything: the
+    /// tail is right, no mark is left except those of retained samples, and a writer finds every
+    /// other slot.
     pub(crate) fn check_at_rest(self: &Rc<World>) {
         let table = self.table();
         let committed = self.committed().len() as u64;
@@ -278,7 +282,7 @@ impl Producer {
     /// A slot that is free.
     fn find(&self) -> Option<Loan> {
         let table = self.world.table();
-        // Without `try_claim_home`, whose only step `claim_home` begins with.
+        // Without `try_claim_home`, because its only step is the first one of `claim_home`.
         sound(loan::claim_home(&table, self.owner))
             .or_else(|| sound(loan::claim_from_map(&table, self.owner)))
     }
@@ -304,7 +308,7 @@ impl Producer {
         )))
     }
 
-    /// A loan with its length beside it.
+    /// A loan with its length stored beside it.
     fn noted(&self, found: Option<Loan>) -> Option<Loan> {
         let loan = found?;
         let claim = &self.world.claims[loan.slot as usize];
@@ -353,7 +357,7 @@ impl Producer {
         self.commit_to(loan, value, Owed::Members)
     }
 
-    /// Fills a slot and commits it to certain readers.
+    /// Fills a slot and commits it for certain readers.
     pub(crate) fn commit_to(&self, loan: Loan, value: u64, owed: Owed) -> u64 {
         self.fill(loan, value);
         if let Owed::External(readers) = owed {
@@ -397,7 +401,7 @@ pub(crate) struct Consumer {
     pub(crate) seen: Vec<(u64, u64)>,
 }
 
-/// A sample in a reader's hands.
+/// A sample that a reader holds.
 #[derive(Clone, Copy)]
 pub(crate) struct HeldSample {
     slot: u32,
@@ -457,7 +461,7 @@ impl Consumer {
         self.let_go(sample);
     }
 
-    /// The same where samples are marked in another order than they were read in.
+    /// As `mark`, where samples are marked in another order than they were read.
     pub(crate) fn let_go(&mut self, sample: HeldSample) {
         assert_eq!(self.world.payloads[sample.slot as usize].get(), sample.value, "changed in hand");
         step();
@@ -485,7 +489,7 @@ impl Consumer {
         while self.take() {}
     }
 
-    /// Then one more, committed while nothing else happens, which must come.
+    /// Then one more, which is committed while nothing else happens, and which must arrive.
     pub(crate) fn take_all_and_one_more(&mut self, writer: &Producer) {
         self.take_all();
         let last = writer.try_write(9).expect("a slot is free");
@@ -493,7 +497,7 @@ impl Consumer {
         assert_eq!(self.seen.last(), Some(&(last, 9)));
     }
 
-    /// Gives back what is not in hand; the row stays taken.
+    /// Gives back everything that it does not hold; the row stays taken.
     pub(crate) fn leave(&self) {
         members::leave(&self.world.table(), self.member, self.participant, self.cursor.place.sequence);
     }
@@ -514,7 +518,7 @@ impl Consumer {
     }
 }
 
-/// The shape as the hot path has it.
+/// The shape as the hot path uses it.
 fn known(shape: &Shape) -> Shape {
     match shape.class {
         Class::CommonLossless { shift } => shape.common(shift, false),
@@ -523,7 +527,7 @@ fn known(shape: &Shape) -> Shape {
     }
 }
 
-/// Says which error a call gave that must not fail.
+/// Names the error of a call that must not fail.
 pub(crate) fn sound<T>(result: Result<T, Code>) -> T {
     result.expect("the words are sound")
 }

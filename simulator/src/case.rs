@@ -1,4 +1,5 @@
-//! What a seed stands for: a segment, the processes that use it, what each of them does, and what befalls it there.
+//! The meaning of a seed: a segment, its processes, what each of them does, and the faults that it
+//! meets.
 
 use crate::protocol::shape::{Class, Shape};
 use crate::random::Random;
@@ -7,10 +8,12 @@ use crate::scheduler::Pace;
 pub(crate) const MAX_PROCESSES: usize = 8;
 /// Readers of reference operations, which have no rows: these numbers are left free for them.
 pub(crate) const NAMED_READERS: u32 = 2;
-/// Processes that read. Each may have two rows: one that is joined, and one that has left with samples in hand.
+/// Processes that read. Each may have two rows: one that is joined, and one that has left with
+/// samples held.
 const MAX_READERS: u32 = 3;
 
-/// One call of a process. Each takes what it needs from the number beside it; one that is impossible does nothing.
+/// One call of a process. Each takes its parameters from the number beside it; an impossible call
+/// does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Write,
@@ -28,24 +31,24 @@ pub(crate) enum Operation {
     Mark,
     Peek,
     Recover,
-    /// Reserves and commits to readers that are named.
+    /// Reserves and commits for readers that are named.
     NamedWrite,
-    /// Asks for the oldest sample that a named reader has not marked.
+    /// Looks for the oldest sample that a named reader has not marked.
     NamedLook,
-    /// The same, and marks it.
+    /// Looks for it, and marks it.
     NamedTake,
-    /// Asks for what is published in each slot.
+    /// Looks for what is published in each slot.
     Scan,
     Disconnect,
 }
 
 use Operation::*;
 
-/// What befalls a process.
+/// A fault that a process meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Kill,
-    /// Until so many samples were published meanwhile, or nothing else can go on.
+    /// Until so many samples were published meanwhile, or nothing else can continue.
     Stop(u32),
 }
 
@@ -53,18 +56,18 @@ pub(crate) enum Fault {
 pub(crate) struct Planned {
     pub(crate) operation: Operation,
     pub(crate) number: u32,
-    /// Before which access of this operation.
+    /// The access of this operation that it precedes.
     pub(crate) fault: Option<(u32, Fault)>,
 }
 
-/// A run, but for the order of its steps.
+/// A run without the order of its steps.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) seed: u64,
     pub(crate) shape: Shape,
     pub(crate) rows: u32,
     pub(crate) regions: u32,
-    /// Whether some processes keep the books of named readers.
+    /// Whether some processes track named readers.
     pub(crate) named: bool,
     /// Whether writers wait when nothing is free.
     pub(crate) waits: bool,
@@ -72,7 +75,7 @@ pub(crate) struct Case {
     pub(crate) plans: Vec<Vec<Planned>>,
 }
 
-/// What a process is there for: its operations, and how often it does each.
+/// What a process does: its operations, and how often it does each.
 type Role = &'static [(Operation, u32)];
 
 const WRITER: Role = &[
@@ -124,7 +127,7 @@ impl Case {
         }
     }
 
-    /// Becomes the run that `seed` stands for. Its memory is used again.
+    /// Becomes the run of `seed`, and reuses the memory.
     pub(crate) fn become_seed(&mut self, seed: u64) {
         let random = &mut Random::new(seed);
         self.seed = seed;
@@ -204,7 +207,7 @@ impl Case {
 pub(crate) const CAPACITY: u64 = 8;
 
 fn make_plan(random: &mut Random, role: Role, length: usize, plan: &mut Vec<Planned>) {
-    // Some operations are left out in each process, so that the others come together more often.
+    // Some operations are left out in each process, so that the others coincide more often.
     let chosen = random.next() as u32;
     let weight = |(index, (_, weight)): (usize, &(Operation, u32))| match chosen >> (2 * index) & 3 {
         0 => 0,

@@ -1,4 +1,4 @@
-//! Runs a case: processes as coroutines of one thread, one step at a time, and what befalls them.
+//! Runs a case: processes as coroutines of one thread, one step at a time, and their faults.
 
 mod running;
 
@@ -18,18 +18,18 @@ use crate::scheduler::{SCHEDULED, Scheduler, Turn};
 use crate::trace::Event;
 use crate::world::World;
 
-/// The process that recovers what nobody else did.
+/// The process that recovers what nobody else recovered.
 pub(crate) const UNDERTAKER: usize = MAX_PROCESSES;
 
-/// More accesses than any call makes: a joining reader looks 65536 times at a commit that is not over.
+/// More accesses than any call makes: a joining reader polls a commit that is not over 65536 times.
 const ENDLESS: u32 = 1_000_000;
 
-/// What was done to a word.
+/// An access to a word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
     pub(crate) word: usize,
     pub(crate) before: u64,
-    /// `None` if it was only looked at.
+    /// `None` if it was only a load.
     pub(crate) after: Option<u64>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Access {
 pub(crate) enum Part {
     Plans,
     Burial,
-    /// Loans that are out are committed or discarded.
+    /// Remaining loans are committed or discarded.
     EndOfLoans,
     /// Readers read what is left and mark everything.
     Drain,
@@ -49,7 +49,7 @@ pub(crate) enum Part {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
-    /// It was never there, is done, or was cleaned up after.
+    /// It never existed, is done, or was recovered.
     Gone,
     Ready,
     /// Until so many samples are published.
@@ -61,7 +61,7 @@ enum Status {
     Dead,
 }
 
-/// For what a process is asleep.
+/// What a process sleeps for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Awaited {
     Space,
@@ -72,11 +72,11 @@ pub(crate) enum Awaited {
 pub(crate) struct Control {
     status: Cell<Status>,
     next_operation: Cell<usize>,
-    /// Accesses of the operation that it is in; and at which something befalls it.
+    /// Accesses of its current operation, and the one at which it meets a fault.
     steps: Cell<u32>,
     alarm: Cell<u32>,
     fault: Cell<Option<Fault>>,
-    /// The dead that it is cleaning up after, as bits.
+    /// The dead that it is recovering, as bits.
     sweeps: Cell<u32>,
     awaited: Cell<Awaited>,
     /// Samples that it has filled, over all of its lives.
@@ -84,14 +84,15 @@ pub(crate) struct Control {
     yielder: Cell<*const Yielder<(), ()>>,
 }
 
-/// One thread's simulator. It is used for one run after the other.
+/// One thread's simulator, which makes one run after another.
 pub(crate) struct Machine {
     pub(crate) world: World,
     pub(crate) oracle: RefCell<Oracle>,
     pub(crate) case: RefCell<Case>,
     controls: [Control; SCHEDULED],
     scheduler: RefCell<Scheduler>,
-    /// Processes that can make a step, as bits; killed ones that nobody has cleaned up after; those to be started.
+    /// Processes that can make a step, as bits; killed ones that nobody has recovered; those to be
+    /// started.
     ready: Cell<u32>,
     dead: Cell<u32>,
     starting: Cell<u32>,
@@ -109,7 +110,7 @@ thread_local! {
     static RUNNING: Cell<Option<&'static Machine>> = const { Cell::new(None) };
 }
 
-/// Acts on the machine if a process runs; what is done between runs is nobody's step.
+/// Acts on the machine if a process runs; what happens between runs is no step of a process.
 #[inline(always)]
 pub(crate) fn with(act: impl FnOnce(&'static Machine)) {
     if let Some(machine) = RUNNING.get() {
@@ -118,7 +119,7 @@ pub(crate) fn with(act: impl FnOnce(&'static Machine)) {
 }
 
 impl Machine {
-    /// Lives as long as the program: its processes refer to it from stacks of their own.
+    /// Lives as long as the program: its processes refer to it from their own stacks.
     pub(crate) fn new() -> &'static Machine {
         let control = |_| Control {
             status: Cell::new(Status::Gone),
@@ -150,7 +151,7 @@ impl Machine {
         }))
     }
 
-    /// Runs its case in the order that `scheduler` chooses; says what was broken.
+    /// Runs its case in the order that `scheduler` chooses; returns what was broken.
     pub(crate) fn run(&'static self, scheduler: Scheduler) -> Option<String> {
         *self.scheduler.borrow_mut() = scheduler;
         self.reset();
@@ -222,7 +223,7 @@ impl Machine {
         }
     }
 
-    /// Ends a process wherever it is. Nothing that it shares notices: the protocol has no destructors.
+    /// Ends a process wherever it is. Nothing shared changes: the protocol has no destructors.
     fn end(&self, coroutine: &mut Option<Process>) {
         if let Some(mut coroutine) = coroutine.take() {
             coroutine.force_unwind();
@@ -230,7 +231,7 @@ impl Machine {
         }
     }
 
-    /// Nobody can make a step: lets those who are stopped go on, ends sleeps, or goes on to the next part.
+    /// No process can make a step: continues stopped ones, ends sleeps, or goes to the next part.
     fn unstick(&self) {
         let status = |index: usize| self.controls[index].status.get();
         let of_stop = |index: &usize| match status(*index) {
@@ -306,7 +307,7 @@ impl Machine {
         self.failure.borrow_mut().get_or_insert(broken);
     }
 
-    /// The order of a run that keeps it.
+    /// The order of a run that records it.
     pub(crate) fn taken(&self) -> Vec<Turn> {
         self.scheduler.borrow_mut().taken.take().unwrap_or_default()
     }

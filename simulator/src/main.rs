@@ -39,7 +39,7 @@ use shrink::Failing;
 const USAGE: &str = "usage: simulate [SECONDS | --runs N] [--from SEED]
        simulate --seed SEED";
 
-/// How long to go on.
+/// How long to continue.
 #[derive(Clone, Copy)]
 enum Limit {
     Time(Duration),
@@ -75,7 +75,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Task> {
     Some(Task::Search { limit, from })
 }
 
-/// Runs one seed after the other on every processor until one fails or the limit is reached.
+/// Runs one seed after another on every processor until one fails or the limit is reached.
 fn search(limit: Limit, from: u64) -> ExitCode {
     let since = Instant::now();
     let workers = thread::available_parallelism().map_or(1, |count| count.get() as u64);
@@ -93,7 +93,8 @@ fn search(limit: Limit, from: u64) -> ExitCode {
         for _ in 0..workers {
             scope.spawn(|| {
                 let machine = Machine::new();
-                // In blocks, so that the workers do not meet at the counter; the lowest seed that fails is the one told.
+                // In blocks, so that the workers do not contend for the counter; the lowest seed
+                // that fails is reported.
                 const BLOCK: u64 = 64;
                 while !over() {
                     let first = next.fetch_add(BLOCK, Ordering::Relaxed);
@@ -132,7 +133,8 @@ fn run(machine: &'static Machine, seed: u64) -> Option<String> {
     machine.run(Scheduler::of_pace(pace, seed))
 }
 
-/// Tells one run in words: the whole of it if it holds, and what is left of it after shrinking if it fails.
+/// Describes one run in words: the whole of it if it holds, or what is left of it after shrinking
+/// if it fails.
 fn show(seed: u64) -> ExitCode {
     let machine = Machine::new();
     machine.case.borrow_mut().become_seed(seed);

@@ -1,7 +1,8 @@
-//! What `atomics.rs` names in the simulator: words whose every access lets another process run first.
+//! What `atomics.rs` names in the simulator: words whose every access lets another process run
+//! first.
 //!
-//! One thread runs all processes of a run, so accesses are in one order, whatever `Ordering` they ask for, and a fence
-//! does nothing. Weak memory is what the models under loom are for.
+//! One thread runs all processes of a run. So accesses are in one order, whatever `Ordering` they
+//! request, and a fence does nothing. The models under loom examine weak memory.
 
 use std::cell::Cell;
 pub(crate) use std::sync::atomic::Ordering;
@@ -11,14 +12,14 @@ use crate::machine::{self, Access};
 
 pub(crate) fn fence(_order: Ordering) {}
 
-/// A look that found nothing will find nothing until another process runs.
+/// A poll that found nothing will find nothing until another process runs.
 pub(crate) fn spin_loop() {
     machine::with(|machine| machine.relax());
 }
 
 macro_rules! word {
     ($name:ident, $value:ty) => {
-        /// As large as the real one: `layout/words.rs` asserts where each word stands.
+        /// As large as the real one: `layout/words.rs` asserts the offset of each word.
         #[repr(transparent)]
         pub(crate) struct $name(Cell<$value>);
 
@@ -27,7 +28,7 @@ macro_rules! word {
                 $name(Cell::new(value))
             }
 
-            /// What it holds, unseen by the processes.
+            /// Its value, read without a step.
             pub(crate) fn peek(&self) -> $value {
                 self.0.get()
             }
@@ -104,7 +105,8 @@ macro_rules! word {
 word!(AtomicU32, u32);
 word!(AtomicU64, u64);
 
-/// A futex: comparing and lying down are one step, as in the kernel. Deadlines pass when nothing else can happen.
+/// A futex: comparing and falling asleep are one step, as in the kernel. Deadlines pass when
+/// nothing else can happen.
 #[repr(transparent)]
 pub(crate) struct FutexWord(pub(crate) AtomicU32);
 

@@ -1,4 +1,4 @@
-//! What a process does that tracks its readers itself, in the order in which `Reference` calls the protocol.
+//! A process that tracks its readers itself, in the order in which `Reference` calls the protocol.
 
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,7 @@ use crate::protocol::reference::{self, Life};
 use crate::protocol::words::{Bit, Ctl, Marks, Phase, Place, Wanted};
 use crate::writer::Producer;
 
-/// A process with one named reader of its own, that writes to any of them.
+/// A process with one named reader of its own, which writes for any of them.
 pub(crate) struct Keeper {
     machine: &'static Machine,
     process: usize,
@@ -26,12 +26,13 @@ impl Keeper {
         Keeper { machine, process, reader, cursor: FIRST }
     }
 
-    /// Writes so many bytes to some of the named readers, and waits for no others.
+    /// Writes so many bytes for some of the named readers, and waits for no others.
     pub(crate) fn write(&self, producer: &Producer, number: u32, len: u64) {
         let machine = self.machine;
         let table = machine.world.table();
         let named = u64::from(number) & ((1 << NAMED_READERS) - 1);
-        // Before the call: who gives one of them up meanwhile is noted. It may be at it since long, or dead.
+        // Before the call, so that a process that gives one of them up meanwhile is recorded. It
+        // may have begun long before, or be dead.
         machine.oracle.borrow_mut().name(self.process, named);
         if !sound(machine, reference::name_all(&table, named)) {
             machine.oracle.borrow_mut().name(self.process, 0);
@@ -62,14 +63,14 @@ impl Keeper {
         Bit::of_reader(self.reader)
     }
 
-    /// Asks for the oldest sample that its reader has not marked.
+    /// Looks for the oldest sample that its reader has not marked.
     pub(crate) fn look(&mut self) -> Option<Life> {
         let machine = self.machine;
         let table = machine.world.table();
         let bit = self.bit();
         let unread = self.oldest();
         let found = sound(machine, reference::next_unread(&table, bit, &mut self.cursor));
-        // What was unread before and is so still was unread all the time.
+        // A sample that was unread before and is still unread was unread all the time.
         let Some(unread) = unread.filter(|sequence| self.is_unread(*sequence)) else { return found };
         let reader = self.reader;
         match found.map(|life| reference::look(&table, life)) {
@@ -84,7 +85,7 @@ impl Keeper {
         found
     }
 
-    /// The oldest sample that its reader has not marked, by the words as they are.
+    /// The oldest sample that its reader has not marked, by the words at this moment.
     fn oldest(&self) -> Option<u64> {
         let published = self.machine.oracle.borrow().published();
         (1..=published).find(|sequence| self.is_unread(*sequence))
@@ -100,14 +101,14 @@ impl Keeper {
         })
     }
 
-    /// The same, and marks it; false if there is none.
+    /// Looks for it, and marks it; false if there is none.
     pub(crate) fn take(&mut self) -> bool {
         let Some(life) = self.look() else { return false };
         let machine = self.machine;
         let table = machine.world.table();
         let bit = self.bit();
-        // Before the call: at the end of it the slot may be another writer's. It may be already, if that does not wait for
-        // this reader; then the mark is refused.
+        // Before the call, because at its end another writer may have the slot. A writer that does
+        // not wait for this reader may have it already; then the mark is refused.
         machine.oracle.borrow_mut().mark_named(self.reader, life.slot);
         match reference::mark_read(&table, life, bit) {
             Ok(sequence) => {
@@ -121,7 +122,8 @@ impl Keeper {
         }
     }
 
-    /// Asks for what is published in each slot. What stood there all the time is found, and nothing else.
+    /// Looks for what is published in each slot. It finds what was there all the time, and nothing
+    /// else.
     pub(crate) fn scan(&self) {
         let machine = self.machine;
         let table = machine.world.table();
@@ -138,7 +140,8 @@ impl Keeper {
         }
     }
 
-    /// The life that a slot is in and the sequence of that life's sample, by the words as they are, if it is published.
+    /// The generation of a slot and the sequence of its sample, by the words at this moment, if it
+    /// is published.
     fn standing(&self, slot: u32) -> Option<(u64, u64)> {
         let table = self.machine.world.table();
         let ctl = Ctl(table.claims[slot as usize].ctl.peek());
@@ -159,7 +162,7 @@ impl Keeper {
     }
 }
 
-/// Marks everything as read by one named reader, whose number may be another's from then on.
+/// Marks everything as read by one named reader, whose number another may get from then on.
 pub(crate) fn disconnect(machine: &'static Machine, process: usize, reader: u32) {
     machine.oracle.borrow_mut().disconnect(process, Some(reader));
     sound(machine, reference::disconnect(&machine.world.table(), reader, process as u32));

@@ -1,8 +1,9 @@
-//! The plain model: what was published, who is owed it, who has what in hand. It is outside of the shared words and knows
-//! nothing of how the protocol keeps its own books.
+//! The plain model: what was published, which readers are owed it, and which processes hold it. It
+//! is outside of the shared words, and does not know how the protocol records these.
 //!
-//! Each question that it is told the answer to is one of the properties of `docs/protocol.md`: P1 one loan a slot, P2 no
-//! change in hand, P3 each sample once or counted, P4 rising sequences. P5, nothing is leaked, is `rest.rs`.
+//! Each check is one of the properties of `docs/protocol.md`: P1 one loan a slot, P2 no change
+//! while held, P3 each sample once or counted, P4 rising sequences. P5, nothing is leaked, is in
+//! `rest.rs`.
 
 use crate::protocol::shape::Shape;
 use crate::protocol::words::{Entry, Place};
@@ -18,7 +19,7 @@ pub(crate) struct Sample {
     pub(crate) unread: u64,
 }
 
-/// What a writer gives to its readers.
+/// What a writer passes to its readers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Commit {
     pub(crate) value: u64,
@@ -29,7 +30,7 @@ pub(crate) struct Commit {
     pub(crate) named: u64,
 }
 
-/// A sample in the hands of a process.
+/// A sample that a process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hold {
     process: usize,
@@ -44,7 +45,7 @@ struct Member {
     process: usize,
     /// The step at which it had joined.
     joined: u64,
-    /// It has read, or lost, what comes before.
+    /// It has read, or lost, everything before this.
     cursor: u64,
 }
 
@@ -67,7 +68,8 @@ pub(crate) struct Oracle {
     drop_oldest: bool,
     /// The sample of sequence s is at s - 1.
     samples: Vec<Sample>,
-    /// By slot: who has it on loan; what is being committed in it; the sequence that it got last.
+    /// By slot: the process that has it on loan; what is being committed in it; the last sequence
+    /// in it.
     loans: Vec<Option<usize>>,
     commits: Vec<Option<Commit>>,
     last: Vec<Option<u64>>,
@@ -75,7 +77,8 @@ pub(crate) struct Oracle {
     members: Vec<Option<Member>>,
     /// By process, while it reserves: the named readers that it waits for.
     waiting: [Option<u64>; SCHEDULED],
-    /// By process: the readers that it has named for its next commit, and that nobody has disconnected since.
+    /// By process: the readers that it has named for its next commit, and that nobody has
+    /// disconnected since.
     naming: [u64; SCHEDULED],
     /// By process, while it disconnects: the named reader, as a bit.
     disconnecting: [u64; SCHEDULED],
@@ -113,8 +116,8 @@ impl Oracle {
         &self.samples
     }
 
-    /// A slot was reserved; its readers and other writers are done with it. `waited_for` are the named readers without whose
-    /// marks it may not be taken.
+    /// A slot was reserved; its readers and other writers are done with it. `waited_for` are the
+    /// named readers whose marks it requires.
     pub(crate) fn reserve(&mut self, process: usize, slot: u32, waited_for: u64) -> Checked {
         let index = slot as usize;
         if let Some(other) = self.loans[index] {
@@ -156,7 +159,7 @@ impl Oracle {
         self.commits[slot as usize] = Some(commit);
     }
 
-    /// An entry of the order was written: the one moment of publication.
+    /// An entry of the order was written, which is the publication.
     pub(crate) fn publish(&mut self, entry: Entry) -> Checked {
         let (sequence, slot) = (entry.0 >> 24, entry.slot());
         if sequence != self.published() + 1 {
@@ -172,7 +175,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// Somebody writes to a payload: nobody may have it in hand.
+    /// A process writes to a payload: no process may hold it.
     pub(crate) fn write(&self, place: Place) -> Checked {
         match self.holds.iter().find(|hold| hold.place == place) {
             Some(hold) => Err(format!("P2: wrote to {place:?}, {}", hold.tell())),
@@ -228,7 +231,8 @@ impl Oracle {
         if look.found.is_none() && look.to <= look.published {
             return Err(format!("P3: found nothing at {}, and {} was published", look.to, look.published));
         }
-        // What was owed for certain, and what may have been: commits that were under way as it joined.
+        // Samples that were owed for certain, and those that may have been: commits under way as it
+        // joined.
         let is_owed = |sequence: &u64| self.samples[*sequence as usize - 1].commit.begun > member.joined;
         let owed = passed.clone().filter(is_owed).count() as u64;
         let may_be = passed.end.saturating_sub(passed.start.max(look.since));
@@ -246,7 +250,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// A process begins or ends to look for a slot that may be taken from every named reader but these.
+    /// A process begins or ends a search for a slot that it may take from every named reader except
+    /// these.
     pub(crate) fn wait_for(&mut self, process: usize, named: Option<u64>) {
         self.waiting[process] = named;
     }
@@ -256,7 +261,7 @@ impl Oracle {
         self.naming[process] = readers;
     }
 
-    /// Those of them to whom it commits.
+    /// Those of them for which it commits.
     pub(crate) fn named_by(&self, process: usize) -> u64 {
         self.naming[process]
     }
@@ -268,7 +273,8 @@ impl Oracle {
         }
     }
 
-    /// A process begins or ends to mark everything for this named reader. What is committed meanwhile may be marked or not.
+    /// A process begins or ends to mark everything for this named reader. What is committed
+    /// meanwhile may or may not be marked.
     pub(crate) fn disconnect(&mut self, process: usize, reader: Option<u32>) {
         let gone = reader.map_or(self.disconnecting[process], |reader| 1 << reader);
         self.disconnecting[process] = if reader.is_some() { gone } else { 0 };
@@ -277,20 +283,21 @@ impl Oracle {
         self.naming.iter_mut().for_each(|readers| *readers &= !gone);
     }
 
-    /// A process was killed. It reads nothing any more; what it has on loan stays with it until it is cleaned up after.
+    /// A process was killed. It reads nothing any more; its loans stay its own until it is
+    /// recovered.
     pub(crate) fn die(&mut self, process: usize) {
         self.holds.retain(|hold| hold.process != process);
         for member in &mut self.members {
             member.take_if(|member| member.process == process);
         }
         self.disconnect(process, None);
-        // It may have taken a sample away from those that it did not wait for, and no more.
+        // It may have taken a sample away from readers that it did not wait for, and no more.
         if let Some(named) = self.waiting[process].take() {
             self.samples.iter_mut().for_each(|sample| sample.unread &= named);
         }
     }
 
-    /// Somebody begins to clean up after the dead.
+    /// A process begins to recover the dead.
     pub(crate) fn sweep(&mut self, dead: u32) {
         for loan in &mut self.loans {
             loan.take_if(|process| dead >> *process & 1 != 0);

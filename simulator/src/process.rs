@@ -1,4 +1,5 @@
-//! One process: it does what its plan says, as far as that is possible, and at the end gives everything back.
+//! One process: it follows its plan as far as that is possible, and gives everything back at the
+//! end.
 
 use crate::case::{CAPACITY, NAMED_READERS, Operation, Planned};
 use crate::error::Code;
@@ -9,7 +10,7 @@ use crate::reader::Consumer;
 use crate::recoverer;
 use crate::writer::{Filled, Producer};
 
-/// Loans that one process has out at most.
+/// Most loans of one process.
 const LOANS: usize = 3;
 
 struct Life {
@@ -18,7 +19,7 @@ struct Life {
     producer: Producer,
     keeper: Keeper,
     loans: [Option<Filled>; LOANS],
-    /// The one that is joined, and one that has left with samples in hand.
+    /// The joined one, and one that has left with samples held.
     reader: Option<Consumer>,
     leaver: Option<Consumer>,
 }
@@ -93,7 +94,7 @@ impl Life {
         }
     }
 
-    /// Half of the payloads are too large for a slot, where there are regions.
+    /// Half of the payloads are too large for a slot, if there are regions.
     fn len(&self, number: u32) -> u64 {
         let regions = !self.machine.world.table().regions.is_empty();
         let limit = if regions { 2 * CAPACITY } else { CAPACITY };
@@ -131,7 +132,7 @@ impl Life {
         }
     }
 
-    /// One of its loans, whichever.
+    /// Any one of its loans.
     fn take_loan(&mut self, number: u32) -> Option<Filled> {
         let count = self.loans.iter().flatten().count();
         let nth = (number as usize).checked_rem(count)?;
@@ -247,7 +248,7 @@ impl Life {
     }
 }
 
-/// What a call must not refuse: the words are sound, the loan is out, the sample is in hand.
+/// What a call must not refuse: the words are sound, the loan is not over, the sample is held.
 pub(crate) fn sound<T>(machine: &'static Machine, result: Result<T, Code>) -> T {
     machine.hold_true(result.map_err(|code| format!("refused with {code:?}")))
 }

@@ -1,11 +1,11 @@
 //! Random numbers that a seed repeats.
 
-/// A number below `limit` from one that may be any.
+/// Scales any number to one below `limit`.
 pub(crate) fn scale(number: u32, limit: u32) -> u32 {
     ((u64::from(number) * u64::from(limit)) >> 32) as u32
 }
 
-/// SplitMix64: one multiplication chain a number, and every seed is as good as any other.
+/// SplitMix64: one chain of multiplications per number, and every seed is as good as any other.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -38,7 +38,7 @@ impl Random {
         self.below(times) == 0
     }
 
-    /// An index into `weights`, each as likely as its weight says.
+    /// An index into `weights`, with probabilities in proportion to the weights.
     pub(crate) fn weighted(&mut self, weights: impl Iterator<Item = u32> + Clone) -> usize {
         let mut left = self.below(weights.clone().sum());
         for (index, weight) in weights.enumerate() {

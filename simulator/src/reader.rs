@@ -1,4 +1,4 @@
-//! What a process does as a reader, in the order in which `Reader` calls the protocol.
+//! A process as a reader, in the order in which `Reader` calls the protocol.
 
 use std::sync::atomic::Ordering;
 
@@ -13,10 +13,10 @@ use crate::protocol::rows::{self, Member};
 use crate::protocol::words::Extent;
 use crate::recoverer;
 
-/// Samples that one reader has in hand at most.
+/// Most samples that one reader holds.
 const HANDS: usize = 4;
 
-/// A sample in a reader's hands.
+/// A sample that a reader holds.
 #[derive(Clone, Copy, Debug)]
 struct HeldSample {
     slot: u32,
@@ -57,7 +57,7 @@ impl Consumer {
         self.in_hand.iter().any(Option::is_some)
     }
 
-    /// Takes the next sample in hand; false if there is none.
+    /// Takes the next sample; false if there is none.
     pub(crate) fn read(&mut self) -> bool {
         let machine = self.machine;
         let table = machine.world.table();
@@ -75,7 +75,7 @@ impl Consumer {
                 match sound(machine, not_held(found)) {
                     Some(found) => found,
                     None => {
-                        // It has the sample in hand by a peek, and may have lost others before that.
+                        // It holds the sample by a peek, and may have lost others before that.
                         self.tell(before, self.cursor.place.sequence, None, 0);
                         return false;
                     }
@@ -93,7 +93,7 @@ impl Consumer {
         found.is_some()
     }
 
-    /// Compares what a look found with what it should have, and notes how far it came.
+    /// Compares what a look found with what it should have found, and records how far it came.
     fn tell(&self, before: Cursor, to: u64, found: Option<u64>, published: u64) {
         let look = Look {
             from: before.place.sequence,
@@ -109,7 +109,7 @@ impl Consumer {
         table.readers[self.member.index as usize].cursor.store(to, Ordering::Relaxed);
     }
 
-    /// The same; sleeps until there is one, or until nothing can come any more.
+    /// Takes the next sample; sleeps until there is one, or until nothing more can come.
     pub(crate) fn read_waiting(&mut self) {
         let table = self.machine.world.table();
         let bell = Bell(&table.hot.bells.0.data);
@@ -144,7 +144,7 @@ impl Consumer {
         }
     }
 
-    /// A sample has come in hand.
+    /// It holds another sample now.
     fn take(&mut self, slot: u32, bit: u64, sequence: u64) {
         let machine = self.machine;
         let line = &machine.world.table().lines[slot as usize];
@@ -159,7 +159,7 @@ impl Consumer {
         *hand = Some(in_hand);
     }
 
-    /// Whether the bytes in hand are those that were committed.
+    /// Whether the held bytes are those that were committed.
     fn compare(&self, HeldSample { sequence, .. }: HeldSample) {
         let machine = self.machine;
         let commit = machine.oracle.borrow().sample(sequence).map(|sample| sample.commit);
@@ -173,7 +173,7 @@ impl Consumer {
         }
     }
 
-    /// Marks one sample in hand, if there is any: mostly the newest, so that older ones stay for laps.
+    /// Marks one held sample, if there is any: mostly the newest, so that older ones stay for laps.
     pub(crate) fn mark(&mut self, number: u32) {
         let newest = |hand: &Option<HeldSample>| hand.map(|in_hand| in_hand.sequence);
         let hand = match number % 4 {
@@ -184,7 +184,7 @@ impl Consumer {
         self.compare(in_hand);
         let HeldSample { slot, bit, sequence } = in_hand;
         let machine = self.machine;
-        // Before the call: at the end of it the slot may be another writer's.
+        // Before the call, because at its end another writer may have the slot.
         machine.oracle.borrow_mut().release(self.process, slot, sequence);
         let marked = hold::mark(&machine.world.table(), slot, self.member.bit.word, bit, sequence);
         if let Err(code) = marked {
@@ -192,7 +192,7 @@ impl Consumer {
         }
     }
 
-    /// Gives back what is not in hand.
+    /// Gives back everything that it does not hold.
     pub(crate) fn leave(&mut self) {
         let machine = self.machine;
         machine.oracle.borrow_mut().leave(self.member.index);
@@ -201,13 +201,13 @@ impl Consumer {
         self.has_left = true;
     }
 
-    /// Frees the row: it has left, and has nothing in hand.
+    /// Frees the row: it has left, and holds nothing.
     pub(crate) fn give_row_back(self) {
         rows::give_row_back(&self.machine.world.table(), self.member);
     }
 }
 
-/// Of two holds on one sample the second is refused, which is no fault.
+/// The second of two holds on one sample is refused, which is not a fault.
 fn not_held<T>(result: Result<T, Code>) -> Result<Option<T>, Code> {
     match result {
         Err(Code::Held) => Ok(None),

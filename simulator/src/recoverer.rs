@@ -1,14 +1,15 @@
-//! What a process does that finds others dead.
+//! A process that finds others dead.
 
 use crate::machine::Machine;
 use crate::process::sound;
 use crate::protocol::dead::Dead;
 use crate::protocol::recovery;
 
-/// Cleans up after the dead, or some of them, once or twice; false if there are none that nobody else sees to.
+/// Recovers the dead, or some of them, once or twice; false if there are none that nobody else
+/// recovers.
 pub(crate) fn recover(machine: &'static Machine, number: u32) -> bool {
     let mine = machine.claim_dead(|dead| match number & 3 {
-        // One alone.
+        // Only one of them.
         3 => dead & dead.wrapping_neg(),
         _ => dead,
     });
@@ -21,7 +22,8 @@ pub(crate) fn recover(machine: &'static Machine, number: u32) -> bool {
     }
     machine.oracle.borrow_mut().sweep(mine);
     let table = machine.world.table();
-    // Who died before the rows were freed leaves it to the next, who does it all again.
+    // A process that dies before the rows are freed leaves the work to the next, which repeats all
+    // of it.
     for _ in 0..1 + (number >> 2 & 1) {
         sound(machine, recovery::sweep(&table, &dead));
     }

@@ -1,4 +1,4 @@
-//! P5: what must hold when every process is done or was cleaned up after, and every reader has left.
+//! P5: what must hold when every process is done or was recovered, and every reader has left.
 
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,8 @@ use crate::protocol::region;
 use crate::protocol::rows;
 use crate::protocol::words::{self, Bit, Marks, Owner, Place};
 
-/// No process is in a call, and none is dead: whose row is free is owed nothing and has nothing in hand.
+/// No process is in a call, and none is dead: a reader whose row is free is owed nothing and holds
+/// nothing.
 pub(crate) fn check_free_rows(machine: &Machine) -> Result<(), String> {
     let table = machine.world.table();
     for (reader, row) in (0u32..).zip(table.readers) {
@@ -27,7 +28,8 @@ pub(crate) fn check_free_rows(machine: &Machine) -> Result<(), String> {
     Ok(())
 }
 
-/// Every reader has read and marked everything: no mark is left but those of retained samples. The slots that have one.
+/// Every reader has read and marked everything: no marks are left except those of retained samples.
+/// Returns the slots that have one.
 pub(crate) fn check_marks(machine: &Machine) -> Result<Vec<u32>, String> {
     let table = machine.world.table();
     let oracle = machine.oracle.borrow();
@@ -90,7 +92,7 @@ pub(crate) fn check(machine: &Machine) -> Result<(), String> {
         last.is_some_and(|sample| matches!(sample.commit.place, Place::Region(_)))
     };
     let retained = marked.iter().filter(in_region).count();
-    // Without a slot there is no loan to lease one to.
+    // Without a slot there is no loan to which a region could be leased.
     let free = if found > 0 { table.regions.len() - retained } else { 0 };
     expect("regions that a writer finds", regions, free as u64)?;
     // A drop-oldest writer gets those, too.

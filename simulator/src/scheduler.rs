@@ -1,17 +1,18 @@
-//! Who makes the next step.
+//! Chooses the process that makes the next step.
 
 use crate::case::MAX_PROCESSES;
 use crate::random::{self, Random};
 
-/// Every process that can be scheduled, and the one that cleans up at the end.
+/// Every process that can be scheduled, and the one that recovers at the end.
 pub(crate) const SCHEDULED: usize = MAX_PROCESSES + 1;
 
 /// How a run chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// Another process, whichever, before one step of so many.
+    /// Switches to a random other process, before one step in so many.
     Uniform(u32),
-    /// The one of the highest priority; so often, at some of the first steps, the running one gets the lowest (PCT).
+    /// Runs the process with the highest priority; so many times, at some of the first steps, the
+    /// running one gets the lowest (PCT).
     Priorities { changes: u32, among: u32 },
 }
 
@@ -27,7 +28,7 @@ const MAX_CHANGES: usize = 8;
 pub(crate) struct Scheduler {
     random: Random,
     choice: Choice,
-    /// What was chosen, if that is kept.
+    /// What was chosen, if that is recorded.
     pub(crate) taken: Option<Vec<Turn>>,
 }
 
@@ -41,7 +42,7 @@ enum Choice {
         changes: [u64; MAX_CHANGES],
         step: u64,
     },
-    /// As another run went, as far as that is possible.
+    /// In the order of another run, as far as that is possible.
     Repeated {
         turns: Vec<Turn>,
         at: usize,
@@ -74,7 +75,8 @@ impl Scheduler {
         Scheduler { random: Random::new(0), choice, taken: None }
     }
 
-    /// One of the processes in `ready`, of which there is one; `running` made the last step.
+    /// One of the processes in `ready`, of which there is at least one; `running` made the last
+    /// step.
     #[inline]
     pub(crate) fn choose(&mut self, ready: u32, running: usize) -> usize {
         let chosen = match &mut self.choice {
@@ -100,7 +102,7 @@ impl Scheduler {
         chosen
     }
 
-    /// The same after a step that leads to nothing until another process makes one.
+    /// As `choose`, after a step that leads to nothing until another process makes one.
     pub(crate) fn choose_another(&mut self, ready: u32, running: usize) -> usize {
         let others = ready & !(1 << running);
         if let Choice::Priorities { of, lowest, .. } = &mut self.choice {

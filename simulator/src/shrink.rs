@@ -1,10 +1,11 @@
-//! Makes a run that fails smaller as long as it fails the same way: fewer operations, faults and switches.
+//! Makes a failing run smaller as long as it fails in the same way: fewer operations, faults and
+//! switches.
 
 use crate::case::{Case, Planned};
 use crate::machine::Machine;
 use crate::scheduler::{Scheduler, Turn};
 
-/// Runs that are tried at most.
+/// Most runs that are tried.
 const TRIES: u32 = 30_000;
 
 /// A run that fails, and the order of its steps.
@@ -15,7 +16,8 @@ pub(crate) struct Failing {
 }
 
 impl Failing {
-    /// The run of the machine's case, which its own pace has shown to fail; `None` if it does not.
+    /// The run of the machine's case in its own order, which was seen to fail; `None` if it does
+    /// not fail.
     pub(crate) fn record(machine: &'static Machine) -> Option<Failing> {
         let case = machine.case.borrow().clone();
         let mut scheduler = Scheduler::of_pace(case.pace, case.seed);
@@ -35,7 +37,7 @@ impl Failing {
     }
 }
 
-/// The smallest run that was found to break the same.
+/// The smallest run that was found to break the same property.
 pub(crate) fn shrink(machine: &'static Machine, failing: Failing) -> Failing {
     let mut shrinker = Shrinker { machine, best: failing, tries: 0 };
     loop {
@@ -58,7 +60,7 @@ struct Shrinker {
 }
 
 impl Shrinker {
-    /// Whether this run breaks the same; then it is the best one.
+    /// Whether this run breaks the same property; then it is the best one.
     fn accepts(&mut self, case: Case, turns: Vec<Turn>) -> bool {
         if self.tries >= TRIES {
             return false;
@@ -98,7 +100,7 @@ impl Shrinker {
         self.drop_parts(|best| best.turns.clone(), |best, turns| (best.case.clone(), turns));
     }
 
-    /// Leaves out ever smaller parts of a list of the best run, wherever it fails without them.
+    /// Removes smaller and smaller parts of a list of the best run, where it fails without them.
     fn drop_parts<T: Clone>(
         &mut self,
         list: impl Fn(&Failing) -> Vec<T>,
@@ -135,7 +137,7 @@ impl Shrinker {
         }
     }
 
-    /// Lets each turn go on until its process cannot: then the next one was no preemption.
+    /// Lets each turn continue until its process cannot: then the next turn was no preemption.
     fn shorten_turns(&mut self) {
         let mut at = 0;
         while at < self.best.turns.len() {
@@ -147,7 +149,8 @@ impl Shrinker {
     }
 }
 
-/// A case in a given order, as far as it is possible; how it failed, and in which order.
+/// Runs a case in a given order, as far as it is possible; returns how it failed, and in which
+/// order.
 pub(crate) fn repeat(
     machine: &'static Machine,
     case: &Case,

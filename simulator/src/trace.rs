@@ -6,7 +6,7 @@ use crate::case::{Fault, Planned};
 use crate::machine::{Access, Machine, UNDERTAKER};
 use crate::protocol::words::{Ctl, Entry, Marks, Place};
 
-/// Something that happened in a run. Numbers are those of processes.
+/// An event of a run. Numbers are those of processes.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Began(usize, Planned),
@@ -56,7 +56,7 @@ pub(crate) fn tell_case(machine: &Machine) -> String {
     text
 }
 
-/// Every step of the traced run, one a line.
+/// Every step of the traced run, one per line.
 pub(crate) fn tell(machine: &Machine, events: &[Event]) -> String {
     let mut text = String::new();
     let mut doing = vec![String::new(); UNDERTAKER + 1];

@@ -26,7 +26,7 @@ pub(crate) struct World {
     rows: Vec<ReaderRow>,
     regions: Vec<RegionRow>,
     audiences: Vec<AtomicU64>,
-    /// Two cells a place, slots first, then regions.
+    /// Two cells per place, slots first, then regions.
     payloads: Vec<[Cell<u64>; 2]>,
 }
 
@@ -115,7 +115,7 @@ impl World {
         }
     }
 
-    /// The shape as the hot path has it.
+    /// The shape as the hot path uses it.
     pub(crate) fn known_shape(&self) -> Shape {
         let shape = self.shape();
         match shape.class {
@@ -129,14 +129,14 @@ impl World {
         &self.payloads[place_index(place)]
     }
 
-    /// If the word is an entry of the order.
+    /// Whether the word is an entry of the order.
     #[inline(always)]
     pub(crate) fn is_entry(&self, word: usize) -> bool {
         let offset = word.wrapping_sub(self.lines.as_ptr() as usize);
         offset < self.lines.len() * size_of::<SlotLine>() && offset % size_of::<SlotLine>() < 16
     }
 
-    /// What a word is called, as `docs/segment-layout.md` has it; and its row.
+    /// The name of a word in `docs/segment-layout.md`, and its row.
     pub(crate) fn name(&self, word: usize) -> (&'static str, Option<usize>) {
         let tables = [
             ("line.", self.lines.as_ptr() as usize, size_of::<SlotLine>(), self.lines.len()),
@@ -148,7 +148,7 @@ impl World {
         let within = |base: usize, size: usize, count: usize| {
             word.checked_sub(base).filter(|offset| *offset < size * count)
         };
-        // Some words are arrays: the name is that of the last field which starts before.
+        // Some words are arrays: the name is that of the last field that starts before.
         let find = |prefix: &str, offset: usize| {
             let fields = names.iter().filter(|(name, at)| name.starts_with(prefix) && *at <= offset);
             fields.max_by_key(|(_, at)| *at).map_or("a word", |(name, _)| *name)
@@ -170,7 +170,7 @@ impl World {
     }
 }
 
-/// Where a place stands among the payloads.
+/// The index of a place among the payloads.
 pub(crate) fn place_index(place: Place) -> usize {
     match place {
         Place::Slot(slot) => slot as usize,

@@ -1,4 +1,4 @@
-//! What a process does as a writer, in the order in which `Writer` calls the protocol.
+//! A process as a writer, in the order in which `Writer` calls the protocol.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -34,7 +34,7 @@ pub(crate) struct Producer {
     process: usize,
     pub(crate) owner: Owner,
     resume: AtomicU64,
-    /// The slot that it was given last beside the order.
+    /// The slot that it last got out of order.
     recent: Cell<Option<u32>>,
     open: bool,
 }
@@ -46,7 +46,7 @@ impl Producer {
         Producer { machine, process, owner, resume, recent: Cell::new(None), open: false }
     }
 
-    /// Becomes the only writer, where there is but one; false if there is one already.
+    /// Becomes the only writer, if there may be only one; false if there is one already.
     pub(crate) fn open(&mut self) -> bool {
         let table = self.machine.world.table();
         if !self.open && table.shape.single_writer {
@@ -83,7 +83,7 @@ impl Producer {
         Some(self.fill(loan, Place::Slot(loan.slot), len))
     }
 
-    /// The same for a slot; sleeps until there is one, or until nothing can come any more.
+    /// A slot, filled; sleeps until there is one, or until nothing more can come.
     pub(crate) fn fill_waiting(&self, len: u64) -> Option<Filled> {
         if let Some(filled) = self.try_fill(len) {
             return Some(filled);
@@ -102,7 +102,7 @@ impl Producer {
         None
     }
 
-    /// Every other process writes as if its payloads were large, and their slots many.
+    /// Every other process writes as if its payloads were large, and its slots many.
     fn try_reserve(&self, table: &Table<'_>) -> Option<Loan> {
         if self.process % 2 == 1 {
             let free = self.try_recent(table).or_else(|| self.try_vacant(table));
@@ -128,7 +128,7 @@ impl Producer {
         Some(found)
     }
 
-    /// A free slot for a caller who does not care for the order.
+    /// A free slot for a caller that does not need the order.
     pub(crate) fn try_free(&self, table: &Table<'_>) -> Option<Loan> {
         if let Some(loan) = loan::try_claim_home(table, self.owner) {
             return Some(loan);
@@ -161,8 +161,8 @@ impl Producer {
         }
     }
 
-    /// A slot, by `slot`, and a region. Of named readers, those of `waited_for` must have marked what
-    /// the slot held.
+    /// A slot, by `slot`, and a region. Of the named readers, those of `waited_for` must have
+    /// marked what the slot held.
     pub(crate) fn try_region(
         &self,
         table: &Table<'_>,
@@ -193,7 +193,8 @@ impl Producer {
         None
     }
 
-    /// A slot was reserved just now; of named readers, those of `waited_for` must have marked what it held.
+    /// A slot was just reserved; of the named readers, those of `waited_for` must have marked what
+    /// it held.
     pub(crate) fn store_reservation(&self, loan: Loan, waited_for: u64) {
         let machine = self.machine;
         machine.hold_true(machine.oracle.borrow_mut().reserve(self.process, loan.slot, waited_for));

@@ -1,4 +1,4 @@
-//! One end of a channel, and the segments that go over it.
+//! One end of a channel, and the segments that are sent over it.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -16,8 +16,9 @@ use crate::sys::socket::{self, Bell, Connected};
 use crate::sys::{self, Deadline};
 use crate::wait::{deadline_of, timeout_code};
 
-/// A connection that carries the descriptors of regions and segments. Cheap to clone; any thread. It is closed with the
-/// last clone, the registries it was added to and the attachments made of it.
+/// A connection that carries the descriptors of regions and segments. Cheap to clone; any thread.
+/// It is closed when the last clone, the registries it was added to and the attachments made from
+/// it are gone.
 #[derive(Clone)]
 pub struct Channel {
     link: Arc<Link>,
@@ -30,14 +31,15 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// Two ends of a new connection, one of which is to be inherited, or to be used in this process.
+    /// Makes a new connection and returns both ends, for a child that inherits one, or for use
+    /// within this process.
     pub fn pair(options: &ChannelOptions) -> Result<(Channel, Channel)> {
         let (one, other) = socket::pair()?;
         Ok((Channel::from_fd(one, options)?, Channel::from_fd(other, options)?))
     }
 
-    /// Over a connected unix socket that came from elsewhere: seqpacket, or also datagram (which never tells that the
-    /// other end is gone) or stream.
+    /// A channel over a connected unix socket from elsewhere: seqpacket, or also stream or datagram
+    /// (which does not report the end of the other side).
     pub fn from_fd(socket: OwnedFd, options: &ChannelOptions) -> Result<Channel> {
         Channel::with_bell(sys::keep(socket)?, Bell::new()?, options)
     }
@@ -46,9 +48,9 @@ impl Channel {
         Ok(Channel { link: Arc::new(Link::new(socket, bell, options)?) })
     }
 
-    /// Connects to a listener; waits as long as too many others wait for it.
+    /// Connects to a listener; waits while its backlog is full.
     pub fn connect(name: &str, options: &ChannelOptions, timeout: Option<Duration>) -> Result<Channel> {
-        // First, so that the listener does not see a connection come and go.
+        // First, so that the listener does not see a connection appear and disappear.
         let bell = Bell::new()?;
         match socket::connect(name, deadline_of(timeout))? {
             Connected::To(socket) => Channel::with_bell(socket, bell, options),
@@ -59,12 +61,14 @@ impl Channel {
         }
     }
 
-    /// To be polled: ready to read when a message is there or the other end is gone. Not to be read from.
+    /// A descriptor for poll: readable when a message has arrived or the other end is gone. Do not
+    /// read from it.
     pub fn fd(&self) -> Result<BorrowedFd<'_>> {
         self.link.fd()
     }
 
-    /// Sends the descriptor of a segment, which must be sealed: [`Segment::create_anonymous`] makes such.
+    /// Sends the descriptor of a segment, which must be sealed, as those of
+    /// [`Segment::create_anonymous`] are.
     pub fn send_segment(&self, segment: &Segment, timeout: Option<Duration>) -> Result<()> {
         self.link.here()?;
         let fd = segment.fd()?;
@@ -81,8 +85,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Attaches to the next segment that the other side has sent. It stays the next if this process has no memory or no
-    /// descriptor for it now.
+    /// Attaches to the next segment that the other side has sent. If this process has no memory or
+    /// descriptor for it now, it stays the next.
     pub fn recv_segment(&self, options: &Options, timeout: Option<Duration>) -> Result<Segment> {
         let deadline = deadline_of(timeout);
         loop {

@@ -1,4 +1,5 @@
-//! One connection: messages of 16 bytes with one descriptor each, in and out, and when it is of no use any more.
+//! One connection: messages of 16 bytes, each with one descriptor, and the reasons why it is
+//! broken.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -17,17 +18,17 @@ use crate::layout;
 use crate::sys::socket::{self, Bell, Foreign, Kind, Ready};
 use crate::sys::{self, Deadline, ForkGuard, KeptFd};
 
-/// Messages of one sort that are kept, with their descriptors, while the other sort is wanted.
+/// How many messages of one kind are kept, with their descriptors, while the other kind is wanted.
 const KEPT: usize = 64;
 
-/// What an error says of the socket.
+/// Describes the socket in errors.
 pub(crate) const OF_CHANNEL: &str = "of the channel";
 
-/// Why nothing comes in any more.
+/// Why no more messages arrive.
 #[derive(Clone)]
 struct Broken {
     reason: Error,
-    /// The other side has closed in good order: what it had sent stays good.
+    /// The other side has closed in good order: what it had sent stays valid.
     ended: bool,
 }
 
@@ -35,14 +36,15 @@ struct Broken {
 struct Inbox {
     regions: VecDeque<Announced>,
     segments: VecDeque<Foreign>,
-    /// A message that is not in a queue yet: a part of one of a stream, or one whose file could not be looked at.
+    /// A message that is not in a queue yet: a part of one on a stream, or one whose file could not
+    /// be inspected.
     bytes: [u8; MESSAGE],
     have: usize,
     file: Option<Foreign>,
     broken: Option<Broken>,
-    /// How many things have happened here; who waits compares.
+    /// How many events there have been; waiting threads compare it.
     events: u64,
-    /// A thread sleeps on the socket, for all that wait.
+    /// One thread sleeps on the socket, on behalf of all that wait.
     watched: bool,
 }
 
@@ -56,7 +58,7 @@ fn not_received(errno: Errno) -> Error {
 }
 
 impl Inbox {
-    /// Refuses to receive while as much waits of one sort as may.
+    /// Refuses to receive while the limit of kept messages of one kind is reached.
     fn check_room(&self) -> Result<()> {
         let full = |count: usize, what| {
             let error = Error::new(Code::Again).about(format_args!("{count} {what}"));
@@ -72,11 +74,11 @@ impl Inbox {
     }
 }
 
-/// Whether a message went.
+/// Whether a message was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
     Yes,
-    /// The other side has not read what it was sent before.
+    /// The other side has not read earlier messages.
     Full,
 }
 
@@ -86,17 +88,17 @@ pub(crate) struct Link {
     kind: Kind,
     options: ChannelOptions,
     inbox: Mutex<Inbox>,
-    /// Something happened in the inbox, or nobody watches the socket.
+    /// The inbox has changed, or no thread watches the socket.
     changed: Condvar,
-    /// Rung when something happens in the inbox while a thread sleeps on the socket.
+    /// Rung when the inbox changes while a thread sleeps on the socket.
     bell: Bell,
     /// Why nothing can be sent any more.
     mute: Mutex<Option<Error>>,
 }
 
 impl Link {
-    /// Over a socket that may be anything; refuses peers that the options do not admit. The bell comes from the caller, who
-    /// has it before anything is taken that would be lost without one.
+    /// A link over a socket of any kind; refuses peers that the options do not admit. The caller
+    /// makes the bell first, before it takes anything that would be lost without one.
     pub(crate) fn new(socket: OwnedFd, bell: Bell, options: &ChannelOptions) -> Result<Link> {
         let kind = socket::kind(socket.as_fd())?;
         let peer = socket::peer_uid(socket.as_fd())?;
@@ -127,7 +129,7 @@ impl Link {
         Ok(self.socket.proved()?.as_fd())
     }
 
-    // A panic cannot have left the inbox half changed in a way that matters: it holds whole messages.
+    // A panic cannot have left the inbox in a bad state, because it holds only whole messages.
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +144,7 @@ impl Link {
         let reason = loop {
             match socket::send(self.fd()?, message, passed) {
                 Ok(MESSAGE) => return Ok(Sent::Yes),
-                // A stream never cuts so few bytes; if it did, the rest would have no place to go.
+                // A stream does not split so few bytes; if it did, the rest could not be sent.
                 Ok(_) => break Error::new(Code::ChannelBroken).about("the kernel sent a part of a message"),
                 Err(Errno::EAGAIN) => return Ok(Sent::Full),
                 Err(Errno::EINTR) => {}
@@ -168,7 +170,8 @@ impl Link {
         self.send(&encode(SEGMENT, layout::LAYOUT_VERSION, length), file)
     }
 
-    /// Sleeps until more can be sent, or a bell rings that may be given; false if the deadline came first.
+    /// Sleeps until more can be sent, or until the given bell rings; false if the deadline came
+    /// first.
     pub(crate) fn wait_for_room(&self, bell: Option<BorrowedFd<'_>>, deadline: Deadline) -> Result<bool> {
         let socket = (self.fd()?, Ready::ToWrite);
         match bell {
@@ -177,7 +180,8 @@ impl Link {
         }
     }
 
-    /// The next region that the other side has announced, if there is one now; and how much has happened so far.
+    /// The next region that the other side has announced, if there is one now, and the number of
+    /// events so far.
     pub(crate) fn next_region(&self) -> Result<Option<Announced>> {
         self.next(|inbox| inbox.regions.pop_front())
     }
@@ -200,12 +204,12 @@ impl Link {
         }
     }
 
-    /// Puts a region back, as the next, that could not be mapped for want of memory.
+    /// Puts a region back as the next one, because there was no memory to map it.
     pub(crate) fn put_back(&self, region: Announced) {
         self.inbox().regions.push_front(region);
     }
 
-    /// The same for a segment that could not be attached to.
+    /// Puts a segment back as the next one, because this process could not attach to it.
     pub(crate) fn put_back_segment(&self, file: Foreign) {
         let mut inbox = self.inbox();
         inbox.segments.push_front(file);
@@ -213,12 +217,12 @@ impl Link {
         self.happened(&mut inbox);
     }
 
-    /// How much has happened so far, to be told to `wait`.
+    /// The number of events so far, to be passed to `wait`.
     pub(crate) fn events(&self) -> u64 {
         self.inbox().events
     }
 
-    /// Something happened that those who wait will want to look at.
+    /// Reports an event that waiting threads must examine.
     pub(crate) fn announce(&self) {
         self.happened(&mut self.inbox());
     }
@@ -231,12 +235,12 @@ impl Link {
         self.changed.notify_all();
     }
 
-    /// Whether what came over this channel is to be believed: the reason if it is not.
+    /// The reason why this channel's messages are not trusted any more, if there is one.
     pub(crate) fn poisoned(&self) -> Option<Error> {
         self.inbox().broken.as_ref().filter(|broken| !broken.ended).map(|broken| broken.reason.clone())
     }
 
-    /// The channel is of no use any more: the other side does not keep to the rules.
+    /// Makes the channel unusable, because the other side violated the protocol.
     pub(crate) fn poison(&self, reason: Error) -> Error {
         self.end(&mut self.inbox(), reason, false)
     }
@@ -249,7 +253,7 @@ impl Link {
             inbox.regions.clear();
             inbox.segments.clear();
             *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
-            // So that the other side knows, and whoever polls the descriptor looks.
+            // So that the other side is told, and a thread that polls the descriptor wakes.
             if let Ok(socket) = self.fd() {
                 socket::shut_down(socket);
                 socket::empty(socket, self.kind);
@@ -273,7 +277,8 @@ impl Link {
         self.admit(inbox).map(|()| true)
     }
 
-    /// Takes a whole message into the inbox, or a part of one from a stream; false if there is none.
+    /// Takes a whole message into the inbox, or a part of one from a stream; false if there is
+    /// none.
     fn receive_part(&self, inbox: &mut Inbox) -> Result<bool> {
         let mut buffer = [0; 2 * MESSAGE];
         let wanted = if self.kind == Kind::Stream { MESSAGE - inbox.have } else { buffer.len() };
@@ -285,7 +290,7 @@ impl Link {
             Err(error) => return Err(self.end(inbox, error, false)),
         };
         if seen.cut && fds.is_empty() {
-            // It stays in the queue until there is room.
+            // It stays in the socket until there is room.
             return Err(Error::new(Code::Sys)
                 .errno(libc::EMFILE)
                 .about("no descriptor is left for the next message, which stays in the channel")
@@ -309,7 +314,7 @@ impl Link {
         }
         let carried = match socket::take(self.fd()?, seen.len.min(wanted)) {
             Ok(carried) => carried,
-            // Another process that has this socket, too, was faster.
+            // Another process that shares this socket was faster.
             Err(Errno::EAGAIN) => return Ok(false),
             Err(errno) => return Err(not_received(errno)),
         };
@@ -322,7 +327,7 @@ impl Link {
         }
         inbox.have += seen.len;
         if carried {
-            // Not at the end of the message: one that never ends would keep them all open.
+            // Checked before the end of the message: one that never ends would keep them all open.
             let count = fds.len() + usize::from(inbox.file.is_some());
             if count > 1 {
                 return Err(self.reject_count(inbox, count));
@@ -332,7 +337,7 @@ impl Link {
         Ok(true)
     }
 
-    /// Whether nothing will come any more, of a socket in which nothing stands.
+    /// Whether nothing will arrive any more, for a socket whose queue is empty.
     fn is_over(&self) -> Result<bool> {
         Ok(match self.kind {
             Kind::Stream => true,
@@ -341,7 +346,7 @@ impl Link {
         })
     }
 
-    /// Ends the channel for something that no channel sends.
+    /// Breaks the channel because of a message that violates the protocol.
     fn reject(&self, inbox: &mut Inbox, what: impl fmt::Display, number: usize) -> Error {
         let reason = Error::new(Code::ChannelBroken).about(what).with_numbers([number as u64, 0, 0]);
         self.end(inbox, reason, false)
@@ -351,7 +356,8 @@ impl Link {
         self.reject(inbox, format_args!("a message with {count} descriptors, not 1"), count)
     }
 
-    /// Takes the message that is complete into its queue. It stays as it is if its file cannot be looked at now.
+    /// Moves the complete message into its queue. It stays where it is if its file cannot be
+    /// inspected now.
     fn admit(&self, inbox: &mut Inbox) -> Result<()> {
         let Some(file) = inbox.file.take() else {
             return Err(self.reject_count(inbox, 0));
@@ -369,8 +375,8 @@ impl Link {
                     inbox.file = Some(file);
                     return Err(error);
                 }
-                // The program took it away between two parts of the message, which the other side
-                // is not to blame for.
+                // The program closed it between two parts of the message; the other side is not to
+                // blame.
                 Err(error) if error.code() == Code::DescriptorLost => {
                     inbox.have = 0;
                     return Err(error);
@@ -383,7 +389,7 @@ impl Link {
         Ok(())
     }
 
-    /// What stands first in the socket, which stays there; `None` if nothing does.
+    /// Peeks at the first message of the socket; `None` if there is none.
     fn peek(&self, window: &mut [u8]) -> Result<Option<socket::Seen>> {
         let mut resets = 0;
         loop {
@@ -391,21 +397,24 @@ impl Link {
                 Ok(seen) => return Ok(Some(seen)),
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => {}
-                // The other side has closed without reading everything. That is told once, before what it had sent.
+                // The other side has closed without reading everything. The kernel reports that
+                // once, before what it had sent.
                 Err(Errno::ECONNRESET) if resets < 2 => resets += 1,
                 Err(errno) => return Err(not_received(errno)),
             }
         }
     }
 
-    /// Sleeps until more has happened than `seen`, or something stands in the socket; false if the deadline came first.
+    /// Sleeps until there are more events than `seen`, or a message arrives; false if the deadline
+    /// came first.
     ///
-    /// Several threads may wait, and others receive meanwhile: one thread watches the socket for all, and the bell tells
-    /// it when somebody else has taken what it was waiting for.
+    /// Several threads may wait while others receive. One thread watches the socket for all of
+    /// them, and the bell wakes it when another thread has received what it was waiting for.
     pub(crate) fn wait(&self, seen: u64, deadline: Deadline) -> Result<bool> {
         let mut inbox = self.inbox();
         loop {
-            // First of all: whoever is sent one thing after the other, and never the right one, has a deadline, too.
+            // First, because the deadline also holds for a thread that receives one message after
+            // the other, and never the right one.
             let left = deadline.map(|deadline| deadline.saturating_sub(sys::monotonic_ns()));
             if left == Some(0) {
                 return Ok(false);
@@ -432,7 +441,7 @@ impl Link {
         let mut inbox = self.inbox();
         inbox.watched = false;
         self.bell.silence();
-        // Another one watches from now on.
+        // Another thread watches from now on.
         self.changed.notify_all();
         woken
     }

@@ -15,17 +15,20 @@ use crate::sys::socket::{self, Bell, Ready};
 use crate::sys::{self, ForkGuard, KeptFd};
 use crate::wait::{deadline_of, timeout_code};
 
-/// Connections of users who are not admitted that are closed between two looks at the clock: more than wait at a
-/// listener, so that who does not wait comes by them, and who never stops to connect does not keep the caller.
+/// How many connections of users that are not admitted are closed between two checks of the clock.
+/// It exceeds a listener's backlog, so that a call that does not wait gets past them, and a user
+/// that never stops connecting does not block the caller.
 const REFUSED_AT_ONCE: u32 = 1 << 13;
 /// How often a name that a dead process has left is taken over before it counts as taken.
 const NAME_RACES: u32 = 4;
 
 /// Listens at a path where a dead process has left its file.
 ///
-/// Who takes such a file away has the folder locked from before it looks whether the file is dead until it listens itself:
-/// else it would take the file of somebody who has done the same a moment before. Who only listens locks nothing: the kernel
-/// does not let two have one name, and a bind that fails for the name has waited for the one that has it.
+/// A process that removes such a file locks the directory, from before it checks that the file is
+/// dead until it listens itself. Otherwise it could remove the file of another process that did
+/// this a moment earlier. A process that only listens locks nothing: the kernel does not let two
+/// sockets have one name, and a bind that fails because the name is taken has waited for the other
+/// one.
 fn take_over(name: &str, mode: u32) -> Result<OwnedFd> {
     let folder = Path::new(name).parent().ok_or(Code::BadName)?;
     let folder = sys::open_folder(folder)?;
@@ -48,7 +51,7 @@ fn take_over(name: &str, mode: u32) -> Result<OwnedFd> {
     }
 }
 
-/// Waits for connections. Its socket file goes away with it.
+/// Waits for connections. It removes its socket file when it is dropped.
 pub struct Listener {
     birth: ForkGuard,
     socket: KeptFd,
@@ -65,8 +68,8 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    /// Waits for connections at an absolute path, or at an abstract name that begins with '@'. A socket file that a dead
-    /// process has left there is replaced.
+    /// Waits for connections at an absolute path, or at an abstract name that begins with '@'. A
+    /// socket file that a dead process has left there is replaced.
     pub fn bind(name: &str, options: &ChannelOptions) -> Result<Listener> {
         let mode = if options.any_owner { 0o666 } else { 0o600 };
         let socket = match socket::listen(name, mode) {
@@ -87,7 +90,7 @@ impl Listener {
         })
     }
 
-    /// The next connection. Those of users whom the options do not admit are closed and not told of.
+    /// The next connection. Connections of users that the options do not admit are silently closed.
     pub fn accept(&self, timeout: Option<Duration>) -> Result<Channel> {
         if !self.birth.same_process() {
             return Err(Code::Forked.into());
@@ -95,7 +98,7 @@ impl Listener {
         let deadline = deadline_of(timeout);
         let mut refused = 0;
         while socket::wait(&[(self.fd()?, Ready::ToRead)], deadline)? {
-            // First, so that no connection is lost for want of it.
+            // First, so that no connection is lost for lack of one.
             let bell = Bell::new()?;
             let Some(socket) = socket::accept(self.fd()?)? else { continue };
             match Channel::with_bell(socket, bell, &self.options) {
@@ -111,7 +114,7 @@ impl Listener {
         Err(timeout_code(timeout).into())
     }
 
-    /// To be polled: ready to read when somebody has connected.
+    /// A descriptor for poll: readable when a peer has connected.
     pub fn fd(&self) -> Result<BorrowedFd<'_>> {
         Ok(self.socket.proved()?.as_fd())
     }
@@ -120,7 +123,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if self.birth.same_process() && self.file.is_some() && self.file == socket::file_of(&self.name) {
-            // Nobody could act on a failure; the next listener replaces what is left.
+            // No caller could act on a failure; the next listener replaces the file.
             let _ = sys::unlink_file(self.name.as_ref());
         }
     }

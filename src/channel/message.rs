@@ -1,4 +1,4 @@
-//! What goes over a channel: 16 bytes that name a region or a segment, and its descriptor.
+//! The messages of a channel: 16 bytes that name a region or a segment, and its descriptor.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -28,19 +28,19 @@ pub(super) fn decode(message: &[u8; MESSAGE]) -> (u32, u32, u64) {
     (number as u32, (number >> 32) as u32, (number >> 64) as u64)
 }
 
-/// A region that the other side can be asked for from now on.
+/// A region that the other side may refer to from now on.
 #[derive(Debug)]
 pub(crate) struct Announced {
     pub(crate) map_id: u32,
     pub(crate) generation: u32,
     pub(crate) length: u64,
     pub(crate) file: Foreign,
-    /// What its file was at the check.
+    /// The facts of its file at the check.
     pub(crate) facts: FileFacts,
 }
 
 impl Announced {
-    /// Everything that can be said of a region before it is mapped.
+    /// Checks what can be checked of a region before it is mapped.
     pub(crate) fn check(map_id: u32, length: u64, file: BorrowedFd<'_>, unsealed: bool) -> Result<FileFacts> {
         let refuse = |code, what: &dyn fmt::Display, actual| {
             let about = format_args!("region {map_id}{what}");

@@ -1,8 +1,9 @@
-//! Channels: unix sockets that carry the descriptors of regions and segments from one process to another.
+//! Channels: unix sockets that carry the descriptors of regions and segments from one process to
+//! another.
 //!
-//! - `options`: with whom a channel may be.
-//! - `message`: what goes over one.
-//! - `link`: one connection: messages in and out, and when it is of no use any more.
+//! - `options`: which peers a channel admits.
+//! - `message`: the messages.
+//! - `link`: one connection: messages in and out, and the reasons why it is broken.
 //! - `connection`: one end, as a user holds it.
 //! - `listener`: waiting for connections at a name.
 #![forbid(unsafe_code)]
@@ -21,7 +22,7 @@ pub use options::ChannelOptions;
 
 use crate::error::{Code, Error};
 
-/// Whether this process lacks memory or descriptors, so that the same thing may work another time.
+/// Whether this process lacks memory or descriptors, so that the call may succeed later.
 pub(crate) fn is_shortage(error: &Error) -> bool {
     error.code() == Code::NoMemory || matches!(error.os_errno(), libc::EMFILE | libc::ENFILE)
 }

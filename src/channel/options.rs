@@ -1,11 +1,12 @@
-//! With whom a channel may be.
+//! Which peers a channel admits.
 #![forbid(unsafe_code)]
 
-/// Whom a channel is opened with.
+/// How a channel is opened.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ChannelOptions {
-    /// Also with a process of another user.
+    /// Also admit processes of other users.
     pub any_owner: bool,
-    /// Also map regions whose files are not sealed. If the sender cuts such a file, touching it raises SIGBUS.
+    /// Also map regions whose files are not sealed. If the sender truncates such a file, an access
+    /// raises SIGBUS.
     pub unsealed: bool,
 }

@@ -1,4 +1,5 @@
-//! The receiver: regions that came over a channel, mapped to be read, and references resolved to places in them.
+//! The receiver: it maps regions that arrived over a channel, and resolves references to addresses
+//! in them.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,22 +22,23 @@ pub struct Attachments {
     channel: Option<Channel>,
     unsealed: bool,
     regions: Mutex<Regions>,
-    /// Bytes that are mapped here of this sender, also those that only what was resolved still has.
+    /// Bytes of this sender that are mapped here, including those that only resolved references
+    /// still use.
     bytes: Arc<AtomicU64>,
-    /// How many of them there may be.
+    /// The limit of these bytes.
     most: u64,
 }
 
 #[derive(Default)]
 struct Regions {
     known: BTreeMap<u32, Known>,
-    /// Those that could not be mapped yet.
+    /// Regions that could not be mapped yet.
     waiting: BTreeSet<u32>,
 }
 
-/// The newest region of a number that has come.
+/// The newest region of a number that has arrived.
 struct Known {
-    /// By its message.
+    /// From its message.
     generation: u32,
     identity: (u64, u64),
     length: u64,
@@ -45,11 +47,11 @@ struct Known {
 
 enum Memory {
     Mapped(Arc<Counted>),
-    /// There was no memory, or no room, to map it: to be tried again.
+    /// There was no memory, or no room, to map it: it will be tried again.
     Waiting(Announced),
 }
 
-/// A mapping that counts among those of its sender as long as it lives.
+/// A mapping that counts in its sender's bytes as long as it lives.
 struct Counted {
     body: Body,
     bytes: Arc<AtomicU64>,
@@ -57,7 +59,7 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        // Relaxed: a count, which nothing else is ordered by.
+        // Relaxed: a count, on which nothing else depends.
         self.bytes.fetch_sub(self.body.mapped(), Ordering::Relaxed);
     }
 }
@@ -70,13 +72,14 @@ impl fmt::Debug for Attachments {
 
 /// Most regions of one sender: a hostile one must not use up this process's mappings.
 const MAX_REGIONS: usize = 1 << 14;
-/// Regions that wait to be mapped while others are taken in: each keeps a descriptor open.
+/// Most regions that wait to be mapped while others are received: each keeps a descriptor open.
 const MAX_WAITING: usize = 64;
-/// Messages that one call takes in; more than a socket holds.
+/// Messages that one call receives; more than a socket holds.
 const DRAINED_AT_ONCE: u32 = 1 << 12;
 
 impl Attachments {
-    /// Of what comes over a channel, if one is given, and of descriptors that come by other means. One for each channel.
+    /// Attachments for the messages of a channel, if one is given, and for descriptors that arrive
+    /// by other means. Make one for each channel.
     pub fn new(channel: Option<&Channel>, options: &ChannelOptions) -> Result<Attachments> {
         if let Some(channel) = channel {
             channel.link().here()?;
@@ -87,8 +90,8 @@ impl Attachments {
             unsealed: options.unsealed,
             regions: Mutex::default(),
             bytes: Arc::default(),
-            // Regions of an honest sender have memory behind them: all of it, if there was nothing else. What it has
-            // given up may still be used by a receiver while something else has the memory.
+            // Regions of an honest sender have memory behind them: at most all of it. A region that
+            // the sender has retired may still be in use here while its memory is reused.
             most: sys::machine_memory().saturating_mul(2),
         })
     }
@@ -98,28 +101,29 @@ impl Attachments {
         if self.birth.same_process() { Ok(()) } else { Err(Code::Forked.into()) }
     }
 
-    /// Lets go of every region; what was resolved stays mapped.
+    /// Releases every region; what was resolved stays mapped.
     pub(crate) fn close(&self) {
         if let Ok(mut regions) = self.regions() {
             *regions = Regions::default();
         }
     }
 
-    // A panic cannot have left a region half known.
+    // A panic cannot have left a region half recorded.
     fn regions(&self) -> Result<MutexGuard<'_, Regions>> {
         self.here()?;
         Ok(self.regions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Maps every region that has come over the channel; how many. Never waits. A region for which there is no memory is kept,
-    /// and the error tells of it; the others are mapped all the same.
+    /// Maps every region that has arrived over the channel, and returns how many. Never waits. A
+    /// region for which there is no memory is kept, and the error says so; the others are mapped
+    /// anyway.
     pub fn drain(&self) -> Result<u32> {
         let mut regions = self.regions()?;
         let (count, short) = self.drain_into(&mut regions)?;
         short.map_or(Ok(count), Err)
     }
 
-    /// How many regions were mapped, and why one was not that is to be tried again.
+    /// How many regions were mapped, and the error of one that was not and will be tried again.
     fn drain_into(&self, regions: &mut Regions) -> Result<(u32, Option<Error>)> {
         let Some(channel) = &self.channel else { return Ok((0, None)) };
         let mut short = None;
@@ -131,7 +135,7 @@ impl Attachments {
                 Err(error) => return Err(error),
             }
         }
-        // A sender that never stops does not keep the caller for ever: it calls again.
+        // A sender that never stops does not block the caller for ever: it calls again.
         for _ in 0..DRAINED_AT_ONCE {
             let Some(region) = channel.link().next_region()? else { break };
             match self.learn(regions, &region) {
@@ -151,7 +155,8 @@ impl Attachments {
         Ok((count, short))
     }
 
-    /// Maps a region whose descriptor came by other means. A region that is known already stays as it is.
+    /// Maps a region whose descriptor arrived by other means. A region that is already known is
+    /// unchanged.
     pub fn attach_fd(&self, map_id: u32, generation: u32, length: u64, file: OwnedFd) -> Result<()> {
         let mut regions = self.regions()?;
         let file = Foreign::new(sys::keep(file)?)?;
@@ -163,7 +168,8 @@ impl Attachments {
         Ok(())
     }
 
-    /// Maps a region, unless this generation of it, or a newer one, is known. The one before it is let go.
+    /// Maps a region, unless this generation of it or a newer one is known. Releases the previous
+    /// one.
     fn learn(&self, regions: &mut Regions, region: &Announced) -> Result<()> {
         let known = regions.known.get(&region.map_id);
         if known.is_some_and(|known| !is_newer(region.generation, known.now())) {
@@ -178,7 +184,7 @@ impl Attachments {
                 .with_numbers([region.map_id.into(), MAX_REGIONS as u64, 0]));
         }
         let memory = match known.map(|known| (&known.memory, known.identity, known.length)) {
-            // The same file with a new generation keeps its mapping, and the pages that were touched stay so.
+            // A new generation of one file keeps the mapping, and its pages stay present.
             Some((Memory::Mapped(memory), identity, length))
                 if identity == region.facts.identity && length == region.length =>
             {
@@ -190,7 +196,7 @@ impl Attachments {
         Ok(())
     }
 
-    /// Maps a region that is kept for want of memory, if it is one.
+    /// Maps a region that is kept for lack of memory, if it is one.
     fn map_waiting(&self, regions: &mut Regions, map_id: u32) -> Result<()> {
         let Some(Known { memory: Memory::Waiting(region), .. }) = regions.known.get(&map_id) else {
             return Ok(());
@@ -214,7 +220,7 @@ impl Attachments {
     }
 
     fn map(&self, region: &Announced) -> Result<Arc<Counted>> {
-        // Relaxed: a count. It grows under the lock of the regions only.
+        // Relaxed: a count. It grows only under the lock of the regions.
         let total = self.bytes.load(Ordering::Relaxed).saturating_add(region.length);
         if total > self.most {
             let about = format_args!(
@@ -232,12 +238,14 @@ impl Attachments {
         Ok(Arc::new(Counted { body, bytes: Arc::clone(&self.bytes) }))
     }
 
-    /// Where a reference points to. Takes in what has come over the channel if the region is not known; never waits.
+    /// The address of a reference. Receives what has arrived over the channel if the region is not
+    /// known; never waits.
     pub fn resolve(&self, map_id: u32, generation: u32, offset: u64, len: u64) -> Result<Mapped> {
         self.resolve_wait(map_id, generation, offset, len, Some(Duration::ZERO))
     }
 
-    /// The same, and waits for the region's message if it has not come yet. `UnknownMapping` if it does not.
+    /// As [`resolve`](Attachments::resolve), but waits for the region's message if it has not
+    /// arrived. `UnknownMapping` if it does not arrive in time.
     pub fn resolve_wait(
         &self,
         map_id: u32,
@@ -265,15 +273,15 @@ impl Attachments {
             let mut events = 0;
             let unheard_of = regions.newest(map_id).is_none_or(|newest| is_newer(generation, newest));
             if let (true, Some(channel)) = (unheard_of, &self.channel) {
-                // Before looking: what comes after that is noticed by the wait.
+                // Before the check: the wait notices what arrives after that.
                 events = channel.link().events();
                 let drained = self.drain_into(&mut regions);
-                // What was known before the end stays so; else the end is the answer.
+                // What arrived before the end stays valid; otherwise the end is the answer.
                 if regions.newest(map_id) != Some(generation) {
                     drained?;
                 }
             }
-            // It may be in a later generation than its message says.
+            // The region may be in a later generation than its message says.
             self.map_waiting(&mut regions, map_id)?;
             match regions.known.get(&map_id).map(|known| (known, known.now())) {
                 Some((known, newest)) if newest == generation => return Mapped::new(known, offset, len),
@@ -294,13 +302,13 @@ impl Regions {
         self.known.get(&map_id).map(Known::now)
     }
 
-    /// Nothing is left of it: its descriptor was taken away before it could be mapped.
+    /// Removes all traces of a region: its descriptor was taken away before it could be mapped.
     fn forget(&mut self, map_id: u32) {
         self.waiting.remove(&map_id);
         self.known.remove(&map_id);
     }
 
-    /// What takes the place of what was known of this region.
+    /// Replaces what was known of this region.
     fn set(&mut self, map_id: u32, known: Known) {
         match known.memory {
             Memory::Mapped(_) => self.waiting.remove(&map_id),
@@ -321,7 +329,7 @@ impl Known {
         Known { generation, identity: region.facts.identity, length, memory: Memory::Waiting(region) }
     }
 
-    /// The generation that it is in: what its page says, if it has one. A message may have come long before.
+    /// Its current generation, from its page if it has one. The message may be much older.
     fn now(&self) -> u32 {
         match &self.memory {
             Memory::Mapped(memory) => memory.body.generation().unwrap_or(self.generation),
@@ -330,19 +338,19 @@ impl Known {
     }
 }
 
-/// Whether this process is why a region cannot be mapped, and not its sender: it lacks something,
-/// or took the descriptor away.
+/// Whether this process, and not the sender, is the reason why a region cannot be mapped: it lacks
+/// a resource, or closed the descriptor.
 fn is_local(error: &Error) -> bool {
     is_shortage(error) || error.code() == Code::DescriptorLost
 }
 
-/// Generations wrap: the nearer way round counts.
+/// Generations wrap, so the shorter distance counts.
 fn is_newer(one: u32, other: u32) -> bool {
     one != other && one.wrapping_sub(other) < 1 << 31
 }
 
-/// Bytes of a region: mapped as long as the value lives. They are the sender's, who may change them once the lease is
-/// given back.
+/// Bytes of a region, mapped as long as the value lives. They belong to the sender, which may
+/// change them once it has released the lease.
 #[derive(Clone)]
 pub struct Mapped {
     memory: Arc<Counted>,
@@ -373,27 +381,27 @@ impl Mapped {
         }
     }
 
-    /// Where the bytes are. Readable for [`Mapped::len`] bytes while the value lives.
+    /// The address of the bytes. Readable for [`Mapped::len`] bytes while the value lives.
     pub fn as_ptr(&self) -> *const u8 {
         self.memory.body.at(self.offset, self.len as u64).map_or(std::ptr::null(), <*mut u8>::cast_const)
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Where the whole region begins that they lie in. Mapped as they are.
+    /// The address of the whole region that contains them. It is mapped as long as they are.
     pub fn region_ptr(&self) -> *const u8 {
         self.memory.body.at(0, 0).map_or(std::ptr::null(), <*mut u8>::cast_const)
     }
 
-    /// How many bytes the region has.
+    /// The number of bytes of the region.
     pub fn region_len(&self) -> u64 {
         self.memory.body.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -405,7 +413,7 @@ impl Mapped {
         bytes
     }
 
-    /// Copies the first bytes, as many as there are and as `buffer` takes; how many.
+    /// Copies the first bytes into `buffer`, up to its length, and returns how many.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
         let len = self.len.min(buffer.len());
         let Some(target) = buffer.get_mut(..len) else { return 0 };

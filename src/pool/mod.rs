@@ -1,11 +1,12 @@
-//! Payloads beside the slots: memory in regions, mapped by every process that uses them.
+//! Pools: payloads outside the slots, in regions of memory that each process maps.
 //!
-//! A sender's [`Registry`] hands out [`Lease`]s of memory in regions. The descriptor of a region goes over each
-//! [`Channel`](crate::Channel) of the registry before the first lease in it is given out. A receiver's [`Attachments`] map
-//! what comes, and resolve a reference (region, generation, offset, length), which travels by whatever way, to a [`Mapped`]
-//! place. `docs/regions.md` has the rules.
+//! A sender's [`Registry`] gives out [`Lease`]s of memory in regions. It announces a region on each
+//! [`Channel`](crate::Channel) that was added to it before it gives out the first lease there. A
+//! receiver's [`Attachments`] map the announced regions, and resolve a reference (region,
+//! generation, offset, length), which may travel by any means, to [`Mapped`] bytes.
+//! `docs/regions.md` has the rules.
 //!
-//! - `body`: the memory of a region, and which generation it is in.
+//! - `body`: the memory of a region, and its current generation.
 //! - `registry`: the sender.
 //! - `attachments`: the receiver.
 #![forbid(unsafe_code)]

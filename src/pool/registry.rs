@@ -1,4 +1,5 @@
-//! The sender: memory in regions, given out on leases, announced to every channel before it is.
+//! The sender: it leases memory in regions, and announces each region to every channel before the
+//! first lease.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use crate::sys::socket::Bell;
 use crate::sys::{self, ForkGuard, KeptFd};
 use crate::wait::deadline_of;
 
-/// What an error says of a region's file.
+/// Describes a region's file in errors.
 const OF_REGION: &str = "of a region";
 
 /// How a registry makes regions.
@@ -24,12 +25,14 @@ pub struct RegistryOptions {
     pub region_size: u64,
     /// Alignment of each lease, a power of two from 64 to 4096.
     pub align: u32,
-    /// Most bytes of regions without leases that are kept, to be used again without the cost of new pages.
+    /// Most bytes of idle regions that are kept, to be reused without the cost of new pages.
     pub max_idle: u64,
-    /// Most bytes of all regions together; 0 is no limit. Each has a page more, which does not count.
+    /// Most bytes of all regions together; 0 is no limit. The extra page of each region does not
+    /// count.
     pub max_bytes: u64,
-    /// Receivers are not of this library: they may map regions to write to them, and are told of every generation by a
-    /// message. Whoever gets a region can then change any byte of it at any time, also under leases that it was not told of.
+    /// The receivers are other software: they may map regions writable, and are told of each
+    /// generation by a message. A process that gets a region can then change any of its bytes at
+    /// any time, including leases that were not sent to it.
     pub foreign_receivers: bool,
 }
 
@@ -45,25 +48,25 @@ impl Default for RegistryOptions {
     }
 }
 
-/// What a registry has at this moment.
+/// The current state of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct PoolInfo {
     /// Bytes of all regions.
     pub bytes: u64,
-    /// Bytes of those that are kept without leases.
+    /// Bytes of idle regions.
     pub idle_bytes: u64,
-    /// Leases that are out.
+    /// Leases that are not released.
     pub leases: u64,
     /// Regions.
     pub regions: u32,
-    /// Channels that regions are announced on.
+    /// Channels on which regions are announced.
     pub channels: u32,
 }
 
-/// Region numbers are small and used again. Not 2^32: the last number is that of segments.
+/// Region numbers are small and reused. Not 2^32, because the last number is that of segments.
 const MAX_REGIONS: usize = 1 << 24;
 
-/// Gives out memory that others can map. Any thread.
+/// Leases memory that other processes can map. Any thread.
 pub struct Registry {
     inner: Arc<Inner>,
 }
@@ -93,19 +96,19 @@ struct State {
     leases: u64,
     regions: u32,
     peers: Vec<Peer>,
-    /// Rung once, when a channel is removed while others may wait for it to have room.
+    /// Rung once when a channel is removed, because others may wait for it to have room.
     bell: Option<Arc<Bell>>,
-    /// Why channels were removed, since somebody asked.
+    /// The errors of channels that were removed since the last query.
     removed: Vec<Error>,
-    /// How often there was something to tell of a region.
+    /// How often a region had to be announced.
     news: u64,
-    /// What takes the place of regions that are gone: one page.
+    /// The page announced in place of retired regions, so that receivers unmap them.
     stone: Option<KeptFd>,
-    /// The registry is gone; leases are still out.
+    /// The registry is gone, but leases remain.
     closed: bool,
 }
 
-/// A region number: what has it now, in which generation.
+/// A region number, with its current region and generation.
 #[derive(Default)]
 struct Place {
     generation: u32,
@@ -115,9 +118,10 @@ struct Place {
 struct Region {
     file: KeptFd,
     memory: Arc<Body>,
-    /// What every channel must have been told since: that the region is there, or for foreign receivers its generation.
+    /// The last announcement that every channel must have received: that the region exists, or for
+    /// foreign receivers its generation.
     news: u64,
-    /// Everything before is, or was, leased.
+    /// Everything before this offset is or was leased.
     used: u64,
     leases: u64,
     /// When it became idle.
@@ -127,13 +131,13 @@ struct Region {
 /// A channel, and what the other side has been told.
 struct Peer {
     channel: Channel,
-    /// By region, the last news of it that it was told.
+    /// By region, the last announcement that was sent.
     told: BTreeMap<u32, u64>,
-    /// Regions that are gone, of which it was not told so yet.
+    /// Regions that are gone, of which the other side has not been told yet.
     gone: Vec<u32>,
 }
 
-/// Regions without leases, by size and by age.
+/// Idle regions, by size and by age.
 #[derive(Default)]
 struct Idle {
     by_size: BTreeSet<(u64, u32)>,
@@ -157,7 +161,7 @@ impl Idle {
         self.bytes -= region.memory.len();
     }
 
-    /// The smallest that has room and is not a waste.
+    /// The smallest region that has room and does not waste much.
     fn best(&self, size: u64) -> Option<u32> {
         let most = size.saturating_mul(2);
         self.by_size.range((size, 0)..=(most, u32::MAX)).next().map(|(_, map_id)| *map_id)
@@ -169,7 +173,7 @@ impl Idle {
 }
 
 impl Registry {
-    /// Makes nothing yet but itself.
+    /// A registry, which makes regions only when they are needed.
     pub fn new(options: &RegistryOptions) -> Result<Registry> {
         let bad = |field| Err(Error::new(Code::BadOptions).about(field));
         let mut options = options.clone();
@@ -198,29 +202,30 @@ impl Registry {
                 state.peers.push(peer);
                 return Ok(());
             }
-            // Nobody else waits meanwhile.
+            // Others must not wait for the lock meanwhile.
             drop(state);
             channel.wait_for_room(None, timeout, deadline)?;
         }
     }
 
-    /// Announces nothing on this channel any more.
+    /// Stops announcing regions on this channel.
     pub fn remove(&self, channel: &Channel) -> Result<()> {
         let mut state = self.inner.state()?;
         state.peers.retain(|peer| !peer.channel.is(channel));
-        // Who waits for this channel to have room need not any more.
+        // Callers that wait for this channel to have room need not wait any more.
         if let Some(bell) = state.bell.take() {
             bell.ring();
         }
         Ok(())
     }
 
-    /// Why channels were removed by themselves since this was last asked: their other ends are gone, or spoke wrongly.
+    /// The errors of channels that were removed automatically since the last query: their other
+    /// ends are gone, or have violated the protocol.
     pub fn take_removed(&self) -> Result<Vec<Error>> {
         Ok(std::mem::take(&mut self.inner.state()?.removed))
     }
 
-    /// Unmaps and closes every region without leases now, as if none were to be kept; how many.
+    /// Unmaps and closes all idle regions now, and returns how many.
     pub fn reclaim(&self) -> Result<u32> {
         let mut state = self.inner.state()?;
         let unused = state.reclaim();
@@ -229,7 +234,7 @@ impl Registry {
         Ok(u32::try_from(unused.len()).unwrap_or(u32::MAX))
     }
 
-    /// What the registry has at this moment.
+    /// The current state of the registry.
     pub fn info(&self) -> Result<PoolInfo> {
         let state = self.inner.state()?;
         Ok(PoolInfo {
@@ -241,8 +246,8 @@ impl Registry {
         })
     }
 
-    /// Memory for `len` bytes in a region that every channel has been told of. Waits for a channel whose other end does
-    /// not read; a channel whose other end is gone is removed.
+    /// Leases memory for `len` bytes in a region that every channel has been told of. Waits for a
+    /// channel whose other end does not read; removes a channel whose other end is gone.
     pub fn alloc(&self, len: usize, timeout: Option<Duration>) -> Result<Lease> {
         let inner = &self.inner;
         let too_large = || {
@@ -254,7 +259,7 @@ impl Registry {
         if len as u64 > sys::machine_memory() {
             return Err(too_large());
         }
-        // An empty lease has a place of its own, too.
+        // An empty lease has an address of its own, too.
         let align = u64::from(inner.options.align);
         let room = (len as u64).max(1).checked_next_multiple_of(align);
         let room = room.ok_or_else(too_large)?;
@@ -267,8 +272,8 @@ impl Registry {
                 return state.lease(inner, map_id, room, len);
             };
             state.put_aside(map_id);
-            // Leases are given back, and taken in other regions, meanwhile.
-            // Without one only the channel itself ends the wait.
+            // Leases are released, and made in other regions, meanwhile. Without a bell only the
+            // channel itself ends the wait.
             state.bell = state.bell.take().or_else(|| Bell::new().ok().map(Arc::new));
             let bell = state.bell.clone();
             drop(state);
@@ -283,12 +288,12 @@ impl Registry {
         self.inner.here()
     }
 
-    /// Lets go of everything but regions with leases.
+    /// Releases everything except regions with leases.
     pub(crate) fn close(&self) {
         let Ok(mut state) = self.inner.state() else { return };
         state.closed = true;
         state.peers.clear();
-        // Leases that are still out keep their regions.
+        // Leases keep their regions.
         let unused = state
             .places
             .iter_mut()
@@ -316,9 +321,9 @@ impl Inner {
         Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// One lease of a region is given back.
+    /// Releases one lease of a region.
     fn give_back(&self, map_id: u32) {
-        // A forked child has nothing to give back.
+        // A forked child has nothing to release.
         let Ok(mut state) = self.state() else { return };
         let unused = state.give_back(map_id, self.options.max_idle);
         drop(state);
@@ -333,7 +338,7 @@ impl State {
         Some((place.generation, place.region.as_mut()?))
     }
 
-    /// A region with room for so many bytes: the current one, one that is used again, or a new one.
+    /// A region with room for so many bytes: the current one, an idle one, or a new one.
     fn region_with(&mut self, room: u64, options: &RegistryOptions) -> Result<u32> {
         let large = room > options.region_size;
         if let Some(map_id) = self.current.filter(|_| !large) {
@@ -365,14 +370,14 @@ impl State {
         Ok(map_id)
     }
 
-    /// Begins a region anew, in the next generation if anything was ever leased in this one: no reference is given out
-    /// twice.
+    /// Reuses a region from its start, in the next generation if anything was ever leased in this
+    /// one: no reference is given out twice.
     fn reset(&mut self, map_id: u32, options: &RegistryOptions) {
         let Some(place) = self.places.get_mut(map_id as usize) else { return };
         if let Some(region) = place.region.as_mut().filter(|region| region.used > 0) {
             region.used = 0;
             place.generation = place.generation.wrapping_add(1);
-            // Who knows the page behind the region needs no message.
+            // A receiver that knows the page after the region needs no message.
             region.memory.begin(place.generation);
             if options.foreign_receivers {
                 self.news += 1;
@@ -389,7 +394,7 @@ impl State {
                 self.put_aside(map_id);
             }
         }
-        // What is idle and does not fit makes room for what does.
+        // Idle regions that do not fit are retired to make room for one that does.
         while self.bytes.saturating_add(size) > limit {
             let Some(oldest) = self.idle.oldest() else { break };
             drop(self.retire_idle(oldest));
@@ -441,7 +446,7 @@ impl State {
         })
     }
 
-    /// A region that was chosen and not leased from is idle, unless small leases are cut from it.
+    /// Makes a region idle that was chosen and has no lease, unless it is the current one.
     fn put_aside(&mut self, map_id: u32) {
         if self.current == Some(map_id) {
             return;
@@ -453,7 +458,7 @@ impl State {
         }
     }
 
-    /// All that is idle, and the current region if it is.
+    /// Takes all idle regions out of use, and the current one if it has no lease.
     fn reclaim(&mut self) -> Vec<Region> {
         if let Some(map_id) = self.current {
             if self.region(map_id).is_some_and(|(_, region)| region.leases == 0) {
@@ -464,7 +469,7 @@ impl State {
         self.retire_idle_down_to(0)
     }
 
-    /// Takes the oldest idle regions out of use, as many as are too many.
+    /// Takes the oldest idle regions out of use while there are too many bytes of them.
     fn retire_idle_down_to(&mut self, max_idle: u64) -> Vec<Region> {
         let mut unused = Vec::new();
         while self.idle.bytes > max_idle {
@@ -477,7 +482,7 @@ impl State {
         unused
     }
 
-    /// What is unmapped once the lock is given back.
+    /// Releases a lease, and returns the regions to be unmapped after the lock is released.
     fn give_back(&mut self, map_id: u32, max_idle: u64) -> Vec<Region> {
         self.leases -= 1;
         let Some((_, region)) = self.region(map_id) else { return Vec::new() };
@@ -493,7 +498,7 @@ impl State {
                 .into_iter()
                 .collect();
         }
-        // The current region goes on where it is, until it is full.
+        // The current region continues where it is, until it is full.
         self.put_aside(map_id);
         self.retire_idle_down_to(max_idle)
     }
@@ -515,7 +520,8 @@ impl State {
         Some(region)
     }
 
-    /// Announces a region on every channel that has not heard of it; a channel that is full, if there is one.
+    /// Announces a region on every channel that has not been told of it; returns a channel that is
+    /// full, if there is one.
     fn tell(&mut self, map_id: u32) -> Result<Option<Channel>> {
         let State { places, peers, removed, .. } = self;
         let Some(place) = places.get(map_id as usize) else { return Ok(None) };
@@ -545,7 +551,7 @@ impl State {
         }
     }
 
-    /// Announces all regions with leases to one who comes late.
+    /// Announces all regions with leases on a new channel.
     fn introduce(&mut self, peer: &mut Peer) -> Result<Sent> {
         for (map_id, place) in (0..).zip(&self.places) {
             if place.region.as_ref().is_some_and(|region| region.leases > 0)
@@ -554,21 +560,21 @@ impl State {
                 return Ok(Sent::Full);
             }
         }
-        // Of what was there while this channel was full.
+        // Regions that were retired while this channel was full.
         let gone =
             |map_id: &&u32| self.places.get(**map_id as usize).is_none_or(|place| place.region.is_none());
         peer.gone = peer.told.keys().filter(gone).copied().collect();
         Ok(Sent::Yes)
     }
 
-    /// Lets the other sides unmap regions that are gone: one page takes the place of each. A channel that is full hears
-    /// of it another time.
+    /// Announces one page in place of each retired region, so that the other sides unmap it. A
+    /// channel that is full is told later.
     fn announce_all_retired(&mut self) {
         if self.peers.iter().all(|peer| peer.gone.is_empty()) {
             return;
         }
         if self.stone.is_none() {
-            // Without one the memory stays mapped there until the number is used again.
+            // Without it the memory stays mapped there until the number is reused.
             self.stone = body::tombstone().and_then(|file| KeptFd::new(file, OF_REGION)).ok();
         }
         let State { places, peers, removed, stone: Some(stone), .. } = self else { return };
@@ -598,7 +604,7 @@ impl Peer {
 
     fn announce_retired(&mut self, places: &[Place], stone: &KeptFd) -> Result<()> {
         while let Some(map_id) = self.gone.last().copied() {
-            // Its number may be in use again: then the new region takes the place of the old one.
+            // If its number is in use again, the new region already replaces the old one.
             if let Some(place) = places.get(map_id as usize).filter(|place| place.region.is_none()) {
                 let message = encode(map_id, place.generation, sys::page_size() as u64);
                 if self.channel.link().send(&message, stone.proved()?.as_fd())? == Sent::Full {
@@ -617,7 +623,7 @@ fn pages(size: u64) -> Option<u64> {
     size.checked_next_multiple_of(sys::page_size() as u64)
 }
 
-/// Memory on lease: it stays, and its bytes are the holder's, until the last clone is dropped.
+/// Leased memory. It stays, and its bytes belong to the holder, until the last clone is dropped.
 #[derive(Clone)]
 pub struct Lease {
     part: Arc<Part>,
@@ -655,42 +661,44 @@ impl Lease {
         self.part.map_id
     }
 
-    /// Which use of the region.
+    /// The generation of the region.
     pub fn generation(&self) -> u32 {
         self.part.generation
     }
 
-    /// Where in the region.
+    /// The offset in the region.
     pub fn offset(&self) -> u64 {
         self.part.offset
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.part.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.part.len == 0
     }
 
-    /// Where the bytes are: valid for [`Lease::len`] bytes while the lease lives.
+    /// The address of the bytes: valid for [`Lease::len`] bytes while the lease lives.
     pub fn as_ptr(&self) -> *mut u8 {
         self.part.memory.at(self.part.offset, self.part.len as u64).unwrap_or(std::ptr::null_mut())
     }
 
-    /// Where the whole region begins that the bytes lie in. Mapped as they are; only they are this lease's.
+    /// The address of the whole region that contains the bytes. It is mapped as long as they are;
+    /// only the lease's own bytes may be used.
     pub fn region_ptr(&self) -> *mut u8 {
         self.part.memory.at(0, 0).unwrap_or(std::ptr::null_mut())
     }
 
-    /// How many bytes the region has.
+    /// The number of bytes of the region.
     pub fn region_len(&self) -> u64 {
         self.part.memory.len()
     }
 
-    /// Copies to the start of the memory. Only before the lease is cloned: what others may look at does not change.
+    /// Copies to the start of the memory. Only before the lease is cloned, because bytes that
+    /// others may read must not change.
     pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
         let part = Arc::get_mut(&mut self.part).ok_or_else(|| {
             Error::new(Code::Held).about("the lease was cloned").advice("copy before you clone")

@@ -1,20 +1,21 @@
-//! A bell: one futex word to sleep on, that costs its ringer a load when nobody sleeps.
+//! A bell: one futex word to sleep on. Ringing it costs one load while nobody sleeps.
 //!
-//! The word is count 29 | waking 1 | watched 1 | armed 1. A sleeper arms the bell, looks once more at what it waits
-//! for, and sleeps while the word stays the same. A ringer makes its change visible, then looks at the word: with no
-//! bit set there is nobody to wake and nobody to tell. Armed and watched go with the ring, so a sleeper that is killed
-//! costs one needless wake and no more. Waking stands from there until the wake is done: a ringer that is stopped in
-//! between leaves it to the next.
+//! The word is count 29 | waking 1 | watched 1 | armed 1. A sleeper arms the bell, checks once more
+//! what it waits for, and sleeps while the word is unchanged. A ringer makes its change visible,
+//! then loads the word. If no bit is set, there is nobody to wake or to tell. A ring clears armed
+//! and watched, so a sleeper that is killed costs at most one needless wake. The ring sets waking,
+//! and the ringer clears it after the wake. If the ringer is stopped in between, the next ringer
+//! finds waking set and wakes.
 
 use super::bounds::RETRY_LIMIT;
 use crate::atomics::{Deadline, FutexWord, Ordering, fence};
 use crate::layout::Bells;
 
-/// Somebody sleeps, or is about to.
+/// A process sleeps, or is about to.
 const ARMED: u32 = 1;
-/// Somebody will compare the count, without sleeping yet.
+/// A process will compare the count, but does not sleep yet.
 const WATCHED: u32 = 2;
-/// Somebody was to be woken, and may not have been yet.
+/// A wake is due, and may not have happened yet.
 const WAKING: u32 = 4;
 const ONE_RING: u32 = 8;
 
@@ -29,7 +30,7 @@ pub(crate) fn ring_all(bells: &Bells) {
     }
 }
 
-/// The word as it was when the bell was armed.
+/// The bell word at the moment it was armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Armed(u32);
 
@@ -41,45 +42,47 @@ impl Armed {
 }
 
 impl Bell<'_> {
-    /// Announces a sleeper. After this the caller looks once more at what it waits for, and only then sleeps.
+    /// Announces a sleeper. The caller must then check once more what it waits for, before it
+    /// sleeps.
     pub(crate) fn arm(self) -> Armed {
         self.announce(ARMED)
     }
 
-    /// The count as it is.
+    /// The current count.
     pub(crate) fn count(self) -> u32 {
         // Acquire: pairs with `count_ring`.
         Armed(self.0.0.load(Ordering::Acquire)).count()
     }
 
-    /// The count, which the next ring changes.
+    /// Returns the count, and makes the next ring change it.
     pub(crate) fn watch(self) -> u32 {
         self.announce(WATCHED).count()
     }
 
     fn announce(self, bit: u32) -> Armed {
-        // Relaxed: the fence below orders it; pairs with the load in `ring`.
+        // Relaxed: the fence below orders it; pairs with the load in `is_armed`.
         let before = self.0.0.fetch_or(bit, Ordering::Relaxed);
-        // Either the look after this fence sees the ringer's change, or the ringer's look, after its own
-        // fence, sees the bit.
+        // Either the caller's check after this fence sees the ringer's change, or the ringer's load
+        // after its own fence sees the bit.
         fence(Ordering::SeqCst);
         Armed(before | bit)
     }
 
-    /// Sleeps until the bell has been rung since `armed`, or for less: the caller looks again, and at the clock.
+    /// Sleeps until the bell is rung after `armed`, or wakes earlier: the caller checks again, and
+    /// checks the clock.
     pub(crate) fn sleep(self, armed: Armed, deadline: Deadline) {
         self.0.sleep(armed.0, deadline);
     }
 
-    /// Sleeps until one of several bells has been rung since it was armed.
+    /// Sleeps until one of several bells is rung after it was armed.
     #[cfg(not(any(loom, shmslot_sim)))]
     pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) {
         let words: Vec<_> = bells.iter().map(|(bell, armed)| (bell.0, armed.0)).collect();
         FutexWord::sleep_any(&words, deadline);
     }
 
-    /// Wakes the sleepers, if there are any. The caller has made its change visible and has passed a
-    /// sequentially consistent fence since.
+    /// Wakes the sleepers, if there are any. The caller has made its change visible, and has passed
+    /// a sequentially consistent fence after that.
     #[inline]
     pub(crate) fn ring(self) {
         if self.is_armed() {
@@ -87,7 +90,7 @@ impl Bell<'_> {
         }
     }
 
-    /// Whether somebody wants to know. Same condition as [`Bell::ring`].
+    /// Whether a process wants to be told. The caller must meet the condition of [`Bell::ring`].
     #[inline]
     pub(crate) fn is_armed(self) -> bool {
         // Relaxed: ordered by the caller's fence; pairs with the fence in `announce`.
@@ -102,7 +105,8 @@ impl Bell<'_> {
         }
     }
 
-    /// Wakes whoever sleeps and makes whoever is about to sleep look again, armed or not.
+    /// Wakes all sleepers, and makes processes that are about to sleep check again, whether or not
+    /// the bell is armed.
     pub(crate) fn ring_everybody(self) {
         fence(Ordering::SeqCst);
         let rung = self.count_ring(WAKING);
@@ -111,12 +115,12 @@ impl Bell<'_> {
 
     fn wake(self, rung: u32) {
         self.0.wake_all();
-        // Only if nothing happened since: otherwise somebody may have armed or rung, and the bit stays for the next
-        // ringer. Relaxed: it tells nothing but itself.
+        // Only if the word is unchanged. Otherwise a process has armed or rung meanwhile, and
+        // waking stays for the next ringer. Relaxed: no other data depends on it.
         let _ = self.0.0.compare_exchange(rung, rung & !WAKING, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Counts a ring, and takes note that a wake is due, in one step; returns the word after it.
+    /// Counts a ring and sets waking if a wake is due, in one step. Returns the new word.
     fn count_ring(self, due: u32) -> u32 {
         let ring = |word: u32| {
             let due = due | if word & ARMED != 0 { WAKING } else { word & WAKING };
@@ -125,13 +129,14 @@ impl Bell<'_> {
         for _ in 0..RETRY_LIMIT {
             let word = self.0.0.load(Ordering::Relaxed);
             let rung = ring(word);
-            // AcqRel: a sleeper that arms after this and finds the word changed has synchronised with the ringer, so its
-            // look sees the change.
+            // AcqRel: a sleeper that finds the word changed when it arms has synchronised with the
+            // ringer, so its check sees the change.
             if self.0.0.compare_exchange(word, rung, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return rung;
             }
         }
-        // Somebody writes to the word all the time, so no sleeper finds it unchanged; a wake does no harm.
+        // Another process changes the word all the time, so no sleeper finds it unchanged. A
+        // needless wake is harmless.
         WAKING
     }
 }

@@ -1,4 +1,4 @@
-//! The commit: a filled slot becomes a sample with a sequence.
+//! Commit: a filled slot becomes a sample with a sequence.
 
 use super::bounds::RETRY_LIMIT;
 use super::history;
@@ -14,20 +14,21 @@ use crate::atomics::{AtomicU64, Ordering, fence, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::{Claim, SlotLine};
 
-/// To whom a sample is owed.
+/// The readers that a sample is owed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owed {
-    /// To the readers that are joined now, and to history if the segment keeps any.
+    /// The readers that are joined now, and history if the segment keeps any.
     Members,
-    /// To these readers beside the joined ones; the caller keeps their books.
+    /// The joined readers and these, which the caller tracks itself.
     External(u64),
 }
 
-/// Gives a filled slot its sequence and shows its first `len` bytes to its readers. The payload was written before
-/// by this thread, or handed to it. `clock` is asked if the segment keeps times; `published` is given the sequence when
-/// readers that poll have it; those that sleep are woken after that.
+/// Gives a filled slot its sequence, and publishes its first `len` bytes to the readers. The
+/// payload was written by this thread before, or by a thread that handed the loan over. `clock` is
+/// called if the segment keeps times. `published` is called with the sequence once readers that
+/// poll can see it; sleeping readers are woken after that.
 ///
-/// `shape` is the table's, as far as the caller's caller knows it when this is compiled.
+/// `shape` is the table's shape, with the constants that the caller knows at compile time.
 #[inline(always)]
 pub(crate) fn commit(
     table: &Table<'_>,
@@ -41,7 +42,7 @@ pub(crate) fn commit(
     let line = table.line(loan.slot).map_err(|_| Code::Stale)?;
     let claim = table.claim(loan.slot).map_err(|_| Code::Stale)?;
     loan::begin_commit(claim, shape, loan)?;
-    // Only now is it certain that the word beside the claim is that of this reservation.
+    // Only now is it certain that the word beside the claim belongs to this reservation.
     let reserved = Reserved(claim.aux.load(Ordering::Relaxed));
     let fits = table.room(reserved.place(loan.slot)).and_then(|room| match len <= reserved.len().min(room) {
         true => Ok(()),
@@ -56,31 +57,34 @@ pub(crate) fn commit(
         Owed::Members => 0,
         Owed::External(readers) => readers,
     };
-    // Plain stores: the exchange that publishes releases them.
+    // Relaxed: the exchange that publishes releases these stores.
     line.extent.store(Extent::of_reserved(len, loan.owner, reserved, named != 0).0, Ordering::Relaxed);
     if shape.timestamps {
         claim.aux.store(clock(), Ordering::Relaxed);
     }
-    // Relaxed: a reader that joins or leaves at this moment is dealt with after publication.
+    // Relaxed: a reader that joins or leaves at this moment is handled after the publication.
     let joined = table.hot.active.0.load(Ordering::Relaxed);
     let audience = Audience::of_readers(joined | named, shape.history > 0);
 
-    // Before the exchange; see `reclaim::forget_overwritten`.
+    // Acquire: pairs with the release in `advance_horizon`. Loaded before the exchange; see
+    // `reclaim::forget_overwritten`.
     let horizon = if shape.drop_oldest { table.hot.horizon.0.load(Ordering::Acquire) } else { 0 };
     let (sequence, replaced) = match publish(table, shape, line, claim, loan, audience) {
         Ok(done) => done,
         Err(code) => {
-            // Only a broken order gets here. The loan is out again, so that it can be ended; what else was noted in its slot is
-            // of no use any more.
+            // Only a corrupt order leads here. The slot is a loan again, so that the caller can end
+            // it; nothing else that was stored in the slot is used any more.
             claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
             return Err(code);
         }
     };
-    // Between the exchange and the looks below; pairs with the fences in `members::leave` and `Bell::arm`.
+    // Orders the exchange before the loads below; pairs with the fences in `members::leave` and
+    // `Bell::arm`.
     fence_after_rmw();
 
-    // A reader that left while this was going on may have swept this slot before the marks were stored. It
-    // must not be owed a sample for ever. Before the slot becomes Published: a kill in between would leak.
+    // A reader that left meanwhile may have swept this slot before the marks were stored. Its mark
+    // would never be cleared. This comes before Published is stored, because a kill in between
+    // would leak the slot.
     let left = rows::departed(table, joined | named, named);
     if left != 0 {
         rows::clear_departed(table, line, sequence, left);
@@ -89,8 +93,8 @@ pub(crate) fn commit(
     claim.ctl.store(loan.ctl(Phase::Published).0, Ordering::Release);
     if !shape.single_writer {
         advance(table, sequence);
-        // Between the claim word and the look at the space bell: a writer that met the slot while it was
-        // committing, and its readers already done, goes to sleep over it.
+        // Orders the store of Published before the load of the space bell: a writer that saw the
+        // slot still committing, with its readers already done, may be going to sleep.
         fence_after_rmw();
     }
     published(sequence);
@@ -101,7 +105,7 @@ pub(crate) fn commit(
     Ok(sequence)
 }
 
-/// What is not to be done after every commit. The claim word is the next writer's by now.
+/// The steps that only some commits need. The next writer may have claimed the slot already.
 #[inline(never)]
 fn after_commit(
     table: &Table<'_>,
@@ -126,7 +130,8 @@ fn after_commit(
     Ok(sequence)
 }
 
-/// Writes what readers of `sequence` will find in its slot. Relaxed: nobody looks before it is published.
+/// Stores what readers of `sequence` will find in its slot. Relaxed: nobody reads it before it is
+/// published.
 #[inline(always)]
 fn owe(shape: &Shape, line: &SlotLine, sequence: u64, audience: Audience) {
     line.sequence.store(sequence, Ordering::Relaxed);
@@ -139,7 +144,7 @@ fn owe(shape: &Shape, line: &SlotLine, sequence: u64, audience: Audience) {
     }
 }
 
-/// The one moment of publication. Returns the sequence and the entry that stood in its place before.
+/// The publication, which is one exchange. Returns the sequence and the entry that was replaced.
 #[inline(always)]
 fn publish(
     table: &Table<'_>,
@@ -151,7 +156,8 @@ fn publish(
 ) -> Result<(u64, Entry), Code> {
     let publishing = loan.ctl(Phase::Publishing).0;
     if shape.single_writer {
-        // Nobody else publishes: no comparison, and the tail is a plain store that a successor could redo.
+        // Nobody else publishes, so no comparison is needed. A successor can repeat the plain store
+        // of the tail.
         let sequence = table.hot.tail.0.load(Ordering::Relaxed);
         let entry = Position::of(shape, sequence).entry(table)?;
         owe(shape, line, sequence, audience);
@@ -166,16 +172,17 @@ fn publish(
     for _ in 0..RETRY_LIMIT {
         let sequence = tail(table);
         let entry = Position::of(shape, sequence).entry(table)?;
-        // Acquire: so that the help below comes after the publication that it completes.
+        // Acquire: `advance` below comes after the publication that it completes.
         let before = Entry(entry.load(Ordering::Acquire));
         if before.is_before(sequence) {
-            // In steady order it names this very slot, which had the place two laps ago.
+            // In steady order the entry names this very slot, which had the place two laps ago.
             if before.slot() != loan.slot {
                 confirm_before_overwriting(table, before)?;
             }
             owe(shape, line, sequence, audience);
-            // After the stores of `owe`: whoever sees this phase sees no sequence of an earlier life. Release: pairs
-            // with the acquire loads in `confirm_before_overwriting` and `recovery::end_commit`.
+            // After the stores of `owe`: a process that sees this phase does not see a sequence of
+            // an earlier generation. Release: pairs with the acquire loads in
+            // `confirm_before_overwriting` and `recovery::end_commit`.
             claim.ctl.store(publishing, Ordering::Release);
             // AcqRel: pairs with `Position::look`.
             let mine = Entry::new(sequence, loan.slot).0;
@@ -183,35 +190,39 @@ fn publish(
                 return Ok((sequence, before));
             }
         } else if before.is_of(sequence) {
-            // Published, but the tail not moved yet: its writer may be stopped, so it is moved here.
+            // The sample is published, but its writer has not moved the tail, and may be stopped.
+            // So this writer moves it.
             advance(table, sequence);
         }
-        // Newer: the tail went on between the two loads.
+        // Newer: the tail moved between the two loads.
     }
     Err(Code::Corrupt)
 }
 
-/// Says of a sample that it is published, if its writer has not said so, before the entry that proves it is overwritten.
+/// Confirms that a sample is published before the entry that proves it is overwritten, if its
+/// writer has not finished the commit.
 ///
-/// Otherwise a commit that was stopped right after its exchange would look, two laps later, like one that never came to
-/// it. Its writer may still be stopped, or be dead and not cleaned up after. The commit remains its own to finish: nobody
-/// takes the slot until then.
+/// Otherwise a commit that was stopped right after its exchange would look, two laps later, like
+/// one that was stopped before it. The writer may still be stopped, or dead and not recovered yet.
+/// Only that writer, or recovery, ends the commit; nobody takes the slot before.
 #[inline]
 fn confirm_before_overwriting(table: &Table<'_>, entry: Entry) -> Result<(), Code> {
     let ctl_word = &table.claim(entry.slot())?.ctl;
-    // Acquire: pairs with the store of Publishing in `publish`, so the sequence below is of that life.
+    // Acquire: pairs with the store of Publishing in `publish`, so the sequence below belongs to
+    // the generation in `ctl`.
     let ctl = Ctl(ctl_word.load(Ordering::Acquire));
     if ctl.phase() == Some(Phase::Publishing) { confirm(table, entry, ctl_word, ctl) } else { Ok(()) }
 }
 
-/// A life of the slot that came after the one of `entry` has a later sequence, so it is told apart.
+/// A later generation of the slot has a later sequence, so it is not mistaken for the one in
+/// `entry`.
 #[cold]
 fn confirm(table: &Table<'_>, entry: Entry, ctl_word: &AtomicU64, ctl: Ctl) -> Result<(), Code> {
     let sequence = table.line(entry.slot())?.sequence.load(Ordering::Relaxed);
     if entry == Entry::new(sequence, entry.slot()) {
         let confirmed = Ctl::new(Phase::Confirmed, ctl.owner(), ctl.generation()).0;
-        // It fails if the writer went on, or another confirmed. AcqRel: `recovery::end_commit` finds the entry
-        // overwritten and then sees this.
+        // It fails if the writer continued, or another writer confirmed the sample. AcqRel: when
+        // `recovery::end_commit` finds the entry overwritten, it then sees this.
         let _ = ctl_word.compare_exchange(ctl.0, confirmed, Ordering::AcqRel, Ordering::Relaxed);
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! Which participants are dead.
+//! The participants that are dead.
 
 use crate::layout::MAX_PARTICIPANTS;
 
-/// Participants that are dead, and left to this thread.
+/// Dead participants that this thread recovers.
 #[derive(Default)]
 pub(crate) struct Dead {
     bits: Vec<u64>,

@@ -1,4 +1,4 @@
-//! History: samples that are kept for readers that join later, and when that ends.
+//! History: samples that are kept for readers that join later, and the end of their retention.
 
 use core::cmp;
 
@@ -16,7 +16,7 @@ pub(super) fn expire_history(table: &Table<'_>, sequence: u64) -> Result<(), Cod
     expire_one(table, expired)
 }
 
-/// Ends the retention of one sample that history does not keep any more.
+/// Ends the retention of one sample that has left history.
 fn expire_one(table: &Table<'_>, expired: u64) -> Result<(), Code> {
     if expired < FIRST {
         return Ok(());
@@ -27,16 +27,16 @@ fn expire_one(table: &Table<'_>, expired: u64) -> Result<(), Code> {
             let line = table.line(entry.slot())?;
             slot::expire(table, entry.slot(), line, expired);
         }
-        // This writer was stopped for two laps, and the entry is gone. The sample may still be retained
-        // somewhere, so every slot is looked at; this is as rare as a stop at this very place.
+        // This writer was stopped for two laps, and the entry is overwritten. The sample may still
+        // be retained, so all slots are checked. This is as rare as a stop at this very place.
         cmp::Ordering::Greater => sweep_history(table),
         cmp::Ordering::Less => {}
     }
     Ok(())
 }
 
-/// Does for writers that were stopped what they should have done after their last commits, so that the slots come
-/// free: looks at the samples that left history last.
+/// Does what stopped writers have not done after their last commits, so that the slots are
+/// released: checks the samples that left history most recently.
 pub(crate) fn help_history(table: &Table<'_>) -> Result<(), Code> {
     const LOOK_BACK: u64 = 64;
     if table.shape.history == 0 {
@@ -52,7 +52,7 @@ pub(crate) fn help_history(table: &Table<'_>) -> Result<(), Code> {
     Ok(())
 }
 
-/// Ends the retention of every sample that is too old for history.
+/// Ends the retention of each sample that is too old for history.
 fn sweep_history(table: &Table<'_>) {
     let oldest = tail(table).wrapping_sub(u64::from(table.shape.history));
     for (slot, line) in (0..).zip(table.lines) {
@@ -60,7 +60,8 @@ fn sweep_history(table: &Table<'_>) {
     }
 }
 
-/// Ends the retention of what a slot holds, if that comes before `oldest`, whatever its entry says.
+/// Ends the retention of the sample in a slot if it is older than `oldest`, whatever its entry
+/// says.
 pub(crate) fn expire_if_before(table: &Table<'_>, slot: u32, line: &SlotLine, oldest: u64) {
     let [marks, ..] = &line.marks;
     let seen = Marks(marks.load(Ordering::Acquire));

@@ -1,4 +1,4 @@
-//! A reader's half of a slot's life: it takes a sample, holds it, and marks it.
+//! The reader's part: it takes a sample, holds it, and marks it.
 
 use core::cmp;
 
@@ -16,18 +16,19 @@ use crate::layout::SlotLine;
 /// How far a reader has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor {
-    /// The place that it looks at next.
+    /// The next place to look at.
     pub(crate) place: Position,
-    /// The first sequence that came after it joined: what it misses before that was never its own.
+    /// The first sequence after the reader joined. It does not count what it misses before that.
     pub(crate) since: u64,
-    /// Whether it joined with history, and so wants retained samples that are not owed to it.
+    /// Whether it joined with history, and therefore takes retained samples that are not owed to
+    /// it.
     pub(crate) adopts: bool,
-    /// Samples that were taken away from it.
+    /// How many samples it has lost.
     pub(crate) lost: u64,
 }
 
 impl Cursor {
-    /// Goes past everything below `place`, unread.
+    /// Passes all samples before `place` without reading them.
     fn lose(&mut self, table: &Table<'_>, place: Position) {
         if table.shape.drop_oldest {
             let from = self.place.sequence.max(self.since);
@@ -39,15 +40,15 @@ impl Cursor {
 
 /// What a reader found at its place in the order.
 pub(crate) enum Step {
-    /// Nothing yet.
+    /// There is no sample yet.
     Empty,
-    /// A sample, held from now on: its slot and its extent.
+    /// A sample, which the reader now holds: its slot and its extent.
     Sample(u32, Extent),
     /// Anything else; [`next`] finds out.
     Irregular,
 }
 
-/// Takes the sample at a reader's place if nothing unusual is in the way: the fast path of [`next`].
+/// Takes the sample at a reader's place in the common case: the fast path of [`next`].
 #[inline(always)]
 pub(crate) fn step(table: &Table<'_>, shape: &Shape, bit: Bit, place: Position) -> Result<Step, Code> {
     let entry = place.look(table)?;
@@ -56,12 +57,14 @@ pub(crate) fn step(table: &Table<'_>, shape: &Shape, bit: Bit, place: Position) 
     }
     let line = table.line(entry.slot())?;
     let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
-    // Relaxed: the entry was loaded with acquire, and only this reader clears its bit while that is regular.
+    // Relaxed: the entry was loaded with acquire, and in this case only the reader itself clears
+    // its bit.
     let seen = Marks(marks.load(Ordering::Relaxed));
     if !seen.is_of(place.sequence) || seen.0 & bit.owed == 0 {
         return Ok(Step::Irregular);
     }
-    // Lossless, an owed sample cannot be taken back, so owing it is holding it: nothing is written that others look at.
+    // In a lossless segment a reader holds a sample by its owed bit, because nobody can take that
+    // away. So it writes nothing to shared memory here.
     if shape.drop_oldest && !take_if_owed(line, bit, place.sequence)? {
         return Ok(Step::Irregular);
     }
@@ -82,8 +85,8 @@ pub(crate) fn next(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<O
     }
 }
 
-/// Moves a reader to its next sample without taking it. Samples that were taken away are counted; samples that
-/// were never owed to it, because they were under way as it joined, are passed over.
+/// Moves a reader to its next sample without taking it. It counts samples that were taken away, and
+/// passes samples that were never owed to it because their commits began before it joined.
 pub(crate) fn seek(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<Option<u32>, Code> {
     seek_within(table, bit, cursor, &mut StepBudget::of_laps(&table.shape))
 }
@@ -95,8 +98,8 @@ fn seek_within(
     steps: &mut StepBudget,
 ) -> Result<Option<u32>, Code> {
     loop {
-        // Each step passes a place of the order, of which there are two laps, or meets a writer that laps this reader
-        // while it looks.
+        // Each step passes one of the two laps of places, or a writer laps this reader during the
+        // step.
         steps.take()?;
         let place = cursor.place;
         let entry = place.look(table)?;
@@ -105,8 +108,8 @@ fn seek_within(
             cmp::Ordering::Equal => {
                 let line = table.line(entry.slot())?;
                 let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
-                // Acquire: pairs with `clear_owed`, so that the second look at the entry below sees the one that
-                // replaced it.
+                // Acquire: pairs with `clear_owed`, so that the second load of the entry below sees
+                // the one that replaced it.
                 let seen = Marks(marks.load(Ordering::Acquire));
                 if !seen.is_of(place.sequence) {
                     cursor.lose(table, place.next(&table.shape));
@@ -115,10 +118,12 @@ fn seek_within(
                 } else if cursor.adopts
                     && claim_retained(table, entry.slot(), bit, place.sequence, cursor.since)?
                 {
-                    // It was being committed as this reader joined, which asked for what is retained.
+                    // Its commit was under way when this reader joined, and the reader asked for
+                    // retained samples.
                     return Ok(Some(entry.slot()));
                 } else if place.look(table)? == entry {
-                    // Never owed. Or forgotten because its entry was overwritten; then it counts as lost.
+                    // Never owed to this reader. If it was forgotten because its entry was
+                    // overwritten, the entry has changed, and the sample counts as lost.
                     cursor.place = place.next(&table.shape);
                 }
             }
@@ -127,16 +132,17 @@ fn seek_within(
     }
 }
 
-/// Moves a cursor whose entry has been overwritten to the oldest sample that may still be there.
+/// Moves a cursor whose entry is overwritten to the oldest sample that may still exist.
 #[cold]
 fn overrun(table: &Table<'_>, cursor: &mut Cursor, steps: &mut StepBudget) -> Result<(), Code> {
     if !table.shape.drop_oldest {
-        // Lossless: this one was under way as the reader joined, or it would still be there.
+        // Lossless: the commit was under way when the reader joined; an owed sample would still be
+        // there.
         cursor.place = cursor.place.next(&table.shape);
         return Ok(());
     }
     let tail = order::settle_tail(table, steps)?;
-    // Everything two laps back is overwritten, everything below the horizon is finished.
+    // Every entry two laps back is overwritten, and every sample below the horizon is finished.
     let overwritten = tail.saturating_sub(2 * u64::from(table.shape.slots));
     let finished = table.hot.horizon.0.load(Ordering::Acquire).min(tail);
     let oldest = cursor.place.sequence.wrapping_add(1).max(overwritten).max(finished);
@@ -144,7 +150,7 @@ fn overrun(table: &Table<'_>, cursor: &mut Cursor, steps: &mut StepBudget) -> Re
     Ok(())
 }
 
-/// Takes an owed sample that writers may reclaim; false if one just did.
+/// Takes an owed sample that writers may reclaim; false if a writer was faster.
 #[inline(always)]
 fn take_if_owed(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> {
     let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
@@ -156,11 +162,11 @@ fn take_if_owed(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> 
         if seen.0 & bit.held != 0 {
             return Some(Err(Code::Held)); // by a peek of this reader
         }
-        // From "owed" to "held" in one step: a writer that wants the slot back sees one or the other.
+        // From owed to held in one step: a writer that wants the slot sees one of the two bits.
         swap(marks, seen.0, seen.0 & !bit.owed | bit.held).then_some(Ok(true))
     })??;
-    // The tag is half a sequence. A held slot does not change, so the whole sequence can be compared: they
-    // differ only if this reader was stopped for 2^32 samples.
+    // The tag is only half of the sequence. A held slot does not change, so the whole sequence can
+    // be compared. It differs only if this reader was stopped for 2^32 samples.
     if taken && line.sequence.load(Ordering::Relaxed) != sequence {
         retry(|| {
             let seen = marks.load(Ordering::Relaxed);
@@ -171,9 +177,10 @@ fn take_if_owed(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> 
     Ok(taken)
 }
 
-/// Takes the newest sample without moving the reader: one that it is owed, or that history retains.
+/// Holds the newest sample without moving the reader, if it is owed to the reader or retained.
 pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32, u64)>, Code> {
-    // A new sample may push the newest out of history while it is being taken; then there is a newer one.
+    // A new sample may push the newest one out of history during this call; then the newer one is
+    // tried.
     let mut steps = StepBudget::of_retries();
     loop {
         let newest = order::settle_tail(table, &mut steps)?.wrapping_sub(1);
@@ -192,19 +199,21 @@ pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32,
     }
 }
 
-/// Which of its bits a reader sets on a sample that history retains.
+/// The bit that a reader sets on a retained sample.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
-    /// Held.
+    /// The held bit.
     Held,
-    /// Owed, to be read in its turn.
+    /// The owed bit: the reader will read the sample in its turn.
     Owed,
 }
 
-/// Takes a sample from history for a reader that joined at `since`, to be read in its turn; false if it is not retained.
+/// Takes a sample from history for a reader that joined at `since`, which will read it in its turn;
+/// false if it is not retained.
 ///
-/// A commit from before the reader joined may still be clearing the mark of the row's former reader, which is the very
-/// bit that would be set here: that sample is not to be had until its commit is over.
+/// If the sample is older than the reader, its commit may still clear the mark of the row's
+/// previous reader, which is the very bit that would be set here. Such a sample is not taken until
+/// its commit is over.
 pub(crate) fn claim_retained(
     table: &Table<'_>,
     slot: u32,
@@ -218,8 +227,8 @@ pub(crate) fn claim_retained(
     hold(table, slot, reader, sequence, Want::Owed)
 }
 
-/// Sets a reader's bit on a sample that is owed to that reader already or that history retains; false if
-/// neither.
+/// Sets a reader's bit on a sample that is already owed to it or is retained; false if neither is
+/// the case.
 fn hold(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64, want: Want) -> Result<bool, Code> {
     let line = table.line(slot)?;
     let wanted = if want == Want::Held { reader.held } else { reader.owed };
@@ -229,7 +238,7 @@ fn hold(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64, want: Want) ->
         None,
         /// In the same word: certain.
         Here,
-        /// To be looked at now that the bit is set.
+        /// In another word: to be checked now that the bit is set.
         History,
     }
     let anchor = retry(|| {
@@ -255,7 +264,7 @@ fn hold(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64, want: Want) ->
             if is_retained(line, sequence)? {
                 return Ok(true);
             }
-            // Too late. The bit goes again, unless the slot went on already.
+            // Too late. This clears the bit again, unless the slot already holds another sample.
             if clear(marks, sequence, wanted).is_ok() {
                 fence_after_rmw();
                 released(table, slot, line);
@@ -265,12 +274,13 @@ fn hold(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64, want: Want) ->
     }
 }
 
-/// Whether history retains the sample, asked with a write: whoever clears the bit later has synchronised with
-/// this, and so has the writer that finds it cleared, which then sees the bit set before in another word.
+/// Whether history retains the sample. It asks with a write, so it synchronises with the process
+/// that clears history's bit later, and through it with the writer that finds that bit clear. That
+/// writer then sees the bit that was set before in another word.
 fn is_retained(line: &SlotLine, sequence: u64) -> Result<bool, Code> {
     let [marks, ..] = &line.marks;
     retry(|| {
-        // Acquire: who finds the bit gone sees the commit that pushed the sample out.
+        // Acquire: a reader that finds the bit clear sees the commit that pushed the sample out.
         let seen = Marks(marks.load(Ordering::Acquire));
         if !seen.is_of(sequence) || seen.0 & Bit::HISTORY.owed == 0 {
             return Some(false);
@@ -279,18 +289,20 @@ fn is_retained(line: &SlotLine, sequence: u64) -> Result<bool, Code> {
     })
 }
 
-/// Lets go of a sample: clears `bit` (this reader's owed or held bit) and frees the slot if it was the last.
+/// Releases a sample: clears `bit` (this reader's owed or held bit), and frees the slot if no other
+/// mark is left.
 #[inline(always)]
 pub(crate) fn mark(table: &Table<'_>, slot: u32, word: usize, bit: u64, sequence: u64) -> Result<(), Code> {
     let line = table.line(slot).map_err(|_| Code::Stale)?;
     let left = clear(line.marks.get(word).ok_or(Code::Stale)?, sequence, bit)?;
-    // Pairs with the fence in `vacancy::withdraw`, with that in `Bell::arm`, and with this same one of a
-    // reader in another word: the later of the two sees both words clear.
+    // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`, and with this fence in a reader
+    // of another word: the later of the two readers sees both words clear.
     fence_after_rmw();
     if left.is_clear() && (table.shape.mark_words == 1 || is_clear(line, table.shape.mark_words)) {
         freed(table, slot);
     } else if table.shape.drop_oldest {
-        // This reader does not hold it any more, so a waiting writer may take it away from the others.
+        // This reader does not hold the sample any more, so a waiting writer may take it from the
+        // others.
         Bell(&table.hot.bells.0.space).ring();
     }
     Bell(&table.hot.bells.0.change).ring();

@@ -1,4 +1,4 @@
-//! A writer's half of a slot's life: it takes a free slot, or an unread sample away from its readers, and gives it back.
+//! The writer's part: it claims a slot that is free or that nobody needs, and discards a loan.
 
 use super::bell::Bell;
 use super::order::{self, Position};
@@ -11,22 +11,22 @@ use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
 use crate::layout::Claim;
 
-/// How many places of the order a reserve tries before it asks the vacancy map: as many as writers are likely
-/// to have loans out side by side.
+/// How many places of the order a reserve tries before it asks the vacancy map: as many as writers
+/// are likely to have on loan next to each other.
 const HOME_TRIES: u32 = 4;
 
-/// What an attempt to take a slot met.
+/// What an attempt to claim a slot found.
 enum Attempt {
     Claimed(Loan),
-    /// Somebody loans it, publishes it or takes it back.
+    /// Another writer has it on loan, or took it at this moment.
     Busy,
     /// A transient phase after which nobody sets the hint again.
     Transient,
-    /// It holds a sample that is not read by all.
+    /// It holds a sample that some reader has not marked.
     Unread,
 }
 
-/// Takes a slot if it is free.
+/// Claims a slot if it is free.
 #[inline(always)]
 fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<Attempt, Code> {
     let line = table.line(slot)?;
@@ -45,8 +45,8 @@ fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<At
     let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
     let mine = loan.ctl(Phase::Loaned).0;
     if shape.single_writer {
-        // No other writer is open. Release: who finds the former life over by this, and gives its region back, comes after
-        // its readers.
+        // No other writer is open. Release: a process that concludes from this that the former
+        // generation is over, and reuses its region, comes after its readers.
         ctl_word.store(mine, Ordering::Release);
     } else if ctl_word.compare_exchange(ctl.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         // AcqRel: pairs with the same exchange of other writers.
@@ -56,21 +56,23 @@ fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<At
     Ok(Attempt::Claimed(loan))
 }
 
-/// After a slot was loaned: what its writer stores from here on is of the new life, and whoever sees any of it finds the
-/// former life over. Pairs with the acquire fences of `Reference`, which looks at slots that nobody keeps for it, and with
-/// `has_region`.
+/// Comes after a slot was claimed. Everything that its writer stores from here on belongs to the
+/// new generation, and a process that sees any of it also sees that the former generation is over.
+/// Pairs with the acquire fences of `Reference`, which looks at slots without holding them, and
+/// with `has_region`.
 #[inline(always)]
 pub(super) fn begin_life() {
     fence(Ordering::Release);
 }
 
-/// Takes the slot that is next in the order, if all is as it nearly always is: the short way of [`claim_home`].
+/// Claims the slot at the next place in the order, in the common case: the fast path of
+/// [`claim_home`].
 #[inline(always)]
 pub(crate) fn try_claim_home(table: &Table<'_>, owner: Owner) -> Option<Loan> {
     take(table, owner, |shape| home(table, shape).line)
 }
 
-/// The same for the slot of a number: the short way of [`claim_slot`].
+/// Claims the slot of a number: the fast path of [`claim_slot`].
 #[inline(always)]
 pub(crate) fn try_claim_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Option<Loan> {
     take(table, owner, |_| slot)
@@ -80,7 +82,8 @@ pub(crate) fn try_claim_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Opti
 fn take(table: &Table<'_>, owner: Owner, which: impl FnOnce(&Shape) -> u32) -> Option<Loan> {
     match table.shape.class {
         Class::CommonLossless { shift } | Class::CommonDropping { shift } => {
-            let shape = &table.shape.common(shift, false); // reserving a free slot is the same under both policies
+            // both policies reserve a free slot in one way
+            let shape = &table.shape.common(shift, false);
             match claim(table, shape, which(shape), owner) {
                 Ok(Attempt::Claimed(loan)) => Some(loan),
                 _ => None,
@@ -90,8 +93,8 @@ fn take(table: &Table<'_>, owner: Owner, which: impl FnOnce(&Shape) -> u32) -> O
     }
 }
 
-/// Takes the slot that is next in the order, if it is free. The slots after it are tried only while other
-/// loans are in the way.
+/// Claims the slot at the next place in the order, if it is free. It tries the slots after it only
+/// as long as it meets other loans.
 pub(crate) fn claim_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
     let home = home(table, &table.shape);
     match claim(table, &table.shape, home.line, owner)? {
@@ -101,8 +104,9 @@ pub(crate) fn claim_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>
     }
 }
 
-/// Whether half of the slots that history leaves seem to be free, from the next in the order on: slots come back in order
-/// as a rule, so it is enough to look at the last of them. Of fewer than four slots one is a run.
+/// Whether half of the slots that history leaves seem to be free, counted from the next place in
+/// the order. Slots are usually freed in order, so a look at the last of them is enough. With fewer
+/// than two in that half, the answer is yes.
 pub(crate) fn has_free_run(table: &Table<'_>) -> bool {
     let run = table.shape.slots.saturating_sub(table.shape.history) / 2;
     if run < 2 {
@@ -116,11 +120,11 @@ pub(crate) fn has_free_run(table: &Table<'_>) -> bool {
 /// The place of the next sample.
 #[inline(always)]
 fn home(table: &Table<'_>, shape: &Shape) -> Position {
-    // Relaxed: a guess, checked in the slot.
+    // Relaxed: a guess, which the claim checks.
     Position::of(shape, table.hot.tail.0.load(Ordering::Relaxed))
 }
 
-/// Takes this very slot, if it is free. As for a home slot its hint stays as it is.
+/// Claims this slot, if it is free. Its hint stays, as that of a home slot does.
 pub(crate) fn claim_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Result<Option<Loan>, Code> {
     match claim(table, &table.shape, slot, owner)? {
         Attempt::Claimed(loan) => Ok(Some(loan)),
@@ -128,7 +132,7 @@ pub(crate) fn claim_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Result<O
     }
 }
 
-/// Goes on from a home slot that is another loan.
+/// Tries the places after a home slot that is on loan.
 fn claim_adjacent(table: &Table<'_>, owner: Owner, home: Position) -> Result<Option<Loan>, Code> {
     let mut place = home;
     for _ in 1..HOME_TRIES {
@@ -142,19 +146,20 @@ fn claim_adjacent(table: &Table<'_>, owner: Owner, home: Position) -> Result<Opt
     Ok(None)
 }
 
-/// Whether a slot is in a phase that passes without anybody setting the hint again.
+/// Whether a slot is in a transient phase after which nobody sets the hint again.
 fn is_transient(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
     let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Relaxed));
     Ok(ctl.phase().is_some_and(|phase| phase.is_committing() || phase == Phase::Reclaiming))
 }
 
-/// Takes any free slot that the vacancy map knows. Each hint that turns out stale is withdrawn, and whoever
-/// freed a slot paid for setting it, so the walk costs nothing in the long run, however many slots there are.
+/// Claims any free slot that the vacancy map knows. It withdraws each stale hint. The process that
+/// freed a slot has paid for setting its hint, so on average the walk costs nothing extra, whatever
+/// the number of slots.
 pub(crate) fn claim_from_map(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
     let mut from = 0;
     while let Some(slot) = vacancy::next_from(table, from) {
         from = slot + 1;
-        // Its hint stays: nobody sets it again when the moment is over.
+        // The hint stays, because nobody sets it again after the phase.
         if is_transient(table, slot)? {
             continue;
         }
@@ -162,7 +167,8 @@ pub(crate) fn claim_from_map(table: &Table<'_>, owner: Owner) -> Result<Option<L
         match claim(table, &table.shape, slot, owner)? {
             Attempt::Claimed(loan) => return Ok(Some(loan)),
             Attempt::Transient => {
-                // Since the look above. Another writer may have missed the hint meanwhile, and gone to sleep.
+                // The phase began after the check above. Another writer may have missed the hint
+                // meanwhile and gone to sleep.
                 vacancy::offer(table, slot);
                 fence(Ordering::SeqCst);
                 Bell(&table.hot.bells.0.space).ring();
@@ -173,8 +179,8 @@ pub(crate) fn claim_from_map(table: &Table<'_>, owner: Owner) -> Result<Option<L
     Ok(None)
 }
 
-/// Takes the first slot of those `wanted` that no reader of `waited_for` needs: for callers who keep
-/// the books themselves and may leave out readers that still have bits. Walks all slots.
+/// Claims the first of the `wanted` slots that no reader of `waited_for` needs. It is for callers
+/// that track their readers, and that may ignore readers that still have bits. Walks all slots.
 pub(crate) fn claim_ignoring(
     table: &Table<'_>,
     owner: Owner,
@@ -184,11 +190,11 @@ pub(crate) fn claim_ignoring(
     for slot in 0..table.shape.slots {
         let line = table.line(slot)?;
         let ctl_word = &table.claim(slot)?.ctl;
-        // Acquire, as in `claim`.
+        // Acquire: as in `claim`.
         let ctl = Ctl(ctl_word.load(Ordering::Acquire));
         match ctl.phase() {
             Some(Phase::Published) => {}
-            // Nobody's, without a mark: it has no sample that would have to be put back.
+            // Free, and without marks: there is no sample that would have to be restored.
             Some(Phase::Free) if wanted == Wanted::AnySlot => {
                 match claim(table, &table.shape, slot, owner)? {
                     Attempt::Claimed(loan) => return Ok(Some(loan)),
@@ -202,23 +208,26 @@ pub(crate) fn claim_ignoring(
         {
             continue;
         }
-        // The same life until it is certain that nobody needs it: what belongs to that life, a region, stays its own.
+        // The generation stays until it is certain that nobody needs the sample, so its region
+        // stays leased.
         let taking = Ctl::new(Phase::Reclaiming, owner, ctl.generation());
         if ctl_word.compare_exchange(ctl.0, taking.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             continue;
         }
-        // A reader that joined since `waited_for` was made may have taken this sample from history. Either this look
-        // sees it as a member, or it sees the slot taken; pairs with the fence in `members::join`.
+        // A reader that joined after `waited_for` was made may have taken this sample from history.
+        // Either this load sees its row, or the reader sees that the slot is taken. Pairs with the
+        // fence in `members::join`.
         fence(Ordering::SeqCst);
         let rows = Audience::of_readers(rows::taken_rows(table), false);
         if rows.0 & !waited_for.0 != 0 {
             ctl_word.store(ctl.0, Ordering::Release);
-            // Its readers may have marked meanwhile, and another writer have found it taken and gone to sleep.
+            // Its readers may have marked meanwhile, and another writer may have found it taken and
+            // gone to sleep.
             fence(Ordering::SeqCst);
             free_if_clear(table, slot, line);
             return Ok(None);
         }
-        // Bits of readers that nobody waits for would outlive the sample that they speak of.
+        // Otherwise the bits of readers that nobody waits for would outlive their sample.
         for marks in line.marks.iter().take(table.shape.mark_words) {
             let left = Marks(marks.load(Ordering::Relaxed));
             marks.store(left.revoked().0, Ordering::Relaxed);
@@ -232,13 +241,13 @@ pub(crate) fn claim_ignoring(
     Ok(None)
 }
 
-/// Moves a slot from `Loaned` to `Committing`, once.
+/// Moves a slot from Loaned to Committing, once.
 #[inline(always)]
 pub(crate) fn begin_commit(claim: &Claim, shape: &Shape, loan: Loan) -> Result<(), Code> {
     end_loan(claim, shape, loan, Phase::Committing)
 }
 
-/// Gives a loan back unpublished.
+/// Gives a loan back without publishing it.
 pub(crate) fn discard(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
     end_loan(table.claim(loan.slot).map_err(|_| Code::Stale)?, &table.shape, loan, Phase::Free)?;
     // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`.
@@ -248,33 +257,35 @@ pub(crate) fn discard(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
     Ok(())
 }
 
-/// Ends a loan if it still is one; a token used before, or never given out, changes nothing.
+/// Ends a loan, if it is still one. A token that was used, or that was never given out, changes
+/// nothing.
 #[inline(always)]
 fn end_loan(claim: &Claim, shape: &Shape, loan: Loan, phase: Phase) -> Result<(), Code> {
     let (loaned, ended) = (loan.ctl(Phase::Loaned).0, loan.ctl(phase).0);
     if shape.single_writer {
-        // Relaxed: only this writer's thread touches it.
+        // Relaxed: only this writer's thread changes it.
         if claim.ctl.load(Ordering::Relaxed) != loaned {
             return Err(Code::Stale);
         }
         claim.ctl.store(ended, Ordering::Release);
         return Ok(());
     }
-    // AcqRel: pairs with the acquire in `claim`. One step, so that of two threads with the same token one wins.
+    // AcqRel: pairs with the acquire in `claim`. One exchange, so that of two threads with one
+    // token only one succeeds.
     match claim.ctl.compare_exchange(loaned, ended, Ordering::AcqRel, Ordering::Relaxed) {
         Ok(_) => Ok(()),
         Err(_) => Err(Code::Stale),
     }
 }
 
-/// Whether a loan is out.
+/// Whether a loan has not ended.
 #[inline(always)]
 pub(crate) fn is_loaned(table: &Table<'_>, loan: Loan) -> bool {
     let loaned = loan.ctl(Phase::Loaned).0;
     table.claim(loan.slot).is_ok_and(|claim| claim.ctl.load(Ordering::Acquire) == loaned)
 }
 
-/// The loan of `owner` that a slot is, if it is one.
+/// The loan of `owner` in a slot, if there is one.
 pub(crate) fn loan_of(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Loan, Code> {
     let ctl = Ctl(table.claim(slot).map_err(|_| Code::Stale)?.ctl.load(Ordering::Acquire));
     if ctl.phase() != Some(Phase::Loaned) || ctl.owner() != owner {
@@ -296,7 +307,8 @@ pub(crate) fn has_space(table: &Table<'_>) -> bool {
     })
 }
 
-/// The readers that keep the slots which a writer would take next: those of the oldest samples.
+/// The readers that still need the slots this writer would reuse next, which are those of the
+/// oldest samples.
 pub(crate) fn blockers(table: &Table<'_>) -> u64 {
     const ENOUGH: u32 = 64;
     let mut home = Position::of(&table.shape, order::tail(table));

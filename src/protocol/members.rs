@@ -1,4 +1,4 @@
-//! Who is owed samples: readers join and leave.
+//! Membership: readers join and leave.
 
 use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
@@ -11,8 +11,8 @@ use super::words::Bit;
 use crate::atomics::{Ordering, fence, fence_after_rmw, spin_loop};
 use crate::error::Code;
 
-/// Takes a reader row and makes its reader a member. It starts at the samples that come from now on, or at up to
-/// `history` retained ones before them.
+/// Takes a reader row and makes its reader a member. The reader starts with the next sample, or
+/// with up to `history` retained samples before it.
 pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<(Member, Cursor), Code> {
     let index = take_row(table, participant)?;
     let member = Member { index, bit: Bit::of_reader(index) };
@@ -22,7 +22,7 @@ pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<
             Ok((member, cursor))
         }
         Err(code) => {
-            // Only a broken order gets here. Nothing of the membership stays.
+            // Only a corrupt order leads here. Nothing of the membership remains.
             leave(table, member, participant, 0);
             give_row_back(table, member);
             Err(code)
@@ -32,12 +32,13 @@ pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<
 
 fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32) -> Result<Cursor, Code> {
     table.hot.active.0.fetch_or(1 << index, Ordering::AcqRel);
-    // Either a commit sees the bit, or the tail below is at most its sequence. Pairs with the exchange and the
-    // fence in `commit::commit`.
+    // Either a commit sees the bit, or its sequence is before the tail loaded below. Pairs with the
+    // exchange and the fence in `commit::commit`.
     fence_after_rmw();
     let joined_at = order::settled_tail(table)?;
     let start = joined_at.saturating_sub(u64::from(history)).max(FIRST);
-    // A commit that saw the row's previous reader may have left it a bit behind that one's sweep.
+    // A commit that saw the row's previous reader may have left a bit for it after that reader's
+    // sweep.
     for (slot, line) in (0..).zip(table.lines) {
         slot::release_reader(table, slot, line, bit, |marks, sequence| {
             let older = sequence.map_or(marks.is_before(joined_at), |sequence| sequence < joined_at);
@@ -49,7 +50,8 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
     while place.sequence < joined_at {
         let entry = place.look(table)?;
         if entry.compare(place.sequence).is_eq() {
-            // Its writer is a few steps from done, unless it was stopped right here. Then the sample is left for later.
+            // Its writer is a few steps from done, unless it is stopped here. In that case the
+            // sample is left for later.
             while slot::is_committing(table, entry.slot())? && patience > 0 {
                 patience -= 1;
                 spin_loop();
@@ -62,8 +64,8 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
     Ok(Cursor { place, since: joined_at, adopts: history > 0, lost: 0 })
 }
 
-/// Tells writers that wait for readers. Only now: what they commit then is behind the tail that this
-/// reader has seen.
+/// Wakes writers that wait for readers. This comes last: what they commit then is behind the tail
+/// that this reader has seen.
 fn announce(table: &Table<'_>, member: Member, participant: u32, cursor: &Cursor) {
     if let Some(row) = table.readers.get(member.index as usize) {
         // Relaxed: released with the state.
@@ -77,22 +79,23 @@ fn announce(table: &Table<'_>, member: Member, participant: u32, cursor: &Cursor
     Bell(&table.hot.bells.0.space).ring();
 }
 
-/// Ends a membership. What the reader has not read is released; what it holds stays until it is marked.
-/// The row stays taken as long.
+/// Ends a membership. It releases the samples that the reader has not read; samples that the reader
+/// holds stay until they are marked, and the row stays taken until then.
 pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor: u64) {
     if let Some(row) = table.readers.get(member.index as usize) {
-        // Relaxed: released with the state, for `clear_departed`.
+        // Relaxed: the store of the state releases it, for `clear_departed`.
         row.cursor.store(cursor, Ordering::Relaxed);
         // Release: pairs with the acquire in `clear_departed`.
         row.state.store(state_of(participant, DRAINING), Ordering::Release);
     }
     table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);
-    // Either a commit sees the bit gone and clears the mark that it has set, or the sweep below sees the mark.
-    // Pairs with the fence in `commit::commit`.
+    // Either a commit sees that the bit is clear and clears the mark that it set, or the sweep
+    // below sees the mark. Pairs with the fence in `commit::commit`.
     fence_after_rmw();
     for (slot, line) in (0..).zip(table.lines) {
         slot::release_reader(table, slot, line, member.bit, |_, sequence| {
-            // Lossless, an owed sample before the cursor is held, and its slot does not change.
+            // In a lossless segment an owed sample before the cursor is held, and its slot does not
+            // change.
             let held = !table.shape.drop_oldest && sequence.is_some_and(|sequence| sequence < cursor);
             if held { 0 } else { member.bit.owed }
         });

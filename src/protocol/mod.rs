@@ -1,17 +1,19 @@
 //! The slot protocol: pure state machines on atomics.
 //!
-//! Nothing here knows a file descriptor, a mapping or a process, so the same source runs in every process,
-//! under loom, and on a heap. Everything read from the shared words is checked before it is used, and every
-//! loop is bounded by numbers that only this process can write.
+//! Nothing here knows a file descriptor, a mapping or a process, so the same source runs in every
+//! process, under loom, and on a heap. Everything read from the shared words is checked before it
+//! is used, and every loop is bounded by numbers that only this process can write.
 //!
 //! In reading order, which is also that of the dependencies:
 //!
-//! - [`words`]: what one shared word means; [`bounds`], [`shape`], [`table`]: where loops end, what a segment is made
-//!   of, and its words.
+//! - [`words`]: what one shared word means; [`bounds`], [`shape`], [`table`]: where loops end, what
+//!   a segment is made of, and its words.
 //! - [`bell`]: sleeping and waking; [`vacancy`]: where free slots may be.
-//! - [`slot`]: one slot's words; [`order`]: which sample comes when; [`history`]: samples kept for later readers.
+//! - [`slot`]: one slot's words; [`order`]: which sample comes when; [`history`]: samples kept for
+//!   later readers.
 //! - [`dead`], [`rows`]: who is dead, and which reader has which bit.
-//! - [`loan`]: a writer takes a slot; [`reclaim`]: or an unread sample; [`region`]: and room for a large payload.
+//! - [`loan`]: a writer takes a slot; [`reclaim`]: or an unread sample; [`region`]: and room for a
+//!   large payload.
 //! - [`commit`]: the slot becomes a sample.
 //! - [`hold`]: a reader takes the sample and holds it; [`members`]: readers join and leave.
 //! - [`recovery`]: what the dead left behind.

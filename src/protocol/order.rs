@@ -1,8 +1,9 @@
-//! The order: how a sample gets its sequence, and where a sequence is looked up.
+//! The order: how a sample gets its sequence, and where a sequence is found.
 //!
-//! Sequence s has its place in line s mod n, entry (s / n) mod 2. Publishing it is one step, the exchange of
-//! that entry. Two laps of entries are needed and enough: a reader that joins while commits are under way may
-//! miss up to n - 1 samples in between those that it is owed, and it is owed at most n.
+//! Sequence s has its place in line s mod n, entry (s / n) mod 2. The exchange of that entry
+//! publishes it, in one step. Two laps of entries are necessary and sufficient: a reader is owed at
+//! most n samples, and if it joins while commits are under way, up to n - 1 samples that are not
+//! owed to it may lie between them.
 
 use core::cmp;
 
@@ -34,7 +35,7 @@ impl Position {
         Position { sequence, line, lap: lap & 1 }
     }
 
-    /// The place of the next sequence, without a division.
+    /// The place of the next sequence, computed without a division.
     #[inline]
     pub(crate) fn next(self, shape: &Shape) -> Position {
         let wraps = self.line + 1 >= shape.slots;
@@ -51,15 +52,15 @@ impl Position {
         line.entry.get(self.lap as usize).ok_or(Code::Corrupt)
     }
 
-    /// The entry at this place. Acquire: pairs with the exchange in `commit::publish`, so everything that the writer
-    /// stored for the sample is visible after it.
+    /// The entry at this place. Acquire: pairs with the exchange in `commit::publish`, so
+    /// everything that the writer stored for the sample is visible after it.
     #[inline]
     pub(crate) fn look(self, table: &Table<'_>) -> Result<Entry, Code> {
         Ok(Entry(self.entry(table)?.load(Ordering::Acquire)))
     }
 }
 
-/// Out of line, so that the usual case is not burdened with the registers of a division.
+/// Out of line, so that the common case does not pay for the registers of a division.
 #[inline(never)]
 fn divide(sequence: u64, slots: u32) -> (u32, u32) {
     let slots = u64::from(slots);
@@ -68,13 +69,13 @@ fn divide(sequence: u64, slots: u32) -> (u32, u32) {
 
 /// The sequence that the next sample gets, as far as this thread can see.
 pub(crate) fn tail(table: &Table<'_>) -> u64 {
-    // Acquire: pairs with the exchanges in `advance`, so entries below are visible.
+    // Acquire: pairs with the exchanges in `advance`, so the entries before it are visible.
     table.hot.tail.0.load(Ordering::Acquire)
 }
 
 /// Moves the tail past `sequence`, which is published.
 pub(super) fn advance(table: &Table<'_>, sequence: u64) {
-    // AcqRel: pairs with `tail`. Failure means that somebody helped.
+    // AcqRel: pairs with `tail`. Failure means that another process has moved it.
     let _ = table.hot.tail.0.compare_exchange(
         sequence,
         sequence.wrapping_add(1),
@@ -83,12 +84,12 @@ pub(super) fn advance(table: &Table<'_>, sequence: u64) {
     );
 }
 
-/// The tail after every sample that is published already, whoever published it.
+/// The tail after all samples that are already published, whoever published them.
 pub(crate) fn settled_tail(table: &Table<'_>) -> Result<u64, Code> {
     settle_tail(table, &mut StepBudget::of_retries())
 }
 
-/// The same as a part of something longer.
+/// As [`settled_tail`], within the budget of a longer call.
 pub(crate) fn settle_tail(table: &Table<'_>, steps: &mut StepBudget) -> Result<u64, Code> {
     loop {
         steps.take()?;

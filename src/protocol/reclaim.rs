@@ -1,4 +1,4 @@
-//! Taking unread samples away from readers, under the policy that drops the oldest.
+//! Takes unread samples away from readers, under DROP_OLDEST.
 
 use core::cmp;
 use core::ops::Range;
@@ -12,11 +12,11 @@ use super::words::{Audience, Ctl, Entry, Loan, Marks, Owner, Phase, Wanted};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
 
-/// How many samples a search for the oldest looks at again each time.
+/// How many samples from the horizon each search checks again.
 const LOOK_BACK: u64 = 64;
 
-/// Takes the oldest sample that no reader holds away from the readers that have not read it. `resume` is
-/// where this writer's last search ended.
+/// Takes the oldest sample that no reader holds away from the readers that have not read it.
+/// `resume` is where this writer's last search ended.
 pub(crate) fn reclaim_oldest(
     table: &Table<'_>,
     owner: Owner,
@@ -24,11 +24,12 @@ pub(crate) fn reclaim_oldest(
     resume: &AtomicU64,
 ) -> Result<Option<Loan>, Code> {
     let mut tail = order::settled_tail(table)?;
-    // Two laps back everything is overwritten, wherever a hostile peer moves the tail.
+    // Everything two laps back is overwritten, however far a hostile peer moves the tail.
     let oldest = |tail: u64| tail.saturating_sub(2 * u64::from(table.shape.slots)).max(FIRST);
     let horizon = table.hot.horizon.0.load(Ordering::Acquire).max(oldest(tail));
-    // Held samples are passed over, and keep the horizon back. So the search looks at the first
-    // few from the horizon, then goes on where it ended last time, and last at what lies between.
+    // Held samples are passed over, and they stop the horizon. So the search checks the first few
+    // samples from the horizon, continues where it ended last time, and finally checks those in
+    // between.
     let few = horizon.saturating_add(LOOK_BACK).min(tail);
     let resumed = resume.load(Ordering::Relaxed);
     let start = if (few..tail).contains(&resumed) { resumed } else { few };
@@ -42,8 +43,8 @@ pub(crate) fn reclaim_oldest(
         if found.is_some() {
             break;
         }
-        // With commits since, others may have had each sample just before this search came to it, and what they
-        // committed instead stands where it did not look.
+        // If there were commits since, others may have taken each sample just before this search
+        // reached it, and have committed new samples behind the range that it searched.
         let searched = tail;
         tail = order::settled_tail(table)?;
         if tail == searched {
@@ -57,7 +58,7 @@ pub(crate) fn reclaim_oldest(
     Ok(Some(loan))
 }
 
-/// Takes the first sample of a range that can be taken; and which that was.
+/// Takes the first sample of a range that can be taken, and returns its sequence, too.
 fn reclaim_from(
     table: &Table<'_>,
     owner: Owner,
@@ -74,7 +75,7 @@ fn reclaim_from(
     Ok(None)
 }
 
-/// Takes one sample back if somebody has not read it and nobody holds it.
+/// Takes one sample away, if some reader has not read it and none holds it.
 fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> Result<Option<Loan>, Code> {
     let entry = place.look(table)?;
     if entry.compare(place.sequence) != cmp::Ordering::Equal {
@@ -84,7 +85,7 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
     let line = table.line(slot)?;
     let ctl_word = &table.claim(slot)?.ctl;
     let marks = line.marks.iter().take(table.shape.mark_words);
-    // A word may be revoked already, by a search that met a held bit in the next word.
+    // A word may already be revoked, by a search that then met a held bit in the next word.
     let untouched = marks.clone().all(|marks| {
         let seen = Marks(marks.load(Ordering::Acquire));
         (seen.is_of(place.sequence) || seen.is_revoked_of(place.sequence)) && seen.0 & Marks::HELD == 0
@@ -97,11 +98,11 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
     if wanted == Wanted::Region && !has_region(line, slot) {
         return Ok(None);
     }
-    // Excludes other writers. A kill after this leaves the marks as far as they are; the sweep puts the
-    // phase back.
+    // Excludes other writers. If this process is killed after this, the marks stay as they are, and
+    // the sweep restores the phase.
     let taking = Ctl::new(Phase::Reclaiming, owner, ctl.generation());
-    // Acquire on failure, as for all that a sample is passed over for: what another writer committed before it took this
-    // one is visible to the second look at the tail in `reclaim_oldest`.
+    // Acquire on failure, as for every reason to pass over a sample: what another writer committed
+    // before it took this one is then visible to the second load of the tail in `reclaim_oldest`.
     if ctl_word.compare_exchange(ctl.0, taking.0, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return Ok(None);
     }
@@ -114,13 +115,15 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
             if seen.0 & Marks::HELD != 0 {
                 return Some(false);
             }
-            // The tag goes with the bits: that is how a reader tells "taken away" from "never mine".
+            // The tag is revoked with the bits, so a reader can tell a sample that was taken away
+            // from one that was never owed to it.
             swap(marks, seen.0, seen.revoked().0).then_some(true)
         })?;
         if !revoked {
-            // A reader took it at the last moment. The slot stays as it is.
+            // A reader took it in the meantime. The slot stays as it is.
             ctl_word.store(ctl.0, Ordering::Release);
-            // Its readers may have marked, and other writers gone to sleep, while the phase kept them away.
+            // While this phase kept writers away, its readers may have marked, and other writers
+            // may have gone to sleep.
             fence(Ordering::SeqCst);
             released(table, slot, line);
             return Ok(None);
@@ -133,14 +136,15 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
     Ok(Some(loan))
 }
 
-/// Moves the horizon past samples that nobody is owed any more: a few steps each time, so that it keeps up.
+/// Moves the horizon past samples that are owed to nobody: a few steps each time, which is enough
+/// to keep up.
 fn advance_horizon(table: &Table<'_>, from: u64, tail: u64) -> Result<(), Code> {
     const STEPS: u64 = 8;
     let mut place = Position::of(&table.shape, from);
     while place.sequence < tail && place.sequence < from.saturating_add(STEPS) && is_finished(table, place)? {
         place = place.next(&table.shape);
     }
-    // It only grows. Release: pairs with the acquire loads of the horizon.
+    // The horizon only grows. Release: pairs with the acquire loads of the horizon.
     table.hot.horizon.0.fetch_max(place.sequence, Ordering::AcqRel);
     Ok(())
 }
@@ -161,9 +165,10 @@ fn is_finished(table: &Table<'_>, place: Position) -> Result<bool, Code> {
     }
 }
 
-/// The entry that a commit replaced was the only way to its sample. If somebody held that sample for two laps,
-/// others may still be owed it; they have lost it now. `horizon` is from before the exchange: since then others may
-/// have moved it past the sample, because its entry was gone.
+/// Clears what is owed of the sample that a commit overwrote, because the replaced entry was the
+/// only way to it. If one reader held that sample for two laps, others may still be owed it; they
+/// have now lost it. `horizon` is from before the exchange: after it, others may have moved the
+/// horizon past the sample, because its entry was overwritten.
 #[inline(never)]
 pub(crate) fn forget_overwritten(
     table: &Table<'_>,

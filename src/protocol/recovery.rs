@@ -1,8 +1,9 @@
-//! What the dead left behind, put right.
+//! Recovery: repairs what dead participants left.
 //!
-//! The whole state of a segment stands in the segment, and each word says who is at work on it. So there is nothing to
-//! replay: every slot is looked at once, and what a dead participant had begun is finished or undone. Doing it twice
-//! changes nothing, so whoever does it may itself die at any point. The living go on meanwhile.
+//! The whole state of a segment is in the segment, and each word tells who is changing it. So there
+//! is nothing to replay: the sweep visits each slot once, and completes or undoes what a dead
+//! participant had begun. A second sweep changes nothing, so a recovering process may die at any
+//! point. Living participants continue meanwhile.
 
 use core::cmp;
 
@@ -17,9 +18,10 @@ use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
 use crate::layout::SlotLine;
 
-/// Finishes or undoes everything that the dead had begun. No two threads do this for one participant at once.
+/// Completes or undoes everything that the dead had begun. Two threads never do this for one
+/// participant at a time.
 pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
-    // Completes a publication whose writer did not come to the tail.
+    // Completes a publication whose writer had not moved the tail.
     let tail = order::settled_tail(table)?;
     let readers = rows::evict(table, dead);
     for slot in 0..table.shape.slots {
@@ -35,15 +37,16 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
     let writer = &table.hot.lifecycle.0.writer;
     let owner = writer.load(Ordering::Relaxed);
     if owner != 0 && dead.contains(Owner(owner - 1).participant()) {
-        // AcqRel: pairs with the exchange in `become_the_writer`; the next writer finds everything as this left it.
+        // AcqRel: pairs with the exchange in `become_the_writer`; the next writer sees everything
+        // that was repaired.
         let _ = writer.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
-    // Release: who sees the number sees what was put right.
+    // Release: a process that sees the new number sees what was repaired.
     table.hot.lifecycle.0.deaths.fetch_add(dead.count(), Ordering::AcqRel);
     Ok(())
 }
 
-/// Wakes everybody: the dead may have been about to.
+/// Wakes all sleepers: the dead may have been about to.
 pub(crate) fn announce(table: &Table<'_>) {
     bell::ring_all(&table.hot.bells.0);
 }
@@ -63,47 +66,51 @@ fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot
                 set_phase(ctl_word, ctl, Phase::Free);
             }
             Some(phase) if phase.is_committing() => end_commit(table, slot, line)?,
-            // Readers whose marks were revoked already have lost the sample, the others have it still.
+            // Readers whose marks were already revoked have lost the sample. The others are still
+            // owed it.
             Some(Phase::Reclaiming) => {
                 set_phase(ctl_word, ctl, Phase::Published);
             }
             _ => {}
         }
     }
-    // A living writer may stand between its publication and the end of its commit, and the dead have owed this to its
-    // sample. If its sample is not out, these find nothing, or marks that it is about to store anew.
+    // Also where a living writer is between its publication and the end of its commit: a dead
+    // participant may have been the one that had to do this. If the sample is not published yet,
+    // these calls find nothing, or clear marks that its writer will store again.
     history::expire_if_before(table, slot, line, tail.wrapping_sub(u64::from(table.shape.history)));
     forget_unreachable(table, line)?;
     // Pairs with the fence in `vacancy::withdraw`.
     fence(Ordering::SeqCst);
-    // Whatever the phase: a living writer that is committing does not look again whether all of its readers are done. One
-    // hint too many for each loan costs its finder a look.
+    // In every phase: a living writer that is committing does not check again whether all of its
+    // readers are done. For a loan this hint is needless, and costs its finder one look.
     if is_clear(line, words) {
         vacancy::set(table, slot);
     }
     Ok(())
 }
 
-/// Moves a claim of the dead on from exactly what was seen; false if it is not that any more.
+/// Changes the phase of a dead participant's claim, if it is exactly as seen; false otherwise.
 fn set_phase(ctl_word: &AtomicU64, seen: Ctl, phase: Phase) -> bool {
     let next = Ctl::new(phase, seen.owner(), seen.generation());
     // AcqRel: pairs with `claim`.
     ctl_word.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-/// Ends a commit that stopped halfway.
+/// Ends a commit whose writer died.
 fn end_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Code> {
     let ctl_word = &table.claim(slot)?.ctl;
-    // Once more if a living writer confirms it meanwhile, which is the only thing that others do.
+    // Twice, because a living writer may confirm the sample meanwhile. Others change nothing else.
     for _ in 0..2 {
-        // Acquire: pairs with the store of Publishing in `commit::publish`, and with `commit::confirm`.
+        // Acquire: pairs with the store of Publishing in `commit::publish`, and with
+        // `commit::confirm`.
         let ctl = Ctl(ctl_word.load(Ordering::Acquire));
         let published = match ctl.phase() {
             Some(Phase::Committing) => false,
             Some(Phase::Publishing) => {
                 let sequence = line.sequence.load(Ordering::Relaxed);
                 let entry = Position::of(&table.shape, sequence).look(table)?;
-                // Acquire, after the entry: who overwrote it has confirmed the commit before, if it was published.
+                // Acquire, after the entry: if the commit was published, the writer that overwrote
+                // its entry confirmed it before.
                 if entry.compare(sequence).is_gt() && ctl_word.load(Ordering::Acquire) != ctl.0 {
                     continue;
                 }
@@ -126,9 +133,10 @@ fn end_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Code>
     Ok(())
 }
 
-/// Does what a commit does between its publication and its end: gives back what is owed to readers that have left.
+/// Does what a commit does between its publication and its end: clears the marks of readers that
+/// have left.
 fn finish_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Code> {
-    // They stand still until the slot is Published.
+    // These words do not change until the slot is Published.
     let sequence = line.sequence.load(Ordering::Relaxed);
     let owed = marks_left(line, table.shape.mark_words).readers();
     let named = match Extent(line.extent.load(Ordering::Relaxed)).is_named() {
@@ -150,13 +158,15 @@ fn clear_marks(table: &Table<'_>, line: &SlotLine) -> Result<(), Code> {
     Ok(())
 }
 
-/// Clears what is owed of a sample whose entry is overwritten: the overwriting writer did not come to it.
+/// Clears what is owed of a sample whose entry is overwritten, if the overwriting writer did not do
+/// it.
 fn forget_unreachable(table: &Table<'_>, line: &SlotLine) -> Result<(), Code> {
     let words = table.shape.mark_words;
     if !table.shape.drop_oldest || is_clear(line, words) {
         return Ok(());
     }
-    // It does not change while somebody is owed the sample or holds it; otherwise the tags do not fit.
+    // It does not change while the sample is owed to or held by a reader. Otherwise the tags do not
+    // match.
     let sequence = line.sequence.load(Ordering::Acquire);
     let entry = Position::of(&table.shape, sequence).look(table)?;
     if entry.compare(sequence) == cmp::Ordering::Greater {

@@ -1,9 +1,10 @@
-//! The reference operations: the caller gives readers their numbers, and says at each reserve which of them are active.
+//! The reference operations: the caller assigns the numbers of readers, and names the active ones
+//! at each reserve.
 //!
-//! A slot is free for such a reserve when no active reader has it unread. So a sample that is unread may outlive any
-//! number of newer ones, which were for others: the order is where it is looked for first, and its slot is where it
-//! is found when its entry is overwritten. These operations exist on lossless segments only, where what a reader has
-//! not marked stays as it is.
+//! A slot is free for such a reserve when no active reader is still owed its sample. So any number
+//! of newer samples, which are for other readers, may pass one that is unread. A reader looks for
+//! its sample in the order first, and in the slots when its entry is overwritten. These operations
+//! exist on lossless segments only, where a sample that is not marked does not change.
 
 use core::cmp;
 
@@ -17,14 +18,14 @@ use super::{hold, loan, region, slot};
 use crate::atomics::{Ordering, fence};
 use crate::error::Code;
 
-/// A slot in one of its lives.
+/// A slot in one of its generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
     pub(crate) slot: u32,
     pub(crate) generation: u64,
 }
 
-/// What is known of a published slot beside its bytes.
+/// What is known about a published slot besides its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     pub(crate) sequence: u64,
@@ -37,8 +38,8 @@ pub(crate) struct Known {
     pub(crate) aux: u64,
 }
 
-/// Sees to it that the numbers of these readers are the callers'. Each time anew: another may have given one up. False if one
-/// is just being given up, by a participant that may be dead.
+/// Names these readers, in each call anew, because another caller may have given one up. False if
+/// one of them is being given up, by a participant that may be dead.
 #[inline(always)]
 pub(crate) fn name_all(table: &Table<'_>, readers: u64) -> Result<bool, Code> {
     if readers.checked_shr(table.readers.len() as u32).unwrap_or(0) != 0 {
@@ -53,22 +54,24 @@ pub(crate) fn name_all(table: &Table<'_>, readers: u64) -> Result<bool, Code> {
     Ok(all)
 }
 
-/// Takes a slot that no reader of `active` has unread, where none is wholly free.
+/// Claims a slot that no reader of `active` needs, when no slot is completely free.
 pub(crate) fn claim_ignoring(
     table: &Table<'_>,
     owner: Owner,
     wanted: Wanted,
     active: u64,
 ) -> Result<Option<Loan>, Code> {
-    // Beside the active ones, members, and readers that have left and still hold samples.
+    // Besides the active ones: members, and readers that have left and still hold samples.
     let waited_for = Audience::of_readers(active | rows::taken_rows(table), true);
     loan::claim_ignoring(table, owner, wanted, waited_for)
 }
 
-/// The oldest sample that is owed to a reader. Nothing that is owed to it comes before `cursor`, which is moved on.
+/// The oldest sample that is owed to a reader. `cursor` is a sequence before which nothing is owed
+/// to it; this call moves the cursor.
 ///
-/// The order is walked from the cursor, each entry once. Where an entry is overwritten, two laps of newer samples have
-/// been published, and what it led to may still be unread: then all slots are looked at instead.
+/// The search walks the order from the cursor, and visits each entry once. If an entry is
+/// overwritten, two laps of newer samples have been published, and its sample may still be unread.
+/// In that case the search visits all slots.
 #[inline(always)]
 pub(crate) fn next_unread(table: &Table<'_>, reader: Bit, cursor: &mut u64) -> Result<Option<Life>, Code> {
     let mut steps = StepBudget::of_laps(&table.shape);
@@ -82,7 +85,7 @@ pub(crate) fn next_unread(table: &Table<'_>, reader: Bit, cursor: &mut u64) -> R
                 if let Some(life) = owed_at(table, entry.slot(), reader, place.sequence)? {
                     return Ok(Some(life));
                 }
-                // It was for others, or is marked; neither changes any more.
+                // The sample was for other readers, or is marked, and neither changes again.
                 place = place.next(&table.shape);
             }
             cmp::Ordering::Greater => {
@@ -98,10 +101,10 @@ pub(crate) fn next_unread(table: &Table<'_>, reader: Bit, cursor: &mut u64) -> R
     }
 }
 
-/// The life of a slot, if that is owed to a reader as the sample `sequence`, which is published.
+/// The generation of a slot, if its sample is the published `sequence` and is owed to a reader.
 #[inline(always)]
 fn owed_at(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64) -> Result<Option<Life>, Code> {
-    // Before the marks: unread after this, the slot was in this life.
+    // Loaded before the marks: if the sample is unread after this, the slot was in this generation.
     let life = life_of(table, slot)?;
     let marks = table.line(slot)?.marks.get(reader.word).ok_or(Code::Corrupt)?;
     let seen = Marks(marks.load(Ordering::Acquire));
@@ -109,10 +112,11 @@ fn owed_at(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64) -> Result<O
     Ok(owed.then_some(life))
 }
 
-/// The oldest sample before `tail` that is owed to a reader, and its sequence. Looks at every slot.
+/// The oldest sample before `tail` that is owed to a reader, and its sequence. Visits every slot.
 ///
-/// A sample that was published before this began, and that its reader has not marked, stands in its slot all the time,
-/// so it is seen. What is published meanwhile has `tail` or a later sequence, and is left to the order.
+/// A sample that was published before this call, and that its reader has not marked, is in its slot
+/// all the time, so this call sees it. A sample that is published meanwhile has sequence `tail` or
+/// a later one, and is found in the order.
 #[cold]
 fn oldest_owed(table: &Table<'_>, reader: Bit, tail: u64) -> Result<Option<(Life, u64)>, Code> {
     let mut oldest: Option<(Life, u64)> = None;
@@ -129,18 +133,18 @@ fn oldest_owed(table: &Table<'_>, reader: Bit, tail: u64) -> Result<Option<(Life
     Ok(oldest)
 }
 
-/// Whether the sample of a life is published, and that life not over.
+/// Whether the sample of a generation is published, and the generation is not over.
 fn is_out(table: &Table<'_>, life: Life) -> Result<bool, Code> {
     let ctl_word = &table.claim(life.slot)?.ctl;
     for _ in 0..RETRY_LIMIT {
-        // Acquire: pairs with the store of Publishing in `commit::publish`, so that the sequence below is none of an
-        // earlier life.
+        // Acquire: pairs with the store of Publishing in `commit::publish`, so the sequence below
+        // is not of an earlier generation.
         let ctl = Ctl(ctl_word.load(Ordering::Acquire));
         if ctl.generation() != life.generation {
             return Ok(false);
         }
         match ctl.phase() {
-            // Reclaiming: whoever takes it may put it back; its marks say how far that is.
+            // Reclaiming: the writer that takes it may put it back, and the marks say for whom.
             Some(Phase::Published | Phase::Confirmed | Phase::Reclaiming) => return Ok(true),
             Some(Phase::Publishing) => {
                 // Its writer may have prepared the slot for a sequence that another sample got.
@@ -149,7 +153,8 @@ fn is_out(table: &Table<'_>, life: Life) -> Result<bool, Code> {
                 if entry == Entry::new(sequence, life.slot) {
                     return Ok(true);
                 }
-                // Acquire, after the entry: who overwrote it has confirmed the commit before, if it was published.
+                // Acquire, after the entry: if the commit was published, the writer that overwrote
+                // its entry confirmed it before.
                 if Ctl(ctl_word.load(Ordering::Acquire)) == ctl {
                     return Ok(false);
                 }
@@ -160,19 +165,20 @@ fn is_out(table: &Table<'_>, life: Life) -> Result<bool, Code> {
     Err(Code::Corrupt)
 }
 
-/// What is published in a slot. It may be read by all, and be gone with the next reserve.
+/// The sample that is published in a slot. Anyone may read it, and the next reserve may reuse it.
 pub(crate) fn published_in(table: &Table<'_>, slot: u32) -> Result<Option<Life>, Code> {
     let life = life_of(table, slot).map_err(|_| Code::Invalid)?;
     Ok(is_out(table, life)?.then_some(life))
 }
 
-/// The life that a slot is in. Acquire: what is read of the slot after this is none of an earlier life.
+/// The generation of a slot now. Acquire: what is read of the slot after this is not of an earlier
+/// one.
 fn life_of(table: &Table<'_>, slot: u32) -> Result<Life, Code> {
     let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
     Ok(Life { slot, generation: ctl.generation() })
 }
 
-/// What is known of a published slot; stale if it is not, or not in this life.
+/// What is known about a published slot; stale if it is not published, or not in this generation.
 pub(crate) fn look(table: &Table<'_>, life: Life) -> Result<Known, Code> {
     check(table, life)?;
     let line = table.line(life.slot)?;
@@ -189,8 +195,8 @@ pub(crate) fn look(table: &Table<'_>, life: Life) -> Result<Known, Code> {
     Ok(known)
 }
 
-/// How long the payload of a published slot is and where; stale if it is not, or not in this life, or
-/// if its region is another's by now.
+/// The length and place of the payload of a published slot; stale if the slot is not published, or
+/// not in this generation, or if its region has another lease by now.
 #[inline(always)]
 pub(crate) fn extent(table: &Table<'_>, life: Life) -> Result<Extent, Code> {
     check(table, life)?;
@@ -199,7 +205,7 @@ pub(crate) fn extent(table: &Table<'_>, life: Life) -> Result<Extent, Code> {
     Ok(extent)
 }
 
-/// That a slot is published, in this life.
+/// Checks that a slot is published, in this generation.
 #[inline(always)]
 pub(crate) fn check(table: &Table<'_>, life: Life) -> Result<(), Code> {
     // Acquire: pairs with the release of Published in `commit::commit`.
@@ -213,16 +219,16 @@ fn check_thoroughly(table: &Table<'_>, life: Life) -> Result<(), Code> {
     if is_out(table, life)? { Ok(()) } else { Err(Code::Stale) }
 }
 
-/// The same after something was read from it, which belongs to this life then. Pairs with the fence in
-/// `loan::begin_life`.
+/// Checks that again after a read from the slot, which then belongs to this generation. Pairs with
+/// the fence in `loan::begin_life`.
 #[inline(always)]
 pub(crate) fn check_still(table: &Table<'_>, life: Life) -> Result<(), Code> {
     fence(Ordering::Acquire);
     check(table, life)
 }
 
-/// The same for its payload, which is there: a region may be another's as soon as nobody is owed its
-/// sample, and the slot be in this life all the time.
+/// Checks that again for a payload at `place`. A region may be leased again as soon as nobody is
+/// owed its sample, while the slot stays in this generation.
 #[inline(always)]
 pub(crate) fn check_payload_still(table: &Table<'_>, life: Life, place: Place) -> Result<(), Code> {
     check_still(table, life)?;
@@ -232,19 +238,20 @@ pub(crate) fn check_payload_still(table: &Table<'_>, life: Life, place: Place) -
     }
 }
 
-/// Marks a published slot as read by one reader, and tells its sequence; stale if it had marked it already.
+/// Marks a published slot as read by one reader, and returns its sequence; stale if the reader had
+/// already marked it.
 #[inline(always)]
 pub(crate) fn mark_read(table: &Table<'_>, life: Life, reader: Bit) -> Result<u64, Code> {
     let line = table.line(life.slot).map_err(|_| Code::Stale)?;
     let sequence = line.sequence.load(Ordering::Relaxed);
-    // The sequence is that of this life only if the slot is still in it.
+    // The sequence belongs to this generation only if the slot is still in it.
     check_still(table, life)?;
     hold::mark(table, life.slot, reader.word, reader.owed, sequence)?;
     Ok(sequence)
 }
 
-/// Marks everything as read by one reader, which is gone. Its number may be a joined reader's from here on. False if a
-/// participant is at that already, which may be dead.
+/// Marks everything as read by one reader that is gone. A joining reader may get its number from
+/// then on. False if another participant, which may be dead, is already doing this.
 pub(crate) fn disconnect(table: &Table<'_>, reader: u32, participant: u32) -> Result<bool, Code> {
     match rows::begin_parting(table, reader, participant)? {
         Parting::Begun => {}

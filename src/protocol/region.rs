@@ -1,8 +1,9 @@
 //! Regions: room for payloads that are too large for a slot.
 //!
-//! A region is leased to one life of one slot, from reserve on. It is free again when that life is over, which stands in
-//! the slot: a later generation, a loan given back, or a sample that nobody is owed or holds any more. So nobody
-//! returns a region, no reader writes to its row, and what a dead process had leased is free as soon as its slots are.
+//! A region is leased to one generation of one slot, from reserve on. The slot's words show when
+//! that lease is over: a later generation, a loan that was given back, or a sample that nobody is
+//! owed or holds any more. So nobody returns a region, no reader writes to its row, and what a dead
+//! process had leased is free as soon as its slots are.
 
 use super::slot::is_clear;
 use super::table::Table;
@@ -14,9 +15,9 @@ use crate::error::Code;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lease(u64);
 
-/// Nobody has had it since it was empty.
+/// Not leased since its memory was given back.
 const NONE: Lease = Lease(0);
-/// A life of a slot has it.
+/// Leased to a generation of a slot.
 const LEASED: u64 = 1;
 /// A participant is giving its memory back.
 const EMPTYING: u64 = 2;
@@ -38,14 +39,15 @@ impl Lease {
         (self.0 >> 4) as u32 & 0xff_ffff
     }
 
-    /// Whether the life that has the region is over. Acquire, like the looks of `loan::claim`: its readers are done with
-    /// the bytes.
+    /// Whether the generation that has the region is over. Acquire, as in `loan::claim`: its
+    /// readers are done with the bytes.
     fn is_over(self, table: &Table<'_>) -> Result<bool, Code> {
         match self.state() {
             LEASED => {
                 let slot = self.number();
                 let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
-                // Free or clear, it stays so until the next generation: marks are set by commits only.
+                // A slot that is free or has no marks stays so until its next generation, because
+                // only commits set marks.
                 Ok(ctl.generation() != self.0 >> 28
                     || match ctl.phase() {
                         Some(Phase::Free) => true,
@@ -65,9 +67,9 @@ pub(crate) fn slot_of(table: &Table<'_>, region: u32) -> Option<u32> {
     (lease.state() == LEASED).then_some(lease.number())
 }
 
-/// That a region is leased to this life of a slot; stale if others may have had it since. For whoever
-/// has no mark that keeps it: what was read from it before, and before an acquire fence, is of this
-/// life. Pairs with the fence in `exchange`.
+/// Checks that a region is still leased to this generation of a slot; stale otherwise. It is for
+/// callers without a mark: what they read from the region before this, followed by an acquire
+/// fence, belongs to this generation. Pairs with the fence in `exchange`.
 #[cold]
 pub(crate) fn check_lease(table: &Table<'_>, region: u32, slot: u32, generation: u64) -> Result<(), Code> {
     let row = table.regions.get(region as usize).ok_or(Code::Corrupt)?;
@@ -76,8 +78,8 @@ pub(crate) fn check_lease(table: &Table<'_>, region: u32, slot: u32, generation:
     if lease == Lease::of(slot, generation) { Ok(()) } else { Err(Code::Stale) }
 }
 
-/// The best free region for so many bytes: one that has enough memory, and as little too much as can be; else the one that
-/// has most. So a steady load goes round in few regions, whose pages are warm.
+/// The best free region for so many bytes: the one with enough memory and the least excess, or, if
+/// none has enough, the one with the most. So a steady load uses few regions, whose pages are warm.
 fn best(table: &Table<'_>, len: u64) -> Result<Option<(u32, Lease)>, Code> {
     let mut best: Option<((u8, u64), u32, Lease)> = None;
     for (region, row) in (0u32..).zip(table.regions) {
@@ -107,7 +109,8 @@ pub(crate) fn any_free(table: &Table<'_>) -> Result<bool, Code> {
 
 /// Leases a region to a loan of this thread; `None` if none is free.
 pub(crate) fn lease(table: &Table<'_>, loan: Loan, len: u64) -> Result<Option<u32>, Code> {
-    // Whoever takes one away in between has it for a life of a slot, so this ends.
+    // The loop ends: each writer that takes a region away meanwhile leases it to a generation of a
+    // slot.
     for _ in 0..=table.regions.len() {
         let Some((region, over)) = best(table, len)? else { return Ok(None) };
         if exchange(table, region, over, Lease::of(loan.slot, loan.generation)) {
@@ -124,12 +127,13 @@ pub(crate) fn begin_emptying(table: &Table<'_>, region: u32, participant: u32) -
     if !lease.is_over(table)? || !exchange(table, region, lease, Lease::emptying(participant)) {
         return Ok(false);
     }
-    // Before the memory goes. A kill after this leaves a region that has more than it says.
+    // Before the memory is given back. A kill after this leaves a region with more memory than it
+    // records.
     row.allocated.store(0, Ordering::Relaxed);
     Ok(true)
 }
 
-/// Puts a region back into use that this thread, or a dead one, was emptying.
+/// Puts a region back into use that this thread, or a dead participant, was emptying.
 pub(crate) fn end_emptying(table: &Table<'_>, region: u32, participant: u32) {
     exchange(table, region, Lease::emptying(participant), NONE);
 }
@@ -144,12 +148,13 @@ pub(crate) fn emptied_by(table: &Table<'_>, participant: u32) -> impl Iterator<I
 }
 
 fn exchange(table: &Table<'_>, region: u32, from: Lease, to: Lease) -> bool {
-    // AcqRel: pairs with itself, so that of two writers one has the region, with what the other noted about it.
+    // AcqRel: pairs with itself, so one of two writers gets the region, and sees what the other
+    // stored about it.
     let exchanged = table.regions.get(region as usize).is_some_and(|row| {
         row.lease.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     });
-    // Who sees any of what comes into the region from here on finds the former lease over. Pairs with
-    // the acquire fence before `check_lease`.
+    // A process that sees anything written to the region after this also sees that the former lease
+    // is over. Pairs with the acquire fence before `check_lease`.
     fence(Ordering::Release);
     exchanged
 }

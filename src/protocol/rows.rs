@@ -1,4 +1,4 @@
-//! Reader rows: who has which bit of the marks.
+//! Reader rows: which reader has which bit of the marks.
 
 use super::dead::Dead;
 use super::slot;
@@ -8,31 +8,32 @@ use crate::atomics::{Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::{ReaderRow, SlotLine};
 
-/// Phases of a reader row, in its lowest bits; then the participant.
+/// Phases of a reader row, in its lowest bits; above them the participant.
 const FREE: u64 = 0;
 pub(super) const JOINED: u64 = 1;
-/// Has left, but still holds samples.
+/// The reader has left, but still holds samples.
 pub(super) const DRAINING: u64 = 2;
-/// Has no reader of its own: callers of the reference operations use its number. Nobody's, so no participant beside it.
+/// Callers of the reference operations use this number. No participant owns the row, so none is
+/// stored beside this phase.
 const NAMED: u64 = 3;
 /// Such a number is being given up, and the participant clears its marks.
 const PARTING: u64 = 4;
-/// Samples are owed to it already, but it does not know yet from which one on it reads them.
+/// Samples are already owed to the reader, but it has not settled yet where it begins to read.
 const JOINING: u64 = 5;
 const PHASE_BITS: u32 = 8;
 const PHASE: u64 = (1 << PHASE_BITS) - 1;
 
-/// A row's state while a participant has it.
+/// The state of a row that a participant owns.
 pub(super) fn state_of(participant: u32, phase: u64) -> u64 {
     u64::from(participant) << PHASE_BITS | phase
 }
 
-/// The participant of a row, if one has it: what is left of it is to be cleared when that is dead.
+/// The participant that owns a row, if any: when it is dead, recovery clears the row.
 fn participant_of(state: u64) -> Option<u32> {
     matches!(state & PHASE, JOINING | JOINED | DRAINING | PARTING).then_some((state >> PHASE_BITS) as u32)
 }
 
-/// The participant of a row, if a reader has it.
+/// The participant of a row, if a reader has the row.
 fn reader_of(state: u64) -> Option<u32> {
     participant_of(state).filter(|_| state & PHASE != PARTING)
 }
@@ -44,8 +45,8 @@ pub(crate) struct Member {
     pub(crate) bit: Bit,
 }
 
-/// Rows are given from the top, because callers of the reference operations count theirs from 0. Those that such callers
-/// have named are not free.
+/// Takes a free row from the top, because callers of the reference operations count theirs from 0.
+/// Rows that such callers have named are not free.
 pub(super) fn take_row(table: &Table<'_>, participant: u32) -> Result<u32, Code> {
     let mine = state_of(participant, JOINING);
     for (index, row) in table.readers.iter().enumerate().rev() {
@@ -57,11 +58,12 @@ pub(super) fn take_row(table: &Table<'_>, participant: u32) -> Result<u32, Code>
     Err(Code::NoReaderSlot)
 }
 
-/// Of those to whom a commit owes its sample, which is published, the readers that are neither members nor `named` in that
-/// commit and their callers' still. The caller has passed a fence since the publication.
+/// Of the readers that a published sample is owed to, those that are gone: they are not members,
+/// and not `named` in that commit and still named by callers. The caller has passed a fence since
+/// the publication.
 #[inline(always)]
 pub(crate) fn departed(table: &Table<'_>, owed: u64, named: u64) -> u64 {
-    // Acquire: pairs with `members::leave`; its row says by now that the reader has left.
+    // Acquire: pairs with `members::leave`; the reader's row shows by now that it has left.
     let mut left = owed & !table.hot.active.0.load(Ordering::Acquire);
     let mut named = named & left;
     while named != 0 {
@@ -76,17 +78,17 @@ pub(crate) fn departed(table: &Table<'_>, owed: u64, named: u64) -> u64 {
     left
 }
 
-/// Clears the marks that a commit has set for readers which left before it was published.
+/// Clears the marks that a commit set for readers that left before the publication.
 ///
-/// Somebody else may have their rows meanwhile. That reader joined after the publication: it has removed the bit as
-/// not its own, and takes the sample from history only when the commit is over.
+/// Another reader may have such a row by now. It joined after the publication: its join has cleared
+/// the bit, and it takes the sample from history only when the commit is over.
 #[cold]
 pub(crate) fn clear_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, left: u64) {
     for (index, row) in (0u32..).zip(table.readers).filter(|(index, _)| left >> index & 1 != 0) {
-        // Acquire: the cursor below is that of this state or of a later one. The caller has seen the bit gone from
-        // `active`, so the state is not from before the reader left.
+        // Acquire: the cursor below belongs to this state or to a later one. The caller has seen
+        // the bit clear in `active`, so the state is not from before the reader left.
         let state = row.state.load(Ordering::Acquire);
-        // Lossless, a reader that left still holds a sample by this very bit.
+        // In a lossless segment, a reader that left may still hold a sample by this very bit.
         let held = !table.shape.drop_oldest
             && state & PHASE == DRAINING
             && sequence < row.cursor.load(Ordering::Relaxed);
@@ -96,14 +98,14 @@ pub(crate) fn clear_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, 
     }
 }
 
-/// How many readers have joined: whatever is committed after this, each of them reads.
+/// How many readers have joined. Each of them reads whatever is committed after this call.
 pub(crate) fn joined(table: &Table<'_>) -> u32 {
-    // Acquire: pairs with the release in `members::join`.
+    // Acquire: pairs with the release in `members::announce`.
     let joined = |row: &&ReaderRow| row.state.load(Ordering::Acquire) & PHASE == JOINED;
     table.readers.iter().filter(joined).count() as u32
 }
 
-/// The rows that readers have, as bits: joined or about to be, or left with samples in hand.
+/// The rows that readers have, as bits: joining, joined, or left with samples held.
 pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
     // Acquire: pairs with the releases in `members::leave` and `give_row_back`.
     let taken = |row: &ReaderRow| u64::from(reader_of(row.state.load(Ordering::Acquire)).is_some());
@@ -152,7 +154,7 @@ pub(crate) fn look(row: &ReaderRow) -> Option<Seen> {
     })
 }
 
-/// The participants that readers belong to; one with several comes as often.
+/// The participants that own rows; one with several rows is returned several times.
 pub(crate) fn participants(table: &Table<'_>) -> impl Iterator<Item = u32> {
     // Relaxed: a guess about whom to ask first.
     table.readers.iter().filter_map(|row| participant_of(row.state.load(Ordering::Relaxed)))
@@ -166,8 +168,8 @@ pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
     }
 }
 
-/// Ends the membership of all readers of dead participants, and of the named ones that these were giving up; which. Their marks, and then their rows, are the caller's to
-/// clear.
+/// Ends the membership of all readers of dead participants, and frees the named numbers that these
+/// were giving up. Returns their rows; the caller clears their marks, and then frees the rows.
 pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
     let is_of_dead =
         |row: &ReaderRow| participant_of(row.state.load(Ordering::Acquire)).is_some_and(|p| dead.contains(p));
@@ -181,7 +183,7 @@ pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
     Audience::of_readers(readers, false)
 }
 
-/// Frees the rows of readers that were [evicted](evict), and whose marks are gone.
+/// Frees the rows of readers that were [evicted](evict) and whose marks are cleared.
 pub(crate) fn free_rows(table: &Table<'_>, readers: Audience) {
     let gone = |(index, _): &(usize, &ReaderRow)| readers.readers() >> index & 1 != 0;
     for (_, row) in table.readers.iter().enumerate().filter(gone) {
@@ -190,25 +192,27 @@ pub(crate) fn free_rows(table: &Table<'_>, readers: Audience) {
     }
 }
 
-/// The rows of one participant, as bits.
+/// The rows of one participant's readers, as bits.
 pub(crate) fn rows_of(table: &Table<'_>, participant: u32) -> u64 {
     let of_it = |row: &ReaderRow| reader_of(row.state.load(Ordering::Acquire)) == Some(participant);
     table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | u64::from(of_it(row)) << index)
 }
 
-/// Keeps readers that join off a number which a caller of the reference operations uses, until it is
-/// [given up](begin_parting); that caller may die, and others go on. An error if a reader has it: of the two, one gets the row.
-/// False while it is being given up: what is committed to it then is owed to nobody.
+/// Reserves a reader number for callers of the reference operations until it is [given
+/// up](begin_parting), so that no joining reader gets its row. The number outlives the caller. It
+/// is an error if a reader has the row. False while the number is being given up: what is committed
+/// for it then is owed to nobody.
 #[inline(always)]
 pub(crate) fn name(table: &Table<'_>, reader: u32) -> Result<bool, Code> {
     let row = table.readers.get(reader as usize).ok_or(Code::BadIndex)?;
-    // Relaxed: it tells nothing but itself; marks that a former reader has left are not this one's.
+    // Relaxed: nothing else depends on it; marks that a former reader has left do not concern this
+    // one.
     if row.state.load(Ordering::Relaxed) == NAMED { Ok(true) } else { name_now(row) }
 }
 
 #[cold]
 fn name_now(row: &ReaderRow) -> Result<bool, Code> {
-    // AcqRel: pairs with the exchange in `take_row`, and with the releases of those who give rows back.
+    // AcqRel: pairs with the exchange in `take_row`, and with the releases of those that free rows.
     match row.state.compare_exchange(FREE, NAMED, Ordering::AcqRel, Ordering::Relaxed) {
         Ok(_) | Err(NAMED) => Ok(true),
         Err(state) if state & PHASE == PARTING => Ok(false),
@@ -216,27 +220,27 @@ fn name_now(row: &ReaderRow) -> Result<bool, Code> {
     }
 }
 
-/// What a caller that gives up a number finds.
+/// What a caller finds that gives up a number.
 pub(crate) enum Parting {
-    /// It is this caller's to clear its marks, and to [end](end_parting) it.
+    /// This caller must clear the marks, and then [end](end_parting) the parting.
     Begun,
-    /// Nobody uses it, and it has no marks.
+    /// Nobody uses the number, and it has no marks.
     Over,
-    /// Another is at it.
+    /// Another participant is giving it up.
     Busy,
 }
 
-/// Begins to give up a number that was [named](name). The row is the participant's until its marks are cleared, so nobody joins
-/// under them, and if the participant dies meanwhile they are cleared by whoever cleans up after it. An error if a reader
-/// has it.
+/// Begins to give up a number that was [named](name). The participant owns the row until its marks
+/// are cleared, so no reader joins meanwhile, and if the participant dies, recovery clears them. It
+/// is an error if a reader has the row.
 pub(crate) fn begin_parting(table: &Table<'_>, reader: u32, participant: u32) -> Result<Parting, Code> {
     let row = table.readers.get(reader as usize).ok_or(Code::BadIndex)?;
-    // AcqRel: pairs with the exchange in `take_row`, and with the look at the rows in `departed`.
+    // AcqRel: pairs with the exchange in `take_row`, and with the load of the rows in `departed`.
     let parting = state_of(participant, PARTING);
     match row.state.compare_exchange(NAMED, parting, Ordering::AcqRel, Ordering::Relaxed) {
         Ok(_) => {
-            // Either a commit that names it sees this and clears the mark that it has set, or the caller's sweep sees the mark.
-            // Pairs with the fence in `commit::commit`.
+            // Either a commit that names this reader sees this state and clears the mark that it
+            // set, or the caller's sweep sees the mark. Pairs with the fence in `commit::commit`.
             fence_after_rmw();
             Ok(Parting::Begun)
         }

@@ -1,8 +1,8 @@
-//! What the protocol must know of a segment's geometry.
+//! The part of a segment's geometry that the protocol uses.
 
 use crate::layout::{Geometry, MARK_WORDS, Policy};
 
-/// This process's private copy of what the protocol must know of the geometry.
+/// This process's private copy of the geometry that the protocol uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) slots: u32,
@@ -14,14 +14,14 @@ pub(crate) struct Shape {
     pub(crate) single_writer: bool,
     pub(crate) drop_oldest: bool,
     pub(crate) timestamps: bool,
-    /// log2 of `slots` where it is a power of two: saves a division.
+    /// log2 of `slots`, if that is a power of two: it saves a division.
     pub(crate) shift: Option<u32>,
-    /// Follows from the others, see [`Shape::classified`].
+    /// Follows from the other fields; see [`Shape::classified`].
     pub(crate) class: Class,
 }
 
-/// The shapes that most segments have are compiled apart: a power of two of slots, up to 15 readers, no history, no
-/// timestamps. `shift` is log2 of the slots.
+/// The most common shapes are compiled separately: a power of two of slots, up to 15 readers, no
+/// history, no timestamps. `shift` is log2 of the slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     CommonLossless { shift: u32 },
@@ -47,7 +47,7 @@ impl Shape {
         shape.classified()
     }
 
-    /// The same, with its class as the other fields say.
+    /// This shape, with the class that follows from its other fields.
     pub(crate) fn classified(self) -> Shape {
         let class = match self {
             Shape {
@@ -64,13 +64,13 @@ impl Shape {
         Shape { class, ..self }
     }
 
-    /// The home slot of a sequence where slots are a power of two.
+    /// The home slot of a sequence, if the number of slots is a power of two.
     #[inline(always)]
     pub(crate) fn common_home(&self, sequence: u64) -> u32 {
         sequence as u32 & self.slots.wrapping_sub(1)
     }
 
-    /// The same shape, and the compiler knows what follows from its class.
+    /// This shape, with constants that the compiler derives from its class.
     #[inline(always)]
     pub(crate) fn common(&self, shift: u32, drop_oldest: bool) -> Shape {
         Shape { mark_words: 1, history: 0, timestamps: false, shift: Some(shift), drop_oldest, ..*self }

@@ -1,9 +1,9 @@
-//! One slot's words, and the steps that more than one party takes on them.
+//! The words of one slot, and the steps that several parties take on them.
 //!
-//! Who may change what: the claim word belongs to writers (`loan`); marks are set by the committing writer (`commit`)
-//! and by a joining reader that takes a sample from history, then each reader clears its own bits (`hold`). A slot is free
-//! when it is `Free`, or `Published` and no mark is left. All bits of 16 readers move in one word together with the tag
-//! of their sequence, so "unread", "held" and "of which sample" can never disagree.
+//! Writers change the claim word (`loan`). The committing writer sets marks (`commit`), and so does
+//! a joining reader that takes a sample from history; each reader clears its own bits (`hold`). A
+//! slot is free when it is Free, or Published without a mark. The bits of 16 readers change in one
+//! word together with the tag of their sequence, so unread, held and the sequence never disagree.
 
 use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
@@ -14,14 +14,15 @@ use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
 
-/// Whether a bell is armed, so that a commit must be told. The caller has passed a sequentially consistent fence since it.
+/// Whether a bell is armed, so that the commit must ring. The caller has passed a sequentially
+/// consistent fence since its change.
 #[inline(always)]
 pub(super) fn anybody_listens(table: &Table<'_>) -> bool {
     let bells = &table.hot.bells.0;
     Bell(&bells.data).is_armed() || Bell(&bells.change).is_armed() || Bell(&bells.space).is_armed()
 }
 
-/// Rings for a commit. Same condition as [`anybody_listens`].
+/// Rings for a commit. The caller must meet the condition of [`anybody_listens`].
 pub(super) fn ring_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
     let bells = &table.hot.bells.0;
     Bell(&bells.data).ring();
@@ -31,8 +32,8 @@ pub(super) fn ring_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
     }
 }
 
-/// A writer sleeps. What it can use now: this slot, if its readers were done before it was Published; or this
-/// sample, if it may take unread ones.
+/// A writer sleeps. It can now use this slot, if the readers were done before the slot became
+/// Published; or this sample, if it may take unread ones.
 #[cold]
 fn ring_space_at_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
     free_if_clear(table, slot, line);
@@ -41,21 +42,23 @@ fn ring_space_at_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
     }
 }
 
-/// Offers a slot that has become free, and rings for it. Same condition as [`anybody_listens`].
+/// Offers a slot that has become free, and rings for it. The caller must meet the condition of
+/// [`anybody_listens`].
 #[inline(always)]
 pub(super) fn freed(table: &Table<'_>, slot: u32) {
     vacancy::offer(table, slot);
     Bell(&table.hot.bells.0.space).ring();
 }
 
-/// Whether no mark is left. Words in order from the lowest: a joining reader that takes a sample from history
-/// sets its bit first and then looks at the history bit, which stands in the lowest word, so at least one of
-/// the two sees the other. Acquire: pairs with the release in [`clear`], so the readers are done with the bytes.
+/// Whether no mark is left. It loads the words in order from the lowest: a joining reader that
+/// takes a sample from history sets its bit first, and then checks history's bit in the lowest
+/// word, so at least one of the two sees the other. Acquire: pairs with the release in [`clear`],
+/// so the readers are done with the bytes.
 #[inline(always)]
 pub(super) fn is_clear(line: &SlotLine, words: usize) -> bool {
     let is_clear = |marks: &AtomicU64| Marks(marks.load(Ordering::Acquire)).is_clear();
     let [first, rest @ ..] = &line.marks;
-    // One word is the usual number, and then there is no loop.
+    // Most segments have one word, and then there is no loop.
     is_clear(first) && (words == 1 || rest.iter().take(words.saturating_sub(1)).all(is_clear))
 }
 
@@ -65,21 +68,23 @@ pub(super) fn marks_left(line: &SlotLine, words: usize) -> Audience {
     Audience(words.fold(0, |all, (word, marks)| all | Marks(marks.load(Ordering::Acquire)).readers(word).0))
 }
 
-/// Whether the writer of a slot has not finished its commit, though others may have seen the sample already. Acquire:
-/// who finds it finished comes after everything that the commit did to the marks.
+/// Whether the writer of a slot has not finished its commit, although others may already have seen
+/// the sample. Acquire: a process that finds the commit finished sees everything that it did to the
+/// marks.
 pub(super) fn is_committing(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
     let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
     Ok(ctl.phase().is_some_and(Phase::is_committing))
 }
 
-/// Frees a slot if nothing is left on it. Same condition as [`anybody_listens`].
+/// Offers a slot if no mark is left. The caller must meet the condition of [`anybody_listens`].
 pub(crate) fn free_if_clear(table: &Table<'_>, slot: u32, line: &SlotLine) {
     if is_clear(line, table.shape.mark_words) {
         freed(table, slot);
     }
 }
 
-/// Clears one bit of marks that speak of `sequence`; stale if it is not set, or they speak of another.
+/// Clears one bit in marks of `sequence`; stale if it is not set, or if the marks belong to another
+/// sample.
 #[inline(always)]
 pub(super) fn clear(marks: &AtomicU64, sequence: u64, bit: u64) -> Result<Marks, Code> {
     retry(|| {
@@ -87,7 +92,8 @@ pub(super) fn clear(marks: &AtomicU64, sequence: u64, bit: u64) -> Result<Marks,
         if !seen.is_of(sequence) || seen.0 & bit == 0 {
             return Some(Err(Code::Stale));
         }
-        // AcqRel, by `swap`: this reader is done with the bytes; pairs with the acquire in `is_clear`.
+        // AcqRel, by `swap`: this reader is done with the bytes; pairs with the acquire in
+        // `is_clear`.
         swap(marks, seen.0, seen.0 & !bit).then_some(Ok(Marks(seen.0 & !bit)))
     })?
 }
@@ -115,7 +121,7 @@ pub(crate) fn clear_owed(line: &SlotLine, sequence: u64, audience: Audience, wor
     }
 }
 
-/// Takes readers that are dead off a slot, whatever sample they were owed or held.
+/// Clears all bits of dead readers in a slot, whichever sample they belong to.
 pub(super) fn evict(line: &SlotLine, readers: Audience, words: usize) {
     for (word, marks) in line.marks.iter().take(words).enumerate() {
         let held = readers.0 >> (16 * word) & 0xffff;
@@ -128,8 +134,8 @@ pub(super) fn evict(line: &SlotLine, readers: Audience, words: usize) {
     }
 }
 
-/// After a reader's bit was cleared: frees the slot, or tells a waiting writer that it may now take the sample from
-/// the others. Same condition as [`anybody_listens`].
+/// After a reader's bit was cleared: frees the slot, or wakes a writer that may now take the sample
+/// from the other readers. The caller must meet the condition of [`anybody_listens`].
 pub(super) fn released(table: &Table<'_>, slot: u32, line: &SlotLine) {
     free_if_clear(table, slot, line);
     if table.shape.drop_oldest {
@@ -137,8 +143,8 @@ pub(super) fn released(table: &Table<'_>, slot: u32, line: &SlotLine) {
     }
 }
 
-/// Clears bits of one reader in one slot whatever sample they speak of, as far as `which` says so. It is given the
-/// marks, and the whole sequence of their sample where the slot stands still.
+/// Clears those bits of one reader in one slot that `which` selects. `which` gets the marks, and
+/// the whole sequence of their sample if the slot cannot change.
 pub(crate) fn release_reader(
     table: &Table<'_>,
     slot: u32,
@@ -162,17 +168,17 @@ pub(crate) fn release_reader(
     }
 }
 
-/// One strong exchange. AcqRel: every change of marks both publishes what its thread did before (reading the
-/// payload, setting another word) and sees what others did.
+/// One strong exchange. AcqRel: each change of marks publishes what its thread did before (reading
+/// the payload, setting another word), and sees what others did.
 #[inline(always)]
 pub(super) fn swap(word: &AtomicU64, from: u64, to: u64) -> bool {
     word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-/// Repeats `step` until it has an answer.
+/// Repeats `step` until it returns an answer.
 #[inline(always)]
 pub(super) fn retry<T>(mut step: impl FnMut() -> Option<T>) -> Result<T, Code> {
-    // The first time nearly always has it, and then the loop costs nothing.
+    // The first try nearly always succeeds, and then the loop costs nothing.
     if let Some(answer) = step() {
         return Ok(answer);
     }
@@ -184,9 +190,10 @@ pub(super) fn retry<T>(mut step: impl FnMut() -> Option<T>) -> Result<T, Code> {
     Err(Code::Corrupt)
 }
 
-/// Whether the sample of a slot is in a region. It belongs to the life that the caller saw in `ctl`,
-/// or the exchange of `ctl` that follows fails. Acquire: if it is of a later life, what that life's
-/// writer committed before is visible, too; pairs with `begin_life`.
+/// Whether the sample of a slot is in a region. The answer belongs to the generation that the
+/// caller saw in `ctl`, or else the exchange of `ctl` that follows fails. Acquire: if it belongs to
+/// a later one, what that generation's writer committed before is visible, too; pairs with
+/// `begin_life`.
 pub(super) fn has_region(line: &SlotLine, slot: u32) -> bool {
     matches!(Extent(line.extent.load(Ordering::Acquire)).place(slot), Place::Region(_))
 }

@@ -1,4 +1,4 @@
-//! The shared words of one segment, as the protocol sees them.
+//! The shared words of one segment, as the protocol uses them.
 
 use super::shape::Shape;
 use super::words::{Extent, Place};
@@ -19,13 +19,13 @@ pub(crate) struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// The line of a slot whose number may come from shared memory.
+    /// The line of a slot, whose number may come from shared memory.
     #[inline]
     pub(crate) fn line(&self, slot: u32) -> Result<&SlotLine, Code> {
         self.lines.get(slot as usize).ok_or(Code::Corrupt)
     }
 
-    /// How much a place takes whose number may come from shared memory.
+    /// The capacity of a place, whose number may come from shared memory.
     #[inline(always)]
     pub(crate) fn room(&self, place: Place) -> Result<u64, Code> {
         match place {
@@ -35,20 +35,20 @@ impl Table<'_> {
         }
     }
 
-    /// Where the payload of a sample is; corrupt if it cannot be there, or cannot be that long.
+    /// The place of a sample's payload; corrupt if the place does not exist, or is too small.
     #[inline(always)]
     pub(crate) fn place(&self, slot: u32, extent: Extent) -> Result<Place, Code> {
         let place = extent.place(slot);
         if extent.len() > self.room(place)? { Err(Code::Corrupt) } else { Ok(place) }
     }
 
-    /// Whom the sample of a slot is for beside the joined readers, if its extent says that somebody was named.
+    /// The named readers of a slot's sample, if its extent says that there are any.
     #[inline(always)]
     pub(crate) fn audience(&self, slot: u32) -> Result<&AtomicU64, Code> {
         self.audiences.get(slot as usize).ok_or(Code::Corrupt)
     }
 
-    /// The claim of a slot whose number may come from shared memory.
+    /// The claim of a slot, whose number may come from shared memory.
     #[inline]
     pub(crate) fn claim(&self, slot: u32) -> Result<&Claim, Code> {
         self.claims.get(slot as usize).ok_or(Code::Corrupt)

@@ -1,9 +1,11 @@
-//! Where free slots may be: a map of bits over bits, one bit a slot at the bottom, a single word at the top.
+//! The vacancy map: where free slots may be. It is a tree of bits, with one bit per slot at the
+//! bottom and a single word at the top.
 //!
-//! A hint only. Whether a slot is free stands in the slot; the map says where to look without walking them
-//! all. Its promise: a slot that is free has its bit set, or somebody is about to set it. A writer that takes
-//! its home slot leaves the bit alone, so in steady order nobody writes here, and who frees a slot finds its
-//! bit set already. A bit lost to a kill between freeing and setting is restored by recovery.
+//! The map is only a hint, which saves a walk over all slots. The slot itself records whether it is
+//! free. The promise: if a slot is free, its bit is set, or some process is about to set it. A
+//! writer that claims its home slot leaves the bit alone, so in steady order nobody writes here,
+//! and a process that frees a slot finds its bit already set. Recovery restores a bit that was lost
+//! to a kill between freeing and setting.
 
 use super::bell::Bell;
 use super::table::Table;
@@ -32,8 +34,8 @@ fn level<'a>(table: &Table<'a>, number: usize) -> &'a [AtomicU64] {
     levels(table).nth(number).unwrap_or(&[])
 }
 
-/// Says that `slot` may be free. The caller has made it free and has passed a sequentially consistent fence
-/// since; pairs with the one in [`withdraw`].
+/// Records that `slot` may be free. The caller has made it free, and has passed a sequentially
+/// consistent fence since; pairs with the fence in [`withdraw`].
 #[inline(always)]
 pub(crate) fn offer(table: &Table<'_>, slot: u32) {
     let place = slot as usize;
@@ -45,33 +47,33 @@ pub(crate) fn offer(table: &Table<'_>, slot: u32) {
     }
 }
 
-/// Sets the bit of `slot` and of each word above it, as far as they are clear. Same condition as [`offer`], which looks at
-/// the lowest alone.
+/// Sets the bit of `slot` and of each word above it, if they are clear. The caller must meet the
+/// condition of [`offer`], which checks the lowest bit only.
 #[cold]
 pub(crate) fn set(table: &Table<'_>, slot: u32) {
     let mut place = slot as usize;
     for level in levels(table) {
         let Some(word) = level.get(place / 64) else { return };
         let bit = 1 << (place % 64);
-        // Level by level, each looked at: the bit above may have been cleared since the one below was set.
+        // Each level is checked: the bit above may have been cleared since the one below was set.
         if word.load(Ordering::Relaxed) & bit == 0 {
             word.fetch_or(bit, Ordering::Relaxed);
-            // Pairs with the fence in `clear`: either this thread sees the cleared bit above, or the
-            // clearer sees this one below.
+            // Pairs with the fence in `clear`: either this thread sees the cleared bit above, or
+            // the clearer sees this one below.
             fence_after_rmw();
         }
         place /= 64;
     }
 }
 
-/// Takes the hint of `slot` back, before the caller looks whether the slot is free: either that look sees it
-/// free, or who frees it later sees the bit gone and sets it again.
+/// Withdraws the hint of `slot` before the caller checks whether the slot is free. Either that
+/// check sees it free, or the process that frees it later sees the bit clear and sets it again.
 pub(crate) fn withdraw(table: &Table<'_>, slot: u32) {
     clear(table, 0, slot as usize);
 }
 
-/// Sets each bit above a word that is not empty: who was killed between two levels has left one clear. As with all hints, one
-/// too many costs a look.
+/// Sets each bit above a word that is not empty, because a process that was killed between two
+/// levels left one clear. A needless hint costs one look.
 pub(crate) fn repair(table: &Table<'_>) {
     let mut levels = levels(table);
     let mut below = levels.next().unwrap_or(&[]);
@@ -81,7 +83,8 @@ pub(crate) fn repair(table: &Table<'_>) {
             if let Some(above) =
                 above.get(place / 64).filter(|above| above.load(Ordering::Relaxed) & bit == 0)
             {
-                // Relaxed: pairs with nothing; a word that is filled after this look is its filler's to raise.
+                // Relaxed: pairs with nothing; a process that fills a word after this load sets the
+                // bit above it.
                 above.fetch_or(bit, Ordering::Relaxed);
             }
         }
@@ -100,13 +103,13 @@ fn clear(table: &Table<'_>, number: usize, place: usize) {
         clear(table, number + 1, above);
         if word.load(Ordering::Relaxed) != 0 {
             raise(table, number + 1, above);
-            // Another writer may have missed the bit meanwhile, and gone to sleep.
+            // Another writer may have missed the bit meanwhile and gone to sleep.
             Bell(&table.hot.bells.0.space).ring();
         }
     }
 }
 
-/// Sets bit `place` of level `number` and above: the word below turned out not to be empty.
+/// Sets bit `place` of level `number` and the bits above it: the word below is not empty after all.
 fn raise(table: &Table<'_>, number: usize, place: usize) {
     let mut place = place;
     for level in levels(table).skip(number) {
@@ -117,8 +120,8 @@ fn raise(table: &Table<'_>, number: usize, place: usize) {
     }
 }
 
-/// The first slot from `from` on that may be free. Its place only grows, so the walk ends whatever the words
-/// hold.
+/// The first slot from `from` on that may be free. The place only grows, so the walk ends whatever
+/// the words contain.
 pub(crate) fn next_from(table: &Table<'_>, from: u32) -> Option<u32> {
     let mut place = from as usize;
     let mut number = 0;
@@ -128,11 +131,11 @@ pub(crate) fn next_from(table: &Table<'_>, from: u32) -> Option<u32> {
         if ahead != 0 {
             place = place / 64 * 64 + ahead.trailing_zeros() as usize;
             if number == 0 {
-                // A bit beyond the last slot is nobody's.
+                // A bit beyond the last slot belongs to no slot.
                 return u32::try_from(place).ok().filter(|slot| *slot < table.shape.slots);
             }
             number -= 1;
-            // An empty word below is a bit that outlived its reason; the walk goes on behind it.
+            // The word below is empty: this bit is out of date, and the walk continues behind it.
             place *= 64;
         } else {
             number += 1;

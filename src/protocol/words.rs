@@ -1,37 +1,37 @@
-//! What one shared word means. Pure values; no atomics here.
+//! The fields of the shared words. Pure values; there are no atomics here.
 
 use core::cmp::Ordering;
 
-/// Where a slot is in its life.
+/// The phase of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Holds nothing: new, or given back unpublished.
+    /// Holds nothing: new, or given back without being published.
     Free,
     /// A writer fills it.
     Loaned,
-    /// Its writer has begun to commit it. The sequence and the marks are still those of the slot's last sample, or a
-    /// mixture.
+    /// Its writer has begun to commit it. The sequence and the marks are still those of the slot's
+    /// last sample, or a mixture.
     Committing,
-    /// Holds a sample. As good as free when no mark is left on it.
+    /// Holds a sample. The slot can be claimed when it has no marks.
     Published,
     /// A writer is taking an unread sample away from its readers.
     Reclaiming,
-    /// Its writer has stored sequence and marks and is putting them into the order. The sample is published if the entry
-    /// of its sequence names this slot.
+    /// Its writer has stored the sequence and the marks, and is publishing. The sample is published
+    /// if the entry of its sequence names this slot.
     Publishing,
-    /// The sample is published and its writer has not finished the commit. Another writer said so before it overwrote
-    /// the entry, which would have been the only proof.
+    /// The sample is published, and its writer has not finished the commit. Another writer recorded
+    /// this before it overwrote the entry, which was the only proof.
     Confirmed,
 }
 
 impl Phase {
-    /// Whether the slot's writer is between the begin and the end of its commit.
+    /// Whether the slot's writer has begun its commit and not ended it.
     pub(crate) fn is_committing(self) -> bool {
         matches!(self, Phase::Committing | Phase::Publishing | Phase::Confirmed)
     }
 }
 
-/// Who holds a slot: 12 bits of participant, 12 bits of that participant's writer.
+/// The writer that has a slot: 12 bits of participant, 12 bits of that participant's writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner(pub(crate) u32);
 
@@ -47,8 +47,8 @@ impl Owner {
     }
 }
 
-/// The claim word of a slot: generation 36 | owner 24 | phase 4. The generation grows with every loan, so
-/// that a token of an earlier loan never fits.
+/// The claim word of a slot: generation 36 | owner 24 | phase 4. The generation grows with every
+/// loan, so a token of an earlier loan never matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ctl(pub(crate) u64);
 
@@ -105,7 +105,7 @@ impl Entry {
         self.difference(sequence) < 0
     }
 
-    /// Whether the entry is older than `sequence`, is `sequence`, or is newer; right while the two are
+    /// Whether the entry is older than `sequence`, equal to it, or newer; right while the two are
     /// less than 2^39 apart.
     #[inline]
     pub(crate) fn compare(self, sequence: u64) -> Ordering {
@@ -119,7 +119,7 @@ impl Entry {
     }
 }
 
-/// One bit in one word of marks: a reader's, or history's.
+/// One reader's bits in one word of marks, or history's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bit {
     pub(crate) word: usize,
@@ -128,7 +128,7 @@ pub(crate) struct Bit {
 }
 
 impl Bit {
-    /// Samples kept for readers that join later are owed to nobody in particular.
+    /// Retained samples: they are owed to no particular reader.
     pub(crate) const HISTORY: Bit = Bit { word: 0, owed: 1 << 16, held: 1 };
 
     pub(crate) fn of_reader(index: u32) -> Bit {
@@ -138,15 +138,16 @@ impl Bit {
     }
 }
 
-/// One word of marks: tag 32 | owed 16 | held 16. The tag is the low half of the sequence that the bits speak
-/// of, so that nobody late can touch the marks of a later sample.
+/// One word of marks: tag 32 | owed 16 | held 16. The tag is the low half of the sequence to which
+/// the bits belong, so a late process cannot change the marks of a later sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Marks(pub(crate) u64);
 
 impl Marks {
     pub(crate) const OWED: u64 = 0xffff << 16;
     pub(crate) const HELD: u64 = 0xffff;
-    /// Moves a tag to one that no sample in the order can have: 2^31 away, and the order spans at most 2^25.
+    /// Changes a tag to one that no sample in the order can have: 2^31 away, and the order spans at
+    /// most 2^25.
     pub(crate) const REVOKED: u64 = 1 << 63;
 
     /// Word `word` of the marks that owe `sequence` to each bit of `audience`.
@@ -158,12 +159,12 @@ impl Marks {
         self.0 >> 32 == sequence & 0xffff_ffff
     }
 
-    /// No bit left, and a tag that says that they were taken away.
+    /// These marks without bits, and with a tag that says that they were revoked.
     pub(crate) fn revoked(self) -> Marks {
         Marks((self.0 & !(Marks::OWED | Marks::HELD)) ^ Marks::REVOKED)
     }
 
-    /// Whether the marks spoke of `sequence` until a writer took the sample away.
+    /// Whether the marks belonged to `sequence` until a writer revoked them.
     pub(crate) fn is_revoked_of(self, sequence: u64) -> bool {
         Marks(self.0 ^ Marks::REVOKED).is_of(sequence)
     }
@@ -187,7 +188,7 @@ impl Marks {
         Audience(self.owed(word).0 | self.held(word).0)
     }
 
-    /// Whether the sample that the marks speak of comes before `sequence`; right within 2^31.
+    /// Whether the sample of the marks comes before `sequence`; right within 2^31.
     pub(crate) fn is_before(self, sequence: u64) -> bool {
         (((self.0 >> 32) as u32).wrapping_sub(sequence as u32) as i32) < 0
     }
@@ -214,9 +215,9 @@ impl Audience {
 /// Where a payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In the slot of this number.
+    /// In the slot with this number.
     Slot(u32),
-    /// In the region of this number.
+    /// In the region with this number.
     Region(u32),
 }
 
@@ -225,7 +226,7 @@ pub(crate) enum Place {
 pub(crate) struct Reserved(pub(crate) u64);
 
 impl Reserved {
-    /// `len` is at most that of the largest payload of all, 2^32.
+    /// `len` is at most the largest possible payload, 2^32.
     pub(crate) fn new(len: u64, place: Place) -> Reserved {
         Reserved(region_bits(place) | len)
     }
@@ -238,7 +239,7 @@ impl Reserved {
         place_of(self.0, slot)
     }
 
-    /// Whether its place is the slot itself, and no unused bit is set above.
+    /// Whether the payload is in the slot itself, and no unused bit above is set.
     #[inline(always)]
     pub(crate) fn is_in_slot(self) -> bool {
         self.0 >> REGION_SHIFT == 0
@@ -268,10 +269,11 @@ fn place_of(word: u64, slot: u32) -> Place {
 pub(crate) struct Extent(pub(crate) u64);
 
 impl Extent {
-    /// Flag: readers without a row are owed the sample, too; somebody else keeps their books.
+    /// Flag: the sample is also owed to readers without a row, which callers track themselves.
     const NAMED: u64 = 1 << 33;
 
-    /// Of a sample that is where its loan was: the region has the same bits in both words.
+    /// The extent of a sample at the place that its loan reserved: both words have the region in
+    /// the same bits.
     #[inline(always)]
     pub(crate) fn of_reserved(len: u64, owner: Owner, reserved: Reserved, named: bool) -> Extent {
         let region = reserved.0 & REGION_BITS;
@@ -295,7 +297,7 @@ impl Extent {
     }
 }
 
-/// A loan as its token says: which slot, in which generation, whose.
+/// A loan as its token describes it: the slot, its generation and its writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Loan {
     pub(crate) slot: u32,
@@ -309,10 +311,10 @@ impl Loan {
     }
 }
 
-/// Which slots a search may take although readers have samples there.
+/// Which slots a search may take although they hold samples of readers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     AnySlot,
-    /// One whose sample has a region.
+    /// A slot whose sample has a region.
     Region,
 }

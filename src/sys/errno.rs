@@ -1,4 +1,4 @@
-//! What an error number of the kernel means for the caller.
+//! The meaning of the kernel's error numbers for the caller.
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
@@ -7,10 +7,10 @@ use nix::errno::Errno;
 
 use crate::error::{Code, Error};
 
-/// Whatever the kernel says of a descriptor or of memory: either something is used up, or nobody expects it.
+/// An error about a descriptor or memory: either a resource is exhausted, or it is unexpected.
 pub(super) fn failed(errno: Errno, doing: impl Display) -> Error {
     let code = match errno {
-        // EAGAIN: memory that would be locked as it is mapped, beyond RLIMIT_MEMLOCK.
+        // EAGAIN: mapping would lock more memory than RLIMIT_MEMLOCK allows.
         Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT | Errno::ENOBUFS | Errno::EAGAIN => Code::NoMemory,
         _ => Code::Sys,
     };
@@ -21,7 +21,7 @@ fn failure(code: Code, errno: Errno, doing: impl Display) -> Error {
     Error::new(code).errno(errno as i32).about(format_args!("{doing} failed"))
 }
 
-/// What the kernel says of a name that the caller gave.
+/// An error about a name that the caller gave.
 pub(super) fn failed_at_name(errno: Errno, doing: impl Display) -> Error {
     let code = match errno {
         Errno::ENOENT | Errno::ENOTDIR => Code::NotFound,
@@ -34,7 +34,7 @@ pub(super) fn failed_at_name(errno: Errno, doing: impl Display) -> Error {
     failure(code, errno, doing)
 }
 
-/// The same of a link in /proc/self/fd, which leads to an open file.
+/// An error about a link in /proc/self/fd, which leads to an open file.
 pub(super) fn failed_at_link(errno: Errno, doing: impl Display) -> Error {
     match errno {
         Errno::ENOENT => Error::new(Code::NotSupported)

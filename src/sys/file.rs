@@ -1,4 +1,4 @@
-//! Files: made, named, opened, sealed, measured, filled and read.
+//! Files: create, name, open, seal, inspect, allocate, read and write.
 #![allow(unsafe_code)] // `getrlimit`.
 
 use std::ffi::CStr;
@@ -22,10 +22,10 @@ pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
 
 // ---- made, named, opened ----
 
-/// An anonymous file, mode 0600, that may be sealed.
+/// An anonymous file that can be sealed, with mode 0600.
 pub(crate) fn anonymous_file(name: &CStr) -> Result<OwnedFd> {
     let flags = MFdFlags::MFD_ALLOW_SEALING;
-    // Never executable, where the kernel knows the flag (6.3); older ones refuse it.
+    // Not executable, if the kernel knows the flag (6.3); older kernels refuse it.
     let never_run = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
     let fd = descriptor::memory_file(name, flags | never_run)
         .or_else(|_| descriptor::memory_file(name, flags))
@@ -34,11 +34,12 @@ pub(crate) fn anonymous_file(name: &CStr) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A file without a name in `directory`, mode 0600: it disappears with its last descriptor unless it is linked.
+/// A file without a name in `directory`, with mode 0600: it disappears with its last descriptor
+/// unless it is linked.
 pub(crate) fn unnamed_file(directory: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
     descriptor::open(directory, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno {
-        // What kernels and file systems without O_TMPFILE say.
+        // The errors of kernels and file systems without O_TMPFILE.
         Errno::EISDIR | Errno::EOPNOTSUPP | Errno::EINVAL => Error::new(Code::NotSupported)
             .errno(errno as i32)
             .about(format_args!("the file system of {directory:?} has no unnamed files"))
@@ -62,14 +63,14 @@ pub(crate) fn link_file(fd: &OwnedFd, path: &Path) -> Result<()> {
     let follow = AtFlags::AT_SYMLINK_FOLLOW;
     unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow).map_err(|errno| {
         match errno {
-            // The directory is there: the file was made in it.
+            // The directory exists: the file was made in it.
             Errno::ENOENT => failed_at_link(errno, format_args!("naming the segment {path:?}")),
             _ => failed_at_name(errno, format_args!("naming the segment {path:?}")),
         }
     })
 }
 
-/// Takes a name away.
+/// Removes a name.
 pub(crate) fn unlink_file(path: &Path) -> Result<()> {
     unistd::unlink(path).map_err(|errno| match errno {
         Errno::EBUSY => Error::new(Code::Sys)
@@ -80,7 +81,7 @@ pub(crate) fn unlink_file(path: &Path) -> Result<()> {
     })
 }
 
-/// Opens an existing file by name; never follows a link at the end, never blocks on a pipe.
+/// Opens an existing file by name; does not follow a link at the end, and does not block on a pipe.
 pub(crate) fn open_file(path: &Path, writable: bool) -> Result<OwnedFd> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -88,32 +89,33 @@ pub(crate) fn open_file(path: &Path, writable: bool) -> Result<OwnedFd> {
         .map_err(|errno| failed_at_name(errno, format_args!("opening {path:?}")))
 }
 
-/// Opens a folder, to lock it.
+/// Opens a directory, to lock it.
 pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd> {
     let doing = format_args!("opening the directory {path:?}");
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
     descriptor::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-        // NOT_A_FILE speaks of what stands at the name itself.
+        // NOT_A_FILE would describe the file at the name itself.
         Errno::EISDIR | Errno::ENXIO => failed(errno, doing),
         _ => failed_at_name(errno, doing),
     })
 }
 
-/// Opens the file of a descriptor anew, so that locks and life are this participant's own.
+/// Opens the file of a descriptor again, so that this participant has an open file, and locks, of
+/// its own.
 pub(crate) fn reopen(fd: BorrowedFd<'_>, writable: bool) -> Result<OwnedFd> {
-    // Follows the link of /proc on purpose: it is the descriptor.
+    // Follows the link of /proc on purpose: it leads to the open file.
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_NONBLOCK;
     descriptor::open(fd_path(fd).as_str(), flags, Mode::empty())
         .map_err(|errno| failed_at_link(errno, "reopening the descriptor"))
 }
 
-/// Takes over a descriptor that came from elsewhere.
+/// Takes ownership of a descriptor that another party made.
 pub(crate) fn keep(fd: OwnedFd) -> Result<OwnedFd> {
     descriptor::keep(fd).map_err(|errno| failed(errno, "duplicating the descriptor"))
 }
 
-/// Another descriptor of the same open file.
+/// Another descriptor of this open file.
 pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     descriptor::duplicate(fd).map_err(|errno| failed(errno, "duplicating the descriptor"))
 }
@@ -125,7 +127,7 @@ pub(crate) fn path_bytes(path: &Path) -> &[u8] {
 
 // ---- seals ----
 
-/// Forbids to shrink, to grow and to unseal.
+/// Seals a file against shrinking, growing and unsealing.
 pub(crate) fn seal_size(fd: &OwnedFd) -> Result<()> {
     fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size_seals())).map(drop).map_err(|errno| failed(errno, "sealing"))
 }
@@ -140,8 +142,8 @@ pub(crate) fn is_size_sealed(fd: impl AsFd) -> bool {
         .is_ok_and(|seals| SealFlag::from_bits_retain(seals).contains(size_seals()))
 }
 
-/// Forbids to shrink, to grow and to unseal, and unless others may write, where the kernel knows it (5.1), to map the file
-/// writable once more: what is mapped so already stays.
+/// Seals a file against shrinking, growing and unsealing. Unless others may write, it also forbids
+/// new writable mappings, if the kernel can (5.1); existing ones stay writable.
 pub(crate) fn seal_for_readers(fd: BorrowedFd<'_>, others_may_write: bool) -> Result<()> {
     let size = size_seals();
     let all = if others_may_write { size } else { size | SealFlag::F_SEAL_FUTURE_WRITE };
@@ -153,7 +155,7 @@ pub(crate) fn seal_for_readers(fd: BorrowedFd<'_>, others_may_write: bool) -> Re
 
 // ---- what is known of a file ----
 
-/// What an attach must know of a file.
+/// What attach must know about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileFacts {
     pub(crate) is_regular: bool,
@@ -171,7 +173,7 @@ pub(crate) fn file_facts(fd: BorrowedFd<'_>) -> Result<FileFacts> {
     Ok(facts_of(&facts))
 }
 
-/// The same by name, not following a link.
+/// As [`file_facts`], by name, without following a link.
 pub(crate) fn named_file_facts(path: &Path) -> Result<FileFacts> {
     let facts =
         stat::lstat(path).map_err(|errno| failed_at_name(errno, format_args!("looking at {path:?}")))?;
@@ -191,20 +193,21 @@ fn facts_of(facts: &stat::FileStat) -> FileFacts {
 
 // ---- its memory ----
 
-/// Refuses what the file system cannot have room for, before anything is taken.
+/// Refuses a size for which the file system has no room, before anything is allocated.
 pub(crate) fn check_room(fd: &OwnedFd, size: u64) -> Result<()> {
     let room = statvfs::fstatvfs(fd).map_err(|errno| failed(errno, "looking at the file system"))?;
-    // No blocks at all: it has no limit of its own.
+    // No blocks at all means that it has no limit of its own.
     if room.blocks() != 0 && room.blocks_available().saturating_mul(room.fragment_size()) < size {
         return Err(failed(Errno::ENOSPC, "allocating memory"));
     }
     Ok(())
 }
 
-/// Refuses what would make a file longer than this process may: the kernel would end it for that (SIGXFSZ).
+/// Refuses a file longer than this process may write, because the kernel would end the process for
+/// that (SIGXFSZ).
 fn check_file_limit(end: u64) -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the call fills the struct that it is given, or leaves it.
+    // SAFETY: the call fills the struct, or leaves it unchanged.
     unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
     if end <= limit.rlim_cur {
         return Ok(());
@@ -229,9 +232,11 @@ pub(crate) fn set_size(fd: &OwnedFd, size: u64) -> Result<()> {
     }
 }
 
-/// Has every page of a range allocated now, so that a full file system is an error here and never a SIGBUS later.
+/// Allocates every page of a range now, so that a full file system is an error here and never a
+/// SIGBUS later.
 pub(crate) fn allocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
-    // A signal ends the call and undoes it, so it is done in pieces that take a millisecond or so.
+    // A signal ends the call and undoes it, so the range is allocated in pieces of about a
+    // millisecond.
     const PIECE: u64 = 4 << 20;
     let end = start.saturating_add(len);
     let mut done = start;
@@ -246,7 +251,7 @@ pub(crate) fn allocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
     Ok(())
 }
 
-/// Gives the memory of a range back; it reads as zeros from then on.
+/// Gives the memory of a range back; it reads as zeros afterwards.
 pub(crate) fn deallocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
     let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     fcntl::fallocate(fd, hole, file_offset(start)?, file_offset(len)?)
@@ -259,7 +264,7 @@ fn file_offset(value: u64) -> Result<libc::off_t> {
 
 // ---- its bytes ----
 
-/// Reads from a file that need not be mapped; short only at its end.
+/// Reads from a file that need not be mapped; returns less only at its end.
 pub(crate) fn read_at(fd: &OwnedFd, offset: u64, buffer: &mut [u8]) -> Result<usize> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -283,7 +288,7 @@ pub(crate) fn read_word(fd: &OwnedFd, offset: u64) -> Result<u32> {
 /// Writes one 32-bit word of a file that need not be mapped.
 pub(crate) fn write_word(fd: &OwnedFd, offset: u64, word: u32) -> Result<()> {
     let bytes = word.to_le_bytes();
-    // The limit is also one for what a file has already.
+    // The limit also applies to bytes that the file already has.
     check_file_limit(offset.saturating_add(bytes.len() as u64))?;
     loop {
         match uio::pwrite(fd, &bytes, offset as libc::off_t) {

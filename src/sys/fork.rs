@@ -1,4 +1,4 @@
-//! Telling a process from the children that it forks.
+//! Tells a process from the children that it forks.
 #![allow(unsafe_code)] // One page that is never unmapped.
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -9,7 +9,8 @@ use super::errno::failed;
 use super::machine::page_size;
 use crate::error::Result;
 
-/// Tells the process that made this from a child that was forked since, at the cost of a load.
+/// Tells the process that created this value from a child that was forked since. A check costs one
+/// load.
 pub(crate) struct ForkGuard {
     word: &'static AtomicU32,
     stamp: u32,
@@ -17,19 +18,19 @@ pub(crate) struct ForkGuard {
 
 /// A word of a page that the kernel wipes in a forked child.
 static WIPED: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
-/// The last stamp that this process or one that it was forked from has given.
+/// The last stamp that this process, or one that it was forked from, has given.
 static LAST_STAMP: AtomicU32 = AtomicU32::new(0);
 
 impl ForkGuard {
-    /// For what belongs to this process.
+    /// A guard for what belongs to this process.
     pub(crate) fn of_this_process() -> Result<ForkGuard> {
         let word = wiped_word()?;
-        // Relaxed: forks order it for themselves; among threads any of them gives the same answer.
+        // Relaxed: a fork orders it, and among threads each stamp gives the same answer.
         let seen = word.load(Ordering::Relaxed);
         if seen != 0 {
             return Ok(ForkGuard { word, stamp: seen });
         }
-        // The first here since the fork. Zero means "wiped", so it is no stamp.
+        // The first guard in this process. Zero means wiped, so it is not used as a stamp.
         let fresh = LAST_STAMP.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
         let stamp = match word.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => fresh,
@@ -38,7 +39,7 @@ impl ForkGuard {
         Ok(ForkGuard { word, stamp })
     }
 
-    /// Whether this is still the process of birth.
+    /// Whether this is still the process that created the guard.
     #[inline(always)]
     pub(crate) fn same_process(&self) -> bool {
         self.word.load(Ordering::Relaxed) == self.stamp
@@ -49,7 +50,7 @@ impl ForkGuard {
 fn wiped_word() -> Result<&'static AtomicU32> {
     let known = WIPED.load(Ordering::Acquire);
     let word = if known.is_null() { make_wiped_word()? } else { known };
-    // SAFETY: never unmapped once it is known, aligned, and every bit pattern is a valid atomic.
+    // SAFETY: aligned, and never unmapped once it is stored; every bit pattern is a valid atomic.
     Ok(unsafe { &*word })
 }
 
@@ -57,7 +58,7 @@ fn make_wiped_word() -> Result<*mut AtomicU32> {
     let len = page_size();
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping, wherever the kernel likes.
+    // SAFETY: a new mapping at an address that the kernel chooses.
     let page = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, -1, 0) };
     if page == libc::MAP_FAILED {
         return Err(failed(Errno::last(), "mapping private memory"));
@@ -65,16 +66,16 @@ fn make_wiped_word() -> Result<*mut AtomicU32> {
     // SAFETY: the page just mapped.
     if unsafe { libc::madvise(page, len, libc::MADV_WIPEONFORK) } != 0 {
         let error = failed(Errno::last(), "detecting forks");
-        // SAFETY: the page just mapped, which nobody else knows.
+        // SAFETY: the page just mapped, which nothing else uses.
         unsafe { libc::munmap(page, len) };
         return Err(error);
     }
     let word = page.cast::<AtomicU32>();
-    // AcqRel: who finds the word finds a mapped page.
+    // AcqRel: a thread that finds the word finds a mapped page.
     match WIPED.compare_exchange(std::ptr::null_mut(), word, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => Ok(word),
         Err(other_thread) => {
-            // SAFETY: the page just mapped, which nobody else knows.
+            // SAFETY: the page just mapped, which nothing else uses.
             unsafe { libc::munmap(page, len) };
             Ok(other_thread)
         }

@@ -7,12 +7,14 @@ use nix::errno::Errno;
 
 use super::clock::{Deadline, monotonic_ns, timespec};
 
-/// Sleeps while `word` is `expected`. Shared, not private: the waker may be another process. WAIT_BITSET,
-/// because that form takes an absolute monotonic deadline. Why it woke is not told: callers look again, and at the clock.
+/// Sleeps while `word` is `expected`. Not FUTEX_PRIVATE: the waker may be another process.
+/// WAIT_BITSET, because that form takes an absolute monotonic deadline. The call does not say why
+/// it woke: callers check again, and check the clock.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     let until = deadline.map(timespec);
     let until = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the word is a live, aligned u32; `until` is null or points at a timespec that outlives the call.
+    // SAFETY: the word is a live, aligned u32; `until` is null or points to a timespec that
+    // outlives the call.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -26,20 +28,21 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     };
 }
 
-/// Wakes every sleeper of `word`, in whatever process.
+/// Wakes every sleeper of `word`, in any process.
 pub(crate) fn futex_wake_all(word: &AtomicU32) {
     // SAFETY: the word is a live, aligned u32; the call only uses its address.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }
 
-/// Most words that [`futex_wait_any`] sleeps on at once; the kernel's own limit.
+/// The largest number of words for [`futex_wait_any`], which is the kernel's limit.
 pub(crate) const FUTEX_WAIT_ANY_MAX: usize = 128;
 
-/// How long one of several words is looked at, where the kernel does not sleep on all, in nanoseconds.
+/// How long one of several words is slept on, where the kernel cannot sleep on all, in nanoseconds.
 const ONE_OF_SEVERAL: u64 = 1_000_000;
 
-/// Sleeps while every word has its expected value. Kernels before 5.16 do not have that, and some sandboxes refuse it:
-/// there it sleeps on the first word alone, for a short time. Why it woke is not told, as in [`futex_wait`].
+/// Sleeps while every word has its expected value. Kernels before 5.16 cannot do that, and some
+/// sandboxes refuse it: there it sleeps on the first word alone, for a short time. The call does
+/// not say why it woke; see [`futex_wait`].
 pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
     let waiters: Vec<libc::futex_waitv> = words
         .iter()
@@ -54,8 +57,8 @@ pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
         .collect();
     let until = deadline.map(timespec);
     let until = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `waiters` holds as many entries as the count says, each with the address of a live u32; `until` is
-    // null or points at a timespec that outlives the call.
+    // SAFETY: `waiters` has as many entries as the count says, each with the address of a live u32;
+    // `until` is null or points to a timespec that outlives the call.
     let result = unsafe {
         libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), waiters.len(), 0, until, libc::CLOCK_MONOTONIC)
     };

@@ -1,8 +1,9 @@
 //! Descriptors that are kept from one call to the next.
 //!
-//! A descriptor is a number, and the number is the program's as much as the library's: `closefrom`, or a `dup2` onto it, and
-//! it means another file, or none. So a kept one is proved to be ours before it is used, and before it is closed.
-#![allow(unsafe_code)] // What became of a number decides whether it is closed.
+//! A descriptor is a number that the program can reuse: after `closefrom`, or a `dup2` onto it, it
+//! means another file, or none. So a kept descriptor is proved to be ours before it is used, and
+//! before it is closed.
+#![allow(unsafe_code)] // Decides whether a number is still ours to close.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -18,13 +19,14 @@ use super::machine::random_id;
 use super::mapping::Mapping;
 use crate::error::{Code, Error, Result};
 
-/// A descriptor, and what tells whether its number still means the file that it meant.
+/// A descriptor, and the facts that show whether its number still means its file.
 pub(crate) struct KeptFd {
     /// Not owned any more once it is lost.
     fd: ManuallyDrop<OwnedFd>,
     /// Device and inode.
     identity: (u64, u64),
-    /// A byte of the file that no other open file of it can lock: the same file may be opened anew under the number.
+    /// A byte of the file that no other open file can lock: the program may have opened the same
+    /// file again under this number.
     own_byte: Option<u64>,
     /// Keeps the open file, and its lock, when the number is gone.
     pin: Option<Mapping>,
@@ -41,23 +43,24 @@ impl KeptFd {
         Ok(KeptFd { fd, identity, own_byte: None, pin: None, whose, lost: AtomicBool::new(false) })
     }
 
-    /// From now on this open file is known by its lock on a byte. It is mapped, which keeps file and lock when the number is
-    /// gone.
+    /// Identifies this open file by its lock on a byte from now on. The file is mapped, which keeps
+    /// it and its lock when the number is gone.
     pub(crate) fn know_by(&mut self, locked: u64) {
         self.own_byte = Some(locked);
     }
 
-    /// The same by a lock that nobody else asks for, on some byte behind `base`.
+    /// Identifies it by a lock that nobody else asks for, on some byte behind `base`.
     pub(crate) fn mark(&mut self, base: u64) -> Result<()> {
         let byte = base + (random_id()? >> 8);
-        // Another file has it in one of 2^56 tries; then this one is known by its inode alone.
+        // In one of 2^56 cases another file has that byte; then this one is identified by its inode
+        // alone.
         if lock_shared(&self.fd, byte, 1)? {
             self.own_byte = Some(byte);
         }
         Ok(())
     }
 
-    /// The same of a file that is not mapped otherwise.
+    /// As [`mark`](KeptFd::mark), for a file that is not mapped otherwise.
     pub(crate) fn mark_and_pin(&mut self, base: u64) -> Result<()> {
         self.pin = Some(Mapping::new(self.fd.as_fd(), 1, false)?);
         self.mark(base)
@@ -65,7 +68,7 @@ impl KeptFd {
 
     /// The descriptor, proved to be ours at this moment.
     pub(crate) fn proved(&self) -> Result<&OwnedFd> {
-        // Relaxed: whoever does not see it yet finds out by itself.
+        // Relaxed: a thread that does not see it yet finds out by itself.
         if !self.lost.load(Ordering::Relaxed) && self.is_ours()? {
             return Ok(&self.fd);
         }
@@ -76,7 +79,8 @@ impl KeptFd {
             .with_numbers([u64::try_from(number).unwrap_or(0), 0, 0]))
     }
 
-    /// Whatever its number means by now: for questions whose answer is proved afterwards.
+    /// The descriptor, whatever its number means now: for questions whose answer is proved
+    /// afterwards.
     pub(crate) fn unproved(&self) -> &OwnedFd {
         &self.fd
     }
@@ -86,7 +90,7 @@ impl KeptFd {
         self.identity
     }
 
-    /// Its number, whatever that means by now.
+    /// Its number, whatever that means now.
     pub(crate) fn number(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
@@ -107,8 +111,8 @@ impl KeptFd {
 
 impl Drop for KeptFd {
     fn drop(&mut self) {
-        // Closed also where nothing can be proved, since nothing is disproved either: that the kernel gives no answer comes
-        // without a fault of the program, and would leave the descriptor open for good.
+        // Also closed if the proof itself fails, because nothing shows that it is not ours. Such a
+        // failure is not the program's fault, and the descriptor would otherwise stay open.
         let lost = *self.lost.get_mut() || self.is_ours() == Ok(false);
         if !lost {
             // SAFETY: dropped once, here.

@@ -1,5 +1,5 @@
-//! Locks that the kernel gives back when the open file is gone, however that comes about.
-#![allow(unsafe_code)] // `flock` structs, and `flock` as the kernel has it.
+//! Locks that the kernel releases when the open file is gone, for whatever reason.
+#![allow(unsafe_code)] // `flock` structs, and `flock` as the kernel defines it.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -9,22 +9,23 @@ use nix::fcntl::{self, FcntlArg};
 use super::errno::failed;
 use crate::error::Result;
 
-/// Locks a range of bytes for this open file; false if another open file has any of it. The kernel gives the lock back when
-/// the last descriptor of this open file is gone, however that comes about.
+/// Locks a range of bytes for this open file; false if another open file has locked any of it. The
+/// kernel releases the lock when the last descriptor of this open file is gone, for whatever
+/// reason.
 pub(crate) fn lock(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
     set_lock(fd, libc::F_WRLCK, offset, len)
 }
 
-/// The same, up to the last byte there can be if `len` is 0, also of a file that is open for reading only: others may share the
-/// lock, but nobody has [`lock`] meanwhile.
+/// As [`lock`], but others can share this lock, while nobody else can have an exclusive one. It
+/// also works on a file that is open for reading only. `len` 0 means up to the last possible byte.
 pub(crate) fn lock_shared(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
     set_lock(fd, libc::F_RDLCK, offset, len)
 }
 
-/// Gives a locked range back.
+/// Unlocks a range.
 pub(crate) fn unlock(fd: &OwnedFd, offset: u64, len: u64) {
     let range = byte_range(libc::F_UNLCK, offset, len);
-    // Unlocking a range of an open file cannot fail for a reason that anybody could act on.
+    // Unlocking a range of an open file has no failure that a caller could act on.
     let _ = fcntl::fcntl(fd, FcntlArg::F_OFD_SETLK(&range));
 }
 
@@ -36,13 +37,14 @@ fn set_lock(fd: &OwnedFd, kind: libc::c_int, offset: u64, len: u64) -> Result<bo
     }
 }
 
-/// Whether any other open file has [locked](lock) in the range. Read locks do not count: who may only read could have taken
-/// them.
+/// Whether any other open file has an exclusive [lock] in the range. Read locks do not count,
+/// because a process that may only read could take them.
 pub(crate) fn is_locked(fd: &OwnedFd, offset: u64, len: u64) -> Result<bool> {
     is_in_the_way(fd, libc::F_RDLCK, offset, len).map_err(|errno| failed(errno, "locking"))
 }
 
-/// Whether a lock of that kind would have to wait for another open file's. Its own are in nobody's way here.
+/// Whether such a lock would conflict with that of another open file. Locks of this open file do
+/// not conflict.
 pub(super) fn is_in_the_way(
     fd: &OwnedFd,
     kind: libc::c_int,
@@ -54,7 +56,8 @@ pub(super) fn is_in_the_way(
     Ok(range.l_type != libc::F_UNLCK as libc::c_short)
 }
 
-/// A lock of whatever kind that another open file has in the range, by its start and length; 0 is up to the last byte.
+/// Any lock of another open file in the range, by its start and length; 0 means up to the last
+/// possible byte.
 pub(crate) fn any_lock(fd: &OwnedFd, offset: u64, len: u64) -> Result<Option<(u64, u64)>> {
     let mut range = byte_range(libc::F_WRLCK, offset, len);
     fcntl::fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| failed(errno, "locking"))?;
@@ -72,7 +75,8 @@ fn byte_range(kind: libc::c_int, offset: u64, len: u64) -> libc::flock {
     range
 }
 
-/// Locks a file as a whole, or a folder, for as long as it is open; false if another open file has it locked so.
+/// Locks a whole file or directory, as long as it is open; false if another open file has it
+/// locked.
 pub(crate) fn lock_whole(fd: &OwnedFd) -> Result<bool> {
     // SAFETY: takes and returns integers.
     match Errno::result(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {

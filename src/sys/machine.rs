@@ -1,5 +1,5 @@
-//! What the machine is, and who this process is on it.
-#![allow(unsafe_code)] // Numbers that only the C library tells.
+//! Facts about the machine and this process.
+#![allow(unsafe_code)] // Numbers that only the C library provides.
 
 use nix::errno::Errno;
 use nix::sched::{self, CpuSet};
@@ -13,7 +13,7 @@ pub(crate) fn effective_uid() -> u32 {
     unistd::geteuid().as_raw()
 }
 
-/// Size of the pages that the kernel protects.
+/// Size of the pages for which the kernel sets access.
 pub(crate) fn page_size() -> usize {
     // SAFETY: asks for a number.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -35,7 +35,7 @@ pub(crate) fn machine_memory() -> u64 {
 pub(crate) fn several_processors() -> bool {
     match sched::sched_getaffinity(unistd::Pid::from_raw(0)) {
         Ok(set) => (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).nth(1).is_some(),
-        // More of them than such a set has room for.
+        // The machine has more processors than such a set can name.
         Err(_) => true,
     }
 }
@@ -46,7 +46,7 @@ pub(crate) fn random_id() -> Result<u64> {
     loop {
         // SAFETY: the buffer is writable for its length.
         let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-        // So few bytes come all at once or not at all.
+        // So few bytes arrive all at once, or not at all.
         match Errno::result(got) {
             Ok(_) => return Ok(u64::from_ne_bytes(bytes) | 1),
             Err(Errno::EINTR) => {}

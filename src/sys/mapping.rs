@@ -1,4 +1,5 @@
-//! Memory of a file, mapped: pointers into it that were checked against its length, and copies in and out.
+//! Memory of a file, mapped: pointers into it that were checked against its length, and copies in
+//! and out.
 #![allow(unsafe_code)] // Copies to and from memory that is no Rust reference.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,37 +14,39 @@ use super::errno::failed;
 use super::machine::page_size;
 use crate::error::{Code, Error, Result};
 
-/// Addresses of this process with the memory of a segment behind them, mapped as long as the value lives.
+/// A range of addresses of this process with a segment's memory behind it, mapped as long as the
+/// value lives.
 #[derive(Debug)]
 pub(crate) struct Span {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: a range of addresses, the same for all threads.
+// SAFETY: a range of addresses, valid for all threads.
 unsafe impl Send for Span {}
-// SAFETY: as above; what lies there is for its users to share.
+// SAFETY: as above; the users of the memory coordinate their accesses.
 unsafe impl Sync for Span {}
 
 impl Span {
-    /// Maps the first `len` bytes of a file that has as many, or private memory. What lies behind `used` is room that takes
-    /// memory when it is used, also in a process that has all locked that it maps (`mlockall`): locking memory is to have
-    /// it.
+    /// Maps the first `len` bytes of a file that is at least that long, or private memory. The part
+    /// behind `used` takes memory only when it is used, even in a process that locks all its
+    /// mappings (`mlockall`), because locking would fill it.
     pub(crate) fn new(fd: Option<BorrowedFd<'_>>, len: u64, used: u64, writable: bool) -> Result<Span> {
         let too_large = |_| too_large("segment", len);
         let len = usize::try_from(len).map_err(too_large)?;
-        // A part of a page is the whole page.
+        // A partial page counts as a whole page.
         let used = usize::try_from(used).map_err(too_large)?.next_multiple_of(page_size()).min(len);
         let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         let raw = fd.map_or(-1, |fd| fd.as_raw_fd());
         let kind = match fd {
             Some(_) => libc::MAP_SHARED,
-            // Room is not counted as used before it is.
+            // The part behind `used` must not count as used memory yet.
             None if used < len => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             None => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
         };
         let map = |at: *mut u8, len: usize, access: libc::c_int, kind: libc::c_int| {
-            // SAFETY: a new mapping, wherever the kernel likes, or over a part of one that only this function knows.
+            // SAFETY: a new mapping at an address that the kernel chooses, or over a part of one
+            // that only this function knows.
             let start = unsafe { libc::mmap(at.cast(), len, access, kind, raw, 0) };
             if start == libc::MAP_FAILED {
                 Err(failed(Errno::last(), "mapping the segment"))
@@ -51,7 +54,8 @@ impl Span {
                 Ok(start)
             }
         };
-        // What cannot be accessed is not filled as it is mapped, and can be unlocked before it is.
+        // The kernel does not fill a range without access when it maps it, so the range can be
+        // unlocked first.
         let first_access = if used < len { libc::PROT_NONE } else { access };
         let start = map(std::ptr::null_mut(), len, first_access, kind)?;
         let start = NonNull::new(start.cast::<u8>()).ok_or(Code::NoMemory)?;
@@ -59,7 +63,7 @@ impl Span {
         if used < len {
             // SAFETY: inside the span.
             let room = unsafe { start.add(used) };
-            // SAFETY: inside the span. It was not locked if that fails.
+            // SAFETY: inside the span. If it fails, the range was not locked.
             unsafe { libc::munlock(room.as_ptr().cast(), len - used) };
             span.protect(used, writable)?;
             map(start.as_ptr(), used, access, kind | libc::MAP_FIXED)?;
@@ -75,7 +79,8 @@ impl Span {
         self.len
     }
 
-    /// Gives advice about a range, as far as it lies inside: kernels that do not know it, or do not take it, do without.
+    /// Gives advice about a range, as far as it lies inside. Kernels that do not know the advice,
+    /// or do not follow it, ignore it.
     pub(crate) fn advise(&self, offset: usize, len: usize, advice: Advice) {
         let offset = offset.min(self.len);
         let len = len.min(self.len - offset);
@@ -89,28 +94,28 @@ impl Span {
         }
     }
 
-    /// The address of `offset` and the length from there to `end`, both cut at what is mapped.
+    /// The address of `offset` and the length from there to `end`, both limited to what is mapped.
     fn range(&self, offset: usize, end: usize) -> (NonNull<u8>, usize) {
         let end = end.min(self.len);
         let offset = offset.min(end);
-        // SAFETY: inside the span, or one behind its last byte.
+        // SAFETY: inside the span, or one past its last byte.
         (unsafe { self.start.add(offset) }, end - offset)
     }
 
-    /// Sets whether the pages from `offset` to the end may be written. It begins a page. A write where it is not
-    /// allowed faults.
+    /// Sets whether the pages from `offset`, which begins a page, to the end are writable. A write
+    /// to a page that is not writable faults.
     pub(crate) fn protect(&self, offset: usize, writable: bool) -> Result<()> {
         let (start, len) = self.range(offset, self.len);
         let access =
             if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
-        // SAFETY: inside the span. Access alone changes, no byte does.
+        // SAFETY: inside the span. It changes access, and no byte.
         unsafe { mman::mprotect(start.cast(), len, access) }
             .map_err(|errno| failed(errno, "changing the protection of pages"))
     }
 
-    /// Asks for huge pages in the first `end` bytes; how many bytes are in huge pages now.
+    /// Asks for huge pages in the first `end` bytes; returns how many bytes are in huge pages now.
     pub(crate) fn collapse(&self, end: usize) -> usize {
-        /// Of Linux 6.1; the libc crate has it for glibc only.
+        /// Since Linux 6.1; the libc crate declares it for glibc only.
         const MADV_COLLAPSE: libc::c_int = 25;
         const HUGE: usize = 2 << 20;
         let before = self.start.as_ptr().addr().next_multiple_of(HUGE) - self.start.as_ptr().addr();
@@ -124,13 +129,14 @@ impl Span {
         if result == 0 { whole } else { 0 }
     }
 
-    /// Gives the pages of a range of private memory back to the system; they read as zeros from then on.
+    /// Gives the pages of a range of private memory back to the system; they read as zeros
+    /// afterwards.
     ///
     /// # Safety
-    /// Nobody relies on the bytes of the range.
+    /// No code relies on the bytes of the range.
     pub(crate) unsafe fn discard(&self, offset: usize, len: usize) -> Result<()> {
         let (start, len) = self.range(offset, offset.saturating_add(len));
-        // SAFETY: inside the span, and the caller vouches for what its bytes are worth.
+        // SAFETY: inside the span, and the caller guarantees that its bytes are not needed.
         unsafe { mman::madvise(start.cast(), len, mman::MmapAdvise::MADV_DONTNEED) }
             .map_err(|errno| failed(errno, "releasing memory"))
     }
@@ -138,7 +144,7 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and nobody uses it any more.
+        // SAFETY: mapped by `new`, and not used any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
@@ -149,16 +155,16 @@ fn too_large(what: &str, len: u64) -> Error {
         .with_numbers([len, 0, 0])
 }
 
-/// What the kernel is asked to do with a range.
+/// Advice about a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advice {
-    /// Have all pages there, and writable, now.
+    /// Make all pages present and writable now.
     Populate,
-    /// Leave it out of core dumps.
+    /// Exclude it from core dumps.
     DontDump,
 }
 
-/// A file, or its start, in this process's memory, for as long as the value lives.
+/// A file, or its start, in this process's memory, as long as the value lives.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     map: MmapRaw,
@@ -166,7 +172,7 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the first `len` bytes of a file that has as many.
+    /// Maps the first `len` bytes of a file that is at least that long.
     pub(crate) fn new(fd: BorrowedFd<'_>, len: u64, writable: bool) -> Result<Mapping> {
         let mut options = MmapOptions::new();
         options.len(usize::try_from(len).map_err(|_| too_large("region", len))?);
@@ -182,34 +188,37 @@ impl Mapping {
         self.map.len() as u64
     }
 
-    /// Where these bytes are, if all of them are mapped.
+    /// The address of these bytes, if all of them are mapped.
     pub(crate) fn at(&self, offset: u64, len: u64) -> Option<*mut u8> {
         let end = offset.checked_add(len)?;
-        // It fits a usize, since the length of the mapping does.
+        // It fits a usize, because the length of the mapping does.
         (end <= self.len()).then(|| self.map.as_mut_ptr().wrapping_add(offset as usize))
     }
 
-    /// A word of it, if all of that is mapped at a border of its size. In a read-only mapping it can only be loaded.
+    /// An aligned word of the mapping, if all of it is mapped. In a read-only mapping it can only
+    /// be loaded.
     pub(crate) fn word(&self, offset: u64) -> Option<&AtomicU32> {
         let at = self.at(offset, size_of::<AtomicU32>() as u64)?.cast::<AtomicU32>();
-        // SAFETY: inside the mapping, which lives as long as `self`, and aligned; every bit pattern is a valid atomic, and
-        // whoever else has the memory may change it at any time.
+        // SAFETY: inside the mapping, which lives as long as `self`, and aligned; every bit pattern
+        // is a valid atomic, and other processes may change it at any time.
         at.is_aligned().then(|| unsafe { &*at })
     }
 
-    /// Copies into the mapping; false if that would end outside, or if it is read-only. The caller sees to it that no
-    /// other thread of this process writes there.
+    /// Copies into the mapping; false if the range leaves it, or if it is read-only. The caller
+    /// ensures that no other thread of this process writes there.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(start) = self.at(offset, bytes.len() as u64).filter(|_| self.writable) else { return false };
-        // SAFETY: inside a writable mapping, which lives as long as `self`; a private slice cannot overlap it.
+        // SAFETY: inside a writable mapping, which lives as long as `self`; a private slice cannot
+        // overlap it.
         unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         true
     }
 
-    /// Copies from the mapping; false if that would begin or end outside.
+    /// Copies from the mapping; false if the range leaves it.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> bool {
         let Some(start) = self.at(offset, buffer.len() as u64) else { return false };
-        // SAFETY: inside the mapping, which lives as long as `self`; a private slice cannot overlap it.
+        // SAFETY: inside the mapping, which lives as long as `self`; a private slice cannot overlap
+        // it.
         unsafe { buffer.as_mut_ptr().copy_from_nonoverlapping(start, buffer.len()) };
         true
     }

@@ -1,19 +1,21 @@
-//! What the control groups of this process leave of memory. tmpfs does not fail where a group is full: the kernel kills a
-//! process of it, and the file stays. So large allocations are compared before they are made. It is a guess: groups fill and empty
-//! meanwhile. What cannot be found out is no limit.
+//! The memory that this process's control groups have left. tmpfs does not fail when a group is
+//! full: the kernel kills a process of the group, and the file stays. So large allocations are
+//! checked before they are made. The result is an estimate, because groups fill and empty
+//! meanwhile. A limit that cannot be read counts as no limit.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
 
-/// What is smaller is not compared: the look costs a quarter of what it costs to allocate this much.
+/// Smaller allocations are not checked: the check costs a quarter of what allocating this much
+/// costs.
 const FROM: u64 = 4 << 20;
 
-/// Files of the kernel are not read further than this.
+/// The most bytes that are read of a kernel file.
 const MOST: usize = 1 << 20;
 
-/// Refuses what does not fit the memory limits of this process.
+/// Refuses a size that exceeds the memory limits of this process.
 pub(crate) fn check_memory_limit(size: u64) -> Result<()> {
     if size < FROM {
         return Ok(());
@@ -29,15 +31,15 @@ pub(crate) fn check_memory_limit(size: u64) -> Result<()> {
     }
 }
 
-/// What the two versions of control groups call it.
+/// The file names of a version of control groups.
 struct Names {
     limit: &'static str,
     usage: &'static str,
-    /// Of the rows of `memory.stat`, those of pages that the kernel drops before it kills.
+    /// The rows of `memory.stat` for pages that the kernel drops before it kills.
     cache: [&'static str; 2],
     swap_limit: &'static str,
     swap_usage: &'static str,
-    /// Whether the two for swap have all memory in them.
+    /// Whether the two files for swap count memory and swap together.
     swap_is_the_sum: bool,
 }
 
@@ -59,16 +61,17 @@ const V2: Names = Names {
     swap_is_the_sum: false,
 };
 
-/// The control group that memory is charged to.
+/// The control group to which memory is charged.
 struct Group {
     names: &'static Names,
     /// Its directory.
     directory: PathBuf,
-    /// The highest one that can be seen.
+    /// The highest directory that is visible.
     top: PathBuf,
 }
 
-/// Where there is too little room, and how much: so many levels above the group.
+/// Which group has too little room, as a number of levels above the process's group, and how much
+/// it has.
 #[derive(Debug, PartialEq, Eq)]
 struct Lack {
     level: u64,
@@ -80,22 +83,22 @@ impl Group {
         Group::find(&text(Path::new("/proc/self/cgroup"))?, &text(Path::new("/proc/self/mountinfo"))?)
     }
 
-    /// From what stands in `/proc/self/cgroup` and `/proc/self/mountinfo`.
+    /// From the contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
     fn find(membership: &str, mounts: &str) -> Option<Group> {
         let (names, path) = membership_of(membership)?;
         let (root, point) =
             mounts.lines().filter_map(|line| mount_of(line, names)).find_map(|(root, point)| {
-                // In a container the mount may show a part of the tree alone.
+                // In a container the mount may show only a part of the tree.
                 Some((Path::new(path).strip_prefix(root).ok()?.to_owned(), point))
             })?;
-        // The group is outside of what can be seen.
+        // The group is outside of the visible tree.
         if root.components().any(|part| part == std::path::Component::ParentDir) {
             return None;
         }
         Some(Group { names, directory: point.join(root), top: point })
     }
 
-    /// The first group, on the way up, without room for so many bytes.
+    /// The first group, on the way up, that has no room for so many bytes.
     fn lacks(&self, size: u64, meminfo: &Path) -> Option<Lack> {
         let groups = self.directory.ancestors().take_while(|directory| directory.starts_with(&self.top));
         (0..).zip(groups).find_map(|(level, directory)| {
@@ -104,7 +107,8 @@ impl Group {
         })
     }
 
-    /// What one group leaves; nothing if it has no limit. More is found out only if that is needed for `size`.
+    /// The room in one group; nothing if it has no limit. It reads more files only if `size`
+    /// requires it.
     fn room(&self, directory: &Path, size: u64, meminfo: &Path) -> Option<u64> {
         let left = |limit, usage| {
             let limit = number(&directory.join(limit))?;
@@ -118,7 +122,7 @@ impl Group {
             self.names.cache.iter().filter_map(|row| row_of(&stat, row)).fold(0, u64::saturating_add)
         });
         let room = room.saturating_add(cache);
-        // What is in swap makes room for more.
+        // Moving pages to swap makes room for more.
         let free =
             text(meminfo).and_then(|text| row_of(&text, "SwapFree:")).unwrap_or(0).saturating_mul(1024);
         if free == 0 {
@@ -133,8 +137,8 @@ impl Group {
     }
 }
 
-/// The version that memory is charged by, and the group in it: a line is `number:controllers:path`, without controllers in
-/// version 2.
+/// The version that memory is charged by, and the group in it. A line is `number:controllers:path`,
+/// without controllers in version 2.
 fn membership_of(text: &str) -> Option<(&'static Names, &str)> {
     let lines = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let first = lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
@@ -142,8 +146,8 @@ fn membership_of(text: &str) -> Option<(&'static Names, &str)> {
     first.map(|(_, path)| (&V1, path)).or_else(|| second().map(|(_, path)| (&V2, path)))
 }
 
-/// What of the tree a mount shows, and where, if it is one of these control groups: `id parent device root point options -
-/// type source options`.
+/// The part of the tree that a mount shows, and its mount point, if it is a mount of these control
+/// groups: `id parent device root point options - type source options`.
 fn mount_of(line: &str, names: &Names) -> Option<(PathBuf, PathBuf)> {
     let (mount, of) = line.split_once(" - ")?;
     let mut of = of.split(' ');
@@ -157,7 +161,7 @@ fn mount_of(line: &str, names: &Names) -> Option<(PathBuf, PathBuf)> {
     right.then(|| (unescaped(root).into(), unescaped(point).into()))
 }
 
-/// Blanks, tabs, line feeds and backslashes stand there as three octal digits.
+/// The kernel writes blanks, tabs, line feeds and backslashes as three octal digits.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut plain = parts.next().unwrap_or("").to_owned();
@@ -184,7 +188,7 @@ fn number(path: &Path) -> Option<u64> {
     text(path)?.trim().parse().ok()
 }
 
-/// What a file of the kernel says.
+/// The contents of a kernel file.
 fn text(path: &Path) -> Option<String> {
     let file = super::open_file(path, false).ok()?;
     let mut bytes = vec![0; 4096];
@@ -199,7 +203,7 @@ fn text(path: &Path) -> Option<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used)] // Without its files a test cannot go on.
+#[allow(clippy::expect_used)] // Without its files a test cannot continue.
 mod tests {
     use super::*;
 
@@ -222,17 +226,18 @@ mod tests {
             right("/sys/fs/cgroup/user.slice/a b", "/sys/fs/cgroup", "memory.max")
         );
         assert_eq!(found("0::/\n", v2), right("/sys/fs/cgroup/", "/sys/fs/cgroup", "memory.max"));
-        // Both: version 1 has the memory, alone or with other controllers.
+        // Both versions are mounted: version 1 has the memory controller, alone or with others.
         for membership in ["9:pids:/\n4:memory:/job/1\n0::/\n", "5:cpu,memory:/job/1\n0::/elsewhere\n"] {
             let directory = "/sys/fs/cgroup/memory/job/1";
             let right = right(directory, "/sys/fs/cgroup/memory", "memory.limit_in_bytes");
             assert_eq!(found(membership, MOUNTS_V1), right);
         }
         assert_eq!(found("9:pids:/\n0::/x\n", MOUNTS_V1).map(|found| found.2), Some("memory.max"));
-        // A container that sees its own part, at a point with a blank in its name.
+        // A container that sees its own part of the tree, at a mount point with a blank in its
+        // name.
         let part = "30 23 0:26 /docker/12 /run/c\\040g rw - cgroup2 cgroup2 rw\n";
         assert_eq!(found("0::/docker/12/in", part), right("/run/c g/in", "/run/c g", "memory.max"));
-        // Outside of what can be seen, or not to be found.
+        // Outside of the visible tree, or not mounted at all.
         assert_eq!(found("0::/../other", v2), None);
         assert_eq!(found("0::/docker/13", part), None);
         assert_eq!(found("4:memory:/", v2), None);
@@ -278,31 +283,31 @@ mod tests {
     #[test]
     fn room_in_version_2() {
         let tree = Tree::new("limits-v2");
-        assert_eq!(tree.lacks(&V2, u64::MAX), None); // nothing there
+        assert_eq!(tree.lacks(&V2, u64::MAX), None); // no files yet
         tree.write("outer/inner/memory.max", "max\n").write("outer/inner/memory.current", "5000\n");
         assert_eq!(tree.lacks(&V2, u64::MAX), None);
         tree.write("outer/inner/memory.max", "9000\n");
         assert_eq!((tree.lacks(&V2, 4000), tree.lacks(&V2, 4001)), (None, Some((0, 4000))));
         tree.write("outer/memory.max", "9100\n").write("outer/memory.current", "9000\n");
         assert_eq!((tree.lacks(&V2, 100), tree.lacks(&V2, 101)), (None, Some((1, 100))));
-        // What the kernel drops first makes room; pages of shared memory do not.
+        // Pages that the kernel drops first make room; pages of shared memory do not.
         tree.write(
             "outer/memory.stat",
             "anon 7\nfile 900\nshmem 800\ninactive_file 30\nactive_file 20\nx_inactive_file 9\n",
         );
         assert_eq!((tree.lacks(&V2, 150), tree.lacks(&V2, 151)), (None, Some((1, 150))));
-        // More than the limit is in use, for a moment.
+        // For a moment more than the limit is in use.
         tree.write("outer/memory.current", "9200\n");
         assert_eq!(tree.lacks(&V2, 51), Some((1, 50)));
         tree.write("outer/memory.current", "9000\n");
-        // Swap: as much as is free, and no more than the group may have.
+        // Swap: as much as is free, and not more than the group may have.
         tree.write("meminfo", "MemFree: 9 kB\nSwapTotal:       8 kB\nSwapFree:        2 kB\n");
         assert_eq!((tree.lacks(&V2, 2198), tree.lacks(&V2, 2199)), (None, Some((1, 2198))));
         tree.write("outer/memory.swap.max", "1000\n").write("outer/memory.swap.current", "400\n");
         assert_eq!((tree.lacks(&V2, 750), tree.lacks(&V2, 751)), (None, Some((1, 750))));
         tree.write("outer/memory.swap.max", "0\n");
         assert_eq!(tree.lacks(&V2, 151), Some((1, 150)));
-        // Spoiled files are no limit.
+        // Corrupt files are no limit.
         tree.write("outer/memory.max", "many\n");
         assert_eq!(tree.lacks(&V2, 151), None);
     }
@@ -318,7 +323,7 @@ mod tests {
         assert_eq!((tree.lacks(&V1, 150), tree.lacks(&V1, 151)), (None, Some((1, 150))));
         tree.write("meminfo", "SwapFree: 2 kB\n");
         assert_eq!((tree.lacks(&V1, 2198), tree.lacks(&V1, 2199)), (None, Some((1, 2198))));
-        // Here the limit of swap is one of both together.
+        // Here the limit of swap counts memory and swap together.
         tree.write("outer/memory.memsw.limit_in_bytes", "9500\n")
             .write("outer/memory.memsw.usage_in_bytes", "9000\n");
         assert_eq!((tree.lacks(&V1, 550), tree.lacks(&V1, 551)), (None, Some((1, 550))));

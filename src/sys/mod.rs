@@ -1,11 +1,12 @@
-//! The only door to the operating system: the few things asked of it, as plain functions.
+//! The only door to the operating system: the few services that the library needs, as plain
+//! functions.
 //!
-//! - `errno`: what the kernel's error numbers mean for the caller.
+//! - `errno`: the meaning of the kernel's error numbers for the caller.
 //! - `clock`, `futex`: time, and sleeping until a word changes.
-//! - `fork`, `cancel`: what must not happen inside a call.
-//! - `machine`, `memory_limit`: what there is, and how much this process may have.
-//! - `process`: who lives.
-//! - `descriptor`, `kept`: where descriptors come from, and whether they still are ours.
+//! - `fork`, `cancel`: detecting a fork, and preventing the cancellation of threads.
+//! - `machine`, `memory_limit`: facts about the machine, and how much memory this process may use.
+//! - `process`: which processes are alive.
+//! - `descriptor`, `kept`: where descriptors come from, and whether they are still ours.
 //! - `file`, `lock`, `mapping`: files, their locks, their memory.
 //! - `watch`: sleeping until a name appears.
 //! - `socket`: unix sockets that carry descriptors.

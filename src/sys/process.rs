@@ -1,5 +1,5 @@
-//! Which process is meant by a number, and whether it is no more.
-#![allow(unsafe_code)] // `poll` as the kernel has it.
+//! Which process a number means, and whether that process has ended.
+#![allow(unsafe_code)] // `poll` as the kernel defines it.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -11,34 +11,38 @@ use nix::sys::statfs;
 use super::descriptor;
 use super::file::read_at;
 
-/// A process, so that no other of this machine can be taken for it, not even one that got its number later.
+/// The identity of a process. No other process of this machine has the same one, not even one that
+/// gets its number later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Process {
-    /// Its number, as its own pid namespace has it.
+    /// Its number in its own pid namespace.
     pub(crate) pid: u32,
-    /// That namespace, by inode; 0 if it could not be told.
+    /// That namespace, by inode; 0 if unknown.
     pub(crate) pid_namespace: u64,
-    /// What its number alone does not tell; 0 if that could not be told. From Linux 6.9 on the inode of its pidfd, which
-    /// no other process ever gets. Before, all pidfds have one inode, and it is [`BY_START`], and the start time.
+    /// Tells it from later processes with its number; 0 if unknown. From Linux 6.9 on it is the
+    /// inode of its pidfd, which no other process ever gets. On older kernels all pidfds have one
+    /// inode, and this is [`BY_START`] with the start time.
     pub(crate) born: u64,
 }
 
-/// In [`Process::born`]: below are 31 bits of the time namespace whose clock it is, and 32 of the start time.
+/// In [`Process::born`]: the bits below are 31 bits of the time namespace whose clock was used, and
+/// 32 of the start time.
 const BY_START: u64 = 1 << 63;
 
-/// What the kernel says of a process.
+/// What the kernel says about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// None of its code will run again.
     Gone,
-    /// It is there, or another that cannot be told from it.
+    /// It exists, or another process that cannot be told from it.
     Here,
-    /// The kernel does not say: it is in another pid namespace, or asking is forbidden.
+    /// The kernel does not say: the process is in another pid namespace, or the caller must not
+    /// ask.
     Untold,
 }
 
 impl Process {
-    /// The calling one.
+    /// The calling process.
     pub(crate) fn this() -> Process {
         let pid = std::process::id();
         let pid_namespace = stat::stat("/proc/self/ns/pid").map_or(0, |facts| facts.st_ino);
@@ -48,23 +52,23 @@ impl Process {
         Process { pid, pid_namespace, born }
     }
 
-    /// What became of it, as far as a process of that pid namespace can tell.
+    /// The state of the process, as far as a process of that pid namespace can tell.
     pub(crate) fn fate(&self, own_namespace: u64) -> Fate {
         if own_namespace == 0 || self.pid_namespace != own_namespace {
             return Fate::Untold;
         }
         let pidfd = match open(self.pid) {
             Ok(pidfd) => pidfd,
-            // Nobody has the number, or a mere thread, as old and new kernels put it: a process keeps its number, in the
-            // role of a process, until it is waited for.
+            // Nobody has the number, or only a thread does; old and new kernels say this
+            // differently. A process keeps its number, as a process, until it is waited for.
             Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => return Fate::Gone,
             Err(_) => return Fate::Untold,
         };
-        // A zombie is no more.
+        // A zombie has ended.
         if has_exited(&pidfd) || self.is_other(&pidfd) { Fate::Gone } else { Fate::Here }
     }
 
-    /// Whether the process that has its number is certainly another.
+    /// Whether the process that now has its number is certainly another one.
     fn is_other(&self, pidfd: &OwnedFd) -> bool {
         let born = match self.born {
             0 => return false,
@@ -76,25 +80,26 @@ impl Process {
     }
 }
 
-/// A process in 60 bits: 32 of its namespace, 22 of its number, 6 of what the number alone does not tell.
+/// A process in 60 bits: 32 of its namespace, 22 of its number, 6 of what tells it from later
+/// processes.
 pub(crate) const SHORT_BITS: u32 = 60;
 const PID_BITS: u32 = 22;
 const BORN_BITS: u32 = 6;
 
 impl Process {
-    /// It, shortened. 0 if its namespace could not be told.
+    /// The short form; 0 if the namespace is unknown.
     pub(crate) fn short(&self) -> u64 {
         let fits = self.pid_namespace >> 32 == 0 && self.pid >> PID_BITS == 0;
         if self.pid_namespace == 0 || !fits {
             return 0;
         }
-        // A start time without its clock tells nothing.
+        // A start time without its clock says nothing.
         let born = if self.born & BY_START == 0 { self.born & ((1 << BORN_BITS) - 1) } else { 0 };
         (self.pid_namespace << PID_BITS | u64::from(self.pid)) << BORN_BITS | born
     }
 
-    /// What became of a process that is known by its short form only. Of 64 later processes with its number, one cannot be
-    /// told from it.
+    /// The state of a process of which only the short form is known. One of 64 later processes with
+    /// its number cannot be told from it.
     pub(crate) fn fate_of(short: u64, own_namespace: u64) -> Fate {
         let known = Process {
             pid: (short >> BORN_BITS) as u32 & ((1 << PID_BITS) - 1),
@@ -111,7 +116,8 @@ impl Process {
     }
 }
 
-/// A descriptor of the process that has a number in this pid namespace; EPERM for what is no number.
+/// A descriptor of the process that has a number in this pid namespace; EPERM if it is not a valid
+/// number.
 fn open(pid: u32) -> nix::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(Errno::EPERM)?;
     descriptor::process(pid)
@@ -123,7 +129,7 @@ fn has_exited(pidfd: &OwnedFd) -> bool {
     unsafe { libc::poll(&mut exit, 1, 0) == 1 && exit.revents & libc::POLLIN != 0 }
 }
 
-/// Whether pidfds have inodes of their own.
+/// Whether each pidfd has an inode of its own.
 fn is_of_pidfs(pidfd: &OwnedFd) -> bool {
     const PIDFS: u64 = 0x5049_4446;
     statfs::fstatfs(pidfd).is_ok_and(|facts| facts.filesystem_type().0 as u64 == PIDFS)
@@ -133,29 +139,30 @@ fn inode_of(pidfd: &OwnedFd) -> u64 {
     stat::fstat(pidfd).map_or(0, |facts| facts.st_ino & !BY_START)
 }
 
-/// When the process started, as [`Process::born`] has it, if /proc tells.
+/// When the process started, in the form of [`Process::born`], if /proc shows it.
 fn started(pidfd: &OwnedFd, pid: u32) -> Option<u64> {
-    // /proc may be that of another pid namespace, where the number means another process.
+    // /proc may belong to another pid namespace, where the number means another process.
     let known_as = text_of(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     let known_as = known_as.lines().find_map(|line| line.strip_prefix("Pid:"))?;
     if known_as.trim().parse() != Ok(pid) {
         return None;
     }
-    // The kernel shows the time by the clock of who asks, and a time namespace may have moved that.
+    // The kernel shows the time by the clock of the reading process, which a time namespace may
+    // have shifted.
     let clock = match stat::stat("/proc/self/ns/time") {
         Ok(facts) => facts.st_ino,
         Err(Errno::ENOENT) => 0,
         Err(_) => return None,
     };
     let text = text_of(&format!("/proc/{pid}/stat"))?;
-    // Field 22; the second is a name in parentheses, which may hold anything.
+    // Field 22; the second field is a name in parentheses, which may contain anything.
     let (_, fields) = text.rsplit_once(") ")?;
     let ticks: u64 = fields.split(' ').nth(19)?.parse().ok()?;
-    // It was there all the time, so the text was not that of a successor.
+    // The process existed the whole time, so the text does not describe a successor.
     (!has_exited(pidfd)).then_some(BY_START | (clock & 0x7fff_ffff) << 32 | ticks & 0xffff_ffff)
 }
 
-/// The beginning of a file of /proc, as far as it matters here.
+/// The beginning of a file of /proc, which is all that matters here.
 fn text_of(path: &str) -> Option<String> {
     let file = descriptor::open(path, OFlag::O_RDONLY, Mode::empty()).ok()?;
     let mut text = [0; 1024];
@@ -171,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// A process that stays until its input is closed.
+    /// A process that lives until its input is closed.
     fn other() -> Child {
         Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat")
     }
@@ -203,7 +210,7 @@ mod tests {
         assert_eq!(Process::fate_of((1 << SHORT_BITS) - 1, here), Fate::Untold);
         let mut child = other();
         let former = Process { pid: child.id(), ..this };
-        // Its inode is another one; whether in these bits, too, is a matter of chance.
+        // Its inode differs; whether it also differs in these bits is a matter of chance.
         let chance = (1..1 << BORN_BITS).map(|born| Process { born, ..former }.short());
         let gone = chance.filter(|short| Process::fate_of(*short, here) == Fate::Gone).count();
         let pidfs = this.born & BY_START == 0;
@@ -231,7 +238,7 @@ mod tests {
         });
     }
 
-    /// As kernels before 6.9 have to tell it.
+    /// As it must be told on kernels before 6.9.
     #[test]
     fn a_process_is_known_by_its_start() {
         let this = Process { born: start_of(std::process::id()), ..Process::this() };

@@ -1,7 +1,7 @@
 //! Unix sockets that carry descriptors, and waiting on descriptors.
 //!
-//! No call here blocks but `wait` and `connect`, and none raises SIGPIPE. Every descriptor that comes in is
-//! close-on-exec and owned from the first moment.
+//! Only `wait` and `connect` block, and no call raises SIGPIPE. Each descriptor that arrives is
+//! close-on-exec, and owned from the first moment.
 #![allow(unsafe_code)] // Ancillary data, which std does not wrap and nix loses when it is cut.
 
 use std::mem::{size_of, zeroed};
@@ -15,14 +15,14 @@ use super::errno::{failed, failed_at_name};
 use super::kept::KeptFd;
 use crate::error::{Code, Error, Result};
 
-/// What the kernel makes of the bytes of a socket.
+/// The type of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Messages, with an end.
+    /// Messages, and an end that is reported.
     Packets,
-    /// Messages; nobody tells that the other side is gone.
+    /// Messages; the end of the other side is not reported.
     Datagrams,
-    /// Bytes, with an end.
+    /// Bytes, and an end that is reported.
     Stream,
 }
 
@@ -30,18 +30,18 @@ fn check(result: libc::c_int, about: &'static str) -> Result<libc::c_int> {
     Errno::result(result).map_err(|errno| failed(errno, about))
 }
 
-/// A descriptor that somebody has sent, of whatever. It may wait here for long, so it is proved to
-/// be the one that came. To close it does not wait for what a socket was told to linger for.
+/// A descriptor of any kind that a peer has sent. It may be kept for long, so each use proves that
+/// it is still the one that arrived. Closing it does not wait, even for a socket with SO_LINGER.
 #[derive(Debug)]
 pub(crate) struct Foreign(KeptFd);
 
 impl Foreign {
-    /// Known by its inode alone: what is locked through it counts as locked by whoever has sent it.
+    /// Identified by its inode alone: a lock through it would count as a lock of the sender.
     pub(crate) fn new(fd: OwnedFd) -> Result<Foreign> {
         KeptFd::new(fd, "that came over a channel").map(Foreign)
     }
 
-    /// The descriptor, proved to be the one that came.
+    /// The descriptor, proved to be the one that arrived.
     pub(crate) fn proved(&self) -> Result<BorrowedFd<'_>> {
         Ok(self.0.proved()?.as_fd())
     }
@@ -53,14 +53,15 @@ impl Drop for Foreign {
         let mut linger = libc::linger { l_onoff: 0, l_linger: 0 };
         let mut size = size_of::<libc::linger>() as libc::socklen_t;
         let raw = fd.as_raw_fd();
-        // SAFETY: a live linger and its size. It fails for what is no socket, which stays "off".
+        // SAFETY: a live linger and its size. For a file that is not a socket it fails, and `off`
+        // stays.
         let got = unsafe {
             let value = std::ptr::from_mut(&mut linger).cast();
             libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_LINGER, value, &mut size)
         };
         if got == 0 && linger.l_onoff != 0 {
             linger.l_onoff = 0;
-            // SAFETY: as above. What fails leaves the socket as it was.
+            // SAFETY: as above. If it fails, the socket is unchanged.
             unsafe {
                 let value = std::ptr::from_ref(&linger).cast();
                 libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_LINGER, value, size)
@@ -85,7 +86,7 @@ fn number_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<libc::c_int>
     check(got, "looking at the socket").map(|_| value)
 }
 
-/// What kind of unix socket this is.
+/// The type of this unix socket.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
     let foreign = || Error::new(Code::Invalid).about("the descriptor is not a connected unix socket");
     if number_option(fd, libc::SO_DOMAIN).map_err(|_| foreign())? != libc::AF_UNIX
@@ -101,7 +102,7 @@ pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
     }
 }
 
-/// Who was at the other end when the two were connected.
+/// The user at the other end when the two were connected.
 pub(crate) fn peer_uid(fd: BorrowedFd<'_>) -> Result<u32> {
     // SAFETY: all-zero is a valid ucred, a plain struct of integers.
     let mut peer: libc::ucred = unsafe { zeroed() };
@@ -137,7 +138,7 @@ impl Address {
             return Err(bad());
         }
         let room = address.sun_path.len();
-        // The kernel wants room for a NUL behind a path.
+        // The kernel needs room for a NUL after a path.
         if bytes.len() >= room {
             return Err(bad());
         }
@@ -162,8 +163,8 @@ fn new_socket(flags: libc::c_int) -> Result<OwnedFd> {
     descriptor::socket(libc::SOCK_SEQPACKET | flags).map_err(|errno| failed(errno, "making a socket"))
 }
 
-/// A listening socket of this name, whose file, if it has one, has this mode from the first moment. `Exists` if the
-/// name is taken.
+/// A listening socket with this name. If it has a file, the file has this mode from the first
+/// moment. `Exists` if the name is taken.
 pub(crate) fn listen(name: &str, mode: u32) -> Result<OwnedFd> {
     let address = Address::new(name)?;
     let socket = new_socket(libc::SOCK_NONBLOCK)?;
@@ -195,16 +196,16 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// What came of an attempt to connect.
+/// The result of an attempt to connect.
 pub(crate) enum Connected {
     To(OwnedFd),
-    /// As many wait at the listener as it lets.
+    /// The listener's backlog is full.
     Crowded,
-    /// Nobody listens; the name may be there still.
+    /// Nobody listens; the name may still exist.
     Nobody,
 }
 
-/// Connects to a listening socket; waits until its queue has room.
+/// Connects to a listening socket; waits while its backlog is full.
 pub(crate) fn connect(name: &str, deadline: Deadline) -> Result<Connected> {
     let address = Address::new(name)?;
     let socket = new_socket(0)?;
@@ -222,29 +223,29 @@ pub(crate) fn connect(name: &str, deadline: Deadline) -> Result<Connected> {
     }
 }
 
-/// Whether a socket file is left from a process that is gone: nobody listens there any more.
+/// Whether a socket file was left by a process that is gone: nobody listens there any more.
 pub(crate) fn is_abandoned(name: &str) -> bool {
     let Ok(address) = Address::new(name) else { return false };
-    // Of another type, so that a listener which lives sees no connection come and go. What listens there may be of this
-    // type and not ours: that is not waited for.
+    // Of another type, so that a living listener of ours does not see a connection appear and
+    // disappear. A foreign listener may be of this type; the call does not wait for it.
     let Ok(socket) = descriptor::socket(libc::SOCK_STREAM | libc::SOCK_NONBLOCK) else { return false };
     let (start, size) = address.raw();
     // SAFETY: an address and its size.
     let result = Errno::result(unsafe { libc::connect(socket.as_raw_fd(), start, size) });
-    // A file that is no socket refuses, too.
+    // A file that is not a socket refuses, too.
     result == Err(Errno::ECONNREFUSED) && file_of(name).is_some()
 }
 
-/// Device and inode of the socket file of this name, if there is one.
+/// Device and inode of the socket file with this name, if there is one.
 pub(crate) fn file_of(name: &str) -> Option<(u64, u64)> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let facts = std::fs::symlink_metadata(name).ok()?;
     facts.file_type().is_socket().then(|| (facts.dev(), facts.ino()))
 }
 
-/// How long a connect may block. Nothing else here does.
+/// How long a connect may block. Nothing else here blocks.
 fn set_send_limit(socket: &OwnedFd, deadline: Deadline) -> Result<()> {
-    // Zero would mean without limit, so what is over becomes the shortest that there is.
+    // Zero would mean no limit, so a deadline in the past becomes the shortest limit.
     let left = deadline.map(|deadline| deadline.saturating_sub(monotonic_ns()).max(1000));
     let limit = left.map(timespec);
     let limit = libc::timeval {
@@ -262,16 +263,16 @@ fn set_send_limit(socket: &OwnedFd, deadline: Deadline) -> Result<()> {
 
 /// Ends the connection for both sides; what was sent before can still be read.
 pub(crate) fn shut_down(fd: BorrowedFd<'_>) {
-    // SAFETY: takes and returns integers. A socket that is not connected any more needs no end.
+    // SAFETY: takes and returns integers. It may fail for a socket that is not connected any more.
     unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-/// Room for ancillary data: of the descriptors of a message the kernel makes as many as fit here, drops the rest and says
-/// so. One is wanted.
+/// Room for ancillary data. The kernel makes as many of a message's descriptors as fit here, drops
+/// the others, and reports it. One is expected.
 #[repr(C, align(8))]
 struct Ancillary([u8; 256]);
 
-/// Sends bytes with one descriptor; how many bytes went.
+/// Sends bytes with one descriptor; returns how many bytes were sent.
 pub(crate) fn send(
     fd: BorrowedFd<'_>,
     bytes: &[u8],
@@ -280,8 +281,9 @@ pub(crate) fn send(
     let mut ancillary = Ancillary([0; 256]);
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let size = size_of::<libc::c_int>() as libc::c_uint;
-    // SAFETY: all-zero is a valid msghdr. Its parts live until the call is over; the first ancillary header and one int
-    // behind it lie inside the aligned buffer of 256 bytes, of which the length is told.
+    // SAFETY: all-zero is a valid msghdr. Its parts live until the call is over. The first
+    // ancillary header and one int after it lie inside the aligned buffer of 256 bytes, whose
+    // length is given.
     let sent = unsafe {
         let mut message: libc::msghdr = zeroed();
         message.msg_iov = &mut part;
@@ -298,18 +300,20 @@ pub(crate) fn send(
     Errno::result(sent).map(|sent| sent as usize)
 }
 
-/// What stands first in the queue of a socket.
+/// The first message in a socket's queue.
 pub(crate) struct Seen {
-    /// Its length, which may be more than the buffer has.
+    /// Its length, which may exceed the buffer.
     pub(crate) len: usize,
-    /// Duplicates of the descriptors that came with it; or why one of them cannot be looked at, and
-    /// then there is none.
+    /// Duplicates of its descriptors; an error if one of them cannot be inspected, and then there
+    /// are none.
     pub(crate) fds: Result<Vec<Foreign>>,
-    /// The kernel made fewer descriptors than were sent: too many, or this process has as many as it may.
+    /// The kernel made fewer descriptors than were sent: there were too many, or this process is at
+    /// its limit.
     pub(crate) cut: bool,
 }
 
-/// Looks at what stands first in the queue and leaves it there: whoever has no room for its descriptor can come again.
+/// Reads the first message and leaves it in the queue, so a caller without room for its descriptor
+/// can try again.
 pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::result::Result<Seen, Errno> {
     let mut ancillary = Ancillary([0; 256]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -321,17 +325,19 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::re
     message.msg_iovlen = 1;
     message.msg_control = ancillary.0.as_mut_ptr().cast();
     message.msg_controllen = ancillary.0.len() as _;
-    // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
+    // SAFETY: the parts of the message live until the call is over, and are writable for their
+    // lengths.
     let got = unsafe { descriptor::receive(fd, &mut message, flags) }?;
     let cut = got.cut || got.fds.is_err();
-    // All of them before the first error is looked at: those behind it are closed as foreign ones, too.
+    // All of them are owned before the first error is examined, so the others are closed as foreign
+    // ones, too.
     let fds: Vec<_> = got.fds.unwrap_or_default().into_iter().map(Foreign::new).collect();
     Ok(Seen { len: got.len, fds: fds.into_iter().collect(), cut })
 }
 
-/// Takes what stands first out of the queue: of a stream so many bytes, else the whole message. The descriptors that it
-/// carries are closed, unless there are duplicates from a `peek`. Whether it carried any: on a stream a peek whose window
-/// ends where one part ends brings those of the part behind it, too.
+/// Removes the first message from the queue, or so many bytes of a stream. Its descriptors are
+/// closed, except for duplicates from a `peek`. Returns whether it carried any: on a stream, a peek
+/// whose window ends at the end of one part also shows the descriptors of the next part.
 pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) -> std::result::Result<bool, Errno> {
     let mut ancillary = Ancillary([0; 256]);
     let mut bytes = [0u8; 64];
@@ -342,27 +348,28 @@ pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) -> std::result::Result<bool, 
     message.msg_iovlen = 1;
     message.msg_control = ancillary.0.as_mut_ptr().cast();
     message.msg_controllen = ancillary.0.len() as _;
-    // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
+    // SAFETY: the parts of the message live until the call is over, and are writable for their
+    // lengths.
     let got = unsafe { descriptor::receive(fd, &mut message, libc::MSG_DONTWAIT) }?;
     Ok(got.cut || got.fds.map_or(true, |fds| !fds.is_empty()))
 }
 
-/// Takes and closes everything that stands in the queue of a socket that was shut down, so that nothing comes after it.
-/// What a queue still has when its socket is closed, the kernel closes, lingering sockets too.
+/// Removes and closes everything in the queue of a socket that was shut down. What is still in the
+/// queue when the socket is closed, the kernel closes, including lingering sockets.
 pub(crate) fn empty(fd: BorrowedFd<'_>, kind: Kind) {
-    /// The kernel's limit of what one message carries, in bytes of ancillary data.
+    /// The largest ancillary data of one message, by the kernel's limit, in bytes.
     const MOST: usize = 253 * size_of::<libc::c_int>() + 256;
-    /// More than there can be; so that it ends.
+    /// More than a queue can have, so that the loop ends.
     const MESSAGES: u32 = 1 << 16;
     #[repr(C, align(8))]
     struct Everything([u8; MOST]);
 
     let mut ancillary = Everything([0; MOST]);
     let mut bytes = [0u8; 256];
-    // From here on every message says who sent it, so that one of nothing is told from the end. In a stream there are none,
-    // and its end says so, too.
+    // From now on each message names its sender, which tells an empty message from the end. A
+    // stream has no empty messages, but it names the sender at its end, too.
     let on: libc::c_int = 1;
-    // SAFETY: a live int and its size. Without it the end comes at the first message of nothing.
+    // SAFETY: a live int and its size. If it fails, an empty message counts as the end.
     unsafe {
         let value = std::ptr::from_ref(&on).cast();
         let size = size_of::<libc::c_int>() as libc::socklen_t;
@@ -376,7 +383,8 @@ pub(crate) fn empty(fd: BorrowedFd<'_>, kind: Kind) {
         message.msg_iovlen = 1;
         message.msg_control = ancillary.0.as_mut_ptr().cast();
         message.msg_controllen = ancillary.0.len() as _;
-        // SAFETY: the parts of the message live until the call is over, and are writable for their lengths.
+        // SAFETY: the parts of the message live until the call is over, and are writable for their
+        // lengths.
         match unsafe { descriptor::receive(fd, &mut message, libc::MSG_DONTWAIT) } {
             Ok(got) if got.len == 0 && (kind == Kind::Stream || message.msg_controllen == 0) => return,
             Ok(got) => got.fds.into_iter().flatten().for_each(|fd| drop(Foreign::new(fd))),
@@ -393,7 +401,8 @@ pub(crate) enum Ready {
     ToWrite,
 }
 
-/// Sleeps until one of the descriptors is ready, or in a state that never changes; false if the deadline came first.
+/// Sleeps until one of the descriptors is ready, or in a state that never changes; false if the
+/// deadline came first.
 pub(crate) fn wait(fds: &[(BorrowedFd<'_>, Ready)], deadline: Deadline) -> Result<bool> {
     let events = |ready| if ready == Ready::ToRead { libc::POLLIN } else { libc::POLLOUT };
     let mut set: Vec<libc::pollfd> = fds
@@ -403,7 +412,8 @@ pub(crate) fn wait(fds: &[(BorrowedFd<'_>, Ready)], deadline: Deadline) -> Resul
     loop {
         let left = deadline.map(|deadline| timespec(deadline.saturating_sub(monotonic_ns())));
         let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the set is as long as told; `left` is null or outlives the call; the signal mask stays as it is.
+        // SAFETY: the length of the set is given; `left` is null or outlives the call; the signal
+        // mask stays as it is.
         let count =
             unsafe { libc::ppoll(set.as_mut_ptr(), set.len() as libc::nfds_t, left, std::ptr::null()) };
         match Errno::result(count) {
@@ -422,8 +432,9 @@ pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
     unsafe { libc::poll(&mut end, 1, 0) == 1 && end.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0 }
 }
 
-/// Ready to be read from a `ring` to the next `silence`: a pipe, because that has an inode of its own and can be told from
-/// what the program puts in its place, as no two of the kernel's event counters can.
+/// Readable from a `ring` to the next `silence`. It is a pipe, because a pipe has an inode of its
+/// own, so it can be told from a file that the program puts in its place; the kernel's event
+/// counters share one inode.
 #[derive(Debug)]
 pub(crate) struct Bell {
     read: KeptFd,
@@ -437,24 +448,24 @@ impl Bell {
         Ok(Bell { read: KeptFd::new(read, about)?, write: KeptFd::new(write, about)? })
     }
 
-    /// To be waited for.
+    /// The descriptor to wait for.
     pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>> {
         Ok(self.read.proved()?.as_fd())
     }
 
-    /// Makes it ready, unless the program took it away.
+    /// Makes it readable, unless the program took the descriptor away.
     pub(crate) fn ring(&self) {
         let Ok(write) = self.write.proved() else { return };
-        // SAFETY: one readable byte. It can only fail because it rings already.
+        // SAFETY: one readable byte. It fails only if the pipe is already readable.
         unsafe { libc::write(write.as_raw_fd(), c"!".as_ptr().cast(), 1) };
     }
 
-    /// Makes it not ready.
+    /// Makes it not readable.
     pub(crate) fn silence(&self) {
         let Ok(read) = self.read.proved() else { return };
         let mut rings = [0u8; 256];
         loop {
-            // SAFETY: as many writable bytes. It can only fail because it does not ring.
+            // SAFETY: as many writable bytes. It fails only if the pipe is not readable.
             let got = unsafe { libc::read(read.as_raw_fd(), rings.as_mut_ptr().cast(), rings.len()) };
             if got < rings.len() as libc::ssize_t {
                 return;

@@ -1,8 +1,8 @@
-//! Sleeping until something new stands in a directory.
+//! Sleeping until a name appears in a directory.
 //!
-//! The kernel tells of it, if it can be asked: there may be no descriptor left, or none of the
-//! instances and watches that a user may have; the system call may be refused; the process may be
-//! allowed to search the directory, but not to read it. Then pauses go by between the looks.
+//! The kernel reports new names, if it can be asked. That fails if no descriptor is left, or no
+//! inotify instance or watch of the user's; if the system call is refused; or if the process may
+//! search the directory but not read it. In these cases this file pauses between checks.
 #![allow(unsafe_code)] // System calls on a descriptor that may not be ours any more.
 
 use std::ffi::CString;
@@ -19,23 +19,23 @@ use super::file::path_bytes;
 use super::kept::KeptFd;
 use crate::error::{Code, Error, Result};
 
-/// What the kernel is asked to tell: a new name, and that the directory's own is gone. Watching it
-/// once more under the same name changes nothing, unless that name leads elsewhere by now.
+/// The reported events: a new name, and the end of the directory itself. Adding a watch again under
+/// the same name changes nothing, unless that name now leads elsewhere.
 const EVENTS: u32 =
     libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_ONLYDIR;
 
-/// How long it sleeps at most: nobody tells what another machine does in the directory, nor that a
-/// folder above it was moved.
+/// The longest sleep: the kernel does not report what another machine does in the directory, nor
+/// that a directory above it was moved.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Reads of what the kernel has told between two looks.
+/// How many reads of reported events are made between two checks.
 const MOST_READS: u32 = 64;
 
 /// The first and the longest pause where the kernel cannot be asked.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// One thread's wait for a name in a directory: it arms the watch, looks for the name, and sleeps.
+/// One thread's wait for a name in a directory: it arms the watch, checks for the name, and sleeps.
 pub(crate) struct Watch {
     directory: CString,
     /// `None` where the kernel cannot be asked.
@@ -50,8 +50,8 @@ impl Watch {
         Ok(Watch { directory, inotify, pause: FIRST_PAUSE })
     }
 
-    /// From now on whatever comes into the directory ends the next sleep. Fails if there is no
-    /// such directory.
+    /// From now on, a new name in the directory ends the next sleep. Fails if the directory does
+    /// not exist.
     pub(crate) fn arm(&mut self) -> Result<()> {
         const ABOUT: &str = "watching the directory of the name";
         if let Some(inotify) = &self.inotify {
@@ -64,8 +64,8 @@ impl Watch {
                     return Ok(());
                 }
                 Err(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => return Err(failed_at_name(errno, ABOUT)),
-                // Also if the program has closed the number, or put something else in its place; so
-                // nothing was read from that.
+                // Also if the program has closed the number, or put another file in its place;
+                // nothing was read from that file.
                 Err(_) => self.inotify = None,
             }
         }
@@ -76,14 +76,14 @@ impl Watch {
         }
     }
 
-    /// Whether a call that failed so is worth to be tried again: it found no descriptor left, and
-    /// this watch had one.
+    /// Whether a call that failed this way should be tried again: it found no descriptor left, and
+    /// this watch has released one.
     pub(crate) fn gives_way_to(&mut self, error: &Error) -> bool {
         matches!(error.os_errno(), libc::EMFILE | libc::ENFILE) && self.inotify.take().is_some()
     }
 
-    /// Sleeps until something has come since the watch was armed, or for less: the caller looks
-    /// again, and at the clock.
+    /// Sleeps until a name appears after the watch was armed, or wakes earlier: the caller checks
+    /// again, and checks the clock.
     pub(crate) fn sleep(&mut self, deadline: Deadline) {
         let longest = if self.inotify.is_some() { LONGEST } else { self.pause };
         let left = deadline.map_or(u64::MAX, |deadline| deadline.saturating_sub(monotonic_ns()));
@@ -94,7 +94,8 @@ impl Watch {
             return;
         };
         let mut told = libc::pollfd { fd: inotify.number(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one live entry, a time that outlives the call; the signal mask stays as it is.
+        // SAFETY: one live entry, and a time that outlives the call; the signal mask stays as it
+        // is.
         let count = unsafe { libc::ppoll(&mut told, 1, &timespec(left), std::ptr::null()) };
         if !matches!(Errno::result(count), Ok(_) | Err(Errno::EINTR)) {
             self.inotify = None;
@@ -102,12 +103,13 @@ impl Watch {
     }
 }
 
-/// Reads what the kernel has told so far. The descriptor never waits.
+/// Reads what the kernel has reported so far. The descriptor never waits.
 fn forget_events(number: libc::c_int) {
     let mut events = [0u8; 4096];
-    // Others may make names as fast as they are read here. One that is left ends a sleep early.
+    // Others may create names as fast as they are read here. An event that is left ends a sleep
+    // early.
     for _ in 0..MOST_READS {
-        // SAFETY: as many writable bytes. With none left it fails.
+        // SAFETY: as many writable bytes. If no events are left, it fails.
         if unsafe { libc::read(number, events.as_mut_ptr().cast(), events.len()) } <= 0 {
             break;
         }

@@ -1,4 +1,4 @@
-//! What the tests of known defects share: places of their own, other processes, and looks behind the API.
+//! Shared by the tests of known defects: directories, other processes, and access behind the API.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unsafe_code)]
 
@@ -28,7 +28,7 @@ pub(crate) fn code<T>(result: Result<T, Error>) -> Code {
     }
 }
 
-/// A directory of this test's own, a domain of its own; gone at the end, whatever happens.
+/// A directory for one test, which disappears with the value, even if the test fails.
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
@@ -72,13 +72,13 @@ pub(crate) fn geometry(file: &File) -> (Geometry, Offsets) {
     Geometry::decode(&header(file)).expect("a sound header")
 }
 
-/// Where a header field stands, and its size.
+/// The offset and size of a header field.
 fn field(name: &str) -> (usize, usize) {
     let found = HEADER_FIELDS.iter().find(|(field, ..)| *field == name);
     found.map(|(_, offset, size)| (*offset, *size)).expect("the header has this field")
 }
 
-/// Overwrites a header field and makes the checksum fit again, so that only the field itself is wrong.
+/// Overwrites a header field and corrects the checksum, so that only the field itself is wrong.
 pub(crate) fn forge(file: &File, name: &str, value: u64) {
     let mut bytes = header(file);
     let (offset, size) = field(name);
@@ -124,11 +124,11 @@ pub(crate) fn until_asleep(thread: &std::path::Path) {
     }
 }
 
-/// Pages that the kernel had to give to this thread so far.
+/// Page faults of this thread so far.
 pub(crate) fn page_faults() -> i64 {
-    // SAFETY: all fields are integers, for which zero is a value.
+    // SAFETY: all fields are integers, for which zero is valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the struct is ours to be written.
+    // SAFETY: a live struct, which the call fills.
     assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) }, 0);
     usage.ru_minflt + usage.ru_majflt
 }
@@ -138,21 +138,21 @@ pub(crate) fn page_faults() -> i64 {
 const ROLE: &str = "SHMSLOT_DEFECT_ROLE";
 const NAME: &str = "SHMSLOT_DEFECT_NAME";
 
-/// What this process is to do as somebody's peer, and on which segment; `None` in the test run itself.
+/// The role of this process as a peer, and its segment; `None` in the test run itself.
 pub(crate) fn role() -> Option<(String, String)> {
     let role = std::env::var(ROLE).ok()?;
-    // SAFETY: an integer option of this process; it dies with the thread that started it and leaves nothing behind.
+    // SAFETY: an option of this process, given by an integer; it changes no memory.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     Some((role, std::env::var(NAME).expect("both are given")))
 }
 
-/// Tells the process that started this one.
+/// Sends a line to the parent.
 pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout();
     writeln!(out, "\n> {line}").and_then(|()| out.flush()).expect("the parent listens");
 }
 
-/// Returns when the process that started this one said go.
+/// Returns when the parent has said go.
 pub(crate) fn await_go() {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("the parent speaks");
@@ -180,14 +180,14 @@ impl Peer {
         Peer { child, to, from }
     }
 
-    /// The same, and returns when it said that it is ready.
+    /// As `start`, and returns when the peer is ready.
     pub(crate) fn ready(role: &str, name: &str) -> Peer {
         let mut peer = Peer::start(role, name);
         assert_eq!(peer.hear(), "ready");
         peer
     }
 
-    /// The next line that the peer says; the test framework's own are passed over.
+    /// The next line from the peer, without those of the test framework.
     pub(crate) fn hear(&mut self) -> String {
         let mut line = String::new();
         while self.from.read_line(&mut line).expect("the peer speaks") > 0 {
@@ -208,7 +208,7 @@ impl Peer {
     }
 
     pub(crate) fn signal(&self, signal: libc::c_int) {
-        // SAFETY: a child that was not waited for: its number is nobody else's.
+        // SAFETY: a child that was not waited for, so its number is not reused.
         assert_eq!(unsafe { libc::kill(self.pid() as libc::pid_t, signal) }, 0);
     }
 
@@ -225,13 +225,13 @@ impl Peer {
         }
     }
 
-    /// Ends the peer where it stands.
+    /// Kills the peer wherever it is.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it ends");
     }
 
-    /// Returns when the peer has ended well.
+    /// Returns when the peer has ended successfully.
     pub(crate) fn finish(mut self) {
         assert!(self.child.wait().expect("it ends").success());
     }

@@ -1,7 +1,8 @@
-//! Builds C and C++ programs against this crate's static library and runs them: what the C tests and the README share.
+//! Builds C and C++ programs against this crate's static library and runs them, for the C tests and
+//! the README.
 //!
-//! Cargo does not put a static library where a test could find it, so it is built here, once for each test
-//! binary, in a target folder of its own (where cargo finds it fresh the next time).
+//! Cargo puts a static library where a test cannot find it. So it is built here, once for each test
+//! binary, in a separate target folder, where cargo finds it fresh the next time.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::Write as _;
@@ -12,11 +13,11 @@ use std::sync::OnceLock;
 /// What the static library needs from the system (`--print native-static-libs`).
 const NATIVE_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
 
-/// What every C and C++ source here is compiled with.
+/// The flags for every C and C++ source here.
 const WARNINGS: &[&str] = &["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
-/// And every source that includes the C++ header, or the C one from C++: both must be clean where somebody is strict. Not every
-/// compiler knows each of them.
+/// Further flags for every source that includes the C++ header, or the C header from C++: both must
+/// be clean under strict warnings. Not every compiler knows each of them.
 const CXX_WARNINGS: &[&str] = &[
     "-Wno-unknown-warning-option",
     "-Wconversion",
@@ -35,7 +36,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder for what the tests make.
+/// A folder for files that the tests make.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
@@ -85,7 +86,7 @@ pub(crate) fn library() -> &'static Path {
     })
 }
 
-/// The triple of this machine: the tests run here, so they are built for here.
+/// The triple of this machine, for which the tests are built.
 fn host() -> &'static str {
     static HOST: OnceLock<String> = OnceLock::new();
     HOST.get_or_init(|| {
@@ -124,7 +125,7 @@ pub(crate) fn with_header<'a>(compiler: &'a mut Command, standard: &str) -> &'a 
     compiler.arg(format!("-std={standard}")).args(WARNINGS).arg("-I").arg(root().join("include"))
 }
 
-/// The same for C++, and the folder of the C++ header.
+/// Adds the same for C++, and the folder of the C++ header.
 pub(crate) fn with_cxx_header<'a>(compiler: &'a mut Command, standard: &str) -> &'a mut Command {
     with_header(compiler, standard).args(CXX_WARNINGS).arg("-I").arg(root().join("bindings/cpp"))
 }
@@ -147,13 +148,15 @@ pub(crate) fn build(source: &Path, program: &Path) {
     run(with_library(&mut compiler));
 }
 
-/// Runs a test program: status 0 passes, 77 is skipped with its reason, all else fails with what it printed.
+/// Runs a test program: status 0 passes, 77 is skipped with its reason, and anything else fails
+/// with its output.
 pub(crate) fn check(program: &Path) {
     let output = Command::new(program).output().expect("the program was built and starts");
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
         Some(0) => {}
-        // Past the test runner's capture: a skipped test must not look like a passed one.
+        // Bypasses the capture of the test runner, so that a skipped test does not look like a
+        // passed one.
         Some(SKIPPED) => drop(writeln!(std::io::stderr(), "{}: {}", program.display(), said.trim_end())),
         _ => panic!("{} ended with {}\n{said}", program.display(), output.status),
     }

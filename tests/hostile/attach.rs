@@ -14,11 +14,11 @@ use super::Choices;
 use super::calls::World;
 use super::fence::fenced;
 
-/// Longest file that is made of bytes of its own; larger ones have holes.
+/// Longest file whose bytes are all written; larger ones have holes.
 const MAX_CONTENTS: usize = 1 << 17;
-/// Largest control part: all of it is touched at attach.
+/// Largest control part, because attach touches all of it.
 const MAX_CONTROL: u128 = 1 << 20;
-/// Largest file; a hole takes no memory, but page tables of a whole address space would.
+/// Largest file; a hole takes no memory, but page tables for a whole address space would.
 const MAX_TOTAL: u128 = 1 << 45;
 
 /// How a file is given to attach.
@@ -29,8 +29,8 @@ enum By {
     Path,
 }
 
-/// A file that is a segment but for what the bytes do to it, or that is nothing but bytes; and then, if it is taken for
-/// a segment, a life on it beside a hostile peer.
+/// A file that is a segment, changed by the bytes, or that consists of bytes only. If attach
+/// accepts it, a life on it follows, beside a hostile peer.
 pub(crate) fn attach(bytes: &[u8]) {
     let mut c = Choices::new(bytes);
     let options = Options {
@@ -75,7 +75,7 @@ pub(crate) fn attach(bytes: &[u8]) {
     World::attached(segment, fence, file.as_fd(), options).live(&mut Choices::new(life));
 }
 
-/// Where files with a name are, in the form that a signal handler can remove.
+/// Where files with a name are, in a form that a signal handler can remove.
 pub(crate) fn file_of_this_process() -> &'static CString {
     static PATH: OnceLock<CString> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -88,7 +88,7 @@ fn anonymous_file() -> File {
     // SAFETY: the name is a C string; the result is a new descriptor, or -1.
     let fd = unsafe { libc::memfd_create(c"hostile".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
     assert!(fd >= 0, "memfd_create");
-    // SAFETY: just made, and nobody else's.
+    // SAFETY: just made, and not owned by anything else.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     file.set_permissions(Permissions::from_mode(0o600)).expect("our own file");
     file
@@ -127,14 +127,14 @@ fn put(header: &mut [u8], name: &str, value: u64) {
     header[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
 }
 
-/// FNV-1a as `docs/segment-layout.md` asks for.
+/// FNV-1a as `docs/segment-layout.md` defines it.
 fn checksum(header: &[u8]) -> u64 {
     let (end, _) = field("checksum");
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     header[..end].iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
-/// Whether every field that sizes are computed from is in its range.
+/// Whether every field from which sizes are computed is in its range.
 fn is_in_range(header: &[u8]) -> bool {
     let get = |name| get(header, name);
     (1..=1 << 24).contains(&get("slot_count"))
@@ -155,8 +155,8 @@ fn is_in_range(header: &[u8]) -> bool {
         && get("flags") <= 3
 }
 
-/// The size of the control part, where the regions begin, and the size of the whole that the page gives this geometry, in numbers that cannot overflow,
-/// whether it makes sense or not.
+/// The size of the control part, the start of the regions, and the total size that the page gives
+/// for this geometry, valid or not, in numbers that cannot overflow.
 fn extents_of(header: &[u8]) -> (u128, u128, u128) {
     let get = |name| get(header, name);
     let (slots, align) = (get("slot_count"), get("payload_align").max(1));
@@ -177,7 +177,8 @@ fn extents_of(header: &[u8]) -> (u128, u128, u128) {
     (control, regions, regions + get("region_count") * up(get("max_payload"), 2 << 20))
 }
 
-/// Makes the sizes in the header agree with the geometry in it; the size that the file needs, if that can be had.
+/// Makes the sizes in the header agree with its geometry; returns the size that the file needs, if
+/// that is possible.
 fn make_consistent(header: &mut [u8]) -> Option<u64> {
     let (control, regions, total) = extents_of(header);
     let slots = get(header, "slot_count");
@@ -194,7 +195,7 @@ fn make_consistent(header: &mut [u8]) -> Option<u64> {
     (control <= MAX_CONTROL && total <= MAX_TOTAL).then_some(total as u64)
 }
 
-/// Segments as they are left behind by processes that used them.
+/// Segments as processes leave them behind.
 fn templates() -> Vec<Vec<u8>> {
     let shape = |slot_count, history, policy, single_writer, max_readers| Options {
         slot_count,
@@ -233,12 +234,12 @@ fn template(options: &Options) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of a file, its size if that is another, and the bytes that decide what happens to it later.
+/// Bytes of a file, its size if that differs, and the bytes that decide what happens to it later.
 fn impostor<'a>(c: &mut Choices<'a>) -> (Vec<u8>, Option<u64>, &'a [u8]) {
     thread_local!(static TEMPLATES: OnceCell<Vec<Vec<u8>>> = const { OnceCell::new() });
     let which = c.below(4);
     let mut bytes = TEMPLATES.with(|all| all.get_or_init(templates)[which].clone());
-    // Each on its own, and both: a hostile geometry that is consistent gets furthest.
+    // Each alone, and both: a hostile geometry that is consistent gets furthest.
     let (consistent, summed) =
         c.pick(&[(true, true), (true, true), (true, true), (true, false), (false, true)]);
     for _ in 0..c.below(6) {
@@ -258,7 +259,7 @@ fn impostor<'a>(c: &mut Choices<'a>) -> (Vec<u8>, Option<u64>, &'a [u8]) {
     (bytes, size, c.rest())
 }
 
-/// The fields that sizes are computed from, and what a segment can do.
+/// The fields from which sizes are computed, and those that select features.
 const GEOMETRY: [&str; 11] = [
     "slot_capacity",
     "slot_count",

@@ -1,4 +1,4 @@
-//! Our side: every call of the library, in any order, while a peer writes what it likes.
+//! Our side: every call of the library, in any order, while a peer writes whatever it likes.
 
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -20,7 +20,7 @@ pub(crate) fn geometry_of(segment: &Segment) -> Geometry {
     segment.info().expect("not forked").geometry
 }
 
-/// A segment of any shape, and calls and a peer's moves on it in turn, all as the bytes say.
+/// A segment of any shape, and on it calls and moves of a peer in turn, all chosen by the bytes.
 pub(crate) fn peer_moves(bytes: &[u8]) {
     let mut c = Choices::new(bytes);
     World::create(&mut c).live(&mut c);
@@ -29,7 +29,8 @@ pub(crate) fn peer_moves(bytes: &[u8]) {
 /// One kind of call, its arguments chosen by the bytes.
 type Call = fn(&mut World, &mut Choices<'_>);
 
-/// All of them. A step whose number is not in the list is the peer's, so what is added here moves no other.
+/// All calls. A step whose number is not in the list belongs to the peer, so adding a call here
+/// moves no other.
 const CALLS: &[Call] = &[
     World::reserve,
     World::reserve,
@@ -71,15 +72,15 @@ const CALLS: &[Call] = &[
     |world, _| counted(world.segment()),
     |world, _| _ = answer(world.segment().is_named()),
 ];
-/// Steps are numbered below one of these: the larger it is, the more of them are the peer's.
+/// Steps are numbered below one of these: the larger it is, the more of them belong to the peer.
 const STEPS: [usize; 4] = [40, 48, 64, 128];
 const _: () = assert!(CALLS.len() < STEPS[0]);
 
-/// Timeouts that end before anybody gets bored.
+/// Timeouts that end soon.
 const TIMEOUTS: [Duration; 4] =
     [Duration::ZERO, Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(20)];
 
-/// Every error code but those of a defect is an answer.
+/// Every error code except those of a defect is an answer.
 fn answer<T>(result: Result<T>) -> Option<T> {
     let code = match result {
         Ok(value) => return Some(value),
@@ -99,9 +100,9 @@ fn counted(segment: &Segment) {
     let _ = (answer(segment.readers()), answer(segment.writers()));
 }
 
-/// A writer and what it has on loan.
+/// A writer and its loans.
 struct Lender {
-    /// Dropped first: they borrow the writer.
+    /// Dropped first, because they borrow the writer.
     loans: Vec<Loan<'static>>,
     writer: *mut Writer,
 }
@@ -117,8 +118,8 @@ impl Lender {
     }
 
     fn reserve(&mut self, len: usize, timeout: Duration) -> Result<()> {
-        // SAFETY: as in `writer`; the loan goes to `loans`, which `drop` empties before it frees the writer, and
-        // whoever takes it out from there ends it at once.
+        // SAFETY: as in `writer`; the loan goes to `loans`, which `drop` empties before it frees
+        // the writer, and a caller that takes it out ends it at once.
         let writer: &'static Writer = unsafe { &*self.writer };
         self.loans.push(writer.reserve(len, Some(timeout))?);
         Ok(())
@@ -133,7 +134,7 @@ impl Drop for Lender {
     }
 }
 
-/// The reference operations, and the slots that were seen through them, stale ones too.
+/// The reference operations, and the slots that were seen through them, including stale ones.
 struct Books {
     reference: Reference,
     slots: Vec<Ref>,
@@ -148,13 +149,13 @@ pub(crate) struct World {
     segments: Vec<Segment>,
     options: Options,
     geometry: Geometry,
-    /// Shared with whoever moves at the same time.
+    /// Shared with a thread that moves at the same time.
     pub(crate) peer: Arc<Peer>,
-    /// Dropped last: what is unmapped before leaves no hole for others.
+    /// Dropped last: nothing may be mapped in the holes before.
     fences: Vec<Fence>,
 }
 
-/// Most of each of the lists above.
+/// Most entries of each of the lists above.
 const ENOUGH: usize = 8;
 
 fn any_shape(c: &mut Choices<'_>) -> Options {
@@ -184,7 +185,7 @@ fn any_shape(c: &mut Choices<'_>) -> Options {
 impl World {
     pub(crate) fn create(c: &mut Choices<'_>) -> World {
         let (options, local) = (any_shape(c), c.flag());
-        // What it will take is best asked of one that is there.
+        // An existing segment tells best how large it will be.
         let like = Segment::create_local(&options).expect("the shape is right");
         let size = geometry_of(&like).offsets().expect("the shape fits").total as usize;
         drop(like);
@@ -216,7 +217,8 @@ impl World {
         }
     }
 
-    /// One step after the other, ours and the peer's, until the bytes are over; then lets go of everything.
+    /// Takes one step after another, ours and the peer's, until the bytes are used up; then
+    /// releases everything.
     pub(crate) fn live(mut self, c: &mut Choices<'_>) {
         let steps = c.pick(&STEPS);
         while !c.is_over() {
@@ -225,7 +227,7 @@ impl World {
                 None => self.peer.strike(c),
             }
         }
-        // In the order that the bytes say, if they are not over here, too.
+        // In the order that the bytes choose, if any are left.
         let mut parts: [Call; 5] = [
             |world, _| world.samples.clear(),
             |world, _| world.lenders.clear(),
@@ -242,7 +244,7 @@ impl World {
         self.fences[0].inside()
     }
 
-    /// One sample from a writer to a reader, as far as it gets.
+    /// Passes one sample from a writer to a reader, as far as that works.
     pub(crate) fn exchange(&mut self) {
         let c = &mut Choices::new(&[]);
         self.reader(c);
@@ -250,7 +252,7 @@ impl World {
         self.read_and_mark(c);
     }
 
-    /// One sample in every slot, all of them in hand.
+    /// Passes one sample in every slot, and holds all of them.
     pub(crate) fn hold_all(&mut self) {
         let c = &mut Choices::new(&[]);
         self.reader(c);
@@ -261,7 +263,7 @@ impl World {
         assert_eq!(self.samples.len(), self.geometry.slot_count as usize, "nobody has moved yet");
     }
 
-    /// A sample from a writer, if it finds room.
+    /// Sends a sample, if a writer finds room.
     pub(crate) fn send(&mut self) {
         self.write(&mut Choices::new(&[]));
     }
@@ -275,7 +277,7 @@ impl World {
         &self.segments[c.below(self.segments.len())]
     }
 
-    /// Fails unless all of it lies in one of our mappings.
+    /// Fails unless the whole range lies in one of our mappings.
     fn check_inside(&self, start: *const u8, len: usize) {
         let start = start.addr();
         let end = start.checked_add(len).expect("memory does not wrap");
@@ -283,18 +285,20 @@ impl World {
         assert!(self.fences.iter().any(inside), "{len} bytes at {start:#x} are outside the mappings");
     }
 
-    /// Fails unless it is an aligned payload of `len` bytes at most as many as a slot has, then reads both its ends.
+    /// Fails unless this is an aligned payload of at most the capacity of a slot, then reads both
+    /// its ends.
     fn look_at(&self, payload: *const u8, len: usize) {
         assert!(len <= self.largest(), "neither a slot nor a region has {len} bytes");
         assert!(payload.addr() % self.geometry.payload_align as usize == 0, "aligned");
         self.check_inside(payload, len);
         for at in [0, len.saturating_sub(1)].into_iter().filter(|at| *at < len) {
-            // SAFETY: inside a mapping, as was just seen. If it is not there after all, finding out is what this is for.
+            // SAFETY: inside a mapping, as was just checked. If it is not mapped after all, this
+            // test must find out.
             unsafe { payload.add(at).read_volatile() };
         }
     }
 
-    /// The same for what a writer may fill, and writes both its ends.
+    /// As `look_at`, for what a writer may fill, and writes both its ends.
     fn fill(&self, payload: *mut u8, len: usize) {
         self.look_at(payload, len);
         let end = len.min(64);
@@ -328,7 +332,7 @@ impl World {
         self.geometry.max_payload.max(self.geometry.slot_capacity) as usize
     }
 
-    /// A length that fits, or just does not.
+    /// A length that fits, or exceeds the limit by little.
     fn any_len(&self, c: &mut Choices<'_>) -> usize {
         let (capacity, largest) = (self.geometry.slot_capacity as usize, self.largest());
         c.pick(&[capacity, 0, 1, capacity - 1, capacity, capacity + 1, largest, largest + 1])
@@ -370,7 +374,7 @@ impl World {
         self.check_user_header(header);
     }
 
-    /// A loan, not in its writer's list any more.
+    /// A loan, removed from its writer's list.
     fn take_loan(&mut self, c: &mut Choices<'_>) -> Option<Loan<'static>> {
         let lender = self.lender(c)?;
         let loans = &mut self.lenders[lender].loans;
@@ -430,7 +434,7 @@ impl World {
         (!self.readers.is_empty()).then(|| &self.readers[c.below(self.readers.len())])
     }
 
-    /// Looks at a sample and keeps it in hand.
+    /// Looks at a sample and holds it.
     fn keep(&mut self, sample: Option<Sample<'static>>) {
         let Some(sample) = sample else { return };
         self.look_at_sample(&sample);
@@ -501,14 +505,14 @@ impl World {
         answer(segment.wait_for_change(last, Some(timeout)));
     }
 
-    /// One more attachment of this process, as if it were another.
+    /// One more attachment of this process, as if it were another process.
     fn attach(&mut self, _: &mut Choices<'_>) {
         if self.segments.len() < 3 {
             self.attach_again();
         }
     }
 
-    /// Where it is mapped, if that was possible.
+    /// Where it is mapped, if attaching succeeded.
     pub(crate) fn attach_again(&mut self) -> Option<Range<usize>> {
         let options = Options { observer: false, ..self.options.clone() };
         let fd = self.segment().fd().ok()?;

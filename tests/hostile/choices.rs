@@ -1,4 +1,4 @@
-//! Decisions, one after the other, out of a string of bytes.
+//! Decisions, one after another, from a string of bytes.
 
 pub(crate) struct Choices<'a>(&'a [u8]);
 
@@ -11,12 +11,12 @@ impl<'a> Choices<'a> {
         self.0.is_empty()
     }
 
-    /// All that is left.
+    /// All remaining bytes.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
 
-    /// The next byte; once they are over, 0.
+    /// The next byte; 0 when none is left.
     pub(crate) fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;

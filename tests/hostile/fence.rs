@@ -9,20 +9,21 @@ use shmslot::{Result, Segment};
 
 use super::calls::geometry_of;
 
-/// Where the header has the segment's number.
+/// The offset of the segment's number in the header.
 const SEGMENT_ID_AT: usize = 48;
 
-/// Two places without access, a page or more each, and between them the mapping of a segment, which unmaps itself.
+/// Two ranges without access, each a page or more, and between them the mapping of a segment, which
+/// unmaps itself.
 pub(crate) struct Fence {
     below: Range<usize>,
     inside: Range<usize>,
     above: Range<usize>,
 }
 
-/// The kernel maps so much and more on a border of this, and wants as much room beside it.
+/// The kernel aligns mappings of this size and more to it, and wants as much room beside them.
 const HUGE: usize = 2 << 20;
 
-/// Holes that the kernel may pass over, because another thread was faster or because a gap above just fits.
+/// Holes that the kernel may pass over, because another thread was faster or a gap above just fits.
 const TRIES: usize = 32;
 
 fn page() -> usize {
@@ -31,29 +32,31 @@ fn page() -> usize {
     usize::try_from(size).expect("pages have a size")
 }
 
-/// Takes a place in the address space that nobody may touch; `None` if there is none of this size.
+/// Reserves a range of addresses without access; `None` if there is none of this size.
 fn reserve(size: usize) -> Option<usize> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping at a place of the kernel's choice takes nothing from anybody.
+    // SAFETY: a new mapping at an address that the kernel chooses replaces nothing.
     let place = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
     (place != libc::MAP_FAILED).then(|| place.addr())
 }
 
 /// Gives back what [`reserve`] took.
 fn release(place: usize, size: usize) {
-    // SAFETY: only called with pages that `reserve` returned and that nobody else has a pointer into.
+    // SAFETY: only called with pages that `reserve` returned and to which nothing else has a
+    // pointer.
     let result = unsafe { libc::munmap(ptr::with_exposed_provenance_mut(place), size) };
     assert_eq!(result, 0, "munmap");
 }
 
-/// Makes a segment of `size` bytes, which is mapped once, between two guard pages. `make` may be called again.
+/// Makes a segment of `size` bytes, which is mapped once, between two guard pages. `make` may be
+/// called again.
 pub(crate) fn fenced(size: usize, make: impl Fn() -> Result<Segment>) -> Result<(Segment, Option<Fence>)> {
     let size = size.next_multiple_of(page());
     let mut passed_over = Vec::new();
     let mut made = Err(shmslot::Code::NoMemory.into());
     for _ in 0..TRIES {
         let Some(fence) = Fence::around_hole(size) else {
-            // Too large for this machine, most likely for the segment, too.
+            // Too large for this machine, and probably for the segment, too.
             made = make().map(|segment| (segment, None));
             break;
         };
@@ -64,7 +67,7 @@ pub(crate) fn fenced(size: usize, make: impl Fn() -> Result<Segment>) -> Result<
         }
         // The kernel preferred another gap, which is filled now.
         drop((fence, segment));
-        // A page less than a multiple of HUGE goes to any gap, as a file's mapping does.
+        // A page less than a multiple of HUGE fits any gap, as a file's mapping does.
         let plug = if size < HUGE { size } else { size - page() };
         passed_over.extend(reserve(plug).map(|place| (place, plug)));
         assert!(passed_over.len() < TRIES, "no mapping falls between its guard pages");
@@ -74,8 +77,8 @@ pub(crate) fn fenced(size: usize, make: impl Fn() -> Result<Segment>) -> Result<
 }
 
 impl Fence {
-    /// Guard pages around a hole of exactly `size` bytes: the kernel maps from the top down, at the highest gap that fits, and
-    /// a moment ago that was here.
+    /// Guard pages around a hole of exactly `size` bytes. The kernel maps from the top down, at the
+    /// highest gap that fits, and a moment ago that was here.
     fn around_hole(size: usize) -> Option<Fence> {
         let slack = if size < HUGE { 0 } else { HUGE };
         let whole = size.checked_add(2 * page() + 2 * slack)?;
@@ -112,9 +115,11 @@ impl Fence {
         self.inside.clone()
     }
 
-    /// Whether `segment` is mapped here. No mapping replaces another, so from where it begins it goes to the upper guard.
+    /// Whether `segment` is mapped here. No mapping replaces another, so from its start it reaches
+    /// the upper guard.
     fn holds(&self, segment: &Segment) -> bool {
-        // Through the kernel, because nothing at all may be mapped here: then this fails and does not fault.
+        // Through the kernel, because nothing at all may be mapped here: then this fails and does
+        // not fault.
         let memory = File::open("/proc/self/mem").expect("this process may look at its own memory");
         let mut id = [0; 8];
         let found = memory.read_exact_at(&mut id, (self.inside.start + SEGMENT_ID_AT) as u64).is_ok();

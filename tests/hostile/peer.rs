@@ -1,4 +1,4 @@
-//! The enemy: it has the segment mapped, and writes what it likes.
+//! The hostile peer: it has the segment mapped, and writes whatever it likes.
 
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -14,14 +14,14 @@ use shmslot::layout::{
 
 use super::Choices;
 
-/// The words of one kind of row, from its start; and which of them have 32 bits.
+/// The words of one kind of row, from its start, and which of them have 32 bits.
 struct Words {
     hot: Vec<(u64, bool)>,
     reader: Vec<(u64, bool)>,
     participant: Vec<(u64, bool)>,
 }
 
-/// Taken from the layout itself, so that a word that is added is a target at once.
+/// Taken from the layout itself, so that a new word is a target at once.
 fn words() -> &'static Words {
     static WORDS: OnceLock<Words> = OnceLock::new();
     WORDS.get_or_init(|| {
@@ -55,7 +55,7 @@ enum Kind {
 const KINDS: [Kind; 7] =
     [Kind::Sequence, Kind::Entry, Kind::Marks, Kind::Extent, Kind::Ctl, Kind::Row, Kind::Bits];
 
-/// Farther than anybody searches.
+/// Farther than any search goes.
 const FAR: u64 = 1 << 40;
 
 /// A word of the segment.
@@ -70,17 +70,18 @@ pub(crate) struct Peer {
     base: *mut u8,
     geometry: Geometry,
     offsets: Offsets,
-    /// Keeps `base` mapped where it is not a mapping of its own.
+    /// Keeps `base` mapped if it is not a mapping of its own.
     segment: Option<Segment>,
 }
 
-// SAFETY: all that a peer does with its mapping is atomic.
+// SAFETY: a peer accesses its mapping with atomics only.
 unsafe impl Send for Peer {}
 // SAFETY: as above.
 unsafe impl Sync for Peer {}
 
 impl Peer {
-    /// A peer with a mapping of its own of the segment's file; or, where there is no file, in the mapping that begins at `start`.
+    /// A peer with its own mapping of the segment's file; or, if there is no file, in the mapping
+    /// that begins at `start`.
     pub(crate) fn new(segment: &Segment, fd: Option<BorrowedFd<'_>>, start: usize) -> Peer {
         let geometry = super::calls::geometry_of(segment);
         let offsets = geometry.offsets().expect("a segment has a geometry that fits");
@@ -90,7 +91,7 @@ impl Peer {
         };
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let size = offsets.control_size as usize;
-        // SAFETY: a new mapping at a place of the kernel's choice takes nothing from anybody.
+        // SAFETY: a new mapping at an address that the kernel chooses replaces nothing.
         let base = unsafe { libc::mmap(ptr::null_mut(), size, access, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
         assert_ne!(base, libc::MAP_FAILED, "the control part can be mapped again");
         Peer { base: base.cast(), geometry, offsets, segment: None }
@@ -126,7 +127,7 @@ impl Peer {
                 wide(self.offsets.vacancy + c.below(words as usize) as u64 * 8, Kind::Bits)
             }
             12..14 => {
-                // From the top, because rows are given from there.
+                // From the top, because rows are given out from there.
                 let row = u64::from(self.geometry.max_readers) - 1;
                 let row = row - c.below(self.geometry.max_readers as usize) as u64 % 4 % (row + 1);
                 let (word, _) = c.pick(&words().reader);
@@ -215,7 +216,7 @@ impl Peer {
         self.store(target, value);
     }
 
-    /// Writes one word again and again, now this, now that: whoever looks twice sees two values.
+    /// Writes two values to one word in turn, so that a process that loads it twice sees both.
     pub(crate) fn quarrel(&self, c: &mut Choices<'_>) {
         let (target, old, value) = self.move_of(c);
         for _ in 0..64 {
@@ -227,7 +228,8 @@ impl Peer {
         }
     }
 
-    /// The same over the length of one slot's sample: a length that is checked and then loaded again leads far outside.
+    /// Does this with the length of one slot's sample: a length that is checked and then loaded
+    /// again leads far outside.
     pub(crate) fn quarrel_over_length(&self, slot: u64) {
         let offset = self.offsets.lines + slot * SLOT_LINE_SIZE + 56;
         let target = Target { offset, narrow: false, kind: Kind::Extent };
@@ -237,7 +239,8 @@ impl Peer {
         }
     }
 
-    /// The same over the end of the order: who looks twice for how far to search is sent through a trillion sequences.
+    /// Does this with the end of the order: a process that loads twice how far to search is sent
+    /// through a trillion sequences.
     pub(crate) fn quarrel_over_tail(&self) {
         let target = Target { offset: HOT_OFFSET, narrow: false, kind: Kind::Sequence };
         let end = self.load(target.offset) % FAR;
@@ -247,7 +250,7 @@ impl Peer {
         }
     }
 
-    /// A word, what it holds, and what it could hold.
+    /// A word, its value, and a value that it could have.
     fn move_of(&self, c: &mut Choices<'_>) -> (Target, u64, u64) {
         let target = self.target(c);
         let offset = target.offset & !7;
@@ -268,7 +271,7 @@ impl Peer {
             13 => 0,
             _ => c.word(),
         };
-        // The upper half of a pair of narrow words stands where the lower half is stored from.
+        // The upper half of a pair of narrow words lies where the lower half is stored from.
         let old = if target.narrow && target.offset != offset { old >> 32 } else { old };
         (target, old, value)
     }
@@ -277,7 +280,7 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         if self.segment.is_none() {
-            // SAFETY: made in `new`, of this size, and nobody else has a pointer into it.
+            // SAFETY: made in `new`, of this size, and nothing else has a pointer into it.
             let result =
                 unsafe { libc::munmap(self.base.cast::<c_void>(), self.offsets.control_size as usize) };
             assert_eq!(result, 0, "munmap");

@@ -1,6 +1,7 @@
-//! A peer of a channel that sends anything: what the fuzz target and the test share.
+//! A peer of a channel that sends anything, for the fuzz target and the test.
 //!
-//! The input is a script: how the socket is, then messages, each with its bytes and its descriptors.
+//! The input is a script: the kind of socket, then messages, each with its bytes and its
+//! descriptors.
 #![allow(unsafe_code, reason = "sockets and files as an enemy makes them")]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -26,7 +27,7 @@ impl<'a> Script<'a> {
 
 fn own(raw: libc::c_int) -> OwnedFd {
     assert!(raw >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: just made by the kernel, and nobody else knows it.
+    // SAFETY: just made by the kernel, and not owned by anything else.
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
@@ -37,7 +38,7 @@ impl Things {
     fn new() -> Things {
         let file = |pages: i64, seals: libc::c_int| {
             let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-            // SAFETY: a name that ends in a NUL; then calls on a descriptor of our own.
+            // SAFETY: a name that ends in a NUL; then calls on our own descriptor.
             unsafe {
                 let file = own(libc::memfd_create(c"hostile".as_ptr(), flags));
                 assert_eq!(libc::ftruncate(file.as_raw_fd(), pages * 4096), 0);
@@ -51,7 +52,7 @@ impl Things {
         assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
         let [pipe, _other] = ends.map(own);
         let folder = std::fs::File::open("/").expect("a folder");
-        // A page behind the first that tells of a generation, as honest senders have it.
+        // A page after the first one with a generation, as honest senders have it.
         let paged = file(2, sealed);
         let page = [*b"SHMSLOTG", [3, 0, 0, 0, 0, 0, 0, 0]].concat();
         // SAFETY: readable bytes and their number.
@@ -73,7 +74,8 @@ fn send(socket: &OwnedFd, bytes: &[u8], fds: &[libc::c_int]) {
     let mut control = [0u64; 40];
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let size = std::mem::size_of_val(fds) as u32;
-    // SAFETY: all parts of the message live until the call is over, and the buffer has room for 64 descriptors.
+    // SAFETY: all parts of the message live until the call is over, and the buffer has room for 64
+    // descriptors.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &mut part;
@@ -91,7 +93,8 @@ fn send(socket: &OwnedFd, bytes: &[u8], fds: &[libc::c_int]) {
     }
 }
 
-/// Plays a script to a channel that is drained, resolved and asked for segments meanwhile; how many places were resolved.
+/// Plays a script to a channel, which is drained and asked for references and segments meanwhile;
+/// returns how many references were resolved.
 pub(crate) fn play(script: &[u8]) -> usize {
     let mut script = Script(script);
     let shape = script.byte().unwrap_or(0);
@@ -117,7 +120,7 @@ pub(crate) fn play(script: &[u8]) -> usize {
             .collect();
         let mut bytes = script.bytes(16).to_vec();
         if action & 4 != 0 {
-            // What is nearly right goes further than what is wholly wrong.
+            // A nearly valid message goes further than a completely wrong one.
             bytes.resize(16, 0);
             bytes[1..4].fill(0);
             bytes[5..8].fill(0);

@@ -15,7 +15,7 @@
         } \
     } while (0)
 
-/* Longer than anything takes; what would hang ends. */
+/* Longer than anything takes, so that a hanging program ends. */
 #define PATIENT_S 100
 #define PATIENT (INT64_C(1000000000) * PATIENT_S)
 
@@ -91,7 +91,7 @@ static shmslot_channel *inherited(void)
     return channel;
 }
 
-/* Makes a segment, or comes to the other side's. */
+/* Makes a segment, or attaches to that of the other side. */
 static shmslot_segment *segment_by(const char *way, const char *name)
 {
     shmslot_options options = options_of_samples();
@@ -151,7 +151,8 @@ static void write_all(const char *way, uint64_t count, const char *name)
     uint64_t i, sequence;
 
     CHECK(shmslot_writer_open(segment, &writer, NULL) == 0);
-    if (strcmp(way, "receive") != 0) { /* else the reader has joined before it sent the segment */
+    /* otherwise the reader has joined before it sent the segment */
+    if (strcmp(way, "receive") != 0) {
         say("ready");
         hear("go");
     }
@@ -183,7 +184,7 @@ static void lease_all(uint64_t count, const char *name)
     CHECK(shmslot_registry_create(NULL, &registry, NULL) == 0);
     CHECK(shmslot_registry_add(registry, channel, PATIENT, NULL) == 0);
     shmslot_channel_close(channel);
-    /* One lease is written while the other side looks at the one before it. */
+    /* One lease is written while the other side reads the previous one. */
     for (i = 1; i <= count + 1; i++) {
         if (i <= count) {
             char line[100];

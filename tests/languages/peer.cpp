@@ -20,7 +20,7 @@ using shmslot::or_throw;
 
 namespace {
 
-// Longer than anything takes; what would hang ends.
+// Longer than anything takes, so that a hanging program ends.
 constexpr auto patient = 100s;
 
 constexpr std::uint64_t capacity = 64;
@@ -91,7 +91,7 @@ shmslot::Channel inherited()
     return or_throw(shmslot::Channel::from_fd(STDIN_FILENO));
 }
 
-// Makes a segment, or comes to the other side's.
+// Makes a segment, or attaches to that of the other side.
 shmslot::Segment segment_by(const std::string &way, const char *name)
 {
     auto segment = or_throw(way == "create"   ? shmslot::Segment::create(name, options_of_samples())
@@ -127,7 +127,7 @@ void write_all(const std::string &way, std::uint64_t count, const char *name)
 {
     const auto segment = segment_by(way, name);
     auto writer = or_throw(segment.writer());
-    if (way != "receive") { // else the reader has joined before it sent the segment
+    if (way != "receive") { // otherwise the reader has joined before it sent the segment
         say("ready");
         CHECK(hear() == "go");
     }
@@ -150,7 +150,7 @@ void lease_all(std::uint64_t count, const char *name)
         auto channel = or_throw(listener.accept(patient));
         or_throw(registry.add(channel, patient));
     }
-    // One lease is written while the other side looks at the one before it.
+    // One lease is written while the other side reads the previous one.
     shmslot::Lease before;
     for (std::uint64_t i = 1; i <= count; ++i) {
         auto lease = or_throw(registry.alloc(large_len(i), patient));

@@ -31,7 +31,7 @@ pub(crate) fn work(job: &str, way: &str, count: u64, name: &str) {
 
 fn say(line: impl Display) {
     let mut out = std::io::stdout();
-    // In a line of its own: the test framework speaks, too.
+    // In a line of its own, because the test framework prints, too.
     writeln!(out, "\n> {line}").and_then(|()| out.flush()).expect("the parent listens");
 }
 
@@ -54,7 +54,7 @@ fn bytes_of(i: u64, len: u64) -> Vec<u8> {
     (0..len).map(|at| (i * 31 + at + (at >> 12)) as u8).collect()
 }
 
-/// Tells the place, not megabytes of both.
+/// Prints the position, not megabytes of both.
 fn check_bytes(bytes: &[u8], i: u64) {
     let expected = bytes_of(i, bytes.len() as u64);
     let wrong = bytes.iter().zip(&expected).position(|(byte, expected)| byte != expected);
@@ -78,7 +78,7 @@ fn inherited() -> Channel {
     Channel::from_fd(socket, &ChannelOptions::default()).expect("the standard input is a socket")
 }
 
-/// Makes a segment, or comes to the other side's.
+/// Makes a segment, or attaches to that of the other side.
 fn segment_by(way: &str, name: &str) -> Segment {
     let segment = match way {
         "create" => Segment::create(name, &options_of_samples()),
@@ -116,7 +116,7 @@ fn read_all(way: &str, count: u64, name: &str) {
 fn write_all(way: &str, count: u64, name: &str) {
     let segment = segment_by(way, name);
     let writer = segment.writer().expect("writer");
-    // Else the reader has joined before it sent the segment.
+    // Otherwise the reader has joined before it sent the segment.
     if way != "receive" {
         say("ready");
         assert_eq!(hear(), "go");
@@ -137,7 +137,7 @@ fn lease_all(count: u64, name: &str) {
     let registry = Registry::new(&RegistryOptions::default()).expect("a registry");
     registry.add(&channel, PATIENT).expect("it is empty");
 
-    // One lease is written while the other side looks at the one before it.
+    // One lease is written while the other side reads the previous one.
     let mut out: VecDeque<Lease> = VecDeque::new();
     for i in 1..=count {
         let bytes = bytes_of(i, large_len(i));
@@ -232,7 +232,7 @@ fn fail_all(name: &str) {
     let own = Segment::create_local(&options).expect("create");
     let (writer, reader) = (own.writer().expect("writer"), own.reader(0).expect("reader"));
     let read = reader.read();
-    // An empty segment is no error here; to the others it is this code.
+    // An empty segment is no error here; the other languages return this code.
     assert!(matches!(read, Ok(None)));
     say(format_args!("empty {}", shmslot::Code::Again.number()));
     tell("wait", reader.wait(Some(Duration::ZERO)));

@@ -1,10 +1,11 @@
-/* Runs each group of calls in a process of its own, under the eyes of a tracer that notes which system
- * calls the traced thread makes. One line a group: its name, and the system calls. What is done before
- * and after, and what other threads do, does not count. */
+/* Runs each group of calls in a process of its own, under a tracer that records the system calls of
+ * the traced thread. It prints one line per group: its name, and the system calls. Calls before and
+ * after, and those of other threads, do not count. */
 #include "../../ctests/samples.h"
 #include "../../ctests/single_steps.h"
 
-/* Those that a line of docs/deployment.md may name. Another shows as a number, and the test fails. */
+/* Those that a line of docs/deployment.md may name. Another one is printed as a number, and the
+ * test fails. */
 static const struct {
     long number;
     const char *name;
@@ -126,7 +127,7 @@ static void prepare_busy(void *unused)
     CHECK(fd >= 0);
     memset(&lock, 0, sizeof lock);
     lock.l_type = F_WRLCK;
-    lock.l_start = INT64_C(1) << 60; /* of no process that could be told */
+    lock.l_start = INT64_C(1) << 60; /* of a process that is unknown */
     lock.l_len = 1;
     CHECK(fcntl(fd, F_OFD_SETLK, &lock) == 0);
 }
@@ -282,7 +283,7 @@ static void prepare_larger(void *unused)
     writer = open_writer(segment);
 }
 
-/* What is compared with the memory limits first. */
+/* A size that is first compared with the memory limits. */
 static void larger(void *unused)
 {
     shmslot_loan loan;

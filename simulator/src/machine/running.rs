@@ -1,4 +1,5 @@
-//! What the running process calls: each access is a step, before which others may run and something may befall it.
+//! The calls of the running process: each access is a step, before which others may run and the
+//! process may meet a fault.
 
 use std::fmt::Display;
 
@@ -8,7 +9,7 @@ use crate::protocol::words::{Entry, Place};
 use crate::trace::Event;
 
 impl Machine {
-    /// Before an access: counts it, lets happen what is to happen here, and lets others run.
+    /// Before an access: counts it, applies the faults due here, and lets others run.
     #[inline(always)]
     pub(crate) fn step(&'static self) {
         let running = self.running.get();
@@ -38,7 +39,8 @@ impl Machine {
     #[inline(always)]
     #[expect(unsafe_code, reason = "the words have no reference to the process that touches them")]
     fn suspend(&self, running: usize) {
-        // SAFETY: the process has set this pointer at its start, to what lives as long as it runs; and it runs now.
+        // SAFETY: the process has set this pointer at its start, to an object that lives as long as
+        // it runs; and it runs now.
         unsafe { (*self.controls[running].yielder.get()).suspend(()) };
     }
 
@@ -135,7 +137,7 @@ impl Machine {
         Some(planned)
     }
 
-    /// What was to befall it in an operation that has ended sooner.
+    /// The fault of an operation that has ended earlier.
     fn befall_now(&'static self, process: usize) {
         if self.controls[process].fault.get().is_some() {
             self.alarm(process);
@@ -143,7 +145,7 @@ impl Machine {
         }
     }
 
-    /// Waits for the others to be ready for this part of the run.
+    /// Waits for the others to reach this part of the run.
     pub(crate) fn wait_for(&'static self, part: Part) {
         let running = self.running.get();
         if self.part.get() < part {
@@ -156,7 +158,8 @@ impl Machine {
         control.fault.set(None);
     }
 
-    /// The dead that nobody cleans up after yet. From here on the running process does, until it is done or dead.
+    /// The dead that nobody recovers yet. From here on the running process does, until it is done
+    /// or dead.
     pub(crate) fn claim_dead(&'static self, which: impl FnOnce(u32) -> u32) -> u32 {
         let claimed = self.controls.iter().fold(0, |all, control| all | control.sweeps.get());
         let mine = which(self.dead.get() & !claimed);
@@ -164,7 +167,7 @@ impl Machine {
         mine
     }
 
-    /// Their remains are gone. Those who have something left to do come back.
+    /// Their recovery is complete. Those with operations left come back.
     pub(crate) fn free_rows(&'static self, buried: u32) {
         self.controls[self.running.get()].sweeps.set(0);
         self.dead.set(self.dead.get() & !buried);
@@ -181,7 +184,8 @@ impl Machine {
         &self.controls[process]
     }
 
-    /// A step on one of the two cells of a payload, which is held against the oracle if it is a write.
+    /// A step on one of the two cells of a payload, which is checked against the oracle if it is a
+    /// write.
     pub(crate) fn touch<T>(&'static self, place: Place, writes: bool, touched: impl FnOnce() -> T) -> T {
         self.step();
         self.note(Event::Touched(self.running.get(), place, writes));
@@ -199,7 +203,7 @@ impl Machine {
         }
     }
 
-    /// Ends the run: it is not scheduled any more.
+    /// Ends the run: its processes are not scheduled any more.
     #[cold]
     pub(crate) fn fail(&'static self, broken: impl Display) -> ! {
         let running = self.running.get();
