@@ -25,6 +25,7 @@ static void check_segment_calls(void)
     shmslot_counters counters;
     shmslot_reader_counters of_reader;
     shmslot_writer_counters of_writer;
+    shmslot_death death;
     shmslot_info info;
     shmslot_error detail;
     uint64_t number;
@@ -71,6 +72,10 @@ static void check_segment_calls(void)
     INVALID(shmslot_segment_writers(NULL, &of_writer, sizeof of_writer, 1, &length));
     INVALID(shmslot_segment_writers(segment, &of_writer, sizeof of_writer, 1, NULL));
     CHECK_OK(shmslot_segment_writers(segment, NULL, 0, 0, &length));
+    CHECK_U64(length, 0);
+    INVALID(shmslot_segment_deaths(NULL, &death, sizeof death, 1, &length));
+    INVALID(shmslot_segment_deaths(segment, &death, sizeof death, 1, NULL));
+    CHECK_OK(shmslot_segment_deaths(segment, NULL, 0, 0, &length));
     CHECK_U64(length, 0);
     INVALID(shmslot_segment_fd(NULL));
     INVALID(shmslot_segment_path(NULL, path, sizeof path, &length));

@@ -196,6 +196,91 @@ static void check_short_waits(void)
     shmslot_segment_close(segment);
 }
 
+/* ---- who died ---- */
+
+#define DEATHS 8
+
+static size_t deaths_of(const shmslot_segment *segment, shmslot_death *deaths)
+{
+    size_t count = 0;
+    CHECK_OK(shmslot_segment_deaths(segment, deaths, sizeof deaths[0], DEATHS, &count));
+    CHECK(count <= DEATHS);
+    return count;
+}
+
+static int have_readers_and_a_writer(int link, void *name)
+{
+    shmslot_segment *segment = attach(name);
+    uint64_t readers = UINT64_C(1) << shmslot_reader_index(join(segment, 0));
+    readers |= UINT64_C(1) << shmslot_reader_index(join(segment, 0));
+    (void)open_writer(segment);
+    send_bytes(link, &readers, sizeof readers);
+    for (;;) (void)pause();
+    return 0;
+}
+
+/* Tells which readers it had. */
+static uint64_t kill_after_it_has_joined(child victim)
+{
+    uint64_t readers;
+    receive_bytes(victim.link, &readers, sizeof readers);
+    CHECK(kill(victim.pid, SIGKILL) == 0);
+    CHECK_U64((uint64_t)end_child(victim), 128 + SIGKILL);
+    return readers;
+}
+
+static void check_who_died(void)
+{
+    char name[64];
+    shmslot_options options = options_of(4, 64), look = SHMSLOT_OPTIONS_INIT;
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "recovery"), &options), *observer = NULL;
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_death deaths[DEATHS], observed[DEATHS];
+    child first = start_child(have_readers_and_a_writer, name), second;
+    uint64_t had;
+
+    CHECK_U64(deaths_of(segment, deaths), 0);
+    CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_PEER_DEAD));
+    had = kill_after_it_has_joined(first);
+    CHECK_CODE(shmslot_wait(reader, FOR_EVER), SHMSLOT_E_PEER_DEAD);
+    CHECK_U64(deaths_of(segment, deaths), 1);
+    CHECK_U64(deaths[0].pid, (uint64_t)first.pid);
+    CHECK_U64(deaths[0].participant, 1);
+    CHECK_U64(deaths[0].writers, 1);
+    CHECK_U64(deaths[0].readers, had);
+    CHECK(deaths[0].noticed_ns > 0);
+    CHECK_U64(info_of(segment).participants, 1);
+
+    /* The next one gets the same row, and both are remembered until it has died as well. */
+    second = start_child(have_readers_and_a_writer, name);
+    receive_bytes(second.link, &had, sizeof had);
+    CHECK_U64(deaths_of(segment, deaths), 1);
+    CHECK_U64(deaths[0].pid, (uint64_t)first.pid);
+    run_and_kill(body_only_attach, name);
+    CHECK_U64((uint64_t)shmslot_segment_recover(segment, NULL), 1);
+    CHECK_U64(deaths_of(segment, deaths), 2);
+    CHECK_U64(deaths[0].participant, 2); /* the latest first */
+    CHECK_U64(deaths[0].writers, 0);
+    CHECK_U64(deaths[0].readers, 0);
+    CHECK_U64(deaths[1].pid, (uint64_t)first.pid);
+    CHECK(kill(second.pid, SIGKILL) == 0);
+    CHECK_U64((uint64_t)end_child(second), 128 + SIGKILL);
+    CHECK_U64((uint64_t)shmslot_segment_recover(segment, NULL), 1);
+    CHECK_U64(deaths_of(segment, deaths), 2);
+    CHECK_U64(deaths[0].pid, (uint64_t)second.pid);
+    CHECK_U64(deaths[0].readers, had);
+    CHECK(deaths[0].noticed_ns > deaths[1].noticed_ns);
+
+    look.flags = SHMSLOT_FLAG_OBSERVER;
+    CHECK_OK(shmslot_segment_attach(name, &look, &observer, NULL));
+    CHECK_U64(deaths_of(observer, observed), 2);
+    CHECK(memcmp(observed, deaths, 2 * sizeof deaths[0]) == 0);
+    shmslot_segment_close(observer);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
 CHECK_MAIN()
 {
     RUN(check_slots_and_readers(SHMSLOT_POLICY_FAIL));
@@ -204,4 +289,5 @@ CHECK_MAIN()
     RUN(check_participants());
     RUN(check_lost_wake());
     RUN(check_short_waits());
+    RUN(check_who_died());
 }

@@ -110,7 +110,7 @@
 #define SHMSLOT_END_NO_WRITERS 1
 
 /// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait returns
-/// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed.
+/// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths tells who.
 #define SHMSLOT_END_PEER_DEAD 2
 
 /// End of waits: the segment has lost its name, so that whoever comes by it gets another segment; the wait returns
@@ -446,6 +446,22 @@ typedef struct {
     uint32_t loans;
 } shmslot_writer_counters;
 
+/// A process that died while it was attached, and has been recovered.
+typedef struct {
+    /// The index of its participant. Another one may have it by now.
+    uint32_t participant;
+    /// Its process number, as its own pid namespace had it.
+    uint32_t pid;
+    /// Writers that it had open.
+    uint32_t writers;
+    /// 0.
+    uint32_t reserved;
+    /// The readers that it had, reader i as bit i.
+    uint64_t readers;
+    /// When its death was noticed, in monotonic nanoseconds.
+    uint64_t noticed_ns;
+} shmslot_death;
+
 /// A slot reserved and not yet committed or discarded. Plain data: it may be copied, moved and forgotten.
 typedef struct {
     /// The payload, aligned as the segment says; writable for len bytes until the loan ends.
@@ -743,6 +759,13 @@ int shmslot_segment_readers(const shmslot_segment *segment, shmslot_reader_count
 /// shmslot_segment_counters. array, element_size, capacity, ret_count: as in
 /// shmslot_segment_participants. Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_writers(const shmslot_segment *segment, shmslot_writer_counters *array, size_t element_size, size_t capacity, size_t *ret_count);
+
+/// Who died while attached: of each participant index the last death, the latest of all first. To be
+/// asked after SHMSLOT_E_PEER_DEAD, when whoever died is already there. A death is recorded when
+/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may ask.
+/// array, element_size, capacity, ret_count: as in shmslot_segment_participants. Makes no system call.
+/// Threads: any. Errors: INVALID. Since 0.2.
+int shmslot_segment_deaths(const shmslot_segment *segment, shmslot_death *array, size_t element_size, size_t capacity, size_t *ret_count);
 
 /// Opens a writer on the segment. From now on this process may write to all payloads.
 /// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.

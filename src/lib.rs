@@ -77,7 +77,8 @@ pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
 pub use reader::{EndWaits, Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference};
 pub use segment::{
-    Counters, IfOrphaned, Info, Options, Participant, ReaderCounters, ReaderKind, Segment, WriterCounters,
+    Counters, Death, IfOrphaned, Info, Options, Participant, ReaderCounters, ReaderKind, Segment,
+    WriterCounters,
 };
 pub use wait::Interrupter;
 pub use writer::{Loan, Writer};

@@ -455,6 +455,8 @@ using Counters = shmslot_counters;
 using ReaderCounters = shmslot_reader_counters;
 /// What one writer has at this moment.
 using WriterCounters = shmslot_writer_counters;
+/// A process that died while it was attached.
+using Death = shmslot_death;
 /// A slot in one of its lives, for the reference operations. Plain data.
 using Ref = shmslot_ref;
 /// What is known of a published slot beside its bytes.
@@ -1312,6 +1314,9 @@ public:
 
     /// The writers that have loans out now; also for an observer. shmslot_segment_writers.
     Result<std::vector<WriterCounters>> writers() const { return list<WriterCounters>(shmslot_segment_writers); }
+
+    /// Who died while attached, the latest first. shmslot_segment_deaths.
+    Result<std::vector<Death>> deaths() const { return list<Death>(shmslot_segment_deaths); }
 
     /// Cleans up after processes that died; how many they were. shmslot_segment_recover.
     Result<int> recover() const noexcept

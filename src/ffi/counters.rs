@@ -7,7 +7,7 @@ use crate::ffi::boundary;
 use crate::ffi::library::SHMSLOT_OK;
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
-use crate::segment::{Counters, ReaderCounters, ReaderKind, WriterCounters};
+use crate::segment::{Counters, Death, ReaderCounters, ReaderKind, WriterCounters};
 
 /// shmslot_reader_counters.kind: a reader that is joined.
 pub const SHMSLOT_READER_JOINED: u32 = 1;
@@ -232,6 +232,63 @@ pub unsafe extern "C" fn shmslot_segment_writers(
         let writers = segment.segment.writers()?;
         array.give(writers.iter().map(shmslot_writer_counters::from))?;
         ret_count.give(writers.len())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// A process that died while it was attached, and has been recovered.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_death {
+    /// The index of its participant. Another one may have it by now.
+    pub participant: u32,
+    /// Its process number, as its own pid namespace had it.
+    pub pid: u32,
+    /// Writers that it had open.
+    pub writers: u32,
+    /// 0.
+    pub reserved: u32,
+    /// The readers that it had, reader i as bit i.
+    pub readers: u64,
+    /// When its death was noticed, in monotonic nanoseconds.
+    pub noticed_ns: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl Plain for shmslot_death {}
+
+impl From<&Death> for shmslot_death {
+    fn from(death: &Death) -> shmslot_death {
+        shmslot_death {
+            participant: death.participant,
+            pid: death.pid,
+            writers: death.writers,
+            reserved: 0,
+            readers: death.readers,
+            noticed_ns: death.noticed_ns,
+        }
+    }
+}
+
+/// Who died while attached: of each participant index the last death, the latest of all first. To be
+/// asked after SHMSLOT_E_PEER_DEAD, when whoever died is already there. A death is recorded when
+/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may ask.
+/// array, element_size, capacity, ret_count: as in shmslot_segment_participants. Makes no system call.
+/// Threads: any. Errors: INVALID. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_deaths(
+    segment: *const shmslot_segment,
+    array: *mut shmslot_death,
+    element_size: usize,
+    capacity: usize,
+    ret_count: *mut usize,
+) -> c_int {
+    from_c!(segment: HandleRef, array[element_size, capacity]: OutArray, ret_count: Out);
+    boundary::with(&segment, |segment| {
+        ret_count.present()?;
+        let deaths = segment.segment.deaths()?;
+        array.give(deaths.iter().map(shmslot_death::from))?;
+        ret_count.give(deaths.len())?;
         Ok(SHMSLOT_OK)
     })
 }

@@ -15,7 +15,7 @@ use crate::reader::{self, Core, EndWaits, HeldSample, Hold, SampleToken};
 /// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
 pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
 /// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait returns
-/// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed.
+/// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths tells who.
 pub const SHMSLOT_END_PEER_DEAD: u32 = 2;
 /// End of waits: the segment has lost its name, so that whoever comes by it gets another segment; the wait returns
 /// SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms where the name went in another way (rm,

@@ -133,6 +133,15 @@ pub(crate) struct ParticipantRow {
     pub(crate) born: AtomicU64,
     /// Who cleans up after it, now that it is dead, as `Recoverer` in `participants` has it; or 0.
     pub(crate) recoverer: AtomicU64,
+    /// When the last death of a participant of this row was noticed, in nanoseconds of the
+    /// monotonic clock; 0 if none was.
+    pub(crate) died: AtomicU64,
+    /// The readers that this one had.
+    pub(crate) dead_readers: AtomicU64,
+    /// Its process number.
+    pub(crate) dead_pid: AtomicU32,
+    /// Writers that it had open, and above them the lowest bits of the state that it left.
+    pub(crate) dead_of: AtomicU32,
 }
 
 /// Size of a `SlotLine`.
@@ -200,5 +209,9 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("participant.writers", offset_of!(ParticipantRow, writers)),
         ("participant.born", offset_of!(ParticipantRow, born)),
         ("participant.recoverer", offset_of!(ParticipantRow, recoverer)),
+        ("participant.died", offset_of!(ParticipantRow, died)),
+        ("participant.dead_readers", offset_of!(ParticipantRow, dead_readers)),
+        ("participant.dead_pid", offset_of!(ParticipantRow, dead_pid)),
+        ("participant.dead_of", offset_of!(ParticipantRow, dead_of)),
     ]
 }

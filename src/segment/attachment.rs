@@ -16,6 +16,7 @@ use crate::protocol::table::Table;
 use crate::protocol::{order, rows, vacancy};
 use crate::segment::asked::Asked;
 use crate::segment::check::check_file;
+use crate::segment::deaths::Death;
 use crate::segment::mapping::{map_file, map_private, view};
 use crate::segment::options::Options;
 use crate::segment::participants::{MARK_BASE, Participant, Participants, Rows};
@@ -193,6 +194,12 @@ impl Attachment {
     pub(crate) fn list_participants(&self) -> Result<Vec<Participant>> {
         let table = self.table()?;
         self.participants.list(|participant| rows::rows_of(table, participant))
+    }
+
+    /// Who died.
+    pub(crate) fn deaths(&self) -> Result<Vec<Death>> {
+        self.table()?;
+        Ok(self.participants.deaths())
     }
 
     /// What the protocol must know of the geometry.

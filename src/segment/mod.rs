@@ -10,12 +10,14 @@
 //!   regions, with the numbers of its writers, and with the dead.
 //! - `name`: which file a name means, and how it passes from one to the next.
 //! - `named`: what an attachment knows of its name.
+//! - `deaths`: who died.
 //! - `handle`: what a user holds; `counters`: what a segment is used for, from outside.
 
 mod asked;
 pub(crate) mod attachment;
 mod check;
 mod counters;
+mod deaths;
 mod handle;
 mod mapping;
 pub(crate) mod name;
@@ -29,6 +31,7 @@ pub(crate) mod writers;
 
 pub(crate) use asked::Asked;
 pub use counters::{Counters, ReaderCounters, ReaderKind, WriterCounters};
+pub use deaths::Death;
 pub use handle::{Info, Segment};
 pub use options::{IfOrphaned, Options};
 pub use participants::Participant;

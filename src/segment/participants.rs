@@ -6,6 +6,7 @@
 //! file and keeps the lock; so a process whose exit the kernel confirms is dead, too, lock or no lock.
 #![forbid(unsafe_code)]
 
+use std::cmp::Reverse;
 use std::iter;
 use std::mem::offset_of;
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::{ANTEROOM_OFFSET, MAX_PARTICIPANTS, NEW_ROW, PARTICIPANT_ROW_SIZE, ParticipantRow};
 use crate::protocol::dead::Dead;
+use crate::segment::deaths::{self, Death};
 use crate::sys::{self, Fate, KeptFd, Process};
 
 /// Locked bytes stand for things, and lie behind every possible content of the file. Frozen for all layout versions: each
@@ -407,6 +409,14 @@ impl Participants {
         Ok(list)
     }
 
+    /// The last death in each row, the latest first.
+    pub(crate) fn deaths(&self) -> Vec<Death> {
+        let recorded = self.rows.numbered().filter_map(|(index, row)| deaths::read(index, row));
+        let mut deaths: Vec<Death> = recorded.collect();
+        deaths.sort_unstable_by_key(|death| Reverse(death.noticed_ns));
+        deaths
+    }
+
     fn is_dead(&self, index: u32, ask_lock: AskLock) -> Result<bool> {
         let row = self.row(index)?;
         match &self.fd {
@@ -554,6 +564,16 @@ impl Claimed<'_> {
             self.dead.insert(index);
         }
         Ok(())
+    }
+
+    /// Records the deaths, for who asks who died. `readers_of` knows the readers of a participant.
+    pub(crate) fn record(&self, readers_of: impl Fn(u32) -> u64) {
+        let now = sys::monotonic_ns();
+        for index in self.dead.iter() {
+            if let Some(row) = self.participants.rows.get(index) {
+                deaths::record(row, readers_of(index), now);
+            }
+        }
     }
 
     /// Frees the rows of the dead, whose remains are gone.

@@ -39,6 +39,8 @@ impl Attachment {
         if claimed.dead.count() == 0 {
             return Ok(0);
         }
+        // Before the sweep counts them: whoever learns of a death from the count finds who it was.
+        claimed.record(|participant| rows::rows_of(table, participant));
         recovery::sweep(table, &claimed.dead)?;
         claimed.free_rows();
         // After the rows: a reader that waits for the end of all writers looks at them.

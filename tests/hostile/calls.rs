@@ -97,7 +97,7 @@ fn counted(segment: &Segment) {
         let slots = u64::from(geometry_of(segment).slot_count);
         assert_eq!(sum + u64::from(seen.held) + u64::from(seen.retained), slots, "{seen:?}");
     }
-    let _ = (answer(segment.readers()), answer(segment.writers()));
+    let _ = (answer(segment.readers()), answer(segment.writers()), answer(segment.deaths()));
 }
 
 /// A writer and its loans.
