@@ -250,7 +250,7 @@ static int call_again(struct parts *parts)
 
 static int call_timeout(struct parts *parts)
 {
-    return shmslot_wait(parts->reader, AT_ONCE);
+    return shmslot_wait(parts->reader, MILLISECOND);
 }
 
 static int call_interrupted(struct parts *parts)
@@ -378,11 +378,11 @@ static int get_peer_dead(void)
     int result;
     hear(other.link);
     CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_PEER_DEAD));
-    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_AGAIN);
     CHECK(kill(other.pid, SIGKILL) == 0);
     CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
     result = shmslot_wait(reader, FOR_EVER);
-    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_TIMEOUT); /* it is told once */
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_AGAIN); /* it is told once */
     shmslot_reader_leave(reader);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(segment);
@@ -407,7 +407,7 @@ static int get_retired(void)
 static int call_no_writers(struct parts *parts)
 {
     CHECK_OK(shmslot_reader_end_waits(parts->reader, SHMSLOT_END_NO_WRITERS));
-    CHECK_CODE(shmslot_wait(parts->reader, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait(parts->reader, AT_ONCE), SHMSLOT_E_AGAIN);
     (void)put(parts->writer, 1);
     shmslot_writer_close(parts->writer);
     parts->writer = NULL;

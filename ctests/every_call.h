@@ -679,11 +679,11 @@ static const scenario scenarios[] = {
     {"join_after_dead", "shmslot_reader_join", one_reader_and_it_is_dead, reader_join, 0},
     {"reserve_large", "shmslot_slot_reserve", both_ends_of_large, reserve_large, 0},
     {"reserve_full", "shmslot_slot_reserve", full_fail, reserve_when_full, SHMSLOT_E_NO_FREE_SLOT},
-    {"reserve_wait", "shmslot_slot_reserve", full_block, reserve_when_full, SHMSLOT_E_TIMEOUT},
+    {"reserve_wait", "shmslot_slot_reserve", full_block, reserve_when_full, SHMSLOT_E_NO_FREE_SLOT},
     {"reserve_beside_dead", "shmslot_slot_reserve", full_fail_beside_dead, reserve_when_full, SHMSLOT_E_NO_FREE_SLOT},
     {"wait_space_beside_dead", "shmslot_wait_space", full_block_beside_dead, wait_for_space, SHMSLOT_E_TIMEOUT},
     {"write_large", "shmslot_slot_write", both_ends_of_large, write_large, 0},
-    {"write_wait", "shmslot_slot_write", full_block, write_when_full, SHMSLOT_E_TIMEOUT},
+    {"write_wait", "shmslot_slot_write", full_block, write_when_full, SHMSLOT_E_NO_FREE_SLOT},
     {"commit", "shmslot_slot_commit", after_a_wait, commit, 0},
     {"discard", "shmslot_slot_discard", after_a_wait, discard, 0},
     {"wait", "shmslot_wait", both_ends, wait_reader, SHMSLOT_E_TIMEOUT},
@@ -714,7 +714,7 @@ static const scenario scenarios[] = {
     {"drain", "shmslot_attachments_drain", region_sent, drain, 0},
     {"resolve", "shmslot_attachments_resolve", region_sent, resolve, 0},
     {"resolve_wait", "shmslot_attachments_resolve_wait", region_sent, resolve_wait, 0},
-    {"resolve_unknown", "shmslot_attachments_resolve_wait", region_sent, resolve_unknown, SHMSLOT_E_UNKNOWN_MAPPING},
+    {"resolve_unknown", "shmslot_attachments_resolve_wait", region_sent, resolve_unknown, SHMSLOT_E_TIMEOUT},
     {"close", NULL, everything, close_all, 0},
 };
 

@@ -68,7 +68,7 @@ static void one_round(shmslot_writer *writer, shmslot_reader *first, shmslot_rea
     CHECK_U64(take(first), i);
     check_nothing_to_read(first);
     check_nothing_to_read(second);
-    CHECK_CODE(shmslot_wait(first, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait(first, AT_ONCE), SHMSLOT_E_AGAIN);
     CHECK_OK(shmslot_wait_space(writer, FOR_EVER));
 }
 

@@ -136,7 +136,11 @@ static void check_reader_calls(void)
     INVALID(shmslot_reader_join(segment, 0, NULL, NULL));
     INVALID(shmslot_reader_interrupt(NULL));
     INVALID(shmslot_reader_end_waits(NULL, 0));
-    INVALID(shmslot_reader_end_waits(reader, 4));
+    INVALID(shmslot_reader_end_waits(reader, 1U << 31));
+    INVALID(shmslot_writer_end_waits(NULL, 0));
+    INVALID(shmslot_writer_end_waits(writer, SHMSLOT_END_NO_WRITERS));
+    INVALID(shmslot_segment_end_waits(NULL, 0));
+    INVALID(shmslot_segment_end_waits(segment, SHMSLOT_END_PEER_DEAD));
     INVALID(shmslot_reader_lost(NULL, &number));
     INVALID(shmslot_reader_lost(reader, NULL));
     INVALID(shmslot_reader_index(NULL));

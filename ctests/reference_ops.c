@@ -458,7 +458,7 @@ static void check_generation(shmslot_segment *writer, const struct side *reader,
     CHECK_OK(shmslot_ref_discard(writer, &ref));
     CHECK_CODE(shmslot_segment_wait_for_change(writer, last, FOR_EVER, NULL), SHMSLOT_OK);
     CHECK_OK(shmslot_segment_generation(writer, &last));
-    CHECK_CODE(shmslot_segment_wait_for_change(writer, last, AT_ONCE, NULL), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_segment_wait_for_change(writer, last, AT_ONCE, NULL), SHMSLOT_E_AGAIN);
 }
 
 static void check_geometry(shmslot_segment *segment)

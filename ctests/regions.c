@@ -139,7 +139,7 @@ static int resolve_before_it_comes(int link, void *argument)
     CHECK_CODE(shmslot_attachments_resolve(attachments, reference.map_id, reference.generation, 0, 5, &mapped, NULL),
                SHMSLOT_E_UNKNOWN_MAPPING);
     CHECK_CODE(shmslot_attachments_resolve_wait(attachments, reference.map_id, reference.generation, 0, 5, MILLISECOND,
-                                                &mapped, NULL), SHMSLOT_E_UNKNOWN_MAPPING);
+                                                &mapped, NULL), SHMSLOT_E_TIMEOUT);
     say(link);
     CHECK_OK(shmslot_attachments_resolve_wait(attachments, reference.map_id, reference.generation, 0, 5, FOR_EVER,
                                               &mapped, NULL));

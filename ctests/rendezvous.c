@@ -55,9 +55,9 @@ static void check_answers(void)
     char elsewhere[300];
     shmslot_error detail;
     shmslot_segment *made, *segment = NULL;
-    CHECK_CODE(waits_in_vain(path, AT_ONCE, &detail), SHMSLOT_E_NOT_FOUND);
+    CHECK_CODE(waits_in_vain(path, AT_ONCE, &detail), SHMSLOT_E_AGAIN);
     CHECK_CODE(waits_in_vain(path, 5 * MILLISECOND, &detail), SHMSLOT_E_TIMEOUT);
-    CHECK(strstr(detail.text, "no segment got the name \"") != NULL);
+    CHECK(strstr(detail.text, "no segment has the name \"") != NULL);
     CHECK_CODE(waits_in_vain(path, -2, &detail), SHMSLOT_E_BAD_TIMEOUT);
     CHECK_CODE(waits_in_vain("a/b", FOR_EVER, &detail), SHMSLOT_E_BAD_NAME);
     CHECK_CODE(waits_in_vain(NULL, FOR_EVER, &detail), SHMSLOT_E_INVALID);
@@ -430,7 +430,7 @@ static pthread_t start_awaiting(struct awaited *self, shmslot_writer *writer, ui
 static void check_too_few(shmslot_writer *writer, uint32_t count, uint32_t joined)
 {
     shmslot_error detail;
-    CHECK_CODE(shmslot_wait_readers(writer, count, AT_ONCE, &detail), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait_readers(writer, count, AT_ONCE, &detail), SHMSLOT_E_AGAIN);
     CHECK_CODE(shmslot_wait_readers(writer, count, 3 * MILLISECOND, &detail), SHMSLOT_E_TIMEOUT);
     CHECK_U64(detail.numbers[0], count);
     CHECK_U64(detail.numbers[1], joined);
@@ -518,7 +518,7 @@ static void check_first_sample_is_read(void)
         shmslot_writer *writer = open_writer(segment);
         pthread_t reading = start_thread(join_and_read, segment);
         if (meeting % 2 == 0) {
-            while (shmslot_wait_readers(writer, 1, AT_ONCE, NULL) == SHMSLOT_E_TIMEOUT) (void)sched_yield();
+            while (shmslot_wait_readers(writer, 1, AT_ONCE, NULL) == SHMSLOT_E_AGAIN) (void)sched_yield();
         } else {
             CHECK_OK(shmslot_wait_readers(writer, 1, FOR_EVER, NULL));
         }

@@ -235,7 +235,7 @@ static void write_some(shmslot_writer *writer, uint64_t kid, int64_t patience)
     uint64_t wanted = 1 + chance(HANDS), got = 0;
     while (got < wanted) {
         int result = shmslot_slot_reserve(writer, CAPACITY, got == 0 ? patience : AT_ONCE, &loans[got]);
-        if (result == SHMSLOT_E_NO_FREE_SLOT || result == SHMSLOT_E_TIMEOUT) break;
+        if (result == SHMSLOT_E_NO_FREE_SLOT) break;
         CHECK_OK(result);
         got++;
     }

@@ -1,5 +1,5 @@
 /* Sleeping and being woken: by a sample, by space, by an interrupt, by a deadline. */
-#include "samples.h"
+#include "sleeper.h"
 
 #include <time.h>
 
@@ -17,76 +17,6 @@ static shmslot_segment *segment_with(uint32_t policy, uint32_t slots)
     return make_anonymous(&options);
 }
 
-/* A thread that makes one call; its caller returns from `start` when the thread sleeps inside that call. */
-struct waiting {
-    int (*call)(struct waiting *self);
-    shmslot_reader *reader;
-    shmslot_reader *const *readers;
-    shmslot_writer *writer;
-    shmslot_segment *segment;
-    uint32_t generation;
-    size_t index;
-    int result;
-    int ends[2];
-    pthread_t thread;
-};
-
-static int call_wait(struct waiting *self)
-{
-    return shmslot_wait(self->reader, FOR_EVER);
-}
-
-static int call_wait_any(struct waiting *self)
-{
-    return shmslot_wait_any(self->readers, 2, FOR_EVER, &self->index);
-}
-
-static int call_wait_space(struct waiting *self)
-{
-    return shmslot_wait_space(self->writer, FOR_EVER);
-}
-
-static int call_reserve(struct waiting *self)
-{
-    shmslot_loan loan;
-    int result = shmslot_slot_reserve(self->writer, 8, FOR_EVER, &loan);
-    if (result == SHMSLOT_OK) CHECK_OK(shmslot_slot_discard(self->writer, &loan));
-    return result;
-}
-
-static int call_wait_for_change(struct waiting *self)
-{
-    return shmslot_segment_wait_for_change(self->segment, self->generation, FOR_EVER, &self->generation);
-}
-
-static void *make_the_call(void *argument)
-{
-    struct waiting *self = argument;
-    pid_t id = thread_id();
-    send_bytes(self->ends[1], &id, sizeof id);
-    self->result = self->call(self);
-    return NULL;
-}
-
-static void start(struct waiting *self, int (*call)(struct waiting *self))
-{
-    pid_t id;
-    self->call = call;
-    self->result = 1;
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, self->ends) == 0);
-    self->thread = start_thread(make_the_call, self);
-    receive_bytes(self->ends[0], &id, sizeof id);
-    until_asleep(id);
-}
-
-static int finish(const struct waiting *self)
-{
-    end_thread(self->thread);
-    (void)close(self->ends[0]);
-    (void)close(self->ends[1]);
-    return self->result;
-}
-
 static void check_wait(void)
 {
     shmslot_segment *segment = segment_with(SHMSLOT_POLICY_FAIL, 4);
@@ -95,7 +25,7 @@ static void check_wait(void)
     struct waiting waiting;
     int64_t before;
 
-    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_AGAIN);
     before = now();
     CHECK_CODE(shmslot_wait(reader, 3 * MILLISECOND), SHMSLOT_E_TIMEOUT);
     CHECK(now() - before >= 3 * MILLISECOND);
@@ -108,7 +38,7 @@ static void check_wait(void)
     CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_OK); /* still there: waiting does not consume */
     CHECK_CODE(shmslot_wait(reader, FOR_EVER), SHMSLOT_OK);
     CHECK_U64(take(reader), 8);
-    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_AGAIN);
     CHECK_CODE(shmslot_wait(reader, INT64_MIN), SHMSLOT_E_BAD_TIMEOUT);
     (void)put(writer, 9);
     CHECK_CODE(shmslot_wait(reader, INT64_MAX), SHMSLOT_OK); /* the longest time is no overflow */
@@ -215,7 +145,7 @@ static void check_wait_any(void)
         writers[i] = open_writer(segments[i]);
         readers[i] = join(segments[i], 0);
     }
-    CHECK_CODE(shmslot_wait_any(readers, 2, AT_ONCE, &index), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait_any(readers, 2, AT_ONCE, &index), SHMSLOT_E_AGAIN);
     result = shmslot_wait_any(readers, 2, MILLISECOND, &index);
     if (result == SHMSLOT_E_NOT_SUPPORTED) {
         fprintf(stderr, "left out: sleeping for several readers (this kernel cannot)\n");
@@ -267,12 +197,12 @@ static void check_wait_space(void)
     CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_OK);
     (void)put(writer, 1);
     (void)put(writer, 2);
-    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_E_AGAIN);
     before = now();
     CHECK_CODE(shmslot_wait_space(writer, 3 * MILLISECOND), SHMSLOT_E_TIMEOUT);
     CHECK(now() - before >= 3 * MILLISECOND);
     held = hold(reader);
-    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_E_TIMEOUT); /* reading alone frees nothing */
+    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_E_AGAIN); /* reading alone frees nothing */
     memset(&waiting, 0, sizeof waiting);
     waiting.writer = writer;
     start(&waiting, call_wait_space);
@@ -351,7 +281,7 @@ static void check_generation(void)
     shmslot_loan loan;
     uint32_t last = generation_of(segment), next = last;
 
-    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, AT_ONCE, &next), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, AT_ONCE, &next), SHMSLOT_E_AGAIN);
     CHECK_CODE(shmslot_segment_wait_for_change(segment, last, MILLISECOND, &next), SHMSLOT_E_TIMEOUT);
     CHECK_U64(next, last);
     CHECK_U64(generation_of(segment), last);

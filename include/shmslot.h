@@ -118,6 +118,12 @@
 /// RemoveIPC of systemd). What helps is to open or attach by name anew.
 #define SHMSLOT_END_RETIRED 8
 
+/// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it, signals do not end
+/// waits. A signal that comes before the sleep, as while the wait polls, is not noticed; a handler that must not be missed
+/// calls shmslot_reader_interrupt or shmslot_writer_interrupt. With or without SA_RESTART, except that a
+/// shmslot_wait_any of several readers continues after a handler with SA_RESTART. Since 0.2.
+#define SHMSLOT_END_SIGNAL 4
+
 /// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
 /// raises SIGBUS.
 #define SHMSLOT_FLAG_UNSEALED 64
@@ -638,9 +644,9 @@ int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment
 int shmslot_segment_attach(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of new
-/// files, and with looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as
-/// shmslot_segment_attach, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
-/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, TIMEOUT. Since 0.2.
+/// files, and with looks 50 ms apart at most where it does not. Signals do not end it. timeout_ns:
+/// nanoseconds, 0 only to ask, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
+/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Since 0.2.
 int shmslot_segment_attach_wait(const char *name, const shmslot_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
@@ -733,9 +739,14 @@ int shmslot_segment_slot_capacity(const shmslot_segment *segment, uint64_t *ret_
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.2.
 int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_generation);
 
+/// Says what ends shmslot_segment_wait_for_change of this handle beside a change, from now on: SHMSLOT_END_SIGNAL, or 0,
+/// which is how a segment begins. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
+int shmslot_segment_end_waits(const shmslot_segment *segment, uint32_t when);
+
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
-/// timeout_ns: nanoseconds from 0, or -1 for no limit. ret_generation: the new one; NULL if not wanted.
-/// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.2.
+/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. ret_generation: the new one; NULL if not wanted.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED (as shmslot_segment_end_waits
+/// says), NOT_SUPPORTED (an observer). Since 0.2.
 int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t last, int64_t timeout_ns, uint32_t *ret_generation);
 
 /// What the segment is used for now. Works on an attachment with SHMSLOT_FLAG_OBSERVER, too, and
@@ -797,7 +808,8 @@ int shmslot_writer_blockers(shmslot_writer *writer, uint64_t *ret_readers);
 /// nothing is free, and for new memory of a region.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT, NO_MEMORY and SYS (for a region), TIMEOUT, INTERRUPTED, LOAN_LIMIT, CORRUPT. Since 0.2.
+/// TOO_LARGE, NO_FREE_SLOT (also when the time is over), NO_MEMORY and SYS (for a region), INTERRUPTED, LOAN_LIMIT,
+/// CORRUPT. Since 0.2.
 int shmslot_slot_reserve(shmslot_writer *writer, size_t len, int64_t timeout_ns, shmslot_loan *ret_loan);
 
 /// Publishes the first len bytes of a loan to all readers; len may be less than was reserved, and 0. The order of
@@ -828,16 +840,20 @@ int shmslot_slot_discard_ptr(shmslot_writer *writer, const void *data);
 /// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.2.
 int shmslot_loan_from_ptr(shmslot_writer *writer, const void *data, shmslot_loan *ret_loan);
 
+/// Says what ends reserves and waits of this writer beside what they wait for, from now on: SHMSLOT_END_SIGNAL, or 0,
+/// which is how a writer begins. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
+int shmslot_writer_end_waits(shmslot_writer *writer, uint32_t when);
+
 /// Waits until a slot can be had; regions are not counted in. With several writers another may be faster then.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED. Since 0.2.
+/// AGAIN (timeout 0), TIMEOUT, INTERRUPTED. Since 0.2.
 int shmslot_wait_space(shmslot_writer *writer, int64_t timeout_ns);
 
 /// Waits until count readers or more are joined: each of them reads whatever is committed after this
 /// call. One that is dead counts until somebody has cleaned up after it. timeout_ns and threads: as in
 /// shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more than max_readers),
-/// BAD_TIMEOUT, TIMEOUT, INTERRUPTED. Since 0.2.
+/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED. Since 0.2.
 int shmslot_wait_readers(shmslot_writer *writer, uint32_t count, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Joins the segment as a reader. It sees every sample that is committed from now on, exactly once and in order, and
@@ -858,8 +874,9 @@ void shmslot_reader_leave(shmslot_reader *reader);
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.2.
 int shmslot_reader_interrupt(shmslot_reader *reader);
 
-/// Says what ends waits of this reader beside samples, from now on: a sum of SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD
-/// and SHMSLOT_END_RETIRED, or 0, which is how a reader begins. Samples that are there are always read first.
+/// Says what ends waits of this reader beside samples, from now on: a sum of SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD,
+/// SHMSLOT_END_SIGNAL and SHMSLOT_END_RETIRED, or 0, which is how a reader begins. Samples that are there are always read
+/// first.
 ///
 /// Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_reader_end_waits(shmslot_reader *reader, uint32_t when);
@@ -905,7 +922,8 @@ int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sa
 /// SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED (as shmslot_reader_end_waits says), CORRUPT. Since 0.2.
+/// AGAIN (timeout 0), TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED (as shmslot_reader_end_waits says), CORRUPT.
+/// Since 0.2.
 int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index is the lowest that has.
@@ -992,12 +1010,13 @@ int shmslot_channel_pair(uint32_t flags, shmslot_channel **ret_one, shmslot_chan
 /// directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.2.
 int shmslot_channel_listen(const char *name, uint32_t flags, shmslot_channel **ret_listener, shmslot_error *reterr);
 
-/// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_FLAG_ANY_OWNER.
+/// The next connection. One of another user is silently closed, unless the listener has SHMSLOT_FLAG_ANY_OWNER. Signals
+/// do not end the wait.
 /// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
 /// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.2.
 int shmslot_channel_accept(shmslot_channel *listener, int64_t timeout_ns, shmslot_channel **ret_channel, shmslot_error *reterr);
 
-/// Connects to a listener. timeout_ns: for one with as many waiting connections as it lets.
+/// Connects to a listener. timeout_ns: how long to wait while its backlog is full; signals do not end that.
 /// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens), PERMISSION (another user
 /// does). Threads: any. Since 0.2.
 int shmslot_channel_connect(const char *name, uint32_t flags, int64_t timeout_ns, shmslot_channel **ret_channel, shmslot_error *reterr);
@@ -1013,12 +1032,13 @@ int shmslot_channel_from_fd(int fd, uint32_t flags, shmslot_channel **ret_channe
 int shmslot_channel_fd(const shmslot_channel *channel);
 
 /// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end attaches to it.
-/// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
-/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
+/// timeout_ns: for another end that does not read. Signals do not end the wait. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
 /// NO_MEMORY (also too many descriptors under way), SYS, and those of shmslot_segment_fd. Since 0.2.
 int shmslot_channel_send_segment(shmslot_channel *channel, const shmslot_segment *segment, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
+/// Signals do not end the wait.
 /// options and errors as in shmslot_segment_attach_fd, after which the message is gone, but not for want of memory or
 /// descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.2.
 int shmslot_channel_recv_segment(shmslot_channel *channel, const shmslot_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
@@ -1039,7 +1059,7 @@ void shmslot_registry_close(shmslot_registry *registry);
 
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
 /// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
-/// timeout_ns: for one that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
+/// timeout_ns: for one that does not read. Signals do not end the wait. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
 /// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
 int shmslot_registry_add(shmslot_registry *registry, shmslot_channel *channel, int64_t timeout_ns, shmslot_error *reterr);
 
@@ -1087,8 +1107,8 @@ int shmslot_attachments_drain(shmslot_attachments *attachments, shmslot_error *r
 int shmslot_attachments_resolve(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t offset, uint64_t len, shmslot_mapped *ret_mapped, shmslot_error *reterr);
 
 /// The same, and sleeps on the channel until the region is known: for references that travel faster than descriptors.
-/// UNKNOWN_MAPPING if the time is over before. timeout_ns: nanoseconds from 0, or -1 for no limit.
-/// Else as shmslot_attachments_resolve; also BAD_TIMEOUT. Threads: any. Since 0.2.
+/// UNKNOWN_MAPPING if it cannot be known any more. Signals do not end it. timeout_ns: nanoseconds, 0 not to wait, -1 for
+/// no limit. Else as shmslot_attachments_resolve; also BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Threads: any. Since 0.2.
 int shmslot_attachments_resolve_wait(shmslot_attachments *attachments, uint32_t map_id, uint32_t generation, uint64_t offset, uint64_t len, int64_t timeout_ns, shmslot_mapped *ret_mapped, shmslot_error *reterr);
 
 /// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE. Since 0.2.

@@ -39,15 +39,15 @@ pub(crate) struct FutexWord(pub(crate) AtomicU32);
 
 #[cfg(not(any(loom, shmslot_sim)))]
 impl FutexWord {
-    /// Sleeps while the word is `expected`.
-    pub(crate) fn sleep(&self, expected: u32, deadline: Deadline) {
-        crate::sys::futex_wait(&self.0, expected, deadline);
+    /// Sleeps while the word is `expected`; true if a signal handler ended that.
+    pub(crate) fn sleep(&self, expected: u32, deadline: Deadline) -> bool {
+        crate::sys::futex_wait(&self.0, expected, deadline)
     }
 
-    /// Sleeps while every word has its expected value.
-    pub(crate) fn sleep_any(words: &[(&FutexWord, u32)], deadline: Deadline) {
+    /// Sleeps while every word has its expected value; true if a signal handler ended that.
+    pub(crate) fn sleep_any(words: &[(&FutexWord, u32)], deadline: Deadline) -> bool {
         let words: Vec<_> = words.iter().map(|(word, expected)| (&word.0, *expected)).collect();
-        crate::sys::futex_wait_any(&words, deadline);
+        crate::sys::futex_wait_any(&words, deadline)
     }
 
     /// Wakes every sleeper.

@@ -74,11 +74,11 @@ pub use channel::{Channel, ChannelOptions, Listener};
 pub use error::{Code, Error, Result};
 pub use layout::Policy;
 pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
-pub use reader::{EndWaits, Reader, Sample};
+pub use reader::{Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference};
 pub use segment::{
     Counters, Death, IfOrphaned, Info, Options, Participant, ReaderCounters, ReaderKind, Segment,
     WriterCounters,
 };
-pub use wait::Interrupter;
+pub use wait::{EndWaits, Interrupter};
 pub use writer::{Loan, Writer};

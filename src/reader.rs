@@ -20,7 +20,7 @@ use crate::protocol::words::{Extent, Marks, Place};
 use crate::segment::Segment;
 use crate::segment::attachment::Attachment;
 use crate::sys;
-use crate::wait::{Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
+use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
 
 /// Which bit says that a reader holds a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,22 +95,10 @@ pub(crate) struct Core {
     end_without_writers: AtomicBool,
     end_at_deaths: AtomicBool,
     end_at_retirement: AtomicBool,
+    end_at_signals: AtomicBool,
     known_deaths: AtomicU32,
     /// Whether the last look found nothing: a guess for prefetching, so all accesses are relaxed.
     waiting: AtomicBool,
-}
-
-/// What ends a wait though there is nothing to read. Samples that are there are always read first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EndWaits {
-    /// No process has a writer open: [`Code::NoWriters`].
-    pub no_writers: bool,
-    /// A process died that was attached, and others have cleaned up after it: [`Code::PeerDead`], once for each time that
-    /// this is noticed.
-    pub peer_dead: bool,
-    /// The segment has lost its name: [`Code::Retired`]. At once if a call has taken it away; after up to 200 ms if it went
-    /// in another way, by `rm` for example.
-    pub retired: bool,
 }
 
 impl Segment {
@@ -154,6 +142,7 @@ impl Core {
             end_without_writers: AtomicBool::new(false),
             end_at_deaths: AtomicBool::new(false),
             end_at_retirement: AtomicBool::new(false),
+            end_at_signals: AtomicBool::new(false),
             known_deaths: AtomicU32::new(deaths),
             waiting: AtomicBool::new(false),
         };
@@ -383,6 +372,7 @@ impl Core {
         self.end_without_writers.store(when.no_writers, Ordering::Relaxed);
         self.end_at_deaths.store(when.peer_dead, Ordering::Relaxed);
         self.end_at_retirement.store(when.retired, Ordering::Relaxed);
+        self.end_at_signals.store(when.signal, Ordering::Relaxed);
         Ok(())
     }
 
@@ -478,7 +468,7 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         return Ok(index);
     }
     if timeout == Some(Duration::ZERO) {
-        return Err(Code::Timeout.into());
+        return Err(Code::Again.into());
     }
     let deadline = deadline_of(timeout);
     let longest = readers.iter().map(|reader| reader.segment.spin()).max().unwrap_or_default();
@@ -486,7 +476,12 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         return Ok(index);
     }
     let segments: Vec<&Attachment> = readers.iter().map(|reader| &*reader.segment).collect();
-    let interrupted = || readers.iter().any(|reader| reader.interrupted.swap(false, Ordering::Acquire));
+    let interrupted = |signalled| {
+        readers.iter().any(|reader| {
+            reader.interrupted.swap(false, Ordering::Acquire)
+                || signalled && reader.end_at_signals.load(Ordering::Relaxed)
+        })
+    };
     Ok(sleep_until(&segments, WaitFor::Data, deadline, ready_or_over, interrupted)?)
 }
 

@@ -107,6 +107,31 @@ impl Interrupter {
     }
 }
 
+/// What ends a wait though what it waits for has not come. What is there is always told first.
+///
+/// A writer and a segment know [`signal`](EndWaits::signal) alone, and refuse the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndWaits {
+    /// No process has a writer open: [`Code::NoWriters`].
+    pub no_writers: bool,
+    /// A process died that was attached, and others have cleaned up after it: [`Code::PeerDead`], once for each time that
+    /// this is noticed.
+    pub peer_dead: bool,
+    /// A signal handler has run in the thread that sleeps: [`Code::Interrupted`]. A signal that comes before the sleep is
+    /// not noticed; a handler that must not be missed calls [`Interrupter::interrupt`].
+    pub signal: bool,
+    /// The segment has lost its name: [`Code::Retired`]. At once if a call has taken it away; after up to 200 ms if it went
+    /// in another way, by `rm` for example.
+    pub retired: bool,
+}
+
+impl EndWaits {
+    /// What a writer or a segment knows of it.
+    pub(crate) fn at_signals(self) -> HotResult<bool> {
+        if self.no_writers || self.peer_dead || self.retired { Err(Code::Invalid) } else { Ok(self.signal) }
+    }
+}
+
 /// The moment when a timeout is over.
 pub(crate) fn deadline_of(timeout: Option<Duration>) -> Deadline {
     timeout.map(|timeout| sys::monotonic_ns().saturating_add(sys::nanoseconds(timeout)))
@@ -118,14 +143,15 @@ pub(crate) fn timeout_code(timeout: Option<Duration>) -> Code {
 }
 
 /// Sleeps on a bell of each segment until `ready` has an answer, the wait is interrupted or its
-/// deadline has passed, in this order. The caller has looked already and does want to wait: only who
-/// is about to sleep may arm a bell.
+/// deadline has passed, in this order. `interrupted` is told whether a signal handler has run in the
+/// last sleep. The caller has looked already and does want to wait: only who is about to sleep may
+/// arm a bell.
 pub(crate) fn sleep_until<T>(
     segments: &[&Attachment],
     what: WaitFor,
     deadline: Deadline,
     mut ready: impl FnMut() -> HotResult<Option<T>>,
-    mut interrupted: impl FnMut() -> bool,
+    mut interrupted: impl FnMut(bool) -> bool,
 ) -> HotResult<T> {
     // Few wait for several segments; for one there is no memory to be asked for.
     let (mut one, mut several);
@@ -139,13 +165,13 @@ pub(crate) fn sleep_until<T>(
             &mut several
         }
     };
-    let mut timed_out = false;
+    let (mut timed_out, mut signalled) = (false, false);
     loop {
         // After the bells were armed: whoever changes what is waited for from now on rings them.
         if let Some(answer) = ready()? {
             return Ok(answer);
         }
-        if interrupted() {
+        if interrupted(signalled) {
             return Err(Code::Interrupted);
         }
         if timed_out {
@@ -153,10 +179,10 @@ pub(crate) fn sleep_until<T>(
         }
         let slice = sys::monotonic_ns().saturating_add(SLICE);
         let until = Some(deadline.map_or(slice, |deadline| deadline.min(slice)));
-        match &*armed {
+        signalled = match &*armed {
             [(bell, armed)] => bell.sleep(*armed, until),
             several => Bell::sleep_any(several, until),
-        }
+        };
         // What is waited for may be in dead hands. Not only if nothing happened: others may ring all
         // the time, and never for what this thread waits for.
         segments.iter().try_for_each(|segment| segment.recover_each_slice())?;
@@ -174,7 +200,7 @@ impl Segment {
     pub fn attach_wait(name: &str, options: &Options, timeout: Option<Duration>) -> Result<Segment> {
         let deadline = deadline_of(timeout);
         match Segment::attach(name, options) {
-            Err(error) if error.code() == Code::NotFound && timeout != Some(Duration::ZERO) => {}
+            Err(error) if error.code() == Code::NotFound => {}
             attached => return attached,
         }
         let path = name::path_of(name)?;
@@ -188,9 +214,8 @@ impl Segment {
                 attached => return attached,
             }
             if deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline) {
-                return Err(
-                    Error::new(Code::Timeout).about(format_args!("no segment got the name {path:?} in time"))
-                );
+                return Err(Error::new(timeout_code(timeout))
+                    .about(format_args!("no segment has the name {path:?} yet")));
             }
             watch.sleep(deadline);
         }
@@ -200,6 +225,13 @@ impl Segment {
     pub fn generation(&self) -> Result<u32> {
         self.inner().writable()?;
         Ok(WaitFor::Change.bell(self.inner().table()?).watch())
+    }
+
+    /// What ends [`Segment::wait_for_change`] on any clone of this segment, from now on.
+    pub fn end_waits(&self, when: EndWaits) -> Result<()> {
+        self.inner().table()?;
+        self.inner().end_at_signals(when.at_signals()?);
+        Ok(())
     }
 
     /// Sleeps until the [generation](Segment::generation) is no longer `last`; the new one. `None` waits without
@@ -212,13 +244,15 @@ impl Segment {
             return Ok(bell.count());
         }
         if timeout == Some(Duration::ZERO) {
-            return Err(Code::Timeout.into());
+            return Err(Code::Again.into());
         }
         let changed = || {
             let count = bell.count();
             Ok((count != last).then_some(count))
         };
-        Ok(sleep_until(&[inner], WaitFor::Change, deadline_of(timeout), changed, || false)?)
+        Ok(sleep_until(&[inner], WaitFor::Change, deadline_of(timeout), changed, |signalled| {
+            signalled && inner.ends_at_signals()
+        })?)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::segment::attachment::Attachment;
 use crate::segment::payload::Bytes;
 use crate::segment::writers::Writable;
 use crate::sys;
-use crate::wait::{Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
+use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
 
 /// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,6 +150,7 @@ pub struct Writer {
     run_end: AtomicU64,
     next_look: AtomicU64,
     interrupted: Arc<AtomicBool>,
+    end_at_signals: AtomicBool,
     one_thread: PhantomData<Cell<()>>,
 }
 
@@ -169,9 +170,11 @@ const _: fn(&Writer) = |writer| {
         run_end,
         next_look,
         interrupted,
+        end_at_signals,
         one_thread: PhantomData,
     } = writer;
     is_sync((segment, owner, loans, first, quick, recent, resume, in_order, run_end, next_look, interrupted));
+    is_sync(end_at_signals);
 };
 
 impl fmt::Debug for Writer {
@@ -211,6 +214,7 @@ impl Writer {
             run_end: AtomicU64::new(0),
             next_look: AtomicU64::new(if looks_ahead { 0 } else { u64::MAX }),
             interrupted: Arc::default(),
+            end_at_signals: AtomicBool::new(false),
             one_thread: PhantomData,
         })
     }
@@ -254,10 +258,10 @@ impl Writer {
                 .with_numbers([count.into(), most.into(), 0]));
         }
         self.wait_until(timeout, || rows::joined(table) >= count).map_err(|code| match code {
-            Code::Timeout => {
+            Code::Again | Code::Timeout => {
                 let joined = rows::joined(table);
                 Error::new(code)
-                    .about(format_args!("timed out: {joined} of {count} readers have joined"))
+                    .about(format_args!("{joined} of {count} readers have joined"))
                     .with_numbers([count.into(), joined.into(), 0])
             }
             _ => code.into(),
@@ -270,7 +274,7 @@ impl Writer {
             return Ok(());
         }
         if timeout == Some(Duration::ZERO) {
-            return Err(Code::Timeout);
+            return Err(Code::Again);
         }
         self.wait(timeout, ready, ready)
     }
@@ -282,6 +286,13 @@ impl Writer {
 
     pub(crate) fn interrupt(&self) -> HotResult<()> {
         interrupt(&self.segment, &self.interrupted, WaitFor::Space)
+    }
+
+    /// What ends waits of this writer beside what they wait for, from now on.
+    pub fn end_waits(&self, when: EndWaits) -> Result<()> {
+        self.segment.table()?;
+        self.end_at_signals.store(when.at_signals()?, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The readers that keep the slots which this writer would take next, reader i as bit i.
@@ -451,7 +462,7 @@ impl Writer {
             return found.ok_or(Code::NoFreeSlot);
         }
         let cheap = || if region::any_free(table)? { attempt() } else { Ok(None) };
-        self.wait(timeout, cheap, attempt)
+        self.wait(timeout, cheap, attempt).map_err(nothing_free)
     }
 
     /// A slot for a payload in a region: any, or one whose sample has a region and may be taken from its
@@ -500,7 +511,7 @@ impl Writer {
             First::Next | First::Last => loan::claim_home(table, self.owner),
             First::Few => self.claim_from_map(table),
         };
-        self.wait(timeout, cheap, anywhere)
+        self.wait(timeout, cheap, anywhere).map_err(nothing_free)
     }
 
     /// Polls for the next slots in the order, where slots come back in order: then nobody writes to the vacancy map, and a
@@ -561,7 +572,10 @@ impl Writer {
         }
         // What it waits for may be in dead hands.
         self.segment.recover_if_due()?;
-        let interrupted = || self.interrupted.swap(false, Ordering::Acquire);
+        let interrupted = |signalled| {
+            self.interrupted.swap(false, Ordering::Acquire)
+                || signalled && self.end_at_signals.load(Ordering::Relaxed)
+        };
         sleep_until(&[&self.segment], WaitFor::Space, deadline, thorough, interrupted)
     }
 
@@ -717,6 +731,11 @@ impl Writer {
         }
         Ok(Token::new(loan.slot, loan.generation))
     }
+}
+
+/// What a reserve says whose time is over.
+fn nothing_free(code: Code) -> Code {
+    if code == Code::Timeout { Code::NoFreeSlot } else { code }
 }
 
 /// Notes beside the claim what a loan was reserved for.

@@ -88,12 +88,14 @@ c_programs! {
     rendezvous
     resource_limits
     retired
+    signals
     single_writer
     sizes
     soak
     stopped_commit
     stopped_recovery
     threads
+    timeouts
     tokens
     waiting
 }

@@ -253,7 +253,7 @@ const FAILURES: &[(&str, Code)] = &[
     ("look", Code::NotSupported),
     ("unlink", Code::NotFound),
     ("empty", Code::Again),
-    ("wait", Code::Timeout),
+    ("wait", Code::Again),
     ("large", Code::TooLarge),
     ("full", Code::NoFreeSlot),
     ("long", Code::BadLength),

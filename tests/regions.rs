@@ -492,7 +492,7 @@ fn waiting_ends_with_the_message() {
     let (near, far) = pair();
     let registry = registry(PAGE, PAGE);
     let attachments = attachments(&far);
-    assert_eq!(code(attachments.resolve_wait(0, 1, 0, 4, SHORT)), Code::UnknownMapping);
+    assert_eq!(code(attachments.resolve_wait(0, 1, 0, 4, SHORT)), Code::Timeout);
     let lease = filled(&registry, b"text");
     assert_eq!(code(resolve(&attachments, &lease)), Code::UnknownMapping);
     std::thread::scope(|scope| {

@@ -464,11 +464,12 @@ using RefHeader = shmslot_ref_header;
 /// What a registry has at this moment.
 using PoolInfo = shmslot_pool_info;
 
-/// What ends waits of a reader beside samples.
+/// What ends waits beside what they wait for. Writers and segments know signal alone.
 struct EndWaits {
     bool no_writers = false; ///< No process has a writer open, and everything was read: Code::no_writers.
     bool peer_dead = false;  ///< A process that was attached died: Code::peer_dead, once each time.
     bool retired = false;    ///< The segment has lost its name: Code::retired.
+    bool signal = false;     ///< A signal handler has run in the thread that sleeps: Code::interrupted.
 };
 
 /// How a channel is made.
@@ -700,6 +701,13 @@ inline int discard(WriterPlace *place, const Loaned *loaned) noexcept
     return is_open(place, loaned->life) ? shmslot_slot_discard(place->writer, &loaned->loan) : SHMSLOT_E_STALE;
 }
 
+/// As the C calls take it.
+[[nodiscard]] constexpr std::uint32_t bits(EndWaits when) noexcept
+{
+    return (when.no_writers ? SHMSLOT_END_NO_WRITERS : 0U) | (when.peer_dead ? SHMSLOT_END_PEER_DEAD : 0U) |
+           (when.signal ? SHMSLOT_END_SIGNAL : 0U) | (when.retired ? SHMSLOT_END_RETIRED : 0U);
+}
+
 /// A result without a value, of a C call that returns 0.
 [[nodiscard]] inline Result<void> done(int code) noexcept { return code < 0 ? static_cast<Code>(code) : Code::ok; }
 /// The same, with what the call has told of a failure.
@@ -894,6 +902,13 @@ public:
 
     /// Ends one wait of this writer with Code::interrupted. Threads: any, and signal handlers. shmslot_writer_interrupt.
     Result<void> interrupt() noexcept { return detail::done(shmslot_writer_interrupt(get())); }
+
+    /// What ends reserves and waits of this writer beside what they wait for, from now on. Threads: any.
+    /// shmslot_writer_end_waits.
+    Result<void> end_waits(EndWaits when) noexcept
+    {
+        return detail::done(shmslot_writer_end_waits(get(), detail::bits(when)));
+    }
 
     /// The readers that keep the slots which this writer would take next, reader i as bit i. Threads: any.
     /// shmslot_writer_blockers.
@@ -1123,9 +1138,7 @@ public:
     /// What ends waits of this reader beside samples, from now on. Threads: any. shmslot_reader_end_waits.
     Result<void> end_waits(EndWaits when) noexcept
     {
-        return detail::done(shmslot_reader_end_waits(get(), (when.no_writers ? SHMSLOT_END_NO_WRITERS : 0U) |
-                                                                (when.peer_dead ? SHMSLOT_END_PEER_DEAD : 0U) |
-                                                                (when.retired ? SHMSLOT_END_RETIRED : 0U)));
+        return detail::done(shmslot_reader_end_waits(get(), detail::bits(when)));
     }
 
     /// How many samples Policy::drop_oldest has taken away. Threads: any. shmslot_reader_lost.
@@ -1374,6 +1387,12 @@ public:
     {
         return detail::written<std::uint32_t>(
             [&](std::uint32_t *ret) { return shmslot_segment_generation(get(), ret); });
+    }
+
+    /// What ends wait_for_change of this handle beside a change, from now on. shmslot_segment_end_waits.
+    Result<void> end_waits(EndWaits when) const noexcept
+    {
+        return detail::done(shmslot_segment_end_waits(get(), detail::bits(when)));
     }
 
     /// Sleeps until the generation is no longer last; the new one. shmslot_segment_wait_for_change.

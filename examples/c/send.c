@@ -78,7 +78,7 @@ static int stream(shmslot_writer *writer, FILE *file, uint64_t size)
             code = shmslot_slot_reserve(writer, SLOT_CAPACITY, 100 * MILLISECOND, &loan);
             if (stopped)
                 return fail("stopped", "by a signal");
-        } while (code == SHMSLOT_E_TIMEOUT);
+        } while (code == SHMSLOT_E_NO_FREE_SLOT);
         if (code < 0)
             return fail("reserve", shmslot_strerror(code));
 

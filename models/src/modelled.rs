@@ -109,13 +109,14 @@ impl FutexWord {
         FutexWord(AtomicU32::new(value), Mutex::default())
     }
 
-    pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) {
+    pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) -> bool {
         // Exchanged for itself, the word is the newest; no other thread runs before this one
         // sleeps.
         if self.0.compare_exchange(expected, expected, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.sleepers().push(thread::current());
             thread::park();
         }
+        false
     }
 
     pub(crate) fn wake_all(&self) {

@@ -115,10 +115,11 @@ impl FutexWord {
         FutexWord(AtomicU32::new(value))
     }
 
-    pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) {
+    pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) -> bool {
         if self.0.load(Ordering::Relaxed) == expected {
             machine::with(|machine| machine.sleep(self.address()));
         }
+        false
     }
 
     pub(crate) fn wake_all(&self) {

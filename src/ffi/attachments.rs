@@ -106,8 +106,8 @@ pub unsafe extern "C" fn shmslot_attachments_resolve(
 }
 
 /// The same, and sleeps on the channel until the region is known: for references that travel faster than descriptors.
-/// UNKNOWN_MAPPING if the time is over before. timeout_ns: nanoseconds from 0, or -1 for no limit.
-/// Else as shmslot_attachments_resolve; also BAD_TIMEOUT. Threads: any. Since 0.2.
+/// UNKNOWN_MAPPING if it cannot be known any more. Signals do not end it. timeout_ns: nanoseconds, 0 not to wait, -1 for
+/// no limit. Else as shmslot_attachments_resolve; also BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_resolve_wait(
     attachments: *mut shmslot_attachments,

@@ -116,7 +116,8 @@ pub unsafe extern "C" fn shmslot_channel_listen(
     })
 }
 
-/// The next connection. One of another user is closed without a word, unless the listener has SHMSLOT_FLAG_ANY_OWNER.
+/// The next connection. One of another user is silently closed, unless the listener has SHMSLOT_FLAG_ANY_OWNER. Signals
+/// do not end the wait.
 /// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
 /// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
@@ -136,7 +137,7 @@ pub unsafe extern "C" fn shmslot_channel_accept(
     })
 }
 
-/// Connects to a listener. timeout_ns: for one with as many waiting connections as it lets.
+/// Connects to a listener. timeout_ns: how long to wait while its backlog is full; signals do not end that.
 /// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens), PERMISSION (another user
 /// does). Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
@@ -192,8 +193,8 @@ pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> 
 }
 
 /// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end attaches to it.
-/// timeout_ns: for another end that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
-/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
+/// timeout_ns: for another end that does not read. Signals do not end the wait. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
 /// NO_MEMORY (also too many descriptors under way), SYS, and those of shmslot_segment_fd. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_send_segment(
@@ -211,6 +212,7 @@ pub unsafe extern "C" fn shmslot_channel_send_segment(
 }
 
 /// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
+/// Signals do not end the wait.
 /// options and errors as in shmslot_segment_attach_fd, after which the message is gone, but not for want of memory or
 /// descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]

@@ -10,7 +10,8 @@ use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
-use crate::reader::{self, Core, EndWaits, HeldSample, Hold, SampleToken};
+use crate::reader::{self, Core, HeldSample, Hold, SampleToken};
+use crate::wait::EndWaits;
 
 /// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
 pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
@@ -21,6 +22,26 @@ pub const SHMSLOT_END_PEER_DEAD: u32 = 2;
 /// SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms where the name went in another way (rm,
 /// RemoveIPC of systemd). What helps is to open or attach by name anew.
 pub const SHMSLOT_END_RETIRED: u32 = 8;
+/// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it, signals do not end
+/// waits. A signal that comes before the sleep, as while the wait polls, is not noticed; a handler that must not be missed
+/// calls shmslot_reader_interrupt or shmslot_writer_interrupt. With or without SA_RESTART, except that a
+/// shmslot_wait_any of several readers continues after a handler with SA_RESTART. Since 0.2.
+pub const SHMSLOT_END_SIGNAL: u32 = 4;
+
+/// What a sum of these constants says.
+pub(crate) fn end_waits(when: u32) -> HotResult<EndWaits> {
+    if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD | SHMSLOT_END_SIGNAL | SHMSLOT_END_RETIRED)
+        != 0
+    {
+        return Err(Code::Invalid);
+    }
+    Ok(EndWaits {
+        no_writers: when & SHMSLOT_END_NO_WRITERS != 0,
+        peer_dead: when & SHMSLOT_END_PEER_DEAD != 0,
+        signal: when & SHMSLOT_END_SIGNAL != 0,
+        retired: when & SHMSLOT_END_RETIRED != 0,
+    })
+}
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
 pub struct shmslot_reader {
@@ -175,22 +196,16 @@ pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -
     })
 }
 
-/// Says what ends waits of this reader beside samples, from now on: a sum of SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD
-/// and SHMSLOT_END_RETIRED, or 0, which is how a reader begins. Samples that are there are always read first.
+/// Says what ends waits of this reader beside samples, from now on: a sum of SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD,
+/// SHMSLOT_END_SIGNAL and SHMSLOT_END_RETIRED, or 0, which is how a reader begins. Samples that are there are always read
+/// first.
 ///
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, when: u32) -> c_int {
     from_c!(reader: HandleRef);
     boundary::with(&reader, |reader| {
-        if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD | SHMSLOT_END_RETIRED) != 0 {
-            return Err(Code::Invalid);
-        }
-        reader.core.end_waits(EndWaits {
-            no_writers: when & SHMSLOT_END_NO_WRITERS != 0,
-            peer_dead: when & SHMSLOT_END_PEER_DEAD != 0,
-            retired: when & SHMSLOT_END_RETIRED != 0,
-        })?;
+        reader.core.end_waits(end_waits(when)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -302,7 +317,8 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
 /// SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
-/// TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED (as shmslot_reader_end_waits says), CORRUPT. Since 0.2.
+/// AGAIN (timeout 0), TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED (as shmslot_reader_end_waits says), CORRUPT.
+/// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i64) -> c_int {
     from_c!(reader: HandleRef);

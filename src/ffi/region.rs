@@ -157,7 +157,7 @@ pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry)
 
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
 /// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
-/// timeout_ns: for one that does not read. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
+/// timeout_ns: for one that does not read. Signals do not end the wait. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
 /// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_add(

@@ -10,6 +10,7 @@ use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::{
     Use, options, options_and_asked, shmslot_info, shmslot_options, shmslot_participant,
 };
+use crate::ffi::reader::end_waits;
 use crate::reference::Reference;
 use crate::segment::Segment;
 use crate::sys;
@@ -128,9 +129,9 @@ pub unsafe extern "C" fn shmslot_segment_attach(
 }
 
 /// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of new
-/// files, and with looks 50 ms apart at most where it does not. timeout_ns: nanoseconds, 0 as
-/// shmslot_segment_attach, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
-/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, TIMEOUT. Since 0.2.
+/// files, and with looks 50 ms apart at most where it does not. Signals do not end it. timeout_ns:
+/// nanoseconds, 0 only to ask, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
+/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach_wait(
     name: *const c_char,
@@ -396,9 +397,21 @@ pub unsafe extern "C" fn shmslot_segment_generation(
     })
 }
 
+/// Says what ends shmslot_segment_wait_for_change of this handle beside a change, from now on: SHMSLOT_END_SIGNAL, or 0,
+/// which is how a segment begins. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_end_waits(segment: *const shmslot_segment, when: u32) -> c_int {
+    from_c!(segment: HandleRef);
+    boundary::with(&segment, |segment| {
+        segment.segment.end_waits(end_waits(when)?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
-/// timeout_ns: nanoseconds from 0, or -1 for no limit. ret_generation: the new one; NULL if not wanted.
-/// Threads: any. Errors: INVALID, BAD_TIMEOUT, TIMEOUT, NOT_SUPPORTED (attached only to look). Since 0.2.
+/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. ret_generation: the new one; NULL if not wanted.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED (as shmslot_segment_end_waits
+/// says), NOT_SUPPORTED (an observer). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_wait_for_change(
     segment: *const shmslot_segment,

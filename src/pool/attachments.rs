@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::pool::body::Body;
 use crate::sys::socket::Foreign;
 use crate::sys::{self, ForkGuard};
-use crate::wait::deadline_of;
+use crate::wait::{deadline_of, timeout_code};
 
 /// The regions of one sender that are mapped here. Any thread.
 pub struct Attachments {
@@ -241,11 +241,11 @@ impl Attachments {
     /// The address of a reference. Receives what has arrived over the channel if the region is not
     /// known; never waits.
     pub fn resolve(&self, map_id: u32, generation: u32, offset: u64, len: u64) -> Result<Mapped> {
-        self.resolve_wait(map_id, generation, offset, len, Some(Duration::ZERO))
+        self.look_up(map_id, generation, offset, len, Some(Duration::ZERO), Code::UnknownMapping)
     }
 
-    /// As [`resolve`](Attachments::resolve), but waits for the region's message if it has not
-    /// arrived. `UnknownMapping` if it does not arrive in time.
+    /// As [`resolve`](Attachments::resolve), but waits for the region's message if it may still
+    /// arrive: [`Code::Again`] or [`Code::Timeout`] if it has not arrived in time.
     pub fn resolve_wait(
         &self,
         map_id: u32,
@@ -254,8 +254,21 @@ impl Attachments {
         len: u64,
         timeout: Option<Duration>,
     ) -> Result<Mapped> {
-        let unknown = || {
-            Err(Error::new(Code::UnknownMapping)
+        self.look_up(map_id, generation, offset, len, timeout, timeout_code(timeout))
+    }
+
+    /// `late` is the code of a region whose message has not come in time.
+    fn look_up(
+        &self,
+        map_id: u32,
+        generation: u32,
+        offset: u64,
+        len: u64,
+        timeout: Option<Duration>,
+        late: Code,
+    ) -> Result<Mapped> {
+        let unknown = |code| {
+            Err(Error::new(code)
                 .about(format_args!("region {map_id} with generation {generation} is not known"))
                 .with_numbers([map_id.into(), generation.into(), 0]))
         };
@@ -285,13 +298,13 @@ impl Attachments {
             self.map_waiting(&mut regions, map_id)?;
             match regions.known.get(&map_id).map(|known| (known, known.now())) {
                 Some((known, newest)) if newest == generation => return Mapped::new(known, offset, len),
-                Some((_, newest)) if is_newer(newest, generation) => return unknown(),
+                Some((_, newest)) if is_newer(newest, generation) => return unknown(Code::UnknownMapping),
                 _ => {}
             }
             drop(regions);
-            let Some(channel) = &self.channel else { return unknown() };
+            let Some(channel) = &self.channel else { return unknown(Code::UnknownMapping) };
             if timeout == Some(Duration::ZERO) || !channel.link().wait(events, deadline)? {
-                return unknown();
+                return unknown(late);
             }
         }
     }

@@ -69,16 +69,16 @@ impl Bell<'_> {
     }
 
     /// Sleeps until the bell is rung after `armed`, or wakes earlier: the caller checks again, and
-    /// checks the clock.
-    pub(crate) fn sleep(self, armed: Armed, deadline: Deadline) {
-        self.0.sleep(armed.0, deadline);
+    /// checks the clock. True if a signal handler ended the sleep.
+    pub(crate) fn sleep(self, armed: Armed, deadline: Deadline) -> bool {
+        self.0.sleep(armed.0, deadline)
     }
 
-    /// Sleeps until one of several bells is rung after it was armed.
+    /// Sleeps until one of several bells is rung after it was armed; as [`Bell::sleep`].
     #[cfg(not(any(loom, shmslot_sim)))]
-    pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) {
+    pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) -> bool {
         let words: Vec<_> = bells.iter().map(|(bell, armed)| (bell.0, armed.0)).collect();
-        FutexWord::sleep_any(&words, deadline);
+        FutexWord::sleep_any(&words, deadline)
     }
 
     /// Wakes the sleepers, if there are any. The caller has made its change visible, and has passed

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::{AtomicBool, AtomicPtr};
 use std::time::Duration;
 
 use crate::atomics::{AtomicU64, Ordering};
@@ -45,6 +45,8 @@ pub(crate) struct Attachment {
     pub(super) next_look: AtomicU64,
     /// The same for a look at the name.
     pub(super) next_name_look: AtomicU64,
+    /// Whether signals end waits for a change.
+    pub(super) end_at_signals: AtomicBool,
     /// Writer numbers of this participant in use, one bit each; and whether payloads may be written.
     pub(super) writers: Mutex<Writers>,
     pub(super) huge_bytes: u64,
@@ -151,6 +153,7 @@ impl Attachment {
             recovering: Mutex::new(()),
             next_look: AtomicU64::new(0),
             next_name_look: AtomicU64::new(0),
+            end_at_signals: AtomicBool::new(false),
             writers: Mutex::default(),
             huge_bytes: 0,
             // A spinning thread on a single processor only keeps the other side from running.
@@ -267,6 +270,15 @@ impl Attachment {
     /// Attached processes.
     pub(crate) fn participant_count(&self) -> u32 {
         self.participants.count()
+    }
+
+    /// Relaxed, as the load: it tells of nothing else.
+    pub(crate) fn end_at_signals(&self, they_do: bool) {
+        self.end_at_signals.store(they_do, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ends_at_signals(&self) -> bool {
+        self.end_at_signals.load(Ordering::Relaxed)
     }
 
     pub(crate) fn spin(&self) -> Duration {

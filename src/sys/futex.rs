@@ -8,14 +8,14 @@ use nix::errno::Errno;
 use super::clock::{Deadline, monotonic_ns, timespec};
 
 /// Sleeps while `word` is `expected`. Not FUTEX_PRIVATE: the waker may be another process.
-/// WAIT_BITSET, because that form takes an absolute monotonic deadline. The call does not say why
-/// it woke: callers check again, and check the clock.
-pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
+/// WAIT_BITSET, because that form takes an absolute monotonic deadline. True if a signal handler
+/// ended it. The call says nothing else about why it woke: callers check again, and check the clock.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> bool {
     let until = deadline.map(timespec);
     let until = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: the word is a live, aligned u32; `until` is null or points to a timespec that
     // outlives the call.
-    unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
@@ -26,6 +26,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
             libc::FUTEX_BITSET_MATCH_ANY,
         )
     };
+    result < 0 && Errno::last() == Errno::EINTR
 }
 
 /// Wakes every sleeper of `word`, in any process.
@@ -41,9 +42,9 @@ pub(crate) const FUTEX_WAIT_ANY_MAX: usize = 128;
 const ONE_OF_SEVERAL: u64 = 1_000_000;
 
 /// Sleeps while every word has its expected value. Kernels before 5.16 cannot do that, and some
-/// sandboxes refuse it: there it sleeps on the first word alone, for a short time. The call does
-/// not say why it woke; see [`futex_wait`].
-pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
+/// sandboxes refuse it: there it sleeps on the first word alone, for a short time. It returns what
+/// [`futex_wait`] does.
+pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> bool {
     let waiters: Vec<libc::futex_waitv> = words
         .iter()
         .map(|(word, expected)| {
@@ -62,9 +63,12 @@ pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
     let result = unsafe {
         libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), waiters.len(), 0, until, libc::CLOCK_MONOTONIC)
     };
-    let slept = result >= 0 || matches!(Errno::last(), Errno::ETIMEDOUT | Errno::EAGAIN | Errno::EINTR);
-    if let (false, Some((word, expected))) = (slept, words.first()) {
-        let soon = monotonic_ns().saturating_add(ONE_OF_SEVERAL);
-        futex_wait(word, *expected, Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
+    match (Errno::result(result), words.first()) {
+        (Err(Errno::EINTR), _) => true,
+        (Ok(_) | Err(Errno::ETIMEDOUT | Errno::EAGAIN), _) | (Err(_), None) => false,
+        (Err(_), Some((word, expected))) => {
+            let soon = monotonic_ns().saturating_add(ONE_OF_SEVERAL);
+            futex_wait(word, *expected, Some(deadline.map_or(soon, |deadline| deadline.min(soon))))
+        }
     }
 }

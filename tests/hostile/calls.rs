@@ -481,7 +481,7 @@ impl World {
     }
 
     fn end_waits(&mut self, c: &mut Choices<'_>) {
-        let when = EndWaits { no_writers: c.flag(), peer_dead: c.flag(), retired: false };
+        let when = EndWaits { no_writers: c.flag(), peer_dead: c.flag(), signal: c.flag(), retired: false };
         if let Some(reader) = self.reader(c) {
             answer(reader.end_waits(when));
         }

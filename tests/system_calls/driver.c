@@ -336,7 +336,7 @@ static void over_channels(void *unused)
     CHECK_OK(shmslot_attachments_release(attachments, &mapped));
     CHECK_CODE(shmslot_attachments_resolve_wait(attachments, lease.map_id, lease.generation + 1, 0,
                                                 1, MILLISECOND, &mapped, NULL),
-               SHMSLOT_E_UNKNOWN_MAPPING);
+               SHMSLOT_E_TIMEOUT);
     CHECK_OK(shmslot_region_release(registry, &lease));
     shmslot_attachments_close(attachments);
     shmslot_registry_close(registry);
