@@ -178,6 +178,8 @@ static void check_defaults(void)
     only_any_geometry_takes_it(there, name, asked, "single_writer", 1, 0);
     asked.flags = SHMSLOT_FLAG_TIMESTAMPS;
     only_any_geometry_takes_it(there, name, asked, "timestamps", 1, 0);
+    asked.flags = SHMSLOT_FLAG_EPHEMERAL;
+    only_any_geometry_takes_it(there, name, asked, "ephemeral", 1, 0);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(there);
 }

@@ -78,6 +78,10 @@
 /// Option flag: open and create take a segment that is there whatever it has, as attach does.
 #define SHMSLOT_FLAG_ANY_GEOMETRY 256
 
+/// Option flag: the name goes with the last participant: when it closes, or, if it was killed, with the next call that
+/// attaches to the name, opens it, or removes what is dead (shmslot_segment_unlink_dead). if_orphaned is of no use then.
+#define SHMSLOT_FLAG_EPHEMERAL 512
+
 /// Policy: a reserve that finds nothing free waits until a reader has marked enough. The default.
 #define SHMSLOT_POLICY_BLOCK 1
 
@@ -131,6 +135,9 @@
 /// Registry flag: receivers are not of this library. They may map regions to write to them, and each generation is announced.
 /// Whoever gets a region can then change any byte of it at any time.
 #define SHMSLOT_FLAG_FOREIGN_RECEIVERS 1
+
+/// Header flag: the name goes with the last participant.
+#define FLAG_EPHEMERAL 4
 
 /// `lifecycle.retired`: somebody is about to take the name from a segment that nobody is attached to. Who dies in
 /// between leaves this behind, and the next to attach sets it back to 0.
@@ -249,12 +256,12 @@ typedef struct shmslot_segment shmslot_segment;
 typedef struct shmslot_writer shmslot_writer;
 
 /// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
-/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER and TIMESTAMPS) only.
+/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER, TIMESTAMPS and EPHEMERAL) only.
 typedef struct {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     uint32_t struct_size;
-    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_PREFAULT, SHMSLOT_FLAG_HUGE_PAGES,
-    /// SHMSLOT_FLAG_STREAM_COPIES, SHMSLOT_FLAG_ANY_GEOMETRY; for attach and open also SHMSLOT_FLAG_ANY_OWNER; for
+    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_PREFAULT,
+    /// SHMSLOT_FLAG_HUGE_PAGES, SHMSLOT_FLAG_STREAM_COPIES, SHMSLOT_FLAG_ANY_GEOMETRY; for attach and open also SHMSLOT_FLAG_ANY_OWNER; for
     /// attach also SHMSLOT_FLAG_OBSERVER.
     uint32_t flags;
     /// Number of slots, 1 to 16777216; default 64.
@@ -335,7 +342,7 @@ typedef struct {
     uint32_t history;
     /// SHMSLOT_POLICY_BLOCK, _FAIL or _DROP_OLDEST.
     uint32_t policy;
-    /// SHMSLOT_FLAG_SINGLE_WRITER and SHMSLOT_FLAG_TIMESTAMPS, as the segment was created.
+    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS and SHMSLOT_FLAG_EPHEMERAL, as the segment was created.
     uint32_t flags;
     /// Permission bits that the creator gave it.
     uint32_t mode;
@@ -659,7 +666,7 @@ int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_se
 /// creates. If nobody is attached to it, options.if_orphaned decides, with REFUSE like ADOPT.
 ///
 /// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
-/// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else
+/// SINGLE_WRITER, TIMESTAMPS and EPHEMERAL the same. Fields that are 0 and flags that are off ask nothing. Else
 /// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.2.

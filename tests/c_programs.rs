@@ -48,6 +48,7 @@ c_programs! {
     crash_points_names
     descriptors
     drop_oldest
+    ephemeral
     error_codes
     fault_injection
     full_filesystem

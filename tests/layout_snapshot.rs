@@ -172,6 +172,7 @@ fn constants() {
         ("RETIRED", u64::from(layout::RETIRED)),
         ("FLAG_SINGLE_WRITER", u64::from(layout::FLAG_SINGLE_WRITER)),
         ("FLAG_TIMESTAMPS", u64::from(layout::FLAG_TIMESTAMPS)),
+        ("FLAG_EPHEMERAL", u64::from(layout::FLAG_EPHEMERAL)),
         ("Policy::Block", Policy::Block as u64),
         ("Policy::Fail", Policy::Fail as u64),
         ("Policy::DropOldest", Policy::DropOldest as u64),
@@ -209,6 +210,7 @@ fn default_geometry() -> Geometry {
         policy: options.policy,
         single_writer: options.single_writer,
         timestamps: options.timestamps,
+        ephemeral: options.ephemeral,
         mode: options.mode,
         type_hash: options.type_hash,
         type_name: [0; layout::MAX_TYPE_NAME + 1],
@@ -333,6 +335,7 @@ fn edge_geometries() -> impl Iterator<Item = Geometry> {
             policy: [Policy::Fail, Policy::Block, Policy::DropOldest][pick(&[0, 1, 2]) as usize],
             single_writer: pick(&[0, 1]) == 1,
             timestamps: pick(&[0, 1]) == 1,
+            ephemeral: pick(&[0, 1]) == 1,
             mode: pick(&[0o600, 0o660, 0o666]) as u32,
             segment_id: index.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             type_hash: [index as u8; 16],
@@ -416,7 +419,7 @@ fn each_check_has_its_code() {
         ("header_size", 513, Err(Code::Corrupt)),
         ("features_required", 1 << 63, Err(Code::LayoutVersion)),
         ("features_optional", 1 << 63, Ok(())),
-        ("flags", 4, Err(Code::LayoutVersion)),
+        ("flags", 8, Err(Code::LayoutVersion)),
         ("policy", 4, Err(Code::LayoutVersion)),
         ("slot_count", 0, Err(Code::Corrupt)),
         ("slot_count", 1 << 24, Err(Code::Corrupt)), // in its range, but the sizes differ
@@ -708,9 +711,9 @@ fn the_writer_word_of_a_single_writer_segment() {
     let folder = Folder::new("layout-single");
     let path = folder.0.join("segment");
     let name = path.to_str().expect("it is text");
-    let options = Options { single_writer: true, timestamps: true, ..Options::default() };
+    let options = Options { single_writer: true, timestamps: true, ephemeral: true, ..Options::default() };
     let segment = Segment::create(name, &options).expect("a new segment");
-    assert_eq!(little(field(&Dump::of(&path).bytes, "flags")), 3);
+    assert_eq!(little(field(&Dump::of(&path).bytes, "flags")), 7);
     let writer = segment.writer().expect("a writer");
     let word = || Dump::of(&path).u32(word_at("lifecycle.writer"));
     assert_eq!(word(), u64::from(writer.id()) + 1);

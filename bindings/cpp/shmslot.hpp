@@ -437,6 +437,7 @@ struct Options {
     const char *type_name = nullptr;             ///< Name of the sample type, at most 63 bytes; read during the call.
     bool single_writer = false;                  ///< One writer at a time; cheaper.
     bool timestamps = false;                     ///< Each commit notes the monotonic time.
+    bool ephemeral = false;                      ///< The name goes with the last participant.
     bool prefault = false;                       ///< Map all pages at once.
     bool huge_pages = false;                     ///< Ask for huge pages.
     bool stream_copies = false;                  ///< Large copies into payloads go around the caches.
@@ -762,6 +763,7 @@ template <class T, class Handle, class Call>
 {
     shmslot_options c = SHMSLOT_OPTIONS_INIT;
     c.flags = (options.single_writer ? SHMSLOT_FLAG_SINGLE_WRITER : 0U) | (options.timestamps ? SHMSLOT_FLAG_TIMESTAMPS : 0U) |
+              (options.ephemeral ? SHMSLOT_FLAG_EPHEMERAL : 0U) |
               (options.prefault ? SHMSLOT_FLAG_PREFAULT : 0U) | (options.huge_pages ? SHMSLOT_FLAG_HUGE_PAGES : 0U) |
               (options.stream_copies ? SHMSLOT_FLAG_STREAM_COPIES : 0U) | (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) |
               (options.any_geometry ? SHMSLOT_FLAG_ANY_GEOMETRY : 0U) | (options.observer ? SHMSLOT_FLAG_OBSERVER : 0U);

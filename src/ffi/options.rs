@@ -31,6 +31,10 @@ pub const SHMSLOT_FLAG_STREAM_COPIES: u32 = 128;
 /// Option flag: open and create take a segment that is there whatever it has, as attach does.
 pub const SHMSLOT_FLAG_ANY_GEOMETRY: u32 = 256;
 
+/// Option flag: the name goes with the last participant: when it closes, or, if it was killed, with the next call that
+/// attaches to the name, opens it, or removes what is dead (shmslot_segment_unlink_dead). if_orphaned is of no use then.
+pub const SHMSLOT_FLAG_EPHEMERAL: u32 = 512;
+
 /// Policy: a reserve that finds nothing free waits until a reader has marked enough. The default.
 pub const SHMSLOT_POLICY_BLOCK: u32 = 1;
 /// Policy: a reserve that finds nothing free fails at once, whatever its timeout: it never waits.
@@ -58,14 +62,14 @@ const _: () = {
 };
 
 /// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
-/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER and TIMESTAMPS) only.
+/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER, TIMESTAMPS and EPHEMERAL) only.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_options {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     pub struct_size: u32,
-    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_PREFAULT, SHMSLOT_FLAG_HUGE_PAGES,
-    /// SHMSLOT_FLAG_STREAM_COPIES, SHMSLOT_FLAG_ANY_GEOMETRY; for attach and open also SHMSLOT_FLAG_ANY_OWNER; for
+    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_PREFAULT,
+    /// SHMSLOT_FLAG_HUGE_PAGES, SHMSLOT_FLAG_STREAM_COPIES, SHMSLOT_FLAG_ANY_GEOMETRY; for attach and open also SHMSLOT_FLAG_ANY_OWNER; for
     /// attach also SHMSLOT_FLAG_OBSERVER.
     pub flags: u32,
     /// Number of slots, 1 to 16777216; default 64.
@@ -139,7 +143,7 @@ pub struct shmslot_info {
     pub history: u32,
     /// SHMSLOT_POLICY_BLOCK, _FAIL or _DROP_OLDEST.
     pub policy: u32,
-    /// SHMSLOT_FLAG_SINGLE_WRITER and SHMSLOT_FLAG_TIMESTAMPS, as the segment was created.
+    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS and SHMSLOT_FLAG_EPHEMERAL, as the segment was created.
     pub flags: u32,
     /// Permission bits that the creator gave it.
     pub mode: u32,
@@ -184,7 +188,8 @@ impl From<&Info> for shmslot_info {
             history: geometry.history,
             policy: geometry.policy as u32,
             flags: if geometry.single_writer { SHMSLOT_FLAG_SINGLE_WRITER } else { 0 }
-                | if geometry.timestamps { SHMSLOT_FLAG_TIMESTAMPS } else { 0 },
+                | if geometry.timestamps { SHMSLOT_FLAG_TIMESTAMPS } else { 0 }
+                | if geometry.ephemeral { SHMSLOT_FLAG_EPHEMERAL } else { 0 },
             mode: geometry.mode,
             layout_version: layout::LAYOUT_VERSION,
             region_count: geometry.region_count,
@@ -257,7 +262,7 @@ pub(crate) fn options_and_asked(
         let asked = Asked::of(&default);
         return Ok((default, asked));
     };
-    let made_so = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS;
+    let made_so = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_EPHEMERAL;
     let used_so = SHMSLOT_FLAG_PREFAULT
         | SHMSLOT_FLAG_HUGE_PAGES
         | SHMSLOT_FLAG_STREAM_COPIES
@@ -295,6 +300,7 @@ pub(crate) fn options_and_asked(
         policy: Policy::from_number(or(given.policy, default.policy as u32)).ok_or(bad("policy"))?,
         single_writer: given.flags & SHMSLOT_FLAG_SINGLE_WRITER != 0,
         timestamps: given.flags & SHMSLOT_FLAG_TIMESTAMPS != 0,
+        ephemeral: given.flags & SHMSLOT_FLAG_EPHEMERAL != 0,
         mode: or(given.mode, default.mode),
         if_orphaned: IfOrphaned::from_number(given.if_orphaned).ok_or(bad("if_orphaned"))?,
         type_hash: given.type_hash,

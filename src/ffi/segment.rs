@@ -175,7 +175,7 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
 /// creates. If nobody is attached to it, options.if_orphaned decides, with REFUSE like ADOPT.
 ///
 /// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
-/// SINGLE_WRITER and TIMESTAMPS the same. Fields that are 0 and flags that are off ask nothing. Else
+/// SINGLE_WRITER, TIMESTAMPS and EPHEMERAL the same. Fields that are 0 and flags that are off ask nothing. Else
 /// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
 /// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.2.

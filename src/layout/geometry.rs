@@ -58,6 +58,8 @@ pub struct Geometry {
     pub single_writer: bool,
     /// Whether each commit notes the time.
     pub timestamps: bool,
+    /// Whether the name goes with the last participant.
+    pub ephemeral: bool,
     /// Permission bits that the creator gave the file.
     pub mode: u32,
     /// Identity of the sample type; zero is none.

@@ -27,6 +27,10 @@ const _: () = assert!(cfg!(target_endian = "little"));
 pub const FLAG_SINGLE_WRITER: u32 = 1;
 /// Header flag: each commit notes the time.
 pub const FLAG_TIMESTAMPS: u32 = 2;
+/// Header flag: the name goes with the last participant.
+pub const FLAG_EPHEMERAL: u32 = 4;
+/// All header flags.
+const FLAGS: u32 = FLAG_SINGLE_WRITER | FLAG_TIMESTAMPS | FLAG_EPHEMERAL;
 
 /// One field of the constant header: its name in `docs/segment-layout.md`, offset and size.
 pub type HeaderField = (&'static str, usize, usize);
@@ -123,7 +127,8 @@ impl Geometry {
     /// The constant header of a segment of this geometry, whose fields were [checked](Geometry::check).
     pub fn encode(&self, offsets: &Offsets) -> HeaderBytes {
         let flags = if self.single_writer { FLAG_SINGLE_WRITER } else { 0 }
-            | if self.timestamps { FLAG_TIMESTAMPS } else { 0 };
+            | if self.timestamps { FLAG_TIMESTAMPS } else { 0 }
+            | if self.ephemeral { FLAG_EPHEMERAL } else { 0 };
         let mut header = Header {
             magic: MAGIC,
             layout_version: LAYOUT_VERSION,
@@ -177,7 +182,7 @@ impl Geometry {
             return Err(Code::Corrupt);
         }
         let flags = header.flags;
-        if header.features_required != 0 || flags & !(FLAG_SINGLE_WRITER | FLAG_TIMESTAMPS) != 0 {
+        if header.features_required != 0 || flags & !FLAGS != 0 {
             return Err(Code::LayoutVersion);
         }
         let geometry = Geometry {
@@ -194,6 +199,7 @@ impl Geometry {
             policy: Policy::from_number(header.policy).ok_or(Code::LayoutVersion)?,
             single_writer: flags & FLAG_SINGLE_WRITER != 0,
             timestamps: flags & FLAG_TIMESTAMPS != 0,
+            ephemeral: flags & FLAG_EPHEMERAL != 0,
             mode: header.mode,
             type_hash: header.type_hash,
             type_name: header.type_name,

@@ -61,6 +61,7 @@ impl Asked {
             ("policy", self.policy.map_or(0, |policy| policy as u64), found.policy as u64),
             ("single_writer", u64::from(options.single_writer), u64::from(found.single_writer)),
             ("timestamps", u64::from(options.timestamps), u64::from(found.timestamps)),
+            ("ephemeral", u64::from(options.ephemeral), u64::from(found.ephemeral)),
         ];
         let less = not_less.iter().find(|(_, wanted, found)| wanted > found);
         let other = equal.iter().find(|(_, wanted, found)| *wanted != 0 && wanted != found);

@@ -19,7 +19,7 @@ use crate::segment::check::check_file;
 use crate::segment::deaths::Death;
 use crate::segment::mapping::{map_file, map_private, view};
 use crate::segment::options::Options;
-use crate::segment::participants::{MARK_BASE, Participant, Participants, Rows};
+use crate::segment::participants::{self, MARK_BASE, Participant, Participants, Rows};
 use crate::segment::writers::Writers;
 use crate::sys::mapping::Span;
 use crate::sys::{self, ForkGuard, KeptFd};
@@ -99,7 +99,7 @@ impl Attachment {
         Attachment::finish(map, table, participants, fd, geometry, offsets, options, path)
     }
 
-    /// Attaches to a file that may hold anything; `None` if it is losing its name, or has lost it.
+    /// Attaches to a file that may hold anything; `None` if it is losing its name, has lost it, or is to lose it.
     pub(crate) fn attach(
         fd: OwnedFd,
         options: &Options,
@@ -108,6 +108,10 @@ impl Attachment {
         must_be_sealed: bool,
     ) -> Result<Option<Attachment>> {
         let (geometry, offsets) = check_file(&fd, options, asked, must_be_sealed)?;
+        let may_be_over = geometry.ephemeral && path.is_some() && !options.observer;
+        if may_be_over && !participants::anyone_alive(&fd, geometry.max_participants)? {
+            return Ok(None);
+        }
         let map = map_file(&fd, &offsets, options)?;
         // SAFETY: the file is as long as `offsets.total`, `check_file` made sure. Its owner can cut a named one later;
         // then an access faults, as the header says, which ends the process and corrupts nothing.
@@ -311,7 +315,11 @@ impl Drop for Attachment {
             drop(unsafe { Box::from_raw(shareable) });
         }
         if self.birth.same_process() {
+            let was_attached = self.participants.own().is_some();
             self.participants.give_back();
+            if was_attached && self.geometry.ephemeral {
+                self.give_up_name();
+            }
         }
     }
 }

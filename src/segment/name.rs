@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Error, Result};
-use crate::layout::{self, BEING_TAKEN, HOT_OFFSET, HotWords, LAYOUT_VERSION, RETIRED};
+use crate::layout::{self, BEING_TAKEN, Geometry, HOT_OFFSET, HotWords, LAYOUT_VERSION, RETIRED};
 use crate::protocol::bell;
 use crate::segment::asked::Asked;
 use crate::segment::attachment::Attachment;
@@ -96,18 +96,21 @@ struct Right<'f> {
 impl Right<'_> {
     /// Waits for others that have it, but not for one that was stopped.
     fn to_take_from(fd: &OwnedFd) -> Result<Right<'_>> {
+        let mut found = None;
+        until_not_busy(|| {
+            found = Right::if_free(fd)?;
+            Ok(found.is_some())
+        })?;
+        found.ok_or(Code::NameBusy.into())
+    }
+
+    /// The same, unless somebody else has it.
+    fn if_free(fd: &OwnedFd) -> Result<Option<Right<'_>>> {
         let this = Process::this();
         let right = Right { fd };
-        until_not_busy(|| {
-            // Shared: a file that may only be read can be unlinked, too.
-            let alone =
-                sys::lock_shared(fd, SEATS + this.short(), 1)? && right.is_alone(this.pid_namespace)?;
-            if !alone {
-                right.give_up();
-            }
-            Ok(alone)
-        })?;
-        Ok(right)
+        // Shared: a file that may only be read can be unlinked, too.
+        let alone = sys::lock_shared(fd, SEATS + this.short(), 1)? && right.is_alone(this.pid_namespace)?;
+        Ok(alone.then_some(right))
     }
 
     fn give_up(&self) {
@@ -164,6 +167,29 @@ impl Right<'_> {
             }
         }
         Ok(taken)
+    }
+
+    /// Takes the name from a dead segment. Who attaches takes its row and then looks at the word; this writes the word and
+    /// then looks at the rows: one of the two sees the other. Looking at rows, and not locking all of them, lets it see that
+    /// a process is dead whose lock a forked child has inherited.
+    fn take_from_dead(&self, path: &Path, rows: u32) -> Result<()> {
+        let fd = self.fd;
+        if !leads_to_file(path, fd)? {
+            return Ok(());
+        }
+        sys::write_word(fd, RETIRED_OFFSET, BEING_TAKEN)?;
+        // The kernel may look at an empty list of locks without taking a lock of its own.
+        fence(Ordering::SeqCst);
+        let taken = match participants::anyone_alive(fd, rows) {
+            Ok(true) => Err(Code::Exists.into()),
+            Ok(false) => self.retire(path).map(drop),
+            Err(error) => Err(error),
+        };
+        taken.inspect_err(|_| {
+            // It keeps its name, so it can be attached to as before. The first error is the one to
+            // report.
+            let _ = sys::write_word(fd, RETIRED_OFFSET, 0);
+        })
     }
 }
 
@@ -223,18 +249,19 @@ pub(crate) fn make_way(path: &Path, options: &Options, asked: Asked) -> Result<W
     let any_type = Options { type_hash: [0; 16], ..options.clone() };
     match check_file(&fd, &any_type, None, false) {
         Ok((geometry, _)) => {
-            let rows = geometry.max_participants;
-            if participants::anyone_alive(&fd, rows)? {
+            if participants::anyone_alive(&fd, geometry.max_participants)? {
                 return Err(Code::Exists.into());
             }
             match options.if_orphaned {
+                // Its last participant was killed, or the name would be gone.
+                _ if geometry.ephemeral => replace(path, &fd, &geometry)?,
                 IfOrphaned::Refuse => return Err(Error::new(Code::Exists).about("nobody is attached to it")),
                 IfOrphaned::Adopt => {
                     if let Some(adopted) = attach(path, fd, options, Some(asked))? {
                         return Ok(Way::Adopted(Box::new(adopted)));
                     }
                 }
-                IfOrphaned::Replace => replace(path, &fd, rows)?,
+                IfOrphaned::Replace => replace(path, &fd, &geometry)?,
             }
         }
         Err(why) => {
@@ -341,41 +368,54 @@ const RETIRED_OFFSET: u64 = HOT_OFFSET
     + std::mem::offset_of!(HotWords, lifecycle) as u64
     + std::mem::offset_of!(layout::Lifecycle, retired) as u64;
 
-/// Takes the name from a dead segment. Who attaches takes its row and then looks at the word; this
-/// writes the word and then looks at the rows: one of the two sees the other. Looking at rows, and
-/// not locking all of them, lets it see that a process is dead whose lock a forked child has
-/// inherited.
-fn replace(path: &Path, fd: &OwnedFd, rows: u32) -> Result<()> {
-    let right = Right::to_take_from(fd)?;
-    if !leads_to_file(path, fd)? {
-        return Ok(());
+/// Takes the name from a dead segment, for another one.
+fn replace(path: &Path, fd: &OwnedFd, geometry: &Geometry) -> Result<()> {
+    let taken = Right::to_take_from(fd)?.take_from_dead(path, geometry.max_participants);
+    if geometry.ephemeral && taken.as_ref().is_err_and(|error| error.code() == Code::Exists) {
+        // Whoever has closed it in between has found the right taken, and leaves the name to this process.
+        take_with_the_last(path, fd, geometry)?;
     }
-    sys::write_word(fd, RETIRED_OFFSET, BEING_TAKEN)?;
-    // The kernel may look at an empty list of locks without taking a lock of its own.
-    fence(Ordering::SeqCst);
-    let taken = match participants::anyone_alive(fd, rows) {
-        Ok(true) => Err(Code::Exists.into()),
-        Ok(false) => right.retire(path).map(drop),
-        Err(error) => Err(error),
-    };
-    taken.inspect_err(|_| {
-        // It keeps its name, so it can be attached to as before. The first error is the one to
-        // report.
-        let _ = sys::write_word(fd, RETIRED_OFFSET, 0);
-    })
+    taken
 }
 
-/// Waits until whoever is replacing the segment of this name is done, and undoes what one has begun
-/// that died.
+/// Attempts of one that closes an ephemeral segment. Each retry means that another process was attached in between, or that
+/// others try to get the right: of two that try at once, each may find the other in its way.
+const LAST_LOOKS: u32 = 64;
+
+/// Takes the name from an ephemeral segment if nobody is attached to it any more. It does not wait: another process that has
+/// the right either takes the name, or looks once more after it has given the right back.
+pub(crate) fn take_with_the_last(path: &Path, fd: &OwnedFd, geometry: &Geometry) -> Result<()> {
+    let rows = geometry.max_participants;
+    for _ in 0..LAST_LOOKS {
+        if participants::anyone_alive(fd, rows)? || !leads_to_file(path, fd)? {
+            break;
+        }
+        let Some(right) = Right::if_free(fd)? else { continue };
+        match right.take_from_dead(path, rows) {
+            Err(error) if error.code() == Code::Exists => {}
+            taken => return taken,
+        }
+    }
+    Ok(())
+}
+
+/// Waits until whoever is taking the name away is done, and finishes or undoes what one has begun that died: an ephemeral
+/// segment without participants loses its name, any other keeps it.
 fn settle(path: &Path, options: &Options) -> Result<()> {
     let fd = match sys::open_file(path, true) {
         Err(error) if error.code() == Code::NotFound => return Ok(()),
         opened => opened?,
     };
-    let _right = Right::to_take_from(&fd)?;
+    let right = Right::to_take_from(&fd)?;
     // The name may have passed to any file in between.
-    let attachable = check_file(&fd, options, None, false).is_ok();
-    if attachable && sys::read_word(&fd, RETIRED_OFFSET)? != 0 && leads_to_file(path, &fd)? {
+    let Ok((geometry, _)) = check_file(&fd, options, None, false) else { return Ok(()) };
+    if geometry.ephemeral {
+        return match right.take_from_dead(path, geometry.max_participants) {
+            Err(error) if error.code() == Code::Exists => Ok(()),
+            taken => taken,
+        };
+    }
+    if sys::read_word(&fd, RETIRED_OFFSET)? != 0 && leads_to_file(path, &fd)? {
         sys::write_word(&fd, RETIRED_OFFSET, 0)?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What an attachment knows of its name: whether it still leads to the segment.
+//! What an attachment has to do with its name: whether it still leads to the segment, and when it goes with it.
 #![forbid(unsafe_code)]
 
 use crate::atomics::Ordering;
@@ -51,5 +51,13 @@ impl Attachment {
             self.next_name_look.store(now.saturating_add(SLICE), Ordering::Relaxed);
         }
         lost
+    }
+
+    /// Takes the name of an ephemeral segment away if this was its last participant, which has given its row back.
+    pub(super) fn give_up_name(&self) {
+        if let (Some(path), Ok(Some(fd))) = (&self.path, self.fd()) {
+            // Closing cannot fail. What stays is taken away by whoever comes next to the name.
+            let _ = name::take_with_the_last(path, fd, &self.geometry);
+        }
     }
 }

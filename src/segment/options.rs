@@ -32,7 +32,7 @@ impl IfOrphaned {
 ///
 /// [`Segment::open`](crate::Segment::open), and create with [`IfOrphaned::Adopt`], compare them with a
 /// segment that is there already: its numbers must not be less than those asked for; `policy`,
-/// `user_header_size`, `single_writer`, `timestamps` and the type must be the same. Else the error
+/// `user_header_size`, `single_writer`, `timestamps`, `ephemeral` and the type must be the same. Else the error
 /// is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field that equals its default is not
 /// compared, because it cannot be told from one that was left alone: who depends on a default looks
 /// at [`Info::geometry`](crate::Info::geometry).
@@ -63,6 +63,9 @@ pub struct Options {
     pub single_writer: bool,
     /// Each commit notes the monotonic time; about 25 ns a sample.
     pub timestamps: bool,
+    /// The name goes with the last participant: when it closes; or, if it was killed, with the next call that attaches to
+    /// the name, opens it, or [removes what is dead](crate::Segment::unlink_dead).
+    pub ephemeral: bool,
     /// Permission bits of a named segment.
     pub mode: u32,
     /// What to do when a dead segment has the name.
@@ -106,6 +109,7 @@ impl Default for Options {
             policy: Policy::Block,
             single_writer: false,
             timestamps: false,
+            ephemeral: false,
             mode: 0o600,
             if_orphaned: IfOrphaned::Replace,
             type_hash: [0; 16],
@@ -152,6 +156,7 @@ impl Options {
             policy: self.policy,
             single_writer: self.single_writer,
             timestamps: self.timestamps,
+            ephemeral: self.ephemeral,
             mode: self.mode,
             type_hash: self.type_hash,
             type_name,
