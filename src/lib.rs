@@ -75,10 +75,10 @@ pub use error::{Code, Error, Result};
 pub use layout::Policy;
 pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
 pub use reader::{Reader, Sample};
-pub use reference::{Ref, RefHeader, Reference};
+pub use reference::{Ref, RefHeader, Reference, SharedReference};
 pub use segment::{
     Counters, Death, IfOrphaned, Info, Options, Participant, ReaderCounters, ReaderKind, Segment,
     WriterCounters,
 };
 pub use wait::{EndWaits, Interrupter};
-pub use writer::{Loan, Writer};
+pub use writer::{AnyThread, KeepsWriter, Loan, OneThread, SharedWriter, Writer};

@@ -3,11 +3,12 @@
 //! Readers are numbers that the caller gives out, from 0. A slot is reserved against a mask of active readers; it
 //! counts as free when none of those has it unread. Protection of what a reader looks at is its unread bit, which
 //! stays until it is marked, so these operations exist on segments without drop-oldest only.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // Declares unsafe functions; there is no unsafe block.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::{Code, Error, HotResult, Result};
@@ -19,7 +20,7 @@ use crate::protocol::table::Table;
 use crate::protocol::words::{Bit, Loan, Place, Reserved, Wanted};
 use crate::segment::Segment;
 use crate::segment::payload::Bytes;
-use crate::writer::{Token, Writer, user_header_too_large};
+use crate::writer::{AnyThread, Core, OneThread, Token, user_header_too_large};
 
 /// A slot in one of its lives: reserved, or published. Stale as soon as that life is over.
 ///
@@ -68,51 +69,105 @@ pub struct RefHeader {
     pub timestamp_ns: u64,
 }
 
-/// The reference operations on one segment. One thread at a time, like the writer that it becomes:
-/// each thread makes its own from the same [`Segment`].
+/// The reference operations on one segment.
 ///
-/// It cannot be `Sync`. A [`Ref`] may be copied, so two threads could give one loan to
-/// [`Reference::commit_copy`] and both copy into its payload at once. On a single-writer segment,
-/// whose reserve is a plain store, two threads could even be given one slot. In C, where any thread
-/// may use the handle, both are the caller's to avoid; safe Rust has to rule them out.
-pub struct Reference {
+/// A plain `Reference` may move to another thread, and stays with one thread at a time. A
+/// [`SharedReference`] is `Sync`: any number of threads may use it at once, as in C.
+///
+/// # Why two
+///
+/// A [`Ref`] may be copied, so two threads could give one loan to `commit_copy` and both copy into
+/// its payload at once. With a plain `Reference` they cannot, so there [`Reference::commit_copy`] and
+/// [`Reference::write_user_header`] are safe; with a shared one the caller has to see to it.
+/// On a single-writer segment, where a reserve claims its slot by a plain store, two threads could
+/// even be given one slot, so it has no shared one.
+pub struct Reference<Threads = OneThread> {
     /// Opened by the first reserve: who only reads takes no writer's place, and counts as none.
-    writer: OnceLock<Writer>,
+    writer: OnceLock<Core>,
     segment: Segment,
     /// Where each reader's oldest unread sample may be.
     cursors: [AtomicU64; MAX_READERS as usize],
+    threads: PhantomData<Threads>,
 }
 
-// As for `Writer`: the marker of its writer alone keeps it from being `Sync`.
-const _: fn(&Reference) = |Reference { writer: _, segment, cursors }| {
-    fn is_sync<T: Sync>(_: T) {}
-    is_sync((segment, cursors));
+/// The reference operations for any number of threads at once.
+pub type SharedReference = Reference<AnyThread>;
+
+// The fields are `Sync`, so the marker alone decides.
+const _: () = {
+    const fn is_sync<T: Sync>() {}
+    is_sync::<SharedReference>();
 };
 
-impl fmt::Debug for Reference {
+impl<Threads> fmt::Debug for Reference<Threads> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reference").field("segment", &self.segment).finish_non_exhaustive()
     }
 }
 
 impl Segment {
-    /// The reference operations. They become a writer of the segment with the first reserve, on a single-writer segment
-    /// the one that it has.
+    /// The reference operations, for one thread at a time. They become a writer of the segment with
+    /// the first reserve, on a single-writer segment the one that it has.
     pub fn reference(&self) -> Result<Reference> {
-        if self.inner().shape().drop_oldest {
+        Reference::new(self)
+    }
+
+    /// The same for any number of threads at once. A single-writer segment has none:
+    /// [`Code::NotSupported`].
+    pub fn shared_reference(&self) -> Result<SharedReference> {
+        self.check_shareable()?;
+        Reference::new(self)
+    }
+}
+
+impl Reference {
+    /// Copies `bytes` to the start of the user header of a reserved slot.
+    pub fn write_user_header(&self, reference: Ref, bytes: &[u8]) -> Result<()> {
+        self.fill_user_header(reference, bytes)
+    }
+
+    /// Copies `bytes` into a reserved slot and publishes it; its sequence.
+    pub fn commit_copy(&self, reference: Ref, bytes: &[u8]) -> Result<u64> {
+        Ok(self.commit_from(reference, bytes.into())?)
+    }
+}
+
+impl SharedReference {
+    /// Copies `bytes` to the start of the user header of a reserved slot.
+    ///
+    /// # Safety
+    /// No other thread uses this loan or its user header during the call.
+    #[expect(unsafe_code, reason = "the caller rules out a race between two copies of one Ref")]
+    pub unsafe fn write_user_header(&self, reference: Ref, bytes: &[u8]) -> Result<()> {
+        self.fill_user_header(reference, bytes)
+    }
+
+    /// Copies `bytes` into a reserved slot and publishes it; its sequence.
+    ///
+    /// # Safety
+    /// No other thread uses this loan or its payload during the call.
+    #[expect(unsafe_code, reason = "the caller rules out a race between two copies of one Ref")]
+    pub unsafe fn commit_copy(&self, reference: Ref, bytes: &[u8]) -> Result<u64> {
+        Ok(self.commit_from(reference, bytes.into())?)
+    }
+}
+
+impl<Threads> Reference<Threads> {
+    /// For C, where the header says which threads may reserve.
+    pub(crate) fn new(segment: &Segment) -> Result<Reference<Threads>> {
+        if segment.inner().shape().drop_oldest {
             return Err(Error::new(Code::NotSupported)
                 .about("the reference operations need a policy that does not drop samples")
                 .advice("create the segment with SHMSLOT_POLICY_BLOCK or SHMSLOT_POLICY_FAIL"));
         }
         Ok(Reference {
             writer: OnceLock::new(),
-            segment: self.clone(),
+            segment: segment.clone(),
             cursors: [const { AtomicU64::new(FIRST) }; MAX_READERS as usize],
+            threads: PhantomData,
         })
     }
-}
 
-impl Reference {
     /// Reserves a slot that no reader of `active_readers` has unread.
     #[inline(always)]
     pub fn reserve(&self, active_readers: u64) -> Result<Ref> {
@@ -128,13 +183,13 @@ impl Reference {
     }
 
     #[inline(always)]
-    fn reserve_by(&self, writer: &Writer, active: u64) -> HotResult<Token> {
+    fn reserve_by(&self, writer: &Core, active: u64) -> HotResult<Token> {
         writer.count_loan()?;
         self.reserve_counted(writer, active).inspect_err(|_| writer.uncount_loan())
     }
 
     #[inline(always)]
-    fn reserve_counted(&self, writer: &Writer, active: u64) -> HotResult<Token> {
+    fn reserve_counted(&self, writer: &Core, active: u64) -> HotResult<Token> {
         let inner = self.segment.inner();
         let table = inner.table()?;
         self.name_all(table, active)?;
@@ -150,7 +205,7 @@ impl Reference {
     }
 
     #[cold]
-    fn reserve_contended(&self, table: &Table<'_>, writer: &Writer, active: u64) -> HotResult<Token> {
+    fn reserve_contended(&self, table: &Table<'_>, writer: &Core, active: u64) -> HotResult<Token> {
         let attempt = || self.reserve_somewhere(table, writer, active, Wanted::AnySlot);
         let found = match attempt()? {
             // What is not free may be in dead hands.
@@ -165,7 +220,7 @@ impl Reference {
     fn reserve_somewhere(
         &self,
         table: &Table<'_>,
-        writer: &Writer,
+        writer: &Core,
         active: u64,
         wanted: Wanted,
     ) -> HotResult<Option<Loan>> {
@@ -206,19 +261,13 @@ impl Reference {
         Ok(self.user_header(token.slot()))
     }
 
-    /// Copies `bytes` to the start of the user header of a reserved slot.
-    pub fn write_user_header(&self, reference: Ref, bytes: &[u8]) -> Result<()> {
+    fn fill_user_header(&self, reference: Ref, bytes: &[u8]) -> Result<()> {
         let (token, ..) = self.loan(reference)?;
         if self.opened()?.segment().fill_user_header(token.slot(), bytes.into()) {
             Ok(())
         } else {
             Err(user_header_too_large(bytes.len(), self.segment.inner().geometry().user_header_size))
         }
-    }
-
-    /// Copies `bytes` into a reserved slot and publishes it; its sequence.
-    pub fn commit_copy(&self, reference: Ref, bytes: &[u8]) -> Result<u64> {
-        Ok(self.commit_from(reference, bytes.into())?)
     }
 
     pub(crate) fn commit_from(&self, reference: Ref, bytes: Bytes<'_>) -> HotResult<u64> {
@@ -317,7 +366,11 @@ impl Reference {
 
     /// Copies the user header of a published slot; how many bytes it was, at most as many as `buffer`
     /// takes.
-    pub fn copy_user_header(&self, reference: Ref, buffer: &mut [u8]) -> Result<usize> {
+    ///
+    /// # Safety
+    /// As for [`Reference::read_copy`].
+    #[expect(unsafe_code, reason = "the caller rules out a race with a writer of this process")]
+    pub unsafe fn copy_user_header(&self, reference: Ref, buffer: &mut [u8]) -> Result<usize> {
         let inner = self.segment.inner();
         reference::check(inner.table()?, self.life(reference)?)?;
         let len = inner.user_header_bytes(reference.slot()).copy_to(buffer);
@@ -332,7 +385,16 @@ impl Reference {
     }
 
     /// Copies a published slot into `buffer`, which must be large enough; what is known of it.
-    pub fn read_copy(&self, reference: Ref, buffer: &mut [u8]) -> Result<RefHeader> {
+    ///
+    /// If another process reserves the slot and writes to it during the copy, the answer is
+    /// [`Code::Stale`], and `buffer` has bytes of both samples.
+    ///
+    /// # Safety
+    /// No thread of *this* process writes to the slot during the call: that would be a data race,
+    /// which is undefined in Rust even if its outcome is thrown away. So it is if all writing threads
+    /// reserve with a mask that names a reader which has not marked the sample before the call ends.
+    #[expect(unsafe_code, reason = "the caller rules out a race with a writer of this process")]
+    pub unsafe fn read_copy(&self, reference: Ref, buffer: &mut [u8]) -> Result<RefHeader> {
         let (place, header) = self.look(reference)?;
         let target = buffer.get_mut(..header.len as usize).ok_or(Code::TooLarge)?;
         self.segment.inner().payload_bytes(place, target.len()).copy_to(target);
@@ -452,21 +514,21 @@ impl Reference {
 
     /// The writer that the first reserve opens.
     #[inline(always)]
-    fn become_writer(&self) -> Result<&Writer> {
+    fn become_writer(&self) -> Result<&Core> {
         if let Some(writer) = self.writer.get() { Ok(writer) } else { self.open_writer() }
     }
 
     #[cold]
-    fn open_writer(&self) -> Result<&Writer> {
+    fn open_writer(&self) -> Result<&Core> {
         // A forked child ends here: it may find the lock taken by a thread that it does not have.
-        let opened = self.segment.writer()?;
-        // Another thread of a C caller may have been faster; then this one's goes again.
+        let opened = Core::open(Arc::clone(self.segment.inner()))?;
+        // Another thread may have been faster; then this one's is closed again.
         Ok(self.writer.get_or_init(|| opened))
     }
 
     /// Its writer; who never reserved has none, and no loan.
     #[inline(always)]
-    fn opened(&self) -> HotResult<&Writer> {
+    fn opened(&self) -> HotResult<&Core> {
         match self.writer.get() {
             Some(writer) => Ok(writer),
             None => self.segment.inner().table().and(Err(Code::Stale)),

@@ -18,7 +18,8 @@ use shmslot::{Code, Options, Policy, Ref, Reference, Segment};
 
 fn read_ref(reference: &Reference, sample: Ref) -> Vec<u8> {
     let mut bytes = vec![0; 64];
-    let header = reference.read_copy(sample, &mut bytes).expect("it is published");
+    // SAFETY: the caller has not marked it, and each reserve names its reader.
+    let header = unsafe { reference.read_copy(sample, &mut bytes) }.expect("it is published");
     bytes.truncate(header.len as usize);
     bytes
 }
@@ -280,9 +281,11 @@ fn flat_late_reader_torn() {
     reference.mark_read(first, 0).expect("mark");
 
     let second = reference.reserve(0b11).expect("nobody needs the slot");
-    assert_eq!(code(reference.read_copy(first, &mut [0; 64])), Code::Stale);
+    // SAFETY: there is one thread.
+    assert_eq!(code(unsafe { reference.read_copy(first, &mut [0; 64]) }), Code::Stale);
     reference.commit_copy(second, b"second").expect("commit");
-    assert_eq!(code(reference.read_copy(first, &mut [0; 64])), Code::Stale);
+    // SAFETY: there is one thread.
+    assert_eq!(code(unsafe { reference.read_copy(first, &mut [0; 64]) }), Code::Stale);
     assert_eq!(code(reference.mark_read(first, 1)), Code::Stale);
     assert_eq!(reference.next_unread(1).expect("an answer"), Some(second));
 

@@ -1,4 +1,5 @@
 //! The reference operations where slots are scarce, and where marks come out of order.
+#![allow(unsafe_code)] // Copies whose safety is the caller's.
 
 use shmslot::{Code, Options, Segment};
 
@@ -29,7 +30,8 @@ fn the_one_free_slot_is_found_again_and_again() {
                 let sample = slots.next_unread(0).expect("a look").expect("a sample");
                 assert_eq!(slots.next_unread(0).expect("a look"), Some(sample), "until it is marked");
                 let mut bytes = [0; 8];
-                slots.read_copy(sample, &mut bytes).expect("a sample");
+                // SAFETY: there is one thread.
+                unsafe { slots.read_copy(sample, &mut bytes) }.expect("a sample");
                 assert_eq!(u64::from_ne_bytes(bytes), number);
                 slots.mark_read(sample, 0).expect("a mark");
                 assert_eq!(slots.mark_read(sample, 0).expect_err("once").code(), Code::Stale);
@@ -94,11 +96,15 @@ fn large_payloads_and_user_headers() {
 
         let sample = reads.next_unread(0).expect("a look").expect("a sample");
         let (mut bytes, mut header) = (vec![0; len], [0; 20]);
-        assert_eq!(reads.read_copy(sample, &mut bytes).expect("a sample").len, len as u64);
+        // SAFETY: there is one thread.
+        let copied = unsafe { reads.read_copy(sample, &mut bytes) };
+        assert_eq!(copied.expect("a sample").len, len as u64);
         assert_eq!(bytes, payload);
-        assert_eq!(reads.copy_user_header(sample, &mut header).expect("a sample"), 16);
+        // SAFETY: there is one thread.
+        assert_eq!(unsafe { reads.copy_user_header(sample, &mut header) }.expect("a sample"), 16);
         assert_eq!(header[..16], [number; 16]);
-        assert_eq!(reads.copy_user_header(sample, &mut header[..3]).expect("a sample"), 3);
+        // SAFETY: there is one thread.
+        assert_eq!(unsafe { reads.copy_user_header(sample, &mut header[..3]) }.expect("a sample"), 3);
         assert_eq!(reads.read_user_header(sample).expect("a sample").1, 16);
         reads.mark_read(sample, 0).expect("a mark");
     }
@@ -140,5 +146,6 @@ fn large_payloads_without_regions() {
     let loan = slots.reserve_large(1, 64).expect("a slot");
     assert_eq!(slots.data_user_header(loan).expect("a loan"), (std::ptr::null_mut(), 0));
     slots.commit_copy(loan, b"x").expect("a commit");
-    assert_eq!(slots.copy_user_header(loan, &mut [0; 4]).expect("a sample"), 0);
+    // SAFETY: there is one thread.
+    assert_eq!(unsafe { slots.copy_user_header(loan, &mut [0; 4]) }.expect("a sample"), 0);
 }

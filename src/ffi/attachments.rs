@@ -19,10 +19,7 @@ pub struct shmslot_attachments {
     health: Health,
 }
 
-const _: () = boundary::is_sync::<shmslot_attachments>();
-
-// SAFETY: `Sync`.
-unsafe impl Handle for shmslot_attachments {
+impl Handle for shmslot_attachments {
     fn health(&self) -> &Health {
         &self.health
     }

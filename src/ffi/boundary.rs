@@ -23,33 +23,21 @@ impl Health {
     }
 }
 
-/// A type that stands behind an opaque handle.
+/// A type that stands behind an opaque handle. Any thread may use it, so it is `Sync`, and calls from
+/// several threads do not race on the handle itself.
 ///
-/// # Safety
-/// Sharing a reference between threads is sound as far as the header lets threads use the handle.
-///
-/// That needs no argument for a type that is `Sync`; [`is_sync`] checks those. Two handles are not,
-/// because each holds a `Writer`: `shmslot_writer`, and `shmslot_segment`, whose `Reference` opens
-/// one. For them the argument is this.
-///
-/// All fields of a `Writer` but its marker are `Sync`, as the compiler checks in writer.rs, and
-/// writer.rs and reference.rs have no unsafe code. So calls from several threads cannot race on the
-/// handle itself. They could race on a payload, when two threads copy into the same one:
+/// They could race on a payload, when two threads copy into the same one. The header leaves that to
+/// the caller:
 /// - if both use the same loan. The caller passes the loan, and the payload is its alone until the
 ///   loan ends, so this is a race between two uses of memory that the caller was given.
 /// - if both were given the same slot. On a segment with several writers a reserve claims its slot
 ///   by compare-exchange, so this cannot happen. On a single-writer segment it stores plainly, and
 ///   the header allows one thread at a time (`shmslot_writer`, `shmslot_ref_reserve`).
 ///
-/// Safe Rust cannot demand either of its callers. There a `Writer` stays `!Sync`, and each thread
-/// opens its own.
-pub(crate) unsafe trait Handle: Send {
+/// Rust callers cannot be told, so there the types rule it out: see [`Writer`](crate::Writer).
+pub(crate) trait Handle: Send + Sync {
     fn health(&self) -> &Health;
 }
-
-/// Compiles only for types that are `Sync`.
-#[allow(dead_code)] // Used in `const _` alone, which older compilers do not count.
-pub(crate) const fn is_sync<T: Sync>() {}
 
 /// Runs a call on a handle: NULL is an error, a panic becomes a code and the handle answers with that code ever
 /// after. Nothing but the code of an error is told, so the call passes nothing more on, and that in a register.
@@ -209,8 +197,7 @@ mod tests {
 
     struct Thing(Health);
 
-    // SAFETY: `Sync`.
-    unsafe impl Handle for Thing {
+    impl Handle for Thing {
         fn health(&self) -> &Health {
             &self.0
         }

@@ -28,10 +28,7 @@ enum End {
     Listening(Listener),
 }
 
-const _: () = boundary::is_sync::<shmslot_channel>();
-
-// SAFETY: `Sync`.
-unsafe impl Handle for shmslot_channel {
+impl Handle for shmslot_channel {
     fn health(&self) -> &Health {
         &self.health
     }

@@ -54,10 +54,7 @@ pub struct shmslot_reader {
     balance: AtomicI64,
 }
 
-const _: () = boundary::is_sync::<shmslot_reader>();
-
-// SAFETY: `Sync`.
-unsafe impl Handle for shmslot_reader {
+impl Handle for shmslot_reader {
     fn health(&self) -> &Health {
         &self.health
     }

@@ -8,7 +8,7 @@ use crate::ffi::boundary;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
-use crate::reference::{Ref, RefHeader, Reference};
+use crate::reference::{Ref, RefHeader, SharedReference};
 
 /// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is over.
 ///
@@ -117,7 +117,7 @@ fn give_bytes<P>(
     reference: &In<'_, shmslot_ref>,
     ret_start: &Out<'_, P>,
     ret_len: &Out<'_, usize>,
-    find: impl FnOnce(&Reference, Ref) -> HotResult<(P, usize)>,
+    find: impl FnOnce(&SharedReference, Ref) -> HotResult<(P, usize)>,
 ) -> c_int {
     boundary::with(segment, |segment| {
         ret_start.present()?;
@@ -316,7 +316,10 @@ pub unsafe extern "C" fn shmslot_ref_read_copy(
         }
         // Only what will be written.
         let buffer = buffer.first(header.len as usize)?;
-        let header = segment.reference()?.read_copy(reference, buffer)?;
+        // SAFETY: the header lets C reserve the slot during the call. Bytes that another thread of
+        // this process writes then are copied like those of another process: no decision depends on
+        // them, and the look afterwards answers STALE.
+        let header = unsafe { segment.reference()?.read_copy(reference, buffer) }?;
         ret_header.give_if_wanted(header.into());
         ret_len.give_if_wanted(header.len as usize);
         Ok(SHMSLOT_OK)

@@ -19,10 +19,7 @@ pub struct shmslot_registry {
     health: Health,
 }
 
-const _: () = boundary::is_sync::<shmslot_registry>();
-
-// SAFETY: `Sync`.
-unsafe impl Handle for shmslot_registry {
+impl Handle for shmslot_registry {
     fn health(&self) -> &Health {
         &self.health
     }

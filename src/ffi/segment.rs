@@ -11,7 +11,7 @@ use crate::ffi::options::{
     Use, options, options_and_asked, shmslot_info, shmslot_options, shmslot_participant,
 };
 use crate::ffi::reader::end_waits;
-use crate::reference::Reference;
+use crate::reference::SharedReference;
 use crate::segment::Segment;
 use crate::sys;
 
@@ -19,19 +19,18 @@ use crate::sys;
 pub struct shmslot_segment {
     pub(crate) segment: Segment,
     /// The reference operations, where there are any.
-    reference: Result<Reference>,
+    reference: Result<SharedReference>,
     health: Health,
 }
 
 impl shmslot_segment {
     #[inline(always)]
-    pub(crate) fn reference(&self) -> HotResult<&Reference> {
+    pub(crate) fn reference(&self) -> HotResult<&SharedReference> {
         self.reference.as_ref().map_err(|error| error.code())
     }
 }
 
-// SAFETY: `Handle` has the argument for its `Reference`, which is not `Sync`; the rest is.
-unsafe impl Handle for shmslot_segment {
+impl Handle for shmslot_segment {
     fn health(&self) -> &Health {
         &self.health
     }
@@ -39,7 +38,7 @@ unsafe impl Handle for shmslot_segment {
 
 /// Makes a handle and gives it to the caller.
 pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Segment) -> HotResult<()> {
-    let reference = segment.reference();
+    let reference = SharedReference::new(&segment);
     boundary::hand_out(ret_segment, shmslot_segment { segment, reference, health: Health::default() })
 }
 

@@ -1,6 +1,7 @@
 //! Writers and loans.
 
 use std::ffi::{c_int, c_void};
+use std::sync::Arc;
 
 use crate::error::{Code, HotResult};
 use crate::ffi::arguments::{In, Out, address, from_c};
@@ -9,16 +10,15 @@ use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::ffi::reader::end_waits;
 use crate::ffi::segment::shmslot_segment;
-use crate::writer::{Token, Writer};
+use crate::writer::{Core, Token};
 
 /// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time.
 pub struct shmslot_writer {
-    writer: Writer,
+    writer: Core,
     health: Health,
 }
 
-// SAFETY: `Handle` has the argument for its `Writer`, which is not `Sync`.
-unsafe impl Handle for shmslot_writer {
+impl Handle for shmslot_writer {
     fn health(&self) -> &Health {
         &self.health
     }
@@ -87,7 +87,8 @@ pub unsafe extern "C" fn shmslot_writer_open(
     boundary::without_handle(reterr, || {
         ret_writer.present()?;
         let segment = segment.open()?;
-        let handle = shmslot_writer { writer: segment.segment.writer()?, health: Health::default() };
+        let writer = Core::open(Arc::clone(segment.segment.inner()))?;
+        let handle = shmslot_writer { writer, health: Health::default() };
         boundary::hand_out(&ret_writer, handle)?;
         Ok(SHMSLOT_OK)
     })
@@ -201,7 +202,7 @@ pub unsafe extern "C" fn shmslot_slot_write(
     from_c!(writer: HandleRef, bytes[len]: InBytes, ret_sequence: Out);
     boundary::with(&writer, |handle| {
         let bytes = bytes.get()?;
-        let sequence = handle.writer.write_from(bytes, boundary::timeout(timeout_ns)?)?;
+        let sequence = handle.writer.write(bytes, boundary::timeout(timeout_ns)?)?;
         ret_sequence.give_if_wanted(sequence);
         Ok(SHMSLOT_OK)
     })

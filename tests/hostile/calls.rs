@@ -103,7 +103,7 @@ fn counted(segment: &Segment) {
 /// A writer and its loans.
 struct Lender {
     /// Dropped first, because they borrow the writer.
-    loans: Vec<Loan<'static>>,
+    loans: Vec<Loan<&'static Writer>>,
     writer: *mut Writer,
 }
 
@@ -375,7 +375,7 @@ impl World {
     }
 
     /// A loan, removed from its writer's list.
-    fn take_loan(&mut self, c: &mut Choices<'_>) -> Option<Loan<'static>> {
+    fn take_loan(&mut self, c: &mut Choices<'_>) -> Option<Loan<&'static Writer>> {
         let lender = self.lender(c)?;
         let loans = &mut self.lenders[lender].loans;
         (!loans.is_empty()).then(|| loans.swap_remove(c.below(loans.len())))
@@ -589,7 +589,8 @@ impl World {
         books.slots.insert(0, slot);
         books.slots.truncate(4 * ENOUGH);
         let mut copy = [0; 300];
-        answer(books.reference.read_copy(slot, &mut copy));
+        // SAFETY: this thread is the only one of its process that writes.
+        answer(unsafe { books.reference.read_copy(slot, &mut copy) });
         let seen = answer(books.reference.read_ptr(slot));
         if let Some((payload, len)) = seen {
             self.look_at(payload, len);

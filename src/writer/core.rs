@@ -1,9 +1,6 @@
-//! What a producer holds: writers and loans.
+//! What a writer does, whoever may use it.
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
-use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,7 +19,6 @@ use crate::protocol::rows;
 use crate::protocol::shape::{Class, Shape};
 use crate::protocol::table::Table;
 use crate::protocol::words::{Ctl, Loan as Loaned, Owner, Place, Reserved, Wanted};
-use crate::segment::Segment;
 use crate::segment::attachment::Attachment;
 use crate::segment::payload::Bytes;
 use crate::segment::writers::Writable;
@@ -128,10 +124,13 @@ impl Recent {
 /// How often a writer that finds the next slot taken looks for a run of free ones before it looks at that slot again.
 const POLLS_FOR_A_RUN: u32 = 64;
 
-/// Reserves slots of a segment, and commits them.
+/// A writer, without the promise of [`Writer`](super::Writer) about threads. It is `pub` in a private
+/// module, for the trait of the same module that cannot be used outside. It is `Sync`: its fields are, and what
+/// they share is atomic.
 ///
-/// A `Writer` may move to another thread, and stays with one thread at a time; open one for each thread.
-pub struct Writer {
+/// On a single-writer segment a reserve claims its slot by a plain store. There two threads that
+/// reserve at once can be given one slot, and the caller has to rule that out.
+pub struct Core {
     segment: Writable,
     owner: Owner,
     /// Loans out, counted only if there is a limit.
@@ -151,47 +150,10 @@ pub struct Writer {
     next_look: AtomicU64,
     interrupted: Arc<AtomicBool>,
     end_at_signals: AtomicBool,
-    one_thread: PhantomData<Cell<()>>,
 }
 
-// Only the marker keeps a writer from being `Sync`: it rules out that two threads use one loan at
-// once. `ffi::boundary::Handle` relies on this check.
-const _: fn(&Writer) = |writer| {
-    fn is_sync<T: Sync>(_: T) {}
-    let Writer {
-        segment,
-        owner,
-        loans,
-        first,
-        quick,
-        recent,
-        resume,
-        in_order,
-        run_end,
-        next_look,
-        interrupted,
-        end_at_signals,
-        one_thread: PhantomData,
-    } = writer;
-    is_sync((segment, owner, loans, first, quick, recent, resume, in_order, run_end, next_look, interrupted));
-    is_sync(end_at_signals);
-};
-
-impl fmt::Debug for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("id", &self.owner.0).finish_non_exhaustive()
-    }
-}
-
-impl Segment {
-    /// Opens a writer.
-    pub fn writer(&self) -> Result<Writer> {
-        Writer::open(Arc::clone(self.inner()))
-    }
-}
-
-impl Writer {
-    pub(crate) fn open(segment: Arc<Attachment>) -> Result<Writer> {
+impl Core {
+    pub(crate) fn open(segment: Arc<Attachment>) -> Result<Core> {
         let participant = segment.writable()?;
         let segment = Writable::open(segment)?;
         let owner = Owner::new(participant, segment.number());
@@ -202,7 +164,7 @@ impl Writer {
         let first = First::of(segment.geometry().slot_capacity, slots);
         // In fewer slots a reader is always near.
         let looks_ahead = first != First::Few && u64::from(slots) >= 4 * AHEAD;
-        Ok(Writer {
+        Ok(Core {
             first,
             quick: first == First::Next && segment.max_loans() == 0,
             recent: Recent::default(),
@@ -215,40 +177,23 @@ impl Writer {
             next_look: AtomicU64::new(if looks_ahead { 0 } else { u64::MAX }),
             interrupted: Arc::default(),
             end_at_signals: AtomicBool::new(false),
-            one_thread: PhantomData,
         })
     }
 
-    /// Reserves a slot for up to `len` bytes. When nothing is free it does what the segment's policy says, for at
-    /// most `timeout`; `None` waits without limit.
-    #[inline(always)]
-    pub fn reserve(&self, len: usize, timeout: Option<Duration>) -> Result<Loan<'_>> {
+    pub(crate) fn write(&self, bytes: Bytes<'_>, timeout: Option<Duration>) -> Result<u64> {
+        let len = bytes.len();
         let token = self.reserve_token(len as u64, timeout)?;
-        let place = self.segment.place_of_loan(token.slot(), len as u64);
-        Ok(Loan { writer: self, token, place, len })
+        // It fits: as many bytes were reserved.
+        self.segment.fill(self.segment.place_of_loan(token.slot(), len as u64), bytes);
+        Ok(self.commit_token(token, len as u64).inspect_err(|_| self.discard_loan(token))?)
     }
 
-    /// Reserves, copies and commits; the sequence.
-    pub fn write(&self, bytes: &[u8], timeout: Option<Duration>) -> Result<u64> {
-        self.write_from(bytes.into(), timeout)
-    }
-
-    pub(crate) fn write_from(&self, bytes: Bytes<'_>, timeout: Option<Duration>) -> Result<u64> {
-        let loan = self.reserve(bytes.len(), timeout)?;
-        // It fits: the loan was given for as many bytes.
-        self.segment.fill(loan.place, bytes);
-        loan.commit(bytes.len())
-    }
-
-    /// Waits until a slot can be had; `None` waits without limit. Another writer may be faster then.
-    pub fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
+    pub(crate) fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
         let table = self.segment.table()?;
         Ok(self.wait_until(timeout, || loan::has_space(table))?)
     }
 
-    /// Waits until `count` readers or more are joined; `None` waits without limit. Each of them reads
-    /// whatever is committed after this call.
-    pub fn wait_readers(&self, count: u32, timeout: Option<Duration>) -> Result<()> {
+    pub(crate) fn wait_readers(&self, count: u32, timeout: Option<Duration>) -> Result<()> {
         let table = self.segment.table()?;
         let most = self.segment.geometry().max_readers;
         if count > most {
@@ -279,8 +224,7 @@ impl Writer {
         self.wait(timeout, ready, ready)
     }
 
-    /// A handle that ends waits of this writer from another thread.
-    pub fn interrupter(&self) -> Interrupter {
+    pub(crate) fn interrupter(&self) -> Interrupter {
         Interrupter::new(&self.segment, &self.interrupted, WaitFor::Space)
     }
 
@@ -288,20 +232,17 @@ impl Writer {
         interrupt(&self.segment, &self.interrupted, WaitFor::Space)
     }
 
-    /// What ends waits of this writer beside what they wait for, from now on.
-    pub fn end_waits(&self, when: EndWaits) -> Result<()> {
+    pub(crate) fn end_waits(&self, when: EndWaits) -> Result<()> {
         self.segment.table()?;
         self.end_at_signals.store(when.at_signals()?, Ordering::Relaxed);
         Ok(())
     }
 
-    /// The readers that keep the slots which this writer would take next, reader i as bit i.
-    pub fn blockers(&self) -> Result<u64> {
+    pub(crate) fn blockers(&self) -> Result<u64> {
         Ok(loan::blockers(self.segment.table()?))
     }
 
-    /// The number that samples of this writer carry.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.owner.0
     }
 
@@ -648,9 +589,9 @@ impl Writer {
         }
     }
 
-    /// The same out of line, not to be compiled into every caller of [`Loan::commit`].
+    /// The same out of line, not to be compiled into every caller of [`Loan::commit`](super::Loan::commit).
     #[inline(never)]
-    fn commit_loan(&self, token: Token, len: u64) -> HotResult<u64> {
+    pub(super) fn commit_loan(&self, token: Token, len: u64) -> HotResult<u64> {
         self.commit_token(token, len)
     }
 
@@ -677,7 +618,7 @@ impl Writer {
         self.next_look.store(sequence.wrapping_add(AHEAD + slots / 8), Ordering::Relaxed);
     }
 
-    /// Publishes to those whom `owed` names, in whatever segment: the general way of [`Writer::commit_token`].
+    /// Publishes to those whom `owed` names, in whatever segment: the general way of [`Core::commit_token`].
     #[inline(never)]
     pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> HotResult<u64> {
         let table = self.segment.table()?;
@@ -697,6 +638,13 @@ impl Writer {
         loan::discard(self.segment.table()?, self.loaned(token))?;
         self.uncount_loan();
         Ok(())
+    }
+
+    /// Gives back a loan that nobody has ended.
+    #[inline(never)]
+    pub(super) fn discard_loan(&self, token: Token) {
+        // A segment that was corrupted meanwhile has nothing to give back to.
+        let _ = self.discard_token(token);
     }
 
     /// How many bytes a loan was reserved for; stale if it is none.
@@ -826,7 +774,7 @@ fn become_the_writer(segment: &Attachment, owner: Owner) -> Result<()> {
     })
 }
 
-impl Drop for Writer {
+impl Drop for Core {
     /// Discards the loans that are still out. The segment gives the writer's number back.
     fn drop(&mut self) {
         let Ok(table) = self.segment.table() else { return };
@@ -840,78 +788,5 @@ impl Drop for Writer {
             // Release: pairs with the exchange in `become_the_writer`.
             table.hot.lifecycle.0.writer.store(0, Ordering::Release);
         }
-    }
-}
-
-/// A slot reserved and not yet committed. Dropping it discards it, which leaves no hole in the sequence.
-///
-/// Payload bytes are shared memory: they are written through copies or raw pointers, never through references.
-pub struct Loan<'w> {
-    writer: &'w Writer,
-    token: Token,
-    place: Place,
-    len: usize,
-}
-
-impl fmt::Debug for Loan<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loan").field("slot", &self.token.slot()).field("len", &self.len).finish()
-    }
-}
-
-impl Loan<'_> {
-    /// The payload, aligned as the segment says; writable for [`Loan::reserved`] bytes until the loan ends.
-    pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.writer.segment.payload(self.place)
-    }
-
-    /// The bytes that were reserved.
-    pub fn reserved(&self) -> usize {
-        self.len
-    }
-
-    /// The slot's user header, as many bytes as the segment says; null if it has none.
-    pub fn user_header(&mut self) -> *mut u8 {
-        self.writer.segment.user_header(self.token.slot())
-    }
-
-    /// Copies `bytes` to the start of the user header.
-    pub fn write_user_header(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.writer.segment.fill_user_header(self.token.slot(), bytes.into()) {
-            Ok(())
-        } else {
-            Err(user_header_too_large(bytes.len(), self.writer.segment.geometry().user_header_size))
-        }
-    }
-
-    /// Copies `bytes` to the start of the payload.
-    pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
-        if bytes.len() > self.len {
-            let (wanted, room) = (bytes.len(), self.len);
-            return Err(Error::new(Code::BadLength)
-                .about(format_args!("{wanted} bytes do not fit the {room} that were reserved"))
-                .with_numbers([wanted as u64, room as u64, 0]));
-        }
-        self.writer.segment.fill(self.place, bytes.into());
-        Ok(())
-    }
-
-    /// Publishes the first `len` bytes; the sequence of the sample. An error gives the slot back.
-    #[inline]
-    pub fn commit(self, len: usize) -> Result<u64> {
-        let (writer, token) = (self.writer, self.token);
-        let sequence = writer.commit_loan(token, len as u64)?;
-        std::mem::forget(self);
-        Ok(sequence)
-    }
-
-    /// Gives the slot back unpublished.
-    pub fn discard(self) {}
-}
-
-impl Drop for Loan<'_> {
-    fn drop(&mut self) {
-        // A loan ends once; a segment that was spoiled meanwhile has nothing to give back to.
-        let _ = self.writer.discard_token(self.token);
     }
 }

@@ -1,0 +1,250 @@
+//! What a producer holds: writers and loans.
+#![forbid(unsafe_code)]
+
+mod core;
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use self::core::{Core, Token, user_header_too_large};
+use crate::error::{Code, Error, Result};
+use crate::protocol::words::Place;
+use crate::segment::Segment;
+use crate::wait::{EndWaits, Interrupter};
+
+/// Marks a [`Writer`] or [`Reference`](crate::Reference) that one thread uses at a time. It may move
+/// to another thread.
+pub struct OneThread {
+    _not_sync: Cell<()>,
+}
+
+/// Marks a [`Writer`] or [`Reference`](crate::Reference) that any number of threads use at once.
+pub struct AnyThread {}
+
+/// Reserves slots of a segment, and commits them.
+///
+/// A plain `Writer` may move to another thread, and stays with one thread at a time. A
+/// [`SharedWriter`] is `Sync`: any number of threads may use it at once.
+///
+/// # Why two
+///
+/// On a single-writer segment a reserve claims its slot by a plain store, so two threads that reserve
+/// at once could be given one slot. Its writer must stay with one thread, and the type says so. On
+/// any other segment a reserve claims its slot by a compare-exchange, so each slot has one
+/// [`Loan`], which has one owner as long as it exists.
+pub struct Writer<Threads = OneThread> {
+    core: Core,
+    threads: PhantomData<Threads>,
+}
+
+/// A writer for any number of threads at once: by reference, or in an [`Arc`].
+pub type SharedWriter = Writer<AnyThread>;
+
+// The fields of a writer are `Sync`, so the marker alone decides.
+const _: () = {
+    const fn is_sync<T: Sync>() {}
+    is_sync::<Core>();
+    is_sync::<SharedWriter>();
+};
+
+impl<Threads> fmt::Debug for Writer<Threads> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl Segment {
+    /// Opens a writer for one thread at a time.
+    pub fn writer(&self) -> Result<Writer> {
+        Ok(Writer { core: Core::open(Arc::clone(self.inner()))?, threads: PhantomData })
+    }
+
+    /// Opens a writer for any number of threads at once. A single-writer segment has none:
+    /// [`Code::NotSupported`].
+    pub fn shared_writer(&self) -> Result<SharedWriter> {
+        self.check_shareable()?;
+        Ok(Writer { core: Core::open(Arc::clone(self.inner()))?, threads: PhantomData })
+    }
+
+    /// Whether several threads may reserve by one handle.
+    pub(crate) fn check_shareable(&self) -> Result<()> {
+        if self.inner().geometry().single_writer {
+            return Err(Error::new(Code::NotSupported)
+                .about("a single-writer segment has no writer that several threads share")
+                .advice("open a Writer, which stays with one thread, or create the segment without it"));
+        }
+        Ok(())
+    }
+}
+
+impl<Threads> Writer<Threads> {
+    /// Reserves a slot for up to `len` bytes. When nothing is free it does what the segment's policy
+    /// says, for at most `timeout`; `None` waits without limit.
+    #[inline(always)]
+    pub fn reserve(&self, len: usize, timeout: Option<Duration>) -> Result<Loan<&Self>> {
+        Loan::reserve(self, len, timeout)
+    }
+
+    /// Reserves, copies and commits; the sequence.
+    pub fn write(&self, bytes: &[u8], timeout: Option<Duration>) -> Result<u64> {
+        self.core.write(bytes.into(), timeout)
+    }
+
+    /// Waits until a slot can be had; `None` waits without limit. Another writer may be faster then.
+    pub fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
+        self.core.wait_space(timeout)
+    }
+
+    /// Waits until `count` readers or more are joined; `None` waits without limit. Each of them reads
+    /// whatever is committed after this call.
+    pub fn wait_readers(&self, count: u32, timeout: Option<Duration>) -> Result<()> {
+        self.core.wait_readers(count, timeout)
+    }
+
+    /// A handle that ends waits of this writer from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        self.core.interrupter()
+    }
+
+    /// What ends waits of this writer beside what they wait for, from now on.
+    pub fn end_waits(&self, when: EndWaits) -> Result<()> {
+        self.core.end_waits(when)
+    }
+
+    /// Readers that still hold the slots this writer would reuse next, reader i as bit i.
+    pub fn blockers(&self) -> Result<u64> {
+        self.core.blockers()
+    }
+
+    /// The number that samples of this writer carry.
+    pub fn id(&self) -> u32 {
+        self.core.id()
+    }
+}
+
+impl SharedWriter {
+    /// The same as [`Writer::reserve`], with a loan that keeps the writer and borrows nothing: it may
+    /// go to a thread of unknown lifetime.
+    pub fn reserve_owned(self: &Arc<Self>, len: usize, timeout: Option<Duration>) -> Result<Loan<Arc<Self>>> {
+        Loan::reserve(Arc::clone(self), len, timeout)
+    }
+}
+
+/// What a loan keeps of its writer.
+pub trait KeepsWriter: sealed::KeepsWriter {}
+
+mod sealed {
+    pub trait KeepsWriter {
+        fn core(&self) -> &super::Core;
+    }
+}
+
+impl<Threads> KeepsWriter for &Writer<Threads> {}
+
+impl<Threads> sealed::KeepsWriter for &Writer<Threads> {
+    #[inline(always)]
+    fn core(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl KeepsWriter for Arc<SharedWriter> {}
+
+impl sealed::KeepsWriter for Arc<SharedWriter> {
+    #[inline(always)]
+    fn core(&self) -> &Core {
+        &self.core
+    }
+}
+
+/// A slot reserved and not yet committed. Dropping it discards it, which leaves no hole in the
+/// sequence.
+///
+/// The loan of a [`SharedWriter`] is `Send`: it may be filled and committed on another thread.
+///
+/// Payload bytes are shared memory: they are written through copies or raw pointers, never through
+/// references.
+pub struct Loan<Keeper: KeepsWriter> {
+    writer: Keeper,
+    token: Token,
+    place: Place,
+    len: usize,
+    committed: bool,
+}
+
+impl<Keeper: KeepsWriter> fmt::Debug for Loan<Keeper> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loan").field("slot", &self.token.slot()).field("len", &self.len).finish()
+    }
+}
+
+impl<Keeper: KeepsWriter> Loan<Keeper> {
+    #[inline(always)]
+    fn reserve(writer: Keeper, len: usize, timeout: Option<Duration>) -> Result<Loan<Keeper>> {
+        let token = writer.core().reserve_token(len as u64, timeout)?;
+        let place = writer.core().segment().place_of_loan(token.slot(), len as u64);
+        Ok(Loan { writer, token, place, len, committed: false })
+    }
+
+    /// The payload, aligned as the segment says; writable for [`Loan::reserved`] bytes until the loan
+    /// ends.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.writer.core().segment().payload(self.place)
+    }
+
+    /// The bytes that were reserved.
+    pub fn reserved(&self) -> usize {
+        self.len
+    }
+
+    /// The slot's user header, as many bytes as the segment says; null if it has none.
+    pub fn user_header(&mut self) -> *mut u8 {
+        self.writer.core().segment().user_header(self.token.slot())
+    }
+
+    /// Copies `bytes` to the start of the user header.
+    pub fn write_user_header(&mut self, bytes: &[u8]) -> Result<()> {
+        let segment = self.writer.core().segment();
+        if segment.fill_user_header(self.token.slot(), bytes.into()) {
+            Ok(())
+        } else {
+            Err(user_header_too_large(bytes.len(), segment.geometry().user_header_size))
+        }
+    }
+
+    /// Copies `bytes` to the start of the payload.
+    pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.len() > self.len {
+            let (wanted, room) = (bytes.len(), self.len);
+            return Err(Error::new(Code::BadLength)
+                .about(format_args!("{wanted} bytes do not fit the {room} that were reserved"))
+                .with_numbers([wanted as u64, room as u64, 0]));
+        }
+        self.writer.core().segment().fill(self.place, bytes.into());
+        Ok(())
+    }
+
+    /// Publishes the first `len` bytes; the sequence of the sample. An error gives the slot back.
+    #[inline]
+    pub fn commit(mut self, len: usize) -> Result<u64> {
+        let sequence = self.writer.core().commit_loan(self.token, len as u64)?;
+        self.committed = true;
+        Ok(sequence)
+    }
+
+    /// Gives the slot back unpublished.
+    pub fn discard(self) {}
+}
+
+impl<Keeper: KeepsWriter> Drop for Loan<Keeper> {
+    // Inline, so that the compiler sees that there is nothing to do after a commit.
+    #[inline]
+    fn drop(&mut self) {
+        if !self.committed {
+            self.writer.core().discard_loan(self.token);
+        }
+    }
+}
