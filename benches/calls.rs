@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 
-use shmslot::{Options, Policy, Segment};
+use shmslot::{CreateOptions, Policy, Segment};
 
 const PAYLOAD: usize = 64;
 
@@ -17,12 +17,12 @@ fn main() {
     let Some(mode) = arguments.next() else { return }; // `cargo bench` runs everything
     let turns = arguments.next().and_then(|turns| turns.parse().ok()).unwrap_or(0);
     let (language, shape) = mode.split_once('-').unwrap_or_default();
-    let plain = Options { slot_capacity: PAYLOAD as u64, ..Options::default() };
+    let plain = CreateOptions { slot_capacity: PAYLOAD as u64, ..CreateOptions::default() };
     let options = match shape {
-        "single" => Options { single_writer: true, ..plain },
+        "single" => CreateOptions { single_writer: true, ..plain },
         "many" => plain,
-        "dropping" => Options { policy: Policy::DropOldest, ..plain },
-        "unusual" => Options { slot_count: 65, history: 1, ..plain },
+        "dropping" => CreateOptions { policy: Some(Policy::DropOldest), ..plain },
+        "unusual" => CreateOptions { slot_count: 65, history: 1, ..plain },
         _ => panic!("unknown shape: {shape}"),
     };
     let segment = Segment::create_anonymous(&options).expect("a segment");

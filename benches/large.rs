@@ -8,7 +8,7 @@ use std::hint::{black_box, spin_loop};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use shmslot::{Attachments, Channel, ChannelOptions, Options, Registry, RegistryOptions, Segment};
+use shmslot::{AttachOptions, Attachments, Channel, ChannelOptions, Registry, RegistryOptions, Segment};
 
 use harness::place::SharedMemory;
 use harness::process::{fork, join, pin};
@@ -19,7 +19,7 @@ mod harness;
 mod payload;
 
 fn attach(segment: &Segment) -> Segment {
-    let options = Options { prefault: true, ..Options::default() };
+    let options = AttachOptions { prefault: true, ..AttachOptions::default() };
     Segment::attach_fd(segment.fd().expect("anonymous"), &options).expect("attach")
 }
 

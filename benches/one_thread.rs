@@ -6,7 +6,7 @@
 
 use std::hint::black_box;
 
-use ::shmslot::{Code, Options, Policy, Reader, Segment, Writer};
+use ::shmslot::{Code, CreateOptions, Policy, Reader, Segment, Writer};
 
 use harness::clock::{ticks, ticks_when_done};
 use harness::measures::one_thread;
@@ -176,7 +176,7 @@ fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
 /// Reserve and commit, each of blocks of `BATCH`; between them the readers read, which is not timed.
 fn commit_to_readers(place: &Place, policy: Policy, readers: u32, blocks: u64) -> Option<Sample> {
     const BATCH: u64 = 32;
-    let options = Options { max_readers: 63, ..options::<WORDS>(false, policy, 64) };
+    let options = CreateOptions { max_readers: 63, ..options::<WORDS>(false, policy, 64) };
     let well = alone(place, || {
         let segment = Segment::create_anonymous(&options).expect("a segment");
         let readers: Vec<_> = (0..readers).map(|_| segment.reader(0).expect("a reader")).collect();

@@ -8,7 +8,7 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use shmslot::{Code, Options, Policy, Segment};
+use shmslot::{AttachOptions, Code, CreateOptions, Policy, Segment};
 
 const PAYLOAD: usize = 64;
 
@@ -79,18 +79,18 @@ fn kill(child: libc::pid_t) {
 }
 
 fn create(policy: Policy, slots: u32) -> Segment {
-    let options = Options {
+    let options = CreateOptions {
         slot_count: slots,
         slot_capacity: PAYLOAD as u64,
-        policy,
+        policy: Some(policy),
         prefault: true,
-        ..Options::default()
+        ..CreateOptions::default()
     };
     Segment::create_anonymous(&options).expect("a segment")
 }
 
 fn attach(segment: &Segment) -> Segment {
-    Segment::attach_fd(segment.fd().expect("anonymous"), &Options::default()).expect("attach")
+    Segment::attach_fd(segment.fd().expect("anonymous"), &AttachOptions::default()).expect("attach")
 }
 
 fn median(values: &mut [u64]) -> u64 {
@@ -213,12 +213,12 @@ fn cpu_time(process: libc::pid_t) -> u64 {
 
 /// What the number of the living costs: figures by name.
 fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, Vec<u64>); 6] {
-    let options = Options {
+    let options = CreateOptions {
         slot_count: 64,
         slot_capacity: PAYLOAD as u64,
         max_participants: 4095,
         prefault: true,
-        ..Options::default()
+        ..CreateOptions::default()
     };
     let segment = Segment::create_anonymous(&options).expect("a segment");
     // This one, one more for a time, and the sleeper.

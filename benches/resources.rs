@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
-use ::shmslot::{Code, Options, Policy, Segment};
+use ::shmslot::{AttachOptions, Code, CreateOptions, Policy, Segment};
 
 use harness::limits::{Futex, Memory};
 use harness::measures::{calls_per_payload, calls_per_wake, set_up};
@@ -24,8 +24,8 @@ mod harness;
 const SMALL: usize = 8;
 const PAGE: usize = 4096 / 8;
 
-fn lazy(single_writer: bool, slots: u32) -> Options {
-    Options { prefault: false, ..options::<PAGE>(single_writer, Policy::Fail, slots) }
+fn lazy(single_writer: bool, slots: u32) -> CreateOptions {
+    CreateOptions { prefault: false, ..options::<PAGE>(single_writer, Policy::Fail, slots) }
 }
 
 fn set_ups(place: &'static Place, quick: bool) -> Vec<Row> {
@@ -62,7 +62,7 @@ struct Named {
 }
 
 impl Named {
-    fn new(options: &Options) -> Named {
+    fn new(options: &CreateOptions) -> Named {
         let name = Name(format!("bench-named-{}", std::process::id()));
         let owner = Segment::create(&name.0, options).expect("a segment");
         Named { name, _owner: owner }
@@ -74,11 +74,17 @@ impl Transport<PAGE> for Named {
     type Receiver = ::shmslot::Reader;
 
     fn sender(&self) -> ::shmslot::Writer {
-        Segment::attach(&self.name.0, &Options::default()).expect("attached").writer().expect("a writer")
+        Segment::attach(&self.name.0, &AttachOptions::default())
+            .expect("attached")
+            .writer()
+            .expect("a writer")
     }
 
     fn receiver(&self) -> ::shmslot::Reader {
-        Segment::attach(&self.name.0, &Options::default()).expect("attached").reader(0).expect("a reader")
+        Segment::attach(&self.name.0, &AttachOptions::default())
+            .expect("attached")
+            .reader(0)
+            .expect("a reader")
     }
 }
 
@@ -153,7 +159,7 @@ fn held(place: &Place) -> String {
     let named = Named::new(&options);
     let nothing = || ();
     let attach =
-        || Segment::attach_fd(owner.fd().expect("anonymous"), &Options::default()).expect("attached");
+        || Segment::attach_fd(owner.fd().expect("anonymous"), &AttachOptions::default()).expect("attached");
     let rows = [
         (
             "create, anonymous, 64 slots of 4 KiB",
@@ -170,7 +176,7 @@ fn held(place: &Place) -> String {
         (
             "attach, named",
             holdings(place, nothing, |()| {
-                Segment::attach(&named.name.0, &Options::default()).expect("attached")
+                Segment::attach(&named.name.0, &AttachOptions::default()).expect("attached")
             }),
         ),
         (

@@ -8,7 +8,7 @@ use std::hint::spin_loop;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::shmslot::{Options, Policy};
+use ::shmslot::{CreateOptions, Policy};
 
 use harness::clock::{nanoseconds, ticks};
 use harness::limits::{Futex, Memory};
@@ -117,7 +117,7 @@ fn hop(place: &Place) -> f64 {
 /// nothing to do; every reader gets every sample. The figure is the time for each sample, however many get it.
 fn crowd(place: &'static Place, writers: u64, readers: u64, each: u64) -> Option<Sample> {
     let before = hop(place);
-    let options = Options { max_readers: 15, ..options::<SMALL>(writers == 1, Policy::Block, 64) };
+    let options = CreateOptions { max_readers: 15, ..options::<SMALL>(writers == 1, Policy::Block, 64) };
     let lane = Shmslot::new(options);
     let [arrived, done] = [0, 1].map(|at| &place.said[at].0);
     place.clear();

@@ -134,7 +134,8 @@ static void check_loosened_mode(void)
 static void check_another_owner(void)
 {
     char path[256];
-    shmslot_options options = options_of(4, 100), any = SHMSLOT_OPTIONS_INIT;
+    shmslot_options options = options_of(4, 100);
+    shmslot_attach_options any = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment, *other = NULL;
     if (geteuid() != 0) {
         fprintf(stderr, "left out: a segment of another uid (only root can make one)\n");

@@ -72,7 +72,8 @@ static void check_dump(const shmslot_segment *segment)
 static void check_named(void)
 {
     char name[64];
-    shmslot_options options = with_regions(), look = SHMSLOT_OPTIONS_INIT;
+    shmslot_options options = with_regions();
+    shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     segment = make_named(unique_name(name, sizeof name, "dump"), &options);
     check_dump(segment);

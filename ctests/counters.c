@@ -36,7 +36,7 @@ static struct picture picture_of(const shmslot_segment *segment)
 static struct picture look(const shmslot_segment *segment)
 {
     struct picture seen = picture_of(segment), observed;
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *observer = NULL;
     char path[256];
     size_t length;

@@ -59,13 +59,13 @@ static void options_arrive()
     for (int i = 0; i < 2; ++i) CHECK(writer.write("", 0, no_wait));
     CHECK(MUST(segment.trim()) >= 3000);
 
-    // Attaching looks at some.
-    shmslot::Options look;
+    // Attaching has options of its own.
+    shmslot::AttachOptions look;
     look.observer = true;
     const auto looking = MUST(shmslot::Segment::attach_wait(name.text, shmslot::forever, look));
     CHECK_IS(looking.writer(), not_supported);
     CHECK_IS(looking.reader(), not_supported);
-    shmslot::Options limit;
+    shmslot::AttachOptions limit;
     limit.max_loans = 1;
     limit.any_owner = true;
     writer = shmslot::Writer();

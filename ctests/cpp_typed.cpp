@@ -170,8 +170,10 @@ static void other_types_are_refused()
     // A C program that computes the same identity is at home, and one that lies about the room is not.
     shmslot_options options = SHMSLOT_OPTIONS_INIT;
     memcpy(options.type_hash, shmslot::type_hash_of<Pose>.data(), 16);
+    shmslot_attach_options wanted = SHMSLOT_ATTACH_OPTIONS_INIT;
+    memcpy(wanted.type_hash, options.type_hash, 16);
     shmslot_segment *raw = nullptr;
-    CHECK_OK(shmslot_segment_attach(name.text, &options, &raw, nullptr));
+    CHECK_OK(shmslot_segment_attach(name.text, &wanted, &raw, nullptr));
     shmslot_segment_close(raw);
     options.slot_capacity = sizeof(Pose) - 1;
     CHECK_OK(shmslot_segment_create_anonymous(&options, &raw, nullptr));

@@ -287,7 +287,7 @@ static void check_beside_a_loser(int way)
 static int lose_look(int link, void *argument)
 {
     int way = *(const int *)argument;
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment;
     (void)link;
     options.flags = SHMSLOT_FLAG_OBSERVER;

@@ -94,7 +94,7 @@ static void check_handles_keep_it(void)
 
 static void check_an_observer_does_not_keep_it(void)
 {
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = make(), *observer = NULL;
     options.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach(path, &options, &observer, NULL));
@@ -162,7 +162,7 @@ static void leave_a_dead_one(void)
 
 static void check_attach_after_a_kill(void)
 {
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *observer = NULL;
     leave_a_dead_one();
     /* Who only looks changes nothing. */

@@ -138,12 +138,13 @@ static int get_type_mismatch(void)
 {
     char name[64];
     shmslot_options options = options_of(2, 8);
+    shmslot_attach_options wanted = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment, *other = NULL;
     int result;
     options.type_hash[0] = 1;
+    wanted.type_hash[0] = 2;
     segment = make_named(unique_name(name, sizeof name, "codes"), &options);
-    options.type_hash[0] = 2;
-    result = shmslot_segment_attach(name, &options, &other, NULL);
+    result = shmslot_segment_attach(name, &wanted, &other, NULL);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(segment);
     return result;

@@ -285,7 +285,7 @@ static int create_local(void)
 
 static int attach_with(uint32_t flags)
 {
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     options.flags = flags;
     return shmslot_segment_attach(path, &options, &world.made, &world.detail);
 }

@@ -214,7 +214,8 @@ static void check_hole_in_a_full_filesystem(void)
 static void check_read_only_filesystem(void)
 {
     char path[512], other_path[512];
-    shmslot_options options = options_of(4, 8), look = SHMSLOT_OPTIONS_INIT;
+    shmslot_options options = options_of(4, 8);
+    shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_error detail;
     usage before;

@@ -258,7 +258,8 @@ static void ffi_small_region_aborts(void)
  * Here attaching keeps exactly one of its own until it is closed, and one to pass on if that is asked for. */
 static void vox_second_fd_leaks(void)
 {
-    shmslot_options options = options_of(4, 64), other_type = SHMSLOT_OPTIONS_INIT;
+    shmslot_options options = options_of(4, 64);
+    shmslot_attach_options other_type = SHMSLOT_ATTACH_OPTIONS_INIT;
     size_t before = open_descriptors();
     shmslot_segment *segment = make_anonymous(&options), *other = NULL;
     int i;

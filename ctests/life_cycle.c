@@ -350,15 +350,18 @@ static void check_type_hash(void)
 {
     char name[64];
     shmslot_options options = options_of(4, 8), other = options_of(4, 8);
+    shmslot_attach_options wanted = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *creator, *segment = NULL;
     memset(options.type_hash, 1, sizeof options.type_hash);
     memset(other.type_hash, 1, sizeof other.type_hash);
     other.type_hash[15] = 2;
+    memcpy(wanted.type_hash, other.type_hash, sizeof wanted.type_hash);
     creator = make_named(unique_name(name, sizeof name, "life"), &options);
-    CHECK_CODE(shmslot_segment_attach(name, &other, &segment, NULL), SHMSLOT_E_TYPE_MISMATCH);
+    CHECK_CODE(shmslot_segment_attach(name, &wanted, &segment, NULL), SHMSLOT_E_TYPE_MISMATCH);
     CHECK_CODE(shmslot_segment_open(name, &other, &segment, NULL), SHMSLOT_E_TYPE_MISMATCH);
     CHECK(segment == NULL);
-    CHECK_OK(shmslot_segment_attach(name, &options, &segment, NULL));
+    wanted.type_hash[15] = 1;
+    CHECK_OK(shmslot_segment_attach(name, &wanted, &segment, NULL));
     shmslot_segment_close(segment);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(creator);
@@ -388,7 +391,8 @@ static void check_any_order_of_closing(void)
 static void check_observer(void)
 {
     char name[64];
-    shmslot_options options = options_of(4, 8), look = SHMSLOT_OPTIONS_INIT;
+    shmslot_options options = options_of(4, 8);
+    shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *creator = make_named(unique_name(name, sizeof name, "life"), &options), *seen = NULL;
     shmslot_writer *writer = NULL;
     shmslot_reader *reader = NULL;

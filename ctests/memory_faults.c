@@ -23,7 +23,8 @@ static shmslot_options options_of_pages(uint32_t slots)
 
 static void refuse(const char *path, int code)
 {
-    shmslot_options look = SHMSLOT_OPTIONS_INIT, adopt = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
+    shmslot_options adopt = SHMSLOT_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_error detail;
     look.flags = SHMSLOT_FLAG_OBSERVER;
@@ -298,7 +299,8 @@ static void check_foreign_memory_files(void)
         {F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | F_SEAL_WRITE, SHMSLOT_E_SYS, EPERM},
         {F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | F_SEAL_FUTURE_WRITE, SHMSLOT_E_SYS, EPERM},
     };
-    shmslot_options options = options_of_pages(2), look = SHMSLOT_OPTIONS_INIT;
+    shmslot_options options = options_of_pages(2);
+    shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *healthy = make_anonymous(&options);
     size_t size = (size_t)info_of(healthy).total_size, i;
     char *bytes = malloc(size);
@@ -495,7 +497,8 @@ static int use_with_a_hole(int link, void *argument)
     const holed *what = argument;
     int is_single = (what->flags & SHMSLOT_FLAG_SINGLE_WRITER) != 0;
     shmslot_segment *segment = attach(what->path), *other = NULL;
-    shmslot_options look = SHMSLOT_OPTIONS_INIT, same = options_of_holed(what);
+    shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
+    shmslot_options same = options_of_holed(what);
     shmslot_writer *writer = NULL;
     shmslot_reader *reader = join(segment, 0), *slow = join(segment, 0), *late = NULL;
     shmslot_sample held[3], peeked;

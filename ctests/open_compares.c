@@ -97,7 +97,7 @@ static void only_any_geometry_takes_it(shmslot_segment *there, const char *name,
     asked.flags &= ~(uint32_t)SHMSLOT_FLAG_ANY_GEOMETRY;
     {
         shmslot_segment *attached = NULL;
-        CHECK_OK(shmslot_segment_attach(name, &asked, &attached, NULL)); /* attach asks for the type alone */
+        CHECK_OK(shmslot_segment_attach(name, NULL, &attached, NULL)); /* attach asks for no geometry */
         shmslot_segment_close(attached);
     }
     CHECK_U64(info_of(there).participants, 1);
@@ -198,10 +198,12 @@ static void check_the_type(void)
     CHECK(strncmp(detail.text, "type_name", strlen("type_name")) == 0);
     asked.type_name = "there too";
     CHECK_CODE(shmslot_segment_open(name, &asked, &segment, NULL), SHMSLOT_E_TYPE_MISMATCH);
+    asked.flags = SHMSLOT_FLAG_ANY_GEOMETRY; /* of any geometry, and not of any type */
+    CHECK_CODE(shmslot_segment_open(name, &asked, &segment, NULL), SHMSLOT_E_TYPE_MISMATCH);
     CHECK(segment == NULL);
-    asked.flags = SHMSLOT_FLAG_ANY_GEOMETRY;
+    asked.type_name = NULL;
     open_passes(name, &asked);
-    asked.type_hash[0] = 1; /* attach would not take that one either */
+    asked.type_hash[0] = 1;
     CHECK_CODE(shmslot_segment_open(name, &asked, &segment, NULL), SHMSLOT_E_TYPE_MISMATCH);
     CHECK_U64(info_of(there).participants, 1);
     CHECK_OK(shmslot_segment_unlink(name, NULL));

@@ -168,12 +168,17 @@ static void check_impossible_size(void)
     CHECK_CODE(shmslot_segment_unlink(name, NULL), SHMSLOT_E_NOT_FOUND);
 }
 
-/* Attach takes the same struct; what only create can use must not hurt, what attach uses is checked. */
 static void check_attach_options(void)
 {
+    static const uint32_t of_create[] = {SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_ANY_GEOMETRY};
     char name[64];
-    shmslot_options made = options_of(4, 8), asked = SHMSLOT_OPTIONS_INIT;
-    shmslot_segment *creator = make_named(unique_name(name, sizeof name, "options"), &made), *other = NULL;
+    shmslot_options made = options_of(4, 8);
+    shmslot_attach_options asked = SHMSLOT_ATTACH_OPTIONS_INIT;
+    shmslot_segment *creator, *other = NULL;
+    shmslot_error detail;
+    size_t i;
+    made.type_name = "made";
+    creator = make_named(unique_name(name, sizeof name, "options"), &made);
     CHECK_OK(shmslot_segment_attach(name, &asked, &other, NULL));
     shmslot_segment_close(other);
     other = NULL;
@@ -182,9 +187,75 @@ static void check_attach_options(void)
     asked.struct_size = sizeof asked;
     asked.flags = UINT32_C(1) << 30;
     CHECK_CODE(shmslot_segment_attach(name, &asked, &other, NULL), SHMSLOT_E_BAD_OPTIONS);
+    for (i = 0; i < sizeof of_create / sizeof of_create[0]; i++) {
+        asked.flags = of_create[i];
+        CHECK_CODE(shmslot_segment_attach(name, &asked, &other, &detail), SHMSLOT_E_BAD_OPTIONS);
+        CHECK(strstr(detail.text, "SHMSLOT_FLAG_") != NULL);
+    }
+    asked.flags = 0;
+    asked.type_name = "mad"; /* not even a part of it */
+    CHECK_CODE(shmslot_segment_attach(name, &asked, &other, NULL), SHMSLOT_E_TYPE_MISMATCH);
     CHECK(other == NULL);
+    asked.type_name = "made";
+    CHECK_OK(shmslot_segment_attach(name, &asked, &other, NULL));
+    shmslot_segment_close(other);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(creator);
+}
+
+/* Flags that a call has no use for are named, not ignored. */
+static void check_flags_of_others(void)
+{
+    static const uint32_t of_names[] = {SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_ANY_OWNER, SHMSLOT_FLAG_ANY_GEOMETRY};
+    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_segment *segment = NULL;
+    shmslot_error detail;
+    char name[64];
+    size_t i;
+    for (i = 0; i < sizeof of_names / sizeof of_names[0]; i++) {
+        options.flags = of_names[i];
+        refuse(&options);
+    }
+    options.flags = SHMSLOT_FLAG_OBSERVER;
+    refuse(&options);
+    CHECK_CODE(shmslot_segment_open(unique_name(name, sizeof name, "options"), &options, &segment, &detail),
+               SHMSLOT_E_BAD_OPTIONS);
+    CHECK(strstr(detail.text, "SHMSLOT_FLAG_OBSERVER") != NULL);
+    CHECK(segment == NULL);
+}
+
+/* A number out of its range: the error has the field, the value, and both ends of the range. */
+static void check_range_is_told(void)
+{
+    static const struct {
+        size_t offset;
+        const char *name;
+        uint64_t value, lowest, highest;
+    } fields[] = {
+#define FIELD_AT(field, value, lowest, highest) {offsetof(shmslot_options, field), #field, value, lowest, highest}
+        FIELD_AT(slot_count, (1 << 24) + 1, 1, 1 << 24), FIELD_AT(payload_align, 8192, 64, 4096),
+        FIELD_AT(user_header_size, 257, 0, 256),         FIELD_AT(max_readers, 64, 1, 63),
+        FIELD_AT(max_participants, 4096, 1, 4095),       FIELD_AT(history, 64, 0, 63),
+        FIELD_AT(region_count, 64, 1, 63),               FIELD_AT(policy, 4, 1, 3),
+        FIELD_AT(if_orphaned, 3, 0, 2),
+#undef FIELD_AT
+    };
+    size_t i;
+    for (i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        shmslot_options options = SHMSLOT_OPTIONS_INIT;
+        shmslot_segment *segment = NULL;
+        shmslot_error detail;
+        uint32_t value = (uint32_t)fields[i].value;
+        memset(&detail, 0, sizeof detail);
+        options.max_payload = 8192; /* so that regions count */
+        memcpy((char *)&options + fields[i].offset, &value, sizeof value);
+        CHECK_CODE(shmslot_segment_create_local(&options, &segment, &detail), SHMSLOT_E_BAD_OPTIONS);
+        check_note("%s: %s", fields[i].name, detail.text);
+        CHECK(strstr(detail.text, fields[i].name) != NULL);
+        CHECK_U64(detail.numbers[0], fields[i].value);
+        CHECK_U64(detail.numbers[1], fields[i].lowest);
+        CHECK_U64(detail.numbers[2], fields[i].highest);
+    }
 }
 
 static void check_max_loans(void)
@@ -268,6 +339,8 @@ CHECK_MAIN()
     RUN(check_ranges());
     RUN(check_impossible_size());
     RUN(check_attach_options());
+    RUN(check_flags_of_others());
+    RUN(check_range_is_told());
     RUN(check_max_loans());
     RUN(check_max_participants());
     RUN(check_timestamps());

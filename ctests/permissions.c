@@ -20,7 +20,7 @@ typedef struct visit {
 static int try_to_attach(int link, void *argument)
 {
     const visit *what = argument;
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_error detail;
     unsigned descriptors = open_descriptors();
@@ -112,7 +112,7 @@ static void check_modes(void)
 /* Two users on one segment, both ways, and asleep in between. */
 static int answer(int link, void *path)
 {
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_reader *reader;
     shmslot_writer *writer;
@@ -182,7 +182,7 @@ static int make_and_stay(int link, void *name)
 static void refuse_stranger(const char *name, int refusal)
 {
     static const uint32_t flags[] = {0, SHMSLOT_FLAG_OBSERVER, SHMSLOT_FLAG_PREFAULT};
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_error detail;
     size_t i;
@@ -210,7 +210,7 @@ static int refuse_as_somebody(int link, void *name)
 static void check_strangers_segment(uint32_t mode)
 {
     char name[64], path[256];
-    shmslot_options any = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options any = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     struct stat before, after;
     child stranger;
@@ -327,7 +327,7 @@ static int use_the_descriptor(int link, void *argument)
 {
     static const uint32_t flags[] = {0, SHMSLOT_FLAG_ANY_OWNER, SHMSLOT_FLAG_OBSERVER | SHMSLOT_FLAG_ANY_OWNER};
     int fd = *(int *)argument;
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_error detail;
     size_t i;

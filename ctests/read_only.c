@@ -202,7 +202,7 @@ static int store_while_looking(int link, void *argument)
     const char *path = argument;
     char access[8];
     size_t size;
-    shmslot_options look = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     (void)link;
     look.flags = SHMSLOT_FLAG_OBSERVER;
@@ -218,7 +218,7 @@ static int only_look(int link, void *argument)
     char *start;
     size_t size;
     uint32_t generation;
-    shmslot_options look = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_writer *writer = NULL;
     shmslot_reader *reader = NULL;

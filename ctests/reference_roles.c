@@ -116,7 +116,7 @@ static void check_readers_are_no_writers(uint32_t flags)
 /* Who is attached to look reads what stands in the slots, and changes nothing. */
 static int look(int link, void *name)
 {
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_ref ref, other;
     (void)link;

@@ -45,7 +45,7 @@ enum { CREATE, CREATE_ANONYMOUS, OPEN_NEW, OPEN_OLD, ATTACH, ATTACH_FD, LOOK, CA
 
 static int call(int which, const target *what, shmslot_segment **segment, shmslot_error *detail)
 {
-    shmslot_options attaching = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options attaching = SHMSLOT_ATTACH_OPTIONS_INIT;
     attaching.flags = what->options.flags | (which == LOOK ? SHMSLOT_FLAG_OBSERVER : 0);
     *segment = NULL;
     memset(detail, 0, sizeof *detail);

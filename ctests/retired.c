@@ -16,7 +16,7 @@ static shmslot_segment *make(void)
 
 static shmslot_segment *observe(void)
 {
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     options.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach(path, &options, &segment, NULL));

@@ -35,6 +35,8 @@
 
 /// Where every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT;
 #define SHMSLOT_OPTIONS_INIT {sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
+/// The same for shmslot_attach_options.
+#define SHMSLOT_ATTACH_OPTIONS_INIT {sizeof(shmslot_attach_options), 0, 0, 0, {0}, NULL}
 /// The same for shmslot_registry_options.
 #define SHMSLOT_REGISTRY_OPTIONS_INIT {sizeof(shmslot_registry_options), 0, 0, 0, 0, 0}
 
@@ -53,32 +55,32 @@
 /// Success. Every other success is positive.
 #define SHMSLOT_OK 0
 
-/// Option flag: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
+/// Flag of create and open: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
 #define SHMSLOT_FLAG_SINGLE_WRITER 1
 
-/// Option flag: each commit notes the monotonic time in its sample; about 25 ns a sample.
+/// Flag of create and open: each commit notes the monotonic time in its sample; about 25 ns a sample.
 #define SHMSLOT_FLAG_TIMESTAMPS 2
 
-/// Option flag: map all pages at once, not at their first use.
+/// Flag: map all pages at once, not at their first use.
 #define SHMSLOT_FLAG_PREFAULT 4
 
-/// Option flag: ask for huge pages; shmslot_info.huge_bytes says what was obtained.
+/// Flag: ask for huge pages; shmslot_info.huge_bytes says what was obtained.
 #define SHMSLOT_FLAG_HUGE_PAGES 8
 
-/// Attach flag: accept a segment of another user, or one whose mode was loosened.
+/// Flag: accept a segment of another user, or one whose mode was loosened, if one is there already.
 #define SHMSLOT_FLAG_ANY_OWNER 16
 
-/// Attach flag: map read-only and join nothing. Then only info, participants, path, fd and slot sizes work.
+/// Flag of attach: map read-only and join nothing. Then only info, participants, path, fd and slot sizes work.
 #define SHMSLOT_FLAG_OBSERVER 32
 
-/// Option and attach flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
+/// Flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
 /// time where writer and reader do not share a cache, and more than twice where they do.
 #define SHMSLOT_FLAG_STREAM_COPIES 128
 
-/// Option flag: open and create take a segment that is there whatever it has, as attach does.
+/// Flag of create and open: take a segment that is there already whatever geometry it has, as attach does.
 #define SHMSLOT_FLAG_ANY_GEOMETRY 256
 
-/// Option flag: the name goes with the last participant: when it closes, or, if it was killed, with the next call that
+/// Flag of create and open: the name goes with the last participant: when it closes, or, if it was killed, with the next call that
 /// attaches to the name, opens it, or removes what is dead (shmslot_segment_unlink_dead). if_orphaned is of no use then.
 #define SHMSLOT_FLAG_EPHEMERAL 512
 
@@ -255,14 +257,12 @@ typedef struct shmslot_segment shmslot_segment;
 /// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time.
 typedef struct shmslot_writer shmslot_writer;
 
-/// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
-/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER, TIMESTAMPS and EPHEMERAL) only.
+/// How to make or open a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the
+/// default of each field.
 typedef struct {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     uint32_t struct_size;
-    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_PREFAULT,
-    /// SHMSLOT_FLAG_HUGE_PAGES, SHMSLOT_FLAG_STREAM_COPIES, SHMSLOT_FLAG_ANY_GEOMETRY; for attach and open also SHMSLOT_FLAG_ANY_OWNER; for
-    /// attach also SHMSLOT_FLAG_OBSERVER.
+    /// Any of SHMSLOT_FLAG_... but OBSERVER. Without a name also none of ANY_OWNER, ANY_GEOMETRY and EPHEMERAL.
     uint32_t flags;
     /// Number of slots, 1 to 16777216; default 64.
     uint32_t slot_count;
@@ -294,7 +294,7 @@ typedef struct {
     /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
     /// they are used and keep it for the next. Default slot_capacity: no regions.
     uint64_t max_payload;
-    /// Identity of the sample type. All zero: none at creation, any at attach.
+    /// Identity of the sample type; all zero is none.
     uint8_t type_hash[16];
     /// Name of the sample type, at most 63 bytes, or NULL. Read during the call only.
     const char *type_name;
@@ -311,6 +311,23 @@ typedef struct {
     /// What it was about and what to do; ends in a NUL.
     char text[512];
 } shmslot_error;
+
+/// How to attach to a segment. Begin with SHMSLOT_ATTACH_OPTIONS_INIT and set what you need: zero is
+/// the default of each field. Since 0.2.
+typedef struct {
+    /// sizeof(shmslot_attach_options); SHMSLOT_ATTACH_OPTIONS_INIT fills it.
+    uint32_t struct_size;
+    /// Any of SHMSLOT_FLAG_PREFAULT, _HUGE_PAGES, _STREAM_COPIES, _ANY_OWNER and _OBSERVER.
+    uint32_t flags;
+    /// How long a wait polls before it sleeps, in nanoseconds; 1 is not at all, default 10000.
+    uint32_t spin_ns;
+    /// Loans that one writer may have out at once; default no limit.
+    uint32_t max_loans;
+    /// Identity that the sample type must have; all zero is any.
+    uint8_t type_hash[16];
+    /// Name that the sample type must have, at most 63 bytes; NULL is any. Read during the call only.
+    const char *type_name;
+} shmslot_attach_options;
 
 /// What a segment is made of and how it is used at this moment.
 typedef struct {
@@ -645,22 +662,22 @@ int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment
 /// corrupt one, is an error and nothing worse. But nobody must cut the file later: then touching it raises SIGBUS. A
 /// sealed one (shmslot_segment_create_anonymous) cannot be cut.
 ///
-/// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
+/// options: NULL for all defaults. Other arguments as in shmslot_segment_create.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, NAME_BUSY, PERMISSION, NOT_A_FILE, EMPTY,
 /// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.2.
-int shmslot_segment_attach(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
+int shmslot_segment_attach(const char *name, const shmslot_attach_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of new
 /// files, and with looks 50 ms apart at most where it does not. Signals do not end it. timeout_ns:
 /// nanoseconds, 0 only to ask, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
 /// NOT_FOUND if there is no such directory, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Since 0.2.
-int shmslot_segment_attach_wait(const char *name, const shmslot_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
+int shmslot_segment_attach_wait(const char *name, const shmslot_attach_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
 /// descriptor stays the caller's, who may close it after the call.
 /// Threads: any. Errors: those of shmslot_segment_attach, NOT_SEALED if somebody could still change its size, and
 /// NOT_SUPPORTED if /proc is not mounted. Since 0.2.
-int shmslot_segment_attach_fd(int fd, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
+int shmslot_segment_attach_fd(int fd, const shmslot_attach_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Attaches to the segment of this name, or creates it. Of several processes that do so at once one
 /// creates. If nobody is attached to it, options.if_orphaned decides, with REFUSE like ADOPT.
@@ -1048,7 +1065,7 @@ int shmslot_channel_send_segment(shmslot_channel *channel, const shmslot_segment
 /// Signals do not end the wait.
 /// options and errors as in shmslot_segment_attach_fd, after which the message is gone, but not for want of memory or
 /// descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.2.
-int shmslot_channel_recv_segment(shmslot_channel *channel, const shmslot_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
+int shmslot_channel_recv_segment(shmslot_channel *channel, const shmslot_attach_options *options, int64_t timeout_ns, shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Closes the handle; NULL is fine. The connection ends with the registries and attachments that use it. Threads: any,
 /// once. Since 0.2.

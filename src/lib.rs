@@ -4,9 +4,9 @@
 //! it; every [`Reader`] reads it in place and marks it when done. Whoever has nothing to do sleeps on a futex.
 //!
 //! ```
-//! use shmslot::{Options, Segment};
+//! use shmslot::{CreateOptions, Segment};
 //! # fn main() -> shmslot::Result<()> {
-//! let segment = Segment::create_anonymous(&Options::default())?;
+//! let segment = Segment::create_anonymous(&CreateOptions::default())?;
 //! let mut reader = segment.reader(0)?;
 //! let writer = segment.writer()?;
 //!
@@ -77,8 +77,8 @@ pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
 pub use reader::{Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference, SharedReference};
 pub use segment::{
-    Counters, Death, IfOrphaned, Info, Options, Participant, ReaderCounters, ReaderKind, Segment,
-    WriterCounters,
+    AttachOptions, Counters, CreateOptions, Death, IfOrphaned, Info, Participant, ReaderCounters, ReaderKind,
+    Segment, WriterCounters,
 };
 pub use wait::{EndWaits, Interrupter};
 pub use writer::{AnyThread, KeepsWriter, Loan, OneThread, SharedWriter, Writer};

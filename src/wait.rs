@@ -11,7 +11,7 @@ use crate::error::{Code, Error, HotResult, Result};
 use crate::protocol::bell::{Armed, Bell};
 use crate::protocol::table::Table;
 use crate::segment::attachment::Attachment;
-use crate::segment::{Options, SLICE, Segment, name};
+use crate::segment::{AttachOptions, SLICE, Segment, name};
 use crate::sys::{self, Deadline};
 
 /// How many polls go by between two looks at the clock, at most; and the time that they may take together, in nanoseconds.
@@ -197,7 +197,7 @@ pub(crate) fn sleep_until<T>(
 
 impl Segment {
     /// Attaches to the segment of this name as soon as there is one; `None` waits without limit.
-    pub fn attach_wait(name: &str, options: &Options, timeout: Option<Duration>) -> Result<Segment> {
+    pub fn attach_wait(name: &str, options: &AttachOptions, timeout: Option<Duration>) -> Result<Segment> {
         let deadline = deadline_of(timeout);
         match Segment::attach(name, options) {
             Err(error) if error.code() == Code::NotFound => {}

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use shmslot::{Code, Options, Policy, Sample, Segment};
+use shmslot::{AttachOptions, Code, CreateOptions, Policy, Sample, Segment};
 
 const WRITERS: u64 = 4;
 const READERS: u64 = 8;
@@ -120,7 +120,7 @@ fn read_all(segment: &Segment, index: u64) {
 #[test]
 fn member_of_the_crowd() {
     let (Ok(role), Ok(name)) = (std::env::var(ROLE), std::env::var(NAME)) else { return };
-    let segment = Segment::attach(&name, &Options::default()).expect("attach");
+    let segment = Segment::attach(&name, &AttachOptions::default()).expect("attach");
     let (kind, index) = role.split_once(' ').expect("a role and its number");
     let index = index.parse().expect("a number");
     match kind {
@@ -166,13 +166,13 @@ impl Member {
 fn crowd(policy: Policy, history: u32) {
     let name = format!("crowd-{policy:?}-{}", std::process::id());
     // More readers than one word of marks has bits for, so that both words are used.
-    let options = Options {
+    let options = CreateOptions {
         slot_count: 61,
         slot_capacity: 256,
         max_readers: 20,
         history,
-        policy,
-        ..Options::default()
+        policy: Some(policy),
+        ..CreateOptions::default()
     };
     let segment = Segment::create(&name, &options).expect("create");
     let unlink = Unlink(&name);

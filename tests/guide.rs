@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use shmslot::{Code, Options, Segment};
+use shmslot::{AttachOptions, Code, Segment};
 
 /// Longer than anything takes, so that a hanging test fails.
 const PATIENT: Option<Duration> = Some(Duration::from_secs(100));
@@ -127,12 +127,13 @@ impl Name {
     }
 
     fn frames(&self) -> Segment {
-        Segment::attach(&self.0, &Options::default()).expect("it is there")
+        Segment::attach(&self.0, &AttachOptions::default()).expect("it is there")
     }
 
     fn is_gone(&self) -> bool {
         [&self.0, &self.preview()].into_iter().all(|name| {
-            Segment::attach(name, &Options::default()).is_err_and(|error| error.code() == Code::NotFound)
+            Segment::attach(name, &AttachOptions::default())
+                .is_err_and(|error| error.code() == Code::NotFound)
         })
     }
 }

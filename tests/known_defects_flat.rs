@@ -14,7 +14,7 @@ use defects::{
     Directory, NOW, Peer, await_go, code, open, page_faults, poke, role, say, slots, this_thread,
     until_asleep, word,
 };
-use shmslot::{Code, Options, Policy, Ref, Reference, Segment};
+use shmslot::{AttachOptions, Code, CreateOptions, Policy, Ref, Reference, Segment};
 
 fn read_ref(reference: &Reference, sample: Ref) -> Vec<u8> {
     let mut bytes = vec![0; 64];
@@ -77,7 +77,7 @@ fn flat_two_processes_one_slot() {
 fn peer() {
     let Some((role, name)) = role() else { return };
     assert_eq!(role, "loan four");
-    let segment = Segment::attach(&name, &Options::default()).expect("attach");
+    let segment = Segment::attach(&name, &AttachOptions::default()).expect("attach");
     let writer = segment.writer().expect("writer");
     let mut loans: Vec<_> = (0..4).map(|_| writer.reserve(64, NOW).expect("a slot")).collect();
     for loan in &mut loans {
@@ -320,7 +320,8 @@ fn flat_mask_zero_overwrites() {
     }
 
     // A program that wants overwriting asks for it, and each reader is told what it lost.
-    let segment = Segment::create_local(&Options { policy: Policy::DropOldest, ..slots(8) }).expect("create");
+    let segment = Segment::create_local(&CreateOptions { policy: Some(Policy::DropOldest), ..slots(8) })
+        .expect("create");
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
     for count in 0..13u8 {
         writer.write(&[count], NOW).expect("the oldest goes");
@@ -361,7 +362,8 @@ fn forget_pages(segment: &Segment) {
 #[test]
 fn flat_linear_scans() {
     const SLOTS: u32 = 1 << 18;
-    let segment = Segment::create_anonymous(&Options { slot_capacity: 8, ..slots(SLOTS) }).expect("create");
+    let segment =
+        Segment::create_anonymous(&CreateOptions { slot_capacity: 8, ..slots(SLOTS) }).expect("create");
     let (writer, behind) = (segment.writer().expect("writer"), segment.reader(0).expect("reader"));
     for _ in 0..SLOTS / 2 {
         writer.write(b"backlog", NOW).expect("half of the slots");
@@ -399,9 +401,12 @@ fn flat_forever_wait_spins() {
         })
     }
     for timeout in [None, Some(Duration::MAX), Some(Duration::from_nanos(i64::MAX as u64))] {
-        let segment =
-            Segment::create_local(&Options { policy: Policy::Block, spin: Duration::ZERO, ..slots(1) })
-                .expect("create");
+        let segment = Segment::create_local(&CreateOptions {
+            policy: Some(Policy::Block),
+            spin: Some(Duration::ZERO),
+            ..slots(1)
+        })
+        .expect("create");
         let reader = segment.reader(0).expect("reader");
         let write = || {
             segment.writer().expect("writer").write(b"x", NOW).expect("a slot");
@@ -424,7 +429,7 @@ fn flat_sn_wrap() {
     for policy in [Policy::Fail, Policy::DropOldest] {
         for tail in [(1u64 << 32) - 5, (1 << 33) - 5] {
             let name = directory.name("segment");
-            let options = Options { history: 2, policy, ..slots(4) };
+            let options = CreateOptions { history: 2, policy: Some(policy), ..slots(4) };
             let segment = Segment::create(&name, &options).expect("create");
             poke(&open(&name), word("tail"), &tail.to_le_bytes());
             let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));

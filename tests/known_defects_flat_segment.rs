@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use defects::{Directory, NOW, code, forge, geometry, header, open, page_faults, poke, slots};
-use shmslot::{Code, Options, Segment};
+use shmslot::{AttachOptions, Code, CreateOptions, Segment};
 
 /// There attach trusted the number and size of slots: SIGSEGV, or gigabytes of private memory.
 #[test]
@@ -21,19 +21,23 @@ fn flat_attach_trusts_header() {
     let (geometry, offsets) = geometry(&file);
     for count in [0, 1000, 1 << 20, 1 << 24, u32::MAX] {
         forge(&file, "slot_count", count.into());
-        assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Corrupt, "slot_count {count}");
+        assert_eq!(
+            code(Segment::attach(&name, &AttachOptions::default())),
+            Code::Corrupt,
+            "slot_count {count}"
+        );
         poke(&file, 0, &sound);
     }
     for stride in [0, 1, 13, offsets.payload_stride + 64, 1 << 40, u64::MAX] {
         forge(&file, "payload_stride", stride);
-        assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Corrupt, "stride {stride}");
+        assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::Corrupt, "stride {stride}");
         poke(&file, 0, &sound);
     }
 
     // A consistent header of a segment larger than the file.
     let larger = shmslot::layout::Geometry { slot_count: 1 << 20, ..geometry };
     poke(&file, 0, &larger.encode(&larger.offsets().expect("it fits the address space")));
-    assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Truncated);
+    assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::Truncated);
 
     // An attached process does not read it again.
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
@@ -68,10 +72,14 @@ fn flat_attach_misaligned() {
     ];
     for (field, value) in cases {
         forge(&file, field, value);
-        assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Corrupt, "{field} = {value}");
+        assert_eq!(
+            code(Segment::attach(&name, &AttachOptions::default())),
+            Code::Corrupt,
+            "{field} = {value}"
+        );
         poke(&file, 0, &sound);
     }
-    Segment::attach(&name, &Options::default()).expect("restored, it is sound");
+    Segment::attach(&name, &AttachOptions::default()).expect("restored, it is sound");
 }
 
 /// There any process of the user could truncate the object while others used it: SIGBUS.
@@ -94,7 +102,7 @@ fn flat_truncate_sigbus() {
     let name = directory.name("segment");
     let named = Segment::create(&name, &slots(4)).expect("create");
     let fd = named.fd().expect("it has one");
-    assert_eq!(code(Segment::attach_fd(fd, &Options::default())), Code::NotSealed);
+    assert_eq!(code(Segment::attach_fd(fd, &AttachOptions::default())), Code::NotSealed);
 }
 
 /// There slots began at 0x20: payloads straddled cache lines, shared them with headers, and were
@@ -103,7 +111,7 @@ fn flat_truncate_sigbus() {
 fn flat_payload_alignment() {
     for (align, capacity) in [(64, 1), (64, 65), (64, 112), (128, 100), (4096, 5000)] {
         let options =
-            Options { slot_capacity: capacity, payload_align: align, user_header_size: 3, ..slots(5) };
+            CreateOptions { slot_capacity: capacity, payload_align: align, user_header_size: 3, ..slots(5) };
         let segment = Segment::create_local(&options).expect("create");
         let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
         let mut loans: Vec<_> = (0..5).map(|_| writer.reserve(1, NOW).expect("a slot")).collect();
@@ -129,14 +137,14 @@ fn flat_payload_alignment() {
 /// There create zeroed, and so touched, every page: 61 ms for 64 MiB.
 #[test]
 fn flat_create_touches_pages() {
-    let options = Options { slot_capacity: 1 << 20, ..slots(64) };
-    let faults = |options: &Options| {
+    let options = CreateOptions { slot_capacity: 1 << 20, ..slots(64) };
+    let faults = |options: &CreateOptions| {
         let before = page_faults();
         let segment = Segment::create_anonymous(options).expect("create");
         (page_faults() - before, segment)
     };
     let (few, segment) = faults(&options);
-    let (many, _prefaulted) = faults(&Options { prefault: true, ..options.clone() });
+    let (many, _prefaulted) = faults(&CreateOptions { prefault: true, ..options.clone() });
     assert!(few * 4 < many, "{few} pages touched, {many} when asked for");
     // They are allocated anyway: memory that the file system has given cannot run out later.
     let fd = segment.fd().expect("it has one");
@@ -149,7 +157,7 @@ fn flat_create_touches_pages() {
 fn flat_create_on_full_filesystem() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let options = Options { slot_capacity: 1 << 32, ..slots(1 << 20) };
+    let options = CreateOptions { slot_capacity: 1 << 32, ..slots(1 << 20) };
     assert_eq!(code(Segment::create(&name, &options)), Code::NoMemory);
     assert_eq!(directory.files(), 0);
     assert_eq!(code(Segment::create_anonymous(&options)), Code::NoMemory);
@@ -161,8 +169,9 @@ fn flat_capacity_mismatch() {
     let directory = Directory::new();
     for capacity in [1u64, 65, 112, 4095, 4097] {
         let name = directory.name("segment");
-        let owner = Segment::create(&name, &Options { slot_capacity: capacity, ..slots(2) }).expect("create");
-        let attached = Segment::attach(&name, &Options::default()).expect("attach");
+        let owner =
+            Segment::create(&name, &CreateOptions { slot_capacity: capacity, ..slots(2) }).expect("create");
+        let attached = Segment::attach(&name, &AttachOptions::default()).expect("attach");
         for segment in [owner, attached] {
             let writer = segment.writer().expect("writer");
             assert_eq!(
@@ -183,7 +192,7 @@ fn flat_capacity_mismatch() {
 /// There reader 32 marked for reader 0.
 #[test]
 fn flat_reader_index_aliases() {
-    let segment = Segment::create_local(&Options { max_readers: 63, ..slots(1) }).expect("create");
+    let segment = Segment::create_local(&CreateOptions { max_readers: 63, ..slots(1) }).expect("create");
     let reference = segment.reference().expect("reference");
     let all = (1u64 << 63) - 1;
     let slot = reference.reserve(all).expect("a slot");
@@ -202,7 +211,7 @@ fn flat_reader_index_aliases() {
     reference.reserve(all).expect("all have read");
     assert_eq!(code(reference.reserve(1 << 63)), Code::BadIndex);
 
-    let few = Segment::create_local(&Options { max_readers: 3, ..slots(1) }).expect("create");
+    let few = Segment::create_local(&CreateOptions { max_readers: 3, ..slots(1) }).expect("create");
     let reference = few.reference().expect("reference");
     assert_eq!(code(reference.reserve(1 << 3)), Code::BadIndex);
     assert_eq!(code(reference.next_unread(3)), Code::BadIndex);
@@ -223,9 +232,10 @@ fn permissions(address: usize) -> String {
 /// There readers had the whole segment mapped writable.
 #[test]
 fn flat_reader_writes_payload() {
-    let writing = Segment::create_anonymous(&Options { user_header_size: 8, ..slots(4) }).expect("create");
+    let writing =
+        Segment::create_anonymous(&CreateOptions { user_header_size: 8, ..slots(4) }).expect("create");
     let fd = writing.fd().expect("it has one");
-    let reading = Segment::attach_fd(fd, &Options::default()).expect("attach");
+    let reading = Segment::attach_fd(fd, &AttachOptions::default()).expect("attach");
     let reader = reading.reader(0).expect("reader");
     let writer = writing.writer().expect("writer");
     let mut loan = writer.reserve(1, NOW).expect("a slot");
@@ -241,14 +251,18 @@ fn flat_reader_writes_payload() {
 fn flat_schema_mismatch() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let typed = |first| Options { type_hash: [first; 16], type_name: "Pose".into(), ..slots(2) };
+    let typed = |first| CreateOptions { type_hash: [first; 16], type_name: "Pose".into(), ..slots(2) };
     let segment = Segment::create(&name, &typed(1)).expect("create");
-    assert_eq!(code(Segment::attach(&name, &typed(2))), Code::TypeMismatch);
+    let wanted = |first| AttachOptions { type_hash: [first; 16], ..AttachOptions::default() };
+    assert_eq!(code(Segment::attach(&name, &wanted(2))), Code::TypeMismatch);
     assert_eq!(code(Segment::open(&name, &typed(2))), Code::TypeMismatch);
-    let mut almost = typed(1);
+    let mut almost = wanted(1);
     almost.type_hash[15] ^= 1;
     assert_eq!(code(Segment::attach(&name, &almost)), Code::TypeMismatch);
-    Segment::attach(&name, &typed(1)).expect("the same type");
-    Segment::attach(&name, &slots(2)).expect("who asks for none takes any");
+    Segment::attach(&name, &wanted(1)).expect("the same type");
+    let by_name = |name: &str| AttachOptions { type_name: name.into(), ..AttachOptions::default() };
+    assert_eq!(code(Segment::attach(&name, &by_name("Pos"))), Code::TypeMismatch);
+    Segment::attach(&name, &by_name("Pose")).expect("the same name");
+    Segment::attach(&name, &AttachOptions::default()).expect("who asks for none takes any");
     drop(segment);
 }

@@ -7,13 +7,13 @@ mod defects;
 use std::time::Duration;
 
 use defects::{Directory, NOW, Peer, await_go, code, role, say, slots};
-use shmslot::{Code, EndWaits, Options, Policy, Segment};
+use shmslot::{AttachOptions, Code, CreateOptions, EndWaits, Policy, Segment};
 
 /// What each peer does. It never returns from a role in which it must be killed.
 #[test]
 fn peer() {
     let Some((role, name)) = role() else { return };
-    let segment = Segment::attach(&name, &Options::default()).expect("attach");
+    let segment = Segment::attach(&name, &AttachOptions::default()).expect("attach");
     let until_killed = || {
         say("ready");
         await_go();
@@ -83,7 +83,8 @@ fn flat_dead_reader_blocks() {
     for policy in [Policy::Fail, Policy::Block, Policy::DropOldest] {
         let directory = Directory::new();
         let name = directory.name("segment");
-        let segment = Segment::create(&name, &Options { policy, ..slots(4) }).expect("create");
+        let segment =
+            Segment::create(&name, &CreateOptions { policy: Some(policy), ..slots(4) }).expect("create");
         let writer = segment.writer().expect("writer");
         let mut dead = Peer::start("reader that holds and owes", &name);
         assert_eq!(dead.hear(), "joined");
@@ -154,7 +155,8 @@ fn vox_recovery_frees_borrowed_slot() {
     for policy in [Policy::Fail, Policy::DropOldest] {
         let directory = Directory::new();
         let name = directory.name("segment");
-        let segment = Segment::create(&name, &Options { policy, ..slots(3) }).expect("create");
+        let segment =
+            Segment::create(&name, &CreateOptions { policy: Some(policy), ..slots(3) }).expect("create");
         let reader = segment.reader(0).expect("reader");
         let dead = Peer::ready("writer of three", &name);
         let borrowed = reader.read().expect("read").expect("a sample");
@@ -180,7 +182,8 @@ fn vox_recovery_frees_borrowed_slot() {
 fn vox_commit_spins_on_dead_peer() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let segment = Segment::create(&name, &Options { policy: Policy::Block, ..slots(2) }).expect("create");
+    let segment =
+        Segment::create(&name, &CreateOptions { policy: Some(Policy::Block), ..slots(2) }).expect("create");
     let writer = segment.writer().expect("writer");
     for kill_first in [true, false] {
         let mut dead = Peer::start("reader that holds and owes", &name);
@@ -247,14 +250,14 @@ fn vox_last_message_lost() {
 fn vox_crash_leaks_peer_slot() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let options = Options { max_participants: 2, max_readers: 1, ..slots(2) };
+    let options = CreateOptions { max_participants: 2, max_readers: 1, ..slots(2) };
     let segment = Segment::create(&name, &options).expect("create");
     for _ in 0..8 {
         let peer = Peer::ready("attached", &name);
         let all = segment.participants().expect("participants");
         let seen: Vec<_> = all.iter().map(|one| (one.pid, one.alive, one.readers.count_ones())).collect();
         assert!(seen.contains(&(peer.pid(), true, 1)), "{seen:?}");
-        assert_eq!(code(Segment::attach(&name, &options)), Code::NoParticipantSlot);
+        assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::NoParticipantSlot);
         peer.kill();
     }
     segment.reader(0).expect("the place of the last reader");
@@ -268,7 +271,8 @@ fn vox_crash_windows() {
     let directory = Directory::new();
     let name = directory.name("segment");
     for policy in [Policy::Fail, Policy::DropOldest] {
-        let segment = Segment::create(&name, &Options { policy, ..slots(3) }).expect("create");
+        let segment =
+            Segment::create(&name, &CreateOptions { policy: Some(policy), ..slots(3) }).expect("create");
         for round in 0..8 {
             let peers = [(); 2].map(|()| Peer::ready("busy", &name));
             // Some of them are killed later, so that they do not always die at their beginning.
@@ -297,7 +301,7 @@ fn vox_crash_windows() {
 fn vox_false_crash_verdict() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let options = Options { policy: Policy::Block, max_participants: 2, ..slots(2) };
+    let options = CreateOptions { policy: Some(Policy::Block), max_participants: 2, ..slots(2) };
     let segment = Segment::create(&name, &options).expect("create");
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
     let mut stopped = Peer::ready("writer that stops", &name);
@@ -307,7 +311,7 @@ fn vox_false_crash_verdict() {
     // Each of these looks for the dead: on its own, for lack of a place, in a wait longer than a
     // slice, and on request.
     assert_eq!(code(writer.write(b"x", NOW)), Code::NoFreeSlot);
-    assert_eq!(code(Segment::attach(&name, &options)), Code::NoParticipantSlot);
+    assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::NoParticipantSlot);
     assert_eq!(code(writer.write(b"x", Some(Duration::from_millis(450)))), Code::NoFreeSlot);
     assert_eq!(segment.recover().expect("recover"), 0);
     let all = segment.participants().expect("participants");

@@ -12,14 +12,14 @@ use defects::{
     Directory, NOW, code, forge, geometry, header, open, page_faults, peek, poke, slots, this_thread,
     until_asleep, word,
 };
-use shmslot::{Code, IfOrphaned, Options, Policy, Segment};
+use shmslot::{AttachOptions, Code, CreateOptions, IfOrphaned, Policy, Segment};
 
 /// There a reader that had drained everything while the writer wrapped got old bytes a second time.
 #[test]
 fn vox_ring_wrap_race() {
     for slot_count in [1, 2, 3, 4] {
         const SAMPLES: u64 = 10_000;
-        let options = Options { policy: Policy::Block, ..slots(slot_count) };
+        let options = CreateOptions { policy: Some(Policy::Block), ..slots(slot_count) };
         let segment = Segment::create_local(&options).expect("create");
         std::thread::scope(|scope| {
             let reader = segment.reader(0).expect("reader");
@@ -104,7 +104,8 @@ fn vox_malformed_frame_stalls() {
 #[test]
 fn vox_commit_larger_than_ring() {
     for policy in [Policy::Fail, Policy::Block, Policy::DropOldest] {
-        let segment = Segment::create_local(&Options { policy, ..slots(2) }).expect("create");
+        let segment =
+            Segment::create_local(&CreateOptions { policy: Some(policy), ..slots(2) }).expect("create");
         let writer = segment.writer().expect("writer");
         assert_eq!(code(writer.reserve(65, None)), Code::TooLarge);
         assert_eq!(code(writer.write(&[0; 4096], None)), Code::TooLarge);
@@ -117,7 +118,8 @@ fn vox_commit_larger_than_ring() {
 #[test]
 fn vox_permit_is_no_reservation() {
     for policy in [Policy::Fail, Policy::Block, Policy::DropOldest] {
-        let segment = Segment::create_local(&Options { policy, ..slots(4) }).expect("create");
+        let segment =
+            Segment::create_local(&CreateOptions { policy: Some(policy), ..slots(4) }).expect("create");
         let reader = segment.reader(0).expect("reader");
         let (holder, rival) = (segment.writer().expect("writer"), segment.writer().expect("writer"));
         let mut loans: Vec<_> = (0..2).map(|_| holder.reserve(8, NOW).expect("a slot")).collect();
@@ -140,7 +142,7 @@ fn vox_permit_is_no_reservation() {
 /// wake-up bytes.
 #[test]
 fn vox_wakes_stolen() {
-    let options = Options { policy: Policy::Block, spin: Duration::ZERO, ..slots(2) };
+    let options = CreateOptions { policy: Some(Policy::Block), spin: Some(Duration::ZERO), ..slots(2) };
     for data_first in [true, false] {
         let segment = Segment::create_local(&options).expect("create");
         let (writer, keeper) = (segment.writer().expect("writer"), segment.reader(0).expect("reader"));
@@ -187,7 +189,7 @@ fn vox_wakes_stolen() {
 /// There a payload's part of a pool had any alignment, 4 bytes after its slot.
 #[test]
 fn vox_no_alignment() {
-    let segment = Segment::create_local(&Options { slot_capacity: 1000, ..slots(8) }).expect("create");
+    let segment = Segment::create_local(&CreateOptions { slot_capacity: 1000, ..slots(8) }).expect("create");
     let writer = segment.writer().expect("writer");
     let mut loans: Vec<_> =
         [1, 3, 1000, 7, 0, 999, 13, 2].map(|len| writer.reserve(len, NOW).expect("a slot")).into();
@@ -206,10 +208,10 @@ fn vox_alloc_overflow() {
         let loan = writer.reserve(64, NOW).expect("a slot");
         assert_eq!(code(loan.commit(len)), Code::BadLength);
     }
-    let options = Options { slot_capacity: 1 << 32, ..slots(1 << 24) };
+    let options = CreateOptions { slot_capacity: 1 << 32, ..slots(1 << 24) };
     assert_eq!(code(Segment::create_anonymous(&options)), Code::NoMemory);
     assert_eq!(
-        code(Segment::create_local(&Options { slot_capacity: u64::MAX, ..options })),
+        code(Segment::create_local(&CreateOptions { slot_capacity: u64::MAX, ..options })),
         Code::BadOptions
     );
 }
@@ -218,9 +220,10 @@ fn vox_alloc_overflow() {
 /// times the second.
 #[test]
 fn vox_fresh_pages() {
-    let options = Options { slot_capacity: 1 << 16, prefault: true, ..slots(64) };
+    let options = CreateOptions { slot_capacity: 1 << 16, prefault: true, ..slots(64) };
     let segment = Segment::create_anonymous(&options).expect("create");
-    let attached = Segment::attach_fd(segment.fd().expect("it has one"), &options).expect("attach");
+    let attached =
+        Segment::attach_fd(segment.fd().expect("it has one"), &AttachOptions::default()).expect("attach");
     let (writer, reader) = (segment.writer().expect("writer"), attached.reader(0).expect("reader"));
     let bytes = vec![1; 1 << 16];
     let mut copy = vec![0; 1 << 16];
@@ -247,12 +250,16 @@ fn vox_length_not_checked_sigbus() {
     let size = file.metadata().expect("facts").len();
     for cut in [size - 1, size - 4096, 4096, 512] {
         file.set_len(cut).expect("a file of one's own");
-        assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Truncated, "{cut} of {size}");
+        assert_eq!(
+            code(Segment::attach(&name, &AttachOptions::default())),
+            Code::Truncated,
+            "{cut} of {size}"
+        );
     }
     let (_, offsets) = geometry(&file);
     file.set_len(size).expect("a file of one's own");
     forge(&file, "total_size", offsets.total + 4096);
-    assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Corrupt);
+    assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::Corrupt);
 }
 
 /// There a peer that disconnected in good order kept its place permanently.
@@ -260,10 +267,10 @@ fn vox_length_not_checked_sigbus() {
 fn vox_detach_leaks_peer_slot() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let options = Options { max_readers: 2, max_participants: 3, single_writer: true, ..slots(2) };
+    let options = CreateOptions { max_readers: 2, max_participants: 3, single_writer: true, ..slots(2) };
     let segment = Segment::create(&name, &options).expect("create");
     for count in 1..=100 {
-        let attached = Segment::attach(&name, &options).expect("a place as participant");
+        let attached = Segment::attach(&name, &AttachOptions::default()).expect("a place as participant");
         let writer = attached.writer().expect("the writer's place");
         let readers = [(); 2].map(|()| attached.reader(0).expect("a place as reader"));
         assert_eq!(code(attached.reader(0)), Code::NoReaderSlot);
@@ -285,7 +292,7 @@ fn vox_create_truncates_live_segment() {
     let segment = Segment::create(&name, &slots(4)).expect("create");
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
     for if_orphaned in [IfOrphaned::Replace, IfOrphaned::Adopt, IfOrphaned::Refuse] {
-        assert_eq!(code(Segment::create(&name, &Options { if_orphaned, ..slots(9) })), Code::Exists);
+        assert_eq!(code(Segment::create(&name, &CreateOptions { if_orphaned, ..slots(9) })), Code::Exists);
     }
     assert_eq!(code(Segment::open(&name, &slots(9))), Code::OptionsMismatch);
     let (opened, created) = Segment::open(&name, &slots(4)).expect("open");
@@ -317,12 +324,12 @@ fn vox_attach_panics() {
             // In a field of four bytes these may become 0, which is valid for some.
             forge(&file, field, value);
             if header(&file) != sound {
-                assert_eq!(code(Segment::attach(&name, &Options::default())), Code::Corrupt, "{field}");
+                assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::Corrupt, "{field}");
             }
             poke(&file, 0, &sound);
         }
     }
-    Segment::attach(&name, &Options::default()).expect("restored, it is sound");
+    Segment::attach(&name, &AttachOptions::default()).expect("restored, it is sound");
 }
 
 /// There a number of guests was cut to a byte.
@@ -330,11 +337,11 @@ fn vox_attach_panics() {
 fn vox_max_guests_cut() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let options = Options { max_participants: 300, ..slots(4) };
+    let options = CreateOptions { max_participants: 300, ..slots(4) };
     let segment = Segment::create(&name, &options).expect("create");
     let others: Vec<Segment> =
-        (1..300).map(|_| Segment::attach(&name, &options).expect("one of 300")).collect();
-    assert_eq!(code(Segment::attach(&name, &options)), Code::NoParticipantSlot);
+        (1..300).map(|_| Segment::attach(&name, &AttachOptions::default()).expect("one of 300")).collect();
+    assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::NoParticipantSlot);
     // The last of them is distinct: its loans are not those of participant 299 - 256.
     let writers: Vec<_> = others.iter().map(|other| other.writer().expect("writer")).collect();
     let ids: std::collections::BTreeSet<u32> = writers.iter().map(|writer| writer.id()).collect();
@@ -369,7 +376,7 @@ fn vox_doorbell_inherited() {
     let segment = Segment::create(&name, &slots(2)).expect("create");
     let attached = Segment::attach_fd(
         Segment::create_anonymous(&slots(2)).expect("create").fd().expect("it has one"),
-        &Options::default(),
+        &AttachOptions::default(),
     )
     .expect("attach");
     // A program that outlives the attachment. It lists what it has inherited, and waits until its
@@ -390,7 +397,7 @@ fn vox_doorbell_inherited() {
     let listed = String::from_utf8(listed).expect("text");
     assert!(!listed.contains("shmslot"), "inherited: {listed}");
     drop((segment, attached));
-    let replace = Options { if_orphaned: IfOrphaned::Replace, ..slots(2) };
+    let replace = CreateOptions { if_orphaned: IfOrphaned::Replace, ..slots(2) };
     Segment::create(&name, &replace).expect("nobody is attached any more");
     drop(child.stdin.take());
     assert!(child.wait().expect("it ends").success());
@@ -399,9 +406,10 @@ fn vox_doorbell_inherited() {
 /// There an inline length had 16 bits, and payloads above 64 KiB were cut silently.
 #[test]
 fn vox_inline_length_cut() {
-    let segment = Segment::create_anonymous(&Options { slot_capacity: 1 << 20, ..slots(2) }).expect("create");
-    let attached =
-        Segment::attach_fd(segment.fd().expect("it has one").as_fd(), &Options::default()).expect("attach");
+    let segment =
+        Segment::create_anonymous(&CreateOptions { slot_capacity: 1 << 20, ..slots(2) }).expect("create");
+    let attached = Segment::attach_fd(segment.fd().expect("it has one").as_fd(), &AttachOptions::default())
+        .expect("attach");
     let (writer, reader) = (segment.writer().expect("writer"), attached.reader(0).expect("reader"));
     for len in [0xffff, 0x1_0000, 0x1_0001, 1 << 20] {
         let bytes: Vec<u8> = (0..len).map(|at: u32| (at % 251) as u8).collect();

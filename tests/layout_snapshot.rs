@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use shmslot::layout::{self, Geometry, HEADER_FIELDS, HEADER_SIZE, HeaderBytes, Offsets};
-use shmslot::{Code, Options, Policy, Segment};
+use shmslot::{AttachOptions, Code, CreateOptions, Policy, Segment};
 
 // ---- the page ----
 
@@ -195,26 +195,8 @@ fn bit_fields_fill_their_words() {
 }
 
 fn default_geometry() -> Geometry {
-    let options = Options::default();
-    Geometry {
-        segment_id: 1,
-        slot_count: options.slot_count,
-        slot_capacity: options.slot_capacity,
-        payload_align: options.payload_align,
-        user_header_size: options.user_header_size,
-        max_readers: options.max_readers,
-        max_participants: options.max_participants,
-        history: options.history,
-        max_payload: options.max_payload,
-        region_count: options.region_count,
-        policy: options.policy,
-        single_writer: options.single_writer,
-        timestamps: options.timestamps,
-        ephemeral: options.ephemeral,
-        mode: options.mode,
-        type_hash: options.type_hash,
-        type_name: [0; layout::MAX_TYPE_NAME + 1],
-    }
+    let segment = Segment::create_local(&CreateOptions::default()).expect("a segment");
+    Geometry { segment_id: 1, ..segment.info().expect("not forked").geometry }
 }
 
 #[test]
@@ -509,7 +491,7 @@ fn a_real_segment_is_what_the_page_says() {
     let folder = Folder::new("layout");
     let path = folder.0.join("segment");
     let name = path.to_str().expect("it is text");
-    let options = Options {
+    let options = CreateOptions {
         slot_count: 4,
         slot_capacity: 100,
         payload_align: 128,
@@ -520,7 +502,7 @@ fn a_real_segment_is_what_the_page_says() {
         mode: 0o640,
         type_hash: *b"0123456789abcdef",
         type_name: "example::Type".to_owned(),
-        ..Options::default()
+        ..CreateOptions::default()
     };
     let segment = Segment::create(name, &options).expect("a new segment");
     let info = segment.info().expect("not forked");
@@ -678,12 +660,12 @@ fn the_region_of_a_large_payload() {
     let folder = Folder::new("layout-region");
     let path = folder.0.join("segment");
     let name = path.to_str().expect("it is text");
-    let options = Options {
+    let options = CreateOptions {
         slot_count: 4,
         max_payload: 3 << 20,
         region_count: 2,
         max_participants: 1,
-        ..Options::default()
+        ..CreateOptions::default()
     };
     let segment = Segment::create(name, &options).expect("a new segment");
     let (writer, reader) = (segment.writer().expect("a writer"), segment.reader(0).expect("a reader"));
@@ -711,7 +693,8 @@ fn the_writer_word_of_a_single_writer_segment() {
     let folder = Folder::new("layout-single");
     let path = folder.0.join("segment");
     let name = path.to_str().expect("it is text");
-    let options = Options { single_writer: true, timestamps: true, ephemeral: true, ..Options::default() };
+    let options =
+        CreateOptions { single_writer: true, timestamps: true, ephemeral: true, ..CreateOptions::default() };
     let segment = Segment::create(name, &options).expect("a new segment");
     assert_eq!(little(field(&Dump::of(&path).bytes, "flags")), 7);
     let writer = segment.writer().expect("a writer");
@@ -728,7 +711,7 @@ fn a_segment_under_replacement_is_not_joined() {
     let folder = Folder::new("layout-retired");
     let path = folder.0.join("segment");
     let name = path.to_str().expect("it is text");
-    let segment = Segment::create(name, &Options::default()).expect("a new segment");
+    let segment = Segment::create(name, &CreateOptions::default()).expect("a new segment");
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("the file is ours");
     let retired = word_at("lifecycle.retired") as u64;
     std::os::unix::fs::FileExt::write_all_at(&file, &[1, 0, 0, 0], retired).expect("a word");
@@ -741,12 +724,12 @@ fn a_segment_under_replacement_is_not_joined() {
         l_pid: 0,
     };
     nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&replacer)).expect("nobody else replaces it");
-    let refused = Segment::attach(name, &Options::default()).map(drop).map_err(|error| error.code());
+    let refused = Segment::attach(name, &AttachOptions::default()).map(drop).map_err(|error| error.code());
     assert_eq!(refused, Err(Code::NameBusy));
 
     // A replacer that died before it took the name away has replaced nothing.
     drop(file);
-    let again = Segment::attach(name, &Options::default()).expect("it is there");
+    let again = Segment::attach(name, &AttachOptions::default()).expect("it is there");
     assert_eq!(Dump::of(&path).hot("lifecycle.retired"), 0);
     drop((segment, again));
 }

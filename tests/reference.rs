@@ -1,12 +1,12 @@
 //! The reference operations where slots are scarce, and where marks come out of order.
 #![allow(unsafe_code)] // Copies whose safety is the caller's.
 
-use shmslot::{Code, Options, Segment};
+use shmslot::{Code, CreateOptions, Segment};
 
 const SLOTS: u32 = 16;
 
 fn segment(slot_capacity: u64) -> Segment {
-    let options = Options { slot_capacity, slot_count: SLOTS, ..Options::default() };
+    let options = CreateOptions { slot_capacity, slot_count: SLOTS, ..CreateOptions::default() };
     Segment::create_anonymous(&options).expect("a segment")
 }
 
@@ -67,13 +67,13 @@ fn samples_marked_out_of_order_leave_the_others_unread() {
 const LARGE: usize = 100_000;
 
 fn segment_with_regions() -> Segment {
-    let options = Options {
+    let options = CreateOptions {
         slot_capacity: 64,
         slot_count: SLOTS,
         max_payload: LARGE as u64,
         region_count: 2,
         user_header_size: 16,
-        ..Options::default()
+        ..CreateOptions::default()
     };
     Segment::create_anonymous(&options).expect("a segment")
 }

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shmslot::{
-    Attachments, Channel, ChannelOptions, Code, Lease, Listener, Mapped, Options, PoolInfo, Registry,
-    RegistryOptions, Result, Segment,
+    AttachOptions, Attachments, Channel, ChannelOptions, Code, CreateOptions, Lease, Listener, Mapped,
+    PoolInfo, Registry, RegistryOptions, Result, Segment,
 };
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -469,7 +469,7 @@ fn the_last_message_is_not_lost() {
         registry.add(&near, NOW).expect("it is empty");
         if unread {
             // An end that has unread messages of its own closes with a reset.
-            let segment = Segment::create_anonymous(&Options::default()).expect("a segment");
+            let segment = Segment::create_anonymous(&CreateOptions::default()).expect("a segment");
             far.send_segment(&segment, NOW).expect("there is room");
         }
         let lease = filled(&registry, b"last");
@@ -526,7 +526,7 @@ fn nobody_sleeps_through_what_another_has_taken() {
             let waiting: Vec<_> = (0..2).map(|_| scope.spawn(ask)).collect();
             let taking = scope.spawn(|| match round % 2 {
                 0 => while resolve(&attachments, &lease).is_err() {},
-                _ => while code(far.recv_segment(&Options::default(), NOW)) != Code::Again {},
+                _ => while code(far.recv_segment(&AttachOptions::default(), NOW)) != Code::Again {},
             });
             registry.add(&near, NOW).expect("it is empty");
             taking.join().expect("it ends");
@@ -546,20 +546,20 @@ fn segments_and_regions_share_a_channel() {
         let registry = registry(PAGE, PAGE);
         registry.add(&near, NOW).expect("it is empty");
         let attachments = attachments(&far);
-        let segment = Segment::create_anonymous(&Options::default()).expect("a segment");
-        assert_eq!(code(far.recv_segment(&Options::default(), NOW)), Code::Again);
-        assert_eq!(code(far.recv_segment(&Options::default(), SHORT)), Code::Timeout);
+        let segment = Segment::create_anonymous(&CreateOptions::default()).expect("a segment");
+        assert_eq!(code(far.recv_segment(&AttachOptions::default(), NOW)), Code::Again);
+        assert_eq!(code(far.recv_segment(&AttachOptions::default(), SHORT)), Code::Timeout);
         let first = filled(&registry, &[1; PAGE as usize]);
         near.send_segment(&segment, NOW).expect("there is room");
         let second = filled(&registry, &[2; PAGE as usize]);
-        let received = far.recv_segment(&Options::default(), PATIENT).expect("it was sent");
+        let received = far.recv_segment(&AttachOptions::default(), PATIENT).expect("it was sent");
         let writer = segment.writer().expect("a writer");
         let reader = received.reader(0).expect("a reader");
         writer.write(b"through the segment", NOW).expect("a slot");
         assert_eq!(reader.read().expect("read").expect("one").to_vec(), b"through the segment");
         assert_eq!(resolve(&attachments, &first).expect("kept").to_vec(), [1; PAGE as usize]);
         assert_eq!(resolve(&attachments, &second).expect("came").to_vec(), [2; PAGE as usize]);
-        let local = Segment::create_local(&Options::default()).expect("a segment");
+        let local = Segment::create_local(&CreateOptions::default()).expect("a segment");
         assert_eq!(code(near.send_segment(&local, NOW)), Code::NotSupported);
     }
     assert_eq!(open_descriptors(), before);

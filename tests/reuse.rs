@@ -3,15 +3,15 @@
 
 use std::collections::HashSet;
 
-use shmslot::{Options, Policy, Reader, Segment, Writer};
+use shmslot::{CreateOptions, Policy, Reader, Segment, Writer};
 
 const LARGE: u64 = 64 << 10;
 /// So many bytes in each slot exceed any cache.
 const MANY: u64 = 1 << 20;
 const SLOTS: u32 = 16;
 
-fn segment(slot_capacity: u64, options: Options) -> Segment {
-    let options = Options { slot_capacity, slot_count: SLOTS, ..options };
+fn segment(slot_capacity: u64, options: CreateOptions) -> Segment {
+    let options = CreateOptions { slot_capacity, slot_count: SLOTS, ..options };
     Segment::create_anonymous(&options).expect("a segment")
 }
 
@@ -46,7 +46,8 @@ fn places(segment: &Segment, behind: u64) -> HashSet<usize> {
 /// How many slots are used with readers that are 0, 1, 3 and 9 behind.
 fn used(slot_capacity: u64, single_writer: bool) -> [usize; 4] {
     [0, 1, 3, 9].map(|behind| {
-        places(&segment(slot_capacity, Options { single_writer, ..Options::default() }), behind).len()
+        places(&segment(slot_capacity, CreateOptions { single_writer, ..CreateOptions::default() }), behind)
+            .len()
     })
 }
 
@@ -75,7 +76,7 @@ fn many_large_payloads_stay_in_few_slots() {
 /// Each writer continues where it was, and does not compete for the other's slots.
 #[test]
 fn two_writers_of_large_payloads_use_different_slots() {
-    let segment = segment(MANY, Options::default());
+    let segment = segment(MANY, CreateOptions::default());
     let [first, second] = [(); 2].map(|()| segment.writer().expect("a writer"));
     let reader = segment.reader(0).expect("a reader");
     let mut used = [HashSet::new(), HashSet::new()];
@@ -100,7 +101,8 @@ fn a_sample_in_hand_stays_while_others_are_reused() {
         .into_iter()
         .flat_map(|size| [Policy::Fail, Policy::DropOldest].map(|policy| (size, policy)))
     {
-        let segment = segment(slot_capacity, Options { policy, ..Options::default() });
+        let segment =
+            segment(slot_capacity, CreateOptions { policy: Some(policy), ..CreateOptions::default() });
         let writer = segment.writer().expect("a writer");
         let [slow, fast] = [(); 2].map(|()| segment.reader(0).expect("a reader"));
         let kept_at = write(&writer, 0);

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use shmslot::{Code, EndWaits, Error, IfOrphaned, Options, Policy, Reader, Ref, Segment};
+use shmslot::{
+    AttachOptions, Code, CreateOptions, EndWaits, Error, IfOrphaned, Policy, Reader, Ref, Segment,
+};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
-fn small() -> Options {
-    Options { slot_count: 2, slot_capacity: 64, ..Options::default() }
+fn small() -> CreateOptions {
+    CreateOptions { slot_count: 2, slot_capacity: 64, ..CreateOptions::default() }
 }
 
 fn code<T>(result: Result<T, Error>) -> Code {
@@ -81,7 +83,7 @@ fn a_dropped_loan_leaves_no_hole() {
 
 #[test]
 fn several_samples_are_in_hand_at_once() {
-    let segment = Segment::create_local(&Options { slot_count: 3, ..small() }).expect("create");
+    let segment = Segment::create_local(&CreateOptions { slot_count: 3, ..small() }).expect("create");
     let reader = segment.reader(0).expect("reader");
     let writer = segment.writer().expect("writer");
     for text in [b"1", b"2", b"3"] {
@@ -137,10 +139,10 @@ fn names_that_a_c_string_cannot_even_hold() {
     let long = "n".repeat(201);
     for name in ["", "a/b", "with\0nul", "/with\0nul", "/ends/in/", &long] {
         assert_eq!(code(Segment::create(name, &small())), Code::BadName, "{name:?}");
-        assert_eq!(code(Segment::attach(name, &small())), Code::BadName, "{name:?}");
+        assert_eq!(code(Segment::attach(name, &AttachOptions::default())), Code::BadName, "{name:?}");
         assert_eq!(code(Segment::unlink(name)), Code::BadName, "{name:?}");
     }
-    assert_eq!(code(Segment::attach("nobody-made-this", &small())), Code::NotFound);
+    assert_eq!(code(Segment::attach("nobody-made-this", &AttachOptions::default())), Code::NotFound);
 }
 
 #[test]
@@ -153,10 +155,10 @@ fn the_name_of_a_dead_segment_can_be_taken() {
     let id = first.info().expect("not forked").geometry.segment_id;
     drop(first);
 
-    let refuse = Options { if_orphaned: IfOrphaned::Refuse, ..small() };
+    let refuse = CreateOptions { if_orphaned: IfOrphaned::Refuse, ..small() };
     assert_eq!(code(Segment::create(&name, &refuse)), Code::Exists);
     let adopted =
-        Segment::create(&name, &Options { if_orphaned: IfOrphaned::Adopt, ..small() }).expect("adopt");
+        Segment::create(&name, &CreateOptions { if_orphaned: IfOrphaned::Adopt, ..small() }).expect("adopt");
     assert_eq!(
         (
             adopted.info().expect("not forked").geometry.segment_id,
@@ -179,18 +181,20 @@ fn the_name_of_a_dead_segment_can_be_taken() {
 }
 
 #[test]
-fn open_compares_what_differs_from_the_default() {
+fn open_compares_what_is_asked_for() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let there = Segment::create(&name, &Options { max_readers: 3, ..small() }).expect("create");
+    let there = Segment::create(&name, &CreateOptions { max_readers: 3, ..small() }).expect("create");
     let participants = || there.info().expect("not forked").participants;
-    let asked = Options { max_readers: 4, ..small() };
+    let asked = CreateOptions { max_readers: 4, ..small() };
     let error = Segment::open(&name, &asked).expect_err("not what is there");
     assert_eq!((error.code(), error.numbers()), (Code::OptionsMismatch, [4, 3, 0]));
     assert!(error.to_string().starts_with("max_readers: 4 wanted, 3 found; "), "{error}");
     assert_eq!(participants(), 1);
-    let left_alone = Options { max_readers: Options::default().max_readers, ..small() };
-    let any = Options { any_geometry: true, ..asked };
+    let default = CreateOptions { max_readers: 15, ..small() };
+    assert_eq!(code(Segment::open(&name, &default)), Code::OptionsMismatch, "a default that is asked for");
+    let left_alone = CreateOptions { max_readers: 0, ..small() };
+    let any = CreateOptions { any_geometry: true, ..asked };
     for options in [left_alone, any] {
         let (opened, created) = Segment::open(&name, &options).expect("open");
         assert!(!created);
@@ -240,7 +244,8 @@ fn racing_for_a_name_gives_one_segment() {
 fn looking_joins_nothing_and_changes_nothing() {
     let segment = Segment::create_anonymous(&small()).expect("create");
     let fd = segment.fd().expect("a descriptor");
-    let look = Segment::attach_fd(fd, &Options { observer: true, ..small() }).expect("look");
+    let look =
+        Segment::attach_fd(fd, &AttachOptions { observer: true, ..AttachOptions::default() }).expect("look");
     segment.writer().expect("writer").write(b"x", NOW).expect("write");
     assert_eq!(
         (look.info().expect("not forked").next_sequence, look.info().expect("not forked").participants),
@@ -256,9 +261,9 @@ fn looking_joins_nothing_and_changes_nothing() {
 fn who_comes_first_waits() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    assert_eq!(code(Segment::attach_wait(&name, &small(), NOW)), Code::NotFound);
+    assert_eq!(code(Segment::attach_wait(&name, &AttachOptions::default(), NOW)), Code::NotFound);
     let soon = Some(Duration::from_millis(1));
-    assert_eq!(code(Segment::attach_wait(&name, &small(), soon)), Code::Timeout);
+    assert_eq!(code(Segment::attach_wait(&name, &AttachOptions::default(), soon)), Code::Timeout);
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let segment = Segment::create(&name, &small()).expect("create");
@@ -268,7 +273,7 @@ fn who_comes_first_waits() {
             let error = writer.wait_readers(16, None).expect_err("15 is the default");
             assert_eq!((error.code(), error.numbers()), (Code::Invalid, [16, 15, 0]));
         });
-        let segment = Segment::attach_wait(&name, &small(), None).expect("it comes");
+        let segment = Segment::attach_wait(&name, &AttachOptions::default(), None).expect("it comes");
         let reader = segment.reader(0).expect("reader");
         reader.wait(None).expect("a sample");
         assert_eq!(reader.read().expect("read").expect("a sample").sequence(), 1);
@@ -279,13 +284,13 @@ fn who_comes_first_waits() {
 
 #[test]
 fn participants_and_readers_are_limited_as_said() {
-    let options = Options { max_participants: 2, max_readers: 2, ..small() };
+    let options = CreateOptions { max_participants: 2, max_readers: 2, ..small() };
     let segment = Segment::create_anonymous(&options).expect("create");
     let fd = segment.fd().expect("a descriptor");
-    let second = Segment::attach_fd(fd, &options).expect("a second");
-    assert_eq!(code(Segment::attach_fd(fd, &options)), Code::NoParticipantSlot);
+    let second = Segment::attach_fd(fd, &AttachOptions::default()).expect("a second");
+    assert_eq!(code(Segment::attach_fd(fd, &AttachOptions::default())), Code::NoParticipantSlot);
     drop(second);
-    drop(Segment::attach_fd(fd, &options).expect("the place is free again"));
+    drop(Segment::attach_fd(fd, &AttachOptions::default()).expect("the place is free again"));
     let readers = [(); 2].map(|()| segment.reader(0).expect("reader"));
     assert_eq!(code(segment.reader(0)), Code::NoReaderSlot);
     drop(readers);
@@ -298,12 +303,12 @@ fn participants_and_readers_are_limited_as_said() {
 fn odd_sizes_go_round() {
     for slots in [1, 2, 3, 63, 64, 65, 1000, 4097] {
         for policy in [Policy::Fail, Policy::DropOldest] {
-            let options = Options {
+            let options = CreateOptions {
                 slot_count: slots,
                 slot_capacity: 8,
                 max_readers: 63,
-                policy,
-                ..Options::default()
+                policy: Some(policy),
+                ..CreateOptions::default()
             };
             let segment = Segment::create_local(&options).expect("create");
             let readers: Vec<Reader> = (0..63).map(|_| segment.reader(0).expect("reader")).collect();
@@ -334,28 +339,25 @@ fn odd_sizes_go_round() {
 
 #[test]
 fn more_than_all_memory_is_refused_at_once() {
-    let options = Options { slot_count: 1 << 20, slot_capacity: 1 << 32, ..Options::default() };
+    let options = CreateOptions { slot_count: 1 << 20, slot_capacity: 1 << 32, ..CreateOptions::default() };
     assert_eq!(code(Segment::create_anonymous(&options)), Code::NoMemory);
 }
 
 #[test]
 fn options_out_of_range_are_named() {
     let cases = [
-        ("slot_count", Options { slot_count: 0, ..small() }),
-        ("slot_count", Options { slot_count: (1 << 24) + 1, ..small() }),
-        ("slot_capacity", Options { slot_capacity: 0, ..small() }),
-        ("slot_capacity", Options { slot_capacity: (1 << 32) + 1, ..small() }),
-        ("payload_align", Options { payload_align: 0, ..small() }),
-        ("payload_align", Options { payload_align: 96, ..small() }),
-        ("payload_align", Options { payload_align: 8192, ..small() }),
-        ("user_header_size", Options { user_header_size: 257, ..small() }),
-        ("max_readers", Options { max_readers: 0, ..small() }),
-        ("max_readers", Options { max_readers: 64, ..small() }),
-        ("max_participants", Options { max_participants: 0, ..small() }),
-        ("history", Options { history: 2, ..small() }),
-        ("mode", Options { mode: 0o777, ..small() }),
-        ("type_name", Options { type_name: "n".repeat(64), ..small() }),
-        ("observer", Options { observer: true, ..small() }),
+        ("slot_count", CreateOptions { slot_count: (1 << 24) + 1, ..small() }),
+        ("slot_capacity", CreateOptions { slot_capacity: (1 << 32) + 1, ..small() }),
+        ("payload_align", CreateOptions { payload_align: 96, ..small() }),
+        ("payload_align", CreateOptions { payload_align: 8192, ..small() }),
+        ("user_header_size", CreateOptions { user_header_size: 257, ..small() }),
+        ("max_readers", CreateOptions { max_readers: 64, ..small() }),
+        ("history", CreateOptions { history: 2, ..small() }),
+        ("max_participants", CreateOptions { max_participants: 4096, ..small() }),
+        ("mode", CreateOptions { mode: 0o777, ..small() }),
+        ("type_name", CreateOptions { type_name: "n".repeat(64), ..small() }),
+        ("any_owner", CreateOptions { any_owner: true, ..small() }),
+        ("any_geometry", CreateOptions { any_geometry: true, ..small() }),
     ];
     for (field, options) in cases {
         let error = Segment::create_local(&options).expect_err(field);
@@ -366,7 +368,7 @@ fn options_out_of_range_are_named() {
 
 #[test]
 fn a_slot_taken_past_an_inactive_reader_is_not_owed_to_it_any_more() {
-    let segment = Segment::create_local(&Options { slot_count: 1, ..small() }).expect("create");
+    let segment = Segment::create_local(&CreateOptions { slot_count: 1, ..small() }).expect("create");
     let reference = segment.reference().expect("reference operations");
     let first = reference.reserve(0b11).expect("a slot");
     reference.commit_copy(first, b"x").expect("commit");
@@ -394,8 +396,13 @@ fn spoiled_words_are_answered() {
             [0, 1, 5, u64::MAX, u64::MAX - 3, 1 << 40, 1 << 63].map(move |value| (value, *offset))
         }) {
             let name = directory.name("spoiled");
-            let options =
-                Options { slot_count: 3, slot_capacity: 8, history: 1, policy, ..Options::default() };
+            let options = CreateOptions {
+                slot_count: 3,
+                slot_capacity: 8,
+                history: 1,
+                policy: Some(policy),
+                ..CreateOptions::default()
+            };
             let segment = Segment::create(&name, &options).expect("create");
             let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
             for _ in 0..2 {
@@ -426,7 +433,7 @@ fn spoiled_words_are_answered() {
 
 #[test]
 fn reference_operations_leave_the_hands_of_departed_readers_alone() {
-    let segment = Segment::create_local(&Options { slot_count: 1, ..small() }).expect("create");
+    let segment = Segment::create_local(&CreateOptions { slot_count: 1, ..small() }).expect("create");
     let reader = segment.reader(0).expect("reader");
     let index = reader.index();
     let reference = segment.reference().expect("reference operations");
@@ -447,7 +454,7 @@ fn reference_operations_leave_the_hands_of_departed_readers_alone() {
 /// of a map, and other readers can use its two numbers.
 #[test]
 fn references_are_kept_and_sent() {
-    let segment = Segment::create_local(&Options { single_writer: true, ..small() }).expect("create");
+    let segment = Segment::create_local(&CreateOptions { single_writer: true, ..small() }).expect("create");
     let (writes, reads) = (segment.reference().expect("reference"), segment.reference().expect("reference"));
     let mut books = std::collections::HashMap::new();
     for text in [b"one", b"two"] {
@@ -476,7 +483,7 @@ fn references_are_kept_and_sent() {
 
 #[test]
 fn a_hand_outlives_a_leave_in_the_middle_of_the_commit() {
-    let options = Options { slot_count: 4, slot_capacity: 64, ..Options::default() };
+    let options = CreateOptions { slot_count: 4, slot_capacity: 64, ..CreateOptions::default() };
     let segment = Segment::create_anonymous(&options).expect("create");
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -512,8 +519,9 @@ fn a_hand_outlives_a_leave_in_the_middle_of_the_commit() {
 /// One writer is opened before the other is closed, over and over: there always is one.
 #[test]
 fn writers_that_hand_over_are_never_none() {
-    let first = Segment::create_anonymous(&Options::default()).expect("a segment");
-    let second = Segment::attach_fd(first.fd().expect("a file"), &Options::default()).expect("an attachment");
+    let first = Segment::create_anonymous(&CreateOptions::default()).expect("a segment");
+    let second =
+        Segment::attach_fd(first.fd().expect("a file"), &AttachOptions::default()).expect("an attachment");
     let reader = second.reader(0).expect("a reader");
     reader.end_waits(EndWaits { no_writers: true, ..EndWaits::default() }).expect("a reader");
     let mut writer = first.writer().expect("a writer");
@@ -536,7 +544,7 @@ fn writers_that_hand_over_are_never_none() {
 #[test]
 fn a_segment_that_lost_its_name_says_so() {
     let name = format!("rust-retired-{}", std::process::id());
-    let segment = Segment::create(&name, &Options::default()).expect("a segment");
+    let segment = Segment::create(&name, &CreateOptions::default()).expect("a segment");
     let reader = segment.reader(0).expect("a reader");
     reader.end_waits(EndWaits { retired: true, ..EndWaits::default() }).expect("a reader");
     assert_eq!(segment.is_named(), Ok(true));
@@ -545,6 +553,6 @@ fn a_segment_that_lost_its_name_says_so() {
     assert_eq!(segment.is_named(), Ok(false));
     assert!(segment.info().expect("an attachment").retired);
     assert_eq!(code(reader.wait(None)), Code::Retired);
-    let local = Segment::create_local(&Options::default()).expect("a segment");
+    let local = Segment::create_local(&CreateOptions::default()).expect("a segment");
     assert_eq!(code(local.is_named()), Code::NotSupported);
 }

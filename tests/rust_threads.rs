@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shmslot::{
-    Code, Loan, Options, Reader, Reference, Sample, Segment, SharedReference, SharedWriter, Writer,
+    Code, CreateOptions, Loan, Reader, Reference, Sample, Segment, SharedReference, SharedWriter, Writer,
 };
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -50,7 +50,7 @@ fn code<T>(result: shmslot::Result<T>) -> Code {
 
 #[test]
 fn a_single_writer_segment_has_nothing_to_share() {
-    let options = Options { single_writer: true, ..Options::default() };
+    let options = CreateOptions { single_writer: true, ..CreateOptions::default() };
     let segment = Segment::create_local(&options).expect("create");
     assert_eq!(code(segment.shared_writer()), Code::NotSupported);
     assert_eq!(code(segment.shared_reference()), Code::NotSupported);
@@ -64,7 +64,7 @@ fn a_single_writer_segment_has_nothing_to_share() {
 fn threads_share_one_writer() {
     const THREADS: u64 = 4;
     const EACH: u64 = 2_000;
-    let options = Options { slot_count: 8, slot_capacity: 256, ..Options::default() };
+    let options = CreateOptions { slot_count: 8, slot_capacity: 256, ..CreateOptions::default() };
     let segment = Segment::create_local(&options).expect("create");
     let reader = segment.reader(0).expect("reader");
     let writer = Arc::new(segment.shared_writer().expect("writer"));
@@ -108,7 +108,7 @@ fn threads_share_one_writer() {
 /// A loan outlives the owner of its writer, and its end on another thread is an end.
 #[test]
 fn an_owned_loan_keeps_its_writer() {
-    let options = Options { slot_count: 1, slot_capacity: 8, ..Options::default() };
+    let options = CreateOptions { slot_count: 1, slot_capacity: 8, ..CreateOptions::default() };
     let segment = Segment::create_local(&options).expect("create");
     let reader = segment.reader(0).expect("reader");
     let writer = Arc::new(segment.shared_writer().expect("writer"));
@@ -129,7 +129,7 @@ fn an_owned_loan_keeps_its_writer() {
 #[test]
 fn threads_share_the_reference_operations() {
     const EACH: u64 = 2_000;
-    let options = Options { slot_count: 4, slot_capacity: 64, ..Options::default() };
+    let options = CreateOptions { slot_count: 4, slot_capacity: 64, ..CreateOptions::default() };
     let segment = Segment::create_local(&options).expect("create");
     let slots = segment.shared_reference().expect("reference operations");
     std::thread::scope(|scope| {

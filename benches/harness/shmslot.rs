@@ -4,45 +4,48 @@ use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 use std::time::Duration;
 
-use shmslot::{Options, Policy, Reader, Segment, Writer};
+use shmslot::{AttachOptions, CreateOptions, Policy, Reader, Segment, Writer};
 
 use super::transport::{Receiver, Sender, Touch, Transport, check, fill};
 
-pub(crate) fn options<const W: usize>(single_writer: bool, policy: Policy, slots: u32) -> Options {
-    Options {
+pub(crate) fn options<const W: usize>(single_writer: bool, policy: Policy, slots: u32) -> CreateOptions {
+    CreateOptions {
         slot_count: slots,
         slot_capacity: 8 * W as u64,
         single_writer,
-        policy,
+        policy: Some(policy),
         prefault: true,
-        ..Options::default()
+        ..CreateOptions::default()
     }
 }
 
 /// For rows where nobody is to sleep: waits poll longer than a sample takes.
-pub(crate) fn never_asleep(options: Options) -> Options {
-    Options { spin: Duration::from_secs(1), ..options }
+pub(crate) fn never_asleep(options: CreateOptions) -> CreateOptions {
+    CreateOptions { spin: Some(Duration::from_secs(1)), ..options }
 }
 
 /// For rows where everybody is to sleep at once.
-pub(crate) fn asleep_at_once(options: Options) -> Options {
-    Options { spin: Duration::ZERO, ..options }
+pub(crate) fn asleep_at_once(options: CreateOptions) -> CreateOptions {
+    CreateOptions { spin: Some(Duration::ZERO), ..options }
 }
 
 /// A segment that the two processes attach to by its descriptor.
 pub(crate) struct Shmslot {
     segment: Segment,
-    options: Options,
+    options: CreateOptions,
 }
 
 impl Shmslot {
-    pub(crate) fn new(options: Options) -> Shmslot {
+    pub(crate) fn new(options: CreateOptions) -> Shmslot {
         Shmslot { segment: Segment::create_anonymous(&options).expect("a segment"), options }
     }
 
     pub(crate) fn attach(&self) -> Segment {
-        let options =
-            Options { spin: self.options.spin, prefault: self.options.prefault, ..Options::default() };
+        let options = AttachOptions {
+            spin: self.options.spin,
+            prefault: self.options.prefault,
+            ..AttachOptions::default()
+        };
         Segment::attach_fd(self.segment.fd().expect("anonymous"), &options).expect("attached")
     }
 

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use shmslot::{Options, Reader, Segment, Writer};
+use shmslot::{CreateOptions, Reader, Segment, Writer};
 
 use crate::harness::rows::{median, show};
 
@@ -28,12 +28,15 @@ pub(crate) enum Work {
 /// A segment for payloads of `len` bytes.
 pub(crate) fn segment(home: Home, len: usize, prefault: bool) -> Segment {
     let options = match home {
-        Home::Region => {
-            Options { slot_capacity: 64, max_payload: len as u64, region_count: 4, ..Options::default() }
-        }
-        Home::Slot => Options { slot_capacity: len as u64, ..Options::default() },
+        Home::Region => CreateOptions {
+            slot_capacity: 64,
+            max_payload: len as u64,
+            region_count: 4,
+            ..CreateOptions::default()
+        },
+        Home::Slot => CreateOptions { slot_capacity: len as u64, ..CreateOptions::default() },
     };
-    Segment::create_anonymous(&Options { slot_count: 4, prefault, ..options }).expect("a segment")
+    Segment::create_anonymous(&CreateOptions { slot_count: 4, prefault, ..options }).expect("a segment")
 }
 
 /// A payload that is copied, and its sum.

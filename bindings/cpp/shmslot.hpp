@@ -416,8 +416,7 @@ enum class IfOrphaned : std::uint32_t {
     refuse = SHMSLOT_ORPHANED_REFUSE,   ///< Fail with Code::exists.
 };
 
-/// How to make a segment, or attach to one; shmslot_options. Zero is the default of each field. Attaching looks at
-/// type_hash, spin_ns, max_loans and the flags from prefault on.
+/// How to make or open a segment; shmslot_options. Zero is the default of each field.
 struct Options {
     std::uint32_t slot_count = 0;                ///< Number of slots; default 64.
     std::uint64_t slot_capacity = 0;             ///< Payload bytes of a slot; default 4096, or the size of the type.
@@ -433,7 +432,7 @@ struct Options {
     std::uint32_t max_loans = 0;                 ///< Loans that one writer may have out at once; default no limit.
     std::uint32_t region_count = 0;              ///< Payloads in regions that may be there at once.
     std::uint64_t max_payload = 0;               ///< Largest payload of all; default slot_capacity, no regions.
-    std::array<std::uint8_t, 16> type_hash = {}; ///< Identity of the sample type; all zero: none, or any at attach.
+    std::array<std::uint8_t, 16> type_hash = {}; ///< Identity of the sample type; all zero is none.
     const char *type_name = nullptr;             ///< Name of the sample type, at most 63 bytes; read during the call.
     bool single_writer = false;                  ///< One writer at a time; cheaper.
     bool timestamps = false;                     ///< Each commit notes the monotonic time.
@@ -442,8 +441,20 @@ struct Options {
     bool huge_pages = false;                     ///< Ask for huge pages.
     bool stream_copies = false;                  ///< Large copies into payloads go around the caches.
     bool any_geometry = false;                   ///< Open: take what is there with whatever numbers it has.
+    bool any_owner = false;                      ///< Open: also another user's segment, or one with a loosened mode.
+};
+
+/// How to attach to a segment; shmslot_attach_options. Zero is the default of each field.
+struct AttachOptions {
+    std::array<std::uint8_t, 16> type_hash = {}; ///< Identity that the sample type must have; all zero is any.
+    const char *type_name = nullptr;             ///< Name that the sample type must have; read during the call.
+    std::uint32_t spin_ns = 0;                   ///< How long a wait polls; 1 is not at all, default 10000.
+    std::uint32_t max_loans = 0;                 ///< Loans that one writer may have out at once; default no limit.
+    bool prefault = false;                       ///< Map all pages at once.
+    bool huge_pages = false;                     ///< Ask for huge pages.
+    bool stream_copies = false;                  ///< Large copies into payloads go around the caches.
     bool any_owner = false;                      ///< Attach to another user's segment, or one with a loosened mode.
-    bool observer = false;                      ///< Map read-only and join nothing.
+    bool observer = false;                       ///< Map read-only and join nothing.
 };
 
 /// What a segment is made of and how it is used at this moment.
@@ -766,7 +777,7 @@ template <class T, class Handle, class Call>
               (options.ephemeral ? SHMSLOT_FLAG_EPHEMERAL : 0U) |
               (options.prefault ? SHMSLOT_FLAG_PREFAULT : 0U) | (options.huge_pages ? SHMSLOT_FLAG_HUGE_PAGES : 0U) |
               (options.stream_copies ? SHMSLOT_FLAG_STREAM_COPIES : 0U) | (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) |
-              (options.any_geometry ? SHMSLOT_FLAG_ANY_GEOMETRY : 0U) | (options.observer ? SHMSLOT_FLAG_OBSERVER : 0U);
+              (options.any_geometry ? SHMSLOT_FLAG_ANY_GEOMETRY : 0U);
     c.slot_count = options.slot_count;
     c.payload_align = options.payload_align;
     c.slot_capacity = options.slot_capacity;
@@ -781,6 +792,20 @@ template <class T, class Handle, class Call>
     c.max_loans = options.max_loans;
     c.region_count = options.region_count;
     c.max_payload = options.max_payload;
+    std::memcpy(c.type_hash, options.type_hash.data(), sizeof c.type_hash);
+    c.type_name = options.type_name;
+    return c;
+}
+
+/// The same of attach.
+[[nodiscard]] inline shmslot_attach_options c_options(const AttachOptions &options) noexcept
+{
+    shmslot_attach_options c = SHMSLOT_ATTACH_OPTIONS_INIT;
+    c.flags = (options.prefault ? SHMSLOT_FLAG_PREFAULT : 0U) | (options.huge_pages ? SHMSLOT_FLAG_HUGE_PAGES : 0U) |
+              (options.stream_copies ? SHMSLOT_FLAG_STREAM_COPIES : 0U) | (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) |
+              (options.observer ? SHMSLOT_FLAG_OBSERVER : 0U);
+    c.spin_ns = options.spin_ns;
+    c.max_loans = options.max_loans;
     std::memcpy(c.type_hash, options.type_hash.data(), sizeof c.type_hash);
     c.type_name = options.type_name;
     return c;
@@ -1244,25 +1269,25 @@ public:
     }
 
     /// Attaches to the segment of this name. shmslot_segment_attach.
-    static Result<Segment> attach(const char *name, const Options &options = {}) noexcept
+    static Result<Segment> attach(const char *name, const AttachOptions &options = {}) noexcept
     {
-        return from(options, [name](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+        return from(options, [name](const shmslot_attach_options *c, shmslot_segment **ret, shmslot_error *reterr) {
             return shmslot_segment_attach(name, c, ret, reterr);
         });
     }
 
     /// The same, and waits for the name to appear. shmslot_segment_attach_wait.
-    static Result<Segment> attach_wait(const char *name, Timeout timeout, const Options &options = {}) noexcept
+    static Result<Segment> attach_wait(const char *name, Timeout timeout, const AttachOptions &options = {}) noexcept
     {
-        return from(options, [=](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+        return from(options, [=](const shmslot_attach_options *c, shmslot_segment **ret, shmslot_error *reterr) {
             return shmslot_segment_attach_wait(name, c, timeout.ns(), ret, reterr);
         });
     }
 
     /// Attaches to the segment behind a descriptor, which stays the caller's. shmslot_segment_attach_fd.
-    static Result<Segment> attach_fd(int fd, const Options &options = {}) noexcept
+    static Result<Segment> attach_fd(int fd, const AttachOptions &options = {}) noexcept
     {
-        return from(options, [fd](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+        return from(options, [fd](const shmslot_attach_options *c, shmslot_segment **ret, shmslot_error *reterr) {
             return shmslot_segment_attach_fd(fd, c, ret, reterr);
         });
     }
@@ -1555,10 +1580,10 @@ private:
         }
     }
 
-    template <class Call>
-    static Result<Segment> from(const Options &options, Call call) noexcept
+    template <class AnyOptions, class Call>
+    static Result<Segment> from(const AnyOptions &options, Call call) noexcept
     {
-        const shmslot_options c = detail::c_options(options);
+        const auto c = detail::c_options(options);
         return detail::made<Segment, shmslot_segment>(
             [&](shmslot_segment **ret, shmslot_error *reterr) { return call(&c, ret, reterr); });
     }
@@ -1631,9 +1656,9 @@ public:
     }
 
     /// Attaches to the next segment that the other end has sent. shmslot_channel_recv_segment.
-    Result<Segment> recv_segment(Timeout timeout, const Options &options = {}) noexcept
+    Result<Segment> recv_segment(Timeout timeout, const AttachOptions &options = {}) noexcept
     {
-        return Segment::from(options, [&](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+        return Segment::from(options, [&](const shmslot_attach_options *c, shmslot_segment **ret, shmslot_error *reterr) {
             return shmslot_channel_recv_segment(get(), c, timeout.ns(), ret, reterr);
         });
     }
@@ -2163,22 +2188,22 @@ public:
         return make(options, [](const Options &typed) { return Segment::create_local(typed); });
     }
     /// Attaches to the segment of this name.
-    static Result<TypedSegment> attach(const char *name, const Options &options = {}) noexcept
+    static Result<TypedSegment> attach(const char *name, const AttachOptions &options = {}) noexcept
     {
         return of(Segment::attach(name, typed(options)));
     }
     /// The same, and waits for the name to appear.
-    static Result<TypedSegment> attach_wait(const char *name, Timeout timeout, const Options &options = {}) noexcept
+    static Result<TypedSegment> attach_wait(const char *name, Timeout timeout, const AttachOptions &options = {}) noexcept
     {
         return of(Segment::attach_wait(name, timeout, typed(options)));
     }
     /// Attaches to the segment behind a descriptor, which stays the caller's.
-    static Result<TypedSegment> attach_fd(int fd, const Options &options = {}) noexcept
+    static Result<TypedSegment> attach_fd(int fd, const AttachOptions &options = {}) noexcept
     {
         return of(Segment::attach_fd(fd, typed(options)));
     }
     /// Attaches to the next segment that the other end of a channel has sent.
-    static Result<TypedSegment> receive(Channel &channel, Timeout timeout, const Options &options = {}) noexcept
+    static Result<TypedSegment> receive(Channel &channel, Timeout timeout, const AttachOptions &options = {}) noexcept
     {
         return of(channel.recv_segment(timeout, typed(options)));
     }
@@ -2216,6 +2241,13 @@ private:
         if (options.payload_align < alignof(T) && alignof(T) > 64) options.payload_align = alignof(T);
         options.type_hash = type_hash_of<T>;
         options.type_name = type_name_of<T>;
+        return options;
+    }
+
+    // Without the name, which a program need not give that makes the segment; the hash depends on it.
+    static AttachOptions typed(AttachOptions options) noexcept
+    {
+        options.type_hash = type_hash_of<T>;
         return options;
     }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use shmslot::{Options, Reader, Segment};
+use shmslot::{AttachOptions, Reader, Segment};
 
 /// The clock of `Sample::timestamp_ns`.
 fn now_ns() -> nix::Result<u64> {
@@ -43,7 +43,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     };
     let mut file = File::create(path)?;
     // The sender may come later than we do.
-    let segment = Segment::attach_wait(&name, &Options::default(), Some(Duration::from_secs(10)))?;
+    let segment = Segment::attach_wait(&name, &AttachOptions::default(), Some(Duration::from_secs(10)))?;
     let mut reader = segment.reader(0)?;
     let (mut latencies, took) = receive(&mut reader, &mut file)?;
 

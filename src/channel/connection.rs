@@ -10,7 +10,7 @@ use crate::channel::is_shortage;
 use crate::channel::link::{Link, Sent};
 use crate::channel::options::ChannelOptions;
 use crate::error::{Code, Error, Result};
-use crate::segment::Options;
+use crate::segment::AttachOptions;
 use crate::segment::Segment;
 use crate::sys::socket::{self, Bell, Connected};
 use crate::sys::{self, Deadline};
@@ -87,7 +87,7 @@ impl Channel {
 
     /// Attaches to the next segment that the other side has sent. If this process has no memory or
     /// descriptor for it now, it stays the next.
-    pub fn recv_segment(&self, options: &Options, timeout: Option<Duration>) -> Result<Segment> {
+    pub fn recv_segment(&self, options: &AttachOptions, timeout: Option<Duration>) -> Result<Segment> {
         let deadline = deadline_of(timeout);
         loop {
             let events = self.link.events();

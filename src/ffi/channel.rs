@@ -8,7 +8,7 @@ use crate::error::{Code, Error, HotResult, Result};
 use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
-use crate::ffi::options::{SHMSLOT_FLAG_ANY_OWNER, Use, options, shmslot_options};
+use crate::ffi::options::{SHMSLOT_FLAG_ANY_OWNER, attach_options, shmslot_attach_options};
 use crate::ffi::segment::{self, shmslot_segment};
 use crate::sys;
 
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn shmslot_channel_send_segment(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_recv_segment(
     channel: *mut shmslot_channel,
-    options: *const shmslot_options,
+    options: *const shmslot_attach_options,
     timeout_ns: i64,
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn shmslot_channel_recv_segment(
     from_c!(channel: HandleRef, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
-        let options = self::options(&options, Use::Attach)?;
+        let options = attach_options(&options)?;
         let channel = channel.open()?.connected()?;
         segment::hand_out(&ret_segment, channel.recv_segment(&options, boundary::timeout(timeout_ns)?)?)?;
         Ok(SHMSLOT_OK)

@@ -10,28 +10,28 @@ use crate::ffi::plain::Plain;
 use crate::layout::{self, Policy};
 use crate::segment::Info;
 use crate::segment::Participant;
-use crate::segment::{Asked, IfOrphaned, Options};
+use crate::segment::{AttachOptions, CreateOptions, IfOrphaned, out_of_range};
 
-/// Option flag: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
+/// Flag of create and open: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
 pub const SHMSLOT_FLAG_SINGLE_WRITER: u32 = 1;
-/// Option flag: each commit notes the monotonic time in its sample; about 25 ns a sample.
+/// Flag of create and open: each commit notes the monotonic time in its sample; about 25 ns a sample.
 pub const SHMSLOT_FLAG_TIMESTAMPS: u32 = 2;
-/// Option flag: map all pages at once, not at their first use.
+/// Flag: map all pages at once, not at their first use.
 pub const SHMSLOT_FLAG_PREFAULT: u32 = 4;
-/// Option flag: ask for huge pages; shmslot_info.huge_bytes says what was obtained.
+/// Flag: ask for huge pages; shmslot_info.huge_bytes says what was obtained.
 pub const SHMSLOT_FLAG_HUGE_PAGES: u32 = 8;
-/// Attach flag: accept a segment of another user, or one whose mode was loosened.
+/// Flag: accept a segment of another user, or one whose mode was loosened, if one is there already.
 pub const SHMSLOT_FLAG_ANY_OWNER: u32 = 16;
-/// Attach flag: map read-only and join nothing. Then only info, participants, path, fd and slot sizes work.
+/// Flag of attach: map read-only and join nothing. Then only info, participants, path, fd and slot sizes work.
 pub const SHMSLOT_FLAG_OBSERVER: u32 = 32;
 
-/// Option and attach flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
+/// Flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
 /// time where writer and reader do not share a cache, and more than twice where they do.
 pub const SHMSLOT_FLAG_STREAM_COPIES: u32 = 128;
-/// Option flag: open and create take a segment that is there whatever it has, as attach does.
+/// Flag of create and open: take a segment that is there already whatever geometry it has, as attach does.
 pub const SHMSLOT_FLAG_ANY_GEOMETRY: u32 = 256;
 
-/// Option flag: the name goes with the last participant: when it closes, or, if it was killed, with the next call that
+/// Flag of create and open: the name goes with the last participant: when it closes, or, if it was killed, with the next call that
 /// attaches to the name, opens it, or removes what is dead (shmslot_segment_unlink_dead). if_orphaned is of no use then.
 pub const SHMSLOT_FLAG_EPHEMERAL: u32 = 512;
 
@@ -61,16 +61,18 @@ const _: () = {
     assert!(SHMSLOT_ORPHANED_REFUSE == IfOrphaned::Refuse as u32);
 };
 
-/// How to make a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the default of each field.
-/// Attaching looks at type_hash, spin_ns, max_loans and flags (less SINGLE_WRITER, TIMESTAMPS and EPHEMERAL) only.
+/// Flags that create, open and attach all take.
+const SHARED_FLAGS: u32 =
+    SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_HUGE_PAGES | SHMSLOT_FLAG_STREAM_COPIES | SHMSLOT_FLAG_ANY_OWNER;
+
+/// How to make or open a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the
+/// default of each field.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_options {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     pub struct_size: u32,
-    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_PREFAULT,
-    /// SHMSLOT_FLAG_HUGE_PAGES, SHMSLOT_FLAG_STREAM_COPIES, SHMSLOT_FLAG_ANY_GEOMETRY; for attach and open also SHMSLOT_FLAG_ANY_OWNER; for
-    /// attach also SHMSLOT_FLAG_OBSERVER.
+    /// Any of SHMSLOT_FLAG_... but OBSERVER. Without a name also none of ANY_OWNER, ANY_GEOMETRY and EPHEMERAL.
     pub flags: u32,
     /// Number of slots, 1 to 16777216; default 64.
     pub slot_count: u32,
@@ -102,7 +104,7 @@ pub struct shmslot_options {
     /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
     /// they are used and keep it for the next. Default slot_capacity: no regions.
     pub max_payload: u64,
-    /// Identity of the sample type. All zero: none at creation, any at attach.
+    /// Identity of the sample type; all zero is none.
     pub type_hash: [u8; 16],
     /// Name of the sample type, at most 63 bytes, or NULL. Read during the call only.
     pub type_name: *const c_char,
@@ -110,6 +112,28 @@ pub struct shmslot_options {
 
 // SAFETY: integers and a pointer.
 unsafe impl Plain for shmslot_options {}
+
+/// How to attach to a segment. Begin with SHMSLOT_ATTACH_OPTIONS_INIT and set what you need: zero is
+/// the default of each field. Since 0.2.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_attach_options {
+    /// sizeof(shmslot_attach_options); SHMSLOT_ATTACH_OPTIONS_INIT fills it.
+    pub struct_size: u32,
+    /// Any of SHMSLOT_FLAG_PREFAULT, _HUGE_PAGES, _STREAM_COPIES, _ANY_OWNER and _OBSERVER.
+    pub flags: u32,
+    /// How long a wait polls before it sleeps, in nanoseconds; 1 is not at all, default 10000.
+    pub spin_ns: u32,
+    /// Loans that one writer may have out at once; default no limit.
+    pub max_loans: u32,
+    /// Identity that the sample type must have; all zero is any.
+    pub type_hash: [u8; 16],
+    /// Name that the sample type must have, at most 63 bytes; NULL is any. Read during the call only.
+    pub type_name: *const c_char,
+}
+
+// SAFETY: integers and a pointer.
+unsafe impl Plain for shmslot_attach_options {}
 
 /// What a segment is made of and how it is used at this moment.
 #[repr(C)]
@@ -193,7 +217,7 @@ impl From<&Info> for shmslot_info {
             mode: geometry.mode,
             layout_version: layout::LAYOUT_VERSION,
             region_count: geometry.region_count,
-            max_payload: geometry.max_payload.max(geometry.slot_capacity),
+            max_payload: geometry.largest_payload(),
             region_bytes: info.region_bytes,
             type_hash: geometry.type_hash,
             type_name: geometry.type_name.map(|byte| byte as c_char),
@@ -234,89 +258,107 @@ impl From<&Participant> for shmslot_participant {
     }
 }
 
-/// Whether options are for making a segment or for attaching to one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
-    Create,
-    Attach,
-    /// Either, as it turns out.
-    Open,
+fn bad(about: &'static str) -> Error {
+    Error::new(Code::BadOptions).about(about)
 }
 
-fn bad(field: &'static str) -> Error {
-    Error::new(Code::BadOptions).about(field)
-}
-
-/// The options that C handed over; NULL is all defaults.
-pub(crate) fn options(input: &InSized<'_, shmslot_options>, used_for: Use) -> Result<Options> {
-    Ok(options_and_asked(input, used_for)?.0)
-}
-
-/// The same, and which numbers were asked for rather than left at 0.
-pub(crate) fn options_and_asked(
-    input: &InSized<'_, shmslot_options>,
-    used_for: Use,
-) -> Result<(Options, Asked)> {
-    let default = Options::default();
-    let Some(given) = input.take()? else {
-        let asked = Asked::of(&default);
-        return Ok((default, asked));
-    };
-    let made_so = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_EPHEMERAL;
-    let used_so = SHMSLOT_FLAG_PREFAULT
-        | SHMSLOT_FLAG_HUGE_PAGES
-        | SHMSLOT_FLAG_STREAM_COPIES
-        | SHMSLOT_FLAG_ANY_GEOMETRY;
-    let known = match used_for {
-        Use::Create => made_so | used_so,
-        Use::Attach | Use::Open => made_so | used_so | SHMSLOT_FLAG_ANY_OWNER | SHMSLOT_FLAG_OBSERVER,
-    };
-    if given.flags & !known != 0 || used_for == Use::Open && given.flags & SHMSLOT_FLAG_OBSERVER != 0 {
-        return Err(bad("flags"));
+/// Names a flag that is not among those of a call.
+fn check_flags(given: u32, flags_of_call: u32) -> Result<()> {
+    let others = [
+        (SHMSLOT_FLAG_SINGLE_WRITER, "flags: SHMSLOT_FLAG_SINGLE_WRITER is for create and open"),
+        (SHMSLOT_FLAG_TIMESTAMPS, "flags: SHMSLOT_FLAG_TIMESTAMPS is for create and open"),
+        (SHMSLOT_FLAG_EPHEMERAL, "flags: SHMSLOT_FLAG_EPHEMERAL is for create and open"),
+        (SHMSLOT_FLAG_ANY_GEOMETRY, "flags: SHMSLOT_FLAG_ANY_GEOMETRY is for create and open"),
+        (SHMSLOT_FLAG_OBSERVER, "flags: SHMSLOT_FLAG_OBSERVER is for attach"),
+    ];
+    match given & !flags_of_call {
+        0 => Ok(()),
+        rest => {
+            let known = others.into_iter().find(|(flag, _)| rest & flag != 0);
+            Err(bad(known.map_or("flags: a flag that this version does not know", |(_, about)| about)))
+        }
     }
+}
+
+/// The name of a type; NULL is none.
+///
+/// # Safety
+/// `name` is NULL, or a string that ends in a NUL.
+unsafe fn type_name(name: *const c_char) -> Result<String> {
     let call = Call::new();
-    // SAFETY: `InSized` requires what the field's comment says: NULL, or a string during the call.
-    let type_name = unsafe { Text::new(given.type_name, &call) }.get().unwrap_or_default();
-    let type_name = type_name.to_str().map_err(|_| bad("type_name"))?.to_owned();
-    let or = |value: u32, default: u32| if value == 0 { default } else { value };
-    let asked = Asked {
+    // SAFETY: as the caller says.
+    let name = unsafe { Text::new(name, &call) }.get().unwrap_or_default();
+    Ok(name.to_str().map_err(|_| bad("type_name"))?.to_owned())
+}
+
+fn spin(ns: u32) -> Option<Duration> {
+    match ns {
+        0 => None,
+        1 => Some(Duration::ZERO),
+        ns => Some(Duration::from_nanos(ns.into())),
+    }
+}
+
+/// The options of create and open that C handed over; NULL is all defaults.
+pub(crate) fn create_options(input: &InSized<'_, shmslot_options>) -> Result<CreateOptions> {
+    let Some(given) = input.take()? else { return Ok(CreateOptions::default()) };
+    let flags = SHMSLOT_FLAG_SINGLE_WRITER
+        | SHMSLOT_FLAG_TIMESTAMPS
+        | SHMSLOT_FLAG_EPHEMERAL
+        | SHMSLOT_FLAG_ANY_GEOMETRY;
+    check_flags(given.flags, flags | SHARED_FLAGS)?;
+    let has = |flag: u32| given.flags & flag != 0;
+    let no_policy = || out_of_range("policy", given.policy.into(), 1, SHMSLOT_POLICY_DROP_OLDEST.into());
+    let policy = match given.policy {
+        0 => None,
+        number => Some(Policy::from_number(number).ok_or_else(no_policy)?),
+    };
+    let no_choice =
+        || out_of_range("if_orphaned", given.if_orphaned.into(), 0, SHMSLOT_ORPHANED_REFUSE.into());
+    Ok(CreateOptions {
         slot_count: given.slot_count,
         slot_capacity: given.slot_capacity,
         payload_align: given.payload_align,
+        user_header_size: given.user_header_size,
         max_readers: given.max_readers,
         max_participants: given.max_participants,
-        policy: Policy::from_number(given.policy),
-    };
-    let options = Options {
-        slot_count: or(given.slot_count, default.slot_count),
-        slot_capacity: if given.slot_capacity == 0 { default.slot_capacity } else { given.slot_capacity },
-        payload_align: or(given.payload_align, default.payload_align),
-        user_header_size: given.user_header_size,
-        max_readers: or(given.max_readers, default.max_readers),
-        max_participants: or(given.max_participants, default.max_participants),
         history: given.history,
         max_payload: given.max_payload,
         region_count: given.region_count,
-        policy: Policy::from_number(or(given.policy, default.policy as u32)).ok_or(bad("policy"))?,
-        single_writer: given.flags & SHMSLOT_FLAG_SINGLE_WRITER != 0,
-        timestamps: given.flags & SHMSLOT_FLAG_TIMESTAMPS != 0,
-        ephemeral: given.flags & SHMSLOT_FLAG_EPHEMERAL != 0,
-        mode: or(given.mode, default.mode),
-        if_orphaned: IfOrphaned::from_number(given.if_orphaned).ok_or(bad("if_orphaned"))?,
+        policy,
+        single_writer: has(SHMSLOT_FLAG_SINGLE_WRITER),
+        timestamps: has(SHMSLOT_FLAG_TIMESTAMPS),
+        ephemeral: has(SHMSLOT_FLAG_EPHEMERAL),
+        mode: given.mode,
+        if_orphaned: IfOrphaned::from_number(given.if_orphaned).ok_or_else(no_choice)?,
+        any_geometry: has(SHMSLOT_FLAG_ANY_GEOMETRY),
         type_hash: given.type_hash,
-        type_name,
-        prefault: given.flags & SHMSLOT_FLAG_PREFAULT != 0,
-        huge_pages: given.flags & SHMSLOT_FLAG_HUGE_PAGES != 0,
-        stream_copies: given.flags & SHMSLOT_FLAG_STREAM_COPIES != 0,
-        any_owner: given.flags & SHMSLOT_FLAG_ANY_OWNER != 0,
-        any_geometry: given.flags & SHMSLOT_FLAG_ANY_GEOMETRY != 0,
-        observer: given.flags & SHMSLOT_FLAG_OBSERVER != 0,
-        spin: match given.spin_ns {
-            0 => default.spin,
-            1 => Duration::ZERO,
-            ns => Duration::from_nanos(u64::from(ns)),
-        },
+        // SAFETY: `InSized` requires what the field's comment says.
+        type_name: unsafe { type_name(given.type_name) }?,
+        prefault: has(SHMSLOT_FLAG_PREFAULT),
+        huge_pages: has(SHMSLOT_FLAG_HUGE_PAGES),
+        stream_copies: has(SHMSLOT_FLAG_STREAM_COPIES),
+        any_owner: has(SHMSLOT_FLAG_ANY_OWNER),
+        spin: spin(given.spin_ns),
         max_loans: given.max_loans,
-    };
-    Ok((options, asked))
+    })
+}
+
+/// The options of attach that C handed over; NULL is all defaults.
+pub(crate) fn attach_options(input: &InSized<'_, shmslot_attach_options>) -> Result<AttachOptions> {
+    let Some(given) = input.take()? else { return Ok(AttachOptions::default()) };
+    check_flags(given.flags, SHARED_FLAGS | SHMSLOT_FLAG_OBSERVER)?;
+    let has = |flag: u32| given.flags & flag != 0;
+    Ok(AttachOptions {
+        type_hash: given.type_hash,
+        // SAFETY: `InSized` requires what the field's comment says.
+        type_name: unsafe { type_name(given.type_name) }?,
+        prefault: has(SHMSLOT_FLAG_PREFAULT),
+        huge_pages: has(SHMSLOT_FLAG_HUGE_PAGES),
+        stream_copies: has(SHMSLOT_FLAG_STREAM_COPIES),
+        any_owner: has(SHMSLOT_FLAG_ANY_OWNER),
+        observer: has(SHMSLOT_FLAG_OBSERVER),
+        spin: spin(given.spin_ns),
+        max_loans: given.max_loans,
+    })
 }

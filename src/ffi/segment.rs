@@ -8,7 +8,8 @@ use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::{
-    Use, options, options_and_asked, shmslot_info, shmslot_options, shmslot_participant,
+    attach_options, create_options, shmslot_attach_options, shmslot_info, shmslot_options,
+    shmslot_participant,
 };
 use crate::ffi::reader::end_waits;
 use crate::reference::SharedReference;
@@ -63,8 +64,8 @@ pub unsafe extern "C" fn shmslot_segment_create(
     from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
-        let (options, asked) = options_and_asked(&options, Use::Create)?;
-        hand_out(&ret_segment, Segment::create_or_adopt(name.name()?, &options, asked)?.0)?;
+        let options = create_options(&options)?;
+        hand_out(&ret_segment, Segment::create(name.name()?, &options)?)?;
         Ok(SHMSLOT_OK)
     })
 }
@@ -81,7 +82,7 @@ pub unsafe extern "C" fn shmslot_segment_create_anonymous(
     from_c!(options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
-        let options = self::options(&options, Use::Create)?;
+        let options = create_options(&options)?;
         hand_out(&ret_segment, Segment::create_anonymous(&options)?)?;
         Ok(SHMSLOT_OK)
     })
@@ -98,7 +99,7 @@ pub unsafe extern "C" fn shmslot_segment_create_local(
     from_c!(options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
-        let options = self::options(&options, Use::Create)?;
+        let options = create_options(&options)?;
         hand_out(&ret_segment, Segment::create_local(&options)?)?;
         Ok(SHMSLOT_OK)
     })
@@ -108,20 +109,20 @@ pub unsafe extern "C" fn shmslot_segment_create_local(
 /// corrupt one, is an error and nothing worse. But nobody must cut the file later: then touching it raises SIGBUS. A
 /// sealed one (shmslot_segment_create_anonymous) cannot be cut.
 ///
-/// options: NULL for all defaults; see shmslot_options for what attaching looks at. Else as shmslot_segment_create.
+/// options: NULL for all defaults. Other arguments as in shmslot_segment_create.
 /// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, NAME_BUSY, PERMISSION, NOT_A_FILE, EMPTY,
 /// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach(
     name: *const c_char,
-    options: *const shmslot_options,
+    options: *const shmslot_attach_options,
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
     from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
-        let options = self::options(&options, Use::Attach)?;
+        let options = attach_options(&options)?;
         hand_out(&ret_segment, Segment::attach(name.name()?, &options)?)?;
         Ok(SHMSLOT_OK)
     })
@@ -134,7 +135,7 @@ pub unsafe extern "C" fn shmslot_segment_attach(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach_wait(
     name: *const c_char,
-    options: *const shmslot_options,
+    options: *const shmslot_attach_options,
     timeout_ns: i64,
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
@@ -142,7 +143,7 @@ pub unsafe extern "C" fn shmslot_segment_attach_wait(
     from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
-        let options = self::options(&options, Use::Attach)?;
+        let options = attach_options(&options)?;
         let timeout = boundary::timeout(timeout_ns)?;
         hand_out(&ret_segment, Segment::attach_wait(name.name()?, &options, timeout)?)?;
         Ok(SHMSLOT_OK)
@@ -156,7 +157,7 @@ pub unsafe extern "C" fn shmslot_segment_attach_wait(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach_fd(
     fd: c_int,
-    options: *const shmslot_options,
+    options: *const shmslot_attach_options,
     ret_segment: *mut *mut shmslot_segment,
     reterr: *mut shmslot_error,
 ) -> c_int {
@@ -164,7 +165,7 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
         let fd = fd.get()?;
-        let options = self::options(&options, Use::Attach)?;
+        let options = attach_options(&options)?;
         hand_out(&ret_segment, Segment::attach_fd(fd, &options)?)?;
         Ok(SHMSLOT_OK)
     })
@@ -188,8 +189,8 @@ pub unsafe extern "C" fn shmslot_segment_open(
     from_c!(name: Text, options: InSized, ret_segment: Out, reterr: Out);
     boundary::without_handle(reterr, || {
         ret_segment.present()?;
-        let (options, asked) = options_and_asked(&options, Use::Open)?;
-        let (segment, created) = Segment::open_asking(name.name()?, &options, asked)?;
+        let options = create_options(&options)?;
+        let (segment, created) = Segment::open(name.name()?, &options)?;
         hand_out(&ret_segment, segment)?;
         Ok(c_int::from(created))
     })

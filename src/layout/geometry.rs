@@ -1,6 +1,8 @@
 //! What a segment is made of, and where each part of it begins.
 #![forbid(unsafe_code)]
 
+use core::ops::RangeInclusive;
+
 use super::limits::{
     MARKS_PER_WORD, MAX_CAPACITY, MAX_PARTICIPANTS, MAX_READERS, MAX_REGIONS, MAX_SLOTS, MAX_TYPE_NAME,
     MAX_USER_HEADER, REGION_ALIGN,
@@ -105,42 +107,131 @@ fn round_up(value: u64, align: u64) -> Option<u64> {
     Some(value.checked_add(align - 1)? & !(align - 1))
 }
 
+/// What a number must be in a segment that is there already, for `open` to take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Not less than asked for. Of alignments, powers of two, one that is not less is a multiple.
+    AtLeast,
+    /// As asked for.
+    Same,
+}
+
+impl Rule {
+    /// Whether what was found is enough. 0 wanted is nothing asked for.
+    pub(crate) fn is_kept(self, wanted: u64, found: u64) -> bool {
+        match self {
+            Rule::AtLeast => found >= wanted,
+            Rule::Same => wanted == 0 || found == wanted,
+        }
+    }
+}
+
+/// A number of the geometry.
+pub(crate) struct Number {
+    pub(crate) name: &'static str,
+    pub(crate) of: fn(&Geometry) -> u64,
+    /// The range, given those above it in the table.
+    range: fn(&Geometry) -> RangeInclusive<u64>,
+    pub(crate) rule: Rule,
+}
+
+/// Makes [`NUMBERS`] of a table.
+macro_rules! numbers {
+    ($($name:ident, $default:expr, $range:expr, $rule:ident;)+) => {
+        /// All numbers that are options; the table is below.
+        pub(crate) const NUMBERS: &[Number] = &[$(Number {
+            name: stringify!($name),
+            of: |geometry| u64::from(geometry.$name),
+            range: $range,
+            rule: Rule::$rule,
+        }),+];
+
+        impl Geometry {
+            /// Sets each number that is 0 to its default.
+            fn set_defaults(&mut self) {
+                $(if self.$name == 0 {
+                    self.$name = $default;
+                })+
+            }
+        }
+    };
+}
+
+numbers! {
+    // number         default  range                                    a segment that is there
+    slot_count,       64,      |_| 1..=MAX_SLOTS.into(),                AtLeast;
+    slot_capacity,    4096,    |_| 1..=MAX_CAPACITY,                    AtLeast;
+    payload_align,    64,      |_| 64..=4096,                           AtLeast;
+    user_header_size, 0,       |_| 0..=MAX_USER_HEADER.into(),          Same;
+    max_readers,      15,      |_| 1..=MAX_READERS.into(),              AtLeast;
+    max_participants, 64,      |_| 1..=MAX_PARTICIPANTS.into(),         AtLeast;
+    history,          0,       |g| 0..=u64::from(g.slot_count) - 1,     AtLeast;
+    max_payload,      0,       |g| g.if_regions(g.slot_capacity + 1, MAX_CAPACITY), AtLeast;
+    // Retained samples keep their regions; the one that pushes out the oldest needs one more.
+    region_count,     0,       |g| g.if_regions(u64::from(g.history) + 1, MAX_REGIONS.into()), AtLeast;
+}
+
+/// Why there can be no segment of a geometry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadGeometry {
+    /// This number is out of its range.
+    OutOfRange {
+        /// Its name.
+        field: &'static str,
+        /// What it is.
+        value: u64,
+        /// The lowest value that it may have.
+        lowest: u64,
+        /// The highest value that it may have.
+        highest: u64,
+    },
+    /// Something else is wrong, as this says.
+    Other(&'static str),
+}
+
 impl Geometry {
-    /// Names the first field that is out of its range.
-    pub fn check(&self) -> Result<(), &'static str> {
-        let ranges = [
-            ((1..=MAX_SLOTS).contains(&self.slot_count), "slot_count"),
-            ((1..=MAX_CAPACITY).contains(&self.slot_capacity), "slot_capacity"),
-            (
-                self.payload_align.is_power_of_two() && (64..=4096).contains(&self.payload_align),
-                "payload_align",
-            ),
-            (self.user_header_size <= MAX_USER_HEADER, "user_header_size"),
-            ((1..=MAX_READERS).contains(&self.max_readers), "max_readers"),
-            ((1..=MAX_PARTICIPANTS).contains(&self.max_participants), "max_participants"),
-            (self.history < self.slot_count, "history"),
-            (
-                self.max_payload == 0
-                    || self.max_payload > self.slot_capacity && self.max_payload <= MAX_CAPACITY,
-                "max_payload",
-            ),
-            // Retained samples keep their regions; the one that pushes out the oldest needs one more.
-            (
-                match self.max_payload {
-                    0 => self.region_count == 0,
-                    _ => self.region_count > self.history && self.region_count <= MAX_REGIONS,
-                },
-                "region_count",
-            ),
-            (self.mode & !0o666 == 0 && self.mode & 0o600 == 0o600, "mode"),
-            (self.type_name[MAX_TYPE_NAME] == 0, "type_name"),
+    /// With the defaults of all numbers that are 0, and without regions if each payload fits a slot.
+    pub(crate) fn complete(mut self) -> Geometry {
+        self.set_defaults();
+        if self.max_payload <= self.slot_capacity {
+            self.max_payload = 0;
+            self.region_count = 0;
+        } else if self.region_count == 0 {
+            self.region_count = self.history.saturating_add(2).clamp(8, MAX_REGIONS);
+        }
+        self
+    }
+
+    /// The range of a number that is 0 without regions.
+    fn if_regions(&self, lowest: u64, highest: u64) -> RangeInclusive<u64> {
+        if self.max_payload == 0 { 0..=0 } else { lowest..=highest }
+    }
+
+    /// What is wrong with the first field that is not as it may be.
+    pub fn check(&self) -> Result<(), BadGeometry> {
+        for number in NUMBERS {
+            let (value, range) = ((number.of)(self), (number.range)(self));
+            if !range.contains(&value) {
+                let (lowest, highest) = range.into_inner();
+                return Err(BadGeometry::OutOfRange { field: number.name, value, lowest, highest });
+            }
+        }
+        let others = [
+            (self.payload_align.is_power_of_two(), "payload_align: not a power of two"),
+            (self.mode & !0o666 == 0 && self.mode & 0o600 == 0o600, "mode: not 0600 plus bits of 0066"),
+            (self.type_name[MAX_TYPE_NAME] == 0, "type_name: longer than 63 bytes"),
+            // Only with every number in its range does the arithmetic make sense.
+            (self.offsets().is_some(), "slot_capacity times slot_count: larger than any file"),
         ];
-        match ranges.iter().find(|(holds, _)| !holds) {
-            Some((_, field)) => Err(field),
-            // Only with every field in its range does the arithmetic make sense.
-            None if self.offsets().is_none() => Err("slot_capacity times slot_count"),
+        match others.into_iter().find(|(holds, _)| !holds) {
+            Some((_, about)) => Err(BadGeometry::Other(about)),
             None => Ok(()),
         }
+    }
+
+    /// The largest payload, in a slot or in a region.
+    pub(crate) fn largest_payload(&self) -> u64 {
+        self.max_payload.max(self.slot_capacity)
     }
 
     /// The one place where sizes become offsets; `None` when the sum does not fit a file. Fields must be in their

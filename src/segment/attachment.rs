@@ -14,11 +14,10 @@ use crate::layout::{Geometry, HEADER_SIZE, Offsets};
 use crate::protocol::shape::Shape;
 use crate::protocol::table::Table;
 use crate::protocol::{order, rows, vacancy};
-use crate::segment::asked::Asked;
 use crate::segment::check::check_file;
 use crate::segment::deaths::Death;
 use crate::segment::mapping::{map_file, map_private, view};
-use crate::segment::options::Options;
+use crate::segment::options::{AttachOptions, CreateOptions};
 use crate::segment::participants::{self, MARK_BASE, Participant, Participants, Rows};
 use crate::segment::writers::Writers;
 use crate::sys::mapping::Span;
@@ -71,7 +70,7 @@ impl Attachment {
     pub(crate) fn build(
         fd: Option<OwnedFd>,
         geometry: Geometry,
-        options: &Options,
+        options: &AttachOptions,
         path: Option<PathBuf>,
     ) -> Result<Attachment> {
         let offsets = geometry
@@ -102,8 +101,8 @@ impl Attachment {
     /// Attaches to a file that may hold anything; `None` if it is losing its name, has lost it, or is to lose it.
     pub(crate) fn attach(
         fd: OwnedFd,
-        options: &Options,
-        asked: Option<Asked>,
+        options: &AttachOptions,
+        asked: Option<&CreateOptions>,
         path: Option<PathBuf>,
         must_be_sealed: bool,
     ) -> Result<Option<Attachment>> {
@@ -137,7 +136,7 @@ impl Attachment {
         fd: Option<OwnedFd>,
         geometry: Geometry,
         offsets: Offsets,
-        options: &Options,
+        options: &AttachOptions,
         path: Option<PathBuf>,
     ) -> Result<Attachment> {
         let mut kept = fd.map(|fd| KeptFd::new(fd, "of the segment")).transpose()?;
@@ -161,7 +160,7 @@ impl Attachment {
             writers: Mutex::default(),
             huge_bytes: 0,
             // A spinning thread on a single processor only keeps the other side from running.
-            spin: if sys::several_processors() { options.spin } else { Duration::ZERO },
+            spin: if sys::several_processors() { options.spin() } else { Duration::ZERO },
             max_loans: options.max_loans,
             prefault: options.prefault,
             stream_copies: options.stream_copies,

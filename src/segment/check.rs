@@ -5,16 +5,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Geometry, HEADER_SIZE, LAYOUT_VERSION, Offsets};
-use crate::segment::asked::Asked;
-use crate::segment::options::Options;
+use crate::segment::options::{AttachOptions, CreateOptions};
 use crate::sys;
 
 /// Everything that can be said of a file before it is mapped. `asked` is what its geometry must
 /// give.
 pub(crate) fn check_file(
     fd: &OwnedFd,
-    options: &Options,
-    asked: Option<Asked>,
+    options: &AttachOptions,
+    asked: Option<&CreateOptions>,
     must_be_sealed: bool,
 ) -> Result<(Geometry, Offsets)> {
     let facts = sys::file_facts(fd.as_fd())?;
@@ -52,11 +51,9 @@ pub(crate) fn check_file(
         std::cmp::Ordering::Equal => {}
         std::cmp::Ordering::Greater => return Err(Error::new(Code::Corrupt).about("file too long")),
     }
-    if options.type_hash != [0; 16] && options.type_hash != geometry.type_hash {
-        return Err(Code::TypeMismatch.into());
-    }
+    options.compare(&geometry)?;
     if let Some(asked) = asked {
-        asked.compare(options, &geometry)?;
+        asked.compare(&geometry)?;
     }
     Ok((geometry, offsets))
 }

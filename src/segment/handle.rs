@@ -10,10 +10,9 @@ use crate::error::{Code, Error, Result};
 use crate::layout::Geometry;
 use crate::protocol::order;
 use crate::segment::Participant;
-use crate::segment::asked::Asked;
 use crate::segment::attachment::Attachment;
 use crate::segment::name::{self, Way};
-use crate::segment::options::Options;
+use crate::segment::options::{AttachOptions, CreateOptions};
 use crate::sys;
 
 /// What a segment is made of and how it is used at this moment.
@@ -53,17 +52,17 @@ const NAME_RACES: u32 = 64;
 
 impl Segment {
     /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one.
-    pub fn create(name: &str, options: &Options) -> Result<Segment> {
-        Ok(Segment::create_or_adopt(name, options, Asked::of(options))?.0)
+    pub fn create(name: &str, options: &CreateOptions) -> Result<Segment> {
+        Ok(Segment::create_or_adopt(name, options)?.0)
     }
 
     /// The segment, and whether it was made rather than adopted.
-    pub(crate) fn create_or_adopt(name: &str, options: &Options, asked: Asked) -> Result<(Segment, bool)> {
+    fn create_or_adopt(name: &str, options: &CreateOptions) -> Result<(Segment, bool)> {
         let path = name::path_of(name)?;
         let geometry = options.geometry()?;
         let mut made = None;
         for _ in 0..NAME_RACES {
-            if let Way::Adopted(inner) = name::make_way(&path, options, asked)? {
+            if let Way::Adopted(inner) = name::make_way(&path, options)? {
                 return Ok((Segment { inner: Arc::new(*inner) }, false));
             }
             let inner = match made.take() {
@@ -72,7 +71,7 @@ impl Segment {
                     let directory = path.parent().unwrap_or(Path::new("/"));
                     let fd = sys::unnamed_file(directory)?;
                     sys::set_mode(&fd, geometry.mode)?;
-                    Attachment::build(Some(fd), geometry.clone(), options, Some(path.clone()))?
+                    Attachment::build(Some(fd), geometry.clone(), &options.attaching(), Some(path.clone()))?
                 }
             };
             match inner.fd().and_then(|fd| fd.map_or(Ok(()), |fd| sys::link_file(fd, &path))) {
@@ -86,31 +85,31 @@ impl Segment {
 
     /// Makes a segment without a name, in a memfd that is sealed against change of size before anybody can see
     /// it. [`Segment::fd`] is what to pass on.
-    pub fn create_anonymous(options: &Options) -> Result<Segment> {
-        let mut geometry = options.geometry()?;
+    pub fn create_anonymous(options: &CreateOptions) -> Result<Segment> {
+        let mut geometry = options.nameless_geometry()?;
         geometry.mode = 0o600;
         // A memfd has no file system whose size would end the allocation before the machine's memory does.
         if geometry.offsets().is_none_or(|offsets| offsets.fixed_size > sys::machine_memory()) {
             return Err(Error::new(Code::NoMemory).about("the segment is larger than all memory"));
         }
         let fd = sys::anonymous_file(c"shmslot")?;
-        let inner = Attachment::build(Some(fd), geometry, options, None)?;
+        let inner = Attachment::build(Some(fd), geometry, &options.attaching(), None)?;
         inner.fd()?.map_or(Ok(()), sys::seal_size)?;
         Ok(Segment { inner: Arc::new(inner) })
     }
 
     /// Makes a segment in this process's private memory: the same calls, for tests and for threads.
-    pub fn create_local(options: &Options) -> Result<Segment> {
-        let geometry = options.geometry()?;
-        Ok(Segment { inner: Arc::new(Attachment::build(None, geometry, options, None)?) })
+    pub fn create_local(options: &CreateOptions) -> Result<Segment> {
+        let geometry = options.nameless_geometry()?;
+        Ok(Segment { inner: Arc::new(Attachment::build(None, geometry, &options.attaching(), None)?) })
     }
 
     /// Attaches to the segment of this name.
-    pub fn attach(name: &str, options: &Options) -> Result<Segment> {
+    pub fn attach(name: &str, options: &AttachOptions) -> Result<Segment> {
         Segment::attach_asking(name, options, None)
     }
 
-    fn attach_asking(name: &str, options: &Options, asked: Option<Asked>) -> Result<Segment> {
+    fn attach_asking(name: &str, options: &AttachOptions, asked: Option<&CreateOptions>) -> Result<Segment> {
         let path = name::path_of(name)?;
         for _ in 0..NAME_RACES {
             let fd = sys::open_file(&path, !options.observer)?;
@@ -122,7 +121,7 @@ impl Segment {
     }
 
     /// Attaches to the segment behind a descriptor, which stays the caller's.
-    pub fn attach_fd(fd: BorrowedFd<'_>, options: &Options) -> Result<Segment> {
+    pub fn attach_fd(fd: BorrowedFd<'_>, options: &AttachOptions) -> Result<Segment> {
         if !sys::file_facts(fd)?.is_regular {
             return Err(Error::new(Code::NotAFile).about("the descriptor"));
         }
@@ -138,19 +137,15 @@ impl Segment {
 
     /// Attaches to the segment of this name, or creates it; true if this call created it. Of several processes
     /// that do this at once one creates. What is there already must give what `options` ask for, see
-    /// [`Options`]; else nothing is attached. If nobody is attached to it any more, `if_orphaned`
+    /// [`CreateOptions`]; else nothing is attached. If nobody is attached to it any more, `if_orphaned`
     /// decides; to refuse it is to adopt it here.
-    pub fn open(name: &str, options: &Options) -> Result<(Segment, bool)> {
-        Segment::open_asking(name, options, Asked::of(options))
-    }
-
-    pub(crate) fn open_asking(name: &str, options: &Options, asked: Asked) -> Result<(Segment, bool)> {
+    pub fn open(name: &str, options: &CreateOptions) -> Result<(Segment, bool)> {
         for _ in 0..NAME_RACES {
-            match Segment::create_or_adopt(name, options, asked) {
+            match Segment::create_or_adopt(name, options) {
                 Err(error) if error.code() == Code::Exists => {}
                 made => return made,
             }
-            match Segment::attach_asking(name, options, Some(asked)) {
+            match Segment::attach_asking(name, &options.attaching(), Some(options)) {
                 Err(error) if error.code() == Code::NotFound => {}
                 attached => return attached.map(|segment| (segment, false)),
             }

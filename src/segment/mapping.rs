@@ -10,7 +10,7 @@ use crate::layout::{
 };
 use crate::protocol::shape::Shape;
 use crate::protocol::table::Table;
-use crate::segment::options::Options;
+use crate::segment::options::AttachOptions;
 use crate::segment::participants::Rows;
 use crate::sys;
 use crate::sys::mapping::{Advice, Span};
@@ -21,7 +21,7 @@ pub(super) fn map_private(offsets: &Offsets) -> Result<Span> {
     Ok(map)
 }
 
-pub(super) fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &Options) -> Result<Span> {
+pub(super) fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &AttachOptions) -> Result<Span> {
     let map = Span::new(Some(fd.as_fd()), offsets.total, offsets.fixed_size, !options.observer)?;
     dump_only_control(&map, offsets);
     if !options.observer {

@@ -1,7 +1,6 @@
 //! Segments: shared memory with a name or without, and who is attached to it.
 //!
-//! - `options`: how a segment is made, or attached to.
-//! - `asked`: what one that is there already must give.
+//! - `options`: how a segment is made, or attached to, and what one that is there already must give.
 //! - `participants`: who is attached, and who of them is dead.
 //! - `check`: what can be said of a file before it is mapped.
 //! - `mapping`: from a mapped file to a typed view.
@@ -13,7 +12,6 @@
 //! - `deaths`: who died.
 //! - `handle`: what a user holds; `counters`: what a segment is used for, from outside.
 
-mod asked;
 pub(crate) mod attachment;
 mod check;
 mod counters;
@@ -29,10 +27,10 @@ mod recover;
 mod regions;
 pub(crate) mod writers;
 
-pub(crate) use asked::Asked;
 pub use counters::{Counters, ReaderCounters, ReaderKind, WriterCounters};
 pub use deaths::Death;
 pub use handle::{Info, Segment};
-pub use options::{IfOrphaned, Options};
+pub(crate) use options::out_of_range;
+pub use options::{AttachOptions, CreateOptions, IfOrphaned};
 pub use participants::Participant;
 pub(crate) use recover::SLICE;

@@ -21,11 +21,10 @@ use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, BEING_TAKEN, Geometry, HOT_OFFSET, HotWords, LAYOUT_VERSION, RETIRED};
 use crate::protocol::bell;
-use crate::segment::asked::Asked;
 use crate::segment::attachment::Attachment;
 use crate::segment::check::check_file;
 use crate::segment::mapping::HotPage;
-use crate::segment::options::{IfOrphaned, Options};
+use crate::segment::options::{AttachOptions, CreateOptions, IfOrphaned};
 use crate::segment::participants::{self, LOCK_BASE, MARK_BASE};
 use crate::sys::{self, Fate, FileFacts, Process};
 
@@ -160,7 +159,9 @@ impl Right<'_> {
     /// this process dies. What nobody could write then is found by whoever looks at the name.
     fn retire(&self, path: &Path) -> Result<bool> {
         let taken = self.take(path)?;
-        let whole = || check_file(self.fd, &Options { any_owner: true, ..Options::default() }, None, false);
+        let whole = || {
+            check_file(self.fd, &AttachOptions { any_owner: true, ..AttachOptions::default() }, None, false)
+        };
         if taken && has_lost_all_names(self.fd) && whole().is_ok() {
             if let Ok(page) = HotPage::of(self.fd) {
                 retire(page.words());
@@ -240,13 +241,13 @@ pub(crate) enum Way {
 }
 
 /// Looks at what has the name already, and does with a dead segment what the options say.
-pub(crate) fn make_way(path: &Path, options: &Options, asked: Asked) -> Result<Way> {
+pub(crate) fn make_way(path: &Path, options: &CreateOptions) -> Result<Way> {
     let fd = match sys::open_file(path, true) {
         Err(error) if error.code() == Code::NotFound => return Ok(Way::Clear),
         opened => opened?,
     };
     // Whoever replaces it need not agree about the type, nor find there what is asked.
-    let any_type = Options { type_hash: [0; 16], ..options.clone() };
+    let any_type = AttachOptions { any_owner: options.any_owner, ..AttachOptions::default() };
     match check_file(&fd, &any_type, None, false) {
         Ok((geometry, _)) => {
             if participants::anyone_alive(&fd, geometry.max_participants)? {
@@ -257,7 +258,7 @@ pub(crate) fn make_way(path: &Path, options: &Options, asked: Asked) -> Result<W
                 _ if geometry.ephemeral => replace(path, &fd, &geometry)?,
                 IfOrphaned::Refuse => return Err(Error::new(Code::Exists).about("nobody is attached to it")),
                 IfOrphaned::Adopt => {
-                    if let Some(adopted) = attach(path, fd, options, Some(asked))? {
+                    if let Some(adopted) = attach(path, fd, &options.attaching(), Some(options))? {
                         return Ok(Way::Adopted(Box::new(adopted)));
                     }
                 }
@@ -280,8 +281,8 @@ pub(crate) fn make_way(path: &Path, options: &Options, asked: Asked) -> Result<W
 pub(crate) fn attach(
     path: &Path,
     fd: OwnedFd,
-    options: &Options,
-    asked: Option<Asked>,
+    options: &AttachOptions,
+    asked: Option<&CreateOptions>,
 ) -> Result<Option<Attachment>> {
     let Some(attachment) = Attachment::attach(fd, options, asked, Some(path.to_owned()), false)? else {
         settle(path, options)?;
@@ -401,7 +402,7 @@ pub(crate) fn take_with_the_last(path: &Path, fd: &OwnedFd, geometry: &Geometry)
 
 /// Waits until whoever is taking the name away is done, and finishes or undoes what one has begun that died: an ephemeral
 /// segment without participants loses its name, any other keeps it.
-fn settle(path: &Path, options: &Options) -> Result<()> {
+fn settle(path: &Path, options: &AttachOptions) -> Result<()> {
     let fd = match sys::open_file(path, true) {
         Err(error) if error.code() == Code::NotFound => return Ok(()),
         opened => opened?,

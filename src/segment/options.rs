@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
-use crate::layout::{Geometry, MAX_REGIONS, MAX_TYPE_NAME, Policy};
+use crate::layout::{BadGeometry, Geometry, MAX_TYPE_NAME, NUMBERS, Policy, Rule};
 use crate::sys;
 
 /// What `create` does when the name belongs to a segment to which nobody is attached any more.
@@ -14,7 +14,7 @@ pub enum IfOrphaned {
     /// Take its name for a new segment.
     #[default]
     Replace = 0,
-    /// Attach to it as it is, if it gives what is asked: see [`Options`].
+    /// Attach to it as it is, if it gives what is asked: see [`CreateOptions`].
     Adopt = 1,
     /// Fail with [`Code::Exists`].
     Refuse = 2,
@@ -27,38 +27,59 @@ impl IfOrphaned {
     }
 }
 
-/// How to make a segment, or how to attach to one. Attaching looks at `type_hash` and at the fields from
-/// `prefault` on.
+/// How to attach to a segment. Zero, `None`, `false` and an empty name are the default of each field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Identity that the sample type must have. All zero: any.
+    pub type_hash: [u8; 16],
+    /// Name that the sample type must have. Empty: any.
+    pub type_name: String,
+    /// Map all pages now, not at their first use.
+    pub prefault: bool,
+    /// Ask for huge pages; [`Info::huge_bytes`](crate::Info::huge_bytes) says what was obtained.
+    pub huge_pages: bool,
+    /// Copy payloads of 64 KiB and more around the caches, as in [`CreateOptions`].
+    pub stream_copies: bool,
+    /// Attach to a segment of another user, or whose mode was loosened.
+    pub any_owner: bool,
+    /// Attach read-only, joining nothing.
+    pub observer: bool,
+    /// How long a wait polls before it sleeps; default 10 µs.
+    pub spin: Option<Duration>,
+    /// Loans that one writer may have out at once; default no limit.
+    pub max_loans: u32,
+}
+
+/// How to make a segment. Zero, `None`, `false` and an empty name are the default of each field.
 ///
-/// [`Segment::open`](crate::Segment::open), and create with [`IfOrphaned::Adopt`], compare them with a
-/// segment that is there already: its numbers must not be less than those asked for; `policy`,
-/// `user_header_size`, `single_writer`, `timestamps`, `ephemeral` and the type must be the same. Else the error
-/// is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field that equals its default is not
-/// compared, because it cannot be told from one that was left alone: who depends on a default looks
-/// at [`Info::geometry`](crate::Info::geometry).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Number of slots, 1 to 2^24.
+/// [`Segment::open`](crate::Segment::open), and create with [`IfOrphaned::Adopt`], compare what is
+/// asked for with a segment that is there already: its numbers must not be less; `policy`,
+/// `user_header_size`, `single_writer`, `timestamps`, `ephemeral` and the type must be the same. Otherwise
+/// the error is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field that is left at its default
+/// asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// Number of slots, 1 to 2^24; default 64.
     pub slot_count: u32,
-    /// Payload bytes of a slot, 1 to 4 GiB.
+    /// Payload bytes of a slot, 1 to 4 GiB; default 4096.
     pub slot_capacity: u64,
-    /// Alignment of each payload, a power of two from 64 to 4096.
+    /// Alignment of each payload, a power of two from 64 to 4096; default 64.
     pub payload_align: u32,
     /// Bytes of user header beside each slot, 0 to 256.
     pub user_header_size: u32,
-    /// Readers that may be joined at once, 1 to 63.
+    /// Readers that may be joined at once, 1 to 63; default 15.
     pub max_readers: u32,
-    /// Processes that may be attached at once, 1 to 4095.
+    /// Processes that may be attached at once, 1 to 4095; default 64.
     pub max_participants: u32,
     /// Samples kept for readers that join later, less than `slot_count`.
     pub history: u32,
-    /// Largest payload of all. More than `slot_capacity`: larger ones than that go to regions. 0: none are.
+    /// Largest payload of all; default `slot_capacity`. Larger payloads than that go to regions.
     pub max_payload: u64,
-    /// How many payloads in regions may be there at once, loaned, unread, held or retained: more than `history`, at
-    /// most 63. 0: 8, or two more than `history`.
+    /// How many payloads in regions may be there at once, loaned, unread, held or retained: more than
+    /// `history`, at most 63. Default 8, or two more than `history`.
     pub region_count: u32,
-    /// What a writer does when nothing is free.
-    pub policy: Policy,
+    /// What a writer does when nothing is free; default [`Policy::Block`].
+    pub policy: Option<Policy>,
     /// One writer at a time; cheaper, and a second one is refused.
     pub single_writer: bool,
     /// Each commit notes the monotonic time; about 25 ns a sample.
@@ -66,11 +87,14 @@ pub struct Options {
     /// The name goes with the last participant: when it closes; or, if it was killed, with the next call that attaches to
     /// the name, opens it, or [removes what is dead](crate::Segment::unlink_dead).
     pub ephemeral: bool,
-    /// Permission bits of a named segment.
+    /// Permission bits of a named segment; default 0600.
     pub mode: u32,
     /// What to do when a dead segment has the name.
     pub if_orphaned: IfOrphaned,
-    /// Identity of the sample type. All zero: none at creation, any at attach.
+    /// Take a segment that is there already with whatever numbers, policy and flags it has. Only the
+    /// type is compared, as [`Segment::attach`](crate::Segment::attach) does.
+    pub any_geometry: bool,
+    /// Identity of the sample type; all zero is none.
     pub type_hash: [u8; 16],
     /// Name of the sample type, at most 63 bytes.
     pub type_name: String,
@@ -81,71 +105,72 @@ pub struct Options {
     /// Copies of 64 KiB and more into payloads go around the caches. That takes less than half the time where writer and
     /// reader do not share a cache, and more than twice where they do.
     pub stream_copies: bool,
-    /// Attach to a segment of another user, or whose mode was loosened.
+    /// Take a segment that is there already although it is another user's, or its mode was loosened.
     pub any_owner: bool,
-    /// Take a segment that is there already with whatever numbers, policy and flags it has. Only
-    /// `type_hash` is compared, as [`Segment::attach`](crate::Segment::attach) does.
-    pub any_geometry: bool,
-    /// Attach read-only, joining nothing.
-    pub observer: bool,
-    /// How long a wait polls before it sleeps.
-    pub spin: Duration,
-    /// Loans that one writer may have out at once; 0 is no limit.
+    /// How long a wait polls before it sleeps; default 10 µs.
+    pub spin: Option<Duration>,
+    /// Loans that one writer may have out at once; default no limit.
     pub max_loans: u32,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            slot_count: 64,
-            slot_capacity: 4096,
-            payload_align: 64,
-            user_header_size: 0,
-            max_readers: 15,
-            max_participants: 64,
-            history: 0,
-            max_payload: 0,
-            region_count: 0,
-            policy: Policy::Block,
-            single_writer: false,
-            timestamps: false,
-            ephemeral: false,
-            mode: 0o600,
-            if_orphaned: IfOrphaned::Replace,
-            type_hash: [0; 16],
-            type_name: String::new(),
-            prefault: false,
-            huge_pages: false,
-            stream_copies: false,
-            any_owner: false,
-            any_geometry: false,
-            observer: false,
-            // As long as a wake takes: shorter is wasted, longer burns.
-            spin: Duration::from_micros(10),
-            max_loans: 0,
+/// As long as a wake takes: shorter is wasted, longer burns.
+const DEFAULT_SPIN: Duration = Duration::from_micros(10);
+
+impl AttachOptions {
+    pub(crate) fn spin(&self) -> Duration {
+        self.spin.unwrap_or(DEFAULT_SPIN)
+    }
+
+    /// Whether the sample type of a segment is the one asked for.
+    pub(crate) fn compare(&self, found: &Geometry) -> Result<()> {
+        if self.type_hash != [0; 16] && self.type_hash != found.type_hash {
+            return Err(Code::TypeMismatch.into());
         }
+        if !self.type_name.is_empty() && padded(&self.type_name)? != found.type_name {
+            return Err(Error::new(Code::TypeMismatch).about("type_name"));
+        }
+        Ok(())
     }
 }
 
-impl Options {
-    /// The geometry of a new segment.
-    pub(crate) fn geometry(&self) -> Result<Geometry> {
-        let mut type_name = [0; MAX_TYPE_NAME + 1];
-        let name = self.type_name.as_bytes();
-        match type_name.get_mut(..name.len()) {
-            Some(start) if name.len() <= MAX_TYPE_NAME && !name.contains(&0) => start.copy_from_slice(name),
-            _ => return Err(Error::new(Code::BadOptions).about("type_name")),
+/// The error for a number that is out of its range.
+pub(crate) fn out_of_range(field: &str, value: u64, lowest: u64, highest: u64) -> Error {
+    Error::new(Code::BadOptions)
+        .about(format_args!("{field} is {value}, and not from {lowest} to {highest}"))
+        .with_numbers([value, lowest, highest])
+}
+
+/// The name of a type as the header has it.
+fn padded(type_name: &str) -> Result<[u8; MAX_TYPE_NAME + 1]> {
+    let mut padded = [0; MAX_TYPE_NAME + 1];
+    let name = type_name.as_bytes();
+    match padded.get_mut(..name.len()) {
+        Some(start) if name.len() <= MAX_TYPE_NAME && !name.contains(&0) => start.copy_from_slice(name),
+        _ => return Err(Error::new(Code::BadOptions).about("type_name: longer than 63 bytes, or with a NUL")),
+    }
+    Ok(padded)
+}
+
+impl CreateOptions {
+    /// How the process that makes the segment, or finds it, is attached to it.
+    pub(crate) fn attaching(&self) -> AttachOptions {
+        AttachOptions {
+            type_hash: self.type_hash,
+            type_name: self.type_name.clone(),
+            prefault: self.prefault,
+            huge_pages: self.huge_pages,
+            stream_copies: self.stream_copies,
+            any_owner: self.any_owner,
+            observer: false,
+            spin: self.spin,
+            max_loans: self.max_loans,
         }
-        let regions = self.max_payload > self.slot_capacity;
-        let region_count = match (regions, self.region_count) {
-            (false, _) => 0,
-            (true, 0) => self.history.saturating_add(2).clamp(8, MAX_REGIONS),
-            (true, count) => count,
-        };
-        let geometry = Geometry {
-            max_payload: if regions { self.max_payload } else { 0 },
-            region_count,
-            segment_id: sys::random_id()?,
+    }
+
+    /// What is asked for; a number is 0 where it was left at its default.
+    fn asked(&self) -> Result<Geometry> {
+        Ok(Geometry {
+            segment_id: 0,
             slot_count: self.slot_count,
             slot_capacity: self.slot_capacity,
             payload_align: self.payload_align,
@@ -153,18 +178,68 @@ impl Options {
             max_readers: self.max_readers,
             max_participants: self.max_participants,
             history: self.history,
-            policy: self.policy,
+            max_payload: self.max_payload,
+            region_count: self.region_count,
+            policy: self.policy.unwrap_or_default(),
             single_writer: self.single_writer,
             timestamps: self.timestamps,
             ephemeral: self.ephemeral,
-            mode: self.mode,
+            mode: if self.mode == 0 { 0o600 } else { self.mode },
             type_hash: self.type_hash,
-            type_name,
-        };
-        if self.observer {
-            return Err(Error::new(Code::BadOptions).about("observer is for attach"));
-        }
-        geometry.check().map_err(|field| Error::new(Code::BadOptions).about(field))?;
+            type_name: padded(&self.type_name)?,
+        })
+    }
+
+    /// The geometry of a new segment.
+    pub(crate) fn geometry(&self) -> Result<Geometry> {
+        let geometry = Geometry { segment_id: sys::random_id()?, ..self.asked()?.complete() };
+        geometry.check().map_err(|bad| match bad {
+            BadGeometry::OutOfRange { field, value, lowest, highest } => {
+                out_of_range(field, value, lowest, highest)
+            }
+            BadGeometry::Other(about) => Error::new(Code::BadOptions).about(about),
+        })?;
         Ok(geometry)
+    }
+
+    /// The geometry of a new segment without a name, of which nothing can be there already.
+    pub(crate) fn nameless_geometry(&self) -> Result<Geometry> {
+        let unused = [
+            (self.ephemeral, "ephemeral: there is no name that could go"),
+            (self.any_owner, "any_owner: without a name nothing is there already"),
+            (self.any_geometry, "any_geometry: without a name nothing is there already"),
+        ];
+        match unused.into_iter().find(|(set, _)| *set) {
+            Some((_, about)) => Err(Error::new(Code::BadOptions).about(about)),
+            None => self.geometry(),
+        }
+    }
+
+    /// Whether a segment that is there already gives what is asked for.
+    pub(crate) fn compare(&self, found: &Geometry) -> Result<()> {
+        if self.any_geometry {
+            return Ok(());
+        }
+        let mut asked = self.asked()?;
+        if asked.clone().complete().region_count == 0 {
+            // Create does not look at it either, if every payload fits its slot.
+            asked.region_count = 0;
+        }
+        let found = Geometry { max_payload: found.largest_payload(), ..found.clone() };
+        let numbers =
+            NUMBERS.iter().map(|number| (number.rule, number.name, (number.of)(&asked), (number.of)(&found)));
+        let policy = self.policy.map_or(0, |policy| policy as u64);
+        let choices = [
+            (Rule::Same, "policy", policy, found.policy as u64),
+            (Rule::Same, "single_writer", self.single_writer.into(), found.single_writer.into()),
+            (Rule::Same, "timestamps", self.timestamps.into(), found.timestamps.into()),
+            (Rule::Same, "ephemeral", self.ephemeral.into(), found.ephemeral.into()),
+        ];
+        match numbers.chain(choices).find(|(rule, _, wanted, is)| !rule.is_kept(*wanted, *is)) {
+            Some((_, name, wanted, is)) => Err(Error::new(Code::OptionsMismatch)
+                .about(format_args!("{name}: {wanted} wanted, {is} found"))
+                .with_numbers([wanted, is, 0])),
+            None => Ok(()),
+        }
     }
 }

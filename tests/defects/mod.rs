@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use shmslot::layout::{Geometry, HEADER_FIELDS, HEADER_SIZE, Offsets, word_offsets};
-use shmslot::{Code, Error, Options};
+use shmslot::{Code, CreateOptions, Error};
 
 pub(crate) const NOW: Option<Duration> = Some(Duration::ZERO);
 
 /// Slots of 64 bytes.
-pub(crate) fn slots(slot_count: u32) -> Options {
-    Options { slot_count, slot_capacity: 64, ..Options::default() }
+pub(crate) fn slots(slot_count: u32) -> CreateOptions {
+    CreateOptions { slot_count, slot_capacity: 64, ..CreateOptions::default() }
 }
 
 #[track_caller]

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::sync::OnceLock;
 
 use shmslot::layout::{HEADER_FIELDS, HEADER_SIZE};
-use shmslot::{Code, Options, Policy, Segment};
+use shmslot::{AttachOptions, Code, CreateOptions, Policy, Segment};
 
 use super::Choices;
 use super::calls::World;
@@ -33,11 +33,11 @@ enum By {
 /// accepts it, a life on it follows, beside a hostile peer.
 pub(crate) fn attach(bytes: &[u8]) {
     let mut c = Choices::new(bytes);
-    let options = Options {
+    let options = AttachOptions {
         observer: c.byte() >= 224,
         any_owner: c.flag(),
         type_hash: if c.byte() < 240 { [0; 16] } else { [c.byte(); 16] },
-        ..Options::default()
+        ..AttachOptions::default()
     };
     let by = c.pick(&[By::Descriptor, By::Descriptor, By::Name, By::Path]);
     let (sealed, mode) = (c.byte() < 240, if c.byte() < 240 { 0o600 } else { 0o644 });
@@ -197,17 +197,17 @@ fn make_consistent(header: &mut [u8]) -> Option<u64> {
 
 /// Segments as processes leave them behind.
 fn templates() -> Vec<Vec<u8>> {
-    let shape = |slot_count, history, policy, single_writer, max_readers| Options {
+    let shape = |slot_count, history, policy, single_writer, max_readers| CreateOptions {
         slot_count,
         slot_capacity: 100,
         user_header_size: if single_writer { 8 } else { 0 },
         max_readers,
         max_participants: 2,
         history,
-        policy,
+        policy: Some(policy),
         single_writer,
         timestamps: single_writer,
-        ..Options::default()
+        ..CreateOptions::default()
     };
     let shapes = [
         shape(4, 0, Policy::Fail, false, 3),
@@ -218,7 +218,7 @@ fn templates() -> Vec<Vec<u8>> {
     shapes.iter().map(template).collect()
 }
 
-fn template(options: &Options) -> Vec<u8> {
+fn template(options: &CreateOptions) -> Vec<u8> {
     let segment = Segment::create_anonymous(options).expect("the shape is right");
     let file = File::from(segment.fd().expect("it has a file").try_clone_to_owned().expect("a descriptor"));
     {

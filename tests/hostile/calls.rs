@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use shmslot::layout::Geometry;
 use shmslot::{
-    Code, EndWaits, Loan, Options, Policy, Reader, Ref, Reference, Result, Sample, Segment, Writer,
+    AttachOptions, Code, CreateOptions, EndWaits, Loan, Policy, Reader, Ref, Reference, Result, Sample,
+    Segment, Writer,
 };
 
 use super::Choices;
@@ -147,7 +148,7 @@ pub(crate) struct World {
     readers: Vec<Reader>,
     books: Vec<Books>,
     segments: Vec<Segment>,
-    options: Options,
+    options: AttachOptions,
     geometry: Geometry,
     /// Shared with a thread that moves at the same time.
     pub(crate) peer: Arc<Peer>,
@@ -158,12 +159,12 @@ pub(crate) struct World {
 /// Most entries of each of the lists above.
 const ENOUGH: usize = 8;
 
-fn any_shape(c: &mut Choices<'_>) -> Options {
+fn any_shape(c: &mut Choices<'_>) -> CreateOptions {
     let slot_count = c.pick(&[1, 2, 2, 3, 4, 4, 5, 8, 64, 65, 100]);
     let history = c.pick(&[0, 0, 1, 2, 3, slot_count - 1]).min(slot_count - 1);
     // Retained payloads keep their regions.
     let max_payload = if history < 63 { c.pick(&[0, 0, 101, 4096, 100_000]) } else { 0 };
-    Options {
+    CreateOptions {
         max_payload,
         region_count: c.pick(&[0, history + 1, history + 2]).min(63),
         slot_count,
@@ -173,12 +174,12 @@ fn any_shape(c: &mut Choices<'_>) -> Options {
         max_readers: c.pick(&[1, 3, 15, 16, 17, 31, 47, 63]),
         max_participants: c.pick(&[1, 2, 3]),
         history,
-        policy: c.pick(&[Policy::Fail, Policy::Block, Policy::DropOldest]),
+        policy: Some(c.pick(&[Policy::Fail, Policy::Block, Policy::DropOldest])),
         single_writer: c.flag(),
         timestamps: c.flag(),
         max_loans: c.pick(&[0, 0, 0, 2]),
-        spin: c.pick(&[Duration::ZERO, Duration::from_nanos(100)]),
-        ..Options::default()
+        spin: Some(c.pick(&[Duration::ZERO, Duration::from_nanos(100)])),
+        ..CreateOptions::default()
     }
 }
 
@@ -194,16 +195,22 @@ impl World {
         let (segment, fence) = fenced(size, make).expect("there is memory");
         let fence = fence.expect("there are addresses");
         let peer = Peer::new(&segment, segment.fd().ok(), fence.inside().start);
-        World::new(segment, fence, peer, options)
+        let CreateOptions { spin, max_loans, .. } = options;
+        World::new(segment, fence, peer, AttachOptions { spin, max_loans, ..AttachOptions::default() })
     }
 
     /// A process that has attached to a segment whose file a peer has, too.
-    pub(crate) fn attached(segment: Segment, fence: Fence, fd: BorrowedFd<'_>, options: Options) -> World {
+    pub(crate) fn attached(
+        segment: Segment,
+        fence: Fence,
+        fd: BorrowedFd<'_>,
+        options: AttachOptions,
+    ) -> World {
         let peer = Peer::new(&segment, Some(fd), fence.inside().start);
         World::new(segment, fence, peer, options)
     }
 
-    fn new(segment: Segment, fence: Fence, peer: Peer, options: Options) -> World {
+    fn new(segment: Segment, fence: Fence, peer: Peer, options: AttachOptions) -> World {
         World {
             samples: Vec::new(),
             lenders: Vec::new(),
@@ -514,7 +521,7 @@ impl World {
 
     /// Where it is mapped, if attaching succeeded.
     pub(crate) fn attach_again(&mut self) -> Option<Range<usize>> {
-        let options = Options { observer: false, ..self.options.clone() };
+        let options = AttachOptions { observer: false, ..self.options.clone() };
         let fd = self.segment().fd().ok()?;
         let (segment, fence) = answer(fenced(self.place().len(), || Segment::attach_fd(fd, &options)))?;
         let place = fence.as_ref().map(Fence::inside);

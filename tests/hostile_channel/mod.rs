@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use shmslot::{Attachments, Channel, ChannelOptions, Code, Options};
+use shmslot::{AttachOptions, Attachments, Channel, ChannelOptions, Code};
 
 /// Takes numbers from the front of a script.
 struct Script<'a>(&'a [u8]);
@@ -136,7 +136,7 @@ pub(crate) fn play(script: &[u8]) -> usize {
         }
         let now = Some(std::time::Duration::ZERO);
         let drained =
-            attachments.drain().and_then(|_| channel.recv_segment(&Options::default(), now).map(drop));
+            attachments.drain().and_then(|_| channel.recv_segment(&AttachOptions::default(), now).map(drop));
         match &drained {
             // The reason stays.
             Err(error) if error.code() == Code::ChannelBroken => {

@@ -233,14 +233,14 @@ static void map_all(uint64_t count, const char *name)
 /* ---- failures ---- */
 
 /* The identity of a type, as bindings/README.md has it. */
-static void identify(shmslot_options *options, const char *name, uint64_t size)
+static void identify(uint8_t type_hash[16], const char *name, uint64_t size)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     int at;
     for (; *name != '\0'; name++) hash = (hash ^ (unsigned char)*name) * UINT64_C(0x100000001b3);
     for (at = 0; at < 8; at++) {
-        options->type_hash[at] = (uint8_t)(hash >> (8 * at));
-        options->type_hash[8 + at] = (uint8_t)(size >> (8 * at));
+        type_hash[at] = (uint8_t)(hash >> (8 * at));
+        type_hash[8 + at] = (uint8_t)(size >> (8 * at));
     }
 }
 
@@ -255,7 +255,7 @@ static void occupy(const char *name)
     options.slot_count = 2;
     options.max_readers = 1;
     options.max_participants = 2;
-    identify(&options, "languages.Probe", 8);
+    identify(options.type_hash, "languages.Probe", 8);
     CHECK(shmslot_segment_create(name, &options, &segment, NULL) == 0);
     CHECK(shmslot_writer_open(segment, &writer, NULL) == 0);
     CHECK(shmslot_reader_join(segment, 0, &reader, NULL) == 0);
@@ -275,7 +275,8 @@ static void tell(const char *what, int code)
 
 static void fail_all(const char *name)
 {
-    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options wanted = SHMSLOT_ATTACH_OPTIONS_INIT;
+    shmslot_options options;
     shmslot_segment *segment, *own, *none;
     shmslot_writer *writer;
     shmslot_reader *reader;
@@ -290,19 +291,19 @@ static void fail_all(const char *name)
     tell("missing", shmslot_segment_attach(missing, NULL, &none, NULL));
     tell("name", shmslot_segment_attach("a/b", NULL, &none, NULL));
     tell("exists", shmslot_segment_create(name, NULL, &none, NULL));
-    identify(&options, "languages.Probe", 16);
-    tell("size", shmslot_segment_attach(name, &options, &none, NULL));
-    identify(&options, "languages.Other", 8);
-    tell("type", shmslot_segment_attach(name, &options, &none, NULL));
-    identify(&options, "languages.Probe", 8);
-    CHECK(shmslot_segment_attach(name, &options, &segment, NULL) == 0);
-    tell("crowded", shmslot_segment_attach(name, &options, &none, NULL));
+    identify(wanted.type_hash, "languages.Probe", 16);
+    tell("size", shmslot_segment_attach(name, &wanted, &none, NULL));
+    identify(wanted.type_hash, "languages.Other", 8);
+    tell("type", shmslot_segment_attach(name, &wanted, &none, NULL));
+    identify(wanted.type_hash, "languages.Probe", 8);
+    CHECK(shmslot_segment_attach(name, &wanted, &segment, NULL) == 0);
+    tell("crowded", shmslot_segment_attach(name, &wanted, &none, NULL));
     tell("writer", shmslot_writer_open(segment, &writer, NULL));
     tell("reader", shmslot_reader_join(segment, 0, &reader, NULL));
     tell("history", shmslot_reader_join(segment, 1, &reader, NULL));
     shmslot_segment_close(segment);
-    options.flags = SHMSLOT_FLAG_OBSERVER;
-    CHECK(shmslot_segment_attach(name, &options, &segment, NULL) == 0);
+    wanted.flags = SHMSLOT_FLAG_OBSERVER;
+    CHECK(shmslot_segment_attach(name, &wanted, &segment, NULL) == 0);
     tell("look", shmslot_writer_open(segment, &writer, NULL));
     shmslot_segment_close(segment);
     tell("unlink", shmslot_segment_unlink(missing, NULL));

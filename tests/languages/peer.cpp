@@ -234,7 +234,7 @@ void fail_all(const char *name)
         tell("reader", segment.reader());
         tell("history", segment.reader(1));
     }
-    shmslot::Options look;
+    shmslot::AttachOptions look;
     look.observer = true;
     tell("look", or_throw(Segment::attach(name, look)).writer());
     tell("unlink", shmslot::Segment::unlink(missing.c_str()));

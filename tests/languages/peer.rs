@@ -7,8 +7,8 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use shmslot::{
-    Attachments, Channel, ChannelOptions, EndWaits, Lease, Listener, Options, Policy, Registry,
-    RegistryOptions, Result, Segment,
+    AttachOptions, Attachments, Channel, ChannelOptions, CreateOptions, EndWaits, Lease, Listener, Policy,
+    Registry, RegistryOptions, Result, Segment,
 };
 
 use crate::PATIENT;
@@ -61,15 +61,15 @@ fn check_bytes(bytes: &[u8], i: u64) {
     assert_eq!(wrong, None, "payload {i} of {} bytes is wrong there", bytes.len());
 }
 
-fn options_of_samples() -> Options {
-    Options {
+fn options_of_samples() -> CreateOptions {
+    CreateOptions {
         slot_count: 7,
         slot_capacity: CAPACITY,
         user_header_size: 8,
-        policy: Policy::Block,
+        policy: Some(Policy::Block),
         max_payload: LARGEST,
         region_count: 3,
-        ..Options::default()
+        ..CreateOptions::default()
     }
 }
 
@@ -82,9 +82,9 @@ fn inherited() -> Channel {
 fn segment_by(way: &str, name: &str) -> Segment {
     let segment = match way {
         "create" => Segment::create(name, &options_of_samples()),
-        "attach" => Segment::attach(name, &Options::default()),
+        "attach" => Segment::attach(name, &AttachOptions::default()),
         "send" => Segment::create_anonymous(&options_of_samples()),
-        "receive" => inherited().recv_segment(&Options::default(), PATIENT),
+        "receive" => inherited().recv_segment(&AttachOptions::default(), PATIENT),
         _ => panic!("no way: {way}"),
     };
     let segment = segment.expect("a segment");
@@ -189,13 +189,13 @@ fn identity(name: &str, size: u64) -> [u8; 16] {
 }
 
 fn occupy(name: &str) {
-    let options = Options {
+    let options = CreateOptions {
         single_writer: true,
         slot_count: 2,
         max_readers: 1,
         max_participants: 2,
         type_hash: identity("languages.Probe", 8),
-        ..Options::default()
+        ..CreateOptions::default()
     };
     let segment = Segment::create(name, &options).expect("create");
     let _writer = segment.writer().expect("writer");
@@ -211,11 +211,12 @@ fn tell<T>(what: &str, result: Result<T>) {
 
 fn fail_all(name: &str) {
     let missing = format!("{name}-missing");
-    let typed = |name: &str, size| Options { type_hash: identity(name, size), ..Options::default() };
+    let typed =
+        |name: &str, size| AttachOptions { type_hash: identity(name, size), ..AttachOptions::default() };
     let probe = typed("languages.Probe", 8);
-    tell("missing", Segment::attach(&missing, &Options::default()));
-    tell("name", Segment::attach("a/b", &Options::default()));
-    tell("exists", Segment::create(name, &Options::default()));
+    tell("missing", Segment::attach(&missing, &AttachOptions::default()));
+    tell("name", Segment::attach("a/b", &AttachOptions::default()));
+    tell("exists", Segment::create(name, &CreateOptions::default()));
     tell("size", Segment::attach(name, &typed("languages.Probe", 16)));
     tell("type", Segment::attach(name, &typed("languages.Other", 8)));
     let segment = Segment::attach(name, &probe).expect("it is there");
@@ -224,11 +225,11 @@ fn fail_all(name: &str) {
     tell("reader", segment.reader(0));
     tell("history", segment.reader(1));
     drop(segment);
-    let looking = Segment::attach(name, &Options { observer: true, ..probe }).expect("it is there");
+    let looking = Segment::attach(name, &AttachOptions { observer: true, ..probe }).expect("it is there");
     tell("look", looking.writer());
     tell("unlink", Segment::unlink(&missing));
 
-    let options = Options { policy: Policy::Fail, slot_count: 2, ..options_of_samples() };
+    let options = CreateOptions { policy: Some(Policy::Fail), slot_count: 2, ..options_of_samples() };
     let own = Segment::create_local(&options).expect("create");
     let (writer, reader) = (own.writer().expect("writer"), own.reader(0).expect("reader"));
     let read = reader.read();

@@ -247,7 +247,7 @@ fn add_set_up<T: Transport<PAGE>>(
 
 fn add_set_ups(contest: &mut Contest) {
     let untouched = |single| harness::shmslot::options::<PAGE>(single, Policy::Fail, 64);
-    let lazy = move |single| ::shmslot::Options { prefault: false, ..untouched(single) };
+    let lazy = move |single| ::shmslot::CreateOptions { prefault: false, ..untouched(single) };
     add_set_up(contest, OURS, move || Shmslot::new(lazy(true)));
     add_set_up(contest, OURS_MANY, move || Shmslot::new(lazy(false)));
     add_set_up(contest, OURS_C, move || ThroughC(Shmslot::new(lazy(true))));
