@@ -129,6 +129,7 @@ static void check_reader_calls(void)
     shmslot_reader *with_null[2];
     shmslot_sample sample, none;
     uint64_t number;
+    shmslot_error detail;
     size_t index;
 
     memset(&none, 0, sizeof none);
@@ -137,6 +138,10 @@ static void check_reader_calls(void)
     INVALID(shmslot_reader_interrupt(NULL));
     INVALID(shmslot_reader_end_waits(NULL, 0));
     INVALID(shmslot_reader_end_waits(reader, 1U << 31));
+    INVALID(shmslot_writer_explain(NULL, SHMSLOT_E_STALE, 0, NULL, &detail));
+    INVALID(shmslot_writer_explain(writer, SHMSLOT_E_STALE, 0, NULL, NULL));
+    INVALID(shmslot_writer_explain(writer, SHMSLOT_OK, 0, NULL, &detail));
+    INVALID(shmslot_writer_explain(writer, -9999, 0, NULL, &detail));
     INVALID(shmslot_writer_end_waits(NULL, 0));
     INVALID(shmslot_writer_end_waits(writer, SHMSLOT_END_NO_WRITERS));
     INVALID(shmslot_segment_end_waits(NULL, 0));

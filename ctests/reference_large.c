@@ -238,8 +238,7 @@ static void check_last_mark(shmslot_segment *segment)
     shmslot_ref refs[REGIONS], small, again;
     int i;
     for (i = 0; i < REGIONS; i++) refs[i] = write_in_place(segment, 3, (uint64_t)i, LARGEST);
-    check_refused(segment, 1, LARGEST, SHMSLOT_E_NO_FREE_SLOT, "262144 bytes need one of 4 slots and one of 2 regions, ",
-                  LARGEST, SLOTS, REGIONS);
+    check_refused(segment, 1, LARGEST, SHMSLOT_E_NO_FREE_SLOT, "2 of 4 slots are in use: 0 loaned by this writer, ", REGIONS, 0, 3);
     small = reserve(segment, 3, CAPACITY); /* slots are free */
     CHECK_OK(shmslot_ref_discard(segment, &small));
     CHECK_OK(shmslot_ref_mark_read(segment, &refs[0], 0));

@@ -242,7 +242,13 @@ impl<Threads> Reference<Threads> {
         let table = self.segment.inner().table()?;
         self.name_all(table, active_readers)?;
         let slot = |wanted| self.reserve_somewhere(table, writer, active_readers, wanted);
-        let token = writer.reserve_large(table, len as u64, Some(Duration::ZERO), slot)?;
+        let token =
+            writer.reserve_large(table, len as u64, Some(Duration::ZERO), slot).map_err(
+                |error| match error.code() {
+                    code @ (Code::NoFreeSlot | Code::TooLarge) => writer.explain(code, len),
+                    _ => error,
+                },
+            )?;
         // Relaxed: as in `reserve_counted`.
         table.audience(token.slot())?.store(active_readers, Ordering::Relaxed);
         Ok(self.reference_to(token))

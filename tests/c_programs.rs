@@ -50,6 +50,7 @@ c_programs! {
     drop_oldest
     ephemeral
     error_codes
+    error_texts
     fault_injection
     full_filesystem
     heirs

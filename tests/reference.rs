@@ -126,8 +126,9 @@ fn regions_that_are_in_use() {
     for reader in [0, 1] {
         let refused = slots.reserve_large(0b11, LARGE).expect_err("no region is free");
         assert_eq!(refused.code(), Code::NoFreeSlot);
-        assert_eq!(refused.numbers(), [LARGE as u64, SLOTS.into(), 2]);
-        let text = "100000 bytes need one of 16 slots and one of 2 regions, and one of the two is not free; ";
+        assert_eq!(refused.numbers(), [2, 0, 0b11]);
+        let text = "2 of 16 slots are in use: 0 loaned by this writer, 0 by others, 2 unread, 0 held, \
+                    0 kept as history; 2 of 2 regions are in use; readers 0 and 1 have not read or marked theirs; ";
         assert!(refused.to_string().starts_with(text), "{refused}");
         slots.mark_read(samples[1], reader).expect("a mark");
     }

@@ -930,6 +930,15 @@ public:
     /// Ends one wait of this writer with Code::interrupted. Threads: any, and signal handlers. shmslot_writer_interrupt.
     Result<void> interrupt() noexcept { return detail::done(shmslot_writer_interrupt(get())); }
 
+    /// Why a call of this writer has just failed with this code, in numbers; len is what it wanted to reserve or write.
+    /// Threads: any. shmslot_writer_explain.
+    [[nodiscard]] Error explain(Code code, std::size_t len = 0) const noexcept
+    {
+        shmslot_error told;
+        const int result = shmslot_writer_explain(get(), static_cast<int>(code), len, nullptr, &told);
+        return result < 0 ? Error(static_cast<Code>(result)) : Error(told);
+    }
+
     /// What ends reserves and waits of this writer beside what they wait for, from now on. Threads: any.
     /// shmslot_writer_end_waits.
     Result<void> end_waits(EndWaits when) noexcept

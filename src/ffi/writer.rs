@@ -130,6 +130,37 @@ pub unsafe extern "C" fn shmslot_writer_blockers(
     })
 }
 
+/// Says in numbers why a call of this writer has just failed with this code. Reserve, commit and the
+/// other hot calls return a code alone. ret_error gets the code and a text:
+/// NO_FREE_SLOT: how many slots this writer, other writers and readers have, and which readers.
+/// numbers: slots in use; loans of this writer; these readers, reader i as bit i. It costs a walk over
+/// all slots.
+/// TOO_LARGE: len, which is what the call wanted to write, and the largest payload; both in numbers.
+/// LOAN_LIMIT: the loans and max_loans; both in numbers.
+/// STALE: what became of *loan, as far as the segment still shows.
+/// Any other code of this header: the text of shmslot_strerror.
+/// loan: looked at for STALE only; may be NULL. Threads: any. Errors: INVALID (also no code of this
+/// header). Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_writer_explain(
+    writer: *const shmslot_writer,
+    code: c_int,
+    len: usize,
+    loan: *const shmslot_loan,
+    ret_error: *mut shmslot_error,
+) -> c_int {
+    from_c!(writer: HandleRef, loan: In, ret_error: Out);
+    boundary::with(&writer, |handle| {
+        let code = Code::from_number(code).ok_or(Code::Invalid)?;
+        let error = match (code, loan.take()) {
+            (Code::Stale, Ok(_)) => handle.writer.explain_stale(handle.token_of(&loan).ok()),
+            _ => handle.writer.explain(code, len),
+        };
+        ret_error.give(shmslot_error::from(&error))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
 /// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order. Payload
 /// and user header begin with whatever bytes were there before. More than slot_capacity, up to max_payload, is in a
 /// region, and needs a free slot and a free region; nothing else differs.

@@ -98,7 +98,6 @@ pub(crate) fn loans(table: &Table<'_>, mut see: impl FnMut(Owner)) {
 }
 
 /// What keeps the writer `owner` from a slot.
-#[expect(dead_code, reason = "for the text of NO_FREE_SLOT, which comes next")]
 pub(crate) fn obstacles(table: &Table<'_>, owner: Owner) -> Obstacles {
     let mut found = Obstacles::default();
     walk(table, |_, slot| {

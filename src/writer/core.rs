@@ -250,6 +250,11 @@ impl Core {
         &self.segment
     }
 
+    /// Loans out; 0 if there is no limit, because then they are not counted.
+    pub(crate) fn loan_count(&self) -> u32 {
+        self.loans.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn owner(&self) -> Owner {
         self.owner
     }
@@ -360,23 +365,12 @@ impl Core {
         timeout: Option<Duration>,
         slot: impl Fn(Wanted) -> HotResult<Option<Loaned>>,
     ) -> Result<Token> {
-        let Shape { slots, capacity, max_payload, .. } = table.shape;
-        if len > max_payload {
-            return Err(too_large(len, max_payload.max(capacity)));
+        if len > table.shape.max_payload {
+            return Err(Code::TooLarge.into());
         }
         self.count_loan()?;
-        let found = self.find_region(table, len, timeout, slot).map_err(|code| match code {
-            Code::NoFreeSlot => {
-                let regions = table.regions.len();
-                Error::new(code)
-                    .about(format_args!(
-                        "{len} bytes need one of {slots} slots and one of {regions} regions, and one of the two is not free"
-                    ))
-                    .with_numbers([len, slots.into(), regions as u64])
-            }
-            _ => code.into(),
-        });
-        let made = found.and_then(|(loan, region)| {
+        let found = self.find_region(table, len, timeout, slot);
+        let made = found.map_err(Error::from).and_then(|(loan, region)| {
             self.segment.provide(region, len).map(|()| (loan, region)).inspect_err(|_| {
                 // The region is free with it. The first error is the one to report.
                 let _ = loan::discard(table, loan);
@@ -701,7 +695,7 @@ pub(crate) fn user_header_too_large(wanted: usize, room: u32) -> Error {
         .with_numbers([wanted as u64, room.into(), 0])
 }
 
-fn too_large(wanted: u64, most: u64) -> Error {
+pub(crate) fn too_large(wanted: u64, most: u64) -> Error {
     Error::new(Code::TooLarge)
         .about(format_args!("the payload has {wanted} bytes, and the segment takes at most {most}"))
         .with_numbers([wanted, most, 0])

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod core;
+mod explain;
 
 use std::cell::Cell;
 use std::fmt;
@@ -112,6 +113,13 @@ impl<Threads> Writer<Threads> {
     /// What ends waits of this writer beside what they wait for, from now on.
     pub fn end_waits(&self, when: EndWaits) -> Result<()> {
         self.core.end_waits(when)
+    }
+
+    /// Why a call of this writer has just failed with `code`, in numbers. `len` is what that call
+    /// wanted to reserve or write. [`Code::NoFreeSlot`] costs a walk over all slots; what has changed
+    /// since the call shows in the numbers.
+    pub fn explain(&self, code: Code, len: usize) -> Error {
+        self.core.explain(code, len)
     }
 
     /// Readers that still hold the slots this writer would reuse next, reader i as bit i.
