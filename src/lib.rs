@@ -34,6 +34,7 @@
 //! - [`segment`](Segment): from a name to a checked, typed view of the file, and who is attached to it.
 //! - `wait`: what all waits share.
 //! - `writer`, `reader`: what a user holds.
+//! - `typed`: segments whose samples are values of one Rust type.
 //! - `reference`: the reference operations, on a segment.
 //! - `channel`: unix sockets that carry the descriptors of regions and segments.
 //! - `pool`: payloads beside the slots, in regions of memory that each side maps.
@@ -61,6 +62,7 @@ mod reader;
 mod reference;
 mod segment;
 mod sys;
+mod typed;
 mod wait;
 mod writer;
 
@@ -80,5 +82,6 @@ pub use segment::{
     AttachOptions, Counters, CreateOptions, Death, IfOrphaned, Info, Participant, ReaderCounters, ReaderKind,
     Segment, WriterCounters,
 };
+pub use typed::{ShmSafe, TypeName, TypedLoan, TypedReader, TypedSample, TypedSegment, TypedWriter};
 pub use wait::{EndWaits, Interrupter};
 pub use writer::{AnyThread, KeepsWriter, Loan, OneThread, SharedWriter, Writer};

@@ -261,7 +261,7 @@ fn looking_joins_nothing_and_changes_nothing() {
 fn who_comes_first_waits() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    assert_eq!(code(Segment::attach_wait(&name, &AttachOptions::default(), NOW)), Code::NotFound);
+    assert_eq!(code(Segment::attach_wait(&name, &AttachOptions::default(), NOW)), Code::Again);
     let soon = Some(Duration::from_millis(1));
     assert_eq!(code(Segment::attach_wait(&name, &AttachOptions::default(), soon)), Code::Timeout);
     std::thread::scope(|scope| {
