@@ -330,6 +330,29 @@ static int call_loan_limit(struct parts *parts)
     return shmslot_slot_reserve(parts->writer, 4, AT_ONCE, &second);
 }
 
+static int get_held_limit(void)
+{
+    shmslot_options options = options_of(4, 8);
+    shmslot_segment *segment;
+    shmslot_reader *reader;
+    shmslot_writer *writer;
+    shmslot_sample first, second;
+    int result;
+    options.max_held = 1;
+    segment = make_anonymous(&options);
+    reader = join(segment, 0);
+    writer = open_writer(segment);
+    (void)put(writer, 1);
+    (void)put(writer, 2);
+    first = hold(reader);
+    result = shmslot_slot_read(reader, &second);
+    CHECK_OK(shmslot_slot_mark(reader, &first));
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+    return result;
+}
+
 #define PART(name) \
     static int get_##name(void) { return with_parts(call_##name, 0); }
 PART(again)
@@ -575,6 +598,7 @@ static const struct {
     {SHMSLOT_E_DESCRIPTOR_LOST, "DESCRIPTOR_LOST", get_descriptor_lost, NULL},
     {SHMSLOT_E_OPTIONS_MISMATCH, "OPTIONS_MISMATCH", get_options_mismatch, NULL},
     {SHMSLOT_E_RETIRED, "RETIRED", get_retired, NULL},
+    {SHMSLOT_E_HELD_LIMIT, "HELD_LIMIT", get_held_limit, NULL},
 };
 #define ENTRIES (sizeof table / sizeof table[0])
 

@@ -237,6 +237,50 @@ static void check_max_readers(void)
     shmslot_segment_close(segment);
 }
 
+/* A reader that holds max_held samples gets no more until it marks one, from whatever thread; others are not concerned. */
+static void check_max_held(uint32_t policy, uint32_t history)
+{
+    enum { MOST = 3 };
+    shmslot_options options = options_of(8, 8);
+    shmslot_segment *segment;
+    shmslot_reader *reader, *other;
+    shmslot_writer *writer;
+    shmslot_sample samples[MOST], more;
+    uint64_t i;
+
+    options.max_held = MOST;
+    options.policy = policy;
+    options.history = history;
+    segment = make_anonymous(&options);
+    CHECK_U64(info_of(segment).max_held, MOST);
+    reader = join(segment, 0);
+    other = join(segment, 0);
+    writer = open_writer(segment);
+    for (i = 1; i <= MOST + 3; i++) (void)put(writer, i);
+    for (i = 0; i < MOST; i++) samples[i] = hold(reader);
+    CHECK_CODE(shmslot_slot_read(reader, &more), SHMSLOT_E_HELD_LIMIT);
+    CHECK_CODE(shmslot_slot_peek_latest(reader, &more), SHMSLOT_E_HELD_LIMIT);
+    CHECK_OK(shmslot_wait(reader, AT_ONCE)); /* there is a sample all the same */
+    CHECK_U64(take(other), 1);
+
+    CHECK_OK(shmslot_slot_mark(reader, &samples[1]));
+    CHECK_CODE(shmslot_slot_mark(reader, &samples[1]), SHMSLOT_E_STALE); /* which counts nothing */
+    samples[1] = hold(reader);
+    CHECK_U64(samples[1].sequence, MOST + 1);
+    CHECK_CODE(shmslot_slot_read(reader, &more), SHMSLOT_E_HELD_LIMIT);
+    CHECK_OK(shmslot_slot_mark(reader, &samples[0]));
+    CHECK_OK(shmslot_slot_peek_latest(reader, &samples[0])); /* a peek holds as well */
+    CHECK_CODE(shmslot_slot_read(reader, &more), SHMSLOT_E_HELD_LIMIT);
+    for (i = 0; i < MOST; i++) CHECK_OK(shmslot_slot_mark(reader, &samples[i]));
+    CHECK_U64(take(reader), MOST + 2);
+    CHECK_U64(take(reader), MOST + 3);
+    check_nothing_to_read(reader);
+    shmslot_reader_leave(reader);
+    shmslot_reader_leave(other);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
 CHECK_MAIN()
 {
     RUN(check_marks_in_any_order());
@@ -247,4 +291,7 @@ CHECK_MAIN()
     RUN(check_loans_in_any_order());
     RUN(check_each_reader_counts());
     RUN(check_max_readers());
+    RUN(check_max_held(SHMSLOT_POLICY_FAIL, 0));
+    RUN(check_max_held(SHMSLOT_POLICY_FAIL, 2));
+    RUN(check_max_held(SHMSLOT_POLICY_DROP_OLDEST, 0));
 }

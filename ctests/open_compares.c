@@ -18,6 +18,7 @@ static shmslot_options made_so(void)
     options.policy = SHMSLOT_POLICY_FAIL; /* not the default */
     options.max_payload = 1 << 20;
     options.region_count = 6;
+    options.max_held = 5;
     options.flags = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS;
     memset(options.type_hash, 7, sizeof options.type_hash);
     options.type_name = "there";
@@ -42,6 +43,8 @@ static const struct {
     {FIELD(max_payload), {1 << 20, 5000, 0}, (1 << 20) + 1, 1 << 20},
     {FIELD(user_header_size), {16, 0, NONE}, 8, 16},
     {FIELD(user_header_size), {16, 0, NONE}, 17, 16},
+    {FIELD(max_held), {5, 0, NONE}, 4, 5},
+    {FIELD(max_held), {5, 0, NONE}, 6, 5},
     {FIELD(policy), {SHMSLOT_POLICY_FAIL, 0, NONE}, SHMSLOT_POLICY_DROP_OLDEST, SHMSLOT_POLICY_FAIL},
     {FIELD(policy), {SHMSLOT_POLICY_FAIL, 0, NONE}, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_FAIL},
 #undef FIELD

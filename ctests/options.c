@@ -124,6 +124,9 @@ static void check_ranges(void)
     FIELD(flags, UINT32_MAX, refuse);
     FIELD(spin_ns, 1, allow);
     FIELD(max_loans, 1, allow);
+    FIELD(max_held, 1, allow);
+    FIELD(max_held, UINT32_MAX, allow);
+    FIELD(reserved, 1, refuse);
     FIELD(max_payload, 1, allow); /* it fits a slot: no regions */
     largest.max_payload = UINT64_C(1) << 32;
     largest.region_count = 1; /* valgrind goes through its address space byte by byte */

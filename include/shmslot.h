@@ -34,7 +34,7 @@
 #include <stdint.h>
 
 /// Where every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT;
-#define SHMSLOT_OPTIONS_INIT {sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
+#define SHMSLOT_OPTIONS_INIT {sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
 /// The same for shmslot_attach_options.
 #define SHMSLOT_ATTACH_OPTIONS_INIT {sizeof(shmslot_attach_options), 0, 0, 0, {0}, NULL}
 /// The same for shmslot_registry_options.
@@ -236,6 +236,8 @@ typedef enum {
     SHMSLOT_E_OPTIONS_MISMATCH = -42,
     /// The segment has lost its name.
     SHMSLOT_E_RETIRED = -43,
+    /// This reader holds as many samples as the segment allows.
+    SHMSLOT_E_HELD_LIMIT = -44,
 } shmslot_e;
 
 /// Regions of one sender that are mapped here, to be read. Threads: any.
@@ -291,6 +293,11 @@ typedef struct {
     /// How many payloads larger than slot_capacity may be there at once: loaned, unread, held or retained. More than
     /// history, at most 63; default 8, or history + 2.
     uint32_t region_count;
+    /// Samples that one reader may hold at once: read or peeked, and not marked. A reader that holds as
+    /// many gets SHMSLOT_E_HELD_LIMIT for the next. Default no limit.
+    uint32_t max_held;
+    /// Must be 0.
+    uint32_t reserved;
     /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
     /// they are used and keep it for the next. Default slot_capacity: no regions.
     uint64_t max_payload;
@@ -378,8 +385,8 @@ typedef struct {
     /// 1 once shmslot_segment_unlink, or a call that replaced the segment, has taken its name away. A name that went in
     /// another way is noticed by shmslot_segment_is_named, and in waits that SHMSLOT_END_RETIRED ends. Since 0.2.
     uint32_t retired;
-    /// 0.
-    uint32_t reserved;
+    /// Samples that one reader may hold at once; 0 for no limit.
+    uint32_t max_held;
 } shmslot_info;
 
 /// A process that is attached to a segment, or died so and was not cleaned up after yet.
@@ -928,8 +935,9 @@ int shmslot_reader_index(const shmslot_reader *reader);
 
 /// Takes the next sample. Several may be held, and marked in any order. No system call.
 ///
-/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing there yet), HELD (the
-/// next one is held by a peek), CORRUPT. Since 0.2.
+/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing
+/// there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds max_held samples,
+/// whether or not there is another), CORRUPT. Since 0.2.
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Takes the newest sample of all, if this reader has not read and marked it or the segment retains it. With
@@ -938,7 +946,7 @@ int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 /// SHMSLOT_POLICY_DROP_OLDEST that read says HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
-/// retained), HELD (already), CORRUPT. Since 0.2.
+/// retained), HELD (already), HELD_LIMIT, CORRUPT. Since 0.2.
 int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is marked once, in any order,

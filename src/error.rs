@@ -138,6 +138,8 @@ pub enum Code {
     OptionsMismatch = -42,
     /// The segment has lost its name.
     Retired = -43,
+    /// This reader holds as many samples as the segment allows.
+    HeldLimit = -44,
 }
 
 codes! {
@@ -270,6 +272,9 @@ codes! {
     Retired = -43,
         "the name of the segment was taken away, or leads to another segment",
         "close this segment, and open or attach by name anew";
+    HeldLimit = -44,
+        "this reader holds max_held samples",
+        "mark one first";
 }
 
 impl Code {

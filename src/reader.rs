@@ -90,6 +90,10 @@ pub(crate) struct Core {
     since: u64,
     adopts: bool,
     lost: AtomicU64,
+    /// The segment's limit of samples that one reader holds at once; 0: none, and then they are not counted.
+    max_held: u32,
+    /// Samples that it holds. Counted up by the thread that reads, and down by those that mark.
+    held: AtomicU32,
     interrupted: Arc<AtomicBool>,
     /// What else ends its waits; and the deaths that it knows of.
     end_without_writers: AtomicBool,
@@ -130,6 +134,7 @@ impl Core {
             joined => joined?,
         };
         let deaths = table.hot.lifecycle.0.deaths.load(Ordering::Acquire);
+        let max_held = segment.geometry().max_held;
         let core = Core {
             segment,
             member,
@@ -138,6 +143,8 @@ impl Core {
             since: cursor.since,
             adopts: cursor.adopts,
             lost: AtomicU64::new(0),
+            max_held,
+            held: AtomicU32::new(0),
             interrupted: Arc::default(),
             end_without_writers: AtomicBool::new(false),
             end_at_deaths: AtomicBool::new(false),
@@ -189,7 +196,10 @@ impl Core {
     #[inline(always)]
     pub(crate) fn next(&self) -> HotResult<Option<HeldSample>> {
         let table = self.segment.table()?;
-        let Class::CommonLossless { shift } = table.shape.class else { return self.next_slowly(table) };
+        let shift = match table.shape.class {
+            Class::CommonLossless { shift } if self.max_held == 0 => shift,
+            _ => return self.next_slowly(table),
+        };
         let shape = &table.shape.common(shift, false);
         match self.step(table, shape) {
             Ok((_, Step::Empty)) => Ok(None),
@@ -213,8 +223,34 @@ impl Core {
     /// memory, and take the usual way with it.
     #[inline(never)]
     fn next_slot(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
+        self.may_hold()?;
+        let found = self.find_next(table)?;
+        if found.is_some() {
+            self.count_held();
+        }
+        Ok(found)
+    }
+
+    /// Whether this reader may hold one more sample.
+    #[inline(always)]
+    fn may_hold(&self) -> HotResult<()> {
+        // Relaxed: whoever knows that a sample was marked in another thread has synchronised with that.
+        let full = self.max_held != 0 && self.held.load(Ordering::Relaxed) >= self.max_held;
+        if full { Err(Code::HeldLimit) } else { Ok(()) }
+    }
+
+    #[inline(always)]
+    fn count_held(&self) {
+        if self.max_held != 0 {
+            // Relaxed: a number, and nothing that it guards.
+            self.held.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn find_next(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
         let stepped = match table.shape.class {
-            Class::CommonLossless { .. } => Ok((0, Step::Irregular)), // this was tried
+            Class::CommonLossless { .. } => Ok((0, Step::Irregular)), // this was tried, or there is a limit
             Class::CommonDropping { shift } => self.step(table, &table.shape.common(shift, true)),
             Class::General => self.step(table, &table.shape),
         };
@@ -283,7 +319,9 @@ impl Core {
 
     pub(crate) fn peek_latest(&self) -> HotResult<Option<HeldSample>> {
         let table = self.segment.table()?;
+        self.may_hold()?;
         let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else { return Ok(None) };
+        self.count_held();
         self.show(table, SampleToken::new(slot, sequence, Hold::Held), extent_of(table, slot)?)
     }
 
@@ -296,7 +334,12 @@ impl Core {
             Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => self.member.bit.owed,
             Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
-        hold::mark(self.segment.table()?, taken.slot(), self.member.bit.word, bit, taken.sequence)
+        hold::mark(self.segment.table()?, taken.slot(), self.member.bit.word, bit, taken.sequence)?;
+        if self.max_held != 0 {
+            // Relaxed: as in `may_hold`.
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The same out of line, not to be compiled into every place where a [`Sample`] ends.

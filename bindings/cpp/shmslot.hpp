@@ -94,6 +94,7 @@ enum class Code : int {
     descriptor_lost = SHMSLOT_E_DESCRIPTOR_LOST,         ///< The program has closed or replaced a descriptor of the library.
     options_mismatch = SHMSLOT_E_OPTIONS_MISMATCH,       ///< The segment that is there does not give what is asked.
     retired = SHMSLOT_E_RETIRED,                         ///< The segment has lost its name.
+    held_limit = SHMSLOT_E_HELD_LIMIT,                   ///< This reader holds as many samples as the segment allows.
 };
 
 /// What a code means and what to do, in one line; never null. Threads: any. shmslot_strerror.
@@ -431,6 +432,7 @@ struct Options {
     std::uint32_t spin_ns = 0;                   ///< How long a wait polls; 1 is not at all, default 10000.
     std::uint32_t max_loans = 0;                 ///< Loans that one writer may have out at once; default no limit.
     std::uint32_t region_count = 0;              ///< Payloads in regions that may be there at once.
+    std::uint32_t max_held = 0;                  ///< Samples that one reader may hold at once; default no limit.
     std::uint64_t max_payload = 0;               ///< Largest payload of all; default slot_capacity, no regions.
     std::array<std::uint8_t, 16> type_hash = {}; ///< Identity of the sample type; all zero is none.
     const char *type_name = nullptr;             ///< Name of the sample type, at most 63 bytes; read during the call.
@@ -791,6 +793,7 @@ template <class T, class Handle, class Call>
     c.spin_ns = options.spin_ns;
     c.max_loans = options.max_loans;
     c.region_count = options.region_count;
+    c.max_held = options.max_held;
     c.max_payload = options.max_payload;
     std::memcpy(c.type_hash, options.type_hash.data(), sizeof c.type_hash);
     c.type_name = options.type_name;

@@ -101,6 +101,11 @@ pub struct shmslot_options {
     /// How many payloads larger than slot_capacity may be there at once: loaned, unread, held or retained. More than
     /// history, at most 63; default 8, or history + 2.
     pub region_count: u32,
+    /// Samples that one reader may hold at once: read or peeked, and not marked. A reader that holds as
+    /// many gets SHMSLOT_E_HELD_LIMIT for the next. Default no limit.
+    pub max_held: u32,
+    /// Must be 0.
+    pub reserved: u32,
     /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
     /// they are used and keep it for the next. Default slot_capacity: no regions.
     pub max_payload: u64,
@@ -186,8 +191,8 @@ pub struct shmslot_info {
     /// 1 once shmslot_segment_unlink, or a call that replaced the segment, has taken its name away. A name that went in
     /// another way is noticed by shmslot_segment_is_named, and in waits that SHMSLOT_END_RETIRED ends. Since 0.2.
     pub retired: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Samples that one reader may hold at once; 0 for no limit.
+    pub max_held: u32,
 }
 
 // SAFETY: integers only.
@@ -222,7 +227,7 @@ impl From<&Info> for shmslot_info {
             type_hash: geometry.type_hash,
             type_name: geometry.type_name.map(|byte| byte as c_char),
             retired: u32::from(info.retired),
-            reserved: 0,
+            max_held: geometry.max_held,
         }
     }
 }
@@ -307,6 +312,9 @@ pub(crate) fn create_options(input: &InSized<'_, shmslot_options>) -> Result<Cre
         | SHMSLOT_FLAG_EPHEMERAL
         | SHMSLOT_FLAG_ANY_GEOMETRY;
     check_flags(given.flags, flags | SHARED_FLAGS)?;
+    if given.reserved != 0 {
+        return Err(bad("reserved: must be 0"));
+    }
     let has = |flag: u32| given.flags & flag != 0;
     let no_policy = || out_of_range("policy", given.policy.into(), 1, SHMSLOT_POLICY_DROP_OLDEST.into());
     let policy = match given.policy {
@@ -325,6 +333,7 @@ pub(crate) fn create_options(input: &InSized<'_, shmslot_options>) -> Result<Cre
         history: given.history,
         max_payload: given.max_payload,
         region_count: given.region_count,
+        max_held: given.max_held,
         policy,
         single_writer: has(SHMSLOT_FLAG_SINGLE_WRITER),
         timestamps: has(SHMSLOT_FLAG_TIMESTAMPS),

@@ -228,8 +228,9 @@ pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> 
 
 /// Takes the next sample. Several may be held, and marked in any order. No system call.
 ///
-/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing there yet), HELD (the
-/// next one is held by a peek), CORRUPT. Since 0.2.
+/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing
+/// there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds max_held samples,
+/// whether or not there is another), CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_read(
     reader: *mut shmslot_reader,
@@ -248,7 +249,7 @@ pub unsafe extern "C" fn shmslot_slot_read(
 /// SHMSLOT_POLICY_DROP_OLDEST that read says HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
-/// retained), HELD (already), CORRUPT. Since 0.2.
+/// retained), HELD (already), HELD_LIMIT, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_peek_latest(
     reader: *mut shmslot_reader,

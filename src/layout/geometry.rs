@@ -54,6 +54,8 @@ pub struct Geometry {
     pub max_payload: u64,
     /// Payloads in regions that may be there at once, more than `history`, at most [`MAX_REGIONS`]; 0 without regions.
     pub region_count: u32,
+    /// Samples that one reader may hold at once; 0: as many as there are.
+    pub max_held: u32,
     /// What a writer does when nothing is free.
     pub policy: Policy,
     /// One writer at a time: it publishes with a swap where many need a compare-and-swap.
@@ -169,6 +171,7 @@ numbers! {
     max_payload,      0,       |g| g.if_regions(g.slot_capacity + 1, MAX_CAPACITY), AtLeast;
     // Retained samples keep their regions; the one that pushes out the oldest needs one more.
     region_count,     0,       |g| g.if_regions(u64::from(g.history) + 1, MAX_REGIONS.into()), AtLeast;
+    max_held,         0,       |_| 0..=u32::MAX.into(),                 Same;
 }
 
 /// Why there can be no segment of a geometry.

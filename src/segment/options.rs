@@ -54,8 +54,8 @@ pub struct AttachOptions {
 ///
 /// [`Segment::open`](crate::Segment::open), and create with [`IfOrphaned::Adopt`], compare what is
 /// asked for with a segment that is there already: its numbers must not be less; `policy`,
-/// `user_header_size`, `single_writer`, `timestamps`, `ephemeral` and the type must be the same. Otherwise
-/// the error is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field that is left at its default
+/// `user_header_size`, `max_held`, `single_writer`, `timestamps`, `ephemeral` and the type must be the
+/// same. Otherwise the error is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field that is left at its default
 /// asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateOptions {
@@ -78,6 +78,9 @@ pub struct CreateOptions {
     /// How many payloads in regions may be there at once, loaned, unread, held or retained: more than
     /// `history`, at most 63. Default 8, or two more than `history`.
     pub region_count: u32,
+    /// Samples that one reader may hold at once, read or peeked and not marked: a reader that holds
+    /// as many gets [`Code::HeldLimit`] for the next. Default no limit.
+    pub max_held: u32,
     /// What a writer does when nothing is free; default [`Policy::Block`].
     pub policy: Option<Policy>,
     /// One writer at a time; cheaper, and a second one is refused.
@@ -180,6 +183,7 @@ impl CreateOptions {
             history: self.history,
             max_payload: self.max_payload,
             region_count: self.region_count,
+            max_held: self.max_held,
             policy: self.policy.unwrap_or_default(),
             single_writer: self.single_writer,
             timestamps: self.timestamps,

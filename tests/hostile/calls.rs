@@ -164,7 +164,7 @@ fn any_shape(c: &mut Choices<'_>) -> CreateOptions {
     let history = c.pick(&[0, 0, 1, 2, 3, slot_count - 1]).min(slot_count - 1);
     // Retained payloads keep their regions.
     let max_payload = if history < 63 { c.pick(&[0, 0, 101, 4096, 100_000]) } else { 0 };
-    CreateOptions {
+    let options = CreateOptions {
         max_payload,
         region_count: c.pick(&[0, history + 1, history + 2]).min(63),
         slot_count,
@@ -180,7 +180,9 @@ fn any_shape(c: &mut Choices<'_>) -> CreateOptions {
         max_loans: c.pick(&[0, 0, 0, 2]),
         spin: Some(c.pick(&[Duration::ZERO, Duration::from_nanos(100)])),
         ..CreateOptions::default()
-    }
+    };
+    // One choice for both: another would move the meaning of all seeds.
+    CreateOptions { max_held: options.max_loans, ..options }
 }
 
 impl World {
