@@ -1,5 +1,5 @@
-//! The C examples on the README's first screen and in docs/regions.md, and the C++ one in
-//! bindings/README.md, compile and work, word for word; so do the programs of `examples/cpp`.
+//! The C programs on the README's first screen, the C example in docs/regions.md and the C++ one in
+//! bindings/README.md compile and work, word for word; so do the programs of `examples/cpp`.
 
 mod harness;
 
@@ -17,9 +17,38 @@ fn run_example_of(page: &str, language: &str, name: &str) {
     harness::check(&program);
 }
 
+/// Two processes, in both orders: the first one makes the segment.
 #[test]
-fn the_first_c_example_runs() {
-    run_example_of("README.md", "c", "example");
+fn the_first_programs_run() {
+    let page = std::fs::read_to_string(harness::root().join("README.md")).expect("the page is there");
+    let mut examples = harness::blocks(&page, "c");
+    let [listen, say] = ["listen", "say"].map(|name| {
+        let example = examples.next().expect("the page has two programs in C");
+        assert!(example.starts_with(&format!("/* {name}.c */\n")), "the page has other programs");
+        let program = harness::scratch("readme").join(name);
+        let source = program.with_extension("c");
+        std::fs::write(&source, example).expect("the target folder can be written");
+        harness::build(&source, &program);
+        program
+    });
+    for listener_first in [true, false] {
+        let name = format!("readme-first-{listener_first}-{}", std::process::id());
+        let start = |program| {
+            let mut command = Command::new(program);
+            command.arg(&name).stdout(Stdio::piped()).spawn().expect("it starts")
+        };
+        let (listener, speaker) = if listener_first {
+            let listener = start(&listen);
+            (listener, start(&say))
+        } else {
+            let speaker = start(&say);
+            (start(&listen), speaker)
+        };
+        let heard = listener.wait_with_output().expect("it ends");
+        assert!(speaker.wait_with_output().expect("it ends").status.success());
+        assert!(heard.status.success());
+        assert_eq!(String::from_utf8_lossy(&heard.stdout), "hello\n");
+    }
 }
 
 #[test]
