@@ -1,5 +1,5 @@
-/* Payloads begin where they were asked to, user headers travel beside them, and a process that only reads can
- * write neither. */
+/* Payloads are aligned as requested, user headers travel beside them, and a process that only reads
+ * can write neither. */
 #include "samples.h"
 
 #include <setjmp.h>

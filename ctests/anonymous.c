@@ -1,4 +1,5 @@
-/* An anonymous segment: sealed before anyone sees it, handed on by descriptor, nothing in any directory. */
+/* An anonymous segment: it is sealed before another process sees it, passed on by descriptor, and
+ * in no directory. */
 #include "samples.h"
 
 static int read_through_the_inherited_descriptor(int link, void *argument)
@@ -59,7 +60,8 @@ static void check_seals_and_mode(void)
     shmslot_segment_close(segment);
 }
 
-/* The mapping does not live by the descriptor that it was attached through, nor by the creator's handle. */
+/* The mapping does not depend on the descriptor that it was attached through, nor on the creator's
+ * handle. */
 static void check_attach_outlives_the_creator(void)
 {
     shmslot_options options = options_of(4, 64);

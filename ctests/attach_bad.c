@@ -1,4 +1,5 @@
-/* Everything that is not a segment to attach to is refused with the code that tells why, and never crashes. */
+/* Everything that is not a valid segment is refused with the code that says why, and never
+ * crashes. */
 #include "samples.h"
 
 #include <sys/mman.h>
@@ -24,7 +25,7 @@ static void write_file(const char *path, const void *bytes, size_t size)
     CHECK(close(fd) == 0);
 }
 
-/* A healthy segment that nobody is attached to, as bytes. */
+/* The bytes of a valid segment to which nobody is attached. */
 static unsigned char *segment_bytes(const char *path, size_t *ret_size)
 {
     shmslot_options options = options_of(4, 100);
@@ -256,7 +257,7 @@ static void check_flipped_header_bytes(void)
     free(bytes);
 }
 
-/* Headers whose checksum is right and whose fields are not. */
+/* Headers whose checksum is right and whose fields are wrong. */
 static void check_forged_header_fields(void)
 {
     static const struct {
@@ -273,7 +274,8 @@ static void check_forged_header_fields(void)
         {40, 8, 0, SHMSLOT_E_CORRUPT},                                 /* total_size */
         {40, 8, UINT64_MAX, SHMSLOT_E_CORRUPT},
         {56, 8, 0, SHMSLOT_E_CORRUPT},                                 /* slot_capacity */
-        {56, 8, 101, SHMSLOT_OK},                                      /* consistent: the stride has room for it */
+        /* consistent: the stride has room for it */
+        {56, 8, 101, SHMSLOT_OK},
         {56, 8, 129, SHMSLOT_E_CORRUPT},
         {56, 8, UINT64_MAX, SHMSLOT_E_CORRUPT},
         {64, 4, 0, SHMSLOT_E_CORRUPT},                                 /* slot_count */
@@ -324,7 +326,8 @@ static void check_forged_header_fields(void)
     free(bytes);
 }
 
-/* Attaches to hostile bytes and, when they are accepted, uses every call. A crash shows as a signal. */
+/* Attaches to hostile bytes and, if they are accepted, makes every call. A crash shows as a
+ * signal. */
 static int use_whatever_it_is(int link, void *path)
 {
     shmslot_segment *segment = NULL;
@@ -369,7 +372,7 @@ static int use_whatever_it_is(int link, void *path)
     return 0;
 }
 
-/* The same for the words that the participants share: each one is checked at each use. */
+/* Does this with the words that the participants share: each one is checked at each use. */
 static void check_random_control_bytes(void)
 {
     char path[256];

@@ -1,5 +1,5 @@
-/* No call is a point at which a thread is cancelled: with a request pending each call does all that it does otherwise, and
- * the thread ends at its own next such point. */
+/* No call is a cancellation point: with a request pending, each call does everything that it does
+ * otherwise, and the thread ends at its own next cancellation point. */
 #include "every_call.h"
 
 /* Where the threads below end. */
@@ -21,7 +21,7 @@ static void *call_with_request_pending(void *argument)
     CHECK(pthread_cancel(pthread_self()) == 0);
     CHECK(pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL) == 0);
     result_of_call = what->call();
-    /* As the caller had it. */
+    /* The state that the caller had set. */
     CHECK(pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state) == 0);
     CHECK_U64((uint64_t)state, PTHREAD_CANCEL_ENABLE);
     return until_cancelled();
@@ -73,7 +73,7 @@ static void *sleep_until_a_sample(void *argument)
     return until_cancelled();
 }
 
-/* With a dead peer to clean up after, which a wait does five times in a second. */
+/* With a dead peer to recover, for which a wait looks five times per second. */
 static void check_asleep(void)
 {
     pthread_t thread;
@@ -90,7 +90,7 @@ static void check_asleep(void)
     CHECK_U64((uint64_t)run_child(die_attached, (void *)(uintptr_t)"wr"), 0);
     do {
         dead_left = info_of(world.segment).participants - 1;
-    } while (dead_left > 0); /* nobody else cleans up */
+    } while (dead_left > 0); /* nobody else recovers */
     until_asleep(sleeper);
     (void)put(world.writer, 7);
     CHECK(pthread_join(thread, &end) == 0);

@@ -1,5 +1,6 @@
-/* A channel whose other end does not keep to the rules: each breach has its reason, ends the channel for good, and leaves
- * no descriptor open. And what looks like a breach but is none. The other end is a plain socket. */
+/* A channel whose other end violates the protocol: each violation has its own error, breaks the
+ * channel permanently, and leaves no descriptor open. Also cases that look like violations and are
+ * none. The other end is a plain socket. */
 /* not under memcheck: it takes every descriptor away from a child, also the tool's */
 /* not under musl: it sends 253 descriptors at once, and musl's sendmsg has no room for them */
 /* not under aarch64: the emulator limits no memory, and loses no descriptors on the way */
@@ -51,7 +52,8 @@ static void close_ends(struct ends ends)
     if (ends.raw >= 0) CHECK(close(ends.raw) == 0);
 }
 
-/* The channel says so, and why, whatever it is asked, from now on; what came with the breach is closed. */
+/* The channel is broken from now on, and says why at each call; what arrived with the violation is
+ * closed. */
 static void check_broken_(struct ends ends, int descriptors, const char *reason)
 {
     shmslot_error detail;
@@ -78,13 +80,15 @@ static void check_broken_(struct ends ends, int descriptors, const char *reason)
     CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, AT_ONCE, NULL), SHMSLOT_E_CHANNEL_BROKEN);
     shmslot_segment_close(segment);
     CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
-    CHECK_OK(shmslot_registry_add(registry, ends.channel, AT_ONCE, NULL)); /* nothing to announce yet */
+    /* nothing to announce yet */
+    CHECK_OK(shmslot_registry_add(registry, ends.channel, AT_ONCE, NULL));
     shmslot_registry_close(registry);
-    CHECK(recv(ends.raw, &byte, 1, MSG_DONTWAIT) <= 0); /* the other end is told, as far as its socket can tell */
+    /* the other end is told, as far as its socket can tell */
+    CHECK(recv(ends.raw, &byte, 1, MSG_DONTWAIT) <= 0);
 }
 #define check_broken(ends, descriptors, reason) CHECK_HERE(check_broken_(ends, descriptors, reason))
 
-/* One message that is a breach, after one that is none. */
+/* One valid message, then one that is a violation. */
 static void check_breach_(int type, uint32_t flags, const void *bytes, size_t size, const int *fds, size_t count,
                           const char *reason)
 {
@@ -159,7 +163,7 @@ static void check_breaches(void)
     CHECK(close(unsealed) == 0 && close(write_only) == 0);
 }
 
-/* A stream may cut a message anywhere; its descriptor comes with any part, once. */
+/* A stream may split a message anywhere; its descriptor arrives with any part, once. */
 static void check_parts_of_a_stream(void)
 {
     unsigned char message[16];
@@ -183,7 +187,8 @@ static void check_parts_of_a_stream(void)
     CHECK(send_raw(ends.raw, message, 8, &fd, 1) == 0);
     CHECK_U64((uint64_t)shmslot_attachments_drain(ends.attachments, NULL), 0);
     CHECK(send_raw(ends.raw, message + 8, 4, &fd, 1) == 0);
-    check_broken(ends, opened, "a message with 2 descriptors, not 1"); /* not only once all of it has come */
+    /* not only once all of it has come */
+    check_broken(ends, opened, "a message with 2 descriptors, not 1");
     close_ends(ends);
 
     ends = open_ends(SOCK_STREAM, 0);
@@ -196,8 +201,8 @@ static void check_parts_of_a_stream(void)
     CHECK(count_descriptors() == before);
 }
 
-/* What is already there of the next message has no say in this one: neither its descriptor, while the last part of this one
- * carries none, nor for a message that has none at all. */
+/* What has already arrived of the next message does not affect this one: its descriptor neither
+ * counts for a last part without one, nor for a message that has none at all. */
 static void check_next_part_of_a_stream(void)
 {
     unsigned char message[16], next[16];
@@ -220,7 +225,8 @@ static void check_next_part_of_a_stream(void)
     CHECK(close(fd) == 0);
 }
 
-/* The same region again changes nothing, an older one neither; a newer one takes its place. */
+/* A repeated announcement of a region changes nothing, and neither does an older one; a newer one
+ * replaces it. */
 static void check_duplicates(void)
 {
     unsigned char message[16];
@@ -292,7 +298,7 @@ static void check_unsealed_files(void)
     close_ends(ends);
 }
 
-/* Ten thousand messages, as many as the socket takes between two looks: nothing stays open. */
+/* Ten thousand messages, as many at a time as the socket takes: nothing stays open. */
 static void check_many_messages(void)
 {
     unsigned char message[16];
@@ -345,7 +351,7 @@ static int drain_without_descriptors(int link, void *argument)
     return 0;
 }
 
-/* All descriptors are used but so many; the limit that there was. */
+/* Opens descriptors until only so many are left; returns the previous limit. */
 static struct rlimit leave_descriptors(int count)
 {
     struct rlimit before, few;
@@ -360,7 +366,8 @@ static struct rlimit leave_descriptors(int count)
     return before;
 }
 
-/* A segment comes for which there are too few descriptors: it is still there when there are enough. */
+/* A segment arrives while there are too few descriptors: it is still there when there are
+ * enough. */
 static int receive_with_few_descriptors(int link, void *argument)
 {
     shmslot_channel *near = NULL, *far = NULL;
@@ -388,7 +395,7 @@ static int receive_with_few_descriptors(int link, void *argument)
     return 0;
 }
 
-/* The same of a connection: whoever has connected notices nothing. */
+/* Does this with a connection: the connecting process notices nothing. */
 static int accept_with_few_descriptors(int link, void *argument)
 {
     shmslot_channel *listener = NULL, *near = NULL, *far = NULL;
@@ -416,8 +423,8 @@ static int accept_with_few_descriptors(int link, void *argument)
     return 0;
 }
 
-/* A region comes for which there is no memory. It is kept and does not keep others from coming; nothing is lost, and the
- * channel is as good as before. */
+/* A region arrives for which there is no memory. It is kept and does not block others; nothing is
+ * lost, and the channel works as before. */
 static void check_kept_for_want_of_memory(struct ends ends, int fd, void (*begin)(void), void (*end)(void))
 {
     unsigned char message[16];
@@ -535,7 +542,8 @@ static int drain_without_locked_memory(int link, void *argument)
     return 0;
 }
 
-/* Files of holes, each as large as all memory: no more of one sender are mapped than an honest one could have. */
+/* Files that are holes, each as large as all memory: of one sender no more are mapped than an
+ * honest one could have. */
 static void check_more_than_memory(void)
 {
     unsigned char message[16];
@@ -567,7 +575,7 @@ static void check_more_than_memory(void)
     CHECK_OK(shmslot_attachments_release(ends.attachments, &first));
     close_ends(ends);
 
-    /* What was let go does not count. */
+    /* Released regions do not count. */
     ends = open_ends(SOCK_SEQPACKET, 0);
     for (number = 1; number <= 6; number++) {
         int fd = sealed_file(size);
@@ -580,7 +588,7 @@ static void check_more_than_memory(void)
     CHECK(count_descriptors() == before);
 }
 
-/* A connection of which not all is sent, and which its sender wants to linger until it is. */
+/* A connection of which not everything is sent, and on which the sender has set SO_LINGER. */
 static int lingering_socket(int *ret_other)
 {
     struct sockaddr_in address;
@@ -604,8 +612,9 @@ static int lingering_socket(int *ret_other)
     return fd;
 }
 
-/* To close what came does not wait for what its sender has arranged: in a message, in the next one, in a part of one, among
- * more than one look sees, where a segment is wanted, and where one waits to be asked for. */
+/* Closing what arrived does not wait, whatever the sender has set: in a message, in the next one,
+ * in a part of one, beyond what one receive can return, where a segment is wanted, and where one
+ * waits to be received. */
 static void check_lingering(void)
 {
     enum { REGION, SECOND, BEHIND, PART, MANY, SEGMENT, KEPT, WAYS };
@@ -636,7 +645,8 @@ static void check_lingering(void)
     CHECK(count_descriptors() == before);
 }
 
-/* The other end is gone: a code, also where a plain send raises a signal, and for every kind that can tell. */
+/* The other end is gone: every kind of socket that can tell returns a code, even where a plain send
+ * raises a signal. */
 static void check_sending_to_nobody(void)
 {
     static const int telling[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
@@ -655,7 +665,7 @@ static void check_sending_to_nobody(void)
     shmslot_segment_close(segment);
 }
 
-/* What came in is closed in a program that this process becomes. */
+/* What arrived is closed when this process executes another program. */
 static void check_close_on_exec(void)
 {
     unsigned char message[16];

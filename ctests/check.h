@@ -1,6 +1,7 @@
-/* What every test program needs, and nothing else: checks that tell what they saw, names of one's own that are
- * cleaned up whatever happens, a watchdog, children with a link to talk over. Programs exit 0 (passed),
- * 1 (a check failed), 2 (no check has the name asked for), 77 (skipped) or 124 (the watchdog ended it). */
+/* What every test program needs, and nothing else: checks that report what they saw, unique names
+ * that are removed in any case, a watchdog, and children with a link to talk over. A program exits
+ * with 0 (passed), 1 (a check failed), 2 (no check has the requested name), 77 (skipped) or 124
+ * (ended by the watchdog). */
 #ifndef SHMSLOT_CTESTS_CHECK_H
 #define SHMSLOT_CTESTS_CHECK_H
 
@@ -64,7 +65,8 @@
         exit(77);                                                                                                      \
     } while (0)
 
-/* For helpers that check on behalf of their caller: notes where the caller is, and a failure tells it. */
+/* For helpers that check on behalf of their caller: stores the caller's line, which a failure
+ * reports. */
 static __thread const char *check_caller_file;
 static __thread int check_caller_line;
 #define CHECK_HERE(call) (check_note_caller(__FILE__, __LINE__), (call))
@@ -75,7 +77,7 @@ static inline void check_note_caller(const char *file, int line)
     check_caller_line = line;
 }
 
-/* For programs that do the same in many ways: which one this is, and a failure tells it. */
+/* For programs that do one thing in many ways: the current one, which a failure reports. */
 static char check_doing[160];
 
 static inline void check_note(const char *format, ...)
@@ -88,8 +90,8 @@ static inline void check_note(const char *format, ...)
 
 static char check_running[128]; /* the name of the check under way; a failure tells it, too */
 
-/* What the last check that failed had to say. A program with children may put it where all of
- * them have it. */
+/* The message of the last failed check. A program with children may put it in memory that they
+ * share. */
 enum { CHECK_REPORT_SIZE = 512 };
 static char check_own_report[CHECK_REPORT_SIZE];
 static char *check_report = check_own_report;
@@ -104,7 +106,8 @@ static inline void check_leave(void)
     if (check_doing[0] != '\0') fprintf(stderr, "  at %s\n", check_doing);
     if (check_running[0] != '\0') fprintf(stderr, "  in the check %s\n", check_running);
     if (check_parent == 0) exit(1);
-    if (getppid() == check_parent) (void)kill(check_parent, SIGALRM); /* others may wait for this one */
+    /* others may wait for this one */
+    if (getppid() == check_parent) (void)kill(check_parent, SIGALRM);
     _exit(1);
 }
 
@@ -178,9 +181,9 @@ static inline void check_begin(void)
 
 /* ---- the checks of a program: all of them, or the one that its argument names ---- */
 
-/* CHECK_MAIN() { RUN(check_this()); RUN(check_that(1)); RUN(check_that(2)); } is a program with the checks `this`,
- * `that(1)` and `that(2)`. Its argument is one of these names, or `that` for both, or --list, which prints them.
- * What stands outside of RUN is done in any case. */
+/* CHECK_MAIN() { RUN(check_this()); RUN(check_that(1)); RUN(check_that(2)); } is a program with the
+ * checks `this`, `that(1)` and `that(2)`. Its argument is one of these names, or `that` for both,
+ * or --list, which prints them. Code outside of RUN is executed in any case. */
 #define CHECK_MAIN()                                                                                                   \
     static void check_all(void);                                                                                       \
     int main(int count, char **arguments)                                                                              \
@@ -231,7 +234,7 @@ static inline int check_chosen(void (*all)(void), int count, char **arguments)
     return 2;
 }
 
-/* A segment name that nobody else uses. Its file goes away at exit. */
+/* A unique segment name. Its file is removed at exit. */
 static inline const char *unique_name(char *buffer, size_t size, const char *tag)
 {
     static unsigned counter;
@@ -243,7 +246,7 @@ static inline const char *unique_name(char *buffer, size_t size, const char *tag
     return buffer;
 }
 
-/* A directory of one's own on the shared-memory file system. It goes away at exit when it is empty. */
+/* A new directory on the shared-memory file system. It is removed at exit if it is empty. */
 static inline const char *own_directory(char *buffer, size_t size)
 {
     int length = snprintf(buffer, size, CHECK_SHM_DIR "/ctest-dir-XXXXXX");
@@ -253,7 +256,7 @@ static inline const char *own_directory(char *buffer, size_t size)
     return buffer;
 }
 
-/* `directory`/`file` into `buffer`. It goes away at exit. */
+/* `directory`/`file` into `buffer`. It is removed at exit. */
 static inline const char *own_path(char *buffer, size_t size, const char *directory, const char *file)
 {
     int length = snprintf(buffer, size, "%s/%s", directory, file);
@@ -262,7 +265,8 @@ static inline const char *own_path(char *buffer, size_t size, const char *direct
     return buffer;
 }
 
-/* ---- links: a byte stream between two processes or threads; nobody ever sleeps to be in step ---- */
+/* ---- links: a byte stream between two processes or threads; no test sleeps to keep in step
+ * ---- */
 
 static inline void send_bytes(int link, const void *bytes, size_t size)
 {
@@ -279,14 +283,15 @@ static inline void say(int link)
     send_bytes(link, "!", 1);
 }
 
-/* Returns when the other side said; fails when it died instead. */
+/* Returns when the other side has said something; fails if it died instead. */
 static inline void hear(int link)
 {
     char byte;
     receive_bytes(link, &byte, 1);
 }
 
-/* ---- children: they attach on their own, by name or by an inherited fd, never through the parent's handles ---- */
+/* ---- children: they attach on their own, by name or by an inherited fd, never through the parent's handles
+ * ---- */
 
 typedef struct child {
     pid_t pid;

@@ -1,4 +1,5 @@
-// What the C++ tests need beside check.h: to take the value of a result or tell why there is none, and to compare codes.
+// What the C++ tests need in addition to check.h: taking the value of a result or reporting why
+// there is none, and comparing codes.
 #ifndef SHMSLOT_CTESTS_CHECK_HPP
 #define SHMSLOT_CTESTS_CHECK_HPP
 
@@ -25,13 +26,13 @@ inline void check_is(shmslot::Code got, shmslot::Code want, const char *file, in
     if (got != want) check_fail_code(file, line, expression, static_cast<int>(got), name);
 }
 
-/* A segment name of one's own that is cleaned up; see unique_name. */
+/* A unique segment name that is removed at exit; see unique_name. */
 struct Name {
     char text[64];
     explicit Name(const char *tag) { unique_name(text, sizeof text, tag); }
 };
 
-/* How many slots can be reserved at this moment: all that are neither loaned nor owed nor in hand. */
+/* How many slots can be reserved now: those that are neither on loan nor owed nor held. */
 inline std::uint64_t free_slots(const shmslot::Segment &segment)
 {
     shmslot::Writer writer = MUST(segment.writer());

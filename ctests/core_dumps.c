@@ -1,5 +1,6 @@
-/* What of a segment is in a core dump: its books, and neither payloads nor the room of regions, however a process is
- * attached. To dump the room would fill it. The kernel shows its mark, and what it would write. */
+/* A core dump contains the control part of a segment, and neither payloads nor the room of regions,
+ * however a process is attached. Dumping the room would fill it. The kernel shows the flag of the
+ * mapping, and what it would write. */
 #include "samples.h"
 
 enum { REGIONS = 4, SLOTS = 64, CAPACITY = 4096 };
@@ -14,8 +15,8 @@ static shmslot_options with_regions(void)
     return options;
 }
 
-/* Bytes of this process's mappings that a core dump would have, with everything in it that a filter can ask for, of those
- * that begin in a range. */
+/* Bytes of this process's mappings that begin in a range, and that a core dump with the fullest
+ * filter would contain. */
 static uint64_t dumped(uintptr_t from, uintptr_t to)
 {
     char line[512];
@@ -36,8 +37,8 @@ static uint64_t dumped(uintptr_t from, uintptr_t to)
     return bytes;
 }
 
-/* Where the file of a segment is mapped. Its first page is mapped once more, which keeps the descriptor that is passed on
- * from being taken for another. */
+/* The mapping of a segment's file. Mapping its first page once more prevents that the passed
+ * descriptor is taken for another. */
 static void mapping_of(const shmslot_segment *segment, uintptr_t *from, uintptr_t *to)
 {
     char line[512];
@@ -58,7 +59,7 @@ static void mapping_of(const shmslot_segment *segment, uintptr_t *from, uintptr_
     CHECK_U64(*to - *from, info_of(segment).total_size);
 }
 
-/* The books are dumped, and no more than that. */
+/* The control part is dumped, and nothing else. */
 static void check_dump(const shmslot_segment *segment)
 {
     uintptr_t from, to;
@@ -81,7 +82,7 @@ static void check_named(void)
     segment = attach(name);
     check_dump(segment);
     shmslot_segment_close(segment);
-    /* Whoever only looks has mapped the same room. */
+    /* An observer has mapped the room, too. */
     look.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach(name, &look, &segment, NULL));
     check_dump(segment);

@@ -1,4 +1,5 @@
-/* What a segment is used for, counted from outside: exact at rest, the same for an observer, and always a whole. */
+/* The use of a segment, counted from outside: exact at rest, equal for an observer, and always
+ * consistent. */
 #include "samples.h"
 
 #include <stdatomic.h>
@@ -32,7 +33,7 @@ static struct picture picture_of(const shmslot_segment *segment)
     return seen;
 }
 
-/* Of a segment at rest. An observer that comes for it sees the same. */
+/* The counts of a segment at rest. An observer that attaches for this sees equal ones. */
 static struct picture look(const shmslot_segment *segment)
 {
     struct picture seen = picture_of(segment), observed;
@@ -138,7 +139,7 @@ static void check_known_state(uint32_t policy)
     CHECK_U64(counted.lag, 6);
     CHECK_U64(counted.oldest_held, 1);
 
-    /* What is held stays with a reader that leaves, until it is marked. */
+    /* A held sample stays with a reader that leaves, until it is marked. */
     shmslot_reader_leave(quick);
     counted = of_reader(segment, quick);
     CHECK_U64(counted.kind, SHMSLOT_READER_LEFT);
@@ -163,7 +164,8 @@ static void check_known_state(uint32_t policy)
     shmslot_segment_close(segment);
 }
 
-/* A reader finds out at its next read what was taken from it; until then that is in lag and not in unread. */
+/* A reader learns at its next read what was taken from it; until then that is in lag and not in
+ * unread. */
 static void check_losses(void)
 {
     shmslot_segment *segment = segment_with(SHMSLOT_POLICY_DROP_OLDEST, SHMSLOT_FLAG_TIMESTAMPS);
@@ -198,7 +200,7 @@ static void check_losses(void)
     shmslot_segment_close(segment);
 }
 
-/* History keeps what nobody else does. A peek holds without reading. */
+/* History keeps samples that nobody else needs. A peek holds without reading. */
 static void check_history_and_peeks(uint32_t policy)
 {
     shmslot_options options = options_of(SLOTS, 64);
@@ -294,7 +296,8 @@ static void check_regions(void)
     shmslot_segment_close(segment);
 }
 
-/* Numbers of the reference operations belong to nobody, and what they have not marked is unread. */
+/* Numbers of the reference operations belong to no participant, and what they have not marked is
+ * unread. */
 static void check_named_readers(void)
 {
     shmslot_segment *segment = segment_with(SHMSLOT_POLICY_FAIL, 0);
@@ -384,7 +387,7 @@ static void check_the_dead(void)
     shmslot_segment_close(segment);
 }
 
-/* ---- at run ---- */
+/* ---- under load ---- */
 
 static atomic_int at_run;
 
@@ -411,7 +414,7 @@ static void *write_on(void *segment)
     return NULL;
 }
 
-/* Each slot is counted once, however it changes meanwhile; picture_of looks at the sum. */
+/* Each slot is counted once, however it changes meanwhile; picture_of checks the sum. */
 static void check_at_run(uint32_t policy)
 {
     shmslot_segment *segment = segment_with(policy, 0);
@@ -439,7 +442,7 @@ static void check_at_run(uint32_t policy)
     shmslot_segment_close(segment);
 }
 
-/* Blockers are told wherever their samples stand: behind loans, and behind slots that are free. */
+/* Blockers are reported wherever their samples are: behind loans, and behind free slots. */
 static void check_blockers_far_away(void)
 {
     enum { MANY = 256 };

@@ -1,4 +1,4 @@
-// Every call that the other C++ tests do not need anyway: what it answers is what the C call answers.
+// Every call that the other C++ tests do not use: it returns what the C call returns.
 #include "check.hpp"
 
 #include <poll.h>
@@ -54,7 +54,7 @@ static void options_arrive()
         CHECK(memcmp(sample.user_header(), "0123456789abcdef", 16) == 0);
         CHECK(sample.slot() < 5);
     }
-    // Retained as long as it is history; two more, and its memory can be given back.
+    // Retained while it is history; after two more samples its memory can be given back.
     CHECK_U64(MUST(segment.trim()), 0);
     for (int i = 0; i < 2; ++i) CHECK(writer.write("", 0, no_wait));
     CHECK(MUST(segment.trim()) >= 3000);
@@ -179,14 +179,14 @@ static void waits_end()
     const std::vector<shmslot_reader *> both = {right.get(), left.get()};
     CHECK(MUST(shmslot::wait_any(both.data(), both.size(), forever)) == 0);
 
-    // An interrupt ends the running wait or the next one.
+    // An interrupt ends the current wait or the next one.
     const auto thread = start_thread(interrupt_reader, &left);
     CHECK_IS(left.wait(forever), interrupted);
     end_thread(thread);
     CHECK(writer.interrupt());
     CHECK_IS(writer.reserve(0, forever), interrupted); // the one slot is owed
 
-    // So does the end of all writers, once everything was read.
+    // The end of all writers also ends a wait, once everything is read.
     CHECK(right.end_waits({true, false, false}));
     writer = shmslot::Writer();
     CHECK(right.wait(forever));
@@ -330,10 +330,11 @@ static void regions_are_managed()
     far = shmslot::Channel();
     attachments = shmslot::Attachments();
     int removed = 0;
-    const auto third = MUST(registry.alloc(4096, forever, &removed)); // a new region, and nobody there to be told
+    // a new region, and nobody there to be told
+    const auto third = MUST(registry.alloc(4096, forever, &removed));
     CHECK(removed == 1);
 
-    // A region by hand: any sealed memory file.
+    // A region made by hand: any sealed memory file.
     const auto anonymous = MUST(shmslot::Segment::create_anonymous());
     auto by_hand = MUST(shmslot::Attachments::create());
     CHECK(by_hand.attach_fd(3, 0, 64, MUST(anonymous.fd())));

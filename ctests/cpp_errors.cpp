@@ -12,7 +12,8 @@ using shmslot::Timeout;
 
 static void every_code_is_the_same()
 {
-    // The C constants are an enum without gaps; the C++ ones have the same numbers, as the library's texts say.
+    // The C constants are an enum without gaps; the C++ ones have the same numbers, as the
+    // library's texts say.
     for (int number = SHMSLOT_E_RETIRED; number <= SHMSLOT_OK; ++number) {
         CHECK(strcmp(shmslot::text(static_cast<Code>(number)), shmslot_strerror(number)) == 0);
     }
@@ -32,7 +33,7 @@ static void cold_calls_tell_more()
     CHECK(error.os_errno() == ENOENT);
     CHECK(strstr(error.text(), name.text) != nullptr);
 
-    // Nothing is lost on the way, and a copy tells the same.
+    // Nothing is lost on the way, and a copy has the same contents.
     shmslot_segment *raw = nullptr;
     shmslot_error detail;
     CHECK_CODE(shmslot_segment_attach(name.text, nullptr, &raw, &detail), SHMSLOT_E_NOT_FOUND);
@@ -95,7 +96,7 @@ static void results_own_what_they_hold()
     *Result<void>();
 }
 
-// A failure has no value. Who takes it all the same is stopped, exceptions or not.
+// A failure has no value. A program that takes it anyway is stopped, with or without exceptions.
 template <class Use>
 static void aborts(Use use)
 {

@@ -1,4 +1,5 @@
-// Every owner gives back what it has, once, in whatever order owners go; moved-from ones are harmless.
+// Every owner releases what it has, once, in whatever order owners are destroyed; moved-from ones
+// are harmless.
 #include "check.hpp"
 
 #include <memory>
@@ -46,7 +47,7 @@ static void loans_end()
     CHECK_IS(loan.commit(1), stale);
     CHECK_IS(loan.discard(), stale);
 
-    // Assigning ends what was there; assigning an object to itself does not.
+    // An assignment ends the previous object; a self-assignment does not.
     moved = MUST(writer.reserve(64, no_wait));
     CHECK_U64(free_slots(segment), 3);
     auto &same = moved;
@@ -68,8 +69,8 @@ static void loans_end()
     CHECK_U64(free_slots(segment), 3);
 }
 
-// The writer goes first: its loans are discarded, and the objects that are left over are empty for good, also when other
-// writers have come since.
+// The writer is destroyed first: its loans are discarded, and the remaining loan objects stay
+// empty, even when other writers have opened since.
 static void loans_end_with_their_writer()
 {
     const auto segment = make();
@@ -88,7 +89,7 @@ static void loans_end_with_their_writer()
     CHECK_U64(free_slots(segment), 3); // not the other's
     CHECK(other);
 
-    // In a struct members go in the reverse order of their declaration.
+    // Members of a struct are destroyed in the reverse order of their declaration.
     struct Wrong {
         std::vector<shmslot::Loan> loans{};
         shmslot::Writer writer{};
@@ -101,8 +102,8 @@ static void loans_end_with_their_writer()
     wrong.loans.push_back(MUST(wrong.writer.reserve(1, no_wait)));
 }
 
-// Places of writers are used again: what one thread closes another opens, and no loan takes one writer for another. Each
-// has its own segment, so that all they share is the places.
+// Places of writers are reused: one thread closes a writer while another opens one, and no loan
+// takes one writer for another. Each thread has its own segment, so they share only the places.
 static void *open_and_close(void *)
 {
     const auto segment = make();
@@ -143,11 +144,12 @@ static void samples_end()
 
     auto sample = MUST(reader->read());
     auto moved = std::move(sample);
-    CHECK(!sample && sample.data() == nullptr && sample.size() == 0); // NOLINT(bugprone-use-after-move)
+    // NOLINT(bugprone-use-after-move)
+    CHECK(!sample && sample.data() == nullptr && sample.size() == 0);
     CHECK(sample.begin() == sample.end() && sample.user_header() == nullptr);
     CHECK_IS(sample.mark(), stale);
 
-    // The reader leaves, the segment is closed; what is in hand stays, and its mark gives the slot back.
+    // The reader leaves, the segment is closed; the held sample stays, and its mark frees the slot.
     auto other = MUST(segment.fd());
     const auto watching = MUST(shmslot::Segment::attach_fd(other));
     reader.reset();
@@ -226,7 +228,7 @@ static void regions_end()
     for (const std::byte byte : mapped) CHECK(byte == std::byte('r'));
     const auto later = MUST(attachments.resolve(lease.ref()));
 
-    // Their makers go first.
+    // The objects that made them are destroyed first.
     const auto ref = lease.ref();
     CHECK(lease.release());
     CHECK_IS(lease.release(), stale);
@@ -242,11 +244,11 @@ static void regions_end()
     CHECK_IS(mapped.release(), stale);
     CHECK(mapped.data() == nullptr && mapped.size() == 0);
 
-    // An empty channel is not "no channel".
+    // An empty channel is not the absence of a channel.
     CHECK_IS(shmslot::Attachments::create(far), invalid);
 }
 
-// Whatever is asked of an empty object, it answers with a code.
+// An empty object returns a code from every call.
 static void empty_objects_answer()
 {
     shmslot::Segment segment;

@@ -1,4 +1,5 @@
-// Two processes: typed samples both ways, the slots of a segment that another writes, a segment and a region over a channel, a death, and a fork.
+// Two processes: typed samples both ways, the slots of a segment that another writes, a segment and
+// a region over a channel, a death, and a fork.
 #include "check.hpp"
 
 using shmslot::Code;
@@ -82,7 +83,8 @@ static void typed_samples_go_both_ways()
     for (std::uint64_t i = 1; i <= rounds; ++i) {
         auto loan = MUST(writer.reserve(forever, Ping{i, i * i}));
         CHECK_U64(MUST(loan.commit()), i);
-        for (auto &&one : reader) CHECK_U64(one->number, ++answered); // else both would wait for space
+        // else both would wait for space
+        for (auto &&one : reader) CHECK_U64(one->number, ++answered);
     }
     writer = shmslot::TypedWriter<Ping>();
     while (answered < rounds) {
@@ -92,7 +94,7 @@ static void typed_samples_go_both_ways()
     CHECK_CHILD(peer);
 }
 
-// Reads what stands in the slots, as a reader does that keeps books of slots.
+// Reads the contents of the slots, as a reader does that tracks slots itself.
 static int scan(int link, void *argument)
 {
     const auto segment = MUST(shmslot::Segment::attach(static_cast<const char *>(argument)));
@@ -137,7 +139,7 @@ static void slots_are_scanned()
     CHECK_IS(segment.ref_next_unread(0), again);
 }
 
-// Gets a segment and a place in a region, and answers with the sum of its bytes.
+// Receives a segment and a reference to a region, and answers with the sum of the bytes.
 static int sum_up(int link, void *)
 {
     auto channel = MUST(shmslot::Channel::from_fd(link));
@@ -183,7 +185,7 @@ static void regions_and_segments_cross()
     CHECK_CHILD(peer);
 }
 
-// Dies with a loan, a sample in hand and one unread.
+// Dies with a loan, a held sample and an unread one.
 static int die(int link, void *argument)
 {
     const auto segment = MUST(shmslot::Segment::attach(static_cast<const char *>(argument)));
@@ -230,7 +232,7 @@ struct Inherited {
     shmslot::Sample sample{};
 };
 
-// What a child inherits answers, and its destruction there takes nothing away from the parent.
+// What a child inherits returns FORKED, and its destruction there takes nothing from the parent.
 static int destroy_inherited(int, void *argument)
 {
     auto &inherited = *static_cast<Inherited *>(argument);

@@ -1,4 +1,5 @@
-// Loops over the samples that are there, and bytes as ranges; std::span and std::ranges where the standard has them.
+// Loops over the available samples, and bytes as ranges; std::span and std::ranges where the
+// standard has them.
 #include "check.hpp"
 
 #include <algorithm>
@@ -37,7 +38,8 @@ static void loops_mark_as_they_go()
         CHECK(sample.size() == sizeof value);
         memcpy(&value, sample.data(), sizeof value);
         CHECK(value == seen++);
-        // The one before was marked at the end of its round; this one is in hand, and the rest are owed.
+        // The previous one was marked at the end of its round; this one is held, and the rest are
+        // owed.
         CHECK_U64(free_slots(segment), static_cast<std::uint64_t>(3 + value));
     }
     CHECK(seen == 5);
@@ -80,7 +82,8 @@ static void loops_tell_why_they_ended()
     CHECK(seen == 1 && samples.ended_by() == shmslot::Code::again);
 
     CHECK(writer.write("y", 1, no_wait));
-    const auto peeked = MUST(reader.peek_latest()); // and a read that comes to it waits for its mark
+    // and a read that comes to it waits for its mark
+    const auto peeked = MUST(reader.peek_latest());
     auto blocked = reader.available();
     for (auto &&sample : blocked) CHECK(!sample);
     CHECK(blocked.ended_by() == shmslot::Code::held);

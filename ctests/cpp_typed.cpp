@@ -1,4 +1,5 @@
-// Typed segments: objects in place, one identity in all programs, and whoever means another type is refused.
+// Typed segments: objects in place, one identity in all programs, and a program with another type
+// is refused.
 #include "check.hpp"
 
 using namespace std::chrono_literals;
@@ -54,7 +55,7 @@ struct shmslot::TypeName<Foreign> {
 
 static_assert(sizeof(Pose) == sizeof(Twist));
 
-// The algorithm, as somebody else would write it down: FNV-1a of "test.Foreign", then the size.
+// The algorithm, written independently: FNV-1a of "test.Foreign", then the size.
 static void identity_is_the_documented_one()
 {
     constexpr auto hash = shmslot::type_hash_of<Foreign>;
@@ -99,7 +100,7 @@ static void objects_are_made_in_place()
     CHECK(!first && first.get() == nullptr);
     CHECK_IS(reader.read(), again);
 
-    // A loan may be left: nothing was published.
+    // A loan may be abandoned: nothing was published.
     { const auto left = MUST(writer.reserve(no_wait)); }
     CHECK_IS(reader.read(), again);
 
@@ -129,7 +130,7 @@ static void alignment_and_room_are_the_types()
     CHECK_IS(TypedSegment<Wide>::create(name.text, small), bad_options);
     CHECK_IS(shmslot::Segment::attach(name.text), not_found); // nothing was left behind
 
-    // A type that is larger than a slot travels in regions.
+    // A type that exceeds a slot travels in regions.
     small.max_payload = sizeof(Wide);
     const auto large = MUST(TypedSegment<Wide>::create_anonymous(small));
     auto large_writer = MUST(large.writer());
@@ -167,7 +168,7 @@ static void other_types_are_refused()
     CHECK(near.send_segment(anonymous.untyped(), shmslot::forever));
     CHECK(TypedSegment<Pose>::receive(far, shmslot::forever));
 
-    // A C program that computes the same identity is at home, and one that lies about the room is not.
+    // A C program that computes this identity is accepted, and one whose capacity is wrong is not.
     shmslot_options options = SHMSLOT_OPTIONS_INIT;
     memcpy(options.type_hash, shmslot::type_hash_of<Pose>.data(), 16);
     shmslot_attach_options wanted = SHMSLOT_ATTACH_OPTIONS_INIT;
@@ -183,7 +184,8 @@ static void other_types_are_refused()
     shmslot_segment_close(raw);
 }
 
-// An untyped writer can write what is no Pose: the reader of poses never sees it as one, and goes on.
+// An untyped writer can write samples that are no Pose: the reader of poses never returns one as a
+// Pose, and continues.
 static void samples_of_another_length_are_refused()
 {
     auto segment = MUST(TypedSegment<Pose>::create_local());

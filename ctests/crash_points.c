@@ -1,11 +1,12 @@
 /* A process may be killed at any instruction.
  *
- * The victim is single-stepped through one operation. After each step that changed the segment's shared words, and after
- * each system call, it is killed: between two such steps a kill leaves the same behind. Each point has a new segment and a
- * new victim. While it stands there, and after the kill, the survivors must go on at once; and after recovery everything must
- * add up: every slot, every row, every bit, every sample. The table that is printed has one row for each operation.
+ * The victim is single-stepped through one operation. It is killed after each step that changed the
+ * segment's shared words, and after each system call; a kill between two such steps leaves the same
+ * state. Each point has a new segment and a new victim. While the victim is stopped there, and
+ * after the kill, the survivors must continue at once. After recovery everything must add up: every
+ * slot, every row, every bit, every sample. The printed table has one row for each operation.
  *
- * A survivor has a sample in hand all the time, and is owed all others. */
+ * One survivor holds a sample all the time, and is owed all others. */
 /* not under address, thread, memcheck: it would single-step through the tool, too */
 /* not under musl: it takes minutes, and the C library has no part in what it looks at */
 /* not under aarch64: the emulator has no single steps */
@@ -21,7 +22,7 @@ static void join_now(struct victim *victim)
     victim->reader = join(victim->segment, 0);
 }
 
-/* One sample in hand, and more that are owed. */
+/* One held sample, and more that are owed. */
 static void join_and_read(struct victim *victim)
 {
     join_with_history(victim);
@@ -120,7 +121,7 @@ static void two_samples(struct stage *stage)
     put_one(stage, 3);
 }
 
-/* The sample in hand and two that are owed are in regions, and one region is left. */
+/* The held sample and two owed ones are in regions, and one region is left. */
 static void three_large_samples(struct stage *stage)
 {
     put_large(stage, 1);
@@ -130,7 +131,7 @@ static void three_large_samples(struct stage *stage)
     put_large(stage, 3);
 }
 
-/* All regions are taken, one by the sample in hand. */
+/* All regions are leased, one to the held sample. */
 static void fill_up_regions(struct stage *stage)
 {
     three_large_samples(stage);
@@ -144,7 +145,7 @@ static void fill_up(struct stage *stage)
     for (value = 2; value <= SLOTS + 1; value++) put_one(stage, value);
 }
 
-/* The sample in hand stays while the order goes around twice: the next commit overwrites its entry. */
+/* The sample stays held while the order goes around twice: the next commit overwrites its entry. */
 static void go_around_twice(struct stage *stage)
 {
     uint64_t value;
@@ -210,7 +211,7 @@ static void add_a_sleeping_reader(struct stage *stage)
     until_asleep(other.pid);
 }
 
-/* If the victim has published, the sleeper wakes without anything else happening. */
+/* If the victim has published, the sleeper wakes without further events. */
 static void let_it_wake(struct stage *stage)
 {
     drain(stage);
@@ -226,7 +227,7 @@ static int sleep_for_space(int link, void *stage)
     return 0;
 }
 
-/* Everything is owed to the victim, and a writer sleeps over it. */
+/* Everything is owed to the victim, and a writer sleeps because of it. */
 static void add_a_sleeping_writer(struct stage *stage)
 {
     uint64_t value, sequence;
@@ -239,7 +240,7 @@ static void add_a_sleeping_writer(struct stage *stage)
     until_asleep(other.pid);
 }
 
-/* The victim had the space, or gave it back: either way there is some now. */
+/* The victim had the space, or gave it back: in both cases there is some now. */
 static void let_it_write(struct stage *stage)
 {
     CHECK_CHILD(other);
@@ -247,7 +248,8 @@ static void let_it_write(struct stage *stage)
     CHECK_U64((uint64_t)stage->victims_samples, 1);
 }
 
-/* Reader 0 has no row: who keeps its books marks for it. Only if the victim has published it has something to read. */
+/* Reader 0 has no row: its caller marks for it. It has something to read only if the victim has
+ * published. */
 static void read_by_reference(struct stage *stage)
 {
     shmslot_ref ref;
@@ -271,10 +273,11 @@ static void read_by_reference(struct stage *stage)
 
 static void check_samples(struct stage *stage, const struct scenario *scenario, int finished)
 {
-    put_one(stage, 100); /* at once, and before any recovery that is asked for */
+    put_one(stage, 100); /* at once, and before any explicit recovery */
     drain(stage);
     CHECK_U64(stage->values[stage->last], 100);
-    CHECK_U64(stage->received + 1 + lost(stage->reader), stage->last); /* one is in hand; no hole, no double */
+    /* one is held; no hole, no duplicate */
+    CHECK_U64(stage->received + 1 + lost(stage->reader), stage->last);
     if (!drops_oldest(stage)) {
         CHECK_U64(lost(stage->reader), 0);
         CHECK(stage->victims_samples <= 1);
@@ -294,7 +297,8 @@ static void check_stage(struct stage *stage, const struct scenario *scenario, in
     check_all_slots(stage);
     if (stage->leaver != NULL) let_it_leave(stage);
     if (scenario->operation == reserve_by_mask || scenario->operation == commit_ref) {
-        /* The number is the callers' until they give it up: no reader may join there before. */
+        /* The number belongs to the callers until they give it up: no reader may join with it
+         * before. */
         CHECK_OK(shmslot_ref_mark_reader_disconnected(stage->segment, 0));
     }
     check_rows(stage);
@@ -324,16 +328,16 @@ static void run_operation(void *argument)
     run->scenario->operation(&run->victim);
 }
 
-/* The victim stands still where it is, which stops nobody else. */
+/* The victim is stopped there, which blocks nobody else. */
 static void go_on(struct stage *stage, const struct scenario *scenario)
 {
-    if (scenario->after != NULL) return; /* others sleep over what the victim has */
+    if (scenario->after != NULL) return; /* others sleep for what the victim has */
     if (stage->writer != NULL && scenario->policy != SHMSLOT_POLICY_BLOCK) put_one(stage, 99);
     drain(stage);
 }
 
-/* Kills at point `kill_at`, and lets the survivors do their part at point `act_at`; false if the operation was over
- * before. */
+/* Kills at point `kill_at`, and lets the survivors act at point `act_at`; false if the operation
+ * was over before. */
 static int try_point(const struct scenario *scenario, int kill_at, int act_at)
 {
     static struct watched watched;
@@ -365,7 +369,7 @@ static int try_point(const struct scenario *scenario, int kill_at, int act_at)
     return more;
 }
 
-/* Every point; and where survivors take part, every point for every moment of theirs. */
+/* Tries every point; if survivors act, every point for every moment of theirs. */
 static void run_scenario(const struct scenario *scenario)
 {
     static const char *const policies[] = {"fail", "block", "drop-oldest"};

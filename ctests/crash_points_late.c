@@ -1,14 +1,16 @@
-/* As crash_points.c, but whoever cleans up comes late, or the victim was only stopped and goes on late.
+/* As crash_points.c, but recovery comes late, or the victim was only stopped and continues late.
  *
- * The victim stands still at each of its points while others write so many samples that each place in the order is used 0 to 3
- * times. Nobody can clean up after it meanwhile, since it is alive. Then it is killed and cleaned up after; or it goes on, does
- * the rest of its work, and closes what it has. Two laps are the distance at which an entry of the order is used again.
+ * The victim is stopped at each of its points while others write so many samples that each place in
+ * the order is used 0 to 3 times. Nobody can recover it meanwhile, because it is alive. Then it is
+ * killed and recovered; or it continues, completes its work, and closes what it has. An entry of
+ * the order is reused after two laps.
  *
- * One reader has a sample in hand all the time, and takes the victim's in hand as soon as that can be read: their bytes are
- * compared after each sample that is written. Another reads and checks all samples at once; where unread samples are taken back
- * there may be a third that reads nothing before the end.
+ * One reader holds a sample all the time, and also holds the victim's sample as soon as that can be
+ * read: their bytes are compared after each written sample. Another reader reads and checks all
+ * samples at once. Where unread samples are taken away, there may be a third reader that reads
+ * nothing before the end.
  *
- *   crash_points_late [all]    without: two laps in every row, the others in turns */
+ *   crash_points_late [all] without: two laps in every row, the others in turns */
 /* not under address, thread, memcheck: it would single-step through the tool, too */
 /* not under musl: it takes minutes, and the C library has no part in what it looks at */
 /* not under aarch64: the emulator has no single steps */
@@ -24,7 +26,8 @@ enum role { WRITES, READS, BY_REFERENCE };
 struct operation {
     const char *name;
     enum role role;
-    int large;            /* every other sample goes to a region, and so does what the operation is about */
+    /* every other sample goes to a region, and so does what the operation is about */
+    int large;
     int full;             /* nothing is free: all is unread */
     int publishes;        /* whether the operation, once over, has published */
     step prepare, ready;  /* by the victim, before and after two samples are written */
@@ -38,7 +41,7 @@ struct setting {
     int lags; /* with a reader that reads nothing before the end */
 };
 
-/* One that reads all, and keeps some in hand. */
+/* A reader that reads all, and holds some. */
 struct holder {
     shmslot_reader *reader;
     uint64_t last, received;
@@ -67,7 +70,7 @@ static void check_hands(const struct run *run)
     for (i = 0; i < run->holder.held; i++) (void)is_victims(&run->stage, &run->holder.hands[i]);
 }
 
-/* Reads all there is; the first and the victim's stay in hand. */
+/* Reads all there is; the first sample and the victim's stay held. */
 static void read_and_hold(struct run *run)
 {
     struct holder *holder = &run->holder;
@@ -95,7 +98,7 @@ static void read_all_there_is(struct run *run)
     check_hands(run);
 }
 
-/* Writes one sample to a slot that nobody has in hand; 0 if there is none. */
+/* Writes one sample to a slot that nobody holds; 0 if there is none. */
 static int write_next(struct run *run, size_t len)
 {
     int64_t patience = run->setting->policy == SHMSLOT_POLICY_BLOCK && !run->may_be_full ? FOR_EVER : AT_ONCE;
@@ -125,7 +128,8 @@ static void go_round(struct run *run, int laps)
     for (i = 0; i < laps * SLOTS && write_next(run, next_length(run)); i++) continue;
 }
 
-/* Reader 0 has no row: who keeps its books reads for it. What it is owed is the answer, however many samples came after. */
+/* Reader 0 has no row: its caller reads for it. The call returns what it is owed, however many
+ * samples came after. */
 static int read_for_named_reader(struct run *run, uint64_t expected)
 {
     shmslot_segment *segment = run->stage.segment;
@@ -174,7 +178,8 @@ static void run_operation(void *argument)
     run->operation->run(&run->victim);
 }
 
-/* What it has in hand is as it was read; then it reads what came meanwhile, and has missed or doubled nothing. */
+/* What it holds is unchanged; then it reads what was written meanwhile, and has missed or
+ * duplicated nothing. */
 static void settle_reader(struct run *run)
 {
     struct victim *victim = &run->victim;
@@ -216,7 +221,7 @@ static size_t about(const struct operation *operation)
     return operation->large ? LARGE : sizeof(uint64_t);
 }
 
-/* By the survivors, for reader 0 and all who have joined. */
+/* Written by the survivors, for reader 0 and all joined readers. */
 static void write_by_reference(struct run *run)
 {
     shmslot_segment *segment = run->stage.segment;
@@ -229,7 +234,7 @@ static void write_by_reference(struct run *run)
     read_all_there_is(run);
 }
 
-/* What the operation is about is written, and the victim is where it begins. */
+/* Prepares the state, and stops the victim where the operation begins. */
 static pid_t begin(struct run *run, const struct operation *operation, const struct setting *setting)
 {
     struct stage *stage = &run->stage;
@@ -240,7 +245,7 @@ static pid_t begin(struct run *run, const struct operation *operation, const str
     run->setting = setting;
     run->value = 1000;
     run->named_value = VICTIMS_VALUE;
-    /* With history its bit is in another word of marks than those of the readers. */
+    /* With history, its bit is in another word of marks than those of the readers. */
     open_stage(stage, setting->policy, setting->flags, setting->history, setting->history > 0 ? 20 : 5, REGIONS);
     run->holder.reader = join(stage->segment, 0);
     if (setting->lags) stage->leaver = join(stage->segment, 0);
@@ -288,7 +293,7 @@ static void end_by_going_on(struct run *run, pid_t pid)
     CHECK_CODE(shmslot_segment_recover(run->stage.segment, NULL), 0);
 }
 
-/* The victim's sample is there if it was `published`; `may_be` if that is not known. */
+/* The victim's sample exists if it was `published`; `may_be` if that is unknown. */
 static void check_samples(struct run *run, int published, int may_be)
 {
     struct stage *stage = &run->stage;
@@ -303,7 +308,7 @@ static void check_samples(struct run *run, int published, int may_be)
     CHECK_U64((uint64_t)holder->held, 1 + (uint64_t)stage->victims_samples);
 }
 
-/* The named reader is owed the victim's sample, or that which the victim was to mark. */
+/* The named reader is owed the victim's sample, or the one that the victim was about to mark. */
 static void check_named_reader(struct run *run, int finished)
 {
     const int found = read_for_named_reader(run, run->named_value);
@@ -320,7 +325,8 @@ static void check_end(struct run *run)
 {
     struct stage *stage = &run->stage;
     uint32_t i;
-    for (i = 0; i < run->setting->history; i++) (void)write_next(run, sizeof run->value); /* history leaves the regions */
+    /* history leaves the regions */
+    for (i = 0; i < run->setting->history; i++) (void)write_next(run, sizeof run->value);
     check_hands(run);
     for (i = 0; i < (uint32_t)run->holder.held; i++) {
         CHECK_OK(shmslot_slot_mark(run->holder.reader, &run->holder.hands[i]));

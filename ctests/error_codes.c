@@ -1,4 +1,5 @@
-/* One table of all error codes: each is provoked once, or says why nobody outside can. Each has its own text. */
+/* One table of all error codes: each is provoked once, or says why no test can provoke it. Each has
+ * its own text. */
 /* not under memcheck: it takes every descriptor away from a child, also the tool's */
 /* not under aarch64: the emulator limits no memory, and loses no descriptors on the way */
 #include "samples.h"
@@ -319,7 +320,8 @@ static int call_held(struct parts *parts)
     CHECK_OK(shmslot_slot_mark(parts->reader, &sample));
     CHECK_OK(shmslot_slot_peek_latest(parts->reader, &sample));
     result = shmslot_slot_peek_latest(parts->reader, &sample);
-    CHECK_OK(shmslot_slot_mark(parts->reader, &sample)); /* in hand, it would keep the reader's memory beyond its leave */
+    /* held, it would keep the reader's memory after its leave */
+    CHECK_OK(shmslot_slot_mark(parts->reader, &sample));
     return result;
 }
 
@@ -406,7 +408,7 @@ static int get_peer_dead(void)
     CHECK(kill(other.pid, SIGKILL) == 0);
     CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
     result = shmslot_wait(reader, FOR_EVER);
-    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_AGAIN); /* it is told once */
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_AGAIN); /* it is reported once */
     shmslot_reader_leave(reader);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(segment);
@@ -435,7 +437,7 @@ static int call_no_writers(struct parts *parts)
     (void)put(parts->writer, 1);
     shmslot_writer_close(parts->writer);
     parts->writer = NULL;
-    CHECK_OK(shmslot_wait(parts->reader, FOR_EVER)); /* what is there comes first */
+    CHECK_OK(shmslot_wait(parts->reader, FOR_EVER)); /* existing samples come first */
     CHECK_U64(take(parts->reader), 1);
     return shmslot_wait(parts->reader, FOR_EVER);
 }
@@ -526,7 +528,7 @@ static int get_name_busy(void)
     CHECK(fd >= 0);
     memset(&lock, 0, sizeof lock);
     lock.l_type = F_WRLCK;
-    lock.l_start = INT64_C(1) << 60; /* of no process that could be told */
+    lock.l_start = INT64_C(1) << 60; /* of a process that is unknown */
     lock.l_len = 1;
     CHECK(fcntl(fd, F_OFD_SETLK, &lock) == 0);
     result = shmslot_segment_unlink(name, NULL);
@@ -615,7 +617,8 @@ static void check_each_is_provoked(void)
     }
 }
 
-/* The numbers have no gap, so a code that the table lacks would show as a text of its own after the last. */
+/* The numbers have no gap, so a code that the table lacks would show as another text after the
+ * last. */
 static void check_texts(void)
 {
     const char *unknown = shmslot_strerror(INT32_MIN);
@@ -623,7 +626,8 @@ static void check_texts(void)
     CHECK(unknown != NULL && unknown[0] != '\0');
     CHECK(shmslot_strerror(SHMSLOT_OK) != NULL && shmslot_strerror(SHMSLOT_OK)[0] != '\0');
     CHECK(strcmp(shmslot_strerror(SHMSLOT_OK), unknown) != 0);
-    CHECK(strcmp(shmslot_strerror(1), shmslot_strerror(SHMSLOT_OK)) == 0); /* every positive result is success */
+    /* every positive result is success */
+    CHECK(strcmp(shmslot_strerror(1), shmslot_strerror(SHMSLOT_OK)) == 0);
     CHECK(strcmp(shmslot_strerror(INT32_MAX), shmslot_strerror(SHMSLOT_OK)) == 0);
     CHECK(strcmp(shmslot_strerror(-12345), unknown) == 0);
     for (i = 0; i < ENTRIES; i++) {
@@ -637,7 +641,7 @@ static void check_texts(void)
     CHECK(strcmp(shmslot_strerror(-(int)ENTRIES - 1), unknown) == 0);
 }
 
-/* A full file system is a code, leaves nothing behind, and never becomes a signal later. */
+/* A full file system gives a code, leaves nothing behind, and never causes a signal later. */
 static int create_on_a_full_file_system(int link, void *argument)
 {
     char path[256];
@@ -645,7 +649,7 @@ static int create_on_a_full_file_system(int link, void *argument)
     shmslot_segment *segment = NULL;
     (void)link;
     (void)argument;
-    if (unshare(CLONE_NEWNS) != 0) return 77; /* the mount below is seen by this child alone */
+    if (unshare(CLONE_NEWNS) != 0) return 77; /* only this child sees the mount below */
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) return 77;
     if (mount("tmpfs", directory, "tmpfs", 0, "size=65536") != 0) return 77;
     snprintf(path, sizeof path, "%s/full", directory);
@@ -653,7 +657,8 @@ static int create_on_a_full_file_system(int link, void *argument)
     CHECK(segment == NULL);
     CHECK(access(path, F_OK) != 0);
     options = options_of(2, 64);
-    CHECK_OK(shmslot_segment_create(path, &options, &segment, NULL)); /* all of the space came back */
+    /* all of the space came back */
+    CHECK_OK(shmslot_segment_create(path, &options, &segment, NULL));
     CHECK_U64(put(open_writer(segment), 1), 1);
     return 0;
 }

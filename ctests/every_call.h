@@ -1,5 +1,5 @@
-/* Every call of the library that makes system calls: one scenario each, between a world that is made for it and one that
- * is taken down. For programs that disturb all of them in the same way. */
+/* Every call of the library that makes system calls: one scenario each, with a set-up before and a
+ * clean-up after it, for programs that disturb all of them in one way. */
 #ifndef SHMSLOT_CTESTS_EVERY_CALL_H
 #define SHMSLOT_CTESTS_EVERY_CALL_H
 
@@ -68,7 +68,7 @@ static void large_segment(void)
     named(&options);
 }
 
-/* Somebody who was attached is dead, and what it had was not given back. */
+/* A participant is dead, and what it had was not released. */
 static void segment_with_a_dead(const char *what, const shmslot_options *options)
 {
     named(options);
@@ -132,11 +132,11 @@ static void full_block(void)
     full(SHMSLOT_POLICY_BLOCK);
 }
 
-/* Whoever finds nothing, or waits, looks for the dead. */
+/* A call that finds nothing, or that waits, looks for the dead. */
 static void full_beside_dead(uint32_t policy)
 {
     full(policy);
-    /* One that has not looked before: each does so once a millisecond at most. */
+    /* An attachment that has not looked before: each looks at most once per millisecond. */
     world.other = attach(path);
     shmslot_writer_close(world.writer);
     world.writer = open_writer(world.other);
@@ -179,7 +179,7 @@ static void channel_and_segment(void)
 static void segment_sent(void)
 {
     channel_and_segment();
-    /* An attach that fails may cost a message; the next try has another. */
+    /* A failed attach may consume a message; the next attempt has another. */
     CHECK_OK(shmslot_channel_send_segment(world.near, world.segment, AT_ONCE, NULL));
     CHECK_OK(shmslot_channel_send_segment(world.near, world.segment, AT_ONCE, NULL));
 }
@@ -192,7 +192,7 @@ static void listening(void)
 static void one_waits(void)
 {
     listening();
-    /* A connection that cannot be accepted is lost; the next try has another. */
+    /* A connection that cannot be accepted is lost; the next attempt has another. */
     CHECK_OK(shmslot_channel_connect(socket_path, 0, AT_ONCE, &world.near, NULL));
     CHECK_OK(shmslot_channel_connect(socket_path, 0, AT_ONCE, &world.far, NULL));
 }
@@ -240,7 +240,7 @@ static void leased_before(void)
 
 static void nothing(void) {}
 
-/* The calls. What they make is in `world`, for the next step and for the end. */
+/* The calls. Their results are in `world`, for the next step and for the end. */
 
 static int create_with(const char *name, uint32_t flags, uint32_t if_orphaned)
 {
@@ -429,7 +429,7 @@ static int write_when_full(void)
     return shmslot_slot_write(world.writer, "x", 1, MILLISECOND, NULL);
 }
 
-/* Somebody has slept there. */
+/* A process has slept there. */
 static void after_a_wait(void)
 {
     both_ends();
@@ -728,7 +728,7 @@ static inline void scenarios_begin(void)
     own_path(socket_path, sizeof socket_path, directory, "socket");
 }
 
-/* After each call, whatever came of it. */
+/* After each call, whatever its result. */
 static inline void take_down(void)
 {
     close_world();

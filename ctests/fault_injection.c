@@ -1,7 +1,8 @@
-/* Every system call of every call of the library fails once, with each error that it may have, and fails ever after. What
- * the library's call returns is a code that the header lists for it; nothing is left behind, nothing is said, and the
- * next try works. Calls: fault_injection [all | SCENARIO]. Without an argument each system call fails in some of its
- * ways, `all` tries every one, and the name of a scenario tries every one of that. */
+/* Every system call of every call of the library fails once, with each error that it may have, and
+ * fails permanently. The library's call returns a code that the header lists for it; nothing is
+ * left behind, nothing is printed, and the next attempt works. Usage: fault_injection [all |
+ * SCENARIO]. Without an argument each system call fails in some of its ways, `all` tries every one,
+ * and the name of a scenario tries every one of that. */
 /* not under address, thread, memcheck: its filter takes the system calls of the tool for its own */
 /* not under musl: it lets mmap fail, and musl's malloc calls that */
 /* not under aarch64: the emulator has no filters of system calls */
@@ -61,7 +62,7 @@ static const struct {
     {SYS_pipe2, {EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM}},
     {SYS_futex, {EAGAIN, EINTR, ETIMEDOUT}},
     {449 /* futex_waitv */, {EAGAIN, EINTR, ENOMEM, ENOSYS, EPERM, ETIMEDOUT}},
-#ifdef __x86_64__ /* the old forms, which libc uses where there are such */
+#ifdef __x86_64__ /* the old forms, which libc uses where they exist */
     {SYS_open, {EACCES, EINTR, EIO, EMFILE, ENFILE, ENOENT, ENOMEM}},
     {SYS_poll, {EINTR, EINVAL, ENOMEM}},
     {SYS_unlink, {EACCES, EBUSY, EIO, ENOENT, ENOMEM, EPERM, EROFS}},
@@ -70,9 +71,9 @@ static const struct {
 #endif
 };
 
-/* Of calls that are not in the table. */
+/* For system calls that are not in the table. */
 static const int other_errors[ERRORS] = {EINTR, EINVAL, EIO, ENOMEM, ENOSYS, EPERM};
-/* What is refused is refused ever after, and what is used up stays so. */
+/* A refused call stays refused, and an exhausted resource stays exhausted. */
 static const int lasting_errors[ERRORS] = {EPERM, ENOSYS, ENOMEM, EMFILE};
 
 static const int *errors_of(long number)
@@ -84,15 +85,15 @@ static const int *errors_of(long number)
     return other_errors;
 }
 
-/* What has no way to fail that a caller could meet, or is not the library's: the memory of malloc, and unmapping whole
- * mappings. */
+/* Calls whose failure cannot reach a caller, or that are not the library's: the memory of malloc,
+ * and unmapping whole mappings. */
 static int may_fail(long number)
 {
     return number != SYS_munmap && number != SYS_brk && number != SYS_sched_yield && number != SYS_geteuid &&
            number != SYS_clock_gettime;
 }
 
-/* ---- one round: a world, the call that fails, the call again, and what is left of all that ---- */
+/* ---- one round: a world, the failing call, the call again, and what is left of all that ---- */
 
 /* What the process has. */
 typedef struct holdings {
@@ -110,10 +111,10 @@ static holdings holdings_now(void)
     return now;
 }
 
-/* Shared with the parent, which tells what a dead child was doing. */
+/* Shared with the parent, which reports what a dead child was doing. */
 static struct report {
     long at, number, error, ever_after;
-    long calls; /* system calls that the last call made */
+    long calls; /* system calls of the last call */
     unsigned rounds, wrong;
 } *report;
 
@@ -175,7 +176,7 @@ static void one_round(const scenario *what, long at, long number, int error, int
     what->prepare();
     result = call_and_fail(what, at, number, error, ever_after);
     check_answer(what, result);
-    /* What had to wait was answered, and a channel whose other end is gone stays so. */
+    /* A channel whose other end is gone stays broken; other failures must not repeat. */
     if (result < 0 && result != SHMSLOT_E_CHANNEL_BROKEN && what->expected >= 0) {
         result = what->call();
         if (result != what->expected) complain(what, "the next try returned", result);
@@ -203,14 +204,14 @@ static int begin_rounds(void)
     CHECK(silence >= 0 && dup2(silence, STDOUT_FILENO) >= 0 && dup2(silence, STDERR_FILENO) >= 0);
     few.rlim_cur = few.rlim_max = 64; /* so that they are counted soon */
     CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
-#ifdef __GLIBC__ /* malloc has all that it will need, and keeps it */
+#ifdef __GLIBC__ /* malloc gets all the memory that it will need, and keeps it */
     CHECK(mallopt(M_MMAP_THRESHOLD, 1 << 30) == 1 && mallopt(M_TRIM_THRESHOLD, 1 << 30) == 1);
     free(malloc(8 << 20));
 #endif
     return inject_install();
 }
 
-static int whole; /* every error, not some */
+static int whole; /* every error, not only some */
 
 static int try_all(int link, void *argument)
 {
@@ -235,7 +236,7 @@ static int try_all(int link, void *argument)
         for (lasting = 0; lasting < 2; lasting++) {
             if (lasting) errors = lasting_errors;
             for (i = 0; i < ERRORS && errors[i] != 0; i++) {
-                /* One in five is a fair sample: the turn moves on with every system call. */
+                /* One in five is a fair sample: the turn advances with every system call. */
                 if (!whole && ++turn % 5 != 0) continue;
                 one_round(what, at, numbers[at], errors[i], lasting);
             }
@@ -244,7 +245,8 @@ static int try_all(int link, void *argument)
     return 0;
 }
 
-/* The first call that a process makes does more than later ones: each such failure has a process of its own. */
+/* The first call of a process does more than later ones, so each such failure has its own
+ * process. */
 
 typedef struct first_call {
     const scenario *what;
@@ -268,7 +270,7 @@ static int try_first_call(int link, void *argument)
 
 /* ---- all of it ---- */
 
-/* Runs `body` in a child; what became of it is in `report`, too. */
+/* Runs `body` in a child; its result is in `report`, too. */
 static void round_in_child(const scenario *what, int (*body)(int link, void *argument), void *argument)
 {
     int status = run_child(body, argument);

@@ -1,5 +1,5 @@
-/* For programs that take something away (memory, access, limits): what of it a failed call could leave behind, and
- * processes that are somebody else. */
+/* For programs that take something away (memory, access, limits): what a failed call could leave
+ * behind, and processes of other users. */
 #ifndef SHMSLOT_CTESTS_FAULTS_H
 #define SHMSLOT_CTESTS_FAULTS_H
 
@@ -10,7 +10,8 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 
-/* Open descriptors. Asks one by one: a look into /proc takes a descriptor, which a test may have run out of. */
+/* Counts open descriptors. It asks for each one, because a look into /proc needs a descriptor, and
+ * a test may have none left. */
 static inline unsigned open_descriptors(void)
 {
     int fd, end = (int)sysconf(_SC_OPEN_MAX);
@@ -45,7 +46,7 @@ static inline unsigned files_in(const char *directory)
     return count;
 }
 
-/* A failed call said what and why, and gave no handle. */
+/* A failed call has said what failed and why, and returned no handle. */
 static inline void check_failure_(int result, const shmslot_segment *segment, const shmslot_error *detail, int code,
                                   int os_errno)
 {
@@ -58,7 +59,7 @@ static inline void check_failure_(int result, const shmslot_segment *segment, co
 #define check_failure(call, segment, detail, code, os_errno)                                                           \
     CHECK_HERE(check_failure_(call, segment, detail, code, os_errno))
 
-/* Children that fault on purpose leave no file behind either. */
+/* Children that fault on purpose leave no core file. */
 static inline void no_core_files(void)
 {
     struct rlimit none;
@@ -68,7 +69,7 @@ static inline void no_core_files(void)
 
 #define NOBODY 65534
 
-/* From here on this process is another user, for good, in one group. */
+/* From here on this process is another user, permanently, in one group. */
 static inline void become(uid_t user, gid_t group)
 {
     CHECK(setgroups(0, NULL) == 0);
@@ -86,7 +87,8 @@ static inline int write_text(const char *path, const char *text)
     return written == (ssize_t)strlen(text) ? 0 : -1;
 }
 
-/* A mount namespace of one's own. Root needs no more than the mount namespace; everybody else becomes root in a user namespace. */
+/* Enters a new mount namespace. Root needs nothing else; any other user becomes root in a user
+ * namespace. */
 static inline int enter_namespace(void)
 {
     char map[64];

@@ -1,5 +1,5 @@
-/* Memory that the file system does not have is an error when a segment is made, and never a fault later. Runs in a
- * mount namespace of its own, on tiny file systems that are gone with it. */
+/* A lack of memory in the file system is an error when a segment is made, and never a fault later.
+ * Runs in its own mount namespace, on tiny file systems that disappear with it. */
 #include "faults.h"
 
 #include <sys/mman.h>
@@ -18,7 +18,7 @@ static void with_filesystem(const char *options, void (*test)(void))
     CHECK(umount2(directory, MNT_DETACH) == 0);
 }
 
-/* What a failed call must leave as it was. */
+/* What a failed call must leave unchanged. */
 typedef struct usage {
     unsigned long long blocks_free, files_free;
     unsigned files, descriptors, mappings;
@@ -52,7 +52,7 @@ static void path_to(char *buffer, size_t size, const char *file)
     CHECK((size_t)snprintf(buffer, size, "%s/%s", directory, file) < size);
 }
 
-/* Takes every byte that is left. */
+/* Takes all bytes that are left. */
 static void fill_up(const char *path)
 {
     static const char page[PAGE];
@@ -94,7 +94,8 @@ static void check_too_large(void)
     large.flags = SHMSLOT_FLAG_PREFAULT;
     check_no_room(path, &large);
 
-    /* The name is free for one that fits; the next is told about what is left, and the first does not notice. */
+    /* The name is free for one that fits; the next is told how much is left, and the first does not
+     * notice. */
     segment = make_named(path, &small);
     large = options_of(56, PAGE);
     check_no_room(other_path, &large);
@@ -123,7 +124,7 @@ static void check_no_file_left(void)
     shmslot_segment_close(segment);
 }
 
-/* Every byte of every slot, in a process that came when nothing was left. */
+/* Every byte of every slot, in a process that attached when nothing was left. */
 static int use_all_of_it(int link, void *path)
 {
     shmslot_segment *segment = attach(path);
@@ -162,7 +163,7 @@ static void check_no_fault_later(void)
     shmslot_segment_close(segment);
 }
 
-/* Writes the two samples, of which the second lies in the hole. */
+/* Writes the two samples, the second of which is in the hole. */
 static int write_two(int link, void *path)
 {
     shmslot_segment *segment = attach(path);
@@ -176,8 +177,9 @@ static int write_two(int link, void *path)
     return 0;
 }
 
-/* Who may write to a segment can give its memory back to the file system. If somebody else takes it, that page cannot
- * be had any more: who touches it gets SIGBUS, who does not is not harmed. */
+/* A process that may write to a segment can give its memory back to the file system. If another
+ * file takes it, that page is not available any more: a process that touches it gets SIGBUS, and
+ * others are not affected. */
 static void check_hole_in_a_full_filesystem(void)
 {
     char path[512], filler[512];
@@ -202,7 +204,7 @@ static void check_hole_in_a_full_filesystem(void)
     CHECK_U64(take(reader), 1);
     check_nothing_to_read(reader);
 
-    /* With room again the page is there again, empty. */
+    /* When there is room again, the page is there again, empty. */
     CHECK(unlink(filler) == 0);
     CHECK_CHILD(start_child(write_two, path));
     CHECK_U64(take(reader), 1);

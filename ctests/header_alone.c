@@ -1,4 +1,5 @@
-/* The header needs nothing before it, and every struct, constant and initialiser in it compiles. */
+/* The header needs no other include before it, and every struct, constant and initialiser in it
+ * compiles. */
 #include <shmslot.h>
 
 static const shmslot_options options = SHMSLOT_OPTIONS_INIT;

@@ -1,5 +1,5 @@
-/* Which codes the header lists for a call: read from the comments of include/shmslot.h itself, so that the two cannot
- * drift apart. A list may send the reader to that of another call by its name. */
+/* The codes that the header lists for a call, read from the comments of include/shmslot.h itself,
+ * so that the two cannot drift apart. A list may refer to that of another call by its name. */
 #ifndef SHMSLOT_CTESTS_HEADER_CODES_H
 #define SHMSLOT_CTESTS_HEADER_CODES_H
 
@@ -103,7 +103,7 @@ static inline const char *first_of(const char *one, const char *other)
     return one == NULL || (other != NULL && other < one) ? other : one;
 }
 
-/* What a call may return beside success, PANIC and FORKED; nothing for what is no call. */
+/* What a call may return besides success, PANIC and FORKED; nothing for a name that is no call. */
 static inline code_set codes_of_call(const char *function, int depth)
 {
     char pattern[80], comment[8192];
@@ -118,7 +118,7 @@ static inline code_set codes_of_call(const char *function, int depth)
     if (strstr(comment, "rrors as there") != NULL) list = comment;
     if (list != NULL) codes = codes_in(list, depth);
     if (strncmp(function, "shmslot_ref_", 12) == 0) {
-        /* What holds for all of them stands at their struct. */
+        /* What holds for all of them is at their struct. */
         at = strstr(header_text(), "} shmslot_ref;");
         CHECK(at != NULL);
         while (strncmp(at, "typedef struct", 14) != 0) at--;

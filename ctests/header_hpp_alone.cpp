@@ -1,4 +1,4 @@
-// The C++ header needs nothing before it, and all of it compiles, whatever is used.
+// The C++ header needs no other include before it, and all of it compiles, whatever is used.
 #include <shmslot.hpp>
 
 struct Object {
@@ -14,7 +14,7 @@ template class shmslot::TypedLoan<Object>;
 template class shmslot::TypedReader<Object>;
 template class shmslot::TypedSample<Object>;
 
-// What travels in registers or a few lines stays as small as it is.
+// Types that are passed in registers, or that fit a few cache lines, stay as small as they are.
 static_assert(sizeof(shmslot::Segment) == sizeof(void *) && sizeof(shmslot::Writer) == sizeof(void *) &&
               sizeof(shmslot::Reader) == sizeof(void *) && sizeof(shmslot::Timeout) == 8);
 static_assert(sizeof(shmslot::Loan) == sizeof(shmslot_loan) + 8 + sizeof(void *));

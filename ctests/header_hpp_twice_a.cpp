@@ -1,5 +1,5 @@
-// The C++ header may be included twice, and from two translation units of different standards, with and without exceptions:
-// what one makes the other takes.
+// The C++ header may be included twice, and from two translation units of different standards, with
+// and without exceptions: each accepts the objects of the other.
 #include <shmslot.hpp>
 #include <shmslot.hpp>
 

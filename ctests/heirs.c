@@ -1,15 +1,17 @@
-/* A process dies inside a call, wherever that is, and a child lives on that another of its threads has forked there, with
- * all descriptors and locks. Nobody waits for such an heir: what the call had begun is done by whoever comes next. */
+/* A process dies inside a call, at any point, while a child lives on that another of its threads
+ * forked there, with all descriptors and locks. Nobody waits for such an heir: the next process
+ * completes what the call had begun. */
 /* not under address, thread, memcheck: it would single-step through the tool, too */
 #include "samples.h"
 #include "single_steps.h"
 
 static char directory[128], path[256];
 static shmslot_segment *witness; /* attached all the time, or NULL */
-static child dead;               /* dies before the call, and leaves something to clean up */
+static child dead; /* dies before the call, and leaves something to recover */
 static int link_to_heir[2];
 
-/* By the bare system call: the C library's fork waits for locks that the stopped thread may have. */
+/* By the bare system call, because the C library's fork waits for locks that the stopped thread may
+ * have. */
 static void *fork_when_told(void *unused)
 {
     char byte;
@@ -162,7 +164,7 @@ static const struct operation {
     void (*begin)(void);
     void (*prepare)(void *unused);
     void (*body)(void *unused);
-    int stores; /* points at which bytes of the segment change, beside system calls */
+    int stores; /* points at which bytes of the segment change, besides system calls */
     void (*end)(void);
 } operations[] = {
     {"recover", make_room_for_all, prepare_to_recover, recover, 1, recover_all},
@@ -204,7 +206,7 @@ static int try_point(const struct operation *operation, int point)
     steps_kill(pid);
     if (more) {
         operation->end();
-        CHECK(send(link_to_heir[0], "", 1, MSG_DONTWAIT) == 1); /* it lives still */
+        CHECK(send(link_to_heir[0], "", 1, MSG_DONTWAIT) == 1); /* it is still alive */
         CHECK(recv(link_to_heir[0], &byte, 1, 0) == 0);
     } else {
         operation->end();

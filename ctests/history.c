@@ -1,4 +1,5 @@
-/* A reader that joins late gets exactly the last n samples that the segment keeps, and then every new one. */
+/* A reader that joins late gets exactly the last n samples that the segment keeps, and then every
+ * new one. */
 #include "samples.h"
 
 #define SLOTS 8
@@ -23,7 +24,8 @@ static void tear_down(void)
     shmslot_segment_close(segment);
 }
 
-/* After `written` samples a joiner that asks for `asked` gets the last min(written, asked) of them, in order. */
+/* After `written` samples a reader that asks for `asked` gets the last min(written, asked) of them,
+ * in order. */
 static void check_join(uint64_t written, uint32_t asked)
 {
     shmslot_reader *reader = join(segment, asked);
@@ -77,7 +79,7 @@ static void check_too_deep(void)
     tear_down();
 }
 
-/* History and the new samples join without a gap and without a double. */
+/* History and the new samples join without a gap and without a duplicate. */
 static void check_history_then_now(void)
 {
     shmslot_reader *early, *late;
@@ -96,7 +98,7 @@ static void check_history_then_now(void)
     tear_down();
 }
 
-/* A held sample that leaves the history window stays as it is until it is marked. */
+/* A held sample that leaves the history is unchanged until it is marked. */
 static void check_held_past_the_window(void)
 {
     shmslot_reader *reader;
@@ -129,7 +131,8 @@ static void check_peek_latest(void)
     CHECK_U64(newest.sequence, 3);
     CHECK_U64(value_of(&newest), 3);
     CHECK_CODE(shmslot_slot_peek_latest(reader, &again), SHMSLOT_E_HELD);
-    CHECK_OK(shmslot_slot_peek_latest(other, &again)); /* only the one who has it in hand must mark it */
+    /* only the reader that holds it must mark it */
+    CHECK_OK(shmslot_slot_peek_latest(other, &again));
     CHECK_OK(shmslot_slot_mark(other, &again));
     CHECK_OK(shmslot_slot_mark(reader, &newest));
     CHECK_CODE(shmslot_slot_mark(reader, &newest), SHMSLOT_E_STALE);
@@ -140,7 +143,7 @@ static void check_peek_latest(void)
     CHECK_U64(newest.sequence, 3);
     (void)put(writer, 4);
     CHECK_U64(value_of(&newest), 3);
-    CHECK_OK(shmslot_slot_peek_latest(reader, &again)); /* a newer one: not the one in hand */
+    CHECK_OK(shmslot_slot_peek_latest(reader, &again)); /* a newer one, not the held one */
     CHECK_U64(again.sequence, 4);
     CHECK_OK(shmslot_slot_mark(reader, &newest));
     CHECK_OK(shmslot_slot_mark(reader, &again));
@@ -151,7 +154,8 @@ static void check_peek_latest(void)
     tear_down();
 }
 
-/* Read and peeked, a sample is in hand twice and marked twice; where samples may be dropped it is in hand once. */
+/* A sample that was read and peeked is held twice and marked twice; where samples may be dropped it
+ * is held once. */
 static void check_read_what_was_peeked(uint32_t policy)
 {
     shmslot_reader *reader;
@@ -205,7 +209,7 @@ static void check_peek_without_history(uint32_t policy)
     tear_down();
 }
 
-/* A peeked sample in hand keeps its bytes while the writer goes on over and over. */
+/* A held sample of a peek keeps its bytes while the writer continues for laps. */
 static void check_peeked_is_held(void)
 {
     shmslot_reader *reader;

@@ -1,4 +1,4 @@
-/* Holds and loans in any order, from any thread, and after their makers are gone. */
+/* Holds and loans in any order, from any thread, and after their owners are gone. */
 #include "samples.h"
 
 #define SLOTS 8
@@ -25,7 +25,8 @@ static void check_marks_in_any_order(void)
             shmslot_loan loan;
             CHECK_U64(value_of(&samples[order[i]]), (uint64_t)(100 * lap + order[i]));
             CHECK_OK(shmslot_slot_mark(reader, &samples[order[i]]));
-            CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan)); /* that very slot is free now */
+            /* that very slot is free now */
+            CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
             CHECK_OK(shmslot_slot_discard(writer, &loan));
         }
     }
@@ -75,7 +76,7 @@ static void check_marks_from_other_threads(void)
     shmslot_segment_close(segment);
 }
 
-/* Samples in hand outlive the reader that got them: bytes stay, and the same pointer marks them. */
+/* Held samples outlive their reader: the bytes stay, and the pointer still marks them. */
 static void check_marks_after_leave(void)
 {
     shmslot_segment *segment = segment_of_eight();
@@ -109,7 +110,8 @@ static void check_marks_after_leave(void)
     shmslot_segment_close(segment);
 }
 
-/* The mapping is counted: a held sample keeps it when segment, writer and reader handles are closed. */
+/* The mapping is counted: a held sample keeps it when segment, writer and reader handles are
+ * closed. */
 static void check_marks_after_everything_is_closed(void)
 {
     shmslot_segment *segment = segment_of_eight();
@@ -146,7 +148,7 @@ static void check_writer_close_keeps_samples(void)
     shmslot_segment_close(segment);
 }
 
-/* Order is decided at commit, not at reserve; a discard leaves no hole. */
+/* The order is decided at commit, not at reserve; a discard leaves no hole. */
 static void check_loans_in_any_order(void)
 {
     static const int order[] = {2, 0, 3, 1};
@@ -181,7 +183,7 @@ static void check_loans_in_any_order(void)
     shmslot_segment_close(segment);
 }
 
-/* Each reader must mark; one that does not keeps the slot for all. */
+/* Each reader must mark; one that does not keeps the slot in use. */
 static void check_each_reader_counts(void)
 {
     shmslot_options options = options_of(1, 8);

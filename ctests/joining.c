@@ -1,5 +1,5 @@
-/* Readers come and go while others write and read: nobody misses a sample whose commit began after it joined, and
- * nothing is owed for ever to one that has left. */
+/* Readers join and leave while others write and read: no reader misses a sample whose commit began
+ * after it joined, and nothing stays owed to one that has left. */
 #include "stream.h"
 
 #include <poll.h>
@@ -44,7 +44,7 @@ static int read_all(int link, void *argument)
     return 0;
 }
 
-/* Joins, reads a few, holds one beyond the leave, and so on until told to stop. */
+/* Joins, reads some, holds one beyond the leave, and repeats this until told to stop. */
 static int come_and_go(int link, void *argument)
 {
     const struct job *job = argument;
@@ -70,7 +70,7 @@ static int come_and_go(int link, void *argument)
             }
             CHECK(sample.sequence >= next);
             missed += sample.sequence - next;
-            CHECK(missed <= WRITERS); /* only what was being committed while it joined */
+            CHECK(missed <= WRITERS); /* only samples that were being committed while it joined */
             next = sample.sequence + 1;
             if (!holds && round % 3 == 0) {
                 held = sample;
@@ -102,7 +102,7 @@ static void check_churn(uint32_t history)
 
     options.policy = SHMSLOT_POLICY_BLOCK;
     options.history = history;
-    options.max_readers = 20; /* more than share one word of marks */
+    options.max_readers = 20; /* more than one word of marks has bits for */
     segment = make_named(unique_name(name, sizeof name, "joining"), &options);
     job.name = name;
     job.history = history;
@@ -147,11 +147,12 @@ static void *join_and_leave(void *argument)
 {
     struct visit *visit = argument;
     shmslot_reader_leave(join(visit->segment, 0));
-    __atomic_store_n(&visit->over, 1, __ATOMIC_RELAXED); /* relaxed: it adds no order of its own to the visit */
+    /* relaxed: it adds no order of its own to the visit */
+    __atomic_store_n(&visit->over, 1, __ATOMIC_RELAXED);
     return NULL;
 }
 
-/* After each visit every slot can be had: none is owed to the reader for ever. */
+/* After each visit every slot can be reserved: none stays owed to the reader. */
 static void check_short_visits(uint32_t policy, uint32_t flags)
 {
     shmslot_options options = options_of(SLOTS, 64);

@@ -1,5 +1,6 @@
-/* Defects of other shared-memory libraries that must not exist here, as far as they are of the C boundary: one check a
- * defect, in the situation that shows it there. docs/known-defects.md lists them all. */
+/* Defects of other shared-memory libraries that must not exist here, as far as they concern the C
+ * boundary: one check per defect, in the situation that shows it there. docs/known-defects.md lists
+ * them all. */
 #include "plain_channel.h"
 #include "samples.h"
 
@@ -30,7 +31,8 @@ static void race_meet(struct race *race)
     CHECK(met == 0 || met == PTHREAD_BARRIER_SERIAL_THREAD);
 }
 
-/* Both racers go the same way; who is behind has less to do at each step and catches up, so they meet again and again. */
+/* Both racers make equal steps; the one behind has less to do at each step and catches up, so they
+ * meet again and again. */
 static void *race_to_free(void *argument)
 {
     const struct racer *self = argument;
@@ -77,7 +79,7 @@ static void reserve_all(struct race *race)
     CHECK_CODE(shmslot_slot_reserve(race->writer, 8, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
 }
 
-/* There two frees at once both passed the check, and the next two allocations got the same slot. */
+/* There two frees at once both passed the check, and the next two allocations got one slot. */
 static void vox_double_free_race(void)
 {
     shmslot_options options = options_of(RACE_SLOTS, 64);
@@ -113,7 +115,7 @@ static void vox_double_free_race(void)
     shmslot_segment_close(segment);
 }
 
-/* There a payload pointer was computed from whatever number came, also outside the pool. */
+/* There a payload pointer was computed from any number, even outside the pool. */
 static void ffi_payload_ptr_out_of_pool(void)
 {
     shmslot_options options = options_of(4, 64);
@@ -140,7 +142,7 @@ static void ffi_payload_ptr_out_of_pool(void)
     shmslot_segment_close(segment);
 }
 
-/* There marking a slot as in use always succeeded, whatever state the slot was in. */
+/* There marking a slot as in use always succeeded, whatever the state of the slot. */
 static void ffi_mark_in_flight_always_succeeds(void)
 {
     shmslot_options options = options_of(4, 64);
@@ -151,14 +153,15 @@ static void ffi_mark_in_flight_always_succeeds(void)
     shmslot_sample sample;
     shmslot_loan loan;
     CHECK_OK(shmslot_ref_reserve(segment, 1, &reference));
-    CHECK_CODE(shmslot_ref_mark_read(segment, &reference, 0), SHMSLOT_E_STALE); /* nothing is published yet */
+    /* nothing is published yet */
+    CHECK_CODE(shmslot_ref_mark_read(segment, &reference, 0), SHMSLOT_E_STALE);
     CHECK_OK(shmslot_ref_discard(segment, &reference));
     CHECK_CODE(shmslot_ref_mark_read(segment, &reference, 0), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_ref_commit_in_place(segment, &reference, 0, NULL), SHMSLOT_E_STALE);
 
     (void)put(writer, 1);
     sample = hold(reader);
-    CHECK_CODE(shmslot_slot_mark(other, &sample), SHMSLOT_E_STALE); /* not in its hands */
+    CHECK_CODE(shmslot_slot_mark(other, &sample), SHMSLOT_E_STALE); /* it does not hold it */
     CHECK_CODE(shmslot_slot_mark_ptr(other, sample.data), SHMSLOT_E_STALE);
     CHECK_OK(shmslot_slot_mark(reader, &sample));
     CHECK_CODE(shmslot_slot_mark(reader, &sample), SHMSLOT_E_STALE);
@@ -237,7 +240,8 @@ static int sealed_copy(int segment_fd, size_t size)
     return fd;
 }
 
-/* There a region smaller than what it should hold ended the process. And what was refused kept its descriptor. */
+/* There a region smaller than its contents ended the process. And a refused file kept its
+ * descriptor open. */
 static void ffi_small_region_aborts(void)
 {
     shmslot_options options = options_of(4, 64);
@@ -254,8 +258,9 @@ static void ffi_small_region_aborts(void)
     shmslot_segment_close(segment);
 }
 
-/* There two descriptors in a message were one too many, and the second one stayed open; so did those of refused messages.
- * Here attaching keeps exactly one of its own until it is closed, and one to pass on if that is asked for. */
+/* There two descriptors in a message were too many, and the second one stayed open, as did those of
+ * refused messages. Here attaching keeps exactly one of its own until it is closed, and one to pass
+ * on if that is requested. */
 static void vox_second_fd_leaks(void)
 {
     shmslot_options options = options_of(4, 64);
@@ -279,7 +284,7 @@ static void vox_second_fd_leaks(void)
     CHECK_U64(open_descriptors(), before);
 }
 
-/* There attaching the same key again unmapped what pointers of the first time pointed at. */
+/* There attaching a key again unmapped the memory to which earlier pointers pointed. */
 static void ffi_second_attach_unmaps(void)
 {
     shmslot_options options = options_of(4, 64);
@@ -304,7 +309,7 @@ static void ffi_second_attach_unmaps(void)
     CHECK_U64(take(reader), 42);
     CHECK_U64(take(reader), 0);
 
-    /* Nor does closing the segment. */
+    /* Closing the segment does not unmap it either. */
     (void)put(writer, 43);
     sample = hold(reader);
     shmslot_segment_close(first);
@@ -343,7 +348,7 @@ static void vox_world_writable_segment(void)
 #define PAGE UINT64_C(4096)
 #define OWN_MAP 1 /* the region that a listener has before the other end misbehaves */
 
-/* What receives regions from a plain socket. */
+/* The receiving end of regions from a plain socket. */
 struct listener {
     int plain;
     shmslot_channel *channel;
@@ -362,7 +367,7 @@ static void send_region_(int plain, uint32_t map_id, uint64_t length, size_t cop
 }
 #define send_region(plain, map_id, length, copies) CHECK_HERE(send_region_(plain, map_id, length, copies))
 
-/* It has got one region that is as it should be. */
+/* It has one valid region. */
 static struct listener open_listener(int type)
 {
     struct listener listener = {-1, NULL, NULL};
@@ -389,7 +394,8 @@ static int resolve(struct listener listener, uint32_t map_id, uint64_t len, shms
     return shmslot_attachments_resolve(listener.attachments, map_id, 1, 0, len, mapped, NULL);
 }
 
-/* There the length in a message was believed, and who looked behind the end of the file got SIGBUS. */
+/* There the length in a message was trusted, and an access after the end of the file caused
+ * SIGBUS. */
 static void vox_length_not_checked_sigbus_of_regions(void)
 {
     static const uint64_t lengths[] = {PAGE + 1, 2 * PAGE, UINT64_C(1) << 40, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX, 0};
@@ -407,8 +413,8 @@ static void vox_length_not_checked_sigbus_of_regions(void)
     }
 }
 
-/* There two descriptors in one message were one too many, and the second one stayed open; so did those of messages that
- * were refused for something else. */
+/* There two descriptors in one message were too many, and the second one stayed open, as did those
+ * of messages that were refused for another reason. */
 static void vox_second_fd_leaks_of_regions(void)
 {
     size_t copies, before = open_descriptors(), opened;
@@ -426,7 +432,7 @@ static void vox_second_fd_leaks_of_regions(void)
     CHECK_U64(open_descriptors(), before);
 }
 
-/* The channel is of no use from now on, whatever came behind the breach, and the other end is told. */
+/* The channel is broken from now on, whatever follows the violation, and the other end is told. */
 static void check_ended_(struct listener listener)
 {
     shmslot_mapped mapped;
@@ -444,10 +450,10 @@ static void check_ended_(struct listener listener)
 }
 #define check_ended(listener) CHECK_HERE(check_ended_(listener))
 
-/* There a malformed message was passed over, and the next one counted again. */
+/* There a malformed message was skipped, and the next one was accepted. */
 static void ffi_malformed_not_terminal(void)
 {
-    /* Without a descriptor, with one too many, of a file that is too short, of nothing. */
+    /* Without a descriptor, with one too many, with a file that is too short, empty. */
     static const size_t copies[] = {0, 2, 1, 1};
     static const uint64_t lengths[] = {PAGE, PAGE, 2 * PAGE, 0};
     size_t which;
@@ -484,7 +490,8 @@ static int send_plainly_to_nobody(int link, void *argument)
     (void)link;
     (void)argument;
     CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0); /* for the other kinds Linux raises nothing */
+    /* for the other kinds Linux raises nothing */
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
     CHECK(close(pair[1]) == 0);
     (void)send(pair[0], "x", 1, 0);
     return 0;
@@ -506,7 +513,8 @@ static int send_to_nobody(int link, void *argument)
         CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
         CHECK_OK(shmslot_registry_add(registry, listener.channel, AT_ONCE, NULL));
         CHECK(close(listener.plain) == 0);
-        CHECK_CODE(shmslot_region_alloc(registry, 1, FOR_EVER, &lease, NULL), 1); /* takes the channel out */
+        /* takes the channel out */
+        CHECK_CODE(shmslot_region_alloc(registry, 1, FOR_EVER, &lease, NULL), 1);
         CHECK_CODE(shmslot_channel_send_segment(listener.channel, segment, FOR_EVER, NULL), SHMSLOT_E_CHANNEL_BROKEN);
         CHECK_OK(shmslot_region_release(registry, &lease));
         shmslot_registry_close(registry);
@@ -517,7 +525,8 @@ static int send_to_nobody(int link, void *argument)
     return 0;
 }
 
-/* There sending to an end that is gone raised SIGPIPE, which ends a program that says nothing about it. */
+/* There sending to an end that is gone raised SIGPIPE, which ends a program that does not handle
+ * it. */
 static void vox_sigpipe(void)
 {
     CHECK_U64((uint64_t)run_child(send_plainly_to_nobody, NULL), 128 + SIGPIPE);

@@ -1,5 +1,6 @@
-/* Defects of other shared-memory libraries that show in the number of system calls or of machine instructions, and must not
- * exist here: one check a defect, in the situation that shows it there. docs/known-defects.md lists them all. */
+/* Defects of other shared-memory libraries that show in the number of system calls or machine
+ * instructions, and must not exist here: one check per defect, in the situation that shows it
+ * there. docs/known-defects.md lists them all. */
 /* not under address, thread, memcheck: its filter kills a process for calls of the tool */
 /* not under aarch64: the emulator has no filters of system calls */
 #include "samples.h"
@@ -7,13 +8,14 @@
 
 #include <linux/seccomp.h>
 
-/* From here on this process may read, write and end; for any other system call the kernel kills it. */
+/* From here on this process may read, write and end; the kernel kills it for any other system
+ * call. */
 static void allow_no_calls(void)
 {
     CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0) == 0);
 }
 
-/* exit_group, which the C library uses, is not among what is allowed. */
+/* exit_group, which the C library uses, is not allowed. */
 static void leave_without_calls(void)
 {
     (void)syscall(SYS_exit, 0);
@@ -56,7 +58,8 @@ static int change_without_calls(int link, void *name)
     return 1;
 }
 
-/* There a waiter that was killed stayed in the count of waiters, and every change after it made a system call. */
+/* There a waiter that was killed stayed in the count of waiters, and every later change made a
+ * system call. */
 static void flat_waiter_count_leak(void)
 {
     char name[64];
@@ -84,7 +87,8 @@ static int sleep_for_a_sample(int link, void *name)
     return 0;
 }
 
-/* Marks and discards while somebody sleeps for a sample; told to write one, it wakes the sleeper, by a call. */
+/* Marks and discards while a reader sleeps for a sample; on request it writes one, which wakes the
+ * reader by a system call. */
 static int make_noise(int link, void *name)
 {
     shmslot_segment *segment = attach(name);
@@ -109,10 +113,11 @@ static int make_noise(int link, void *name)
     return 1;
 }
 
-/* There one word woke everybody for everything: readers woke at each mark and each discard. */
+/* There one word woke all waiters at every change: readers woke at each mark and each discard. */
 static void flat_notify_herd(void)
 {
-    static const char orders[] = "nw"; /* noise only, and a write as the control that a wake would be seen */
+    /* noise only, and a write as the control that a wake would be seen */
+    static const char orders[] = "nw";
     int i;
     for (i = 0; i < 2; i++) {
         char name[64];
@@ -142,7 +147,7 @@ struct crowd {
     shmslot_lease lease;
 };
 
-/* As many regions, each with a lease of all its bytes; the other end knows them all. */
+/* So many regions, each with a lease of all its bytes; the other end knows them all. */
 static void make_crowd(void *argument)
 {
     struct crowd *crowd = argument;
@@ -171,8 +176,8 @@ static void close_crowd(void *argument)
     shmslot_registry_close(crowd->registry);
 }
 
-/* How many instructions an operation takes among so many regions. The least of three attempts with one region more each:
- * now and then some table has to grow. */
+/* How many instructions an operation takes among so many regions: the least of three attempts with
+ * one more region each, because now and then a table has to grow. */
 static uint64_t instructions(uint32_t regions, void (*operation)(void *argument))
 {
     uint64_t least = UINT64_MAX;
@@ -191,8 +196,9 @@ static uint64_t instructions(uint32_t regions, void (*operation)(void *argument)
     return least;
 }
 
-/* There an allocation looked at every region that there ever was. Here it takes less than one instruction for each region
- * more. Closing the registry, which does look at all, shows that the measure sees the difference. */
+/* There an allocation visited every region that ever existed. Here each further region adds less
+ * than one instruction. Closing the registry, which does visit all, shows that the measurement can
+ * see the difference. */
 static void vox_linear_alloc(void)
 {
     enum { FEW = 100, MANY = 900 };

@@ -1,4 +1,4 @@
-/* Payloads larger than a slot: the same calls, the same rules, with a region behind the slot. */
+/* Payloads larger than a slot: equal calls, equal rules, with a region behind the slot. */
 /* not under aarch64: it needs what the emulator lacks */
 #include "samples.h"
 
@@ -19,7 +19,7 @@ static shmslot_options options_for(uint32_t policy)
     return options;
 }
 
-/* Bytes that differ from sample to sample and from place to place: each block of these begins elsewhere in a ramp. */
+/* Bytes that differ between samples and between places: each block begins elsewhere in a ramp. */
 #define BLOCK UINT64_C(4096)
 
 static const unsigned char *block_of(uint64_t value, uint64_t at)
@@ -82,7 +82,7 @@ static void take_large(shmslot_reader *reader, uint64_t value, uint64_t len)
     CHECK_OK(shmslot_slot_mark(reader, &sample));
 }
 
-/* How many large loans can be had at once; all are given back. */
+/* How many large loans are possible at once; all are given back. */
 static uint32_t free_regions(shmslot_writer *writer)
 {
     shmslot_loan loans[64];
@@ -154,7 +154,8 @@ static void check_pointers(shmslot_segment *segment)
     shmslot_writer_close(writer);
 }
 
-/* Held out of order, marked from outside, also after the reader has left; small ones in between go their way. */
+/* Held out of order, marked from another thread, also after the reader has left; small ones in
+ * between are not affected. */
 static void check_holds(shmslot_segment *segment)
 {
     shmslot_writer *writer = open_writer(segment);
@@ -183,7 +184,8 @@ static void check_holds(shmslot_segment *segment)
     shmslot_writer_close(writer);
 }
 
-/* Nobody reads: the oldest large ones are taken back, small ones stay as long as slots are there. */
+/* Nobody reads: the oldest large samples are taken away, and small ones stay while there are
+ * slots. */
 static void check_drop_oldest(void)
 {
     shmslot_options options = options_for(SHMSLOT_POLICY_DROP_OLDEST);
@@ -216,7 +218,7 @@ static void *put_many(void *segment)
     return NULL;
 }
 
-/* With nothing in hand there is always one to take, however many writers want it. */
+/* While nothing is held there is always one to take, however many writers want it. */
 static void check_drop_oldest_by_many(void)
 {
     shmslot_options options = options_for(SHMSLOT_POLICY_DROP_OLDEST);
@@ -253,7 +255,7 @@ static void check_history(void)
     shmslot_segment_close(segment);
 }
 
-/* A steady load goes round in one region: memory, descriptors and mappings stay as they are. */
+/* A steady load uses one region: memory, descriptors and mappings stay as they are. */
 static void check_steady_load(void)
 {
     shmslot_options options = options_for(SHMSLOT_POLICY_FAIL);
@@ -321,7 +323,7 @@ static void check_trim(void)
     shmslot_segment_close(segment);
 }
 
-/* Copies around the caches: from any address, of any length, the same bytes. */
+/* Copies that bypass the caches: from any address, of any length, with equal bytes. */
 static void check_stream_copies(void)
 {
     static const uint64_t lengths[] = {65535, 65536, 65537, 65551, 65552, 100003, LARGEST - 64};
@@ -372,7 +374,7 @@ static int send_and_die(int link, void *fd)
     return 0;
 }
 
-/* A writer dies: what it had sent is read still, what it was filling is free. */
+/* A writer dies: what it had sent can still be read, and what it was filling is free. */
 static void check_death(void)
 {
     shmslot_options options = options_for(SHMSLOT_POLICY_FAIL);

@@ -1,10 +1,10 @@
-/* What may stand at a name and cannot be attached to: what a library of another layout version has
- * left, or a crash, or somebody who cut the file. Nobody is attached to it: create and open replace
- * it, unlink removes it. A process is: it stays, and the error says so. It is not ours: it stays,
- * whatever was asked. */
+/* Files at a name that cannot be attached to: of a library of another layout version, of a crash,
+ * or truncated by another program. If nobody is attached, create and open replace the file, and
+ * unlink removes it. If a process is attached, the file stays, and the error says so. If the file
+ * is not ours, it stays in any case. */
 #include "samples.h"
 
-/* Whoever is attached, by whatever layout version, has a byte from here on locked. */
+/* An attached process, of whatever layout version, has locked a byte from here on. */
 #define LOCK_BASE (INT64_C(1) << 62)
 
 static char directory[128];
@@ -32,7 +32,7 @@ static void older_version(const char *path)
     patch(path, 8, &version, sizeof version);
 }
 
-/* Of which nothing but the first bytes is as here. */
+/* Only its first bytes are as in this version. */
 static void newer_version(const char *path)
 {
     uint32_t version = 4000000000u;
@@ -241,7 +241,7 @@ static void check_dead(const struct kind *kind, const char *path, int ours)
     }
 }
 
-/* A process of a library whose rows are who knows where. */
+/* A process of a library whose rows are in an unknown place. */
 struct holder {
     const char *path;
     off_t byte;
@@ -306,7 +306,7 @@ static void check_another_user(const struct kind *kind, const char *path)
     }
     if (kind->by_name) {
         CHECK(shmslot_segment_unlink(path, NULL) < 0);
-        /* Nor by who trusts that user: nothing but the name says what it is. */
+        /* Not even with SHMSLOT_FLAG_ANY_OWNER: only the name says that it is ours. */
         CHECK(make(OPEN, path, SHMSLOT_ORPHANED_REPLACE, SHMSLOT_FLAG_ANY_OWNER, &error) < 0);
         CHECK(is_there(path, before));
     }

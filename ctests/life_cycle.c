@@ -1,4 +1,5 @@
-/* A named segment from create to unlink: files, descriptors, mappings, dead segments, any order of closing. */
+/* A named segment from create to unlink: files, descriptors, mappings, dead segments, any order of
+ * closing. */
 #include "samples.h"
 
 #include <dirent.h>
@@ -14,7 +15,8 @@ static int count_entries(const char *directory)
     return count;
 }
 
-/* Mappings of that very file; the kernel may show it under the name that it had before it was published. */
+/* Mappings of that very file; the kernel may show it under the name that it had before it was
+ * linked. */
 static int count_mappings(ino_t inode)
 {
     char line[1024];
@@ -45,7 +47,7 @@ static void each_descriptor(void (*look)(int fd))
 
 static unsigned char was_open[1024];
 
-/* Higher ones are a debugger's. */
+/* Higher ones belong to a debugger. */
 static void note_open(int fd)
 {
     if (fd < (int)sizeof was_open) was_open[fd] = 1;
@@ -141,7 +143,7 @@ static void check_one_file_one_descriptor_few_mappings(void)
     CHECK_U64((uint64_t)count_mappings(status.st_ino), 0);
 }
 
-/* As of snprintf: as much as fits, always with an end, and the whole length told. */
+/* As snprintf: as much as fits, always terminated, and the whole length is returned. */
 static void check_path_in_little_room(void)
 {
     char name[64], path[256], part[256];
@@ -289,7 +291,7 @@ static void check_exists_and_open(void)
     shmslot_segment_close(second);
 }
 
-/* Who is attached keeps working after unlink; the name is free for a new segment. */
+/* Attached processes continue after unlink; the name is free for a new segment. */
 static void check_unlink_leaves_the_attached_alone(void)
 {
     char name[64];
@@ -334,7 +336,8 @@ static void check_a_dead_segment(void)
     CHECK_OK(shmslot_segment_create(name, &options, &segment, NULL));
     CHECK_U64(info_of(segment).next_sequence, 2);
     dead_id = info_of(segment).segment_id;
-    CHECK_CODE(shmslot_segment_create(name, &options, &segment, NULL), SHMSLOT_E_EXISTS); /* alive again */
+    /* alive again */
+    CHECK_CODE(shmslot_segment_create(name, &options, &segment, NULL), SHMSLOT_E_EXISTS);
     shmslot_segment_close(segment);
 
     options.if_orphaned = SHMSLOT_ORPHANED_REPLACE;

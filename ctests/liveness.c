@@ -1,4 +1,5 @@
-/* Who counts as dead: by the kernel's word, across fork, exec, stops, threads, zombies and pid namespaces. */
+/* Who counts as dead, as the kernel reports it: across fork, exec, stops, threads, zombies and pid
+ * namespaces. */
 /* not under memcheck: valgrind does not know pidfd_open, which tells a child from its parent */
 /* not under aarch64: the emulator does not wipe memory on fork */
 #include "samples.h"
@@ -38,7 +39,7 @@ static void end(const char *name, shmslot_segment *segment)
     shmslot_segment_close(segment);
 }
 
-/* ---- children that attach, say so, and stay until they hear or die ---- */
+/* ---- children that attach, say so, and stay until they are told or die ---- */
 
 static int attach_and_stay(int link, void *name)
 {
@@ -72,7 +73,8 @@ static void check_roles(void)
     CHECK_U64(list[1].readers, 0);
     CHECK_U64(list[1].alive, 1);
     shmslot_writer_close(second);
-    CHECK_OK(shmslot_segment_participants(segment, list, sizeof list[0], 1, &all)); /* room for one of two */
+    /* room for one of two */
+    CHECK_OK(shmslot_segment_participants(segment, list, sizeof list[0], 1, &all));
     CHECK_U64(all, 2);
     CHECK_U64(list[0].writers, 1);
     say(other.link);
@@ -138,7 +140,7 @@ static void check_heir(void)
     CHECK_COUNT(segment, 2, 1);
     CHECK_CODE(shmslot_segment_recover(segment, NULL), 1);
     CHECK_COUNT(segment, 1, 0);
-    /* Nobody lives: the name may be taken, whatever the heir has still open. */
+    /* Nobody is alive: the name may be taken, whatever the heir still has open. */
     shmslot_segment_close(segment);
     CHECK_OK(shmslot_segment_create(name, &options, &replaced, NULL));
     say(other.link);
@@ -147,7 +149,7 @@ static void check_heir(void)
     end(name, replaced);
 }
 
-/* ---- the number of a dead process means another one by now, and its heir keeps the lock ---- */
+/* ---- the number of a dead process now means another one, and its heir keeps the lock ---- */
 
 /* Where the row of a participant has its process number: docs/segment-layout.md. */
 static uint32_t *number_of(shmslot_segment *segment, uint32_t participant)
@@ -195,7 +197,7 @@ static void check_reused_number(int by_a_thread)
     end(name, segment);
 }
 
-/* Forks until the kernel gives this number again; false if it cannot be told to. */
+/* Forks until the kernel gives out this number again; false if that is not possible. */
 static int fork_as(pid_t wanted, pid_t *ret_pid)
 {
     int tries, file;
@@ -220,7 +222,7 @@ static int fork_as(pid_t wanted, pid_t *ret_pid)
     return 0;
 }
 
-/* The same with a number that the kernel has really given again: in a pid namespace of its own. */
+/* Does this with a number that the kernel has really reused, in a pid namespace of its own. */
 static int reuse_a_number(void)
 {
     char name[64];
@@ -304,7 +306,7 @@ static void check_place_of_an_heir(void)
     end(name, segment);
 }
 
-/* Every handle of the parent answers FORKED, closing is fine, and the parent is not disturbed. */
+/* Every handle of the parent returns FORKED, closing works, and the parent is not affected. */
 static int use_what_was_inherited(int link, void *argument)
 {
     struct handles {
@@ -354,7 +356,7 @@ static int use_what_was_inherited(int link, void *argument)
     FORKED(shmslot_reader_interrupt(parent->reader));
     FORKED(shmslot_reader_end_waits(parent->reader, 0));
 #undef FORKED
-    /* The descriptor is there to attach anew, and then the old handles are as dead as before. */
+    /* The child can attach again through the descriptor, and the old handles stay dead. */
     CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(parent->segment), NULL, &own, NULL));
     CHECK_CODE(shmslot_segment_info(parent->segment, &info, sizeof info), SHMSLOT_E_FORKED);
     CHECK_U64(put(open_writer(own), 7), 2);
@@ -387,7 +389,8 @@ static void check_inherited_handles(void)
     CHECK_OK(shmslot_slot_mark(mine.reader, &mine.sample));
     CHECK_U64(take(mine.reader), 7);
     CHECK_OK(shmslot_slot_commit(mine.writer, &mine.loan, 8, NULL));
-    CHECK_CODE(shmslot_segment_recover(mine.segment, NULL), 1); /* the child left without closing what it had */
+    /* the child left without closing what it had */
+    CHECK_CODE(shmslot_segment_recover(mine.segment, NULL), 1);
     CHECK_COUNT(mine.segment, 1, 0);
     shmslot_reader_leave(mine.reader);
     shmslot_writer_close(mine.writer);
@@ -400,7 +403,7 @@ static int attach_and_exec(int link, void *name)
 {
     shmslot_segment *segment = attach(name);
     (void)join(segment, 0);
-    /* What is to be passed on may be inherited: it proves nothing about who lives. */
+    /* A descriptor to pass on may be inherited: it does not show who is alive. */
     CHECK(dup(shmslot_segment_fd(segment)) >= 0);
     CHECK(dup2(link, STDIN_FILENO) == STDIN_FILENO);
     say(link);
@@ -409,7 +412,7 @@ static int attach_and_exec(int link, void *name)
     return 1;
 }
 
-/* Only its lock tells of it. Among more than 256 each lock is asked for in one call of several. */
+/* Only its lock shows it. Among more than 256, each lock is checked in one of several calls. */
 static void check_exec(size_t crowd, unsigned calls)
 {
     char name[64], exe[64], target[64] = "";
@@ -469,7 +472,7 @@ static void check_thread(void)
     end(name, segment);
 }
 
-/* ---- another pid namespace: there our numbers mean somebody else ---- */
+/* ---- another pid namespace: there our numbers mean other processes ---- */
 
 static int attach_in_a_namespace(int link, void *name)
 {
@@ -514,7 +517,8 @@ static void check_namespace(void)
         fprintf(stderr, "left out: a pid namespace (this user may not make one)\n");
         CHECK_U64((uint64_t)end_child(other), 77);
     } else {
-        CHECK_CODE(shmslot_segment_recover(segment, NULL), 0); /* number 1 is alive here, and is another process */
+        /* number 1 is alive here, and is another process */
+        CHECK_CODE(shmslot_segment_recover(segment, NULL), 0);
         CHECK_COUNT(segment, 2, 0);
         say(other.link);
         hear(other.link);

@@ -1,4 +1,4 @@
-/* The in-process backend: the same calls and the same behaviour, no file and no descriptor. */
+/* The in-process backend: equal calls and equal behaviour, without a file or a descriptor. */
 #include "samples.h"
 
 static void check_no_descriptor_and_no_path(shmslot_segment *segment)

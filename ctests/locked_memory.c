@@ -1,5 +1,5 @@
-/* A process that has all memory locked that it maps (mlockall) has the slots of its segments locked, and not the room of
- * regions, which would become memory with that. */
+/* A process that locks all memory it maps (mlockall) has the slots of its segments locked, but not
+ * the room of regions, which would thereby become memory. */
 /* not under memcheck: it limits locked memory, and valgrind's notes of each byte are locked, too */
 #include "faults.h"
 
@@ -26,7 +26,7 @@ static uint64_t memory_of_file(void)
     return (uint64_t)status.st_blocks * 512;
 }
 
-/* Pages of this process that are memory now. */
+/* Pages of this process that are present. */
 static uint64_t resident(void)
 {
     unsigned long long pages = 0, in_memory = 0;
@@ -67,7 +67,7 @@ static int with_all_locked(int link, void *argument)
     CHECK_OK(shmslot_segment_create_local(&options, &local, NULL));
     CHECK(resident() - before < LARGEST);
 
-    /* They work like everywhere else. */
+    /* They work as everywhere else. */
     use_a_region(segment);
     CHECK(memory_of_file() >= LARGEST && memory_of_file() < 2 * LARGEST);
     use_a_region(other);

@@ -1,5 +1,6 @@
-/* What the owner of the memory can do to it while others use it: cut the file, punch holes into it, or try to change
- * a sealed one. What is gone faults or reads as zero; a call answers with a code, comes back, and spares the others. */
+/* What the owner of the memory can do to it while others use it: truncate the file, punch holes
+ * into it, or try to change a sealed one. The missing part faults or reads as zero; a call returns
+ * a code, ends, and does not affect other processes. */
 /* not under memcheck: it waits for several readers, and valgrind lacks futex_waitv */
 /* not under aarch64: the emulator lacks futex_waitv */
 #include "faults.h"
@@ -13,7 +14,7 @@ static char directory[128];
 
 /* ---- cutting ---- */
 
-/* One page a slot, behind the control part. */
+/* One page per slot, after the control part. */
 static shmslot_options options_of_pages(uint32_t slots)
 {
     shmslot_options options = options_of(slots, PAGE);
@@ -59,7 +60,8 @@ static void check_cut_before_attach(void)
     refuse(path, SHMSLOT_E_TRUNCATED);
     CHECK(truncate(path, 8) == 0);
     refuse(path, SHMSLOT_E_TRUNCATED);
-    CHECK_OK(shmslot_segment_unlink(path, NULL)); /* still known as a segment, so it can be removed */
+    /* still known as a segment, so it can be removed */
+    CHECK_OK(shmslot_segment_unlink(path, NULL));
 
     shmslot_segment_close(make_named(path, &options));
     CHECK(truncate(path, 0) == 0);
@@ -70,7 +72,7 @@ static void check_cut_before_attach(void)
     CHECK(unlink(path) == 0);
 }
 
-/* Holds samples 1 and 2, whose slots are 1 and 2, when everything from slot 2 on is cut away. */
+/* Holds samples 1 and 2, in slots 1 and 2, when everything from slot 2 on is cut off. */
 static int touch_what_is_gone(int link, void *path)
 {
     shmslot_segment *segment = attach(path);
@@ -90,7 +92,7 @@ static int touch_what_is_gone(int link, void *path)
     return 0;
 }
 
-/* The same, but it leaves alone what is cut, as far as bytes go. */
+/* Does this without touching the payload bytes that are cut off. */
 static int use_the_rest(int link, void *path)
 {
     shmslot_segment *segment = attach(path);
@@ -116,7 +118,8 @@ static int use_the_rest(int link, void *path)
         CHECK_OK(shmslot_slot_mark(reader, &sample));
     }
     CHECK_U64(lost(reader), 0);
-    CHECK_U64(info_of(segment).total_size, total); /* what it was made of; nobody looks at the file again */
+    /* what it was made of; nobody looks at the file again */
+    CHECK_U64(info_of(segment).total_size, total);
     refuse(path, SHMSLOT_E_TRUNCATED);
     shmslot_reader_leave(reader);
     shmslot_segment_close(segment);
@@ -160,7 +163,8 @@ static void check_cut_after_attach(void)
     CHECK_OK(shmslot_segment_unlink(path, NULL));
 }
 
-/* With nothing left of the file every call that looks into the segment faults, closing as well. */
+/* When nothing is left of the file, every call that accesses the segment faults, closing
+ * included. */
 typedef struct cut_call {
     const char *path;
     enum { INFO, READ, RESERVE, CLOSE_WRITER, LEAVE, CLOSE, CALLS } call;
@@ -180,7 +184,7 @@ static int call_on_nothing(int link, void *argument)
     char path[256];
     say(link);
     hear(link);
-    /* What was decided at creation is private, so these know it still. */
+    /* What was decided at creation is private, so these calls still know it. */
     CHECK_OK(shmslot_segment_slot_count(segment, &number));
     CHECK_U64(number, 8);
     CHECK_OK(shmslot_segment_slot_capacity(segment, &number));
@@ -200,7 +204,7 @@ static int call_on_nothing(int link, void *argument)
     return 0;
 }
 
-/* The segment goes with its last handle, so this one has no other. */
+/* The segment is freed with its last handle, so this one has no other. */
 static int close_nothing(int link, void *argument)
 {
     shmslot_segment *segment = attach(((const cut_call *)argument)->path);
@@ -284,8 +288,8 @@ static void check_sealed_segment(void)
     shmslot_segment_close(segment);
 }
 
-/* The bytes of a segment in a memory file whose size may still change are refused; so are, by the kernel, those that
- * nobody may write. */
+/* The bytes of a segment in a memory file whose size may still change are refused; the kernel
+ * refuses those that nobody may write. */
 static void check_foreign_memory_files(void)
 {
     static const struct {
@@ -347,8 +351,8 @@ static void punch(int fd, off_t page)
     CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page * PAGE, PAGE) == 0);
 }
 
-/* A hole in the payload is zeros in the samples that lie there, and nothing else. Sealing the size does not forbid
- * it. */
+/* A hole in the payload makes the samples there read as zeros, and nothing else. Sealing the size
+ * does not forbid it. */
 static void check_holes_in_payload(int is_sealed)
 {
     enum { SLOTS = 8 };
@@ -381,7 +385,7 @@ static void check_holes_in_payload(int is_sealed)
     if (!is_sealed) CHECK_OK(shmslot_segment_unlink(path, NULL));
 }
 
-/* A code that a call may give on a spoiled segment, whatever it is asked. */
+/* A code that any call may return on a corrupt segment. */
 static int fine(int result)
 {
     switch (result) {
@@ -401,8 +405,9 @@ static int fine(int result)
 }
 #define FINE(call) CHECK_HERE(fine(call))
 
-/* A segment in which each table has pages of its own: header, hot words and reader rows 0 and 1, participants up to 3,
- * lines 4 to 11, claims 12 and 13, the vacancy map 14, user headers 15 to 22, payloads 23 to 30. */
+/* A segment in which each table has its own pages: header, hot words and reader rows 0 and 1,
+ * participants up to 3, lines 4 to 11, claims 12 and 13, the vacancy map 14, user headers 15 to 22,
+ * payloads 23 to 30. */
 #define HOLED_PAGES 32
 #define HOLED_SLOTS 512
 #define HOLED_CONTROL_PAGES 15
@@ -425,7 +430,7 @@ static shmslot_options options_of_holed(const holed *what)
     return options;
 }
 
-/* Every byte of it can be had. */
+/* Every byte of it is readable. */
 static void look_at(const shmslot_sample *sample)
 {
     unsigned sum = 0;
@@ -491,7 +496,7 @@ static void use_reference_calls(shmslot_segment *segment)
     (void)FINE(shmslot_ref_mark_reader_disconnected(segment, 1));
 }
 
-/* A process in the middle of everything loses one page, and then tries every call. */
+/* A process with loans, holds and readers loses one page, and then tries every call. */
 static int use_with_a_hole(int link, void *argument)
 {
     const holed *what = argument;
@@ -510,7 +515,8 @@ static int use_with_a_hole(int link, void *argument)
     (void)link;
     look.flags = SHMSLOT_FLAG_OBSERVER;
     if (is_single) writer = open_writer(segment);
-    /* A segment has one writer of its own for the reference calls; on a single-writer one that place is taken. */
+    /* A segment has one writer of its own for the reference calls; in a single-writer segment that
+     * place is taken. */
     if (!is_single && what->policy != SHMSLOT_POLICY_DROP_OLDEST) use_reference_calls(segment);
     if (!is_single) writer = open_writer(segment);
     for (i = 0; i < 300; i++) (void)put(writer, (uint64_t)i);
@@ -568,7 +574,7 @@ static int use_with_a_hole(int link, void *argument)
     }
     (void)FINE(shmslot_slot_mark(reader, &held[0]));
 
-    /* Who comes now: the first page has the header, too. */
+    /* New processes: the first page has the header, too. */
     if (what->page == 0) {
         refuse(what->path, SHMSLOT_E_NOT_A_SEGMENT);
     } else {
@@ -675,7 +681,7 @@ static int keep_reading(int link, void *path)
     return 0;
 }
 
-/* The same at any moment: holes appear while two processes are inside their calls. */
+/* At any moment: holes appear while two processes are inside their calls. */
 static void check_holes_under_a_stream(void)
 {
     char path[256];

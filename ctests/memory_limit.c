@@ -1,5 +1,5 @@
-/* A control group with less memory than /dev/shm has room: what does not fit is an error, where the kernel would kill. In a
- * group that is made here, if this process may make one. */
+/* A control group with less memory than /dev/shm has room: what does not fit is an error, where the
+ * kernel would kill. This runs in a group that is made here, if this process may make one. */
 /* not under memcheck: its group is full of what valgrind notes of each byte */
 #include "faults.h"
 
@@ -11,7 +11,8 @@ static char directory[128];
 
 /* ---- a group of one's own ---- */
 
-/* Where the hierarchy with the memory is mounted, and this process in it; 0 if that is not to be found. */
+/* Where the hierarchy of the memory controller is mounted, and this process in it; 0 if it is not
+ * found. */
 static int find_group(char *ret_parent, size_t size, int *ret_version)
 {
     char line[1024], path[1024] = "", point[400] = "";
@@ -42,7 +43,7 @@ static int find_group(char *ret_parent, size_t size, int *ret_version)
     return point[0] != '\0' && (size_t)snprintf(ret_parent, size, "%s%s", point, path) < size;
 }
 
-/* Why there is no group, or NULL. */
+/* Makes the group; returns the reason if it cannot, or NULL. */
 static const char *make_group(void)
 {
     char parent[1500], path[600], limit[32];
@@ -68,7 +69,7 @@ static void enter_group(void)
     CHECK(write_text(path, "0") == 0);
 }
 
-/* What lay in it is gone, but a process leaves it a little after it was waited for. */
+/* Its processes are gone, but a process leaves its group a little after it was waited for. */
 static void remove_group(void)
 {
     while (rmdir(group) != 0) {
@@ -110,7 +111,7 @@ static int creates(int link, void *argument)
     result = shmslot_segment_open(path, &large, &segment, &detail);
     refused(result, segment, &detail);
 
-    /* What is there already counts. */
+    /* Existing memory counts. */
     first = make_named(path, &small);
     large = slots_of(48 * MIB);
     result = shmslot_segment_create_anonymous(&large, &segment, &detail);
@@ -170,7 +171,7 @@ static int allocates(int link, void *argument)
     return 0;
 }
 
-/* Pages of files are dropped by the kernel when somebody needs the room. */
+/* The kernel drops pages of files when the room is needed. */
 static int beside_a_cache(int link, void *argument)
 {
     static char block[1 << 16];

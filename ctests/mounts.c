@@ -1,5 +1,5 @@
-/* What the mounts of a process decide: without /proc it is told what is missing, and a segment that something is mounted
- * over, as containers do, is not removed. Runs in a mount namespace of its own. */
+/* What a process's mounts decide: without /proc an error says what is missing, and a segment over
+ * which something is mounted, as containers do, is not removed. Runs in its own mount namespace. */
 #include "faults.h"
 
 static char directory[128];
@@ -16,7 +16,8 @@ static void check_busy(const char *path)
     shmslot_options options = options_of(2, 8);
     shmslot_segment *segment = make_named(path, &options), *none = NULL;
     shmslot_error detail;
-    CHECK(mount(path, path, "none", MS_BIND, NULL) == 0); /* valgrind reads the type of every mount */
+    /* valgrind reads the type of every mount */
+    CHECK(mount(path, path, "none", MS_BIND, NULL) == 0);
     check_failure(shmslot_segment_unlink(path, &detail), none, &detail, SHMSLOT_E_SYS, EBUSY);
     check_text(&detail, "mount point");
     CHECK(umount2(path, MNT_DETACH) == 0);
@@ -43,7 +44,7 @@ static void check_without_proc(const char *path)
     check_failure(shmslot_segment_open(free_path, &options, &none, &detail), none, &detail, SHMSLOT_E_NOT_SUPPORTED,
                   ENOENT);
     CHECK_CODE(shmslot_segment_fd(other), SHMSLOT_E_NOT_SUPPORTED);
-    /* By name nothing of it is needed. */
+    /* By name, nothing of it is needed. */
     CHECK_OK(shmslot_segment_attach(path, NULL, &none, &detail));
     shmslot_segment_close(none);
     CHECK_OK(shmslot_segment_recover(named, &detail));

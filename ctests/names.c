@@ -1,4 +1,5 @@
-/* Which names are names: every call that takes one refuses the bad ones alike, and touches nothing. */
+/* Which names are valid: every call that takes a name refuses the bad ones in one way, and changes
+ * nothing. */
 #include "samples.h"
 
 #include <limits.h>
@@ -73,7 +74,7 @@ static void check_absolute_paths(void)
     check_good_name(own_path(path, sizeof path, directory, "seg"));
     check_good_name(own_path(path, sizeof path, directory, "seg with \xc3\xbc"));
 
-    /* A directory of one's own is a domain of one's own. */
+    /* A directory of one's own is a separate set of names. */
     unique_name(name, sizeof name, "domain");
     own_path(path, sizeof path, directory, name);
     segment = make_named(path, &options);

@@ -1,5 +1,6 @@
-/* Nobody waits: then reserve, commit, read and mark make no system call. A filter of the kernel watches: it lets a
- * process write to its error stream and exit, and kills it for anything else. Each round is made in a child. */
+/* While nobody waits, reserve, commit, read and mark make no system call. A kernel filter lets a
+ * process write to its error stream and exit, and kills it for anything else. Each round is made in
+ * a child. */
 /* not under address, thread, memcheck: its filter kills a process for calls of the tool */
 /* not under aarch64: the emulator has no filters of system calls */
 #include "samples.h"
@@ -95,7 +96,8 @@ static int many_rounds(int link, void *argument)
     allow_nothing();
     for (i = 1; i <= ROUNDS; i++) one_round(writer, first, second, i);
     if (setting->policy == SHMSLOT_POLICY_DROP_OLDEST) {
-        for (i = 1; i <= ROUNDS; i++) (void)put(writer, i); /* nobody reads: the oldest are taken back */
+        /* nobody reads: the oldest are taken away */
+        for (i = 1; i <= ROUNDS; i++) (void)put(writer, i);
         CHECK_U64(take(first), ROUNDS - SLOTS + 1);
     }
     return 0;

@@ -1,4 +1,5 @@
-/* NULL where a pointer must be is INVALID in every call, in release builds too; closers accept it. */
+/* NULL where a pointer is required is INVALID in every call, in release builds too; closers accept
+ * it. */
 #include "samples.h"
 
 #define INVALID(call) CHECK_CODE(call, SHMSLOT_E_INVALID)
@@ -312,7 +313,7 @@ static void check_region_calls(void)
     shmslot_channel_close(far);
 }
 
-/* Where a pointer may be NULL, it may. */
+/* Where a pointer may be NULL, NULL works. */
 static void check_what_may_be_null(void)
 {
     uint64_t number = 0;

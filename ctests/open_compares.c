@@ -1,12 +1,12 @@
-/* What open asks of a segment that is there: each field alone, what is not asked, the flag that asks nothing, the dead, and
- * two that open at once and want different things. */
+/* What open compares with an existing segment: each field alone, fields that are not compared, the
+ * flag that turns it off, dead segments, and two that open at once with different options. */
 #include "samples.h"
 
 #include <stddef.h>
 
 #define ROUNDS 200
 
-/* What is there: no number is the default. */
+/* What exists: no number is the default. */
 static shmslot_options made_so(void)
 {
     shmslot_options options = options_of(16, 1024);
@@ -27,7 +27,7 @@ static shmslot_options made_so(void)
 
 #define NONE UINT64_MAX /* no such value */
 
-/* A field, what of it passes, what does not, and what is there instead. */
+/* A field, a value of it that passes, one that does not, and what exists instead. */
 static const struct {
     const char *name;
     size_t offset, size;
@@ -65,7 +65,7 @@ static void open_passes(const char *name, const shmslot_options *options)
     shmslot_segment_close(segment);
 }
 
-/* `detail` tells which field, what was wanted, what was found, and the way out. */
+/* `detail` says which field, what was wanted, what was found, and what to do. */
 static void check_detail(const shmslot_error *detail, const char *field, uint64_t wanted, uint64_t found)
 {
     char about[96];
@@ -89,7 +89,7 @@ static void open_fails(const char *name, const shmslot_options *options, const c
     check_detail(&detail, field, wanted, found);
 }
 
-/* It fails, it leaves nothing attached, and with the flag it passes. */
+/* It fails, leaves nothing attached, and passes with the flag. */
 static void only_any_geometry_takes_it(shmslot_segment *there, const char *name, shmslot_options asked,
                                        const char *field, uint64_t wanted, uint64_t found)
 {
@@ -100,7 +100,8 @@ static void only_any_geometry_takes_it(shmslot_segment *there, const char *name,
     asked.flags &= ~(uint32_t)SHMSLOT_FLAG_ANY_GEOMETRY;
     {
         shmslot_segment *attached = NULL;
-        CHECK_OK(shmslot_segment_attach(name, NULL, &attached, NULL)); /* attach asks for no geometry */
+        /* attach asks for no geometry */
+        CHECK_OK(shmslot_segment_attach(name, NULL, &attached, NULL));
         shmslot_segment_close(attached);
     }
     CHECK_U64(info_of(there).participants, 1);
@@ -148,7 +149,7 @@ static void check_each_field(void)
     shmslot_segment_close(there);
 }
 
-/* A default that was asked for is compared; one that was left alone is not. */
+/* A default that was set explicitly is compared; a field that was left at 0 is not. */
 static void check_defaults(void)
 {
     char name[64];
@@ -213,7 +214,7 @@ static void check_the_type(void)
     shmslot_segment_close(there);
 }
 
-/* The dead: to replace one asks nothing of it, to adopt one does. */
+/* Dead segments: replacing one compares nothing, adopting one does. */
 static void check_if_dead(void)
 {
     char name[64];
@@ -276,7 +277,7 @@ static void *race(void *argument)
     return NULL;
 }
 
-/* Neither gives what the other wants: one makes it, the other learns what it lacks. */
+/* Neither gives what the other wants: one makes it, the other learns what is missing. */
 static void check_two_at_once(void)
 {
     char name[64];

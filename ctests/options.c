@@ -53,7 +53,8 @@ static void check_struct_size(void)
     refuse(&options);
     options.struct_size = 3;
     refuse(&options);
-    options.struct_size = offsetof(shmslot_options, type_name); /* no released version was shorter */
+    /* no released version was shorter */
+    options.struct_size = offsetof(shmslot_options, type_name);
     refuse(&options);
     options.struct_size = UINT32_MAX;
     refuse(&options);
@@ -143,7 +144,7 @@ static void check_ranges(void)
     FIELD(type_name, type_name, refuse);
     FIELD(type_name, "\xff", refuse);
 
-    /* Fields that are fine alone and impossible together. */
+    /* Fields that are valid alone and impossible together. */
     options = options_of(4, 8);
     options.history = 4;
     refuse(&options);

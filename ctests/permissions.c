@@ -1,4 +1,4 @@
-/* Who may attach, to what, and as what, between users. Needs root, which can become other users. */
+/* Which users may attach, to what, and as what. Needs root, which can become other users. */
 #include "faults.h"
 
 #include <sys/mman.h>
@@ -8,7 +8,7 @@
 
 static char directory[128];
 
-/* ---- the creator's mode against what others ask for ---- */
+/* ---- the creator's mode and the access that others ask for ---- */
 
 typedef struct visit {
     const char *path;
@@ -161,7 +161,7 @@ static void check_two_users(void)
     CHECK_OK(shmslot_segment_unlink(path, NULL));
 }
 
-/* ---- segments that somebody else made ---- */
+/* ---- segments of another user ---- */
 
 static uint32_t stranger_mode;
 
@@ -178,7 +178,8 @@ static int make_and_stay(int link, void *name)
     return 0;
 }
 
-/* Root could open everything: that it may is not enough. `refusal` is the kernel's for those who may not. */
+/* Root could open everything, but that is not enough. `refusal` is the kernel's error for users
+ * without permission. */
 static void refuse_stranger(const char *name, int refusal)
 {
     static const uint32_t flags[] = {0, SHMSLOT_FLAG_OBSERVER, SHMSLOT_FLAG_PREFAULT};
@@ -229,7 +230,7 @@ static void check_strangers_segment(uint32_t mode)
     say(stranger.link);
     CHECK_CHILD(stranger);
 
-    /* Dead, it is still not ours to replace or adopt. */
+    /* Even dead, it is not ours to replace or adopt. */
     refuse_stranger(name, 0);
     CHECK_U64((uint64_t)run_child(refuse_as_somebody, name), 0);
     CHECK(stat(path, &after) == 0);
@@ -237,7 +238,7 @@ static void check_strangers_segment(uint32_t mode)
     CHECK_OK(shmslot_segment_unlink(name, NULL)); /* root may, by the rules of the directory */
 }
 
-/* A name that somebody else has occupied with a link to a good segment of ours. */
+/* A name that another user has occupied with a link to a valid segment of ours. */
 static int occupy(int link, void *argument)
 {
     const char *const *paths = argument;
@@ -272,7 +273,7 @@ static void check_strangers_link(void)
     CHECK_OK(shmslot_segment_unlink(name, NULL));
 }
 
-/* ---- what a stranger can do to a segment of ours ---- */
+/* ---- what another user can do to a segment of ours ---- */
 
 typedef struct removal {
     const char *name;
@@ -321,8 +322,8 @@ static void check_unlink_by_a_stranger(void)
     }
 }
 
-/* An anonymous segment is for one user: the kernel does not let others open it anew, whoever sent them the descriptor.
- * But the descriptor itself gives access to the bytes, as every descriptor does. */
+/* An anonymous segment is for one user: the kernel does not let others open it again, even with the
+ * descriptor. But the descriptor itself gives access to the bytes, as every descriptor does. */
 static int use_the_descriptor(int link, void *argument)
 {
     static const uint32_t flags[] = {0, SHMSLOT_FLAG_ANY_OWNER, SHMSLOT_FLAG_OBSERVER | SHMSLOT_FLAG_ANY_OWNER};
@@ -357,9 +358,9 @@ static void check_descriptor_for_a_stranger(void)
     shmslot_segment_close(segment);
 }
 
-/* What letting others read gives away beside the bytes: they may lock what they can open, also the bytes by which
- * participants show that they live. They change nothing and learn nothing by it, but nobody new gets in, and a name
- * whose segment is dead is not given to another. */
+/* What letting others read gives away besides the bytes: they may lock what they can open, even the
+ * bytes by which participants show that they are alive. That changes nothing and reveals nothing,
+ * but nobody new can attach, and a name whose segment is dead is not given to another. */
 static int lock_everything(int link, void *path)
 {
     struct flock range;
@@ -372,7 +373,8 @@ static int lock_everything(int link, void *path)
     range.l_type = F_RDLCK;
     range.l_whence = SEEK_SET;
     range.l_start = (off_t)1 << 60;
-    CHECK(fcntl(fd, F_OFD_SETLK, &range) != 0 && errno == EAGAIN); /* not over a living participant */
+    /* not over a living participant */
+    CHECK(fcntl(fd, F_OFD_SETLK, &range) != 0 && errno == EAGAIN);
     say(link);
     hear(link);
     CHECK(fcntl(fd, F_OFD_SETLK, &range) == 0);
@@ -390,7 +392,8 @@ static void check_locks_of_a_stranger(void)
     child stranger;
     options.mode = 0644;
     own_path(path, sizeof path, directory, "locked");
-    stranger = start_child(lock_everything, path); /* first, so that it inherits no descriptor of the segment */
+    /* first, so that it inherits no descriptor of the segment */
+    stranger = start_child(lock_everything, path);
     segment = make_named(path, &options);
     say(stranger.link);
     hear(stranger.link);
@@ -408,7 +411,8 @@ static void check_locks_of_a_stranger(void)
     CHECK_OK(shmslot_segment_unlink(path, NULL));
 }
 
-/* Who may write to a dead segment, but not take its name, cannot replace it. It is as before then. */
+/* A user that may write to a dead segment, but not remove its name, cannot replace it. The segment
+ * is unchanged then. */
 static int fail_to_replace(int link, void *name)
 {
     shmslot_options options = options_of(4, 64);

@@ -1,5 +1,5 @@
-/* Runs another process step by step, up to a point at which it is to be killed. A point is a step that changed shared
- * bytes, or a system call: between two of them a kill leaves the same behind. */
+/* Runs another process step by step, up to a point at which it will be killed. A point is a step
+ * that changed shared bytes, or a system call: a kill between two points leaves the same state. */
 #ifndef SHMSLOT_CTESTS_SINGLE_STEPS_H
 #define SHMSLOT_CTESTS_SINGLE_STEPS_H
 
@@ -19,7 +19,7 @@ static inline void steps_begin(void)
     CHECK(steps_finished != MAP_FAILED);
 }
 
-/* Runs the victim freely until it stops by itself. */
+/* Runs the victim freely until it stops itself. */
 static inline void steps_await_stop(pid_t pid)
 {
     int status = 0;
@@ -28,24 +28,26 @@ static inline void steps_await_stop(pid_t pid)
         CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
         CHECK(waitpid(pid, &status, 0) == pid);
     }
-    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP); /* otherwise a check of the victim failed */
+    /* otherwise a check of the victim failed */
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
 }
 
-/* By the victim, while it runs freely: lets others do something before it goes on. */
+/* Called by the victim while it runs freely: lets others act before it continues. */
 static inline void steps_pause(void)
 {
     CHECK(raise(SIGSTOP) == 0);
 }
 
-/* By the others, when they have done it. */
+/* Called by the others, when they have acted. */
 static inline void steps_resume(pid_t pid)
 {
     CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
     steps_await_stop(pid);
 }
 
-/* Forks a victim that runs `prepare` freely, then stops, to run `operation` step by step. If `prepare` pauses, this returns
- * at its first pause. If there is an `after`, steps_end lets it run and end. */
+/* Forks a victim that runs `prepare` freely, then stops, to run `operation` step by step. If
+ * `prepare` pauses, this returns at its first pause. If there is an `after`, steps_end lets it run
+ * and end. */
 static inline pid_t steps_start(void (*prepare)(void *argument), void (*operation)(void *argument),
                                 void (*after)(void *argument), void *argument)
 {
@@ -61,7 +63,7 @@ static inline pid_t steps_start(void (*prepare)(void *argument), void (*operatio
         steps_pause();
         operation(argument);
         __atomic_store_n(steps_finished, 1, __ATOMIC_RELAXED);
-        (void)raise(SIGTRAP); /* who runs freely stops here */
+        (void)raise(SIGTRAP); /* a victim that runs freely stops here */
         while (after == NULL) (void)pause();
         after(argument);
         _exit(0);
@@ -90,18 +92,19 @@ static inline int steps_at_system_call(pid_t pid)
 #endif
 }
 
-/* Lets the victim go on as `request` says; false if the operation is over. */
+/* Continues the victim as `request` says; false if the operation is over. */
 static inline int steps_go(pid_t pid, int request)
 {
     int status = 0;
     CHECK(ptrace(request, pid, NULL, NULL) == 0);
     CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP); /* otherwise a check of the victim failed */
+    /* otherwise a check of the victim failed */
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
     return !__atomic_load_n(steps_finished, __ATOMIC_RELAXED);
 }
 
-/* Runs the victim to its next point; false if the operation was over before. `size` bytes at `shared` are watched, of
- * which `before` keeps a copy. */
+/* Runs the victim to its next point; false if the operation was over before. `size` bytes at
+ * `shared` are watched, of which `before` keeps a copy. */
 static inline int steps_next(pid_t pid, const void *shared, void *before, size_t size)
 {
     for (;;) {
@@ -111,7 +114,7 @@ static inline int steps_next(pid_t pid, const void *shared, void *before, size_t
     }
 }
 
-/* The same where only system calls matter: to the end of the next one. */
+/* Does this where only system calls matter: to the end of the next one. */
 static inline int steps_next_call(pid_t pid)
 {
     return steps_go(pid, PTRACE_SYSCALL) && steps_go(pid, PTRACE_SYSCALL);

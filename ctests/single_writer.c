@@ -1,4 +1,4 @@
-/* Single-writer segments: one writer at a time, in whatever process; all else as always. */
+/* Single-writer segments: one writer at a time, in any process; everything else is unchanged. */
 #include "stream.h"
 
 static shmslot_segment *named_single(const char *name, uint32_t slots, uint32_t policy)
@@ -62,7 +62,7 @@ static void check_one_at_a_time(void)
     shmslot_segment_close(segment);
 }
 
-/* Loans in any order, discards, pointers, empty samples and errors are the same as with many writers. */
+/* Loans in any order, discards, pointers, empty samples and errors work as with many writers. */
 static void check_loans(uint32_t policy)
 {
     static const int order[] = {2, 0, 1};

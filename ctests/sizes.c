@@ -1,4 +1,4 @@
-/* Odd geometries work like even ones: each goes through more than three laps with two readers. */
+/* Odd geometries work like even ones: each passes more than three laps with two readers. */
 #include "samples.h"
 
 static void check_size(uint32_t slots, uint64_t capacity, uint32_t policy, uint32_t flags)

@@ -1,12 +1,15 @@
-/* Processes that use one segment are killed at random instructions and started again, round after round. Two that are
- * never killed, a reader and a writer in this process, check all the while that no sample is lost, doubled or spoiled.
- * Samples stay in hand while the order goes around, and their bytes are compared. Many a victim is stopped some laps before it
- * is killed, so that nobody cleans up after it meanwhile, and what it has just published is among the samples in hand.
- * From time to time everybody ends, and then every slot, reader row and participant row must have come back.
+/* Processes that use one segment are killed at random instructions and started again, round after
+ * round. A reader and a writer in this process, which are never killed, check all the time that no
+ * sample is lost, duplicated or corrupted. Samples stay held while the order goes around, and their
+ * bytes are compared. Many victims are stopped for some laps before they are killed, so that nobody
+ * recovers them meanwhile, and what they have just published is among the held samples. From time
+ * to time all processes end, and then every slot, reader row and participant row must be free
+ * again.
  *
- *   soak [rounds [seed [row]]]    or SHMSLOT_SOAK_ROUNDS, SHMSLOT_SOAK_SEED; row: only this one of the table, from 1
+ *   soak [rounds [seed [row]]] or SHMSLOT_SOAK_ROUNDS, SHMSLOT_SOAK_SEED; row: only this one of the
+ *   table, from 1
  *
- * The seed repeats what is chosen, not the moment at which a kill strikes. */
+ * The seed repeats the choices, but not the moment at which a kill strikes. */
 /* not under musl: it takes minutes, and the C library has no part in what it looks at */
 #include "single_steps.h"
 #include "words.h"
@@ -54,7 +57,8 @@ struct setting {
     uint32_t policy;
     uint32_t flags;
     uint32_t history;
-    uint32_t max_readers; /* readers get their places from the top: 33 spreads them over words, 15 does not */
+    /* readers get their places from the top: 33 spreads them over words, 15 does not */
+    uint32_t max_readers;
 };
 
 static const struct setting settings[] = {
@@ -82,14 +86,14 @@ struct notes {
     char failed[CHECK_REPORT_SIZE]; /* what the check of any of them had to say that failed */
 };
 
-/* A sample in the hand of the reader that survives, and what was in it. */
+/* A sample that the surviving reader holds, and what it contained. */
 struct hold {
     shmslot_sample sample;
     uint64_t until; /* it has come to this sequence */
     unsigned char bytes[CAPACITY];
 };
 
-/* The segment of this setting, and who uses it. */
+/* The segment of this setting, and its users. */
 static struct {
     const struct setting *setting;
     uint64_t seed;
@@ -108,7 +112,8 @@ static struct {
     uint64_t next_sequence; /* that this reader must see, or have lost */
     uint64_t last_life[WRITERS], last_number[WRITERS];
     uint64_t number;
-    uint64_t suspect; /* a writer whose last sample is to be held if its commit has not returned; or WRITERS */
+    /* a writer whose last sample is to be held if its commit has not returned; or WRITERS */
+    uint64_t suspect;
     struct hold holds[HOLDS];
     uint64_t held;
 } soak;
@@ -129,7 +134,7 @@ static int has_one_writer(void)
 
 /* ---- when something is wrong ---- */
 
-/* What is wrong comes last: who keeps the end of the output alone has it. */
+/* The failure is printed last, so that it survives if only the end of the output is kept. */
 static void tell_where(void)
 {
     if (soak.setting == NULL) return;
@@ -142,7 +147,8 @@ static void tell_where(void)
             soak.slots, soak.round, soak.next_sequence, check_report);
 }
 
-/* A check of this process failed, or one of a child, or nothing moves any more. The children end with this process. */
+/* A check of this process or of a child failed, or nothing moves any more. The children end with
+ * this process. */
 static void on_alarm(int signal_number)
 {
     (void)signal_number;
@@ -227,8 +233,8 @@ static void show_activity(uint64_t kid)
     __atomic_store_n(&soak.notes->active, kid, __ATOMIC_RELAXED);
 }
 
-/* A few loans at once; some are given back, the others committed in any order. Only the first may wait for room: who
- * waits with a loan out can wait for somebody who does the same. */
+/* Several loans at once; some are given back, the others committed in any order. Only the first may
+ * wait for room: two writers that wait with a loan could wait for each other. */
 static void write_some(shmslot_writer *writer, uint64_t kid, int64_t patience)
 {
     shmslot_loan loans[HANDS];
@@ -253,7 +259,7 @@ static void write_some(shmslot_writer *writer, uint64_t kid, int64_t patience)
         }
         loans[pick] = loans[--got];
     }
-    /* Nothing else holds these writers back, and the others want a turn. */
+    /* Nothing else slows these writers down, and the others want a turn. */
     if (!is_lossless() && chance(4) == 0) (void)sched_yield();
 }
 
@@ -271,7 +277,8 @@ struct view {
     uint64_t held, kept; /* so many of them for longer */
 };
 
-/* How many samples a reader keeps in hand while others go by: together they must leave slots for these. */
+/* How many samples a reader holds while others pass: together the readers must leave slots for
+ * these. */
 static uint64_t choose_kept(void)
 {
     return soak.slots < 16 ? 0 : chance(soak.slots < 61 ? 2 : HANDS);
@@ -284,7 +291,7 @@ static void join_view(struct view *view, uint64_t kid, shmslot_segment *segment,
     view->kid = kid;
     view->first = info_of(segment).next_sequence;
     view->first = view->first > history ? view->first - history : 1;
-    /* Dead readers may have all rows while the one that cleans up after them is stopped. */
+    /* Dead readers may have all rows while the process that recovers them is stopped. */
     do {
         result = shmslot_reader_join(segment, history, &view->reader, NULL);
     } while (result == SHMSLOT_E_NO_READER_SLOT);
@@ -340,7 +347,7 @@ static void peek(struct view *view)
     CHECK_OK(shmslot_slot_mark(view->reader, &sample));
 }
 
-/* Leaves with samples in hand, and marks them afterwards. */
+/* Leaves while it holds samples, and marks them afterwards. */
 static void leave_view(struct view *view)
 {
     while (view->held < HANDS && shmslot_slot_read(view->reader, &view->hands[view->held]) == SHMSLOT_OK) view->held++;
@@ -370,8 +377,9 @@ static void attach_and_look(void)
     shmslot_segment_close(segment);
 }
 
-/* 0, 1: write. 2: write and read. 3: read. 4: join with history, read, leave. 5: peek and read. 6: recover, and join
- * for short whiles. 7: open and close writers. Where there is one writer, 0 and 1 want to be it; the others read. */
+/* 0, 1: write. 2: write and read. 3: read. 4: join with history, read, leave. 5: peek and read. 6:
+ * recover, and join for short whiles. 7: open and close writers. Where there is one writer, 0 and 1
+ * want to be it; the others read. */
 static void live(uint64_t kid)
 {
     shmslot_segment *segment = NULL;
@@ -459,7 +467,8 @@ static void go_on_all(void)
 
 /* ---- the survivors ---- */
 
-/* Of one life the numbers come in order; after a later life's sample none of an earlier one's. */
+/* The numbers of one life come in order; after a sample of a later life there is none of an earlier
+ * one. */
 static void check_writer_order(const struct message *message, uint64_t sequence)
 {
     uint64_t kid = message->kid, expected = message->life == soak.last_life[kid] ? soak.last_number[kid] + 1 : 1;
@@ -486,7 +495,7 @@ static void compare_holds(void)
     }
 }
 
-/* Marks those that were in hand long enough, or all. */
+/* Marks the samples that were held long enough, or all. */
 static void end_holds(int all)
 {
     uint64_t i;
@@ -499,7 +508,7 @@ static void end_holds(int all)
     }
 }
 
-/* Keeps a sample in hand, now and then, or because its writer may be stopped in its commit; for laps. */
+/* Holds a sample for laps, now and then, or because its writer may be stopped in its commit. */
 static int keep(const shmslot_sample *sample)
 {
     const struct message *message = sample->data;
@@ -541,7 +550,7 @@ static int survive(void)
     return 1;
 }
 
-/* The writer that survives never waits: what it may wait for is its own reader. */
+/* The surviving writer never waits, because it would wait for its own reader. */
 static void write_one(void)
 {
     shmslot_loan loan;
@@ -553,7 +562,8 @@ static void write_one(void)
     commit_message(soak.writer, &loan, SURVIVOR, ++soak.number);
 }
 
-/* Lets `count` samples go by; with the children alive, or dead, but none stopped, they must come. */
+/* Lets `count` samples pass; they must arrive whether the children are alive or dead, if none is
+ * stopped. */
 static void work(uint64_t count, int must_come)
 {
     unsigned idle = 0;
@@ -582,7 +592,8 @@ static void check_words(uint64_t retained)
     for (slot = 0; slot < soak.slots; slot++) {
         uint64_t first = marks_of(words, slot, 0), behind = (tail_of(words) - (first >> 32)) & 0xffffffff;
         unsigned phase = phase_of(words, slot);
-        int kept = (first & 0xffffffff) == 0x10000 && behind <= retained; /* owed to history alone */
+        /* owed to history alone */
+        int kept = (first & 0xffffffff) == 0x10000 && behind <= retained;
         if (phase != 0 && phase != PHASE_PUBLISHED) check_failed("slot %" PRIu64 " is in phase %u", slot, phase);
         for (word = kept ? 1 : 0; word < 4; word++) {
             if ((marks_of(words, slot, word) & 0xffffffff) != 0) {
@@ -597,7 +608,7 @@ static void check_words(uint64_t retained)
     if (is_lossless()) CHECK_U64(seen, retained);
 }
 
-/* Nobody is there but this process: every slot, row and bit has come back. */
+/* Only this process is left: every slot, row and bit is free again. */
 static void account(void)
 {
     shmslot_loan loans[128];
@@ -618,7 +629,8 @@ static void account(void)
     CHECK_U64(count, 1);
     CHECK_U64(list[0].readers, UINT64_C(1) << index);
     CHECK_U64(list[0].writers, soak.writer != NULL);
-    /* What a child was told is committed was read, and at most the one that it died at besides. */
+    /* Every sample whose commit a child was told of was read, and besides these at most the one
+     * during which it died. */
     for (kid = 0; is_lossless() && kid < WRITERS; kid++) {
         uint64_t told = soak.notes->committed[kid];
         uint64_t got = soak.last_life[kid] == soak.lives[kid] ? soak.last_number[kid] : 0;
@@ -664,7 +676,7 @@ static void kill_everybody(void)
     CHECK_OK(shmslot_segment_recover(soak.segment, NULL));
 }
 
-/* In peace: then no sweep hides what one before it has left. */
+/* In good order, so that no sweep hides what an earlier one has left. */
 static void dismiss_everybody(void)
 {
     uint64_t kid;
@@ -688,14 +700,15 @@ static void dismiss_everybody(void)
 
 /* ---- rounds ---- */
 
-/* Whether the others can go on for laps while this child stands still: in lossless segments a reader holds them up. */
+/* Whether the others can continue for laps while this child is stopped: in lossless segments a
+ * reader blocks them. */
 static int is_dispensable(uint64_t kid)
 {
     if (has_one_writer()) return !is_lossless() && kid > 1;
     return !is_lossless() || kid < 2 || kid == 7;
 }
 
-/* Lets laps go by, with what the suspect has published in hand, if it did not come to say so. */
+/* Lets laps pass while holding what the suspect has published, if its commit has not returned. */
 static void go_round(uint64_t suspect)
 {
     uint64_t count, idle = 0;
@@ -715,7 +728,7 @@ static void go_round(uint64_t suspect)
     figures.late++;
 }
 
-/* Stops the victim where it is. It counts as alive, so nobody cleans up after it. */
+/* Stops the victim where it is. It counts as alive, so nobody recovers it. */
 static void let_it_wait(uint64_t victim)
 {
     siginfo_t info;
@@ -725,9 +738,11 @@ static void let_it_wait(uint64_t victim)
     go_round(victim);
 }
 
-/* ---- strangers: a moment at which others are killed once in hundreds of times is found by single steps ---- */
+/* ---- strangers: single steps find a moment at which others are killed once in hundreds of times
+ * ---- */
 
-/* Elsewhere a single step may break an exclusive access, which then never succeeds; a tool would be stepped through as well. */
+/* On other processors a single step may break an exclusive access, which then never succeeds; a
+ * tool would be stepped through as well. */
 #if defined __x86_64__ && !defined UNDER_A_TOOL
 #define HAS_STRANGERS 1
 static shmslot_writer *strangers_writer;
@@ -750,7 +765,7 @@ static void prepare_stranger(void *unused)
             (void)sched_yield();
         }
     }
-    /* The first time a call is made it is looked up, which takes more steps than itself. */
+    /* The first call of a function includes its lookup, which takes more steps than the call. */
     if (strangers_count == 2) commit_message(strangers_writer, &strangers_loans[1], STRANGER, 1);
 }
 
@@ -760,7 +775,7 @@ static void commit_strangers(void *unused)
     if (strangers_count == 2) commit_message(strangers_writer, &strangers_loans[0], STRANGER, 2);
 }
 
-/* Whether a process that stands still may have published a sample and not come to say so. */
+/* Whether a stopped process may have published a sample whose commit has not returned. */
 static int is_publishing(pid_t pid)
 {
     uint64_t slot;
@@ -773,7 +788,8 @@ static int is_publishing(pid_t pid)
     return 0;
 }
 
-/* One more writer comes, is stopped in its commit, mostly where it is just publishing, and is killed laps later. */
+/* One more writer attaches, is stopped in its commit, mostly just as it publishes, and is killed
+ * laps later. */
 static void kill_a_stranger(void)
 {
     uint64_t steps = chance(4) == 0 ? chance(1000) : MOST_STEPS;
@@ -807,7 +823,8 @@ static void one_round(void)
     }
     work(chance(200), 0);
     linger(chance(2000));
-    /* Mostly one that runs at this moment: who sleeps is always killed at the same few places. */
+    /* Mostly one that runs at this moment: a sleeping one is always killed at the same few
+     * places. */
     victim = chance(4) == 0 ? chance(KIDS) : __atomic_load_n(&soak.notes->active, __ATOMIC_RELAXED);
     if (chance(2) == 0) {
         if (is_lossless() && !has_one_writer() && !is_dispensable(victim)) victim = chance(2);
@@ -819,11 +836,12 @@ static void one_round(void)
     second = (victim + 1 + chance(KIDS - 1)) % KIDS;
     strike(victim);
     if (two) strike(second);
-    if (chance(2) == 0) (void)sched_yield(); /* somebody may be at it before the kernel is through */
+    /* somebody may be at it before the kernel is through */
+    if (chance(2) == 0) (void)sched_yield();
     reap(victim, 1);
     if (two) reap(second, 1);
     if (chance(32) == 0) {
-        /* Nobody attaches: those who are left find out by themselves. */
+        /* Nobody attaches: the remaining processes find out by themselves. */
         go_on_all();
         if (two) start(second), two = 0;
         if (soak.writer != NULL || victim > 1) work(2 * soak.slots, 1);

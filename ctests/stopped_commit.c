@@ -1,5 +1,6 @@
-/* A writer is stopped inside its commit, when its sample is out already; meanwhile another is killed at an awkward
- * instruction and cleaned up after. When the stopped one goes on, nothing may be missing. */
+/* A writer is stopped inside its commit, after its sample is published; meanwhile another is killed
+ * at an awkward instruction and recovered. When the stopped one continues, nothing may be
+ * missing. */
 /* not under memcheck: it would single-step through the tool, too */
 /* not under aarch64: the emulator has no single steps */
 #include "words.h"
@@ -11,7 +12,7 @@ struct writing {
     int commits; /* or only reserves */
 };
 
-/* Reserves, stops, and goes on by single steps, or freely until it stops once more. */
+/* Reserves, stops, and continues by single steps, or freely until it stops again. */
 static int reserve_and_stop(int link, void *argument)
 {
     const struct writing *writing = argument;
@@ -76,7 +77,8 @@ static void kill_writer(child writer)
     CHECK_U64((uint64_t)end_child(writer), 128 + SIGKILL);
 }
 
-/* The killed one had pushed the sample of the stopped one out of history, and not come to say so. */
+/* The killed one had pushed the sample of the stopped one out of history, and not ended its
+ * retention. */
 static void check_retention(void)
 {
     enum { SLOTS = 128, HISTORY = 1 };
@@ -110,7 +112,8 @@ static void check_retention(void)
     shmslot_segment_close(segment);
 }
 
-/* The killed one had overwritten the entry of the stopped one's sample, two laps later, and not come to forgive it. */
+/* The killed one had overwritten the entry of the stopped one's sample, two laps later, and not
+ * cleared what is owed of it. */
 static void check_unreachable(void)
 {
     enum { SLOTS = 8 };
@@ -148,8 +151,8 @@ static void check_unreachable(void)
     shmslot_segment_close(segment);
 }
 
-/* The killed one had taken back the hint at a slot that was a loan when it looked, and not come to set it again. When
- * this is 0, counts the steps to there; else stops before so many. */
+/* The killed one had withdrawn the hint of a slot that was a loan at that moment, and not offered
+ * it again. If this is 0, counts the steps to that point; else stops before so many. */
 static uint64_t hint_round(uint64_t steps_to_withdraw)
 {
     enum { SLOTS = 8 };

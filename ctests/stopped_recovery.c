@@ -1,6 +1,6 @@
-/* Who cleans up after a dead participant is stopped, wherever that is. That one's remains wait for
- * it, and nobody else's: the next participant may get the row that it has just freed, and die, and
- * is cleaned up after all the same. */
+/* A process that recovers a dead participant is stopped, at any point. Only that participant's
+ * recovery waits for it: the next participant may get the row that it has just freed, and die, and
+ * is recovered all the same. */
 /* not under address, thread, memcheck: it would single-step through the tool, too */
 /* not under aarch64: the emulator has no single steps */
 #include "single_steps.h"
@@ -17,7 +17,7 @@ static shmslot_segment *attach_by_descriptor(void)
     return segment;
 }
 
-/* Has something of everything, and never gives it back. */
+/* Has some of everything, and never gives it back. */
 static int take_and_stay(int link, void *unused)
 {
     shmslot_segment *segment = attach_by_descriptor();
@@ -62,7 +62,7 @@ static void recover(void *unused)
     CHECK_OK(shmslot_segment_recover(its_segment, NULL));
 }
 
-/* Stops it at this point; false if it was through before. */
+/* Stops it at this point; false if it was done before. */
 static int try_point(int point, int *ret_row_was_taken_again)
 {
     const uint64_t row_of_first = 1; /* this process has row 0 */
@@ -103,7 +103,8 @@ static int try_point(int point, int *ret_row_was_taken_again)
         steps_finish(pid);
     }
     steps_kill(pid);
-    CHECK_CODE(shmslot_segment_recover(segment, NULL), 1); /* that of the one that was stopped itself */
+    /* that of the one that was stopped itself */
+    CHECK_CODE(shmslot_segment_recover(segment, NULL), 1);
     CHECK_U64(info_of(segment).participants, 1);
     CHECK_U64(info_of(segment).readers, 0);
     writer = open_writer(segment);
@@ -121,7 +122,7 @@ int main(void)
     check_begin();
     steps_begin();
     while (try_point(point, &row_was_taken_again)) point++;
-    CHECK(row_was_taken_again); /* or this has shown nothing */
+    CHECK(row_was_taken_again); /* otherwise this has shown nothing */
     printf("%d points\n", point);
     return 0;
 }

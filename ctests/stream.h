@@ -1,5 +1,6 @@
-/* Messages of many writers, each numbered by its writer and checkable byte by byte; and what a reader must find:
- * sequences without a gap, each writer's numbers in order, bytes as written, the same order everywhere. */
+/* Messages of many writers, each numbered by its writer and checkable byte by byte. A reader must
+ * find sequences without a gap, each writer's numbers in order, bytes as written, and the order
+ * that all readers see. */
 #ifndef SHMSLOT_CTESTS_STREAM_H
 #define SHMSLOT_CTESTS_STREAM_H
 

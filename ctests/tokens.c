@@ -1,5 +1,5 @@
-/* A loan and a sample can be used once, by whom they were given to, as they were given. All else is an error
- * code, changes nothing, and never frees anything twice. */
+/* A loan and a sample can be used once, by the process that got them, unchanged. Anything else is
+ * an error code, changes nothing, and never frees anything twice. */
 #include "samples.h"
 
 static shmslot_segment *segment;
@@ -30,7 +30,7 @@ static shmslot_loan reserve(size_t len)
     return loan;
 }
 
-/* All four slots can still be loaned: nothing was freed twice, nothing was lost. */
+/* All four slots can still be reserved: nothing was freed twice, nothing was lost. */
 static void check_four_slots_are_free(void)
 {
     shmslot_loan loans[4], fifth;
@@ -61,7 +61,7 @@ static void check_used_loans(void)
     CHECK_CODE(shmslot_slot_commit(writer, &loan, 8, NULL), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_slot_discard(writer, &loan), SHMSLOT_E_STALE);
 
-    /* The token of an earlier loan does not fit the later loan of the same slot. */
+    /* The token of an earlier loan does not match a later loan of its slot. */
     {
         shmslot_loan loans[4];
         int i;
@@ -142,7 +142,8 @@ static void check_lengths(void)
     CHECK_OK(shmslot_slot_mark(reader, &sample));
 
     loan = reserve(0);
-    CHECK_OK(shmslot_slot_commit(writer, &loan, 0, &sequence)); /* empty is a sample like any other */
+    /* empty is a sample like any other */
+    CHECK_OK(shmslot_slot_commit(writer, &loan, 0, &sequence));
     CHECK_U64(sequence, before + 1);
     CHECK_OK(shmslot_slot_write(writer, NULL, 0, AT_ONCE, &sequence));
     CHECK_U64(sequence, before + 2);
@@ -177,7 +178,8 @@ static void check_samples(void)
     foreign = hold(other_reader);
     CHECK_CODE(shmslot_slot_mark(reader, &foreign), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_slot_mark_ptr(reader, foreign.data), SHMSLOT_E_STALE);
-    CHECK_CODE(shmslot_slot_mark(second, &sample), SHMSLOT_E_STALE); /* that reader has not read it */
+    /* that reader has not read it */
+    CHECK_CODE(shmslot_slot_mark(second, &sample), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_slot_mark_ptr(second, sample.data), SHMSLOT_E_STALE);
     CHECK_OK(shmslot_slot_mark(reader, &sample));
     CHECK_CODE(shmslot_slot_mark(reader, &sample), SHMSLOT_E_STALE);
@@ -187,7 +189,7 @@ static void check_samples(void)
     CHECK_OK(shmslot_slot_mark(second, &seconds));
     CHECK_CODE(shmslot_slot_mark(second, &seconds), SHMSLOT_E_STALE);
 
-    /* A sample of an earlier lap does not mark the later sample in the same slot. */
+    /* A sample of an earlier lap does not mark the later sample in its slot. */
     {
         int i;
         for (i = 0; i < 4; i++) (void)put(writer, 10 + (uint64_t)i);
@@ -293,7 +295,8 @@ static void check_timeouts(void)
     check_four_slots_are_free();
 }
 
-/* Loans that are out when the writer closes are given back, and their tokens are worth nothing afterwards. */
+/* Loans that have not ended when the writer closes are given back, and their tokens are invalid
+ * afterwards. */
 static void check_close_discards(void)
 {
     shmslot_writer *second = open_writer(segment);

@@ -35,7 +35,8 @@ static void check_wait(void)
     start(&waiting, call_wait);
     (void)put(writer, 8);
     CHECK_CODE(finish(&waiting), SHMSLOT_OK);
-    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_OK); /* still there: waiting does not consume */
+    /* still there: waiting does not consume */
+    CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_OK);
     CHECK_CODE(shmslot_wait(reader, FOR_EVER), SHMSLOT_OK);
     CHECK_U64(take(reader), 8);
     CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_AGAIN);
@@ -104,7 +105,8 @@ static void check_interrupt(void)
     start(&other, call_wait);
     CHECK_OK(shmslot_reader_interrupt(reader));
     CHECK_CODE(finish(&waiting), SHMSLOT_E_INTERRUPTED);
-    CHECK_CODE(shmslot_wait(reader, MILLISECOND), SHMSLOT_E_TIMEOUT); /* it ends one wait, not two */
+    /* it ends one wait, not two */
+    CHECK_CODE(shmslot_wait(reader, MILLISECOND), SHMSLOT_E_TIMEOUT);
     (void)put(writer, 1);
     CHECK_CODE(finish(&other), SHMSLOT_OK); /* the bystander slept on */
 
@@ -202,7 +204,8 @@ static void check_wait_space(void)
     CHECK_CODE(shmslot_wait_space(writer, 3 * MILLISECOND), SHMSLOT_E_TIMEOUT);
     CHECK(now() - before >= 3 * MILLISECOND);
     held = hold(reader);
-    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_E_AGAIN); /* reading alone frees nothing */
+    /* reading alone frees nothing */
+    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_E_AGAIN);
     memset(&waiting, 0, sizeof waiting);
     waiting.writer = writer;
     start(&waiting, call_wait_space);
@@ -318,7 +321,7 @@ static void check_generation(void)
     shmslot_segment_close(segment);
 }
 
-/* Signals do not end a wait: EINTR is handled inside. */
+/* Signals do not end a wait: the library handles EINTR. */
 static void ignore(int signal_number)
 {
     (void)signal_number;
@@ -349,7 +352,8 @@ static void check_signals_do_not_end_a_wait(void)
     shmslot_segment_close(segment);
 }
 
-/* ---- a bell that is rung all the time, but never for this reader, does not hold up its deadline ---- */
+/* ---- a bell that is rung all the time, but never for this reader, does not delay its deadline
+ * ---- */
 
 struct ringing {
     shmslot_reader *reader;
@@ -381,7 +385,8 @@ static void check_deadline_while_it_rings(void)
     shmslot_segment_close(segment);
 }
 
-/* ---- so many sleeps that one which only ends by the look for the dead, 200 ms later, makes the watchdog bark ---- */
+/* ---- so many sleeps that the watchdog would end the test if one ended only by the look for the dead, after 200 ms
+ * ---- */
 
 #define SLEEPS 3000
 

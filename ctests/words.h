@@ -1,4 +1,5 @@
-/* The words of a segment, by docs/segment-layout.md and through a mapping of one's own: to look at only. */
+/* The words of a segment, by docs/segment-layout.md and through a separate mapping: only for
+ * reading. */
 #ifndef SHMSLOT_CTESTS_WORDS_H
 #define SHMSLOT_CTESTS_WORDS_H
 
@@ -84,13 +85,13 @@ static inline unsigned phase_of(const struct words *words, uint64_t slot)
     return (unsigned)(ctl_of(words, slot) & 15);
 }
 
-/* The process that has a participant's row. */
+/* The process of a participant's row. */
 static inline pid_t process_of(const struct words *words, uint64_t participant)
 {
     return (pid_t)(word_at(words, 0x1800 + participant * 64) >> 32);
 }
 
-/* The participant that a slot's loan or commit belongs to. */
+/* The participant of a slot's loan or commit. */
 static inline uint64_t owner_of(const struct words *words, uint64_t slot)
 {
     return ctl_of(words, slot) >> 16 & 0xfff;

@@ -1,4 +1,5 @@
-/* What somebody else's program needs at least: one sample, written, read in place and marked. C99 and C++11. */
+/* What a program of another project needs at least: one sample, written, read in place and marked.
+ * C99 and C++11. */
 #include <shmslot.h>
 
 #include <stdio.h>

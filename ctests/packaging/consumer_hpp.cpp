@@ -1,4 +1,4 @@
-// The same once more, through the C++ header.
+// The program again, through the C++ header.
 #include <shmslot.hpp>
 
 int main()

@@ -1,9 +1,10 @@
-/* The protocol between threads that share one mapping, for ThreadSanitizer, which sees no further than that. Payloads
- * and user headers are plain loads and stores, so an order that the protocol fails to give is a report.
+/* The protocol between threads that share one mapping, for ThreadSanitizer, which cannot see beyond
+ * one process. Payloads and user headers are plain loads and stores, so missing ordering is
+ * reported.
  *
- *   one_mapping               every policy, one and many writers, readers that stay, come, go and hold
- *   one_mapping late-read     must be reported: a reader looks at a sample that it has marked
- *   one_mapping late-write    must be reported: a writer stores to a slot that it has committed */
+ *   one_mapping every policy, one and many writers, readers that stay, join, leave and hold
+ *   one_mapping late-read must be reported: a reader reads a sample that it has marked one_mapping
+ *   late-write must be reported: a writer stores to a slot that it has committed */
 #include "../stream.h"
 
 #include <stdbool.h>
@@ -12,7 +13,7 @@
 #define WRITERS 3
 #define EACH UINT64_C(2000)
 #define STAYING 2
-#define HANDS 2 /* what all can have in hand at once is less than SLOTS, or blocked writers would wait for ever */
+#define HANDS 2 /* all together hold fewer samples than SLOTS; otherwise blocked writers would wait for ever */
 #define VISITS 100
 
 enum plant { NOTHING, LATE_READ, LATE_WRITE };
@@ -23,7 +24,7 @@ struct setting {
     enum plant plant;
 };
 
-/* Noise of one's own for each thread. */
+/* Random numbers of one thread. */
 static uint32_t draw(uint32_t *noise)
 {
     *noise ^= *noise << 13;
@@ -61,7 +62,7 @@ static void fill(const struct writing *writing, uint64_t number, const shmslot_l
     *(uint64_t *)loan->user_header = number;
 }
 
-/* The same value again, so that only the order is wrong and nobody reads a wrong byte. */
+/* Stores an equal value, so that only the order is wrong and no reader sees a wrong byte. */
 __attribute__((noinline)) static void late_write(const struct writing *writing, const shmslot_loan *loan)
 {
     ((struct message *)loan->data)->writer = writing->id;
@@ -132,8 +133,8 @@ static void let_go(const struct reading *reading, const shmslot_sample *sample)
     if (reading->setting->plant == LATE_READ) late_read(sample);
 }
 
-/* The next sample, however long it takes; false when the reader is interrupted, which the main thread does after the
- * last commit. */
+/* The next sample, however long it takes; false when the reader is interrupted, which the main
+ * thread does after the last commit. */
 static bool next_sample(struct reading *reading, shmslot_sample *sample)
 {
     int result;
@@ -147,7 +148,7 @@ static bool next_sample(struct reading *reading, shmslot_sample *sample)
     return true;
 }
 
-/* Keeps some in hand and lets go of them in any order. */
+/* Holds some samples and releases them in any order. */
 static void *read_and_hold(void *argument)
 {
     struct reading *reading = argument;
@@ -218,7 +219,7 @@ struct visiting {
     uint32_t noise;
 };
 
-/* Joins with history, reads a little, and leaves with one in hand. */
+/* Joins with history, reads some, and leaves while it holds one. */
 static void *come_and_go(void *argument)
 {
     struct visiting *visiting = argument;
@@ -333,7 +334,8 @@ int main(int count, char **arguments)
     if (strcmp(arguments[1], "late-read") == 0) setting.plant = LATE_READ;
     if (strcmp(arguments[1], "late-write") == 0) {
         setting.plant = LATE_WRITE;
-        setting.flags = SHMSLOT_FLAG_SINGLE_WRITER; /* of several, another one may have the slot by then */
+        /* of several, another one may have the slot by then */
+        setting.flags = SHMSLOT_FLAG_SINGLE_WRITER;
     }
     CHECK(setting.plant != NOTHING);
     run(&setting);

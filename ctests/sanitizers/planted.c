@@ -1,4 +1,5 @@
-/* Must-fail controls of ctests/sanitizers/run: a tool that does not report these would report nothing else either. */
+/* Must-fail controls of ctests/sanitizers/run: a tool that does not report these would report
+ * nothing else either. */
 #include "../samples.h"
 
 static void heap_overflow(void)
@@ -25,8 +26,8 @@ static void leak(void)
     (void)segment;
 }
 
-/* The library stores into memory that the caller has freed. Its own code does that, no function of libc, so this is
- * reported only if the library itself was compiled for the sanitizer. */
+/* The library stores into memory that the caller has freed. Its own code does that, and no function
+ * of libc, so it is reported only if the library itself was compiled for the sanitizer. */
 static void library_use_after_free(void)
 {
     shmslot_options options = options_of(2, 8);

@@ -1,4 +1,5 @@
-/* receive NAME FILE: writes into a file what send.c streams through the segment NAME, and tells how fast it came. */
+/* receive NAME FILE: writes to a file what send.c streams through the segment NAME, and reports how
+ * fast it arrived. */
 #define _POSIX_C_SOURCE 200809L
 #include <shmslot.h>
 
@@ -11,7 +12,7 @@
 
 #define SECOND INT64_C(1000000000)
 
-/* One number a sample, kept until the end: percentiles need them all. */
+/* One number per sample, kept until the end, because percentiles need all of them. */
 struct latencies {
     uint64_t *ns;
     size_t count, room;
@@ -116,7 +117,7 @@ int main(int argc, char **argv)
     file = fopen(argv[2], "wb");
     if (file == NULL)
         return fail(argv[2], strerror(errno));
-    /* The sender may come later than we do. */
+    /* The sender may start later than this program. */
     if (shmslot_segment_attach_wait(argv[1], NULL, 10 * SECOND, &segment, &error) < 0)
         return fail(argv[1], error.text);
     if (shmslot_reader_join(segment, 0, &reader, &error) < 0)

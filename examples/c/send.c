@@ -1,5 +1,6 @@
-/* send NAME FILE READERS: streams a file through the segment NAME, once that many readers have joined.
- * The last sample is an empty one. Readers may be in any language; see receive.c and ../rust/receive.rs. */
+/* send NAME FILE READERS: streams a file through the segment NAME, once that many readers have
+ * joined. The last sample is an empty one. Readers may be in any language; see receive.c and
+ * ../rust/receive.rs. */
 #define _POSIX_C_SOURCE 200809L
 #include <shmslot.h>
 
@@ -18,7 +19,8 @@
 
 enum { SLOT_COUNT = 64, SLOT_CAPACITY = 64 * 1024 };
 
-static volatile sig_atomic_t stopped; /* by a signal: leave the loops, so that the segment is unlinked */
+/* by a signal: leave the loops, so that the segment is unlinked */
+static volatile sig_atomic_t stopped;
 
 static void on_signal(int number)
 {
@@ -61,7 +63,8 @@ static void show_progress(uint64_t sent, uint64_t size)
     fprintf(stderr, "\r[%-*.*s] %3d %%", WIDTH, WIDTH * percent / 100, bar, percent);
 }
 
-/* The file is read straight into the slots; a read of nothing makes the empty sample that ends the stream. */
+/* The file is read directly into the slots; a read of nothing makes the empty sample that ends the
+ * stream. */
 static int stream(shmslot_writer *writer, FILE *file, uint64_t size)
 {
     const int on_terminal = isatty(STDERR_FILENO);
@@ -153,7 +156,8 @@ int main(int argc, char **argv)
 
     status = send_file(segment, file, (uint64_t)about.st_size, (uint32_t)readers);
 
-    shmslot_segment_close(segment); /* readers keep what they have not read, and need no name for it */
+    /* readers keep what they have not read, and need no name for it */
+    shmslot_segment_close(segment);
     if (shmslot_segment_unlink(argv[1], &error) < 0)
         status = fail(argv[1], error.text);
     fclose(file);

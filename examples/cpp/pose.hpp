@@ -1,4 +1,4 @@
-// What both programs mean by a pose. The name and the size are compared when they come together.
+// What both programs mean by a pose. Its name and size are compared when they attach.
 #pragma once
 
 struct Pose {

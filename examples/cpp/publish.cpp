@@ -1,4 +1,5 @@
-// publish NAME COUNT: sends that many poses on a circle through the segment NAME, once somebody has joined.
+// publish NAME COUNT: sends that many poses on a circle through the segment NAME, once a reader has
+// joined.
 #include "pose.hpp"
 
 #include <shmslot.hpp>
@@ -38,7 +39,7 @@ int main(int argc, char **argv)
     try {
         shmslot::Options options;
         options.policy = shmslot::Policy::block;
-        // Whoever comes first makes it.
+        // The first of the two programs makes it.
         publish(or_throw(Poses::open(argv[1], options)).segment, count);
         or_throw(shmslot::Segment::unlink(argv[1])); // who has joined stays
     } catch (const std::exception &exception) {

@@ -1,4 +1,5 @@
-// subscribe NAME: reads the poses that publish.cpp sends through the segment NAME, until it ends. Without exceptions.
+// subscribe NAME: reads the poses that publish.cpp sends through the segment NAME, until it ends.
+// Without exceptions.
 #include "pose.hpp"
 
 #include <shmslot.hpp>
@@ -32,7 +33,7 @@ int receive(shmslot::TypedReader<Pose> &reader)
             ++count;
         }
         if (poses.ended_by() != Code::again) return fail("read", shmslot::Error(poses.ended_by()));
-        // The publisher is there now; from here on its end is ours.
+        // The publisher is there now; from here on, end when it ends.
         const auto ends = reader.untyped().end_waits({true, false});
         if (!ends) return fail("end_waits", ends.error());
     }

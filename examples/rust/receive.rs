@@ -1,5 +1,5 @@
-//! receive NAME FILE: writes into a file what `examples/c/send.c` streams through the segment NAME, and tells how
-//! fast it came.
+//! receive NAME FILE: writes to a file what `examples/c/send.c` streams through the segment NAME,
+//! and reports how fast it arrived.
 
 use std::error::Error;
 use std::fs::File;
@@ -15,7 +15,8 @@ fn now_ns() -> nix::Result<u64> {
     Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos() as u64)
 }
 
-/// Writes all samples up to the empty one into the file; how long each was on its way, and all of them together.
+/// Writes all samples up to the empty one to the file; returns how long each was on its way, and
+/// how long all of them took.
 fn receive(reader: &mut Reader, file: &mut File) -> Result<(Vec<u64>, Duration), Box<dyn Error>> {
     let mut latencies = Vec::new();
     let mut start = None;
@@ -28,7 +29,7 @@ fn receive(reader: &mut Reader, file: &mut File) -> Result<(Vec<u64>, Duration),
         if sample.is_empty() {
             return Ok((latencies, Duration::from_nanos(now_ns()? - start)));
         }
-        // Shared memory is never behind a reference: the bytes are copied out before anybody else sees them.
+        // No Rust reference points to shared memory, so the bytes are copied out first.
         bytes.resize(sample.len(), 0);
         sample.copy_to(&mut bytes);
         drop(sample); // marks it: from here on the slot may be written again
@@ -42,7 +43,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         return Err("usage: receive NAME FILE".into());
     };
     let mut file = File::create(path)?;
-    // The sender may come later than we do.
+    // The sender may start later than this program.
     let segment = Segment::attach_wait(&name, &AttachOptions::default(), Some(Duration::from_secs(10)))?;
     let mut reader = segment.reader(0)?;
     let (mut latencies, took) = receive(&mut reader, &mut file)?;

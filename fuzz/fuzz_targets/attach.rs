@@ -1,4 +1,5 @@
-//! Any file, given to attach: an error code, or a segment that can be used beside a hostile peer.
+//! Any file is given to attach: the result is an error code, or a segment that can be used beside a
+//! hostile peer.
 #![no_main]
 #![allow(dead_code, reason = "each target uses its own part of the drivers")]
 

@@ -1,4 +1,4 @@
-/* A program with two libraries inside that were written in Rust, of which neither knows of the other. */
+/* A program with two libraries inside that were written in Rust and do not know of each other. */
 #define main run
 int main(void);
 #include "../consumer.c"

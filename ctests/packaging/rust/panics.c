@@ -1,4 +1,4 @@
-/* Beside a second library, with a defect that was planted: shmslot_segment_recover panics. */
+/* Beside a second library, with a planted defect: shmslot_segment_recover panics. */
 #include <shmslot.h>
 
 #include <pthread.h>
