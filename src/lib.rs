@@ -1,7 +1,9 @@
-//! Samples between the processes of one machine, without copying them and without a daemon.
+//! Passes messages between the processes of one Linux machine through shared memory, without copying
+//! them and without a daemon.
 //!
-//! A [`Segment`] of shared memory holds fixed slots. A [`Writer`] reserves a slot, fills it in place and commits
-//! it; every [`Reader`] reads it in place and marks it when done. Whoever has nothing to do sleeps on a futex.
+//! A [`Segment`] of shared memory has a fixed number of slots. A [`Writer`] reserves a slot, fills it
+//! in place and commits it. Every [`Reader`] reads the sample in place and marks it when it is done.
+//! Idle processes sleep on a futex.
 //!
 //! ```
 //! use shmslot::{CreateOptions, Segment};
@@ -21,7 +23,7 @@
 //!
 //! The C header `shmslot.h` is the contract of this library; this Rust API has the same nouns and verbs.
 //!
-//! # The house, in reading order
+//! # Modules, in reading order
 //!
 //! Dependencies point one way, from the bottom of this list to its top.
 //!
@@ -30,19 +32,20 @@
 //! - `sys`: the only door to the operating system.
 //! - `atomics`: the only door to atomics, fences and the futex, real or modelled.
 //! - [`layout`]: every byte of a segment.
-//! - `protocol`: the slot protocol as pure state machines on atomics; it knows no fd, no mapping, no process.
-//! - [`segment`](Segment): from a name to a checked, typed view of the file, and who is attached to it.
-//! - `wait`: what all waits share.
+//! - `protocol`: the slot protocol as pure state machines on atomics, without descriptors, mappings
+//!   or processes.
+//! - [`segment`](Segment): from a name to a checked, typed view of the file; its participants.
+//! - `wait`: the parts that all waits share.
 //! - `writer`, `reader`: what a user holds.
 //! - `typed`: segments whose samples are values of one Rust type.
 //! - `reference`: the reference operations, on a segment.
 //! - `channel`: unix sockets that carry the descriptors of regions and segments.
-//! - `pool`: payloads beside the slots, in regions of memory that each side maps.
+//! - `pool`: payloads outside the slots, in regions of memory that each process maps.
 //! - `ffi`: the C ABI.
 //!
 //! `unsafe` is allowed in `cache`, `sys`, `ffi`, `layout/header` and some files of `segment`.
 
-// What could panic is not written in the first place.
+// Code that could panic is not allowed.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[cfg(not(target_os = "linux"))]
@@ -66,7 +69,7 @@ mod typed;
 mod wait;
 mod writer;
 
-/// The Rust code of the pages for people, so that it is compiled.
+/// The Rust code of these pages, so that it is compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/guide.md")]

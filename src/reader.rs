@@ -1,4 +1,4 @@
-//! What a consumer holds: readers and samples.
+//! What a reading program holds: readers and samples.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
@@ -25,16 +25,17 @@ use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_
 /// Which bit says that a reader holds a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// The owed bit: it was read, on a segment where owed samples cannot be taken back.
+    /// The owed bit: the sample was read, on a segment where owed samples cannot be taken away.
     Owed = 0,
-    /// The held bit: it was read where they can, or peeked.
+    /// The held bit: the sample was read where they can, or peeked.
     Held = 1,
-    /// None any more: another token has it now.
+    /// No bit any more: another token has it now.
     Moved = 2,
 }
 
-/// A held sample, as its token says. Two numbers, because two are passed in registers: a struct of three goes by its
-/// address, which keeps the caller's sample in memory, and each move of it there costs more than the call.
+/// A held sample, as its token describes it. It has two numbers, because two are passed in
+/// registers. A struct of three is passed by its address, which keeps the caller's sample in
+/// memory, and each move of it there costs more than the call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SampleToken {
     pub(crate) sequence: u64,
@@ -63,11 +64,11 @@ impl SampleToken {
     }
 }
 
-/// A held sample, and what is known of it beside its bytes.
+/// A held sample, and what is known about it besides its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeldSample {
     pub(crate) taken: SampleToken,
-    /// Its place is one of the segment, and its length fits there.
+    /// Its place is one of the segment, and its length fits it.
     pub(crate) extent: Extent,
 }
 
@@ -79,29 +80,31 @@ impl HeldSample {
     }
 }
 
-/// A membership. It lives until its reader has left and everything that it read has been marked, whichever comes
-/// last; then the row is free for another.
+/// A membership. It lives until its reader has left and everything that it read is marked; then the
+/// row is free for another.
 pub(crate) struct Core {
     segment: Arc<Attachment>,
     member: Member,
     participant: u32,
-    /// The cursor, in an atomic because marks from other threads look at it. Written by the one thread that reads.
+    /// The cursor. It is atomic because marks from other threads load it. Only the reading thread
+    /// stores it.
     sequence: AtomicU64,
     since: u64,
     adopts: bool,
     lost: AtomicU64,
-    /// The segment's limit of samples that one reader holds at once; 0: none, and then they are not counted.
+    /// The segment's limit of samples that one reader holds at once; 0: none, and then they are not
+    /// counted.
     max_held: u32,
     /// Samples that it holds. Counted up by the thread that reads, and down by those that mark.
     held: AtomicU32,
     interrupted: Arc<AtomicBool>,
-    /// What else ends its waits; and the deaths that it knows of.
+    /// What else ends its waits, and the deaths that it already knows.
     end_without_writers: AtomicBool,
     end_at_deaths: AtomicBool,
     end_at_retirement: AtomicBool,
     end_at_signals: AtomicBool,
     known_deaths: AtomicU32,
-    /// Whether the last look found nothing: a guess for prefetching, so all accesses are relaxed.
+    /// Whether the last poll found nothing: a hint for prefetching, so all accesses are relaxed.
     waiting: AtomicBool,
 }
 
@@ -126,7 +129,8 @@ impl Core {
                 .with_numbers([history.into(), kept.into(), 0]));
         }
         let (member, cursor) = match members::join(table, participant, history) {
-            // One of the rows may be a dead reader's. Whoever cleaned up, it may be free now.
+            // One of the rows may belong to a dead reader. It may be free now, whoever recovered
+            // it.
             Err(Code::NoReaderSlot) => {
                 segment.recover()?;
                 members::join(table, participant, history)?
@@ -192,7 +196,7 @@ impl Core {
         }
     }
 
-    /// The next sample, held from now on.
+    /// The next sample, which is held from now on.
     #[inline(always)]
     pub(crate) fn next(&self) -> HotResult<Option<HeldSample>> {
         let table = self.segment.table()?;
@@ -206,12 +210,12 @@ impl Core {
             Ok((sequence, Step::Sample(slot, extent))) => {
                 self.show(table, Core::read_of(shape, slot, sequence), extent)
             }
-            // An error is found again there.
+            // The slow path finds the error again.
             Ok((_, Step::Irregular)) | Err(_) => self.next_slowly(table),
         }
     }
 
-    /// The same, however the segment is and whatever is found.
+    /// The next sample, for any segment and whatever is found.
     #[inline(always)]
     fn next_slowly(&self, table: &Table<'_>) -> HotResult<Option<HeldSample>> {
         let Some(slot) = self.next_slot(table)? else { return Ok(None) };
@@ -219,8 +223,8 @@ impl Core {
         self.show(table, Core::read_of(&table.shape, slot, sequence), extent_of(table, slot)?)
     }
 
-    /// Moves to the next sample; its slot. Out of line, and what it returns fits one register: more would go through
-    /// memory, and take the usual way with it.
+    /// Moves to the next sample; returns its slot. It is out of line, and its result fits one
+    /// register: a larger one would go through memory, and slow down the common path.
     #[inline(never)]
     fn next_slot(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
         self.may_hold()?;
@@ -234,7 +238,8 @@ impl Core {
     /// Whether this reader may hold one more sample.
     #[inline(always)]
     fn may_hold(&self) -> HotResult<()> {
-        // Relaxed: whoever knows that a sample was marked in another thread has synchronised with that.
+        // Relaxed: whoever knows that a sample was marked in another thread has synchronised with
+        // that.
         let full = self.max_held != 0 && self.held.load(Ordering::Relaxed) >= self.max_held;
         if full { Err(Code::HeldLimit) } else { Ok(()) }
     }
@@ -250,14 +255,15 @@ impl Core {
     #[inline(always)]
     fn find_next(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
         let stepped = match table.shape.class {
-            Class::CommonLossless { .. } => Ok((0, Step::Irregular)), // this was tried, or there is a limit
+            // this was tried, or there is a limit
+            Class::CommonLossless { .. } => Ok((0, Step::Irregular)),
             Class::CommonDropping { shift } => self.step(table, &table.shape.common(shift, true)),
             Class::General => self.step(table, &table.shape),
         };
         match stepped {
             Ok((_, Step::Sample(slot, _))) => return Ok(Some(slot)),
             Ok((_, Step::Empty)) => return Ok(None),
-            // An error is found again below.
+            // The code below finds the error again.
             Ok((_, Step::Irregular)) | Err(_) => {}
         }
         let mut cursor = self.cursor(table);
@@ -267,7 +273,7 @@ impl Core {
         found
     }
 
-    /// The short way to the next sample; and its sequence.
+    /// The fast path to the next sample, and its sequence.
     #[inline(always)]
     fn step(&self, table: &Table<'_>, shape: &Shape) -> HotResult<(u64, Step)> {
         let sequence = self.sequence.load(Ordering::Relaxed);
@@ -281,8 +287,9 @@ impl Core {
         Ok((sequence, step))
     }
 
-    /// Asks for the payload that is likely to be next while its entry is on its way, so that the two lines come together. Not
-    /// at the first look after a sample: a writer that is about to fill it would have to take it back.
+    /// Prefetches the payload that is likely to be next while its entry is in transit, so that the
+    /// two lines arrive together. Not at the first poll after a sample, because a writer that is
+    /// about to fill the payload would have to take the line back.
     #[inline(always)]
     fn prefetch_next(&self, slot: u32) {
         if self.waiting.load(Ordering::Relaxed) {
@@ -290,13 +297,13 @@ impl Core {
         }
     }
 
-    /// Notes whether a look found nothing.
+    /// Stores whether a poll found nothing.
     #[inline(always)]
     fn set_waiting(&self, waiting: bool) {
         self.waiting.store(waiting, Ordering::Relaxed);
     }
 
-    /// What was read, and by which bit it is held under this policy.
+    /// The sample that was read, and the bit by which it is held under this policy.
     #[inline(always)]
     fn read_of(shape: &Shape, slot: u32, sequence: u64) -> SampleToken {
         let hold = if shape.drop_oldest { Hold::Held } else { Hold::Owed };
@@ -330,7 +337,7 @@ impl Core {
     pub(crate) fn mark(&self, taken: SampleToken) -> HotResult<()> {
         let bit = match taken.hold() {
             Hold::Held => self.member.bit.held,
-            // An owed sample that was not read yet is not held, whatever the caller says.
+            // An owed sample that was not read yet is not held, whatever the caller passes.
             Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => self.member.bit.owed,
             Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
@@ -342,14 +349,14 @@ impl Core {
         Ok(())
     }
 
-    /// The same out of line, not to be compiled into every place where a [`Sample`] ends.
+    /// Out of line, so that it is not compiled into every place where a [`Sample`] ends.
     #[inline(never)]
     fn mark_out_of_line(&self, taken: SampleToken) -> HotResult<()> {
         self.mark(taken)
     }
 
-    /// The held sample whose payload starts at this address. If it is held twice, by a read and by a peek, the read
-    /// comes first.
+    /// The held sample whose payload starts at this address. If it is held twice, by a read and by
+    /// a peek, the read comes first.
     pub(crate) fn held_at(&self, payload: *const u8) -> HotResult<SampleToken> {
         let (slot, place) = self.segment.slot_of(payload).ok_or(Code::Stale)?;
         let table = self.segment.table()?;
@@ -370,13 +377,13 @@ impl Core {
         Ok(SampleToken::new(slot, sequence, hold))
     }
 
-    /// What is known of a held sample; corrupt if somebody overwrote it.
+    /// What is known about a held sample; corrupt if it was overwritten.
     pub(crate) fn facts(&self, taken: SampleToken) -> HotResult<HeldSample> {
         let table = self.segment.table()?;
         facts_by(table, taken, extent_of(table, taken.slot())?)
     }
 
-    /// A sample just taken, with what is known of it.
+    /// A sample just taken, with what is known about it.
     #[inline(always)]
     fn show(&self, table: &Table<'_>, taken: SampleToken, extent: Extent) -> HotResult<Option<HeldSample>> {
         match facts_by(table, taken, extent) {
@@ -385,7 +392,7 @@ impl Core {
         }
     }
 
-    /// It cannot be shown, so it is let go; the first error is the one to report.
+    /// It cannot be returned, so it is released; the first error is the one to report.
     #[cold]
     #[inline(never)]
     fn refuse(&self, taken: SampleToken, code: Code) -> Code {
@@ -419,7 +426,7 @@ impl Core {
         Ok(())
     }
 
-    /// Why a wait that finds nothing should end all the same.
+    /// Why a wait that finds nothing should still end.
     fn end(&self) -> HotResult<Option<Code>> {
         // Acquire: pairs with `recovery::sweep`; what the dead had committed is visible.
         let deaths = self.segment.table()?.hot.lifecycle.0.deaths.load(Ordering::Acquire);
@@ -433,7 +440,7 @@ impl Core {
         Ok(over.then_some(Code::NoWriters))
     }
 
-    /// Takes note of an end that is being told.
+    /// Records an end that is being returned.
     fn tell(&self, end: Code) -> HotResult<Code> {
         if end == Code::PeerDead {
             let deaths = self.segment.table()?.hot.lifecycle.0.deaths.load(Ordering::Relaxed);
@@ -459,11 +466,11 @@ impl Drop for Core {
     }
 }
 
-/// Notes in its row how far a reader is.
+/// Stores in its row how far a reader has come.
 #[inline(always)]
 fn store_cursor(table: &Table<'_>, member: Member, sequence: u64) {
     if let Some(row) = table.readers.get(member.index as usize) {
-        // Relaxed: for tools that show how far readers are.
+        // Relaxed: for tools that show how far readers have come.
         row.cursor.store(sequence, Ordering::Relaxed);
     }
 }
@@ -474,12 +481,14 @@ fn facts_by(table: &Table<'_>, taken: SampleToken, extent: Extent) -> HotResult<
     Ok(HeldSample { taken, extent })
 }
 
-/// Length, place and writer of a held sample. Relaxed: it does not change, and the entry was loaded with acquire.
+/// Length, place and writer of a held sample. Relaxed: it does not change, and the entry was loaded
+/// with acquire.
 fn extent_of(table: &Table<'_>, slot: u32) -> HotResult<Extent> {
     Ok(Extent(table.line(slot)?.extent.load(Ordering::Relaxed)))
 }
 
-/// Waits until one of several readers has a sample; which. They may belong to different segments.
+/// Waits until one of several readers has a sample; returns which. They may belong to different
+/// segments.
 pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<usize> {
     if readers.is_empty() || readers.len() > sys::FUTEX_WAIT_ANY_MAX {
         return Err(Error::new(Code::Invalid).about("number of readers"));
@@ -492,7 +501,8 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         }
         Ok(None)
     };
-    // Looked at before what ends a wait, and after: an end is told only when all that came before it was read.
+    // Checked before the reasons to end a wait, and after them: an end is returned only when
+    // everything that came before it was read.
     let ready_or_over = || {
         if let Some(index) = ready()? {
             return Ok(Some(index));
@@ -530,7 +540,8 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
 
 /// Reads the samples of a segment, in the order of their sequence.
 ///
-/// A `Reader` may move to another thread, and stays with one thread at a time. Its samples may go anywhere.
+/// A `Reader` may move to another thread, and is used by one thread at a time. Its samples may move
+/// anywhere.
 pub struct Reader {
     core: Arc<Core>,
     one_thread: PhantomData<Cell<()>>,
@@ -547,14 +558,15 @@ impl Reader {
         Ok(Reader { core: Arc::new(Core::join(segment, history)?), one_thread: PhantomData })
     }
 
-    /// The next sample; `None` if there is none yet. Several may be held, and dropped in any order.
+    /// The next sample; `None` if there is none yet. Several samples may be held, and dropped in
+    /// any order.
     #[inline(always)]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
         Ok(self.core.next()?.map(|held| self.sample(held)))
     }
 
-    /// The newest sample of all, if this reader has not read and dropped it or history retains it. It does not move the
-    /// reader: the next peek finds the same sample until there is a newer one.
+    /// The newest sample, if this reader has not read and dropped it or history retains it. It does
+    /// not move the reader: the next peek returns this sample until there is a newer one.
     pub fn peek_latest(&self) -> Result<Option<Sample<'_>>> {
         Ok(self.core.peek_latest()?.map(|held| self.sample(held)))
     }
@@ -569,7 +581,8 @@ impl Reader {
         self.core.wait(timeout)
     }
 
-    /// Waits until one of several readers, of whatever segments, has a sample; its place in the slice.
+    /// Waits until one of several readers, of any segments, has a sample; returns its index in the
+    /// slice.
     pub fn wait_any(readers: &[&Reader], timeout: Option<Duration>) -> Result<usize> {
         let cores: Vec<&Core> = readers.iter().map(|reader| &*reader.core).collect();
         wait_any(&cores, timeout)
@@ -580,7 +593,7 @@ impl Reader {
         Interrupter::new(&self.core.segment, &self.core.interrupted, WaitFor::Data)
     }
 
-    /// What ends waits of this reader beside samples, from now on. Nothing, as long as it is not called.
+    /// What also ends waits of this reader, from now on. By default nothing does.
     pub fn end_waits(&self, when: EndWaits) -> Result<()> {
         Ok(self.core.end_waits(when)?)
     }
@@ -597,13 +610,14 @@ impl Reader {
 }
 
 impl Drop for Reader {
-    /// Leaves. Held samples, [made independent](Sample::into_owned), stay valid until they are dropped.
+    /// Leaves. Held samples that were [made independent](Sample::into_owned) stay valid until they
+    /// are dropped.
     fn drop(&mut self) {
         self.core.leave();
     }
 }
 
-/// What keeps a sample's membership alive.
+/// Keeps a sample's membership alive.
 enum Hand<'r> {
     Borrowed(&'r Arc<Core>),
     #[expect(
@@ -613,10 +627,11 @@ enum Hand<'r> {
     Owned(Box<Arc<Core>>),
 }
 
-/// A held sample: its bytes cannot change or move until it is dropped, which marks it.
+/// A held sample: its bytes do not change or move until it is dropped, which marks it.
 ///
-/// It borrows its reader, which costs nothing; [`Sample::into_owned`] makes one that may outlive the reader.
-/// Payload bytes are shared memory: they are read through copies or raw pointers, never through references.
+/// It borrows its reader, which costs nothing; [`Sample::into_owned`] makes one that may outlive
+/// the reader. Payload bytes are shared memory: they are read through copies or raw pointers, never
+/// through references.
 pub struct Sample<'r> {
     reader: Hand<'r>,
     held: HeldSample,
@@ -637,7 +652,7 @@ impl<'r> Sample<'r> {
         }
     }
 
-    /// The same sample, independent of its reader. Takes an allocation.
+    /// This sample, independent of its reader. It allocates.
     pub fn into_owned(mut self) -> Sample<'static> {
         let core = match &self.reader {
             Hand::Borrowed(core) => Box::new(Arc::clone(core)),
@@ -656,11 +671,11 @@ impl<'r> Sample<'r> {
 
     /// Length of the payload in bytes.
     pub fn len(&self) -> usize {
-        // At most the capacity, which fits the address space with the mapping.
+        // At most the capacity, which fits the address space because the mapping does.
         self.held.extent.len() as usize
     }
 
-    /// Whether the payload has no bytes; such a sample is one like any other.
+    /// Whether the payload has no bytes; such a sample is valid like any other.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -670,7 +685,8 @@ impl<'r> Sample<'r> {
         self.held.taken.sequence
     }
 
-    /// Monotonic time of its commit in nanoseconds; 0 if the segment keeps none, and in a forked child.
+    /// Monotonic time of its commit in nanoseconds; 0 if the segment keeps none, and in a forked
+    /// child.
     pub fn timestamp_ns(&self) -> u64 {
         self.core().timestamp_ns(self.held.taken)
     }
@@ -680,17 +696,18 @@ impl<'r> Sample<'r> {
         self.held.extent.writer()
     }
 
-    /// The slot's user header, as many bytes as the segment says; null if it has none.
+    /// The slot's user header, whose size the segment decides; null if it has none.
     pub fn user_header(&self) -> *const u8 {
         self.core().segment.user_header(self.held.taken.slot())
     }
 
-    /// Copies the start of the user header into `buffer`, as much as there is and fits; how many bytes.
+    /// Copies the start of the user header into `buffer`, as much as exists and fits; returns how
+    /// many bytes.
     pub fn read_user_header(&self, buffer: &mut [u8]) -> usize {
         self.core().segment.user_header_bytes(self.held.taken.slot()).copy_to(buffer)
     }
 
-    /// Copies the start of the payload into `buffer`, as much as fits; how many bytes.
+    /// Copies the start of the payload into `buffer`, as much as fits; returns how many bytes.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
         self.core().segment.payload_bytes(self.held.place(), self.len()).copy_to(buffer)
     }
@@ -707,7 +724,8 @@ impl Drop for Sample<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.held.taken.hold() != Hold::Moved {
-            // It is held exactly once; a segment that was corrupted meanwhile has nothing to release it to.
+            // It is held exactly once; in a segment that was corrupted meanwhile there is nothing
+            // to release.
             let _ = self.core().mark_out_of_line(self.held.taken);
         }
     }

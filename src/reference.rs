@@ -1,8 +1,9 @@
-//! The reference slot model, for middleware that tracks its readers itself.
+//! The reference operations, for middleware that tracks its readers itself.
 //!
-//! Readers are numbers that the caller gives out, from 0. A slot is reserved against a mask of active readers; it
-//! counts as free when none of those has it unread. Protection of what a reader looks at is its unread bit, which
-//! stays until it is marked, so these operations exist on segments without drop-oldest only.
+//! Readers are numbers that the caller assigns, from 0. A slot is reserved for a mask of active
+//! readers, and counts as free when none of them is owed its sample. The unread bit of a reader
+//! protects its sample until the reader marks it, so these operations exist only on segments
+//! without drop-oldest.
 #![deny(unsafe_code)] // Declares unsafe functions; there is no unsafe block.
 
 use std::fmt;
@@ -22,9 +23,11 @@ use crate::segment::Segment;
 use crate::segment::payload::Bytes;
 use crate::writer::{AnyThread, Core, OneThread, Token, user_header_too_large};
 
-/// A slot in one of its lives: reserved, or published. Stale as soon as that life is over.
+/// A slot in one of its generations: reserved, or published. It is stale as soon as that generation
+/// is over.
 ///
-/// Two numbers, that may be kept anywhere and sent to another process: [`Ref::segment_id`] and [`Ref::token`].
+/// It consists of two numbers, which may be stored anywhere and sent to another process:
+/// [`Ref::segment_id`] and [`Ref::token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ref {
     segment_id: u64,
@@ -32,7 +35,7 @@ pub struct Ref {
 }
 
 impl Ref {
-    /// The reference whose numbers these are; stale if no slot in any of its lives has this token.
+    /// The reference with these numbers; stale if no slot in any generation has this token.
     #[inline(always)]
     pub fn new(segment_id: u64, token: u64) -> Result<Ref> {
         Ok(Ref { segment_id, token: Token::from_number(token)? })
@@ -43,18 +46,18 @@ impl Ref {
         self.segment_id
     }
 
-    /// Which slot it is.
+    /// Its slot.
     pub fn slot(self) -> u32 {
         self.token.slot()
     }
 
-    /// Which slot, in which of its lives: the number that C has.
+    /// Its slot and generation: the number that C uses.
     pub fn token(self) -> u64 {
         self.token.number()
     }
 }
 
-/// What is known of a published slot beside its bytes.
+/// What is known about a published slot besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefHeader {
     /// Its place in the order of all samples; the first is 1.
@@ -63,7 +66,8 @@ pub struct RefHeader {
     pub len: u64,
     /// The readers that have not marked it, reader i as bit i.
     pub unread: u64,
-    /// The readers that it was committed for: those that its reserve named. None if it has no such reserve.
+    /// The readers that it was committed for, which its reserve named. None if it was not made by a
+    /// reserve of this kind.
     pub audience: u64,
     /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
     pub timestamp_ns: u64,
@@ -71,18 +75,19 @@ pub struct RefHeader {
 
 /// The reference operations on one segment.
 ///
-/// A plain `Reference` may move to another thread, and stays with one thread at a time. A
+/// A plain `Reference` may move to another thread, and is used by one thread at a time. A
 /// [`SharedReference`] is `Sync`: any number of threads may use it at once, as in C.
 ///
 /// # Why two
 ///
-/// A [`Ref`] may be copied, so two threads could give one loan to `commit_copy` and both copy into
-/// its payload at once. With a plain `Reference` they cannot, so there [`Reference::commit_copy`] and
-/// [`Reference::write_user_header`] are safe; with a shared one the caller has to see to it.
-/// On a single-writer segment, where a reserve claims its slot by a plain store, two threads could
-/// even be given one slot, so it has no shared one.
+/// A [`Ref`] may be copied, so two threads could give one loan to `commit_copy`, and both would
+/// copy into its payload at once. With a plain `Reference` they cannot, so its
+/// [`Reference::commit_copy`] and [`Reference::write_user_header`] are safe; with a shared one the
+/// caller must prevent it. On a single-writer segment, a reserve claims its slot by a plain store,
+/// and two threads could even get one slot, so such a segment has no shared one.
 pub struct Reference<Threads = OneThread> {
-    /// Opened by the first reserve: who only reads takes no writer's place, and counts as none.
+    /// Opened by the first reserve: a process that only reads takes no writer's place, and does not
+    /// count as one.
     writer: OnceLock<Core>,
     segment: Segment,
     /// Where each reader's oldest unread sample may be.
@@ -107,13 +112,13 @@ impl<Threads> fmt::Debug for Reference<Threads> {
 
 impl Segment {
     /// The reference operations, for one thread at a time. They become a writer of the segment with
-    /// the first reserve, on a single-writer segment the one that it has.
+    /// the first reserve; on a single-writer segment, the only one.
     pub fn reference(&self) -> Result<Reference> {
         Reference::new(self)
     }
 
-    /// The same for any number of threads at once. A single-writer segment has none:
-    /// [`Code::NotSupported`].
+    /// The reference operations for any number of threads at once. A single-writer segment has
+    /// none: [`Code::NotSupported`].
     pub fn shared_reference(&self) -> Result<SharedReference> {
         self.check_shareable()?;
         Reference::new(self)
@@ -126,7 +131,7 @@ impl Reference {
         self.fill_user_header(reference, bytes)
     }
 
-    /// Copies `bytes` into a reserved slot and publishes it; its sequence.
+    /// Copies `bytes` into a reserved slot and publishes it; returns its sequence.
     pub fn commit_copy(&self, reference: Ref, bytes: &[u8]) -> Result<u64> {
         Ok(self.commit_from(reference, bytes.into())?)
     }
@@ -142,7 +147,7 @@ impl SharedReference {
         self.fill_user_header(reference, bytes)
     }
 
-    /// Copies `bytes` into a reserved slot and publishes it; its sequence.
+    /// Copies `bytes` into a reserved slot and publishes it; returns its sequence.
     ///
     /// # Safety
     /// No other thread uses this loan or its payload during the call.
@@ -168,15 +173,15 @@ impl<Threads> Reference<Threads> {
         })
     }
 
-    /// Reserves a slot that no reader of `active_readers` has unread.
+    /// Reserves a slot whose sample no reader of `active_readers` is owed.
     #[inline(always)]
     pub fn reserve(&self, active_readers: u64) -> Result<Ref> {
         let writer = self.become_writer()?;
         Ok(self.reference_to(self.reserve_by(writer, active_readers)?))
     }
 
-    /// What is called often passes single numbers on, which fit registers, and its usual way is short; what is rare is out of
-    /// line.
+    /// Frequent calls pass single numbers, which fit registers, and have short common paths; rare
+    /// cases are out of line.
     #[inline(always)]
     pub(crate) fn reserve_token(&self, active: u64) -> HotResult<Token> {
         self.reserve_by(self.become_writer()?, active)
@@ -197,7 +202,8 @@ impl<Threads> Reference<Threads> {
             Some(loan) => Token::new(loan.slot, loan.generation),
             None => self.reserve_contended(table, writer, active)?,
         };
-        // Relaxed: whoever looks at it has seen that the slot was loaned, as with all of this life.
+        // Relaxed: a process that reads it has seen that the slot was reserved, as for everything
+        // of this generation.
         table.audience(token.slot())?.store(active, Ordering::Relaxed);
         let reserved = Reserved::new(table.shape.capacity, Place::Slot(token.slot()));
         table.claim(token.slot())?.aux.store(reserved.0, Ordering::Relaxed);
@@ -208,7 +214,7 @@ impl<Threads> Reference<Threads> {
     fn reserve_contended(&self, table: &Table<'_>, writer: &Core, active: u64) -> HotResult<Token> {
         let attempt = || self.reserve_somewhere(table, writer, active, Wanted::AnySlot);
         let found = match attempt()? {
-            // What is not free may be in dead hands.
+            // A dead process may have what is not free.
             None if self.segment.inner().recover_if_due()? => attempt()?,
             found => found,
         };
@@ -216,7 +222,7 @@ impl<Threads> Reference<Threads> {
         Ok(Token::new(loan.slot, loan.generation))
     }
 
-    /// Any slot that no active reader has unread, or one whose sample has a region.
+    /// Any slot that no active reader needs, or one whose sample has a region.
     fn reserve_somewhere(
         &self,
         table: &Table<'_>,
@@ -232,8 +238,8 @@ impl<Threads> Reference<Threads> {
         reference::claim_ignoring(table, writer.owner(), wanted, active)
     }
 
-    /// Reserves room for up to `len` bytes: as [`Reference::reserve`] if a slot takes them, and else a
-    /// slot and a region, which is free again when that slot is.
+    /// Reserves room for up to `len` bytes: as [`Reference::reserve`] if they fit a slot; otherwise
+    /// a slot and a region, which is free again when the slot is.
     pub fn reserve_large(&self, active_readers: u64, len: usize) -> Result<Ref> {
         if len as u64 <= self.segment.inner().shape().capacity {
             return self.reserve(active_readers);
@@ -254,7 +260,7 @@ impl<Threads> Reference<Threads> {
         Ok(self.reference_to(token))
     }
 
-    /// The payload of a reserved slot, and how much it takes: what was reserved.
+    /// The payload of a reserved slot, and how many bytes were reserved.
     #[inline(always)]
     pub fn data_ptr(&self, reference: Ref) -> Result<(*mut u8, usize)> {
         let (_, place, room) = self.loan(reference)?;
@@ -281,12 +287,12 @@ impl<Threads> Reference<Threads> {
         if bytes.len() as u64 > room {
             return Err(Code::TooLarge);
         }
-        // It fits: it is no longer than what was reserved there.
+        // It fits, because it is not longer than what was reserved.
         self.opened()?.segment().fill(place, bytes);
         self.commit_token(token, bytes.len())
     }
 
-    /// Publishes the first `len` bytes of a reserved slot; its sequence.
+    /// Publishes the first `len` bytes of a reserved slot; returns its sequence.
     #[inline(always)]
     pub fn commit_in_place(&self, reference: Ref, len: usize) -> Result<u64> {
         Ok(self.commit_token(self.token(reference)?, len)?)
@@ -297,14 +303,14 @@ impl<Threads> Reference<Threads> {
         self.commit_inline(token, len)
     }
 
-    /// What callers in Rust have out of line, not to be compiled into each of them. A function of C
-    /// has it in itself, where a call more would be felt; so it is with the look and the mark.
+    /// Out of line for callers in Rust, so that it is not compiled into each of them. A function of
+    /// C inlines the body, because it would feel one more call; so do the look and the mark.
     #[inline(always)]
     pub(crate) fn commit_inline(&self, token: Token, len: usize) -> HotResult<u64> {
         let inner = self.segment.inner();
         let table = inner.table()?;
         let allowed = u64::MAX >> (64 - inner.geometry().max_readers);
-        // The mask of its reserve if it is a loan, which the commit finds out.
+        // The mask of its reserve if it is a loan, which the commit checks.
         let audience = table.audience(token.slot()).map_err(|_| Code::Stale)?;
         let readers = audience.load(Ordering::Relaxed) & allowed;
         self.opened()?.commit_named(table, token, len as u64, readers)
@@ -315,8 +321,8 @@ impl<Threads> Reference<Threads> {
         Ok(self.opened()?.discard_token(self.token(reference)?)?)
     }
 
-    /// The oldest sample that a reader has not marked; `None` if there is none. It stays the answer until it is
-    /// marked.
+    /// The oldest sample that a reader has not marked; `None` if there is none. The call returns it
+    /// until it is marked.
     #[inline(always)]
     pub fn next_unread(&self, reader: u32) -> Result<Option<Ref>> {
         match self.unread(reader) {
@@ -326,7 +332,7 @@ impl<Threads> Reference<Threads> {
         }
     }
 
-    /// The same; none is to try again.
+    /// As above, with `Again` if there is none.
     #[inline(never)]
     fn unread(&self, reader: u32) -> HotResult<Token> {
         self.unread_inline(reader)
@@ -339,20 +345,22 @@ impl<Threads> Reference<Threads> {
         let word = self.cursors.get(reader as usize).ok_or(Code::BadIndex)?;
         let mut cursor = word.load(Ordering::Relaxed);
         let found = reference::next_unread(table, bit, &mut cursor)?;
-        // Relaxed: two threads that look for one reader go back a little at worst.
+        // Relaxed: two threads that look for one reader repeat a few steps at worst.
         word.store(cursor, Ordering::Relaxed);
         found.map(|Life { slot, generation }| Token::new(slot, generation)).ok_or(Code::Again)
     }
 
-    /// The sample that is published in a slot, for whomever it is, unread or read by all; `None` if there is none. It stays
-    /// until the slot is reserved again, which it may be as soon as the readers that a reserve names have marked it.
-    /// If all have, a payload in a region may be gone before: then its slot is there, and reading it is stale.
+    /// The sample that is published in a slot, whoever it is for, unread or read by all; `None` if
+    /// there is none. It stays until the slot is reserved again, which is possible as soon as the
+    /// readers that a reserve names have marked it. If all have, a payload in a region may be gone
+    /// earlier: then the slot still has the sample, and reading it is stale.
     pub fn published(&self, slot: u32) -> Result<Option<Ref>> {
         let life = reference::published_in(self.segment.inner().table()?, slot)?;
         Ok(life.map(|Life { slot, generation }| self.reference_to(Token::new(slot, generation))))
     }
 
-    /// The payload of a published slot, and its length. It stays valid while some active reader has not marked it.
+    /// The payload of a published slot, and its length. It stays valid while some active reader has
+    /// not marked it.
     #[inline(always)]
     pub fn read_ptr(&self, reference: Ref) -> Result<(*const u8, usize)> {
         let inner = self.segment.inner();
@@ -362,16 +370,16 @@ impl<Threads> Reference<Threads> {
         Ok((inner.payload(table.place(life.slot, extent)?), extent.len() as usize))
     }
 
-    /// The user header of a published slot, and its size; null and 0 if the segment has none. It stays
-    /// valid as the payload does.
+    /// The user header of a published slot, and its size; null and 0 if the segment has none. It
+    /// stays valid as the payload does.
     pub fn read_user_header(&self, reference: Ref) -> Result<(*const u8, usize)> {
         reference::check(self.segment.inner().table()?, self.life(reference)?)?;
         let (header, size) = self.user_header(reference.slot());
         Ok((header, size))
     }
 
-    /// Copies the user header of a published slot; how many bytes it was, at most as many as `buffer`
-    /// takes.
+    /// Copies the user header of a published slot, up to the length of `buffer`; returns how many
+    /// bytes.
     ///
     /// # Safety
     /// As for [`Reference::read_copy`].
@@ -390,31 +398,34 @@ impl<Threads> Reference<Threads> {
         (inner.user_header(slot), inner.geometry().user_header_size as usize)
     }
 
-    /// Copies a published slot into `buffer`, which must be large enough; what is known of it.
+    /// Copies a published slot into `buffer`, which must be large enough; returns what is known
+    /// about it.
     ///
-    /// If another process reserves the slot and writes to it during the copy, the answer is
+    /// If another process reserves the slot and writes to it during the copy, the result is
     /// [`Code::Stale`], and `buffer` has bytes of both samples.
     ///
     /// # Safety
     /// No thread of *this* process writes to the slot during the call: that would be a data race,
-    /// which is undefined in Rust even if its outcome is thrown away. So it is if all writing threads
-    /// reserve with a mask that names a reader which has not marked the sample before the call ends.
+    /// which is undefined in Rust even if its result is discarded. This holds if all writing
+    /// threads reserve with a mask that names a reader which has not marked the sample before the
+    /// call ends.
     #[expect(unsafe_code, reason = "the caller rules out a race with a writer of this process")]
     pub unsafe fn read_copy(&self, reference: Ref, buffer: &mut [u8]) -> Result<RefHeader> {
         let (place, header) = self.look(reference)?;
         let target = buffer.get_mut(..header.len as usize).ok_or(Code::TooLarge)?;
         self.segment.inner().payload_bytes(place, target.len()).copy_to(target);
-        // What was copied is one sample only if the slot is still in this life, and has its region.
+        // The copied bytes belong to one sample only if the slot is still in this generation, and
+        // has its region.
         reference::check_payload_still(self.segment.inner().table()?, self.life(reference)?, place)?;
         Ok(header)
     }
 
-    /// What is known of a published slot.
+    /// What is known about a published slot.
     pub fn header(&self, reference: Ref) -> Result<RefHeader> {
         Ok(self.look(reference)?.1)
     }
 
-    /// Where a published payload is, and what is known of it.
+    /// The place of a published payload, and what is known about it.
     fn look(&self, reference: Ref) -> Result<(Place, RefHeader)> {
         let inner = self.segment.inner();
         let table = inner.table()?;
@@ -425,7 +436,7 @@ impl<Threads> Reference<Threads> {
         Ok((place, RefHeader { sequence, len: extent.len(), unread, audience, timestamp_ns }))
     }
 
-    /// Marks a published slot as read by one reader; stale if it had marked it already.
+    /// Marks a published slot as read by one reader; stale if the reader had already marked it.
     #[inline(always)]
     pub fn mark_read(&self, reference: Ref, reader: u32) -> Result<()> {
         Ok(self.mark_token(self.token(reference)?, reader)?)
@@ -442,7 +453,8 @@ impl<Threads> Reference<Threads> {
         let bit = self.bit_of(table, reader)?;
         let life = Life { slot: token.slot(), generation: token.generation() };
         let sequence = reference::mark_read(table, life, bit)?;
-        // What it was found at is not owed any more, and nothing before: the next look begins behind it.
+        // This sample is not owed any more, and nothing before it is: the next search begins after
+        // it.
         if let Some(cursor) = self.cursors.get(reader as usize) {
             if cursor.load(Ordering::Relaxed) == sequence {
                 cursor.store(sequence.wrapping_add(1), Ordering::Relaxed);
@@ -451,33 +463,34 @@ impl<Threads> Reference<Threads> {
         Ok(())
     }
 
-    /// Marks everything as read by one reader, which is gone. Its index is free for a reader that joins, until it is
-    /// used again.
+    /// Marks everything as read by one reader that is gone. A joining reader may get its index,
+    /// until a caller uses the index again.
     pub fn mark_reader_disconnected(&self, reader: u32) -> Result<()> {
         let inner = self.segment.inner();
         let participant = inner.writable()?;
         let disconnect = || reference::disconnect(inner.table()?, reader, participant);
-        // Whoever is at it may be dead; then it is done with what else the dead left.
+        // Another participant is already doing this, and may be dead; then recovery completes it.
         if !disconnect()? && inner.recover()? > 0 {
             disconnect()?;
         }
         Ok(())
     }
 
-    /// Sees to it that the numbers of these readers are the callers'.
+    /// Names these readers.
     #[inline(always)]
     fn name_all(&self, table: &Table<'_>, readers: u64) -> HotResult<()> {
         if reference::name_all(table, readers)? { Ok(()) } else { self.name_again(table, readers) }
     }
 
-    /// Whoever is just giving one of them up may be dead. If not, what is committed to it now is for nobody.
+    /// A participant that is giving one of them up may be dead. If not, what is committed for that
+    /// reader now is owed to nobody.
     #[cold]
     fn name_again(&self, table: &Table<'_>, readers: u64) -> HotResult<()> {
         self.segment.inner().recover_if_due()?;
         reference::name_all(table, readers).map(drop)
     }
 
-    /// The bit of a reader that the caller numbers.
+    /// The bit of a reader with a number that the caller assigned.
     #[inline(always)]
     fn bit_of(&self, table: &Table<'_>, reader: u32) -> HotResult<Bit> {
         self.segment.inner().own_row()?;
@@ -492,7 +505,7 @@ impl<Threads> Reference<Threads> {
         Ref { segment_id: self.segment.inner().geometry().segment_id, token }
     }
 
-    /// The slot and the life that a reference of this segment names.
+    /// The slot and the generation that a reference of this segment names.
     #[inline(always)]
     pub(crate) fn token(&self, Ref { segment_id, token }: Ref) -> HotResult<Token> {
         if segment_id == self.segment.inner().geometry().segment_id { Ok(token) } else { Err(Code::Stale) }
@@ -504,7 +517,7 @@ impl<Threads> Reference<Threads> {
         Ok(Life { slot: token.slot(), generation: token.generation() })
     }
 
-    /// A loan of its writer, where its payload goes, and how many bytes it was reserved for.
+    /// A loan of its writer, the place of its payload, and how many bytes were reserved.
     #[inline(always)]
     fn loan(&self, reference: Ref) -> HotResult<(Token, Place, u64)> {
         let token = self.token(reference)?;
@@ -526,13 +539,14 @@ impl<Threads> Reference<Threads> {
 
     #[cold]
     fn open_writer(&self) -> Result<&Core> {
-        // A forked child ends here: it may find the lock taken by a thread that it does not have.
+        // A forked child ends here, because it may find the lock taken by a thread that it does not
+        // have.
         let opened = Core::open(Arc::clone(self.segment.inner()))?;
-        // Another thread may have been faster; then this one's is closed again.
+        // Another thread may have been faster; then this writer is closed again.
         Ok(self.writer.get_or_init(|| opened))
     }
 
-    /// Its writer; who never reserved has none, and no loan.
+    /// Its writer; a handle that never reserved has none, and no loan.
     #[inline(always)]
     fn opened(&self) -> HotResult<&Core> {
         match self.writer.get() {

@@ -1,4 +1,4 @@
-//! What all waits share: polling, sleeping with an eye on the dead, and being interrupted.
+//! Shared by all waits: polling, sleeping while looking for the dead, and being interrupted.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -14,8 +14,8 @@ use crate::segment::attachment::Attachment;
 use crate::segment::{AttachOptions, SLICE, Segment, name};
 use crate::sys::{self, Deadline};
 
-/// How many polls go by between two looks at the clock, at most; and the time that they may take together, in nanoseconds.
-/// A poll may be a walk over all slots of a large segment.
+/// Most polls between two checks of the clock, and the time that they may take together, in
+/// nanoseconds. A poll may walk all slots of a large segment.
 const POLLS_PER_LOOK: u32 = 16;
 const TIME_PER_LOOK: u64 = 2_000;
 
@@ -73,7 +73,7 @@ impl WaitFor {
     }
 }
 
-/// Sets the flag that a wait looks at after it armed its bell, and makes it look.
+/// Sets the flag that a wait checks after it has armed its bell, and makes it check.
 pub(crate) fn interrupt(segment: &Attachment, flag: &AtomicBool, what: WaitFor) -> HotResult<()> {
     let bell = what.bell(segment.table()?);
     flag.store(true, Ordering::Release);
@@ -100,52 +100,53 @@ impl Interrupter {
         Interrupter { segment: Arc::clone(segment), flag: Arc::clone(flag), what }
     }
 
-    /// Ends one wait, the running one or the next that has to wait, with
-    /// [`Code::Interrupted`]. It fails in a forked child only.
+    /// Ends one wait, the current one or the next that has to wait, with [`Code::Interrupted`]. It
+    /// fails in a forked child only.
     pub fn interrupt(&self) -> Result<()> {
         Ok(interrupt(&self.segment, &self.flag, self.what)?)
     }
 }
 
-/// What ends a wait though what it waits for has not come. What is there is always told first.
+/// What ends a wait besides what it waits for, which always comes first.
 ///
-/// A writer and a segment know [`signal`](EndWaits::signal) alone, and refuse the rest.
+/// A writer and a segment accept [`signal`](EndWaits::signal) only, and refuse the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndWaits {
     /// No process has a writer open: [`Code::NoWriters`].
     pub no_writers: bool,
-    /// A process died that was attached, and others have cleaned up after it: [`Code::PeerDead`], once for each time that
-    /// this is noticed.
+    /// An attached process died and was recovered: [`Code::PeerDead`], once for each time that this
+    /// is noticed.
     pub peer_dead: bool,
-    /// A signal handler has run in the thread that sleeps: [`Code::Interrupted`]. A signal that comes before the sleep is
-    /// not noticed; a handler that must not be missed calls [`Interrupter::interrupt`].
+    /// A signal handler has run in the sleeping thread: [`Code::Interrupted`]. A signal that
+    /// arrives before the sleep is not noticed; a handler that must not be missed calls
+    /// [`Interrupter::interrupt`].
     pub signal: bool,
-    /// The segment has lost its name: [`Code::Retired`]. At once if a call has taken it away; after up to 200 ms if it went
-    /// in another way, by `rm` for example.
+    /// The segment has lost its name: [`Code::Retired`]. At once if a call has removed it; after up
+    /// to 200 ms if it disappeared in another way, for example by `rm`.
     pub retired: bool,
 }
 
 impl EndWaits {
-    /// What a writer or a segment knows of it.
+    /// The part that a writer or a segment accepts.
     pub(crate) fn at_signals(self) -> HotResult<bool> {
         if self.no_writers || self.peer_dead || self.retired { Err(Code::Invalid) } else { Ok(self.signal) }
     }
 }
 
-/// The moment when a timeout is over.
+/// The moment when a timeout ends.
 pub(crate) fn deadline_of(timeout: Option<Duration>) -> Deadline {
     timeout.map(|timeout| sys::monotonic_ns().saturating_add(sys::nanoseconds(timeout)))
 }
 
-/// What a call says that did not get what it wanted in the time it had.
+/// The code of a call that did not get what it wanted in time.
 pub(crate) fn timeout_code(timeout: Option<Duration>) -> Code {
     if timeout == Some(Duration::ZERO) { Code::Again } else { Code::Timeout }
 }
 
 /// Sleeps on a bell of each segment until `ready` has an answer, the wait is interrupted or its
-/// deadline has passed, in this order. `interrupted` is told whether a signal handler has run in the
-/// last sleep. The caller has looked already and does want to wait: only who is about to sleep may
-/// arm a bell.
+/// deadline has passed, in this order. `interrupted` is told whether a signal handler ran in the
+/// last sleep. The caller has already checked and wants to wait: only a thread that is about to
+/// sleep may arm a bell.
 pub(crate) fn sleep_until<T>(
     segments: &[&Attachment],
     what: WaitFor,
@@ -153,7 +154,7 @@ pub(crate) fn sleep_until<T>(
     mut ready: impl FnMut() -> HotResult<Option<T>>,
     mut interrupted: impl FnMut(bool) -> bool,
 ) -> HotResult<T> {
-    // Few wait for several segments; for one there is no memory to be asked for.
+    // Few waits are for several segments; a wait for one allocates no memory.
     let (mut one, mut several);
     let armed: &mut [_] = match segments {
         [segment] => {
@@ -167,7 +168,8 @@ pub(crate) fn sleep_until<T>(
     };
     let (mut timed_out, mut signalled) = (false, false);
     loop {
-        // After the bells were armed: whoever changes what is waited for from now on rings them.
+        // After the bells were armed: a process that changes what is waited for from now on rings
+        // them.
         if let Some(answer) = ready()? {
             return Ok(answer);
         }
@@ -183,10 +185,10 @@ pub(crate) fn sleep_until<T>(
             [(bell, armed)] => bell.sleep(*armed, until),
             several => Bell::sleep_any(several, until),
         };
-        // What is waited for may be in dead hands. Not only if nothing happened: others may ring all
-        // the time, and never for what this thread waits for.
+        // A dead process may have what is waited for. This is checked even after a wake, because
+        // others may ring all the time, and never for what this thread waits for.
         segments.iter().try_for_each(|segment| segment.recover_each_slice())?;
-        // By the clock, whatever woke it: a bell that is rung all the time must not keep it from its
+        // By the clock, whatever woke it: a bell that rings all the time must not delay the
         // deadline.
         timed_out = deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline);
         for (bell, armed) in &mut *armed {
@@ -196,7 +198,7 @@ pub(crate) fn sleep_until<T>(
 }
 
 impl Segment {
-    /// Attaches to the segment of this name as soon as there is one; `None` waits without limit.
+    /// Attaches to the segment with this name as soon as there is one; `None` waits without limit.
     pub fn attach_wait(name: &str, options: &AttachOptions, timeout: Option<Duration>) -> Result<Segment> {
         let deadline = deadline_of(timeout);
         match Segment::attach(name, options) {
@@ -207,7 +209,8 @@ impl Segment {
         let mut watch = sys::Watch::new(path.parent().unwrap_or(Path::new("/")))?;
         loop {
             watch.arm()?;
-            // After the watch was armed: whoever gives the name to a segment from now on ends the sleep.
+            // After the watch was armed: a process that gives the name to a segment from now on
+            // ends the sleep.
             match Segment::attach(name, options) {
                 Err(error) if error.code() == Code::NotFound => {}
                 Err(error) if watch.gives_way_to(&error) => continue,
@@ -227,15 +230,15 @@ impl Segment {
         Ok(WaitFor::Change.bell(self.inner().table()?).watch())
     }
 
-    /// What ends [`Segment::wait_for_change`] on any clone of this segment, from now on.
+    /// What also ends [`Segment::wait_for_change`] on any clone of this segment, from now on.
     pub fn end_waits(&self, when: EndWaits) -> Result<()> {
         self.inner().table()?;
         self.inner().end_at_signals(when.at_signals()?);
         Ok(())
     }
 
-    /// Sleeps until the [generation](Segment::generation) is no longer `last`; the new one. `None` waits without
-    /// limit.
+    /// Sleeps until the [generation](Segment::generation) differs from `last`, and returns it.
+    /// `None` waits without limit.
     pub fn wait_for_change(&self, last: u32, timeout: Option<Duration>) -> Result<u32> {
         let inner: &Attachment = self.inner();
         inner.writable()?;

@@ -1,4 +1,4 @@
-//! What a segment is made of, and where each part of it begins.
+//! The geometry of a segment, and where each part begins.
 #![forbid(unsafe_code)]
 
 use core::ops::RangeInclusive;
@@ -20,21 +20,23 @@ pub enum Policy {
     Block = 1,
     /// `reserve` fails at once, whatever its timeout: it never waits.
     Fail = 2,
-    /// `reserve` takes the oldest sample that nobody holds away from the readers that have not read it.
+    /// `reserve` takes the oldest sample that nobody holds away from the readers that have not read
+    /// it.
     DropOldest = 3,
 }
 
 impl Policy {
-    /// The policy of a number that crossed a boundary.
+    /// The policy with a number that came from outside.
     pub fn from_number(number: u32) -> Option<Policy> {
         [Policy::Block, Policy::Fail, Policy::DropOldest].into_iter().find(|p| *p as u32 == number)
     }
 }
 
-/// What a segment is made of; decided at creation, never changed. Each process keeps a private copy.
+/// The geometry of a segment: decided at creation, never changed. Each process keeps a private
+/// copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Random number that tells this segment from every other.
+    /// A random number that tells this segment from every other.
     pub segment_id: u64,
     /// Number of slots, 1 to [`MAX_SLOTS`].
     pub slot_count: u32,
@@ -52,17 +54,18 @@ pub struct Geometry {
     pub history: u32,
     /// Largest payload of all, more than `slot_capacity`; 0 if every payload is in its slot.
     pub max_payload: u64,
-    /// Payloads in regions that may be there at once, more than `history`, at most [`MAX_REGIONS`]; 0 without regions.
+    /// Most payloads in regions at one time, more than `history`, at most [`MAX_REGIONS`]; 0
+    /// without regions.
     pub region_count: u32,
     /// Samples that one reader may hold at once; 0: as many as there are.
     pub max_held: u32,
     /// What a writer does when nothing is free.
     pub policy: Policy,
-    /// One writer at a time: it publishes with a swap where many need a compare-and-swap.
+    /// One writer at a time, which publishes with a swap instead of a compare-and-swap.
     pub single_writer: bool,
-    /// Whether each commit notes the time.
+    /// Whether each commit stores the time.
     pub timestamps: bool,
-    /// Whether the name goes with the last participant.
+    /// Whether the name is removed with the last participant.
     pub ephemeral: bool,
     /// Permission bits that the creator gave the file.
     pub mode: u32,
@@ -75,15 +78,15 @@ pub struct Geometry {
 /// Where the parts of a segment begin, in bytes from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offsets {
-    /// Slot lines, one `SlotLine` a slot.
+    /// Slot lines, one `SlotLine` per slot.
     pub lines: u64,
-    /// Claims, one `Claim` a slot.
+    /// Claims, one `Claim` per slot.
     pub claims: u64,
     /// Vacancy map, 64-bit words.
     pub vacancy: u64,
-    /// Region rows, one `RegionRow` a region.
+    /// Region rows, one `RegionRow` per region.
     pub region_rows: u64,
-    /// Audiences of reference operations, one 64-bit word a slot.
+    /// Audiences of reference operations, one 64-bit word per slot.
     pub audiences: u64,
     /// End of the part that every participant writes; a multiple of [`PAGE`].
     pub control_size: u64,
@@ -95,13 +98,13 @@ pub struct Offsets {
     pub payload: u64,
     /// Distance between payloads.
     pub payload_stride: u64,
-    /// End of what is allocated at creation. Regions get their memory when they need it.
+    /// End of what is allocated at creation. Regions get memory when they need it.
     pub fixed_size: u64,
     /// Regions.
     pub regions: u64,
     /// Distance between regions.
     pub region_stride: u64,
-    /// Size of the whole.
+    /// Size of the whole segment.
     pub total: u64,
 }
 
@@ -169,7 +172,8 @@ numbers! {
     max_participants, 64,      |_| 1..=MAX_PARTICIPANTS.into(),         AtLeast;
     history,          0,       |g| 0..=u64::from(g.slot_count) - 1,     AtLeast;
     max_payload,      0,       |g| g.if_regions(g.slot_capacity + 1, MAX_CAPACITY), AtLeast;
-    // Retained samples keep their regions; the one that pushes out the oldest needs one more.
+    // Retained samples keep their regions, and the sample that pushes out the oldest needs one
+    // more.
     region_count,     0,       |g| g.if_regions(u64::from(g.history) + 1, MAX_REGIONS.into()), AtLeast;
     max_held,         0,       |_| 0..=u32::MAX.into(),                 Same;
 }
@@ -193,7 +197,8 @@ pub enum BadGeometry {
 }
 
 impl Geometry {
-    /// With the defaults of all numbers that are 0, and without regions if each payload fits a slot.
+    /// With the defaults of all numbers that are 0, and without regions if each payload fits a
+    /// slot.
     pub(crate) fn complete(mut self) -> Geometry {
         self.set_defaults();
         if self.max_payload <= self.slot_capacity {
@@ -237,8 +242,8 @@ impl Geometry {
         self.max_payload.max(self.slot_capacity)
     }
 
-    /// The one place where sizes become offsets; `None` when the sum does not fit a file. Fields must be in their
-    /// ranges.
+    /// The only place where sizes become offsets; `None` if the sum exceeds a file. Fields must be
+    /// in their ranges.
     pub fn offsets(&self) -> Option<Offsets> {
         let slots = u64::from(self.slot_count);
         let participants = u64::from(self.max_participants).checked_mul(PARTICIPANT_ROW_SIZE)?;
@@ -278,13 +283,13 @@ impl Geometry {
         })
     }
 
-    /// Words of marks that hold `max_readers` readers and the history bit.
+    /// How many words of marks `max_readers` readers and history need.
     pub(crate) fn mark_words(&self) -> usize {
         (self.max_readers + 1).div_ceil(MARKS_PER_WORD) as usize
     }
 }
 
-/// 64-bit words of the vacancy map: one bit a slot, then one bit a word, up to a single word.
+/// 64-bit words of the vacancy map: one bit per slot, then one bit per word, up to a single word.
 pub(crate) fn vacancy_words(slot_count: u32) -> u64 {
     let mut words = 0;
     let mut level = u64::from(slot_count);

@@ -11,23 +11,23 @@ use crate::error::Code;
 pub const MAGIC: [u8; 8] = *b"SHMSLOT\0";
 /// Version of the bytes described here; unrelated to the package version and to the soname.
 pub const LAYOUT_VERSION: u32 = 2;
-/// Reads back as this number where the byte order is the writer's.
+/// Has this value if the reader has the byte order of the writer.
 pub const BYTE_ORDER: u32 = 0x0102_0304;
 /// Size of the constant header, checksum included.
 pub const HEADER_SIZE: usize = 512;
 
-/// Bytes at the start of which no version changes the meaning: magic, version, byte order.
+/// The bytes at the start whose meaning no version changes: magic, version, byte order.
 pub(crate) const FROZEN_SIZE: usize = 16;
 
 const _: () = assert!(HEADER_SIZE as u64 == HOT_OFFSET);
-// Fields are used as they stand in the file.
+// Fields are used as they are in the file.
 const _: () = assert!(cfg!(target_endian = "little"));
 
 /// Header flag: one writer at a time.
 pub const FLAG_SINGLE_WRITER: u32 = 1;
-/// Header flag: each commit notes the time.
+/// Header flag: each commit stores the time.
 pub const FLAG_TIMESTAMPS: u32 = 2;
-/// Header flag: the name goes with the last participant.
+/// Header flag: the name is removed with the last participant.
 pub const FLAG_EPHEMERAL: u32 = 4;
 /// All header flags.
 const FLAGS: u32 = FLAG_SINGLE_WRITER | FLAG_TIMESTAMPS | FLAG_EPHEMERAL;
@@ -110,13 +110,14 @@ impl Header {
     }
 }
 
-/// The layout version that the first bytes of a file name, if they are those of a segment, of whatever version.
+/// The layout version in the first bytes of a file, if they are those of a segment of any version.
 pub fn version_of(start: &[u8]) -> Option<u32> {
     let (magic, version) = (start.get(..8)?, start.get(8..12)?);
     (magic == MAGIC).then(|| version.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)))
 }
 
-/// FNV-1a over everything before the checksum: catches a cut, a hole and a stray write, not an enemy.
+/// FNV-1a over everything before the checksum: detects truncation, holes and stray writes, but no
+/// hostile process.
 fn checksum(bytes: &HeaderBytes) -> u64 {
     bytes.iter().take(offset_of!(Header, checksum)).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -124,7 +125,8 @@ fn checksum(bytes: &HeaderBytes) -> u64 {
 }
 
 impl Geometry {
-    /// The constant header of a segment of this geometry, whose fields were [checked](Geometry::check).
+    /// The constant header of a segment of this geometry, whose fields were
+    /// [checked](Geometry::check).
     pub fn encode(&self, offsets: &Offsets) -> HeaderBytes {
         let flags = if self.single_writer { FLAG_SINGLE_WRITER } else { 0 }
             | if self.timestamps { FLAG_TIMESTAMPS } else { 0 }
@@ -167,14 +169,15 @@ impl Geometry {
         header.to_bytes()
     }
 
-    /// Reads a constant header that may hold anything. A geometry that comes back is consistent in itself
-    /// and with the sizes that the header states.
+    /// Reads a constant header that may contain anything. A returned geometry is consistent in
+    /// itself and with the sizes that the header states.
     pub fn decode(bytes: &HeaderBytes) -> Result<(Geometry, Offsets), Code> {
         let header = Header::from_bytes(bytes);
         if header.magic != MAGIC {
             return Err(Code::NotASegment);
         }
-        // Version and byte order come before the checksum: another version may compute it otherwise.
+        // Version and byte order come before the checksum, because another version may compute it
+        // differently.
         if header.layout_version != LAYOUT_VERSION || header.byte_order != BYTE_ORDER {
             return Err(Code::LayoutVersion);
         }

@@ -1,12 +1,13 @@
-//! Every byte of a segment: the constant header, the words that change, and where each table begins.
+//! Every byte of a segment: the constant header, the words that change, and where each table
+//! begins.
 //!
-//! `docs/segment-layout.md` has the same as a page; `tests/layout_snapshot.rs` compares the two. All fields
+//! `docs/segment-layout.md` describes it; `tests/layout_snapshot.rs` compares the two. All fields
 //! are little-endian, of fixed width and free of pointers, so that 32- and 64-bit processes agree.
 //!
-//! - `limits`: how large things may be.
+//! - `limits`: the limits.
 //! - `words`: the words that change.
-//! - `geometry`: what a segment is made of, and where its parts begin.
-//! - `header`: the same as bytes.
+//! - `geometry`: the geometry of a segment, and where its parts begin.
+//! - `header`: the constant header as bytes.
 
 mod geometry;
 mod header;

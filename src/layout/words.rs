@@ -1,36 +1,37 @@
-//! The words that change, and where they stand.
+//! The words that change, and their offsets.
 #![forbid(unsafe_code)]
 
 use super::limits::MARK_WORDS;
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
 
-/// Where the words that everybody changes begin.
+/// Where the words begin that all participants change.
 pub const HOT_OFFSET: u64 = 0x200;
 /// Where the reader rows begin.
 pub const READERS_OFFSET: u64 = 0x800;
-/// Where the row of the anteroom is: the participant who has found all rows taken, and cleans up after the dead to get one.
+/// Where the row of the anteroom is. A process that attaches and finds all rows taken has it while
+/// it recovers dead participants to get one.
 pub const ANTEROOM_OFFSET: u64 = PARTICIPANTS_OFFSET - PARTICIPANT_ROW_SIZE;
 /// Where the participant rows begin.
 pub const PARTICIPANTS_OFFSET: u64 = 0x1800;
-/// The smallest page of any supported system. The control part ends on it, so that the rest can be mapped
-/// read-only.
+/// The smallest page of any supported system. The control part ends on a multiple of it, so that
+/// the rest can be mapped read-only.
 pub const PAGE: u64 = 4096;
 
 /// State of the participant rows of a new segment.
 pub const NEW_ROW: u32 = 2;
 
-/// A value with two cache lines of its own: adjacent-line prefetchers pull lines in pairs.
+/// A value with two cache lines of its own, because prefetchers load adjacent lines in pairs.
 #[repr(C, align(128))]
 pub(crate) struct CachePadded<T>(pub(crate) T);
 
-/// The words that everybody changes, each apart from the others.
+/// The words that all participants change, each on lines of its own.
 #[repr(C)]
 pub(crate) struct HotWords {
-    /// The sequence of the next sample; lags behind the order by at most one help.
+    /// The sequence that the next commit tries first; it may lag behind the order.
     pub(crate) tail: CachePadded<AtomicU64>,
     /// Bit i: reader i is joined, new samples are owed to it.
     pub(crate) active: CachePadded<AtomicU64>,
-    /// Who sleeps, and for what.
+    /// Which processes sleep, and for what.
     pub(crate) bells: CachePadded<Bells>,
     /// No sample below this sequence is owed to anybody (drop-oldest only).
     pub(crate) horizon: CachePadded<AtomicU64>,
@@ -49,37 +50,41 @@ pub(crate) struct Bells {
     pub(crate) change: FutexWord,
 }
 
-/// `lifecycle.retired`: somebody is about to take the name from a segment that nobody is attached to. Who dies in
-/// between leaves this behind, and the next to attach sets it back to 0.
+/// `lifecycle.retired`: a process is about to take the name from a segment that nobody is attached
+/// to. If it dies in between, this value stays, and the next process that attaches sets it back to
+/// 0.
 pub const BEING_TAKEN: u32 = 1;
-/// `lifecycle.retired`: the file has lost its last name, and no file gets one back.
+/// `lifecycle.retired`: the file has lost its last name; a file never gets one back.
 pub const RETIRED: u32 = 2;
 
 /// Rare changes of state.
 #[repr(C)]
 pub(crate) struct Lifecycle {
-    /// Whether the segment has its name: 0, [`BEING_TAKEN`] or [`RETIRED`]. Attach joins at 0 only.
+    /// Whether the segment has its name: 0, [`BEING_TAKEN`] or [`RETIRED`]. Attach succeeds at 0
+    /// only.
     pub(crate) retired: AtomicU32,
     /// The writer of a single-writer segment: owner + 1, or 0.
     pub(crate) writer: AtomicU32,
-    /// Dead participants that were cleaned up after, so far.
+    /// Dead participants that were recovered so far.
     pub(crate) deaths: AtomicU32,
-    /// Writers that were opened, or tried to be, so far.
+    /// How often a writer was opened, or an attempt was made, so far.
     pub(crate) opened: AtomicU32,
     /// When a waiting participant last looked for the dead, in nanoseconds of the monotonic clock.
     pub(crate) looked: AtomicU64,
-    /// How many participant rows looks for the dead have come by, so far; the next goes on there, modulo all rows.
+    /// How many participant rows the looks for the dead have passed so far; the next look continues
+    /// at this number modulo all rows.
     pub(crate) asked: AtomicU64,
 }
 
-/// The line of a slot that readers poll. It has two jobs.
+/// The line of a slot that readers poll. It has two purposes.
 ///
-/// As a place in the order: `entry` names the slots of the two sequences that have their home here. As a slot:
-/// the other words describe the sample that lives in it. A writer prefers the home slot, and then one line
-/// tells a reader everything.
+/// As a place in the order, its `entry` words name the slots of the two sequences that have their
+/// home here. As a slot, its other words describe the sample in this slot. A writer prefers the
+/// home slot, because then a reader needs only one line.
 #[repr(C, align(64))]
 pub(crate) struct SlotLine {
-    /// Sequence and slot of a published sample; two laps, so that a wrap never meets an unread entry.
+    /// Sequence and slot of a published sample. Two laps, so that a new entry never overwrites an
+    /// unread one.
     pub(crate) entry: [AtomicU64; 2],
     /// Tag of the sequence, owed bits and held bits of 16 readers each.
     pub(crate) marks: [AtomicU64; MARK_WORDS],
@@ -101,7 +106,7 @@ pub(crate) struct Claim {
 /// A region: room for a payload that is too large for its slot.
 #[repr(C, align(64))]
 pub(crate) struct RegionRow {
-    /// Which life of which slot has it.
+    /// The slot, and its generation, to which the region is leased.
     pub(crate) lease: AtomicU64,
     /// Bytes from its start that have memory.
     pub(crate) allocated: AtomicU64,
@@ -112,7 +117,7 @@ pub(crate) struct RegionRow {
 pub(crate) struct ReaderRow {
     /// Phase and participant.
     pub(crate) state: AtomicU64,
-    /// The sequence that it reads next. Once it has left, what lies before is in its hands.
+    /// The sequence that it reads next. After it has left, it holds only samples before this.
     pub(crate) cursor: AtomicU64,
     /// Samples it lost; a hint for tools.
     pub(crate) lost: AtomicU64,
@@ -121,26 +126,27 @@ pub(crate) struct ReaderRow {
 /// An attached process.
 #[repr(C, align(64))]
 pub(crate) struct ParticipantRow {
-    /// Grows as the row is taken, and as it is given back: odd is taken. It begins at [`NEW_ROW`]: 0 is a row that was wiped.
+    /// Grows when the row is taken and when it is given back: an odd value means taken. It begins
+    /// at [`NEW_ROW`]: 0 means that the row was erased.
     pub(crate) state: AtomicU32,
-    /// Its process number, as its own namespace has it.
+    /// Its process number in its own namespace.
     pub(crate) pid: AtomicU32,
-    /// Its pid namespace, by inode; 0 if it could not tell.
+    /// Its pid namespace, by inode; 0 if unknown.
     pub(crate) pid_namespace: AtomicU64,
     /// Writers that it has open.
     pub(crate) writers: AtomicU32,
-    /// What tells it from later processes of its number; 0 if it could not tell.
+    /// Tells it from later processes with its number; 0 if unknown.
     pub(crate) born: AtomicU64,
-    /// Who cleans up after it, now that it is dead, as `Recoverer` in `participants` has it; or 0.
+    /// The participant that recovers this dead one, as a `Recoverer` of `participants`; or 0.
     pub(crate) recoverer: AtomicU64,
-    /// When the last death of a participant of this row was noticed, in nanoseconds of the
+    /// When the last death of a participant in this row was noticed, in nanoseconds of the
     /// monotonic clock; 0 if none was.
     pub(crate) died: AtomicU64,
-    /// The readers that this one had.
+    /// The readers of the dead participant.
     pub(crate) dead_readers: AtomicU64,
     /// Its process number.
     pub(crate) dead_pid: AtomicU32,
-    /// Writers that it had open, and above them the lowest bits of the state that it left.
+    /// How many writers it had open, and above that the lowest bits of the state that it left.
     pub(crate) dead_of: AtomicU32,
 }
 
@@ -173,8 +179,8 @@ const _: () = {
     assert!(size_of::<FutexWord>() == 4 && size_of::<Bells>() == 12);
 };
 
-/// Where each word that changes stands, by the names of `docs/segment-layout.md`: from the start of the
-/// segment for the hot words, from the start of its row for the rest.
+/// The offset of each word that changes, by the names of `docs/segment-layout.md`: from the start
+/// of the segment for the hot words, from the start of its row for the rest.
 #[cfg(not(loom))]
 pub fn word_offsets() -> Vec<(&'static str, usize)> {
     use core::mem::offset_of;

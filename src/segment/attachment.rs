@@ -1,5 +1,5 @@
-//! One process's attachment to a segment: from a file that may hold anything to a checked, typed view.
-#![allow(unsafe_code)] // The header of a new segment is written, and the view of a mapping made.
+//! One process's attachment to a segment: from an arbitrary file to a checked, typed view.
+#![allow(unsafe_code)] // Writes the header of a new segment, and makes the view of a mapping.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,28 +25,29 @@ use crate::sys::{self, ForkGuard, KeptFd};
 
 /// One attachment: the mapping, its checked view, and this process's row.
 pub(crate) struct Attachment {
-    /// Valid as long as `map`; handed out only with the lifetime of `self`.
+    /// Valid as long as `map`; given out only with the lifetime of `self`.
     pub(super) table: Table<'static>,
-    /// Whose process it is. A forked child has the mapping, too, and must leave it alone.
+    /// The process that it belongs to. A forked child has the mapping, too, and must not use it.
     pub(super) birth: ForkGuard,
-    /// Valid as long as `map`. It holds this process's row, and the file with its lock.
+    /// Valid as long as `map`. It has this process's row, and the file with its lock.
     pub(super) participants: Participants,
     pub(super) map: Span,
     pub(super) path: Option<PathBuf>,
-    /// Made when somebody asks for it; null before. No lock: a forked child, which may ask as well, would find it taken by a
-    /// thread that it does not have.
+    /// Made on request; null before. It is not a lock, because a forked child, which may ask as
+    /// well, would find a lock taken by a thread that it does not have.
     pub(super) shareable: AtomicPtr<KeptFd>,
     pub(super) geometry: Geometry,
     pub(super) offsets: Offsets,
-    /// Held by the thread that cleans up after the dead.
+    /// Held by the thread that recovers the dead.
     pub(super) recovering: Mutex<()>,
-    /// When a look for the dead is due again, in nanoseconds of the monotonic clock.
+    /// When the next look for the dead is due, in nanoseconds of the monotonic clock.
     pub(super) next_look: AtomicU64,
-    /// The same for a look at the name.
+    /// When the next check of the name is due.
     pub(super) next_name_look: AtomicU64,
     /// Whether signals end waits for a change.
     pub(super) end_at_signals: AtomicBool,
-    /// Writer numbers of this participant in use, one bit each; and whether payloads may be written.
+    /// Writer numbers of this participant in use, one bit each; and whether payloads may be
+    /// written.
     pub(super) writers: Mutex<Writers>,
     pub(super) huge_bytes: u64,
     pub(super) spin: Duration,
@@ -66,7 +67,7 @@ impl fmt::Debug for Attachment {
 }
 
 impl Attachment {
-    /// Makes a segment in `fd`, which nobody else can see yet, or in private memory.
+    /// Makes a segment in `fd`, which no other process can see yet, or in private memory.
     pub(crate) fn build(
         fd: Option<OwnedFd>,
         geometry: Geometry,
@@ -87,10 +88,10 @@ impl Attachment {
             None => map_private(&offsets)?,
         };
         let header = geometry.encode(&offsets);
-        // SAFETY: the mapping is larger than the header, writable, and no one else's yet.
+        // SAFETY: the mapping is larger than the header, writable, and not shared yet.
         unsafe { map.start().as_ptr().copy_from_nonoverlapping(header.as_ptr(), HEADER_SIZE) };
-        // Freshly allocated memory is zero, and zero is right for all words but these.
-        // SAFETY: the mapping is `offsets.total` bytes of a segment of this geometry.
+        // Newly allocated memory is zero, which is right for all words except these. SAFETY: the
+        // mapping is `offsets.total` bytes of a segment of this geometry.
         let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
         table.hot.tail.0.store(order::FIRST, Ordering::Relaxed);
         vacancy::offer_all(&table);
@@ -98,7 +99,7 @@ impl Attachment {
         Attachment::finish(map, table, participants, fd, geometry, offsets, options, path)
     }
 
-    /// Attaches to a file that may hold anything; `None` if it is losing its name, has lost it, or is to lose it.
+    /// Attaches to an arbitrary file; `None` if it has lost its name, or is losing it.
     pub(crate) fn attach(
         fd: OwnedFd,
         options: &AttachOptions,
@@ -112,17 +113,20 @@ impl Attachment {
             return Ok(None);
         }
         let map = map_file(&fd, &offsets, options)?;
-        // SAFETY: the file is as long as `offsets.total`, `check_file` made sure. Its owner can cut a named one later;
-        // then an access faults, as the header says, which ends the process and corrupts nothing.
+        // SAFETY: `check_file` made sure that the file is as long as `offsets.total`. The owner of
+        // a named one can truncate it later; then an access faults, as the header says, which ends
+        // the process and corrupts nothing.
         let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
         let inner = Attachment::finish(map, table, participants, Some(fd), geometry, offsets, options, path)?;
-        // After the row was taken: see `name::replace`. Who only looks takes none, and sees what was there before.
+        // After the row was taken: see `name::replace`. An observer takes no row, and sees what was
+        // there before.
         let retired = inner.table.hot.lifecycle.0.retired.load(Ordering::SeqCst) != 0;
         if retired && !options.observer {
             return Ok(None);
         }
         if inner.participants.own().is_some() {
-            // A segment whose words were spoiled can be attached to as well; then each call tells.
+            // A process can also attach to a segment whose words are corrupt; then each call says
+            // so.
             let _ = inner.recover_some();
         }
         Ok(Some(inner))
@@ -159,7 +163,7 @@ impl Attachment {
             end_at_signals: AtomicBool::new(false),
             writers: Mutex::default(),
             huge_bytes: 0,
-            // A spinning thread on a single processor only keeps the other side from running.
+            // On a single processor, a spinning thread only keeps the other side from running.
             spin: if sys::several_processors() { options.spin() } else { Duration::ZERO },
             max_loans: options.max_loans,
             prefault: options.prefault,
@@ -175,10 +179,10 @@ impl Attachment {
         Ok(inner)
     }
 
-    /// Takes a row, one of a dead participant if no other is left.
+    /// Takes a row, or that of a dead participant if no other is left.
     fn take_row(&mut self) -> Result<()> {
         match self.participants.take() {
-            // A dead one's will do. Whoever cleaned up, it may be free now.
+            // A dead participant's row will do. It may be free now, whoever recovered it.
             Err(error) if error.code() == Code::NoParticipantSlot => {
                 self.participants.enter_anteroom()?;
                 let recovered = self.recover();
@@ -190,25 +194,25 @@ impl Attachment {
         }
     }
 
-    /// The shared words; not for a forked child, which would use them in its parent's name.
+    /// The shared words; an error in a forked child, which would use them in its parent's name.
     #[inline(always)]
     pub(crate) fn table(&self) -> std::result::Result<&Table<'_>, Code> {
         if self.birth.same_process() { Ok(&self.table) } else { Err(Code::Forked) }
     }
 
-    /// Who is attached.
+    /// The attached participants.
     pub(crate) fn list_participants(&self) -> Result<Vec<Participant>> {
         let table = self.table()?;
         self.participants.list(|participant| rows::rows_of(table, participant))
     }
 
-    /// Who died.
+    /// The recorded deaths.
     pub(crate) fn deaths(&self) -> Result<Vec<Death>> {
         self.table()?;
         Ok(self.participants.deaths())
     }
 
-    /// What the protocol must know of the geometry.
+    /// The part of the geometry that the protocol uses.
     #[inline(always)]
     pub(crate) fn shape(&self) -> &Shape {
         &self.table.shape
@@ -222,14 +226,16 @@ impl Attachment {
         &self.offsets
     }
 
-    /// The file, if it is not private memory; `DescriptorLost` if the program took it away.
+    /// The file, if the memory is not private; `DescriptorLost` if the program closed the
+    /// descriptor.
     pub(crate) fn fd(&self) -> Result<Option<&OwnedFd>> {
         self.participants.fd().map(KeptFd::proved).transpose()
     }
 
-    /// A descriptor to pass on. Not the one with this participant's lock: who has that keeps the participant alive.
+    /// A descriptor to pass on. It is not the one with this participant's lock, because a process
+    /// that has that one keeps the participant alive.
     pub(crate) fn shareable_fd(&self) -> Result<BorrowedFd<'_>> {
-        // Acquire: pairs with the release of who made it.
+        // Acquire: pairs with the release of the thread that made it.
         let mut found = self.shareable.load(Ordering::Acquire);
         if found.is_null() {
             let own = self.fd()?.ok_or_else(|| {
@@ -241,7 +247,7 @@ impl Attachment {
             let mut made = KeptFd::new(file, "of shmslot_segment_fd")?;
             made.mark_and_pin(MARK_BASE)?;
             let made = Box::into_raw(Box::new(made));
-            // Release: who finds it finds it whole.
+            // Release: a thread that finds it finds it complete.
             let offered = self.shareable.compare_exchange(
                 std::ptr::null_mut(),
                 made,
@@ -251,13 +257,13 @@ impl Attachment {
             found = match offered {
                 Ok(_) => made,
                 Err(others) => {
-                    // SAFETY: made above, and nobody else has seen it.
+                    // SAFETY: made above, and not seen by any other thread.
                     drop(unsafe { Box::from_raw(made) });
                     others
                 }
             };
         }
-        // SAFETY: it stays from the moment it stands there until `self` is dropped.
+        // SAFETY: once stored, it stays until `self` is dropped.
         let shareable = unsafe { &*found };
         Ok(shareable.proved()?.as_fd())
     }
@@ -275,7 +281,7 @@ impl Attachment {
         self.participants.count()
     }
 
-    /// Relaxed, as the load: it tells of nothing else.
+    /// Relaxed, as the load: nothing else depends on it.
     pub(crate) fn end_at_signals(&self, they_do: bool) {
         self.end_at_signals.store(they_do, Ordering::Relaxed);
     }
@@ -299,7 +305,7 @@ impl Attachment {
         self.own_row()
     }
 
-    /// The same in a call that has the words: it is in its own process.
+    /// As above, in a call that already has the words and so is in its own process.
     #[inline(always)]
     pub(crate) fn own_row(&self) -> Result<u32> {
         self.participants.own().ok_or_else(only_looks)

@@ -1,4 +1,4 @@
-//! Everything that can be said of a file before it is mapped.
+//! All checks of a file before it is mapped.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,8 +8,7 @@ use crate::layout::{self, Geometry, HEADER_SIZE, LAYOUT_VERSION, Offsets};
 use crate::segment::options::{AttachOptions, CreateOptions};
 use crate::sys;
 
-/// Everything that can be said of a file before it is mapped. `asked` is what its geometry must
-/// give.
+/// Makes all checks of a file before it is mapped. `asked` is what its geometry must give.
 pub(crate) fn check_file(
     fd: &OwnedFd,
     options: &AttachOptions,
@@ -58,7 +57,7 @@ pub(crate) fn check_file(
     Ok((geometry, offsets))
 }
 
-/// What is wrong with a segment of another layout version.
+/// The error about a segment of another layout version.
 fn other_version(found: u32) -> Error {
     Error::new(Code::LayoutVersion)
         .about(format_args!("this library has layout version {LAYOUT_VERSION}, the segment version {found}"))

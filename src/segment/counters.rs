@@ -1,4 +1,4 @@
-//! What a segment is used for at this moment, for whoever looks at it from outside.
+//! The use of a segment at this moment, counted from outside.
 #![forbid(unsafe_code)]
 
 use crate::atomics::Ordering;
@@ -10,16 +10,16 @@ use crate::segment::attachment::Attachment;
 use crate::segment::handle::Segment;
 use crate::segment::participants::Participant;
 
-/// What a segment is used for at one moment. Each slot is counted once: `free`, `loaned`, `unread`,
+/// The use of a segment at one moment. Each slot is counted once: `free`, `loaned`, `unread`,
 /// `held` and `retained` add up to the number of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// The sequence that the next sample gets; the difference of two looks is the number of samples
+    /// The sequence of the next sample; the difference of two calls is the number of samples
     /// between them.
     pub next_sequence: u64,
     /// Slots that are free.
     pub free: u32,
-    /// Slots that a writer has: loaned, or just being committed or taken back from their readers.
+    /// Slots that a writer has: on loan, being committed, or being taken away from their readers.
     pub loaned: u32,
     /// Slots with a sample that some reader has not read, and that nobody holds.
     pub unread: u32,
@@ -35,17 +35,17 @@ pub struct Counters {
     pub writers: u32,
     /// Readers that are joined.
     pub readers: u32,
-    /// Attached processes, and those that died so and were not cleaned up after.
+    /// Attached processes, including those that died and are not recovered yet.
     pub participants: u32,
     /// How many of these are dead.
     pub dead: u32,
-    /// Dead participants that were cleaned up after, so far.
+    /// Dead participants that were recovered so far.
     pub recovered: u32,
-    /// Whether the segment has been given up: nobody attaches to it by its name any more.
+    /// Whether the segment is retired: nobody attaches to it by its name any more.
     pub retired: bool,
 }
 
-/// What a reader index is used for.
+/// The use of a reader index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ReaderKind {
@@ -57,23 +57,23 @@ pub enum ReaderKind {
     Named = 3,
 }
 
-/// What one reader has at one moment.
+/// The samples of one reader at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReaderCounters {
     /// Its bit in masks of readers.
     pub index: u32,
-    /// What the index is used for.
+    /// The use of the index.
     pub kind: ReaderKind,
-    /// Its participant, and its process number as its own pid namespace has it; 0 for a named
-    /// reader.
+    /// Its participant, and that participant's process number in its own pid namespace; 0 for a
+    /// named reader.
     pub participant: u32,
     /// See `participant`.
     pub pid: u32,
-    /// Whether its process lives; true for a named reader.
+    /// Whether its process is alive; true for a named reader.
     pub alive: bool,
-    /// The sequence that it reads next; 0 if it has left, is just joining, or is a named reader.
+    /// The sequence that it reads next; 0 if it has left, is joining, or is a named reader.
     pub next_sequence: u64,
-    /// Samples between that and the newest; 0 likewise.
+    /// Samples from that one to the newest; 0 in the same cases.
     pub lag: u64,
     /// Samples that it has not read.
     pub unread: u32,
@@ -85,39 +85,39 @@ pub struct ReaderCounters {
     /// The sequence of the oldest sample that it holds; 0 if it holds none.
     pub oldest_held: u64,
     /// When that was committed, in nanoseconds of the monotonic clock; 0 if the segment keeps no
-    /// times. Since when it is held nobody notes.
+    /// times. The time when the reader took it is not recorded.
     pub oldest_held_ns: u64,
 }
 
-/// A writer that has loans out.
+/// A writer with loans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterCounters {
     /// The [`Writer::id`](crate::Writer::id) of the writer.
     pub id: u32,
     /// Its participant.
     pub participant: u32,
-    /// Its process number, as its own pid namespace has it.
+    /// Its process number in its own pid namespace.
     pub pid: u32,
-    /// Whether its process lives.
+    /// Whether its process is alive.
     pub alive: bool,
-    /// Slots that it has: loaned, or just being committed or taken back.
+    /// Slots that it has: on loan, being committed, or being taken away from their readers.
     pub loans: u32,
 }
 
 impl Segment {
-    /// What the segment is used for now. It may be asked of an
-    /// [observer](crate::Options::observer), disturbs nobody, and costs a walk over all slots.
-    /// While others run, numbers may be off by what these change meanwhile.
+    /// The use of the segment now. An [observer](crate::AttachOptions::observer) may call it; it disturbs
+    /// no other process, and costs a walk over all slots. While others run, the numbers may be off
+    /// by what these change meanwhile.
     pub fn counters(&self) -> Result<Counters> {
         self.inner().counters()
     }
 
-    /// What each reader has now. As [`Segment::counters`].
+    /// The samples of each reader now. As [`Segment::counters`].
     pub fn readers(&self) -> Result<Vec<ReaderCounters>> {
         self.inner().reader_counters()
     }
 
-    /// The writers that have loans out now. As [`Segment::counters`]. Those that have none leave no
+    /// The writers that have loans now. As [`Segment::counters`]. Writers without loans leave no
     /// trace in a segment: [`Participant::writers`] counts them.
     pub fn writers(&self) -> Result<Vec<WriterCounters>> {
         self.inner().writer_counters()
@@ -142,7 +142,7 @@ impl Attachment {
             readers: rows::joined(table),
             participants: participants.len() as u32,
             dead: participants.iter().filter(|one| !one.alive).count() as u32,
-            // Relaxed, here and below: what is only shown.
+            // Relaxed, here and below: these are only shown.
             recovered: table.hot.lifecycle.0.deaths.load(Ordering::Relaxed),
             retired: table.hot.lifecycle.0.retired.load(Ordering::Relaxed) != 0,
         })
@@ -188,7 +188,7 @@ impl Attachment {
         let table = self.table()?;
         let participants = self.list_participants()?;
         let mut owners = Vec::new();
-        // The number of slots is what a peer can make of it.
+        // The number of slots comes from the segment, which a peer can change.
         let mut room = Ok(());
         census::loans(table, |owner| {
             if room.is_ok() {
@@ -215,15 +215,15 @@ impl Attachment {
     }
 }
 
-/// What is shown of the process behind a reader or writer.
+/// What is shown about the process of a reader or writer.
 struct Process {
     pid: u32,
     alive: bool,
 }
 
 impl Process {
-    /// Of whom nobody is listed any more nothing is known, and it cannot be dead: its things would
-    /// be gone.
+    /// Nothing is known of a participant that is not listed any more. It cannot be dead, because
+    /// recovery would have released its readers and loans.
     fn of(participants: &[Participant], index: Option<u32>) -> Process {
         let listed = participants.iter().find(|one| Some(one.index) == index);
         listed.map_or(Process { pid: 0, alive: true }, |one| Process { pid: one.pid, alive: one.alive })

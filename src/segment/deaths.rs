@@ -1,7 +1,8 @@
-//! Who died: each participant row keeps the last death of one of its participants, until the next.
+//! Deaths: each participant row keeps the last death of one of its participants, until the next.
 //!
-//! Whoever recovers a participant records its death in its row, before anything of it is released.
-//! Only one process at a time recovers the participant of a row, so only one writes the record.
+//! A process that recovers a participant records its death in its row, before it releases anything
+//! of it. Only one process at a time recovers the participant of a row, so only one writes the
+//! record.
 #![forbid(unsafe_code)]
 
 use crate::atomics::{Ordering, fence};
@@ -9,12 +10,12 @@ use crate::error::Result;
 use crate::layout::ParticipantRow;
 use crate::segment::handle::Segment;
 
-/// A participant that died and has been recovered, or just is being recovered.
+/// A participant that died and was recovered, or is being recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
     /// The index that it had. Another participant may have it by now.
     pub participant: u32,
-    /// Its process number, as its own pid namespace had it.
+    /// Its process number in its own pid namespace.
     pub pid: u32,
     /// Writers that it had open.
     pub writers: u32,
@@ -25,19 +26,21 @@ pub struct Death {
 }
 
 impl Segment {
-    /// Who died while attached, the one that was noticed last first: of each participant index the
-    /// last death. Works on an [observer](crate::Options::observer), too.
+    /// The participants that died while attached, the last one that was noticed first: for each
+    /// participant index the last death. Works on an [observer](crate::AttachOptions::observer), too.
     pub fn deaths(&self) -> Result<Vec<Death>> {
         self.inner().deaths()
     }
 }
 
-/// Of `dead_of`: the lowest bits of the state that the dead one left in its row, above its writers.
+/// In `dead_of`: the lowest bits of the state that the dead participant left in its row, above its
+/// writers.
 const STATE_SHIFT: u32 = 16;
 const WRITERS: u32 = (1 << STATE_SHIFT) - 1;
 
-/// Records the death of the participant that a row still has. Whoever goes on with a recovery that
-/// another began and did not survive keeps the other's record: some readers may be released already.
+/// Records the death of the participant that still has a row. A process that continues a recovery
+/// which another began and did not survive keeps that record, because some readers may already be
+/// released.
 pub(super) fn record(row: &ParticipantRow, readers: u64, now: u64) {
     // Relaxed: nobody else changes the row, as in `Claimed::free_rows`.
     let pid = row.pid.load(Ordering::Relaxed);
@@ -49,7 +52,8 @@ pub(super) fn record(row: &ParticipantRow, readers: u64, now: u64) {
         return;
     }
     row.died.store(0, Ordering::Relaxed);
-    // Pairs with the fence in `read`: who sees a word from below sees the 0, or the time at the end.
+    // Pairs with the fence in `read`: a process that sees a word from below sees the 0, or the time
+    // at the end.
     fence(Ordering::Release);
     row.dead_pid.store(pid, Ordering::Relaxed);
     row.dead_of.store(state | row.writers.load(Ordering::Relaxed).min(WRITERS), Ordering::Relaxed);
@@ -58,7 +62,7 @@ pub(super) fn record(row: &ParticipantRow, readers: u64, now: u64) {
     row.died.store(now, Ordering::Release);
 }
 
-/// The record of a row; `None` if there is none, or it is just being written.
+/// The record of a row; `None` if there is none, or if it is being written.
 pub(super) fn read(index: u32, row: &ParticipantRow) -> Option<Death> {
     // Acquire: pairs with the last store in `record`.
     let noticed_ns = row.died.load(Ordering::Acquire);

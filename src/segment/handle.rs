@@ -1,4 +1,4 @@
-//! Segments: made, named, found by their names, taken over when nobody is attached any more.
+//! Segments: created, found by their names, and taken over when nobody is attached any more.
 #![forbid(unsafe_code)]
 
 use std::os::fd::BorrowedFd;
@@ -15,16 +15,16 @@ use crate::segment::name::{self, Way};
 use crate::segment::options::{AttachOptions, CreateOptions};
 use crate::sys;
 
-/// What a segment is made of and how it is used at this moment.
+/// The geometry of a segment, and its use at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// What was decided at creation.
     pub geometry: Geometry,
     /// Bytes of the whole segment.
     pub total_size: u64,
-    /// Bytes of this mapping that are in huge pages, as far as they were asked for.
+    /// Bytes of this mapping that are in huge pages, if these were requested.
     pub huge_bytes: u64,
-    /// The sequence that the next sample gets.
+    /// The sequence of the next sample.
     pub next_sequence: u64,
     /// Joined readers, reader i as bit i.
     pub readers: u64,
@@ -32,31 +32,32 @@ pub struct Info {
     pub participants: u32,
     /// Memory of all regions, in bytes.
     pub region_bytes: u64,
-    /// Whether a call has taken its name away: processes that look for it by name do not meet those that are attached.
-    /// A name that went in another way is noticed by [`Segment::is_named`], and in waits that [`EndWaits::retired`] ends.
+    /// Whether a call has taken its name away: a process that looks for the name does not find this
+    /// segment any more. If the name disappeared in another way, [`Segment::is_named`] notices it,
+    /// and so do waits that [`EndWaits::retired`] ends.
     ///
     /// [`EndWaits::retired`]: crate::EndWaits::retired
     pub retired: bool,
 }
 
-/// A segment, attached to this process. Cheap to clone; any thread. The mapping lives as long as any clone,
-/// writer, reader or sample of it.
+/// A segment, attached to this process. Cheap to clone; any thread. The mapping lives as long as
+/// any clone, writer, reader or sample of it.
 #[derive(Clone, Debug)]
 pub struct Segment {
     inner: Arc<Attachment>,
 }
 
-/// Attempts of an operation that races with other processes over a name. Each retry means that another process
-/// completed a step of its own in between.
+/// How often an operation is tried that races with other processes for a name. Each retry means
+/// that another process completed a step in between.
 const NAME_RACES: u32 = 64;
 
 impl Segment {
-    /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one.
+    /// Creates a segment and gives it its name in one step: no process ever sees an incomplete one.
     pub fn create(name: &str, options: &CreateOptions) -> Result<Segment> {
         Ok(Segment::create_or_adopt(name, options)?.0)
     }
 
-    /// The segment, and whether it was made rather than adopted.
+    /// The segment, and whether it was created rather than adopted.
     fn create_or_adopt(name: &str, options: &CreateOptions) -> Result<(Segment, bool)> {
         let path = name::path_of(name)?;
         let geometry = options.geometry()?;
@@ -83,12 +84,13 @@ impl Segment {
         Err(name_in_dispute(Code::Exists))
     }
 
-    /// Makes a segment without a name, in a memfd that is sealed against change of size before anybody can see
-    /// it. [`Segment::fd`] is what to pass on.
+    /// Creates a segment without a name, in a memfd that is sealed against changes of its size
+    /// before any other process can see it. Pass on [`Segment::fd`].
     pub fn create_anonymous(options: &CreateOptions) -> Result<Segment> {
         let mut geometry = options.nameless_geometry()?;
         geometry.mode = 0o600;
-        // A memfd has no file system whose size would end the allocation before the machine's memory does.
+        // A memfd has no file system whose size would end the allocation before the machine's
+        // memory does.
         if geometry.offsets().is_none_or(|offsets| offsets.fixed_size > sys::machine_memory()) {
             return Err(Error::new(Code::NoMemory).about("the segment is larger than all memory"));
         }
@@ -98,13 +100,14 @@ impl Segment {
         Ok(Segment { inner: Arc::new(inner) })
     }
 
-    /// Makes a segment in this process's private memory: the same calls, for tests and for threads.
+    /// Creates a segment in this process's private memory: with the same calls, for tests and
+    /// threads.
     pub fn create_local(options: &CreateOptions) -> Result<Segment> {
         let geometry = options.nameless_geometry()?;
         Ok(Segment { inner: Arc::new(Attachment::build(None, geometry, &options.attaching(), None)?) })
     }
 
-    /// Attaches to the segment of this name.
+    /// Attaches to the segment with this name.
     pub fn attach(name: &str, options: &AttachOptions) -> Result<Segment> {
         Segment::attach_asking(name, options, None)
     }
@@ -120,12 +123,12 @@ impl Segment {
         Err(name_in_dispute(Code::NotFound))
     }
 
-    /// Attaches to the segment behind a descriptor, which stays the caller's.
+    /// Attaches to the segment behind a descriptor, which the caller keeps.
     pub fn attach_fd(fd: BorrowedFd<'_>, options: &AttachOptions) -> Result<Segment> {
         if !sys::file_facts(fd)?.is_regular {
             return Err(Error::new(Code::NotAFile).about("the descriptor"));
         }
-        // Opened anew, so that the locks of this participant are its own.
+        // Opened again, so that the locks of this participant are its own.
         let own = sys::reopen(fd, !options.observer)?;
         match Attachment::attach(own, options, None, None, true)? {
             Some(inner) => Ok(Segment { inner: Arc::new(inner) }),
@@ -135,10 +138,10 @@ impl Segment {
         }
     }
 
-    /// Attaches to the segment of this name, or creates it; true if this call created it. Of several processes
-    /// that do this at once one creates. What is there already must give what `options` ask for, see
-    /// [`CreateOptions`]; else nothing is attached. If nobody is attached to it any more, `if_orphaned`
-    /// decides; to refuse it is to adopt it here.
+    /// Attaches to the segment of this name, or creates it; true if this call created it. Of
+    /// several processes that do this at once one creates. What is there already must give what
+    /// `options` ask for, see [`CreateOptions`]; else nothing is attached. If nobody is attached to
+    /// it any more, `if_orphaned` decides; to refuse it is to adopt it here.
     pub fn open(name: &str, options: &CreateOptions) -> Result<(Segment, bool)> {
         for _ in 0..NAME_RACES {
             match Segment::create_or_adopt(name, options) {
@@ -153,13 +156,13 @@ impl Segment {
         Err(name_in_dispute(Code::Exists))
     }
 
-    /// Takes the name away. Who is attached stays so, and can [notice](Info::retired); the memory goes with the last of
-    /// them.
+    /// Removes the name. Attached processes stay attached, and can [notice it](Info::retired); the
+    /// memory is freed with the last of them.
     pub fn unlink(name: &str) -> Result<()> {
         name::unlink(&name::path_of(name)?)
     }
 
-    /// What the segment is made of and how it is used.
+    /// The geometry of the segment, and its use.
     pub fn info(&self) -> Result<Info> {
         let inner = &*self.inner;
         let table = inner.table()?;
@@ -175,34 +178,37 @@ impl Segment {
         })
     }
 
-    /// Whether its name leads to this segment still, however it may have lost it; as this process sees the path.
+    /// Whether its name still leads to this segment, however it was lost; as this process sees the
+    /// path.
     pub fn is_named(&self) -> Result<bool> {
         self.inner.is_named()
     }
 
-    /// Every process that is attached, and those that died so and were not cleaned up after.
+    /// Every attached process, including those that died and are not recovered yet.
     pub fn participants(&self) -> Result<Vec<Participant>> {
         self.inner.list_participants()
     }
 
-    /// Cleans up after participants that are dead; how many they were.
+    /// Recovers dead participants, and returns how many there were.
     ///
-    /// Their loans are given back, what they were committing is finished or undone, what they had read or not read comes
-    /// free, their rows too, and all sleepers look again. Any participant may do it at any time, several at once. It
-    /// also happens by itself: on attach, when a reserve finds nothing free, when a row or the place of a single writer is
-    /// taken, and every 200 ms in a wait.
+    /// It gives back their loans, completes or undoes their commits, releases their held and unread
+    /// samples and their rows, and wakes all sleepers, which check again. Any participant may call
+    /// it at any time, several at once. It also happens automatically: on attach, when a reserve
+    /// finds nothing free, when a row or the place of a single writer is taken, and every 200 ms in
+    /// a wait.
     pub fn recover(&self) -> Result<u32> {
         self.inner.writable()?;
         self.inner.recover()
     }
 
-    /// Gives the memory of all regions that nobody uses back to the system; how many bytes that was. Regions keep their
-    /// memory for the next payload otherwise, because new memory costs far more than used one.
+    /// Gives the memory of all unused regions back to the system, and returns how many bytes that
+    /// was. Otherwise regions keep their memory for the next payload, because new memory costs far
+    /// more.
     pub fn trim(&self) -> Result<u64> {
         self.inner.trim()
     }
 
-    /// The descriptor to pass on. Whoever has it can attach; it proves nothing about who lives.
+    /// The descriptor to pass on. A process that has it can attach; it does not show who is alive.
     pub fn fd(&self) -> Result<BorrowedFd<'_>> {
         self.inner.shareable_fd()
     }

@@ -1,5 +1,5 @@
-//! From a mapped file to a typed view of it, once, after every size in it has been checked against the file.
-#![allow(unsafe_code)] // Here memory becomes typed.
+//! From a mapped file to a typed view of it, after every size in it was checked against the file.
+#![allow(unsafe_code)] // Makes memory typed.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -25,27 +25,28 @@ pub(super) fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &AttachOptions)
     let map = Span::new(Some(fd.as_fd()), offsets.total, offsets.fixed_size, !options.observer)?;
     dump_only_control(&map, offsets);
     if !options.observer {
-        // A page touched first in the data path costs as much as 20 to 70 samples. Kernels before 5.14 do not
-        // know this advice, and then pages come as they are touched.
+        // The first touch of a page on the data path costs as much as 20 to 70 samples. Kernels
+        // before 5.14 do not know this advice, and there pages are mapped when they are touched.
         let early = if options.prefault { offsets.fixed_size } else { offsets.control_size };
         map.advise(0, early as usize, Advice::Populate);
     }
     Ok(map)
 }
 
-/// Payloads may be anybody's secret and large; and reading the room of regions, as a core dump does, would fill it.
+/// Payloads may be secret and large, and a core dump that reads the room of regions would fill it.
 fn dump_only_control(map: &Span, offsets: &Offsets) {
     let control = whole_pages(offsets.control_size);
     map.advise(control, map.len().saturating_sub(control), Advice::DontDump);
 }
 
-/// Where the pages of the control part end. They may be larger than the layout's; then the first payloads share one with
-/// it.
+/// The end of the pages of the control part. Pages may be larger than the layout's; then the first
+/// payloads share one with the control part.
 pub(super) fn whole_pages(control_size: u64) -> usize {
     (control_size as usize).next_multiple_of(sys::page_size())
 }
 
-/// The hot words of a segment that is not attached to, for who changes a rare state and rings.
+/// The hot words of a segment that is not attached to, for a process that changes a rare state and
+/// rings.
 pub(super) struct HotPage(Span);
 
 impl HotPage {
@@ -55,8 +56,9 @@ impl HotPage {
     }
 
     pub(super) fn words(&self) -> &HotWords {
-        // SAFETY: the hot words lie inside the first page, aligned for their type, and consist of atomics, for which
-        // every bit pattern is valid. The mapping lives as long as the reference.
+        // SAFETY: the hot words lie inside the first page, aligned for their type, and consist of
+        // atomics, for which every bit pattern is valid. The mapping lives as long as the
+        // reference.
         unsafe { &*self.0.start().as_ptr().wrapping_add(HOT_OFFSET as usize).cast::<HotWords>() }
     }
 }
@@ -64,16 +66,17 @@ impl HotPage {
 /// The typed view of a mapped segment.
 ///
 /// # Safety
-/// `map` is a shared or private mapping of at least `offsets.total` bytes, which are those of `geometry`, and
-/// outlives every use of the result. If it is read-only, only loads are done through the view.
+/// `map` is a shared or private mapping of at least `offsets.total` bytes, which are those of
+/// `geometry`, and outlives every use of the result. If it is read-only, only loads are done
+/// through the view.
 pub(super) unsafe fn view(map: &Span, geometry: &Geometry, offsets: &Offsets) -> (Table<'static>, Rows) {
     let base = map.start().as_ptr();
     let slots = geometry.slot_count as usize;
     let at = |offset: u64| base.wrapping_add(offset as usize);
     let vacancy_words = layout::vacancy_words(geometry.slot_count) as usize;
-    // SAFETY: `Geometry::offsets` lays the parts one behind the other inside `offsets.total`, each aligned for
-    // its type from the page-aligned base. Each type consists of atomics alone, for which every bit pattern is
-    // valid and which others may change at any time.
+    // SAFETY: `Geometry::offsets` places the parts one after another inside `offsets.total`, each
+    // aligned for its type from the page-aligned base. Each type consists of atomics alone, for
+    // which every bit pattern is valid and which others may change at any time.
     unsafe {
         let table = Table {
             shape: Shape::new(geometry),

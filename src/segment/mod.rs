@@ -1,12 +1,13 @@
 //! Segments: shared memory with a name or without, and who is attached to it.
 //!
-//! - `options`: how a segment is made, or attached to, and what one that is there already must give.
+//! - `options`: how a segment is made, or attached to, and what one that is there already must
+//!   give.
 //! - `participants`: who is attached, and who of them is dead.
 //! - `check`: what can be said of a file before it is mapped.
 //! - `mapping`: from a mapped file to a typed view.
 //! - `attachment`: one process's attachment: the view, its row, and what else belongs to it.
-//! - `payload`, `regions`, `writers`, `recover`: what an attachment does with payloads, with the memory of
-//!   regions, with the numbers of its writers, and with the dead.
+//! - `payload`, `regions`, `writers`, `recover`: what an attachment does with payloads, with the
+//!   memory of regions, with the numbers of its writers, and with the dead.
 //! - `name`: which file a name means, and how it passes from one to the next.
 //! - `named`: what an attachment knows of its name.
 //! - `deaths`: who died.

@@ -1,16 +1,16 @@
 //! Names: which file a name means, and how a name passes from one file to the next.
 //!
-//! The kernel removes whatever a name leads to at that moment; it cannot be told to remove this
-//! file and no other. What makes a removal safe is two rules that every process keeps:
+//! The kernel removes whatever a name leads to at that moment; it cannot be told to remove one
+//! particular file. Two rules that every process follows make a removal safe:
 //!
-//! - A name is given by a link, which fails where something has the name already. So a name
-//!   leads to a file until it is taken from that file.
-//! - A name is taken from a file under the [`Right`] to do so, a lock on the file itself, and
-//!   only after a look, under that lock, that the name leads to this file still.
+//! - A name is given by a link, which fails if the name is taken. So a name leads to a file until
+//!   it is taken from that file.
+//! - A name is taken from a file under the [`Right`] to do so, a lock on the file itself, and only
+//!   after a check, under that lock, that the name still leads to this file.
 //!
-//! From the look to the removal the name therefore leads to the file that was looked at, however
-//! long the process was stopped in between. One that is killed loses the lock, and the name is as
-//! it was. `docs/protocol.md` has all of it.
+//! So the name leads to the checked file from the check to the removal, however long the process is
+//! stopped in between. A process that is killed loses the lock, and the name is unchanged.
+//! `docs/protocol.md` has the details.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,10 +31,10 @@ use crate::sys::{self, Fate, FileFacts, Process};
 /// Longest name without a directory: with the prefix it must fit a file name.
 const MAX_NAME: usize = 200;
 
-/// File names of ours in the system's directory begin so.
+/// The prefix of our file names in the system's directory.
 const PREFIX: &str = "shmslot.";
 
-/// Where a segment of this name is.
+/// The path of the segment with this name.
 pub(crate) fn path_of(name: &str) -> Result<PathBuf> {
     let bad = |about| Err(Error::new(Code::BadName).about(about));
     if name.is_empty() {
@@ -44,7 +44,7 @@ pub(crate) fn path_of(name: &str) -> Result<PathBuf> {
         return bad("the name contains a NUL");
     }
     if name.starts_with('/') {
-        // Longer ones the kernel refuses, too.
+        // The kernel refuses longer ones, too.
         return if name.len() < 4096 && !name.ends_with('/') {
             Ok(PathBuf::from(name))
         } else {
@@ -69,31 +69,31 @@ pub(crate) fn leads_to(path: &Path, identity: (u64, u64)) -> Result<bool> {
     }
 }
 
-/// The same of an open file.
+/// As [`leads_to`], for an open file.
 fn leads_to_file(path: &Path, fd: &OwnedFd) -> Result<bool> {
     leads_to(path, sys::file_facts(fd.as_fd())?.identity)
 }
 
-/// Of these bytes, whoever is about to take a name from the file has one locked, that of its own process. Frozen for all
-/// layout versions.
+/// A process that is about to take a name from the file has locked one of these bytes, that of its
+/// own process. Frozen for all layout versions.
 const SEATS: u64 = 1 << sys::SHORT_BITS;
 const SEATS_END: u64 = 2 * SEATS;
 const _: () = assert!(SEATS_END <= MARK_BASE);
 
-/// More of those who died with the right, and have left it to forked children, are not looked through.
+/// How many seats of dead processes, which their forked children keep locked, are examined.
 const MOST_SEATS: u32 = 64;
 
 /// The right to take the name from a file. One thread has it at a time.
 ///
-/// A lock stays with a forked child when its process dies. So the lock alone does not keep others out: its place says whose it is,
-/// and locks of the dead are passed over. Everybody locks first and then looks at the others, so of two at most one finds
-/// itself alone.
+/// When a process dies, a forked child keeps its lock. So the lock alone does not exclude others:
+/// its place says which process it belongs to, and locks of dead processes are ignored. Each
+/// process locks first and then looks at the others, so at most one of two finds itself alone.
 struct Right<'f> {
     fd: &'f OwnedFd,
 }
 
 impl Right<'_> {
-    /// Waits for others that have it, but not for one that was stopped.
+    /// Waits for other processes that have it, but not for one that is stopped.
     fn to_take_from(fd: &OwnedFd) -> Result<Right<'_>> {
         let mut found = None;
         until_not_busy(|| {
@@ -103,11 +103,11 @@ impl Right<'_> {
         found.ok_or(Code::NameBusy.into())
     }
 
-    /// The same, unless somebody else has it.
+    /// Takes it, unless another process has it.
     fn if_free(fd: &OwnedFd) -> Result<Option<Right<'_>>> {
         let this = Process::this();
         let right = Right { fd };
-        // Shared: a file that may only be read can be unlinked, too.
+        // Shared: a process that may only read a file may be allowed to unlink it.
         let alone = sys::lock_shared(fd, SEATS + this.short(), 1)? && right.is_alone(this.pid_namespace)?;
         Ok(alone.then_some(right))
     }
@@ -117,7 +117,7 @@ impl Right<'_> {
         sys::unlock(self.fd, LOCK_BASE, 0);
     }
 
-    /// Whether all others that have such a lock are dead.
+    /// Whether all other processes that have such a lock are dead.
     fn is_alone(&self, namespace: u64) -> Result<bool> {
         let mut parts = vec![(SEATS, SEATS_END)];
         let mut found = 0;
@@ -137,26 +137,28 @@ impl Right<'_> {
         Ok(found < MOST_SEATS)
     }
 
-    /// Whether no process is attached, by whatever layout. From then on none can attach as long as
-    /// the right lasts. Shared, so that what a forked child of a former replacer has is not in the way.
+    /// Whether no process is attached, by any layout. From then on none can attach while the right
+    /// lasts. Shared, so that the lock that a forked child of a former replacer has does not
+    /// conflict.
     fn keeps_out_all(&self) -> Result<bool> {
         sys::lock_shared(self.fd, LOCK_BASE, 0)
     }
 
-    /// Takes the name from the file; false if it did not have it any more.
+    /// Takes the name from the file; false if the file did not have it any more.
     fn take(&self, path: &Path) -> Result<bool> {
         if !leads_to_file(path, self.fd)? {
             return Ok(false);
         }
         match sys::unlink_file(path) {
-            // Somebody without our rules was faster: a person, or a program that tidies up.
+            // A person or program that does not follow our rules was faster.
             Err(error) if error.code() == Code::NotFound => Ok(true),
             taken => taken.map(|()| true),
         }
     }
 
-    /// The same of a segment, which then says so itself. After the removal, so that none with a name says it, whenever
-    /// this process dies. What nobody could write then is found by whoever looks at the name.
+    /// Takes the name, and records that in the segment. It does so after the removal, so that no
+    /// segment with a name is marked, whenever this process dies. If it cannot write the record,
+    /// processes that check the name find out.
     fn retire(&self, path: &Path) -> Result<bool> {
         let taken = self.take(path)?;
         let whole = || {
@@ -170,16 +172,17 @@ impl Right<'_> {
         Ok(taken)
     }
 
-    /// Takes the name from a dead segment. Who attaches takes its row and then looks at the word; this writes the word and
-    /// then looks at the rows: one of the two sees the other. Looking at rows, and not locking all of them, lets it see that
-    /// a process is dead whose lock a forked child has inherited.
+    /// Takes the name from a dead segment. A process that attaches takes its row and then loads the
+    /// word; this stores the word and then checks the rows: one of the two sees the other. It
+    /// checks rows instead of locking all of them, so that it recognizes a dead process whose lock
+    /// a forked child has inherited.
     fn take_from_dead(&self, path: &Path, rows: u32) -> Result<()> {
         let fd = self.fd;
         if !leads_to_file(path, fd)? {
             return Ok(());
         }
         sys::write_word(fd, RETIRED_OFFSET, BEING_TAKEN)?;
-        // The kernel may look at an empty list of locks without taking a lock of its own.
+        // The kernel may check an empty list of locks without taking a lock of its own.
         fence(Ordering::SeqCst);
         let taken = match participants::anyone_alive(fd, rows) {
             Ok(true) => Err(Code::Exists.into()),
@@ -187,38 +190,40 @@ impl Right<'_> {
             Err(error) => Err(error),
         };
         taken.inspect_err(|_| {
-            // It keeps its name, so it can be attached to as before. The first error is the one to
+            // It keeps its name, so processes can attach as before. The first error is the one to
             // report.
             let _ = sys::write_word(fd, RETIRED_OFFSET, 0);
         })
     }
 }
 
-/// Whether no name leads to the file any more, by whatever path. It never gets one again: the kernel gives a file without
-/// one a name once, when it is new.
+/// Whether no name leads to the file any more, by any path. It never gets one again, because the
+/// kernel links a file without names only once, when it is new.
 pub(crate) fn has_lost_all_names(fd: &OwnedFd) -> bool {
     sys::file_facts(fd.as_fd()).is_ok_and(|facts| !facts.has_a_name)
 }
 
-/// Lets a segment say that [it has lost all names](has_lost_all_names), and wakes those who wait for that.
+/// Records in a segment that [it has lost all names](has_lost_all_names), and wakes those that wait
+/// for that.
 pub(crate) fn retire(hot: &HotWords) {
-    // SeqCst, and the ring begins with a fence: a sleeper sees this in its look, or is woken.
+    // SeqCst, and the ring begins with a fence: a sleeper sees this in its check, or is woken.
     hot.lifecycle.0.retired.store(RETIRED, Ordering::SeqCst);
     bell::ring_all(&hot.bells.0);
 }
 
 impl Drop for Right<'_> {
-    /// By name, not only by closing: a child that was forked meanwhile may have the file, too.
+    /// Unlocks explicitly, because a child that was forked meanwhile may have the file, too.
     fn drop(&mut self) {
         self.give_up();
     }
 }
 
-/// How long a call waits for another that is about to take the same name away. That takes some
+/// How long a call waits for another one that is taking the same name away. That takes some
 /// microseconds, unless the process is stopped.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Tries to get what another process has while it takes a name away, but does not wait for one that was stopped.
+/// Tries to get what another process has while it takes a name away, but does not wait for one that
+/// is stopped.
 pub(crate) fn until_not_busy(mut try_it: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = sys::monotonic_ns().saturating_add(sys::nanoseconds(PATIENCE));
     let mut pause = Duration::from_micros(20);
@@ -232,21 +237,21 @@ pub(crate) fn until_not_busy(mut try_it: impl FnMut() -> Result<bool>) -> Result
     Ok(())
 }
 
-/// What stands at a name.
+/// What a name leads to.
 pub(crate) enum Way {
-    /// Nothing, for the moment.
+    /// Nothing, at the moment.
     Clear,
-    /// What was there is ours now.
+    /// An existing segment, which this process has adopted.
     Adopted(Box<Attachment>),
 }
 
-/// Looks at what has the name already, and does with a dead segment what the options say.
+/// Examines the file that has the name, and treats a dead segment as the options say.
 pub(crate) fn make_way(path: &Path, options: &CreateOptions) -> Result<Way> {
     let fd = match sys::open_file(path, true) {
         Err(error) if error.code() == Code::NotFound => return Ok(Way::Clear),
         opened => opened?,
     };
-    // Whoever replaces it need not agree about the type, nor find there what is asked.
+    // A process that replaces it need not agree with its type or its geometry.
     let any_type = AttachOptions { any_owner: options.any_owner, ..AttachOptions::default() };
     match check_file(&fd, &any_type, None, false) {
         Ok((geometry, _)) => {
@@ -254,7 +259,7 @@ pub(crate) fn make_way(path: &Path, options: &CreateOptions) -> Result<Way> {
                 return Err(Code::Exists.into());
             }
             match options.if_orphaned {
-                // Its last participant was killed, or the name would be gone.
+                // Its last participant was killed; otherwise the name would be gone.
                 _ if geometry.ephemeral => replace(path, &fd, &geometry)?,
                 IfOrphaned::Refuse => return Err(Error::new(Code::Exists).about("nobody is attached to it")),
                 IfOrphaned::Adopt => {
@@ -288,8 +293,7 @@ pub(crate) fn attach(
         settle(path, options)?;
         return Ok(None);
     };
-    // This process counts as attached by now, so nobody but unlink takes the name away after this
-    // look.
+    // This process now counts as attached, so only `unlink` takes the name away after this check.
     let named = match attachment.fd()? {
         Some(fd) => leads_to_file(path, fd)?,
         None => false,
@@ -297,9 +301,11 @@ pub(crate) fn attach(
     Ok(named.then_some(attachment))
 }
 
-/// Takes the name away, from the file that has it now and no other. Who is attached stays so.
+/// Takes the name away from the file that has it now, and from no other. Attached processes stay
+/// attached.
 pub(crate) fn unlink(path: &Path) -> Result<()> {
-    // To remove a file one need not be allowed to write to it. Only then it cannot be told that it has no name.
+    // Removing a file does not require permission to write to it. Without that permission, the loss
+    // of the name is not recorded.
     let fd = sys::open_file(path, true).or_else(|_| sys::open_file(path, false))?;
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
@@ -310,7 +316,7 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
     }
     let taken = match version_of(&fd)? {
         Some(LAYOUT_VERSION) => Right::to_take_from(&fd)?.retire(path)?,
-        // What else belongs to unlinking in that version is not known here.
+        // What else unlinking requires in that version is not known here.
         Some(_) => clear_away(path, &fd, Code::LayoutVersion)?,
         None if facts.size > 0 => clear_away(path, &fd, Code::Truncated)?,
         None => clear_away(path, &fd, Code::Empty)?,
@@ -322,8 +328,8 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether this library, of whatever version, has made the file, as far as can be told from its
-/// first bytes: from its name, if there are fewer than the magic has.
+/// Whether this library, of any version, made the file, as far as its first bytes show; as far as
+/// its name shows, if it has fewer bytes than the magic.
 fn is_ours(path: &Path, fd: &OwnedFd, facts: FileFacts) -> Result<bool> {
     if !facts.is_regular {
         return Ok(false);
@@ -340,7 +346,7 @@ fn is_ours(path: &Path, fd: &OwnedFd, facts: FileFacts) -> Result<bool> {
         && layout::MAGIC.starts_with(start.get(..read).unwrap_or(&[])))
 }
 
-/// The layout version of a file of ours, if it is long enough to say so.
+/// The layout version of a file of ours, if it is long enough.
 fn version_of(fd: &OwnedFd) -> Result<Option<u32>> {
     let mut start = [0; layout::FROZEN_SIZE];
     let read = sys::read_at(fd, 0, &mut start)?;
@@ -364,7 +370,7 @@ fn clear_away(path: &Path, fd: &OwnedFd, why: Code) -> Result<bool> {
     })
 }
 
-/// Where the word stands that says whether a segment has its name.
+/// The offset of the word that says whether a segment has its name.
 const RETIRED_OFFSET: u64 = HOT_OFFSET
     + std::mem::offset_of!(HotWords, lifecycle) as u64
     + std::mem::offset_of!(layout::Lifecycle, retired) as u64;
@@ -373,18 +379,21 @@ const RETIRED_OFFSET: u64 = HOT_OFFSET
 fn replace(path: &Path, fd: &OwnedFd, geometry: &Geometry) -> Result<()> {
     let taken = Right::to_take_from(fd)?.take_from_dead(path, geometry.max_participants);
     if geometry.ephemeral && taken.as_ref().is_err_and(|error| error.code() == Code::Exists) {
-        // Whoever has closed it in between has found the right taken, and leaves the name to this process.
+        // A process that closed it in between found the right taken, and leaves the name to this
+        // process.
         take_with_the_last(path, fd, geometry)?;
     }
     taken
 }
 
-/// Attempts of one that closes an ephemeral segment. Each retry means that another process was attached in between, or that
-/// others try to get the right: of two that try at once, each may find the other in its way.
+/// How often a process that closes an ephemeral segment tries. Each retry means that another
+/// process was attached in between, or that others try to get the right: of two that try at once,
+/// each may find the other one.
 const LAST_LOOKS: u32 = 64;
 
-/// Takes the name from an ephemeral segment if nobody is attached to it any more. It does not wait: another process that has
-/// the right either takes the name, or looks once more after it has given the right back.
+/// Takes the name from an ephemeral segment if nobody is attached to it any more. It does not wait:
+/// another process that has the right either takes the name, or checks again after it has released
+/// the right.
 pub(crate) fn take_with_the_last(path: &Path, fd: &OwnedFd, geometry: &Geometry) -> Result<()> {
     let rows = geometry.max_participants;
     for _ in 0..LAST_LOOKS {
@@ -400,15 +409,16 @@ pub(crate) fn take_with_the_last(path: &Path, fd: &OwnedFd, geometry: &Geometry)
     Ok(())
 }
 
-/// Waits until whoever is taking the name away is done, and finishes or undoes what one has begun that died: an ephemeral
-/// segment without participants loses its name, any other keeps it.
+/// Waits until another process has finished taking the name away, and completes or undoes what a
+/// dead process had begun: an ephemeral segment without participants loses its name, and any other
+/// keeps it.
 fn settle(path: &Path, options: &AttachOptions) -> Result<()> {
     let fd = match sys::open_file(path, true) {
         Err(error) if error.code() == Code::NotFound => return Ok(()),
         opened => opened?,
     };
     let right = Right::to_take_from(&fd)?;
-    // The name may have passed to any file in between.
+    // The name may lead to any file by now.
     let Ok((geometry, _)) = check_file(&fd, options, None, false) else { return Ok(()) };
     if geometry.ephemeral {
         return match right.take_from_dead(path, geometry.max_participants) {

@@ -1,4 +1,5 @@
-//! What an attachment has to do with its name: whether it still leads to the segment, and when it goes with it.
+//! The name of an attachment: whether it still leads to the segment, and when it is removed with
+//! it.
 #![forbid(unsafe_code)]
 
 use crate::atomics::Ordering;
@@ -10,30 +11,32 @@ use crate::segment::recover::SLICE;
 use crate::sys;
 
 impl Attachment {
-    /// Whether a call of this library has noted that the segment has lost its name.
+    /// Whether a call of this library has recorded that the segment has lost its name.
     pub(crate) fn is_retired(&self) -> bool {
         // Acquire: pairs with the store in `name::retire`.
         self.table.hot.lifecycle.0.retired.load(Ordering::Acquire) == RETIRED
     }
 
-    /// Whether the name that this process attached by leads to the segment still.
+    /// Whether the name through which this process attached still leads to the segment.
     pub(crate) fn is_named(&self) -> Result<bool> {
         let table = self.table()?;
         let (Some(path), Some(kept)) = (&self.path, self.participants.fd()) else {
             return Err(Error::new(Code::NotSupported).about("the segment has no name"));
         };
-        // By what it was at the attach: the mapping keeps the inode from being used for another file.
+        // By its identity at the attach: the mapping keeps the inode from being reused for another
+        // file.
         if name::leads_to(path, kept.identity())? {
             return Ok(true);
         }
-        // It may have gone where this process cannot see it; then only this process knows.
+        // It may have moved to where this process cannot see it; then only this process knows.
         if !self.is_retired() && self.own_row().is_ok() && kept.proved().is_ok_and(name::has_lost_all_names) {
             name::retire(table.hot);
         }
         Ok(false)
     }
 
-    /// The same for those who wait, and would rather not look at the file system each time.
+    /// As [`is_named`](Attachment::is_named) for waits, which must not check the file system each
+    /// time.
     pub(crate) fn lost_its_name(&self) -> bool {
         if self.is_retired() {
             return true;
@@ -45,7 +48,7 @@ impl Attachment {
         }
         // Waits come here, too.
         let _whole = sys::Uncancelled::new();
-        // A path that cannot be looked at proves nothing.
+        // A path that cannot be checked proves nothing.
         let lost = matches!(self.is_named(), Ok(false));
         if !lost {
             self.next_name_look.store(now.saturating_add(SLICE), Ordering::Relaxed);
@@ -53,10 +56,11 @@ impl Attachment {
         lost
     }
 
-    /// Takes the name of an ephemeral segment away if this was its last participant, which has given its row back.
+    /// Removes the name of an ephemeral segment if this was its last participant, which has given
+    /// its row back.
     pub(super) fn give_up_name(&self) {
         if let (Some(path), Ok(Some(fd))) = (&self.path, self.fd()) {
-            // Closing cannot fail. What stays is taken away by whoever comes next to the name.
+            // Closing cannot fail. If the name stays, the next process that uses it removes it.
             let _ = name::take_with_the_last(path, fd, &self.geometry);
         }
     }

@@ -21,13 +21,14 @@ pub enum IfOrphaned {
 }
 
 impl IfOrphaned {
-    /// The choice of a number that crossed a boundary.
+    /// The choice with a number that came from outside.
     pub fn from_number(number: u32) -> Option<IfOrphaned> {
         [IfOrphaned::Replace, IfOrphaned::Adopt, IfOrphaned::Refuse].into_iter().find(|c| *c as u32 == number)
     }
 }
 
-/// How to attach to a segment. Zero, `None`, `false` and an empty name are the default of each field.
+/// How to attach to a segment. Zero, `None`, `false` and an empty name are the default of each
+/// field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttachOptions {
     /// Identity that the sample type must have. All zero: any.
@@ -36,13 +37,13 @@ pub struct AttachOptions {
     pub type_name: String,
     /// Map all pages now, not at their first use.
     pub prefault: bool,
-    /// Ask for huge pages; [`Info::huge_bytes`](crate::Info::huge_bytes) says what was obtained.
+    /// Request huge pages; [`Info::huge_bytes`](crate::Info::huge_bytes) says what was obtained.
     pub huge_pages: bool,
     /// Copy payloads of 64 KiB and more around the caches, as in [`CreateOptions`].
     pub stream_copies: bool,
-    /// Attach to a segment of another user, or whose mode was loosened.
+    /// Attach to a segment of another user, or one whose mode was loosened.
     pub any_owner: bool,
-    /// Attach read-only, joining nothing.
+    /// Attach read-only, without a row.
     pub observer: bool,
     /// How long a wait polls before it sleeps; default 10 µs.
     pub spin: Option<Duration>,
@@ -54,9 +55,9 @@ pub struct AttachOptions {
 ///
 /// [`Segment::open`](crate::Segment::open), and create with [`IfOrphaned::Adopt`], compare what is
 /// asked for with a segment that is there already: its numbers must not be less; `policy`,
-/// `user_header_size`, `max_held`, `single_writer`, `timestamps`, `ephemeral` and the type must be the
-/// same. Otherwise the error is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field that is left at its default
-/// asks for nothing.
+/// `user_header_size`, `max_held`, `single_writer`, `timestamps`, `ephemeral` and the type must be
+/// the same. Otherwise the error is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field
+/// that is left at its default asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateOptions {
     /// Number of slots, 1 to 2^24; default 64.
@@ -75,27 +76,28 @@ pub struct CreateOptions {
     pub history: u32,
     /// Largest payload of all; default `slot_capacity`. Larger payloads than that go to regions.
     pub max_payload: u64,
-    /// How many payloads in regions may be there at once, loaned, unread, held or retained: more than
-    /// `history`, at most 63. Default 8, or two more than `history`.
+    /// How many payloads in regions may be there at once, loaned, unread, held or retained: more
+    /// than `history`, at most 63. Default 8, or two more than `history`.
     pub region_count: u32,
     /// Samples that one reader may hold at once, read or peeked and not marked: a reader that holds
     /// as many gets [`Code::HeldLimit`] for the next. Default no limit.
     pub max_held: u32,
     /// What a writer does when nothing is free; default [`Policy::Block`].
     pub policy: Option<Policy>,
-    /// One writer at a time; cheaper, and a second one is refused.
+    /// One writer at a time: commits cost less, and a second writer is refused.
     pub single_writer: bool,
-    /// Each commit notes the monotonic time; about 25 ns a sample.
+    /// Each commit stores the monotonic time, which takes about 25 ns.
     pub timestamps: bool,
-    /// The name goes with the last participant: when it closes; or, if it was killed, with the next call that attaches to
-    /// the name, opens it, or [removes what is dead](crate::Segment::unlink_dead).
+    /// The name is removed with the last participant: when it closes; or, if it was killed, by the
+    /// next call that attaches to the name, opens it, or [removes what is
+    /// dead](crate::Segment::unlink_dead).
     pub ephemeral: bool,
     /// Permission bits of a named segment; default 0600.
     pub mode: u32,
     /// What to do when a dead segment has the name.
     pub if_orphaned: IfOrphaned,
-    /// Take a segment that is there already with whatever numbers, policy and flags it has. Only the
-    /// type is compared, as [`Segment::attach`](crate::Segment::attach) does.
+    /// Take a segment that is there already with whatever numbers, policy and flags it has. Only
+    /// the type is compared, as [`Segment::attach`](crate::Segment::attach) does.
     pub any_geometry: bool,
     /// Identity of the sample type; all zero is none.
     pub type_hash: [u8; 16],
@@ -105,10 +107,11 @@ pub struct CreateOptions {
     pub prefault: bool,
     /// Ask for huge pages; [`Info::huge_bytes`](crate::Info::huge_bytes) says what was obtained.
     pub huge_pages: bool,
-    /// Copies of 64 KiB and more into payloads go around the caches. That takes less than half the time where writer and
-    /// reader do not share a cache, and more than twice where they do.
+    /// Copies of 64 KiB and more into payloads bypass the caches. That takes less than half the
+    /// time if writer and reader do not share a cache, and more than twice the time if they do.
     pub stream_copies: bool,
-    /// Take a segment that is there already although it is another user's, or its mode was loosened.
+    /// Take a segment that is there already although it is another user's, or its mode was
+    /// loosened.
     pub any_owner: bool,
     /// How long a wait polls before it sleeps; default 10 µs.
     pub spin: Option<Duration>,

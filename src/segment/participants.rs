@@ -1,9 +1,10 @@
-//! Who is attached, and who of them is dead, by the kernel's word alone: never by time, never by a process number
-//! that may belong to somebody else by now.
+//! The attached processes, and which of them are dead. Only the kernel's reports count: never a
+//! timeout, and never a process number that may be reused by now.
 //!
-//! Byte i behind the content of the file is locked by the open file of participant i. The kernel gives the lock back when
-//! its process dies, in whatever way, and in whatever namespace. Only a child that was forked without exec shares the open
-//! file and keeps the lock; so a process whose exit the kernel confirms is dead, too, lock or no lock.
+//! Each participant's open file has locked a byte beyond the contents of the file. The kernel
+//! releases the lock when the process dies, for whatever reason and in whatever namespace. Only a
+//! child that was forked without exec shares the open file and keeps the lock. So a process whose
+//! exit the kernel confirms is dead, too, with or without the lock.
 #![forbid(unsafe_code)]
 
 use std::cmp::Reverse;
@@ -18,37 +19,40 @@ use crate::protocol::dead::Dead;
 use crate::segment::deaths::{self, Death};
 use crate::sys::{self, Fate, KeptFd, Process};
 
-/// Locked bytes stand for things, and lie behind every possible content of the file. Frozen for all layout versions: each
-/// living participant keeps a write lock at or behind it, in whatever way.
+/// The locked bytes are beyond every possible content of the file. Frozen for all layout versions:
+/// each living participant has a write lock at this byte or after it.
 pub(crate) const LOCK_BASE: u64 = 1 << 62;
-/// Behind it descriptors have read locks that tell them from others of the file, each somewhere, in nobody's way.
+/// After this byte, descriptors have read locks that tell them from other descriptors of the file.
+/// They conflict with nothing.
 pub(crate) const MARK_BASE: u64 = 1 << 61;
-/// Bytes of one row: one for each state, so that who inherited the lock of a row's former owner is in nobody's way.
+/// Bytes of one row: one for each state, so that a process that inherited the lock of a former
+/// owner does not conflict.
 const ROW_LOCKS: u64 = 1 << 32;
 
-/// Lowest bit of a row's state; the rest counts how often the row changed hands.
+/// Lowest bit of a row's state; the rest counts how often the row changed owner.
 const TAKEN: u32 = 1;
 
 fn lock_of(index: u32, state: u32) -> u64 {
     LOCK_BASE + u64::from(index) * ROW_LOCKS + u64::from(state)
 }
 
-/// The number of the row in the anteroom: no owner of anything has it.
+/// The number of the row in the anteroom, which no owner of a slot has.
 const ANTEROOM: u32 = MAX_PARTICIPANTS;
 
-/// How many participants are asked, at most, by a look that somebody did not ask for; and again as many that have readers.
+/// How many participants a look checks that the caller did not ask for, at most, besides those with
+/// readers.
 const ROWS_PER_LOOK: u64 = 64;
 
-/// Beyond so many participants not each is asked for its lock whose process is there, but every second, or third...: the
-/// kernel walks all locks of the file for each.
+/// With more participants than this, a look checks only every second (or third, ...) lock of those
+/// whose process exists, because the kernel walks all locks of the file for each.
 const LOCKS_PER_LAP: u32 = 256;
 
-/// Who cleans up after the participant of a row, and of which of the row's many: the next one may
-/// have got the row, and died, before the one that cleaned up after the last has taken its name
-/// away. 0: nobody.
+/// The participant that recovers the dead participant of a row, and which of the row's participants
+/// that is: the next one may have got the row, and died, before the recoverer of the last one has
+/// removed its name. 0: nobody.
 ///
 /// Bits 0 to 11: the number of the recoverer's row. 12 to 31: the lowest bits of the state that the
-/// dead one has left in its row. 32 to 63: the state of the recoverer's row.
+/// dead participant left in its row. 32 to 63: the state of the recoverer's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Recoverer(u64);
 
@@ -61,13 +65,13 @@ impl Recoverer {
         Recoverer(u64::from(state) << 32 | u64::from(of << Recoverer::INDEX_BITS | index))
     }
 
-    /// Its row, and the state of that.
+    /// The recoverer's row, and the state of that row.
     fn participant(self) -> (u32, u32) {
         (self.0 as u32 & ((1 << Recoverer::INDEX_BITS) - 1), (self.0 >> 32) as u32)
     }
 
-    /// Whether it cleans up after the participant that has left this state. One of half a million
-    /// before looks the same, and is waited for as long as its recoverer is stopped.
+    /// Whether it recovers the participant that left this state. One in half a million earlier ones
+    /// looks alike, and is then waited for as long as its recoverer is stopped.
     fn is_of(self, state: u32) -> bool {
         (self.0 as u32 >> Recoverer::INDEX_BITS) == state & ((1 << Recoverer::OF_BITS) - 1)
     }
@@ -75,7 +79,7 @@ impl Recoverer {
 
 const _: () = assert!(ANTEROOM < 1 << Recoverer::INDEX_BITS);
 
-/// One look at a row.
+/// The contents of a row at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Facts {
     state: u32,
@@ -84,10 +88,12 @@ struct Facts {
 
 impl Facts {
     fn of(row: &ParticipantRow) -> Facts {
-        // Acquire: pairs with the exchange in `take_row`; what follows is not older than the state.
+        // Acquire: pairs with the exchange in `take_row`; what is loaded next is not older than the
+        // state.
         let state = row.state.load(Ordering::Acquire);
         let process = Process {
-            // Acquire: pairs with the release in `take_row`; with the number comes the rest.
+            // Acquire: pairs with the release in `take_row`; the other words are stored before the
+            // number.
             pid: row.pid.load(Ordering::Acquire),
             pid_namespace: row.pid_namespace.load(Ordering::Relaxed),
             born: row.born.load(Ordering::Relaxed),
@@ -95,7 +101,7 @@ impl Facts {
         Facts { state, process }
     }
 
-    /// The same of a row that was read from a file.
+    /// The contents of a row that was read from a file.
     fn of_bytes(row: &[u8; PARTICIPANT_ROW_SIZE as usize]) -> Facts {
         let word = |at: usize| {
             let bytes = row.get(at..).and_then(|rest| rest.first_chunk());
@@ -117,8 +123,8 @@ impl Facts {
     }
 }
 
-/// Whether nobody has locked a byte. That would be a verdict, so the descriptor is proved after the answer, which came from
-/// the right file then. "Locked" is none, whatever file it was.
+/// Whether nobody has locked a byte. Because this may prove a death, the descriptor is proved after
+/// the answer, which then came from the right file. "Locked" proves nothing, whichever file it was.
 fn is_free(kept: &KeptFd, byte: u64) -> Result<bool> {
     let locked = sys::is_locked(kept.unproved(), byte, 1);
     if locked == Ok(true) {
@@ -128,26 +134,27 @@ fn is_free(kept: &KeptFd, byte: u64) -> Result<bool> {
     Ok(!locked?)
 }
 
-/// Whether a participant is dead whose process is there still. The lock says so after an exec, and if the process is one
-/// that cannot be asked about; it costs the kernel a walk along all locks of the file.
+/// Whether to check the lock of a participant whose process exists. The lock shows an exec, and
+/// decides if the kernel says nothing about the process; a check costs the kernel a walk along all
+/// locks of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AskLock {
     Always,
-    /// Only if the process cannot be asked about.
+    /// Only if the kernel says nothing about the process.
     IfUntold,
 }
 
 impl AskLock {
-    /// Of one of so many participants, in a look at all of them: each lap asks others, and no more
-    /// than [`LOCKS_PER_LAP`] where no rows between theirs are free.
+    /// For one of so many participants, in a look at all of them: each lap checks others, and at
+    /// most [`LOCKS_PER_LAP`] if there are no free rows between theirs.
     fn in_lap(lap: u64, index: u32, participants: u32) -> AskLock {
         let stride = u64::from(participants.div_ceil(LOCKS_PER_LAP).max(1));
         if lap.wrapping_add(u64::from(index)) % stride == 0 { AskLock::Always } else { AskLock::IfUntold }
     }
 }
 
-/// Whether the participant of a row is dead. The row is looked at again afterwards, so that nobody who left in between, or
-/// came, is taken for the dead one.
+/// Whether the participant of a row is dead. The row is read again afterwards, so that a
+/// participant that left or attached in between is not taken for the dead one.
 fn is_dead(
     is_free: impl Fn(u64) -> Result<bool>,
     namespace: u64,
@@ -162,7 +169,7 @@ fn is_dead(
     let dead = match facts.process.fate(namespace) {
         Fate::Gone => true,
         Fate::Here if ask_lock == AskLock::IfUntold => false,
-        // It may have executed another program. If that cannot be told, it lives.
+        // It may have executed another program. If that is unknown, it counts as alive.
         Fate::Here => match is_free(lock_of(index, facts.state)) {
             Err(error) if error.code() == Code::DescriptorLost => false,
             free => free?,
@@ -178,7 +185,7 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
         return Ok(false);
     }
     let namespace = Process::this().pid_namespace;
-    // All rows may be much for a process that has little left.
+    // All rows may need more memory than this process has left.
     let mut rows: Vec<[u8; PARTICIPANT_ROW_SIZE as usize]> = Vec::new();
     let all = count as usize + 1;
     rows.try_reserve_exact(all).map_err(|_| {
@@ -192,8 +199,8 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
         .zip((ANTEROOM_OFFSET..).step_by(PARTICIPANT_ROW_SIZE as usize))
     {
         let facts = Facts::of_bytes(row);
-        // Locked, and the row was wiped. Where it was not, somebody may be just attaching, or have died doing so; who does
-        // finds that the segment is being replaced.
+        // Locked, and the row was erased. If it was not erased, another process may be attaching,
+        // or have died doing so; it finds that the segment is being replaced.
         if facts.state == 0 && sys::is_locked(fd, lock_of(index, 0), ROW_LOCKS)? {
             return Ok(true);
         }
@@ -215,13 +222,13 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
 pub struct Participant {
     /// Its row: part of the number that its samples carry.
     pub index: u32,
-    /// Its process number, as its own pid namespace has it.
+    /// Its process number in its own pid namespace.
     pub pid: u32,
-    /// Whether it lives. A dead one is listed until somebody has cleaned up after it.
+    /// Whether it is alive. A dead one is listed until it is recovered.
     pub alive: bool,
     /// Writers that it has open.
     pub writers: u32,
-    /// Its readers, reader i as bit i: joined, or left and still holding samples.
+    /// Its readers, reader i as bit i: joined, or left with samples held.
     pub readers: u64,
 }
 
@@ -240,7 +247,7 @@ impl Rows {
     /// Makes the rows of a new segment.
     pub(crate) fn begin(&self) {
         for row in iter::once(self.anteroom).chain(self.participants) {
-            // Relaxed: nobody else is there yet.
+            // Relaxed: no other process uses them yet.
             row.state.store(NEW_ROW, Ordering::Relaxed);
         }
     }
@@ -253,22 +260,23 @@ impl Rows {
 /// How far a look for the dead goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// All are asked.
+    /// It checks all participants.
     Whole,
-    /// A number of them with a limit, so that it costs nobody much, how many there may be; the next look goes on there.
+    /// It checks a limited number of them, so that its cost is bounded; the next look continues
+    /// there.
     Bounded,
 }
 
-/// The participant rows of a mapped segment, and the file whose locks prove who lives.
+/// The participant rows of a mapped segment, and the file whose locks show who is alive.
 pub(crate) struct Participants {
     rows: Rows,
-    /// `None`: private memory, where nobody else is.
+    /// `None`: private memory, where there is no other process.
     fd: Option<KeptFd>,
     this: Process,
-    /// This process's row and its state; `None` if it only looks.
+    /// This process's row and its state; `None` for an observer.
     own: Option<(u32, u32)>,
-    /// Lists that were made: the next one's lap. Not in the segment, which may be mapped to look at
-    /// only.
+    /// Lists that were made: the lap of the next one. It is not in the segment, which an observer
+    /// may have mapped read-only.
     lists: AtomicU64,
 }
 
@@ -318,9 +326,10 @@ impl Participants {
                 return Ok(false);
             }
         }
-        // AcqRel: who sees the row taken does not see its former owner in it, who has wiped himself out.
+        // AcqRel: a process that sees the row taken does not see the words of the former owner,
+        // which erased them.
         if row.state.compare_exchange(free, taken, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            // Somebody else had it in between.
+            // Another process had it in between.
             if let Some(kept) = &self.fd {
                 sys::unlock(kept.proved()?, lock_of(index, taken), 1);
             }
@@ -331,23 +340,26 @@ impl Participants {
         }
         row.pid_namespace.store(self.this.pid_namespace, Ordering::Relaxed);
         row.born.store(self.this.born, Ordering::Relaxed);
-        // Release: pairs with `Facts::of`. Until the number is there, the lock alone tells.
+        // Release: pairs with `Facts::of`. Until the number is stored, only the lock shows that
+        // this process is alive.
         row.pid.store(self.this.pid, Ordering::Release);
-        // Between the state and the look at whether the segment is being replaced; pairs with the fence in
-        // `name::replace`.
+        // Orders the state before the load that shows whether the segment is being replaced; pairs
+        // with the fence in `name::replace`.
         fence(Ordering::SeqCst);
         self.own = Some((index, taken));
         Ok(true)
     }
 
-    /// Takes the row in the anteroom: who cleans up has a row, by which others tell whether it lives.
+    /// Takes the row in the anteroom, so that this process, which recovers others, has a row by
+    /// which they see that it is alive.
     pub(crate) fn enter_anteroom(&mut self) -> Result<()> {
         let row = self.rows.anteroom;
         // Acquire: as in `take_row`.
         let state = row.state.load(Ordering::Acquire);
         if let (Some(kept), true) = (&self.fd, state & TAKEN != 0 && self.is_dead(ANTEROOM, AskLock::Always)?)
         {
-            // It has nothing to be cleaned up. Of several that find it dead, this lock says who wipes it out.
+            // It has nothing to be recovered. This lock decides which of several processes that
+            // find it dead erases it.
             let alone = sys::lock(kept.proved()?, lock_of(ANTEROOM, state.wrapping_add(2)), 1)?;
             if alone && row.state.load(Ordering::Acquire) == state {
                 wipe(row, state);
@@ -359,7 +371,7 @@ impl Participants {
         Err(Code::NoParticipantSlot.into())
     }
 
-    /// Gives this process's row back. The lock goes after this, with the file.
+    /// Gives this process's row back. The lock is released after this, with the file.
     pub(crate) fn give_back(&mut self) {
         let Some((index, taken)) = self.own.take() else { return };
         if let Some(row) = self.rows.get(index) {
@@ -367,15 +379,16 @@ impl Participants {
         }
     }
 
-    /// Notes how many writers this process has.
+    /// Stores how many writers this process has.
     pub(crate) fn set_writers(&self, count: u32) {
         if let Some(row) = self.own().and_then(|index| self.rows.get(index)) {
-            // Release: who finds none any more sees all that they committed, and whom they handed over to.
+            // Release: a process that finds no writers left sees everything that they committed,
+            // and the writers that took over from them.
             row.writers.store(count, Ordering::Release);
         }
     }
 
-    /// Whether any process has a writer open. A dead one counts until it was cleaned up after.
+    /// Whether any process has a writer open. A dead one counts until it is recovered.
     pub(crate) fn any_writers(&self) -> bool {
         self.rows.participants.iter().any(|row| {
             // Acquire: pairs with `set_writers` and `wipe`.
@@ -388,7 +401,8 @@ impl Participants {
         self.rows.participants.iter().filter(|row| Facts::of(row).is_taken()).count() as u32
     }
 
-    /// Every process that is attached, or was and died. `readers_of` knows the readers of a participant.
+    /// Every process that is attached, or that died and is not recovered. `readers_of` returns the
+    /// readers of a participant.
     pub(crate) fn list(&self, readers_of: impl Fn(u32) -> u64) -> Result<Vec<Participant>> {
         // Relaxed: two lists of one lap do no harm.
         let lap = self.lists.fetch_add(1, Ordering::Relaxed);
@@ -431,8 +445,9 @@ impl Participants {
         }
     }
 
-    /// The dead, for this thread alone to clean up after as long as the value lives. A bounded look asks those who have
-    /// readers, whom others wait for, and of all others some. `asked` is the word that says whose turn it is.
+    /// The dead participants that this thread alone recovers, as long as the value lives. A bounded
+    /// look checks those with readers, because others wait for them, and some of the others.
+    /// `asked` is the word that says where to continue.
     pub(crate) fn claim_dead(
         &self,
         look: Look,
@@ -444,7 +459,7 @@ impl Participants {
         let rows = self.rows.participants.len() as u64;
         let taken = self.count();
         let limit = if look == Look::Whole { rows } else { ROWS_PER_LOOK };
-        // Relaxed: who asks somebody again, or leaves somebody to the next lap, does no harm.
+        // Relaxed: checking a participant twice, or leaving one to the next lap, does no harm.
         let from = asked.load(Ordering::Relaxed);
         let (mut passed, mut left) = (0, limit);
         if u64::from(taken) > limit {
@@ -466,11 +481,12 @@ impl Participants {
         Ok(claimed)
     }
 
-    /// Whether the participant that is said to clean up after another does so, or may go on with it.
+    /// Whether the named recoverer is at work, or may continue.
     fn is_at_work(&self, recoverer: Recoverer) -> Result<bool> {
         let (index, state) = recoverer.participant();
         match self.rows.get(index) {
-            // Acquire: whoever has given its row back, or lost it, is done with what it had begun.
+            // Acquire: a recoverer that has given its row back, or lost it, is done with what it
+            // had begun.
             Some(row) if row.state.load(Ordering::Acquire) == state && state & TAKEN != 0 => {
                 Ok(!self.is_dead(index, AskLock::Always)?)
             }
@@ -478,8 +494,9 @@ impl Participants {
         }
     }
 
-    /// Makes this process the one that cleans up after a dead one; false if that is not dead, or another is at it. No lock,
-    /// which a forked child would keep: the word in the row names a participant, and whether that lives is asked as of all.
+    /// Makes this process the recoverer of a dead participant; false if that is not dead, or has
+    /// another recoverer. There is no lock, because a forked child would keep it: the word in the
+    /// row names a participant, and whether that is alive is checked in the usual way.
     fn claim(&self, index: u32, own: (u32, u32), ask_lock: AskLock) -> Result<bool> {
         let row = self.row(index)?;
         // Acquire: as in `take_row`.
@@ -487,28 +504,31 @@ impl Participants {
         if !self.is_dead(index, ask_lock)? {
             return Ok(false);
         }
-        // Who has lost its descriptor could not tell this of others; so that it says so always, and not now and then.
+        // A process that lost its descriptor cannot prove that others are dead. It must say so
+        // always, and not only now and then.
         if let Some(kept) = &self.fd {
             kept.proved()?;
         }
-        // Acquire: pairs with the releases here and in `abandon`; and the state below is not older
-        // than the one that whoever is named here has seen.
+        // Acquire: pairs with the releases here and in `abandon`; and the state loaded below is not
+        // older than the one that the named recoverer has seen.
         let seen = Recoverer(row.recoverer.load(Ordering::Acquire));
         if row.state.load(Ordering::Acquire) != state {
             return Ok(false);
         }
-        // Who is named for a former participant of the row has freed it, or finds below that it
-        // came too late. Of this process another thread is named, or nobody: threads keep each
-        // other away.
+        // A recoverer that is named for a former participant of the row has already freed the row,
+        // or finds below that it came too late. If this process is named, that is another of its
+        // threads, and threads exclude each other.
         if seen.is_of(state) && seen.participant() != own && self.is_at_work(seen)? {
             return Ok(false);
         }
         let named = Recoverer::new(own, state);
-        // AcqRel: of two that have seen the same, one gets it; and it sees what those before have done.
+        // AcqRel: only one of two that have seen one value succeeds, and it sees what the earlier
+        // ones have done.
         if row.recoverer.compare_exchange(seen.0, named.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return Ok(false);
         }
-        // Somebody else may have cleaned up in between, and the row have a new owner. From here on it has not.
+        // Another process may have recovered it in between, and the row may have a new owner. From
+        // here on that cannot happen.
         let still = if row.state.load(Ordering::Acquire) == state {
             self.is_dead(index, ask_lock)
         } else {
@@ -521,10 +541,10 @@ impl Participants {
     }
 }
 
-/// Takes the name of this process away from a row, if it stands there. Of its threads only the one
-/// that wrote it does so.
+/// Removes the name of this process from a row, if it is there. Of this process's threads, only the
+/// one that stored it does so.
 fn abandon(row: &ParticipantRow, own: (u32, u32)) {
-    // Relaxed: what this thread has stored itself, or another's.
+    // Relaxed: the value is this thread's own, or another process's.
     let seen = row.recoverer.load(Ordering::Relaxed);
     if Recoverer(seen).participant() == own {
         // Release: pairs with the load in `claim`.
@@ -532,9 +552,9 @@ fn abandon(row: &ParticipantRow, own: (u32, u32)) {
     }
 }
 
-/// Moves a free row on to another state, which has another lock; false if it is taken. For a free row whose lock is held:
-/// somebody is just taking it, or died doing so, and a forked child has the lock. Who is just taking it finds the row changed,
-/// and looks for another.
+/// Moves a free row to another state, which has another lock byte; false if it is taken. This is
+/// for a free row whose byte is locked: a process is just taking it, or died doing so and a forked
+/// child has the lock. A process that is just taking it finds the row changed, and tries another.
 fn skip_state(row: &ParticipantRow) -> bool {
     let free = row.state.load(Ordering::Relaxed);
     let next = free.wrapping_add(2);
@@ -542,17 +562,19 @@ fn skip_state(row: &ParticipantRow) -> bool {
     free & TAKEN == 0 && row.state.compare_exchange(free, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-/// Frees a row that has this state. Nobody else does so at the same time.
+/// Frees a row that has this state. No other process does so at the same time.
 fn wipe(row: &ParticipantRow, taken: u32) {
-    // Release, and the number before the state: a process that dies in between is told by its lock alone.
+    // Release, and the number before the state: for a process that dies in between, only the lock
+    // shows that it is dead.
     row.pid.store(0, Ordering::Release);
     // Release: as in `set_writers`.
     row.writers.store(0, Ordering::Release);
-    // Release: who takes the row sees everything done before. A row that was taken has one who may free it.
+    // Release: a process that takes the row sees everything done before. Only one process may free
+    // a row that is taken.
     let _ = row.state.compare_exchange(taken, taken.wrapping_add(1), Ordering::Release, Ordering::Relaxed);
 }
 
-/// Participants that are dead, and left to this thread.
+/// Dead participants that this thread recovers.
 pub(crate) struct Claimed<'p> {
     participants: &'p Participants,
     pub(crate) dead: Dead,
@@ -566,7 +588,7 @@ impl Claimed<'_> {
         Ok(())
     }
 
-    /// Records the deaths, for who asks who died. `readers_of` knows the readers of a participant.
+    /// Records the deaths. `readers_of` returns the readers of a participant.
     pub(crate) fn record(&self, readers_of: impl Fn(u32) -> u64) {
         let now = sys::monotonic_ns();
         for index in self.dead.iter() {
@@ -576,17 +598,18 @@ impl Claimed<'_> {
         }
     }
 
-    /// Frees the rows of the dead, whose remains are gone.
+    /// Frees the rows of the dead, when their recovery is complete.
     pub(crate) fn free_rows(&self) {
         for row in self.dead.iter().filter_map(|index| self.participants.rows.get(index)) {
-            // Relaxed: nobody else changes it as long as this process is named in the row.
+            // Relaxed: nobody else changes it while this process is named in the row.
             wipe(row, row.state.load(Ordering::Relaxed));
         }
     }
 }
 
 impl Drop for Claimed<'_> {
-    /// Leaves what is not buried to whoever comes next. After the burial: who is named then finds the row changed.
+    /// Leaves what is not recovered to the next process. After a complete recovery this only
+    /// removes the name: a process that finds the name then finds the row changed.
     fn drop(&mut self) {
         let Some(own) = self.participants.own else { return };
         for row in self.dead.iter().filter_map(|index| self.participants.rows.get(index)) {

@@ -1,4 +1,4 @@
-//! Where payloads and user headers are, and copies to and from them.
+//! The places of payloads and user headers, and copies to and from them.
 #![allow(unsafe_code)] // Copies to and from memory that is no Rust reference.
 
 use std::marker::PhantomData;
@@ -12,7 +12,8 @@ use crate::segment::attachment::Attachment;
 use crate::segment::mapping::whole_pages;
 use crate::segment::writers::Writable;
 
-/// Copies of so many bytes go around the caches if that was asked for. Smaller ones are read before they leave them.
+/// Copies of so many bytes bypass the caches if that was requested. Smaller ones are read before
+/// they leave the caches.
 const STREAM_FROM: usize = 1 << 16;
 
 impl Attachment {
@@ -23,11 +24,11 @@ impl Attachment {
             Place::Slot(slot) => self.offsets.payload + u64::from(slot) * self.offsets.payload_stride,
             Place::Region(region) => self.offsets.regions + u64::from(region) * self.offsets.region_stride,
         };
-        // Both fit a usize, since their sum of all slots and regions does.
+        // Both fit a usize, because their sum over all slots and regions does.
         self.map.start().as_ptr().wrapping_add(offset as usize)
     }
 
-    /// Where the payload of a loan is that was reserved for so many bytes.
+    /// The payload of a loan that was reserved for so many bytes.
     #[inline(always)]
     pub(crate) fn place_of_loan(&self, slot: u32, len: u64) -> Place {
         if len <= self.geometry.slot_capacity { Place::Slot(slot) } else { self.region_of_loan(slot) }
@@ -38,7 +39,7 @@ impl Attachment {
         let reserved = self.table.claim(slot).map(|claim| Reserved(claim.aux.load(Ordering::Relaxed)));
         match reserved.map(|reserved| reserved.place(slot)) {
             Ok(Place::Region(region)) if region < self.geometry.region_count => Place::Region(region),
-            // Somebody wrote over it. Any region will do, as long as it is one.
+            // The word was overwritten. Any region will do, as long as it exists.
             _ => Place::Region(0),
         }
     }
@@ -53,7 +54,7 @@ impl Attachment {
         self.map.start().as_ptr().wrapping_add(offset as usize)
     }
 
-    /// How many bytes the payload of a place has in the mapping; none if there is no such place.
+    /// The capacity of a place in the mapping; 0 if the place does not exist.
     fn room(&self, place: Place) -> usize {
         let room = match place {
             Place::Slot(slot) if slot < self.geometry.slot_count => self.geometry.slot_capacity,
@@ -63,7 +64,7 @@ impl Attachment {
         room as usize
     }
 
-    /// How many bytes the user header of a slot has in the mapping; none if there is no such slot.
+    /// The size of a slot's user header in the mapping; 0 if the slot does not exist.
     fn user_header_room(&self, slot: u32) -> usize {
         if slot < self.geometry.slot_count { self.geometry.user_header_size as usize } else { 0 }
     }
@@ -81,7 +82,8 @@ impl Attachment {
         unsafe { Bytes::from_raw(self.user_header(slot), self.user_header_room(slot)) }
     }
 
-    /// The slot whose payload starts at this address, and where that is: in a region, if it has that still.
+    /// The slot whose payload starts at this address, and its place: in a region, if the slot still
+    /// has that region.
     pub(crate) fn slot_of(&self, payload: *const u8) -> Option<(u32, Place)> {
         let offset = payload.addr().checked_sub(self.map.start().as_ptr().addr())? as u64;
         let nth = |start: u64, stride: u64, count: u32| {
@@ -100,14 +102,14 @@ impl Attachment {
         Some((region::slot_of(&self.table, region)?, Place::Region(region)))
     }
 
-    /// Payloads and user headers are read-only in a process until it opens a writer: a stray store of a reader
-    /// faults instead of spoiling what others read.
+    /// Payloads and user headers are read-only in a process until it opens a writer: a stray store
+    /// of a reader faults instead of corrupting what others read.
     pub(super) fn protect_payload(&self, writable: bool) -> Result<()> {
         let control = whole_pages(self.offsets.control_size);
         if control >= self.map.len() {
             return Ok(());
         }
-        // Access goes only at attach, before any pointer was given out.
+        // Access is removed only at attach, before any pointer is given out.
         self.map.protect(control, writable)
     }
 }
@@ -119,9 +121,9 @@ impl Writable {
         if fits && bytes.len > 0 {
             let payload = self.payload(place);
             let apart = payload.addr().abs_diff(bytes.start.addr()) >= bytes.len;
-            // SAFETY: the source is readable by the promise of `Bytes`. The place has as many
-            // bytes, and they are writable since the writer was opened. Both may overlap, unless
-            // seen not to.
+            // SAFETY: the source is readable, as `Bytes` guarantees. The place has as many bytes,
+            // and they are writable since the writer was opened. The two may overlap, unless they
+            // were seen not to.
             unsafe {
                 if self.stream_copies && bytes.len >= STREAM_FROM && apart {
                     cache::copy_nontemporal(payload, bytes.start, bytes.len);
@@ -145,8 +147,8 @@ impl Writable {
     }
 }
 
-/// Readable bytes that may be shared memory: a payload or user header, or bytes of a C caller, who
-/// may pass a payload.
+/// Readable bytes that may be shared memory: a payload or user header, or bytes of a C caller,
+/// which may pass a payload.
 #[derive(Clone, Copy)]
 pub(crate) struct Bytes<'a> {
     start: *const u8,
@@ -162,8 +164,8 @@ impl<'a> From<&'a [u8]> for Bytes<'a> {
 
 impl Bytes<'_> {
     /// # Safety
-    /// `len` bytes at `start` are readable for the lifetime of the value; if `len` is 0, `start` may
-    /// be anything.
+    /// `len` bytes at `start` are readable for the lifetime of the value; if `len` is 0, `start`
+    /// may be anything.
     pub(crate) unsafe fn from_raw(start: *const u8, len: usize) -> Self {
         Bytes { start, len, lives: PhantomData }
     }
@@ -172,11 +174,12 @@ impl Bytes<'_> {
         self.len
     }
 
-    /// Copies the first of them, as many as `buffer` takes; how many.
+    /// Copies the first bytes into `buffer`, up to its length, and returns how many.
     pub(crate) fn copy_to(self, buffer: &mut [u8]) -> usize {
         let len = self.len.min(buffer.len());
         if len > 0 {
-            // SAFETY: both have as many, and nothing overlaps a slice that is borrowed mutably.
+            // SAFETY: both have as many bytes, and nothing overlaps a slice that is borrowed
+            // mutably.
             unsafe { buffer.as_mut_ptr().copy_from_nonoverlapping(self.start, len) };
         }
         len

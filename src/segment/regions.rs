@@ -1,4 +1,4 @@
-//! The memory of regions: given when a payload needs it, and given back.
+//! The memory of regions: allocated when a payload needs it, and given back.
 #![allow(unsafe_code)] // Regions of private memory are emptied.
 
 use crate::atomics::{Ordering, fence};
@@ -13,10 +13,10 @@ use crate::sys::mapping::Advice;
 const REGION_STEP: u64 = 1 << 16;
 
 impl Attachment {
-    /// Sees to it that the first `len` bytes of a region that this thread has leased have memory.
+    /// Ensures that the first `len` bytes of a region leased by this thread have memory.
     pub(crate) fn provide(&self, region: u32, len: u64) -> Result<()> {
         let row = self.table.regions.get(region as usize).ok_or(Code::Corrupt)?;
-        // Relaxed: whoever had the region before noted it before this thread leased it.
+        // Relaxed: the previous holder stored it before this thread leased the region.
         let before = row.allocated.load(Ordering::Relaxed);
         if before >= len {
             return Ok(());
@@ -30,7 +30,7 @@ impl Attachment {
                 sys::allocate(fd, start, size)
             };
             let allocated = match allocate() {
-                // Free regions may have what this one lacks.
+                // Free regions may have the memory that this one lacks.
                 Err(error) if error.code() == Code::NoMemory => {
                     let _ = self.trim();
                     allocate()
@@ -38,8 +38,8 @@ impl Attachment {
                 done => done,
             };
             allocated.inspect_err(|_| {
-                // What it got is not left behind; noted first, as in `region::begin_emptying`. The first error is the one to
-                // report.
+                // It does not keep what it got; this is recorded first, as in
+                // `region::begin_emptying`. The first error is the one to report.
                 row.allocated.store(0, Ordering::Relaxed);
                 let _ = sys::deallocate(fd, start, size);
             })?;
@@ -51,13 +51,15 @@ impl Attachment {
         Ok(())
     }
 
-    /// Gives the memory of all free regions back to the system; how many bytes it was.
+    /// Gives the memory of all free regions back to the system, and returns how many bytes that
+    /// was.
     pub(crate) fn trim(&self) -> Result<u64> {
         let participant = self.writable()?;
         let mut given_back = 0;
         for (region, row) in (0u32..).zip(self.table.regions) {
             let allocated = row.allocated.load(Ordering::Relaxed);
-            // Also where nothing is noted: who died in between has left memory there.
+            // Even if nothing is recorded, because a process that died in between has left memory
+            // there.
             if !region::begin_emptying(&self.table, region, participant)? {
                 continue;
             }
@@ -65,11 +67,12 @@ impl Attachment {
             let emptied = match self.fd() {
                 Err(lost) => Err(lost),
                 Ok(Some(fd)) => sys::deallocate(fd, start, self.offsets.region_stride),
-                // SAFETY: a whole region of private memory, which nobody uses while it is being emptied.
+                // SAFETY: a whole region of private memory, which nobody uses while it is being
+                // emptied.
                 Ok(None) => unsafe { self.map.discard(start as usize, self.offsets.region_stride as usize) },
             };
             region::end_emptying(&self.table, region, participant);
-            // A writer may have found it taken, and gone to sleep.
+            // A writer may have found it taken and gone to sleep.
             fence(Ordering::SeqCst);
             Bell(&self.table.hot.bells.0.space).ring();
             emptied?;

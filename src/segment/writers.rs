@@ -10,7 +10,7 @@ use crate::protocol::bell::Bell;
 use crate::protocol::bounds::RACE_LIMIT;
 use crate::segment::attachment::Attachment;
 
-/// Writers that one participant may have open: an owner gives a writer 12 bits.
+/// Most writers of one participant: an owner gives a writer 12 bits.
 const MAX_WRITERS: u32 = 4096;
 
 /// Numbers in use, one bit each; and whether payloads may be written.
@@ -26,7 +26,8 @@ impl Writers {
     }
 }
 
-/// An attachment with a writer open, until this is dropped. Whoever has one may write to payloads.
+/// An attachment with a writer open, until this is dropped. While it exists, the process may write
+/// to payloads.
 pub(crate) struct Writable {
     segment: Arc<Attachment>,
     number: u32,
@@ -38,7 +39,7 @@ impl Writable {
         Ok(Writable { segment, number })
     }
 
-    /// Which of the writers of its participant it is.
+    /// Its number among the writers of its participant.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -54,7 +55,7 @@ impl Deref for Writable {
 }
 
 impl Drop for Writable {
-    /// A forked child leaves its parent's writers alone.
+    /// A forked child does not touch its parent's writers.
     fn drop(&mut self) {
         if self.segment.table().is_ok() {
             self.segment.remove_writer(self.number);
@@ -67,18 +68,20 @@ impl Attachment {
     pub(crate) fn any_writers(&self) -> bool {
         let opened = &self.table.hot.lifecycle.0.opened;
         for _ in 0..RACE_LIMIT {
-            // Acquire: pairs with `add_writer`; who sees a count sees the writers that it counts.
+            // Acquire: pairs with `add_writer`; a process that sees a count sees the writers that
+            // it counts.
             let before = opened.load(Ordering::Acquire);
             if self.participants.any_writers() {
                 return true;
             }
-            // One may have been opened in a row that was passed already, and only then the last one that was not yet
-            // passed closed: who sees that one closed sees the other counted.
+            // A writer may have been opened in a row that was already passed, and only then the
+            // last one in a later row closed. A process that sees that one closed sees the other
+            // counted.
             if opened.load(Ordering::Acquire) == before {
                 return false;
             }
         }
-        // One was opened during each of these looks.
+        // A writer was opened during each of these looks.
         true
     }
 

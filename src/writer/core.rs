@@ -1,4 +1,4 @@
-//! What a writer does, whoever may use it.
+//! What a writer does, whichever threads may use it.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::segment::writers::Writable;
 use crate::sys;
 use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
 
-/// A loan in one number: generation 36 | slot 24. Its owner is the writer that it is used with.
+/// A loan in one number: generation 36 | slot 24. Its owner is the writer with which it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Token(u64);
 
@@ -35,13 +35,13 @@ impl Token {
         Token(generation << 24 | u64::from(slot))
     }
 
-    /// As a caller keeps it.
+    /// The form in which a caller keeps it.
     #[inline(always)]
     pub(crate) fn number(self) -> u64 {
         self.0
     }
 
-    /// A token as a caller gave it back; stale if no loan can have this number.
+    /// A token as a caller passes it back; stale if no loan can have this number.
     #[inline(always)]
     pub(crate) fn from_number(number: u64) -> HotResult<Token> {
         if number >> 60 == 0 { Ok(Token(number)) } else { Err(Code::Stale) }
@@ -58,23 +58,27 @@ impl Token {
     }
 }
 
-/// How many samples before its turn a payload's line is asked for. The next few are where readers may be.
+/// How many samples ahead a payload's line is prefetched. Readers may be at the next few.
 const AHEAD: u64 = 4;
 
-/// Payloads from so many bytes on cost more than the words of their slots: what counts is whose memory is in a cache.
+/// Payloads of this size and more cost more than the words of their slots, so what counts is which
+/// memory is in a cache.
 const LARGE_FROM: u64 = 1 << 16;
 
-/// All slots together from so many bytes on are more than a processor's share of a cache.
+/// From this total size on, all slots together exceed a processor's share of a cache.
 const MANY_FROM: u64 = 1 << 24;
 
-/// Which free slot a writer tries first. It follows from the segment, so all of its writers do the same.
+/// Which free slot a writer tries first. It depends on the segment only, so all of its writers do
+/// the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
-    /// The next in the order: entry, marks and sequence are beside each other, and a reader knows where to look.
+    /// The next in the order: entry, marks and sequence are on one line, and a reader knows where
+    /// to look.
     Next,
-    /// The last one, where its memory is warmest; then the next in the order: where its readers lag it would be theirs.
+    /// The last one, whose memory is warmest; then the next in the order, because with lagging
+    /// readers the last one is still theirs.
     Last,
-    /// One of those that were used lately, so that few are in use.
+    /// One of those that were used last, so that few are in use.
     Few,
 }
 
@@ -93,8 +97,9 @@ impl First {
 /// How many slots a writer remembers.
 const RECENT: usize = 4;
 
-/// Slots that a writer was given beside the order or of large payloads, newest first: guesses where one is free that nobody
-/// else is after. Each is one more than the slot, 0 is none. All accesses are relaxed: they are guesses.
+/// Slots that this writer got out of order or for large payloads, newest first: guesses where one
+/// is free that no other writer tries. Each is stored plus one, and 0 is none. All accesses are
+/// relaxed, because they are guesses.
 #[derive(Default)]
 struct Recent([AtomicU32; RECENT]);
 
@@ -109,7 +114,7 @@ impl Recent {
         first.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// Puts a slot first, in the place of the last one if it is new.
+    /// Puts a slot first, and drops the last one if it is new.
     fn note(&self, slot: u32) {
         let mut moved = slot + 1;
         for place in &self.0 {
@@ -121,31 +126,34 @@ impl Recent {
     }
 }
 
-/// How often a writer that finds the next slot taken looks for a run of free ones before it looks at that slot again.
+/// How many times a writer that finds the next slot taken looks for a run of free ones before it
+/// tries that slot again.
 const POLLS_FOR_A_RUN: u32 = 64;
 
-/// A writer, without the promise of [`Writer`](super::Writer) about threads. It is `pub` in a private
-/// module, for the trait of the same module that cannot be used outside. It is `Sync`: its fields are, and what
-/// they share is atomic.
+/// A writer, without the promise of [`Writer`](super::Writer) about threads. It is `pub` in a
+/// private module, for the trait of that module, which cannot be used outside. It is `Sync`,
+/// because its fields are, and what they share is atomic.
 ///
 /// On a single-writer segment a reserve claims its slot by a plain store. There two threads that
-/// reserve at once can be given one slot, and the caller has to rule that out.
+/// reserve at once can get one slot, and the caller must prevent that.
 pub struct Core {
     segment: Writable,
     owner: Owner,
-    /// Loans out, counted only if there is a limit.
+    /// Current loans, counted only if there is a limit.
     loans: AtomicU32,
     first: First,
-    /// Whether the next slot in the order is tried first, and no loan is counted: then a reserve is short.
+    /// Whether the next slot in the order is tried first, and no loan is counted: then a reserve is
+    /// short.
     quick: bool,
     recent: Recent,
     /// Where the last search for the oldest unread sample ended.
     resume: AtomicU64,
-    /// Whether the last look for a slot out of order found none: then slots come back in order, and it pays to
-    /// poll the next ones alone.
+    /// Whether the last search for a slot out of order found none: then slots are freed in order,
+    /// and it pays to poll only the next ones.
     in_order: AtomicBool,
-    /// Before this sequence, slots in the order seemed free; and from which one on it pays to look again. Guesses for
-    /// prefetching: threads that disagree about them do no harm, so all accesses are relaxed.
+    /// Up to this sequence, slots in the order seemed free; and the sequence from which it pays to
+    /// check again. Hints for prefetching: threads that disagree about them do no harm, so all
+    /// accesses are relaxed.
     run_end: AtomicU64,
     next_look: AtomicU64,
     interrupted: Arc<AtomicBool>,
@@ -162,7 +170,7 @@ impl Core {
         }
         let slots = segment.geometry().slot_count;
         let first = First::of(segment.geometry().slot_capacity, slots);
-        // In fewer slots a reader is always near.
+        // With fewer slots a reader is always near.
         let looks_ahead = first != First::Few && u64::from(slots) >= 4 * AHEAD;
         Ok(Core {
             first,
@@ -270,8 +278,8 @@ impl Core {
         self.reserve_slow(table, len, timeout)
     }
 
-    /// A free slot for callers who do not care for the order, if all is as it nearly always is: the next one of small
-    /// payloads, or the one that this writer was given last beside the order.
+    /// A free slot for callers that do not need the order, in the common case: the next one for
+    /// small payloads, or the one that this writer last got out of order.
     #[inline(always)]
     pub(crate) fn try_claim_free(&self, table: &Table<'_>) -> Option<Loaned> {
         match self.first {
@@ -280,13 +288,13 @@ impl Core {
         }
     }
 
-    /// The slot that this writer remembers as the last one, if it is free.
+    /// The slot that this writer got last, if it is free.
     #[inline(always)]
     fn try_claim_recent(&self, table: &Table<'_>) -> Option<Loaned> {
         self.recent.first().and_then(|slot| loan::try_claim_slot(table, self.owner, slot))
     }
 
-    /// The same, wherever it is.
+    /// A free slot, wherever it is.
     pub(crate) fn claim_free(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
         if let Some(loan) = self.reserve_recent(table, 1)? {
             return Ok(Some(loan));
@@ -306,24 +314,26 @@ impl Core {
         }
     }
 
-    /// A free slot that was in use lately, if there is one, and else the next in the order.
+    /// A free slot that was used recently, if there is one, and otherwise the next in the order.
     #[inline(never)]
     fn reserve_used(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
         let few = self.first == First::Few;
         let mut found = self.reserve_recent(table, if few { RECENT } else { 1 })?;
         if few && found.is_none() {
-            // The lowest one, which may have been in use, too.
+            // The lowest one, which may have been used, too.
             found = self.claim_from_map(table)?;
         }
         if found.is_some() {
             return Ok(found);
         }
-        // Of few slots the last resort: who was stopped before it has set a hint keeps a slot out of the map.
+        // With few slots, the last resort: a process that is stopped before it has set a hint keeps
+        // a slot out of the map.
         let found = loan::claim_home(table, self.owner)?;
         Ok(found.inspect(|loan| self.recent.note(loan.slot)))
     }
 
-    /// One of the slots that this writer was given lately, if it is free again: nobody has to look for it in the vacancy map.
+    /// One of the slots that this writer got recently, if it is free again, without a search of the
+    /// vacancy map.
     fn reserve_recent(&self, table: &Table<'_>, most: usize) -> HotResult<Option<Loaned>> {
         for slot in self.recent.slots().take(most) {
             if let Some(loan) = loan::claim_slot(table, self.owner, slot)? {
@@ -356,8 +366,8 @@ impl Core {
             .inspect_err(|_| self.uncount_loan())
     }
 
-    /// The same for a payload that goes to a region. `slot` takes the slot: any, or one whose sample has
-    /// a region.
+    /// Reserves for a payload that goes to a region. `slot` claims the slot: any, or one whose
+    /// sample has a region.
     pub(crate) fn reserve_large(
         &self,
         table: &Table<'_>,
@@ -372,7 +382,7 @@ impl Core {
         let found = self.find_region(table, len, timeout, slot);
         let made = found.map_err(Error::from).and_then(|(loan, region)| {
             self.segment.provide(region, len).map(|()| (loan, region)).inspect_err(|_| {
-                // The region is free with it. The first error is the one to report.
+                // This frees the region, too. The first error is the one to report.
                 let _ = loan::discard(table, loan);
             })
         });
@@ -400,8 +410,8 @@ impl Core {
         self.wait(timeout, cheap, attempt).map_err(nothing_free)
     }
 
-    /// A slot for a payload in a region: any, or one whose sample has a region and may be taken from its
-    /// readers.
+    /// A slot for a payload in a region: any, or one whose sample has a region and may be taken
+    /// from its readers.
     fn slot_for_region(&self, table: &Table<'_>, wanted: Wanted) -> HotResult<Option<Loaned>> {
         match wanted {
             Wanted::AnySlot => match loan::claim_home(table, self.owner)? {
@@ -449,11 +459,12 @@ impl Core {
         self.wait(timeout, cheap, anywhere).map_err(nothing_free)
     }
 
-    /// Polls for the next slots in the order, where slots come back in order: then nobody writes to the vacancy map, and a
-    /// look at it would be the first to.
+    /// Polls for the next slots in the order, where slots are freed in order: there nobody writes
+    /// to the vacancy map, and a search of it would be the first to.
     ///
-    /// Who takes each slot as it comes back is at the reader's heels, and both wait for the same line at each sample. So
-    /// this waits for a run of slots, though not for long: the reader may not go on.
+    /// A writer that takes each slot as soon as it is freed follows the reader closely, and both
+    /// wait for one line at each sample. So this waits for a run of free slots, but not for long,
+    /// because the reader may have stopped.
     fn spin_for_free_run(&self, table: &Table<'_>, timeout: Option<Duration>) -> HotResult<Option<Loaned>> {
         let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
         let mut polls = POLLS_FOR_A_RUN - 1;
@@ -468,7 +479,7 @@ impl Core {
         if found.is_some() { Ok(found) } else { loan::claim_home(table, self.owner) }
     }
 
-    /// A slot out of order, or by taking one from readers where the policy allows it.
+    /// A slot out of order, or one taken from readers if the policy allows it.
     fn try_contended(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
         if !self.in_order.load(Ordering::Relaxed) {
             if let Some(loan) = self.reserve_recent(table, 1)? {
@@ -486,14 +497,14 @@ impl Core {
             return Ok(found);
         }
         match reclaim::reclaim_oldest(table, self.owner, Wanted::AnySlot, &self.resume)? {
-            // What was held as the search came by may be free by now.
+            // A slot that was held when the search passed it may be free by now.
             None => self.claim_from_map(table),
             found => Ok(found),
         }
     }
 
-    /// Polls `cheap`, then sleeps until `thorough` has an answer. The caller has looked already, and does
-    /// want to wait.
+    /// Polls `cheap`, then sleeps until `thorough` has an answer. The caller has already checked,
+    /// and wants to wait.
     fn wait<T>(
         &self,
         timeout: Option<Duration>,
@@ -505,7 +516,7 @@ impl Core {
         if let Some(answer) = spin(limit, cheap)? {
             return Ok(answer);
         }
-        // What it waits for may be in dead hands.
+        // A dead process may have what it waits for.
         self.segment.recover_if_due()?;
         let interrupted = |signalled| {
             self.interrupted.swap(false, Ordering::Acquire)
@@ -533,7 +544,7 @@ impl Core {
         }
     }
 
-    /// Publishes to whoever is joined.
+    /// Publishes for the joined readers.
     #[inline(always)]
     pub(crate) fn commit_token(&self, token: Token, len: u64) -> HotResult<u64> {
         let table = self.segment.table()?;
@@ -552,14 +563,14 @@ impl Core {
                         published,
                     )
                 };
-                // Compiled apart: fewer registers to save for either.
+                // Compiled separately, so that each has fewer registers to save.
                 if table.shape.single_writer { commit(true) } else { commit(false) }
             }
             _ => self.commit_to(token, len, Owed::Members),
         }
     }
 
-    /// Publishes to the joined readers and to those of `readers`, whose books the caller keeps.
+    /// Publishes for the joined readers and for `readers`, which the caller tracks.
     #[inline(always)]
     pub(crate) fn commit_named(
         &self,
@@ -583,14 +594,16 @@ impl Core {
         }
     }
 
-    /// The same out of line, not to be compiled into every caller of [`Loan::commit`](super::Loan::commit).
+    /// Out of line, so that it is not compiled into every caller of
+    /// [`Loan::commit`](super::Loan::commit).
     #[inline(never)]
     pub(super) fn commit_loan(&self, token: Token, len: u64) -> HotResult<u64> {
         self.commit_token(token, len)
     }
 
-    /// Asks for the line of a payload that comes soon, where the slots to come are free: its last reader has it in its
-    /// cache. After a commit, when readers that poll have it.
+    /// Prefetches the line of a payload that will be used soon, if the next slots are free, because
+    /// the cache of its last reader has it. It happens after a commit, when polling readers have
+    /// the sample.
     #[inline(always)]
     fn prefetch_payload(&self, table: &Table<'_>, sequence: u64) {
         let ahead = sequence.wrapping_add(AHEAD);
@@ -601,8 +614,8 @@ impl Core {
         }
     }
 
-    /// Whether it pays to look ahead: asked once in half a lap while it does, in an eighth while it does not, since each look
-    /// takes a line from a reader.
+    /// Whether it pays to prefetch: checked once per half lap while it does, and once per eighth
+    /// while it does not, since each check takes a line from a reader.
     #[inline(never)]
     fn look_for_run(&self, table: &Table<'_>, sequence: u64) {
         let slots = u64::from(table.shape.slots);
@@ -612,7 +625,8 @@ impl Core {
         self.next_look.store(sequence.wrapping_add(AHEAD + slots / 8), Ordering::Relaxed);
     }
 
-    /// Publishes to those whom `owed` names, in whatever segment: the general way of [`Core::commit_token`].
+    /// Publishes for the readers that `owed` names, in any segment: the general form of
+    /// [`Core::commit_token`].
     #[inline(never)]
     pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> HotResult<u64> {
         let table = self.segment.table()?;
@@ -634,20 +648,20 @@ impl Core {
         Ok(())
     }
 
-    /// Gives back a loan that nobody has ended.
+    /// Gives back a loan that has not ended.
     #[inline(never)]
     pub(super) fn discard_loan(&self, token: Token) {
-        // A segment that was corrupted meanwhile has nothing to give back to.
+        // In a segment that was corrupted meanwhile there is nothing to give back.
         let _ = self.discard_token(token);
     }
 
-    /// How many bytes a loan was reserved for; stale if it is none.
+    /// How many bytes a loan was reserved for; stale if it has ended.
     pub(crate) fn reserved(&self, token: Token) -> HotResult<u64> {
         let reserved = self.reservation(token)?;
         Ok(reserved.len().min(self.segment.table()?.room(reserved.place(token.slot()))?))
     }
 
-    /// What a loan was reserved for, as the segment has it; stale if it is none.
+    /// What a loan was reserved for, as the segment records it; stale if it has ended.
     #[inline(always)]
     pub(crate) fn reservation(&self, token: Token) -> HotResult<Reserved> {
         let table = self.segment.table()?;
@@ -662,12 +676,12 @@ impl Core {
         Loaned { slot: token.slot(), generation: token.generation(), owner: self.owner }
     }
 
-    /// The loan that this payload address is, if it is one of this writer's.
+    /// The loan with this payload address, if it is one of this writer's.
     pub(crate) fn token_at(&self, payload: *const u8) -> HotResult<Token> {
         let table = self.segment.table()?;
         let (slot, place) = self.segment.slot_of(payload).ok_or(Code::Stale)?;
         let loan = loan::loan_of(table, slot, self.owner)?;
-        // What was reserved for a slot has its region for nothing, and the other way round.
+        // A loan that was reserved for a slot cannot be in a region, and the other way round.
         if Reserved(table.claim(slot)?.aux.load(Ordering::Relaxed)).place(slot) != place {
             return Err(Code::Stale);
         }
@@ -675,15 +689,15 @@ impl Core {
     }
 }
 
-/// What a reserve says whose time is over.
+/// What a reserve returns when its time is over.
 fn nothing_free(code: Code) -> Code {
     if code == Code::Timeout { Code::NoFreeSlot } else { code }
 }
 
-/// Notes beside the claim what a loan was reserved for.
+/// Stores beside the claim what a loan was reserved for.
 #[inline(always)]
 fn store_reservation(table: &Table<'_>, loan: Loaned, len: u64, place: Place) -> HotResult<Token> {
-    // Relaxed: read back by whoever holds the token.
+    // Relaxed: only the holder of the token loads it.
     table.claim(loan.slot)?.aux.store(Reserved::new(len, place).0, Ordering::Relaxed);
     Ok(Token::new(loan.slot, loan.generation))
 }
@@ -728,7 +742,8 @@ fn try_region_once(
         some_free = region::any_free(table)?;
     }
     let Some(loan) = slot(if some_free { Wanted::AnySlot } else { Wanted::Region })? else {
-        // A region that was in use as a search came by may be free by now, and what was free have been taken.
+        // A region that was in use when a search passed it may be free by now, and a free one may
+        // have been taken.
         return Ok(if !some_free && region::any_free(table)? { Try::Lost } else { Try::Nothing });
     };
     match region::lease(table, loan, len) {
@@ -740,7 +755,7 @@ fn try_region_once(
     }
 }
 
-/// What an attempt to get a slot and a region came to.
+/// The result of an attempt to get a slot and a region.
 enum Try {
     Found(Loaned, u32),
     /// Others were faster.
@@ -748,20 +763,20 @@ enum Try {
     Nothing,
 }
 
-/// Makes `owner` the one writer of a single-writer segment.
+/// Makes `owner` the only writer of a single-writer segment.
 fn become_the_writer(segment: &Attachment, owner: Owner) -> Result<()> {
     let table = segment.table()?;
     let word = &table.hot.lifecycle.0.writer;
-    // AcqRel: the next writer sees all that the one before has done.
+    // AcqRel: the next writer sees everything that the previous one has done.
     let take = || word.compare_exchange(0, owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     if !take() {
-        // It may be a dead one's. Whoever cleaned up, it may be free now.
+        // It may belong to a dead writer. It may be free now, whoever recovered it.
         segment.recover()?;
         if !take() {
             return Err(Code::WriterExists.into());
         }
     }
-    // The one before may have been stopped between its last publication and the tail.
+    // The previous writer may have been stopped between its last publication and the tail.
     order::settled_tail(table).map(drop).map_err(|code| {
         word.store(0, Ordering::Release);
         code.into()
@@ -769,7 +784,7 @@ fn become_the_writer(segment: &Attachment, owner: Owner) -> Result<()> {
 }
 
 impl Drop for Core {
-    /// Discards the loans that are still out. The segment gives the writer's number back.
+    /// Discards the remaining loans. The segment takes the writer's number back.
     fn drop(&mut self) {
         let Ok(table) = self.segment.table() else { return };
         for slot in 0..table.shape.slots {

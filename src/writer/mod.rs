@@ -1,4 +1,4 @@
-//! What a producer holds: writers and loans.
+//! What a writing program holds: writers and loans.
 #![forbid(unsafe_code)]
 
 mod core;
@@ -16,8 +16,8 @@ use crate::protocol::words::Place;
 use crate::segment::Segment;
 use crate::wait::{EndWaits, Interrupter};
 
-/// Marks a [`Writer`] or [`Reference`](crate::Reference) that one thread uses at a time. It may move
-/// to another thread.
+/// Marks a [`Writer`] or [`Reference`](crate::Reference) that one thread uses at a time. It may
+/// move to another thread.
 pub struct OneThread {
     _not_sync: Cell<()>,
 }
@@ -27,14 +27,14 @@ pub struct AnyThread {}
 
 /// Reserves slots of a segment, and commits them.
 ///
-/// A plain `Writer` may move to another thread, and stays with one thread at a time. A
+/// A plain `Writer` may move to another thread, and is used by one thread at a time. A
 /// [`SharedWriter`] is `Sync`: any number of threads may use it at once.
 ///
 /// # Why two
 ///
-/// On a single-writer segment a reserve claims its slot by a plain store, so two threads that reserve
-/// at once could be given one slot. Its writer must stay with one thread, and the type says so. On
-/// any other segment a reserve claims its slot by a compare-exchange, so each slot has one
+/// On a single-writer segment a reserve claims its slot by a plain store, so two threads that
+/// reserve at once could get one slot. Its writer must stay with one thread, and the type ensures
+/// that. On any other segment a reserve claims its slot by a compare-exchange, so each slot has one
 /// [`Loan`], which has one owner as long as it exists.
 pub struct Writer<Threads = OneThread> {
     core: Core,
@@ -82,25 +82,26 @@ impl Segment {
 }
 
 impl<Threads> Writer<Threads> {
-    /// Reserves a slot for up to `len` bytes. When nothing is free it does what the segment's policy
-    /// says, for at most `timeout`; `None` waits without limit.
+    /// Reserves a slot for up to `len` bytes. When nothing is free, the segment's policy decides
+    /// what happens, for at most `timeout`; `None` waits without limit.
     #[inline(always)]
     pub fn reserve(&self, len: usize, timeout: Option<Duration>) -> Result<Loan<&Self>> {
         Loan::reserve(self, len, timeout)
     }
 
-    /// Reserves, copies and commits; the sequence.
+    /// Reserves, copies and commits; returns the sequence.
     pub fn write(&self, bytes: &[u8], timeout: Option<Duration>) -> Result<u64> {
         self.core.write(bytes.into(), timeout)
     }
 
-    /// Waits until a slot can be had; `None` waits without limit. Another writer may be faster then.
+    /// Waits until there is a slot to reserve; `None` waits without limit. Another writer may then
+    /// be faster.
     pub fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
         self.core.wait_space(timeout)
     }
 
-    /// Waits until `count` readers or more are joined; `None` waits without limit. Each of them reads
-    /// whatever is committed after this call.
+    /// Waits until at least `count` readers are joined; `None` waits without limit. Each of them
+    /// reads everything that is committed after this call.
     pub fn wait_readers(&self, count: u32, timeout: Option<Duration>) -> Result<()> {
         self.core.wait_readers(count, timeout)
     }
@@ -110,14 +111,14 @@ impl<Threads> Writer<Threads> {
         self.core.interrupter()
     }
 
-    /// What ends waits of this writer beside what they wait for, from now on.
+    /// What also ends waits of this writer, from now on.
     pub fn end_waits(&self, when: EndWaits) -> Result<()> {
         self.core.end_waits(when)
     }
 
     /// Why a call of this writer has just failed with `code`, in numbers. `len` is what that call
-    /// wanted to reserve or write. [`Code::NoFreeSlot`] costs a walk over all slots; what has changed
-    /// since the call shows in the numbers.
+    /// wanted to reserve or write. [`Code::NoFreeSlot`] costs a walk over all slots; what has
+    /// changed since the call shows in the numbers.
     pub fn explain(&self, code: Code, len: usize) -> Error {
         self.core.explain(code, len)
     }
@@ -134,14 +135,14 @@ impl<Threads> Writer<Threads> {
 }
 
 impl SharedWriter {
-    /// The same as [`Writer::reserve`], with a loan that keeps the writer and borrows nothing: it may
-    /// go to a thread of unknown lifetime.
+    /// As [`Writer::reserve`], with a loan that keeps the writer and borrows nothing: it may move
+    /// to a thread of unknown lifetime.
     pub fn reserve_owned(self: &Arc<Self>, len: usize, timeout: Option<Duration>) -> Result<Loan<Arc<Self>>> {
         Loan::reserve(Arc::clone(self), len, timeout)
     }
 }
 
-/// What a loan keeps of its writer.
+/// How a loan keeps its writer.
 pub trait KeepsWriter: sealed::KeepsWriter {}
 
 mod sealed {
@@ -168,10 +169,10 @@ impl sealed::KeepsWriter for Arc<SharedWriter> {
     }
 }
 
-/// A slot reserved and not yet committed. Dropping it discards it, which leaves no hole in the
-/// sequence.
+/// A slot that is reserved and not yet committed. Dropping it discards it, which leaves no hole in
+/// the sequence.
 ///
-/// The loan of a [`SharedWriter`] is `Send`: it may be filled and committed on another thread.
+/// The loan of a [`SharedWriter`] is `Send`: another thread may fill and commit it.
 ///
 /// Payload bytes are shared memory: they are written through copies or raw pointers, never through
 /// references.
@@ -197,8 +198,8 @@ impl<Keeper: KeepsWriter> Loan<Keeper> {
         Ok(Loan { writer, token, place, len, committed: false })
     }
 
-    /// The payload, aligned as the segment says; writable for [`Loan::reserved`] bytes until the loan
-    /// ends.
+    /// The payload, aligned as the segment says; writable for [`Loan::reserved`] bytes until the
+    /// loan ends.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.writer.core().segment().payload(self.place)
     }
@@ -208,7 +209,7 @@ impl<Keeper: KeepsWriter> Loan<Keeper> {
         self.len
     }
 
-    /// The slot's user header, as many bytes as the segment says; null if it has none.
+    /// The slot's user header, whose size the segment decides; null if it has none.
     pub fn user_header(&mut self) -> *mut u8 {
         self.writer.core().segment().user_header(self.token.slot())
     }
@@ -235,7 +236,8 @@ impl<Keeper: KeepsWriter> Loan<Keeper> {
         Ok(())
     }
 
-    /// Publishes the first `len` bytes; the sequence of the sample. An error gives the slot back.
+    /// Publishes the first `len` bytes; returns the sequence of the sample. An error gives the slot
+    /// back.
     #[inline]
     pub fn commit(mut self, len: usize) -> Result<u64> {
         let sequence = self.writer.core().commit_loan(self.token, len as u64)?;
@@ -248,7 +250,7 @@ impl<Keeper: KeepsWriter> Loan<Keeper> {
 }
 
 impl<Keeper: KeepsWriter> Drop for Loan<Keeper> {
-    // Inline, so that the compiler sees that there is nothing to do after a commit.
+    // Inline, so that the compiler sees that nothing is left to do after a commit.
     #[inline]
     fn drop(&mut self) {
         if !self.committed {
