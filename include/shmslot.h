@@ -138,14 +138,15 @@
 /// Whoever gets a region can then change any byte of it at any time.
 #define SHMSLOT_FLAG_FOREIGN_RECEIVERS 1
 
-/// Header flag: the name goes with the last participant.
+/// Header flag: the name is removed with the last participant.
 #define FLAG_EPHEMERAL 4
 
-/// `lifecycle.retired`: somebody is about to take the name from a segment that nobody is attached to. Who dies in
-/// between leaves this behind, and the next to attach sets it back to 0.
+/// `lifecycle.retired`: a process is about to take the name from a segment that nobody is attached
+/// to. If it dies in between, this value stays, and the next process that attaches sets it back to
+/// 0.
 #define BEING_TAKEN 1
 
-/// `lifecycle.retired`: the file has lost its last name, and no file gets one back.
+/// `lifecycle.retired`: the file has lost its last name; a file never gets one back.
 #define RETIRED 2
 
 /// The kind of a failure: what a call returns, if it is negative. A number is never reused.
