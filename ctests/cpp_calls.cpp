@@ -80,7 +80,9 @@ static void options_arrive()
     CHECK_IS(refused, options_mismatch);
     CHECK(refused.error().numbers()[0] == 63);
     more.any_geometry = true;
-    CHECK(!MUST(shmslot::Segment::open(name.text, more)).created);
+    bool created = true;
+    CHECK(shmslot::Segment::open(name.text, more, &created));
+    CHECK(!created);
 
     CHECK(MUST(segment.is_named()));
     CHECK(shmslot::Segment::unlink(name.text));

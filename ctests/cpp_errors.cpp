@@ -96,10 +96,18 @@ static void results_own_what_they_hold()
     *Result<void>();
 }
 
-// A failure has no value. A program that takes it anyway is stopped, with or without exceptions.
+static int told_to = -1;
+
+static void tell(const char *text) { CHECK(write(told_to, text, strlen(text)) > 0); }
+
+// A failure has no value. A program that takes it anyway is stopped, with or without exceptions, after
+// its handler got the text.
 template <class Use>
-static void aborts(Use use)
+static void aborts(Use use, const char *want)
 {
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    told_to = ends[1];
     const pid_t victim = fork();
     CHECK(victim >= 0);
     if (victim == 0) {
@@ -110,14 +118,24 @@ static void aborts(Use use)
     int status = 0;
     CHECK(waitpid(victim, &status, 0) == victim);
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    close(ends[1]);
+    char text[300] = {};
+    CHECK(read(ends[0], text, sizeof text - 1) >= 0);
+    close(ends[0]);
+    CHECK(strcmp(text, want) == 0);
 }
 
 static void misuse_is_stopped()
 {
-    aborts([] { (void)*Result<int>(Code::again); });
-    aborts([] { (void)Result<int>(1).error(); });
-    aborts([] { *Result<void>(Code::again); });
-    aborts([] { (void)Result<void>().error(); });
+    aborts([] { (void)*Result<int>(Code::again); }, "");
+    CHECK(shmslot::set_abort_handler(tell) == nullptr);
+    const char *no_error = "the error of a success was asked for";
+    aborts([] { (void)*Result<int>(Code::again); }, shmslot::text(Code::again));
+    aborts([] { (void)*Result<int>(shmslot::Error(Code::sys, "the disk is gone")); }, "the disk is gone");
+    aborts([] { (void)Result<int>(1).error(); }, no_error);
+    aborts([] { *Result<void>(Code::again); }, shmslot::text(Code::again));
+    aborts([] { (void)Result<void>().error(); }, no_error);
+    CHECK(shmslot::set_abort_handler(nullptr) == tell);
 }
 
 static void exceptions_are_on_request()
@@ -170,7 +188,7 @@ static void timeouts_are_durations()
     CHECK_IS(reader.wait(20ms), timeout);
     const auto after = std::chrono::steady_clock::now();
     CHECK(after - before >= 20ms);
-    CHECK_IS(reader.wait(before - after), timeout); // a deadline that has passed
+    CHECK_IS(reader.wait(before - after), again); // a deadline that has passed
 }
 
 CHECK_MAIN()

@@ -102,8 +102,7 @@ static void loans_end_with_their_writer()
     wrong.loans.push_back(MUST(wrong.writer.reserve(1, no_wait)));
 }
 
-// Places of writers are reused: one thread closes a writer while another opens one, and no loan
-// takes one writer for another. Each thread has its own segment, so they share only the places.
+// One thread closes a writer while another opens one, and no loan takes one writer for another.
 static void *open_and_close(void *)
 {
     const auto segment = make();

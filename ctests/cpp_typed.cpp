@@ -144,16 +144,18 @@ static void alignment_and_room_are_the_types()
 static void other_types_are_refused()
 {
     const Name name("cpp-typed");
-    auto opened = MUST(TypedSegment<Pose>::open(name.text));
-    CHECK(opened.created);
-    CHECK(!MUST(TypedSegment<Pose>::open(name.text)).created);
+    bool created = false;
+    const auto opened = MUST(TypedSegment<Pose>::open(name.text, {}, &created));
+    CHECK(created);
+    CHECK(TypedSegment<Pose>::open(name.text, {}, &created));
+    CHECK(!created);
     CHECK(TypedSegment<Pose>::attach(name.text));
     CHECK(shmslot::Segment::attach(name.text)); // who names no type may look
 
     CHECK_IS(TypedSegment<LongerPose>::attach(name.text), type_mismatch);
     CHECK_IS(TypedSegment<Twist>::attach(name.text), type_mismatch);
     CHECK_IS(TypedSegment<Twist>::open(name.text), type_mismatch);
-    CHECK_IS(TypedSegment<Twist>::attach_fd(MUST(opened.segment.untyped().fd())), not_sealed);
+    CHECK_IS(TypedSegment<Twist>::attach_fd(MUST(opened.untyped().fd())), not_sealed);
     CHECK_IS(TypedSegment<Pose>::create(name.text), exists);
 
     const auto anonymous = MUST(TypedSegment<Pose>::create_anonymous());

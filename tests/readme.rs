@@ -1,14 +1,15 @@
-//! The C programs on the README's first screen, the C example in docs/regions.md and the C++ one in
+//! The C programs on the README's first screen, the C example in docs/regions.md and the C++ ones in
 //! bindings/README.md compile and work, word for word; so do the programs of `examples/cpp`.
 
 mod harness;
 
 use std::process::{Command, Stdio};
 
-/// Compiles and runs the first block of a page in C (`c`) or C++ (`cpp`).
+/// Compiles and runs the blocks of a page in C (`c`) or C++ (`cpp`), as one program.
 fn run_example_of(page: &str, language: &str, name: &str) {
     let text = std::fs::read_to_string(harness::root().join(page)).expect("the page is there");
-    let example = harness::blocks(&text, language).next().expect("the page has a block of this language");
+    let example: String = harness::blocks(&text, language).collect::<Vec<_>>().join("\n");
+    assert!(!example.is_empty(), "the page has no block of this language");
     let folder = harness::scratch("readme");
     let source = folder.join(name).with_extension(language);
     std::fs::write(&source, example).expect("the target folder can be written");

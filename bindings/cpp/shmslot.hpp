@@ -175,8 +175,37 @@ private:
     };
 };
 
-/// A value, or the Error that was in its way. Must be looked at. To take the value of a failure, or the error of a
-/// success, ends the process by std::abort: ask first. Threads: as the value.
+/// What is called with the text of a failure whose value is taken, before std::abort.
+using AbortHandler = void (*)(const char *text);
+
+/// For this header.
+namespace detail {
+
+/// The handler of all translation units.
+inline std::atomic<AbortHandler> abort_handler{nullptr};
+
+/// Ends the process. Not inlined, so that a debugger and a core dump show the text in this frame.
+[[noreturn, gnu::noinline, gnu::cold]] inline void abort_with(const char *text) noexcept
+{
+    // Acquire: pairs with set_abort_handler.
+    const AbortHandler handler = abort_handler.load(std::memory_order_acquire);
+    if (handler != nullptr) handler(text);
+    std::abort();
+}
+
+} // namespace detail
+
+/// Sets what is called when the value of a failed Result is taken, or the error of a success: to log the
+/// text, say. The process ends by std::abort when it returns, and by std::terminate if it throws. Null calls
+/// nothing, as in the beginning: this header prints nothing by itself. Returns the one before. Threads: any.
+inline AbortHandler set_abort_handler(AbortHandler handler) noexcept
+{
+    return detail::abort_handler.exchange(handler, std::memory_order_acq_rel);
+}
+
+/// A value, or the Error that was in its way. Must be looked at. To take the value of a failure, or the error
+/// of a success, ends the process: see set_abort_handler. Ask first, or use or_throw, which throws the text.
+/// Threads: as the value.
 template <class T>
 class [[nodiscard]] Result {
 public:
@@ -246,7 +275,7 @@ public:
     /// The failure.
     [[nodiscard]] const Error &error() const noexcept
     {
-        if (has_value_) std::abort();
+        if (has_value_) detail::abort_with("the error of a success was asked for");
         return error_;
     }
 
@@ -267,7 +296,7 @@ public:
 private:
     T &checked() noexcept
     {
-        if (!has_value_) std::abort();
+        if (!has_value_) detail::abort_with(error_.text());
         return value_;
     }
 
@@ -316,13 +345,13 @@ public:
     /// The failure.
     [[nodiscard]] const Error &error() const noexcept
     {
-        if (has_value()) std::abort();
+        if (has_value()) detail::abort_with("the error of a success was asked for");
         return error_;
     }
     /// Nothing, of a success.
     void operator*() const noexcept
     {
-        if (!has_value()) std::abort();
+        if (!has_value()) detail::abort_with(error_.text());
     }
 
 private:
@@ -628,8 +657,8 @@ public:
     [[nodiscard]] Plain *blank() noexcept { return &plain_; }
     /// What was written is owned from now on.
     void own(Handle *handle) noexcept { handle_ = handle; }
-    /// Leaves it to others to end it.
-    void forget() noexcept { handle_ = nullptr; }
+    /// Leaves it to others to end it; the handle that it came from.
+    Handle *forget() noexcept { return std::exchange(handle_, nullptr); }
 
     /// Over, whatever the answer: a second time would not do better.
     [[nodiscard]] Code end() noexcept
@@ -645,74 +674,51 @@ private:
     Handle *handle_ = nullptr;
 };
 
-/// A writer, and how many were here before it. Loans look here whether theirs is still the one. A place is used again and
-/// never freed, so that a loan may look at any time: its memory is that of the most writers ever open at once.
-struct WriterPlace {
-    /// How many writers have been here.
-    std::atomic<std::uint64_t> life{0};
-    /// The one that is here; null if none is.
-    shmslot_writer *writer = nullptr;
-    /// The next place that nobody uses.
-    WriterPlace *next = nullptr;
+/// A writer's handle, shared by the Writer and its loans: it says whether the writer is still open.
+struct WriterShare {
+    /// Null once the writer is closed.
+    std::atomic<shmslot_writer *> writer{nullptr};
+    /// The Writer, and its loans.
+    std::atomic<std::size_t> owners{1};
 };
 
-/// Places that nobody uses, linked by next.
-inline std::atomic<WriterPlace *> free_places{nullptr};
-
-/// Puts a chain of places back.
-inline void put_places(WriterPlace *first) noexcept
+/// The handle; null if there is none, or it is closed.
+[[nodiscard]] inline shmslot_writer *writer_of(const WriterShare *share) noexcept
 {
-    WriterPlace *last = first;
-    while (last->next != nullptr) last = last->next;
-    WriterPlace *head = free_places.load(std::memory_order_relaxed);
-    do {
-        last->next = head;
-        // Release: pairs with the exchange in take_place.
-    } while (!free_places.compare_exchange_weak(head, first, std::memory_order_release, std::memory_order_relaxed));
+    // Acquire: pairs with CloseWriter.
+    return share != nullptr ? share->writer.load(std::memory_order_acquire) : nullptr;
 }
 
-/// A place for a writer; null if memory is exhausted.
-inline WriterPlace *take_place() noexcept
+/// One owner more.
+inline void keep(WriterShare *share) noexcept
 {
-    // All at once and the rest back: a list that only grows by single steps has no ABA. Who finds it empty meanwhile makes
-    // a new place. Acquire: pairs with put_places.
-    WriterPlace *place = free_places.exchange(nullptr, std::memory_order_acquire);
-    if (place == nullptr) return new (std::nothrow) WriterPlace;
-    if (place->next != nullptr) put_places(std::exchange(place->next, nullptr));
-    return place;
+    share->owners.fetch_add(1, std::memory_order_relaxed); // the caller is one already
 }
 
-/// Closes the writer in a place; for std::unique_ptr.
+/// One owner less. Null is none.
+inline void let_go(WriterShare *share) noexcept
+{
+    // Release: pairs with the acquire of the last owner, which frees what the others have used.
+    if (share != nullptr && share->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete share;
+}
+
+/// Closes a writer; for std::unique_ptr.
 struct CloseWriter {
-    /// Closes it, and puts the place back.
-    void operator()(WriterPlace *place) const noexcept
+    /// Closes it. Its loans are discarded, and find that out.
+    void operator()(WriterShare *share) const noexcept
     {
-        // Release: who sees that the writer is gone may also see what was before.
-        place->life.fetch_add(1, std::memory_order_release);
-        shmslot_writer_close(std::exchange(place->writer, nullptr));
-        put_places(place);
+        shmslot_writer_close(share->writer.exchange(nullptr, std::memory_order_acq_rel));
+        let_go(share);
     }
 };
 
-/// A loan, and in which life of the writer's place it was given out.
-struct Loaned {
-    /// The loan.
-    shmslot_loan loan;
-    /// WriterPlace::life as it was then.
-    std::uint64_t life;
-};
-
-/// Whether the writer of this life is still there.
-[[nodiscard]] inline bool is_open(const WriterPlace *place, std::uint64_t life) noexcept
+/// Discards a loan, unless its writer is closed, which has discarded it.
+inline int discard(WriterShare *share, const shmslot_loan *loan) noexcept
 {
-    return place != nullptr && place->life.load(std::memory_order_acquire) == life;
-}
-
-/// Discards a loan, unless its writer is gone.
-inline int discard(WriterPlace *place, const Loaned *loaned) noexcept
-{
-    // Closing the writer has discarded it.
-    return is_open(place, loaned->life) ? shmslot_slot_discard(place->writer, &loaned->loan) : SHMSLOT_E_STALE;
+    shmslot_writer *writer = writer_of(share);
+    const int code = writer != nullptr ? shmslot_slot_discard(writer, loan) : SHMSLOT_E_STALE;
+    let_go(share);
+    return code;
 }
 
 /// As the C calls take it.
@@ -843,10 +849,10 @@ public:
     /// The payload, aligned as the segment says; null if there is none any more.
     [[nodiscard]] std::byte *data() noexcept
     {
-        return is_out() ? static_cast<std::byte *>(owned_->loan.data) : nullptr;
+        return is_out() ? static_cast<std::byte *>(owned_->data) : nullptr;
     }
     /// The bytes that were reserved; 0 if there is none any more.
-    [[nodiscard]] std::size_t size() const noexcept { return is_out() ? owned_->loan.len : 0; }
+    [[nodiscard]] std::size_t size() const noexcept { return is_out() ? owned_->len : 0; }
     /// The first byte.
     [[nodiscard]] std::byte *begin() noexcept { return data(); }
     /// Behind the last byte.
@@ -854,7 +860,7 @@ public:
     /// The slot's user header, as many bytes as Info::user_header_size says; null if it has none.
     [[nodiscard]] std::byte *user_header() noexcept
     {
-        return is_out() ? static_cast<std::byte *>(owned_->loan.user_header) : nullptr;
+        return is_out() ? static_cast<std::byte *>(owned_->user_header) : nullptr;
     }
     /// Whether it can still be committed.
     [[nodiscard]] explicit operator bool() const noexcept { return is_out(); }
@@ -863,11 +869,12 @@ public:
     /// failure. shmslot_slot_commit.
     Result<std::uint64_t> commit(std::size_t len) noexcept
     {
-        if (!is_out()) return Code::stale;
+        shmslot_writer *writer = detail::writer_of(owned_.handle());
+        if (writer == nullptr) return Code::stale;
         std::uint64_t sequence = 0;
-        const int code = shmslot_slot_commit(owned_.handle()->writer, &owned_->loan, len, &sequence);
+        const int code = shmslot_slot_commit(writer, &*owned_, len, &sequence);
         if (code < 0) return static_cast<Code>(code);
-        owned_.forget();
+        detail::let_go(owned_.forget());
         return sequence;
     }
     /// Publishes all of it.
@@ -880,15 +887,15 @@ public:
     std::byte *detach() noexcept
     {
         std::byte *payload = data();
-        owned_.forget();
+        detail::let_go(owned_.forget());
         return payload;
     }
 
 private:
     friend class Writer;
-    [[nodiscard]] bool is_out() const noexcept { return detail::is_open(owned_.handle(), owned_->life); }
+    [[nodiscard]] bool is_out() const noexcept { return detail::writer_of(owned_.handle()) != nullptr; }
 
-    detail::Owned<detail::Loaned, detail::WriterPlace, detail::discard> owned_{};
+    detail::Owned<shmslot_loan, detail::WriterShare, detail::discard> owned_{};
 };
 
 /// Reserves slots and commits them. Destruction closes it, which discards the loans that are out. Threads: any at once; on
@@ -970,18 +977,18 @@ public:
     Result<Loan> loan_from_ptr(const void *data) noexcept
     {
         return detail::filled<Loan>(
-            [&](Loan &loan) { return give(loan, shmslot_loan_from_ptr(get(), data, &loan.owned_.blank()->loan)); });
+            [&](Loan &loan) { return give(loan, shmslot_loan_from_ptr(get(), data, loan.owned_.blank())); });
     }
 
     /// Whether there is one.
-    [[nodiscard]] explicit operator bool() const noexcept { return place_ != nullptr; }
+    [[nodiscard]] explicit operator bool() const noexcept { return share_ != nullptr; }
 
     /// The C handle, which stays this object's; null if there is none.
-    [[nodiscard]] shmslot_writer *get() const noexcept { return place_ != nullptr ? place_->writer : nullptr; }
+    [[nodiscard]] shmslot_writer *get() const noexcept { return detail::writer_of(share_.get()); }
 
 private:
     friend class Segment;
-    explicit Writer(detail::WriterPlace *place) noexcept : place_(place) {}
+    explicit Writer(detail::WriterShare *share) noexcept : share_(share) {}
 
     template <class>
     friend class TypedWriter;
@@ -989,19 +996,19 @@ private:
     // Reserves into an empty loan.
     Code fill(Loan &loan, std::size_t len, Timeout timeout) noexcept
     {
-        return give(loan, shmslot_slot_reserve(get(), len, timeout.ns(), &loan.owned_.blank()->loan));
+        return give(loan, shmslot_slot_reserve(get(), len, timeout.ns(), loan.owned_.blank()));
     }
 
     // Makes what a call has written to a loan the loan's own, unless it failed.
     Code give(Loan &loan, int code) noexcept
     {
         if (code < 0) return static_cast<Code>(code);
-        loan.owned_.blank()->life = place_->life.load(std::memory_order_relaxed); // it stays until this object closes
-        loan.owned_.own(place_.get());
+        detail::keep(share_.get());
+        loan.owned_.own(share_.get());
         return Code::ok;
     }
 
-    std::unique_ptr<detail::WriterPlace, detail::CloseWriter> place_{};
+    std::unique_ptr<detail::WriterShare, detail::CloseWriter> share_{};
 };
 
 // ---- readers ----
@@ -1254,9 +1261,6 @@ inline Result<std::size_t> wait_any(std::initializer_list<shmslot_reader *> read
 /// Threads: any.
 class Segment {
 public:
-    /// What open() has got.
-    struct Opened;
-
     /// None; its calls answer Code::invalid.
     Segment() noexcept = default;
 
@@ -1304,9 +1308,16 @@ public:
         });
     }
 
-    /// Attaches to the segment of this name if it gives what is asked, or creates it.
-    /// shmslot_segment_open.
-    static Result<Opened> open(const char *name, const Options &options = {}) noexcept;
+    /// Attaches to the segment of this name if it gives what is asked, or creates it. ret_created, if not
+    /// null, is set on success: whether this call created it. shmslot_segment_open.
+    static Result<Segment> open(const char *name, const Options &options = {}, bool *ret_created = nullptr) noexcept
+    {
+        return from(options, [=](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+            const int code = shmslot_segment_open(name, c, ret, reterr);
+            if (code >= 0 && ret_created != nullptr) *ret_created = code > 0;
+            return code;
+        });
+    }
 
     /// Takes the name of a segment away. shmslot_segment_unlink.
     static Result<void> unlink(const char *name) noexcept
@@ -1319,14 +1330,16 @@ public:
     /// Opens a writer. shmslot_writer_open; also Code::no_memory.
     Result<Writer> writer() const noexcept
     {
-        detail::WriterPlace *place = detail::take_place();
-        if (place == nullptr) return Code::no_memory;
+        auto *share = new (std::nothrow) detail::WriterShare;
+        if (share == nullptr) return Code::no_memory;
+        shmslot_writer *handle = nullptr;
         shmslot_error told;
-        if (shmslot_writer_open(get(), &place->writer, &told) < 0) {
-            detail::put_places(place);
+        if (shmslot_writer_open(get(), &handle, &told) < 0) {
+            detail::let_go(share);
             return Error(told);
         }
-        return Writer(place);
+        share->writer.store(handle, std::memory_order_relaxed); // nobody else knows it yet
+        return Writer(share);
     }
 
     /// Joins as a reader, and sees up to history retained samples first. shmslot_reader_join.
@@ -1602,24 +1615,6 @@ private:
 
     detail::Owner<shmslot_segment> handle_{};
 };
-
-/// What Segment::open has got.
-struct Segment::Opened {
-    Segment segment;      ///< The segment.
-    bool created = false; ///< Whether this call created it.
-};
-
-inline Result<Segment::Opened> Segment::open(const char *name, const Options &options) noexcept
-{
-    bool created = false;
-    auto segment = from(options, [&](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
-        const int code = shmslot_segment_open(name, c, ret, reterr);
-        created = code > 0;
-        return code;
-    });
-    if (!segment) return segment.error();
-    return Opened{*std::move(segment), created};
-}
 
 // ---- channels and regions ----
 
@@ -2178,9 +2173,6 @@ class TypedSegment {
                   "a type name has 1 to 63 bytes");
 
 public:
-    /// What open() has got.
-    struct Opened;
-
     /// None; its calls answer Code::invalid.
     TypedSegment() noexcept = default;
 
@@ -2219,8 +2211,11 @@ public:
     {
         return of(channel.recv_segment(timeout, typed(options)));
     }
-    /// Attaches to the segment of this name, or creates it.
-    static Result<Opened> open(const char *name, const Options &options = {}) noexcept;
+    /// Attaches to the segment of this name, or creates it; see Segment::open.
+    static Result<TypedSegment> open(const char *name, const Options &options = {}, bool *ret_created = nullptr) noexcept
+    {
+        return make(options, [=](const Options &typed) { return Segment::open(name, typed, ret_created); });
+    }
 
     /// Opens a writer.
     Result<TypedWriter<T>> writer() const noexcept
@@ -2292,27 +2287,6 @@ private:
 
     Segment segment_{};
 };
-
-/// What TypedSegment::open has got.
-template <class T>
-struct TypedSegment<T>::Opened {
-    TypedSegment segment; ///< The segment.
-    bool created = false; ///< Whether this call created it.
-};
-
-template <class T>
-Result<typename TypedSegment<T>::Opened> TypedSegment<T>::open(const char *name, const Options &options) noexcept
-{
-    bool created = false;
-    auto segment = make(options, [&](const Options &complete) -> Result<Segment> {
-        auto opened = Segment::open(name, complete);
-        if (!opened) return opened.error();
-        created = opened->created;
-        return std::move(opened->segment);
-    });
-    if (!segment) return segment.error();
-    return Opened{*std::move(segment), created};
-}
 
 } // namespace shmslot
 

@@ -40,7 +40,7 @@ int main(int argc, char **argv)
         shmslot::Options options;
         options.policy = shmslot::Policy::block;
         // The first of the two programs makes it.
-        publish(or_throw(Poses::open(argv[1], options)).segment, count);
+        publish(or_throw(Poses::open(argv[1], options)), count);
         or_throw(shmslot::Segment::unlink(argv[1])); // who has joined stays
     } catch (const std::exception &exception) {
         std::fprintf(stderr, "publish: %s\n", exception.what());

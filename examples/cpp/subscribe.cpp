@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     options.policy = shmslot::Policy::block;
     const auto poses = Poses::open(argv[1], options); // whoever comes first makes it
     if (!poses) return fail(argv[1], poses.error());
-    auto reader = poses->segment.reader();
+    auto reader = poses->reader();
     if (!reader) return fail("join", reader.error());
     return receive(*reader);
 }
