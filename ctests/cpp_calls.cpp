@@ -1,6 +1,8 @@
 // Every call that the other C++ tests do not use: it returns what the C call returns.
 #include "check.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <poll.h>
 
 using namespace std::chrono_literals;
@@ -85,6 +87,11 @@ static void options_arrive()
     CHECK(!created);
 
     CHECK(MUST(segment.is_named()));
+    const auto segments = MUST(shmslot::Segment::list());
+    CHECK(std::any_of(segments.begin(), segments.end(), [&](const shmslot::SegmentEntry &entry) {
+        return std::strcmp(entry.name, name.text) == 0 && entry.state == SHMSLOT_STATE_ALIVE;
+    }));
+    CHECK_IS(shmslot::Segment::unlink_dead("/nowhere/at/all"), not_found);
     CHECK(shmslot::Segment::unlink(name.text));
     CHECK(!MUST(segment.is_named()));
     CHECK_U64(MUST(segment.info()).retired, 1);

@@ -327,6 +327,18 @@ static int fd_of_segment(void)
     return fd < 0 ? fd : 0;
 }
 
+static int list_directory(void)
+{
+    shmslot_segment_entry entries[4];
+    size_t count;
+    return shmslot_segment_list(directory, entries, sizeof entries[0], 4, &count, &world.detail);
+}
+
+static int unlink_dead(void)
+{
+    return shmslot_segment_unlink_dead(directory, NULL, &world.detail);
+}
+
 static int is_named(void)
 {
     int named = shmslot_segment_is_named(world.segment);
@@ -668,6 +680,8 @@ static const scenario scenarios[] = {
     {"unlink", "shmslot_segment_unlink", plain_segment, unlink_segment, 0},
     {"info", "shmslot_segment_info", plain_segment, info, 0},
     {"fd", "shmslot_segment_fd", plain_segment, fd_of_segment, 0},
+    {"list", "shmslot_segment_list", dead_participant, list_directory, 0},
+    {"unlink_dead", "shmslot_segment_unlink_dead", dead_segment, unlink_dead, 0},
     {"is_named", "shmslot_segment_is_named", plain_segment, is_named, 0},
     {"participants", "shmslot_segment_participants", dead_participant, participants, 0},
     {"recover", "shmslot_segment_recover", dead_participant, recover, 0},

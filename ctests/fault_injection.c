@@ -39,6 +39,7 @@ static const struct {
     {SYS_pread64, {EINTR, EIO, ENOMEM}},
     {SYS_pwrite64, {EINTR, EIO, ENOMEM, ENOSPC, EPERM}},
     {SYS_read, {EINTR, EIO, ENOMEM}},
+    {SYS_getdents64, {EINTR, EIO, ENOENT, ENOMEM}},
     {SYS_write, {EINTR, EIO, EAGAIN}},
     {SYS_linkat, {EACCES, EEXIST, EIO, ELOOP, EMLINK, ENOENT, ENOMEM, ENOSPC, EDQUOT, EPERM, EROFS, EXDEV}},
     {SYS_unlinkat, {EACCES, EBUSY, EIO, ENOENT, ENOMEM, EPERM, EROFS}},

@@ -54,6 +54,11 @@ static void check_segment_calls(void)
     INVALID(shmslot_segment_info(NULL, &info, sizeof info));
     INVALID(shmslot_segment_info(segment, NULL, sizeof info));
     INVALID(shmslot_segment_is_named(NULL));
+    INVALID(shmslot_segment_list(NULL, NULL, sizeof(shmslot_segment_entry), 1, &length, NULL));
+    INVALID(shmslot_segment_list(NULL, NULL, 0, 0, NULL, NULL));
+    CHECK_OK(shmslot_segment_list(NULL, NULL, 0, 0, &length, NULL));
+    CHECK(length >= 1);
+    CHECK_CODE(shmslot_segment_unlink_dead("/nowhere/at/all", NULL, NULL), SHMSLOT_E_NOT_FOUND);
     INVALID(shmslot_segment_recover(NULL, NULL));
     INVALID(shmslot_segment_participants(NULL, &participant, sizeof participant, 1, &length));
     INVALID(shmslot_segment_participants(segment, NULL, sizeof participant, 1, &length));

@@ -103,6 +103,15 @@
 /// if_orphaned: fail with SHMSLOT_E_EXISTS.
 #define SHMSLOT_ORPHANED_REFUSE 2
 
+/// State: this process may not open the file, so it cannot be told.
+#define SHMSLOT_STATE_UNKNOWN 0
+
+/// State: a process is attached to the segment; a stopped process is.
+#define SHMSLOT_STATE_ALIVE 1
+
+/// State: no process is attached to the segment.
+#define SHMSLOT_STATE_DEAD 2
+
 /// shmslot_reader_counters.kind: a reader that is joined.
 #define SHMSLOT_READER_JOINED 1
 
@@ -336,6 +345,33 @@ typedef struct {
     /// Name that the sample type must have, at most 63 bytes; NULL is any. Read during the call only.
     const char *type_name;
 } shmslot_attach_options;
+
+/// A segment as shmslot_segment_list finds it in a directory.
+typedef struct {
+    /// Bytes of the file.
+    uint64_t size;
+    /// Random number that tells it from every other; 0 if it cannot be read.
+    uint64_t segment_id;
+    /// SHMSLOT_STATE_ALIVE, _DEAD or _UNKNOWN.
+    uint32_t state;
+    /// 0, or why shmslot_segment_attach would refuse it, with default options and as far as can be told without attaching:
+    /// SHMSLOT_E_LAYOUT_VERSION, SHMSLOT_E_CORRUPT, SHMSLOT_E_TRUNCATED, SHMSLOT_E_EMPTY, SHMSLOT_E_PERMISSION.
+    int32_t refusal;
+    /// Attached processes, and those that died so and were not cleaned up after; 0 if it cannot be read.
+    uint32_t participants;
+    /// Version of its bytes; 0 if it cannot be read.
+    uint32_t layout_version;
+    /// Its user.
+    uint32_t owner;
+    /// Permission bits of the file.
+    uint32_t mode;
+    /// SHMSLOT_FLAG_EPHEMERAL, or 0.
+    uint32_t flags;
+    /// 0.
+    uint32_t reserved;
+    /// Its name, which ends in a NUL: in the system's directory what other calls take, elsewhere the file's own name.
+    char name[256];
+} shmslot_segment_entry;
 
 /// What a segment is made of and how it is used at this moment.
 typedef struct {
@@ -704,6 +740,24 @@ int shmslot_segment_open(const char *name, const shmslot_options *options, shmsl
 /// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
 /// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.2.
 int shmslot_segment_unlink(const char *name, shmslot_error *reterr);
+
+/// The segments of a directory, without attaching to any and without changing anything; also dead ones, and those of other
+/// users and layout versions. Whatever else is in the directory is left out. For each file a few system calls are made, and
+/// at most 4096 rows of participants looked at.
+/// directory: a path, or NULL for the system's; there only names that begin with "shmslot." count.
+/// array: room for capacity of them, element_size bytes each: sizeof(shmslot_segment_entry). NULL if capacity is 0.
+/// ret_count: how many there are, which may be more than there was room for. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, NOT_FOUND, PERMISSION, BAD_NAME (of the directory), NO_MEMORY, SYS. Since 0.2.
+int shmslot_segment_list(const char *directory, shmslot_segment_entry *array, size_t element_size, size_t capacity, size_t *ret_count, shmslot_error *reterr);
+
+/// Unlinks each segment of a directory that belongs to this user and that no process is attached to, of whatever layout
+/// version, and so frees its memory. The kernel proves that nobody is attached; a stopped process is attached. A process that
+/// attaches at that moment gets the segment, or NOT_FOUND. Whatever is no segment stays. Nothing waits: a name that another
+/// process is just taking away is left to it. Beware of directories with copies of segments, such as backups.
+/// directory: as in shmslot_segment_list. ret_removed: how many were unlinked; NULL if not wanted. reterr: NULL or filled on
+/// failure. If one cannot be unlinked, all others are, and then the error is that one's.
+/// Threads: any. Errors: those of shmslot_segment_list. Since 0.2.
+int shmslot_segment_unlink_dead(const char *directory, uint32_t *ret_removed, shmslot_error *reterr);
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
 /// before or after: the mapping lives as long as any of them. A named segment keeps its name until it is unlinked.

@@ -83,7 +83,7 @@ pub use reader::{Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference, SharedReference};
 pub use segment::{
     AttachOptions, Counters, CreateOptions, Death, IfOrphaned, Info, Participant, ReaderCounters, ReaderKind,
-    Segment, WriterCounters,
+    Segment, SegmentEntry, SegmentState, WriterCounters,
 };
 pub use typed::{ShmSafe, TypeName, TypedLoan, TypedReader, TypedSample, TypedSegment, TypedWriter};
 pub use wait::{EndWaits, Interrupter};

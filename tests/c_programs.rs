@@ -62,6 +62,7 @@ c_programs! {
     large
     leftovers
     life_cycle
+    list
     liveness
     local
     locked_memory

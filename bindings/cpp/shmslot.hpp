@@ -500,6 +500,8 @@ using ReaderCounters = shmslot_reader_counters;
 using WriterCounters = shmslot_writer_counters;
 /// A process that died while it was attached.
 using Death = shmslot_death;
+/// A segment as it is found in a directory.
+using SegmentEntry = shmslot_segment_entry;
 /// A slot in one of its lives, for the reference operations. Plain data.
 using Ref = shmslot_ref;
 /// What is known of a published slot beside its bytes.
@@ -1325,6 +1327,31 @@ public:
         shmslot_error told;
         const int code = shmslot_segment_unlink(name, &told);
         return detail::done(code, told);
+    }
+
+    /// The segments of a directory; null is the system's. shmslot_segment_list.
+    static Result<std::vector<SegmentEntry>> list(const char *directory = nullptr)
+    {
+        std::vector<SegmentEntry> found;
+        for (std::size_t count = 0;; found.resize(count)) { // more may have come meanwhile
+            shmslot_error told;
+            const int code =
+                shmslot_segment_list(directory, found.data(), sizeof(SegmentEntry), found.size(), &count, &told);
+            if (code < 0) return Error(told);
+            if (count <= found.size()) {
+                found.resize(count);
+                return found;
+            }
+        }
+    }
+
+    /// Unlinks the segments of a directory that no process uses; how many. shmslot_segment_unlink_dead.
+    static Result<std::uint32_t> unlink_dead(const char *directory = nullptr) noexcept
+    {
+        std::uint32_t removed = 0;
+        shmslot_error told;
+        if (shmslot_segment_unlink_dead(directory, &removed, &told) < 0) return Error(told);
+        return removed;
     }
 
     /// Opens a writer. shmslot_writer_open; also Code::no_memory.

@@ -6,10 +6,12 @@
 //! exported functions are `unsafe`, the header says what they require, and `from_c!` compiles only
 //! in an `unsafe fn`. Values need not be aligned.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::size_of;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr::NonNull;
 
 use crate::error::{Code, Error, HotResult, Result};
@@ -202,6 +204,11 @@ impl<'c> Text<'c> {
     pub(crate) fn get(&self) -> Option<&'c CStr> {
         // SAFETY: not NULL, so `new` requires such a string.
         (!self.from.is_null()).then(|| unsafe { CStr::from_ptr(self.from) })
+    }
+
+    /// A path; `None` if it is NULL.
+    pub(crate) fn path(&self) -> Option<&'c Path> {
+        self.get().map(|path| Path::new(OsStr::from_bytes(path.to_bytes())))
     }
 
     /// A name, as the core takes it.

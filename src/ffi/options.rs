@@ -11,6 +11,7 @@ use crate::layout::{self, Policy};
 use crate::segment::Info;
 use crate::segment::Participant;
 use crate::segment::{AttachOptions, CreateOptions, IfOrphaned, out_of_range};
+use crate::segment::{SegmentEntry, SegmentState};
 
 /// Flag of create and open: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
 pub const SHMSLOT_FLAG_SINGLE_WRITER: u32 = 1;
@@ -259,6 +260,73 @@ impl From<&Participant> for shmslot_participant {
             alive: u32::from(participant.alive),
             writers: participant.writers,
             readers: participant.readers,
+        }
+    }
+}
+
+/// State: this process may not open the file, so it cannot be told.
+pub const SHMSLOT_STATE_UNKNOWN: u32 = 0;
+/// State: a process is attached to the segment; a stopped process is.
+pub const SHMSLOT_STATE_ALIVE: u32 = 1;
+/// State: no process is attached to the segment.
+pub const SHMSLOT_STATE_DEAD: u32 = 2;
+
+const _: () = {
+    assert!(SHMSLOT_STATE_UNKNOWN == SegmentState::Unknown as u32);
+    assert!(SHMSLOT_STATE_ALIVE == SegmentState::Alive as u32);
+    assert!(SHMSLOT_STATE_DEAD == SegmentState::Dead as u32);
+};
+
+/// A segment as shmslot_segment_list finds it in a directory.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct shmslot_segment_entry {
+    /// Bytes of the file.
+    pub size: u64,
+    /// Random number that tells it from every other; 0 if it cannot be read.
+    pub segment_id: u64,
+    /// SHMSLOT_STATE_ALIVE, _DEAD or _UNKNOWN.
+    pub state: u32,
+    /// 0, or why shmslot_segment_attach would refuse it, with default options and as far as can be told without attaching:
+    /// SHMSLOT_E_LAYOUT_VERSION, SHMSLOT_E_CORRUPT, SHMSLOT_E_TRUNCATED, SHMSLOT_E_EMPTY, SHMSLOT_E_PERMISSION.
+    pub refusal: i32,
+    /// Attached processes, and those that died so and were not cleaned up after; 0 if it cannot be read.
+    pub participants: u32,
+    /// Version of its bytes; 0 if it cannot be read.
+    pub layout_version: u32,
+    /// Its user.
+    pub owner: u32,
+    /// Permission bits of the file.
+    pub mode: u32,
+    /// SHMSLOT_FLAG_EPHEMERAL, or 0.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Its name, which ends in a NUL: in the system's directory what other calls take, elsewhere the file's own name.
+    pub name: [c_char; 256],
+}
+
+// SAFETY: integers only.
+unsafe impl Plain for shmslot_segment_entry {}
+
+impl From<&SegmentEntry> for shmslot_segment_entry {
+    fn from(entry: &SegmentEntry) -> shmslot_segment_entry {
+        let mut name = [0; 256];
+        // A file name has at most 255 bytes, so the last stays 0.
+        let room = name.iter_mut().take(255);
+        room.zip(entry.name.bytes()).for_each(|(to, byte)| *to = byte as c_char);
+        shmslot_segment_entry {
+            size: entry.size,
+            segment_id: entry.segment_id,
+            state: entry.state as u32,
+            refusal: entry.refusal.map_or(0, Code::number),
+            participants: entry.participants,
+            layout_version: entry.layout_version,
+            owner: entry.owner,
+            mode: entry.mode,
+            flags: if entry.ephemeral { SHMSLOT_FLAG_EPHEMERAL } else { 0 },
+            reserved: 0,
+            name,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::{
     attach_options, create_options, shmslot_attach_options, shmslot_info, shmslot_options,
-    shmslot_participant,
+    shmslot_participant, shmslot_segment_entry,
 };
 use crate::ffi::reader::end_waits;
 use crate::reference::SharedReference;
@@ -207,6 +207,53 @@ pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mu
     from_c!(name: Text, reterr: Out);
     boundary::without_handle(reterr, || {
         Segment::unlink(name.name()?)?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// The segments of a directory, without attaching to any and without changing anything; also dead ones, and those of other
+/// users and layout versions. Whatever else is in the directory is left out. For each file a few system calls are made, and
+/// at most 4096 rows of participants looked at.
+/// directory: a path, or NULL for the system's; there only names that begin with "shmslot." count.
+/// array: room for capacity of them, element_size bytes each: sizeof(shmslot_segment_entry). NULL if capacity is 0.
+/// ret_count: how many there are, which may be more than there was room for. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, NOT_FOUND, PERMISSION, BAD_NAME (of the directory), NO_MEMORY, SYS. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_list(
+    directory: *const c_char,
+    array: *mut shmslot_segment_entry,
+    element_size: usize,
+    capacity: usize,
+    ret_count: *mut usize,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    from_c!(directory: Text, array[element_size, capacity]: OutArray, ret_count: Out, reterr: Out);
+    boundary::without_handle(reterr, || {
+        ret_count.present()?;
+        let entries = Segment::list(directory.path())?;
+        array.give(entries.iter().map(shmslot_segment_entry::from))?;
+        ret_count.give(entries.len())?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
+/// Unlinks each segment of a directory that belongs to this user and that no process is attached to, of whatever layout
+/// version, and so frees its memory. The kernel proves that nobody is attached; a stopped process is attached. A process that
+/// attaches at that moment gets the segment, or NOT_FOUND. Whatever is no segment stays. Nothing waits: a name that another
+/// process is just taking away is left to it. Beware of directories with copies of segments, such as backups.
+/// directory: as in shmslot_segment_list. ret_removed: how many were unlinked; NULL if not wanted. reterr: NULL or filled on
+/// failure. If one cannot be unlinked, all others are, and then the error is that one's.
+/// Threads: any. Errors: those of shmslot_segment_list. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_unlink_dead(
+    directory: *const c_char,
+    ret_removed: *mut u32,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    from_c!(directory: Text, ret_removed: Out, reterr: Out);
+    boundary::without_handle(reterr, || {
+        let removed = Segment::unlink_dead(directory.path())?;
+        ret_removed.give_if_wanted(removed);
         Ok(SHMSLOT_OK)
     })
 }

@@ -9,6 +9,7 @@
 //! - `payload`, `regions`, `writers`, `recover`: what an attachment does with payloads, with the
 //!   memory of regions, with the numbers of its writers, and with the dead.
 //! - `name`: which file a name means, and how it passes from one to the next.
+//! - `list`: which segments a directory has, and removing those that nobody uses.
 //! - `named`: what an attachment knows of its name.
 //! - `deaths`: who died.
 //! - `handle`: what a user holds; `counters`: what a segment is used for, from outside.
@@ -18,6 +19,7 @@ mod check;
 mod counters;
 mod deaths;
 mod handle;
+mod list;
 mod mapping;
 pub(crate) mod name;
 mod named;
@@ -31,6 +33,7 @@ pub(crate) mod writers;
 pub use counters::{Counters, ReaderCounters, ReaderKind, WriterCounters};
 pub use deaths::Death;
 pub use handle::{Info, Segment};
+pub use list::{SegmentEntry, SegmentState};
 pub(crate) use options::out_of_range;
 pub use options::{AttachOptions, CreateOptions, IfOrphaned};
 pub use participants::Participant;

@@ -13,6 +13,7 @@
 //! `docs/protocol.md` has the details.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,6 +59,11 @@ pub(crate) fn path_of(name: &str) -> Result<PathBuf> {
         return bad("the name is longer than 200 bytes");
     }
     Ok(Path::new(sys::SHM_DIRECTORY).join(format!("{PREFIX}{name}")))
+}
+
+/// The name without a directory of which this is the file name.
+pub(crate) fn short_name(file: &OsStr) -> Option<&str> {
+    file.to_str().and_then(|file| file.strip_prefix(PREFIX))
 }
 
 /// Whether the name leads to the file with this device and inode.
@@ -172,21 +178,21 @@ impl Right<'_> {
         Ok(taken)
     }
 
-    /// Takes the name from a dead segment. A process that attaches takes its row and then loads the
+    /// Takes the name from a dead segment; false if it had lost it already. A process that attaches takes its row and then loads the
     /// word; this stores the word and then checks the rows: one of the two sees the other. It
     /// checks rows instead of locking all of them, so that it recognizes a dead process whose lock
     /// a forked child has inherited.
-    fn take_from_dead(&self, path: &Path, rows: u32) -> Result<()> {
+    fn take_from_dead(&self, path: &Path, rows: u32) -> Result<bool> {
         let fd = self.fd;
         if !leads_to_file(path, fd)? {
-            return Ok(());
+            return Ok(false);
         }
         sys::write_word(fd, RETIRED_OFFSET, BEING_TAKEN)?;
         // The kernel may check an empty list of locks without taking a lock of its own.
         fence(Ordering::SeqCst);
         let taken = match participants::anyone_alive(fd, rows) {
             Ok(true) => Err(Code::Exists.into()),
-            Ok(false) => self.retire(path).map(drop),
+            Ok(false) => self.retire(path),
             Err(error) => Err(error),
         };
         taken.inspect_err(|_| {
@@ -330,7 +336,7 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
 
 /// Whether this library, of any version, made the file, as far as its first bytes show; as far as
 /// its name shows, if it has fewer bytes than the magic.
-fn is_ours(path: &Path, fd: &OwnedFd, facts: FileFacts) -> Result<bool> {
+pub(crate) fn is_ours(path: &Path, fd: &OwnedFd, facts: FileFacts) -> Result<bool> {
     if !facts.is_regular {
         return Ok(false);
     }
@@ -339,15 +345,13 @@ fn is_ours(path: &Path, fd: &OwnedFd, facts: FileFacts) -> Result<bool> {
     if read == start.len() {
         return Ok(start == layout::MAGIC);
     }
-    let named_so =
-        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
-    Ok(named_so
+    Ok(path.file_name().is_some_and(|file| short_name(file).is_some())
         && facts.owner == sys::effective_uid()
         && layout::MAGIC.starts_with(start.get(..read).unwrap_or(&[])))
 }
 
 /// The layout version of a file of ours, if it is long enough.
-fn version_of(fd: &OwnedFd) -> Result<Option<u32>> {
+pub(crate) fn version_of(fd: &OwnedFd) -> Result<Option<u32>> {
     let mut start = [0; layout::FROZEN_SIZE];
     let read = sys::read_at(fd, 0, &mut start)?;
     Ok(layout::version_of(start.get(..read).unwrap_or(&[])))
@@ -377,26 +381,26 @@ const RETIRED_OFFSET: u64 = HOT_OFFSET
 
 /// Takes the name from a dead segment, for another one.
 fn replace(path: &Path, fd: &OwnedFd, geometry: &Geometry) -> Result<()> {
-    let taken = Right::to_take_from(fd)?.take_from_dead(path, geometry.max_participants);
+    let rows = geometry.max_participants;
+    let taken = Right::to_take_from(fd)?.take_from_dead(path, rows);
     if geometry.ephemeral && taken.as_ref().is_err_and(|error| error.code() == Code::Exists) {
         // A process that closed it in between found the right taken, and leaves the name to this
         // process.
-        take_with_the_last(path, fd, geometry)?;
+        take_if_dead(path, fd, rows)?;
     }
-    taken
+    taken.map(drop)
 }
 
-/// How often a process that closes an ephemeral segment tries. Each retry means that another
-/// process was attached in between, or that others try to get the right: of two that try at once,
-/// each may find the other one.
-const LAST_LOOKS: u32 = 64;
+/// How often a call tries that does not wait for the right. Each retry means that another process was
+/// attached in between, or that others try to get the right: of two that try at once, each may find
+/// the other one.
+const DEAD_LOOKS: u32 = 64;
 
-/// Takes the name from an ephemeral segment if nobody is attached to it any more. It does not wait:
-/// another process that has the right either takes the name, or checks again after it has released
-/// the right.
-pub(crate) fn take_with_the_last(path: &Path, fd: &OwnedFd, geometry: &Geometry) -> Result<()> {
-    let rows = geometry.max_participants;
-    for _ in 0..LAST_LOOKS {
+/// Takes the name from a segment if nobody is attached to it any more; whether it did. It does not
+/// wait: another process that has the right either takes the name, or checks again after it has
+/// released the right.
+pub(crate) fn take_if_dead(path: &Path, fd: &OwnedFd, rows: u32) -> Result<bool> {
+    for _ in 0..DEAD_LOOKS {
         if participants::anyone_alive(fd, rows)? || !leads_to_file(path, fd)? {
             break;
         }
@@ -406,7 +410,29 @@ pub(crate) fn take_with_the_last(path: &Path, fd: &OwnedFd, geometry: &Geometry)
             taken => return taken,
         }
     }
-    Ok(())
+    Ok(false)
+}
+
+/// Takes the name from a file of ours that nobody is attached to, of any layout version; whether it
+/// did.
+pub(crate) fn unlink_if_dead(path: &Path) -> Result<bool> {
+    let fd = match sys::open_file(path, true) {
+        Err(error) if error.code() == Code::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    // The name may lead to another file by now.
+    let facts = sys::file_facts(fd.as_fd())?;
+    if facts.owner != sys::effective_uid() || !is_ours(path, &fd, facts)? {
+        return Ok(false);
+    }
+    let any_mode = AttachOptions { any_owner: true, ..AttachOptions::default() };
+    match check_file(&fd, &any_mode, None, false) {
+        Ok((geometry, _)) => take_if_dead(path, &fd, geometry.max_participants),
+        Err(_) => match Right::if_free(&fd)? {
+            Some(right) if right.keeps_out_all()? => right.take(path),
+            _ => Ok(false),
+        },
+    }
 }
 
 /// Waits until another process has finished taking the name away, and completes or undoes what a
@@ -423,7 +449,7 @@ fn settle(path: &Path, options: &AttachOptions) -> Result<()> {
     if geometry.ephemeral {
         return match right.take_from_dead(path, geometry.max_participants) {
             Err(error) if error.code() == Code::Exists => Ok(()),
-            taken => taken,
+            taken => taken.map(drop),
         };
     }
     if sys::read_word(&fd, RETIRED_OFFSET)? != 0 && leads_to_file(path, &fd)? {

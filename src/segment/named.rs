@@ -61,7 +61,7 @@ impl Attachment {
     pub(super) fn give_up_name(&self) {
         if let (Some(path), Ok(Some(fd))) = (&self.path, self.fd()) {
             // Closing cannot fail. If the name stays, the next process that uses it removes it.
-            let _ = name::take_with_the_last(path, fd, &self.geometry);
+            let _ = name::take_if_dead(path, fd, self.geometry.max_participants);
         }
     }
 }

@@ -102,7 +102,7 @@ impl Facts {
     }
 
     /// The contents of a row that was read from a file.
-    fn of_bytes(row: &[u8; PARTICIPANT_ROW_SIZE as usize]) -> Facts {
+    fn of_bytes(row: &RowBytes) -> Facts {
         let word = |at: usize| {
             let bytes = row.get(at..).and_then(|rest| rest.first_chunk());
             u32::from_le_bytes(*bytes.unwrap_or(&[0; 4]))
@@ -179,20 +179,41 @@ fn is_dead(
     Ok(dead && look()? == facts)
 }
 
-/// Whether a living process is attached to a file that need not be mapped.
-pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
-    if !sys::is_locked(fd, LOCK_BASE, u64::from(MAX_PARTICIPANTS + 1) * ROW_LOCKS)? {
-        return Ok(false);
-    }
-    let namespace = Process::this().pid_namespace;
+/// Bytes of a participant row.
+type RowBytes = [u8; PARTICIPANT_ROW_SIZE as usize];
+
+/// The row of the anteroom, and behind it all others, of a file that need not be mapped.
+fn read_rows(fd: &OwnedFd, count: u32) -> Result<Vec<RowBytes>> {
     // All rows may need more memory than this process has left.
-    let mut rows: Vec<[u8; PARTICIPANT_ROW_SIZE as usize]> = Vec::new();
+    let mut rows: Vec<RowBytes> = Vec::new();
     let all = count as usize + 1;
     rows.try_reserve_exact(all).map_err(|_| {
         Error::new(Code::NoMemory).about(format_args!("no memory for a list of {all} participants"))
     })?;
     rows.resize(all, [0; PARTICIPANT_ROW_SIZE as usize]);
     sys::read_at(fd, ANTEROOM_OFFSET, rows.as_flattened_mut())?;
+    Ok(rows)
+}
+
+/// Rows that are taken in a file that need not be mapped.
+pub(crate) fn count_taken(fd: &OwnedFd, count: u32) -> Result<u32> {
+    let rows = read_rows(fd, count)?;
+    Ok(rows.iter().skip(1).filter(|row| Facts::of_bytes(row).is_taken()).count() as u32)
+}
+
+/// Whether a process is attached to a file of any layout version; or was, and a forked child has its
+/// lock.
+pub(crate) fn any_lock(fd: &OwnedFd) -> Result<bool> {
+    sys::is_locked(fd, LOCK_BASE, 0)
+}
+
+/// Whether a living process is attached to a file that need not be mapped.
+pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
+    if !sys::is_locked(fd, LOCK_BASE, u64::from(MAX_PARTICIPANTS + 1) * ROW_LOCKS)? {
+        return Ok(false);
+    }
+    let namespace = Process::this().pid_namespace;
+    let rows = read_rows(fd, count)?;
     for ((index, row), offset) in iter::once(ANTEROOM)
         .chain(0..count)
         .zip(&rows)

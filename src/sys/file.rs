@@ -1,7 +1,7 @@
 //! Files: create, name, open, seal, inspect, allocate, read and write.
-#![allow(unsafe_code)] // `getrlimit`.
+#![allow(unsafe_code)] // `getrlimit`, and `getdents64`.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -98,6 +98,40 @@ pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd> {
         Errno::EISDIR | Errno::ENXIO => failed(errno, doing),
         _ => failed_at_name(errno, doing),
     })
+}
+
+/// Shows the names in a directory, until `show` fails.
+pub(crate) fn each_name(path: &Path, mut show: impl FnMut(&OsStr) -> Result<()>) -> Result<()> {
+    let folder = open_folder(path)?;
+    let mut buffer = [0; 8192];
+    loop {
+        // SAFETY: as many writable bytes.
+        let read = unsafe {
+            libc::syscall(libc::SYS_getdents64, folder.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
+        };
+        let read = match Errno::result(read) {
+            Err(Errno::EINTR) => continue,
+            read => read.map_err(|errno| failed(errno, format_args!("reading the directory {path:?}")))?,
+        };
+        let mut entries = buffer.get(..read as usize).unwrap_or(&[]);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        while let Some((name, rest)) = first_entry(entries) {
+            show(name)?;
+            entries = rest;
+        }
+    }
+}
+
+/// The name of the first entry of a directory, as the kernel writes it, and what comes after the entry.
+fn first_entry(entries: &[u8]) -> Option<(&OsStr, &[u8])> {
+    // Inode, offset, and then the size of the entry, its type and its name, which ends in a NUL.
+    const SIZE: usize = 16;
+    const NAME: usize = 19;
+    let size = u16::from_ne_bytes(*entries.get(SIZE..)?.first_chunk()?);
+    let name = entries.get(NAME..usize::from(size))?.split(|byte| *byte == 0).next()?;
+    Some((OsStr::from_bytes(name), entries.get(usize::from(size)..)?))
 }
 
 /// Opens the file of a descriptor again, so that this participant has an open file, and locks, of

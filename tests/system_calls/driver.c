@@ -25,6 +25,7 @@ static const struct {
     CALL(futex),
     CALL(futex_waitv),
     CALL(geteuid),
+    CALL(getdents64),
     CALL(getpid),
     CALL(getrandom),
     CALL(getsockname),
@@ -104,6 +105,22 @@ static void named(void *unused)
     CHECK(shmslot_segment_fd(segment) >= 0);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(segment);
+}
+
+static void prepare_dead_in_directory(void *unused)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)unused;
+    shmslot_segment_close(make_named(path, &options));
+}
+
+static void of_a_directory(void *unused)
+{
+    size_t count = 0;
+    (void)unused;
+    CHECK_OK(shmslot_segment_list(directory, NULL, 0, 0, &count, NULL));
+    CHECK(count >= 1);
+    CHECK_OK(shmslot_segment_unlink_dead(directory, NULL, NULL));
 }
 
 static void attach_wait(void *unused)
@@ -349,6 +366,7 @@ static const struct {
     void (*body)(void *unused);
 } groups[] = {
     {"named segments", prepare_dead, named},
+    {"segments of a directory", prepare_dead_in_directory, of_a_directory},
     {"an attach that waits", prepare_dead, attach_wait},
     {"a name that is busy", prepare_busy, busy},
     {"anonymous segments", nothing, anonymous},
