@@ -1,6 +1,6 @@
-/* A segment whose name goes with its last participant: when it closes, and after kills with the next
- * call that comes to the name. Never the name of one that somebody is attached to, and never that of
- * another segment. */
+/* A segment whose name is removed with its last participant: when it closes, and after kills by the
+ * next call that uses the name. The name of a segment with participants is never removed, nor that
+ * of another segment. */
 /* not under address, thread, memcheck: it would single-step through the tool, too */
 /* not under aarch64: the emulator has no single steps */
 /* takes minutes: thousands of processes, one after another */
@@ -165,7 +165,7 @@ static void check_attach_after_a_kill(void)
     shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *observer = NULL;
     leave_a_dead_one();
-    /* Who only looks changes nothing. */
+    /* An observer changes nothing. */
     options.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach(path, &options, &observer, NULL));
     CHECK_U64(info_of(observer).participants, 3);
@@ -265,7 +265,7 @@ static int try_point(const struct operation *operation, int killed, int point)
         CHECK_U64((uint64_t)files(), 0);
         return more;
     }
-    /* BUSY: the one that is stopped is just taking the name away. */
+    /* BUSY: the stopped process is just taking the name away. */
     result = shmslot_segment_open(path, &options, &segment, NULL);
     CHECK(result >= 0 || result == SHMSLOT_E_NAME_BUSY);
     if (more) {
@@ -314,7 +314,7 @@ static int come_and_go(int link, void *seed_of_it)
             CHECK(result == SHMSLOT_OK || result == SHMSLOT_E_NOT_FOUND);
         }
         if (segment == NULL) continue;
-        /* Nobody unlinks: as long as this process is attached, the name leads to the segment. */
+        /* Nobody unlinks: while this process is attached, the name leads to the segment. */
         CHECK_CODE(shmslot_segment_is_named(segment), 1);
         CHECK_U64(info_of(segment).retired, 0);
         shmslot_segment_close(segment);

@@ -1,5 +1,5 @@
-/* Each text of an error says what was wanted, what was found and what to do, with names and numbers. Whole texts are
- * compared, so that a change of one shows here. */
+/* Each error text says what was wanted, what was found and what to do, with names and numbers.
+ * Whole texts are compared, so that a change of one shows here. */
 #include "samples.h"
 
 #include <stdarg.h>

@@ -1,6 +1,7 @@
-/* A segment that has lost its name goes on for those who are attached, and whoever comes by the name
- * gets another one. Those who are attached can notice: by info, by asking for the name, by an end of
- * waits. An unlink tells at once; what others do to the file (rm, mv) is found by looking. */
+/* A segment that has lost its name still works for attached processes, while a process that uses
+ * the name gets another segment. Attached processes can notice: by info, by asking for the name, or
+ * by an end of waits. An unlink reports it at once; what others do to the file (rm, mv) is found by
+ * checking. */
 /* not under address, thread, memcheck: it would single-step through the tool, too */
 /* not under aarch64: the emulator has no single steps */
 #include "samples.h"
@@ -103,7 +104,7 @@ static int wait_for_the_end(int link, void *unused)
     return 0;
 }
 
-/* As a program without the library does it, or one that was killed before it could tell. */
+/* As a program without the library does, or one that was killed before it could record it. */
 static void remove_file(void)
 {
     CHECK(unlink(path) == 0);
@@ -126,7 +127,7 @@ static void check_sleepers_end(void (*take_away)(void))
     }
     take_away();
     for (i = 0; i < 2; i++) CHECK_CHILD(waiting[i]);
-    /* Whoever has found it has told the others. */
+    /* The process that found it has told the others. */
     CHECK_STATE(segment, 1, 0);
     shmslot_segment_close(segment);
 }
@@ -144,7 +145,7 @@ static void check_a_new_segment_under_the_name(void)
     shmslot_segment_close(segment);
 }
 
-/* It has a name still, only not that one: nothing is noted in the segment. */
+/* It still has a name, but another one: nothing is recorded in the segment. */
 static void check_a_file_that_was_moved(void)
 {
     shmslot_segment *segment = make(), *second;
@@ -158,7 +159,7 @@ static void check_a_file_that_was_moved(void)
     CHECK(shmslot_wait(reader, MILLISECOND) == SHMSLOT_E_TIMEOUT);
     second = attach(path);
     shmslot_segment_close(second);
-    /* A second name: taking one away leaves it attachable. */
+    /* A second name: removing one leaves the segment attachable. */
     CHECK(link(path, other_path) == 0);
     CHECK_OK(shmslot_segment_unlink(other_path, NULL));
     CHECK_STATE(segment, 0, 1);
@@ -209,7 +210,7 @@ static void check_a_forked_child_is_told(void)
     shmslot_segment_close(segment);
 }
 
-/* ---- one who takes the name away is killed at each of its steps ---- */
+/* ---- a process that takes the name away is killed at each of its steps ---- */
 
 static void prepare_nothing(void *unused)
 {
@@ -222,7 +223,7 @@ static void unlink_in_steps(void *unused)
     (void)shmslot_segment_unlink(path, NULL);
 }
 
-/* Finds somebody attached, and leaves the name. */
+/* Finds an attached process, and leaves the name. */
 static void create_in_steps(void *unused)
 {
     shmslot_segment *segment = NULL;

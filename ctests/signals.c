@@ -1,4 +1,4 @@
-/* Signals end waits where that was asked for, and nowhere else. */
+/* Signals end waits where that was requested, and nowhere else. */
 #include "sleeper.h"
 
 #include <signal.h>
@@ -26,7 +26,7 @@ static int call_wait_readers(struct waiting *self)
     return shmslot_wait_readers(self->writer, 2, FOR_EVER, NULL);
 }
 
-/* `waiting` is complete but for the thread. */
+/* `waiting` is complete except for the thread. */
 static void check_ends(struct waiting *waiting, int (*call)(struct waiting *self))
 {
     const int before = handled;
@@ -67,7 +67,7 @@ static void check_every_wait(int flags)
     check_ends(&waiting, call_wait_readers);
     check_ends(&waiting, call_wait_for_change);
     if (flags == 0) {
-        /* The kernel itself goes on with a sleep on several words after a handler with SA_RESTART. */
+        /* The kernel itself continues a sleep on several words after a handler with SA_RESTART. */
         (void)take(reader);
         both[0] = idle;
         both[1] = reader;
@@ -81,7 +81,7 @@ static void check_every_wait(int flags)
     shmslot_segment_close(segment);
 }
 
-/* What is there is told first, and what was taken back ends nothing. */
+/* Existing samples come first, and a request that was withdrawn ends nothing. */
 static void check_samples_come_first(void)
 {
     shmslot_options options = options_of(1, 8);

@@ -1,5 +1,5 @@
-/* One rule for timeouts in all calls: 0 and nothing there is AGAIN, time over is TIMEOUT. A reserve says NO_FREE_SLOT for
- * both. */
+/* All calls follow one rule for timeouts: with timeout 0 a call that finds nothing returns AGAIN,
+ * and a call whose timeout is over returns TIMEOUT. A reserve returns NO_FREE_SLOT for both. */
 #include "plain_channel.h"
 #include "samples.h"
 
@@ -105,7 +105,7 @@ static void fill(void)
     CHECK_CODE(result, SHMSLOT_E_AGAIN);
 }
 
-/* A listener with as many waiting connections as it lets. */
+/* A listener whose backlog is full. */
 static void crowd_a_listener(void)
 {
     struct sockaddr_un address;
@@ -142,7 +142,8 @@ static void set_up(void)
     CHECK_OK(shmslot_channel_listen(name, 0, &listener, NULL));
     CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
     CHECK_OK(shmslot_registry_create(NULL, &waiting, NULL));
-    CHECK_OK(shmslot_region_alloc(waiting, 8, AT_ONCE, &lease, NULL)); /* so that add has something to announce */
+    /* so that add has something to announce */
+    CHECK_OK(shmslot_region_alloc(waiting, 8, AT_ONCE, &lease, NULL));
     CHECK_OK(shmslot_attachments_create(far, 0, &attachments, NULL));
     fill();
     crowd_a_listener();

@@ -13,14 +13,15 @@ use crate::writer::{AnyThread, KeepsWriter, Loan, OneThread, Writer};
 
 /// A type whose values may be in shared memory.
 ///
-/// Integers, floats and arrays of such types are. Implement it for a `#[repr(C)]` struct of yours whose
-/// fields are, and which has no padding.
+/// Integers, floats and arrays of such types implement it. Implement it for a `#[repr(C)]` struct
+/// of your own whose fields implement it, and which has no padding.
 ///
 /// # Safety
-/// - Every pattern of bytes is a value of the type. Other processes write the bytes, and no check in
-///   this process comes before the first use. So it has no `bool`, `char`, enum or reference.
+/// - Every pattern of bytes is a value of the type. Other processes write the bytes, and this
+///   process does not check them before the first use. So it has no `bool`, `char`, enum or
+///   reference.
 /// - It has no padding, so all bytes of a value are initialized.
-/// - It has no pointer, and nothing else that means something in one process only.
+/// - It has no pointer, and nothing else that is meaningful in one process only.
 pub unsafe trait ShmSafe: Copy + 'static {}
 
 macro_rules! shm_safe {
@@ -34,17 +35,17 @@ shm_safe!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64);
 // SAFETY: as for the item; between items of an array there is no padding.
 unsafe impl<T: ShmSafe, const COUNT: usize> ShmSafe for [T; COUNT] {}
 
-/// The name that a sample type has in all programs, whatever their language.
+/// The name of a sample type in all programs, whatever their language.
 ///
-/// Give it yourself: the compiler's name changes with compilers, modules and renamings. Change it
-/// when the meaning of the bytes changes.
+/// Choose it yourself, because the compiler's name changes with compilers, modules and renamings.
+/// Change it when the meaning of the bytes changes.
 pub trait TypeName {
     /// At most 63 bytes, and not empty.
     const TYPE_NAME: &'static str;
 }
 
-/// The identity of a sample type in [`CreateOptions::type_hash`]: FNV-1a of the name's bytes in 64 bits,
-/// then the size of the type in bytes, both little-endian. C++ has the same.
+/// The identity of a sample type in [`CreateOptions::type_hash`]: FNV-1a of the name's bytes in 64
+/// bits, then the size of the type in bytes, both little-endian. C++ has the same.
 const fn type_hash(name: &str, size: usize) -> [u8; 16] {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut rest = name.as_bytes();
@@ -55,8 +56,8 @@ const fn type_hash(name: &str, size: usize) -> [u8; 16] {
     ((size as u128) << 64 | hash as u128).to_le_bytes()
 }
 
-/// A [`Segment`] whose samples are values of type `T`. Whoever attaches with another name or size of
-/// the type gets [`Code::TypeMismatch`], in every language.
+/// A [`Segment`] whose samples are values of type `T`. Whoever attaches with another name or size
+/// of the type gets [`Code::TypeMismatch`], in every language.
 ///
 /// ```
 /// use shmslot::{CreateOptions, ShmSafe, TypeName, TypedSegment};
@@ -102,7 +103,7 @@ impl<T> fmt::Debug for TypedSegment<T> {
 impl<T: ShmSafe + TypeName> TypedSegment<T> {
     const NAMED: () = assert!(!T::TYPE_NAME.is_empty() && T::TYPE_NAME.len() <= 63);
 
-    /// [`Segment::create`], with the identity of the type. The slots take a value each, unless
+    /// [`Segment::create`], with the identity of the type. Each slot takes one value, unless
     /// `options` ask for another capacity.
     pub fn create(name: &str, options: &CreateOptions) -> Result<TypedSegment<T>> {
         TypedSegment::of(Segment::create(name, &Self::making(options)?)?)
@@ -124,12 +125,12 @@ impl<T: ShmSafe + TypeName> TypedSegment<T> {
         Ok((TypedSegment::of(segment)?, created))
     }
 
-    /// [`Segment::attach`], if it carries this type.
+    /// [`Segment::attach`], if the segment has this type.
     pub fn attach(name: &str, options: &AttachOptions) -> Result<TypedSegment<T>> {
         TypedSegment::of(Segment::attach(name, &Self::typed(options))?)
     }
 
-    /// [`Segment::attach_wait`], if it carries this type.
+    /// [`Segment::attach_wait`], if the segment has this type.
     pub fn attach_wait(
         name: &str,
         options: &AttachOptions,
@@ -138,12 +139,12 @@ impl<T: ShmSafe + TypeName> TypedSegment<T> {
         TypedSegment::of(Segment::attach_wait(name, &Self::typed(options), timeout)?)
     }
 
-    /// [`Segment::attach_fd`], if it carries this type.
+    /// [`Segment::attach_fd`], if the segment has this type.
     pub fn attach_fd(fd: BorrowedFd<'_>, options: &AttachOptions) -> Result<TypedSegment<T>> {
         TypedSegment::of(Segment::attach_fd(fd, &Self::typed(options))?)
     }
 
-    /// A segment that was attached in another way, if it carries this type.
+    /// A segment that was attached in another way, if it has this type.
     pub fn of(segment: Segment) -> Result<TypedSegment<T>> {
         let geometry = segment.inner().geometry();
         if geometry.type_hash != type_hash(T::TYPE_NAME, size_of::<T>()) {
@@ -233,7 +234,7 @@ impl<T: ShmSafe, Threads> TypedWriter<T, Threads> {
         Ok(TypedLoan { loan: self.writer.reserve(size_of::<T>(), timeout)?, values: PhantomData })
     }
 
-    /// Reserves, copies and commits; the sequence.
+    /// Reserves, copies and commits; returns the sequence.
     pub fn write(&self, value: &T, timeout: Option<Duration>) -> Result<u64> {
         let mut loan = self.reserve(timeout)?;
         loan.write(*value);
@@ -246,7 +247,7 @@ impl<T: ShmSafe, Threads> TypedWriter<T, Threads> {
     }
 }
 
-/// A [`Loan`] that is a value of type `T`: what the slot had before, until it is written.
+/// A [`Loan`] that is a value of type `T`: it has the slot's previous bytes until it is written.
 pub struct TypedLoan<T, Keeper: KeepsWriter> {
     loan: Loan<Keeper>,
     values: PhantomData<fn(T)>,
@@ -259,14 +260,14 @@ impl<T, Keeper: KeepsWriter> fmt::Debug for TypedLoan<T, Keeper> {
 }
 
 impl<T: ShmSafe, Keeper: KeepsWriter> TypedLoan<T, Keeper> {
-    /// Puts a value there.
+    /// Writes the value.
     pub fn write(&mut self, value: T) {
-        // SAFETY: the loan has as many bytes, aligned for the type as the segment was checked for, and
-        // they are writable and this loan's alone.
+        // SAFETY: the loan has as many bytes, aligned for the type as the segment was checked for.
+        // They are writable, and belong to this loan alone.
         unsafe { self.as_mut_ptr().write(value) };
     }
 
-    /// Where the value is, to be filled in place.
+    /// The address of the value, to be filled in place.
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.loan.as_mut_ptr().cast()
     }
@@ -274,14 +275,15 @@ impl<T: ShmSafe, Keeper: KeepsWriter> TypedLoan<T, Keeper> {
     /// The value in place.
     ///
     /// # Safety
-    /// No other process writes to the payload while the reference lives. None does that uses this
-    /// library as its pages say. One that is faulty or hostile can, and no check finds it out.
+    /// No other process writes to the payload while the reference lives. A process that uses this
+    /// library as documented does not. A faulty or hostile one can, and no check detects it.
     pub unsafe fn as_mut(&mut self) -> &mut T {
-        // SAFETY: as in `write`; every pattern of bytes is a value, and the caller rules out others.
+        // SAFETY: as in `write`; every pattern of bytes is a value, and the caller excludes other
+        // accesses.
         unsafe { &mut *self.as_mut_ptr() }
     }
 
-    /// Publishes the value; the sequence of the sample. An error gives the slot back.
+    /// Publishes the value; returns the sequence of the sample. An error gives the slot back.
     pub fn commit(self) -> Result<u64> {
         self.loan.commit(size_of::<T>())
     }
@@ -308,13 +310,14 @@ impl<T> fmt::Debug for TypedReader<T> {
 }
 
 impl<T: ShmSafe> TypedReader<T> {
-    /// The next value; `None` if there is none yet. A sample that is not as long as a value, which only
-    /// an untyped writer can have made, is marked, and is [`Code::TypeMismatch`].
+    /// The next value; `None` if there is none yet. A sample of another length than a value, which
+    /// only an untyped writer can have made, is marked, and the call returns
+    /// [`Code::TypeMismatch`].
     pub fn read(&self) -> Result<Option<TypedSample<'_, T>>> {
         self.reader.read()?.map(TypedSample::of).transpose()
     }
 
-    /// The newest value of all, as [`Reader::peek_latest`] gives it.
+    /// The newest value, as [`Reader::peek_latest`] returns it.
     pub fn peek_latest(&self) -> Result<Option<TypedSample<'_, T>>> {
         self.reader.peek_latest()?.map(TypedSample::of).transpose()
     }
@@ -355,13 +358,13 @@ impl<'r, T: ShmSafe> TypedSample<'r, T> {
 
     /// A copy of the value.
     pub fn get(&self) -> T {
-        // SAFETY: the sample has as many bytes, aligned for the type as the segment was checked for,
-        // and is held. Every pattern of bytes is a value. Volatile: should a faulty process write to
-        // them meanwhile, this is one value that no longer changes.
+        // SAFETY: the sample has as many bytes, aligned for the type as the segment was checked
+        // for, and is held. Every pattern of bytes is a value. Volatile: if a faulty process writes
+        // to them meanwhile, this is still one value that does not change any more.
         unsafe { self.as_ptr().read_volatile() }
     }
 
-    /// Where the value is.
+    /// The address of the value.
     pub fn as_ptr(&self) -> *const T {
         self.sample.as_ptr().cast()
     }
@@ -369,20 +372,20 @@ impl<'r, T: ShmSafe> TypedSample<'r, T> {
     /// The value in place.
     ///
     /// # Safety
-    /// No process writes to the payload while the reference lives. None does that uses this library
-    /// as its pages say, because the sample is held. One that is faulty or hostile can, and no check
-    /// finds it out.
+    /// No process writes to the payload while the reference lives. A process that uses this library
+    /// as documented does not, because the sample is held. A faulty or hostile one can, and no
+    /// check detects it.
     pub unsafe fn as_ref(&self) -> &T {
-        // SAFETY: as in `get`, and the caller rules out that it changes.
+        // SAFETY: as in `get`, and the caller excludes changes.
         unsafe { &*self.as_ptr() }
     }
 
-    /// The same sample, independent of its reader; see [`Sample::into_owned`].
+    /// This sample, independent of its reader; see [`Sample::into_owned`].
     pub fn into_owned(self) -> TypedSample<'static, T> {
         TypedSample { sample: self.sample.into_owned(), values: PhantomData }
     }
 
-    /// Everything else that is known of a sample.
+    /// The untyped sample, with all its other calls.
     pub fn untyped(&self) -> &Sample<'r> {
         &self.sample
     }

@@ -1,4 +1,4 @@
-//! Which handles threads may share and pass on: by types, and under load.
+//! Which handles threads may share and pass on: shown by types, and under load.
 #![allow(unsafe_code)] // The calls of the reference operations that leave a race to their caller.
 
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ macro_rules! has {
     }};
 }
 
-// What one thread uses may move, and is not shared.
+// Handles for one thread can move, and are not shared.
 const _: () = {
     assert!(has!(Writer: Send) && !has!(Writer: Sync));
     assert!(has!(Reader: Send) && !has!(Reader: Sync));
@@ -36,7 +36,7 @@ const _: () = {
     assert!(!has!(Loan<&'static Writer>: Send));
 };
 
-// What any thread uses is shared, and its loans move.
+// Handles for any thread are shared, and their loans move.
 const _: () = {
     assert!(has!(SharedWriter: Send) && has!(SharedWriter: Sync));
     assert!(has!(SharedReference: Send) && has!(SharedReference: Sync));
@@ -54,12 +54,12 @@ fn a_single_writer_segment_has_nothing_to_share() {
     let segment = Segment::create_local(&options).expect("create");
     assert_eq!(code(segment.shared_writer()), Code::NotSupported);
     assert_eq!(code(segment.shared_reference()), Code::NotSupported);
-    // The refusal took nobody's place.
+    // The refusal took no writer's place.
     segment.writer().expect("its writer");
 }
 
 /// Threads reserve and commit by one writer, through loans that borrow it and loans that another
-/// thread fills: each sample is whole, and each sequence and each number is there once.
+/// thread fills: each sample is complete, and each sequence and each number occurs once.
 #[test]
 fn threads_share_one_writer() {
     const THREADS: u64 = 4;
@@ -105,7 +105,7 @@ fn threads_share_one_writer() {
     });
 }
 
-/// A loan outlives the owner of its writer, and its end on another thread is an end.
+/// A loan outlives the owner of its writer, and can end on another thread.
 #[test]
 fn an_owned_loan_keeps_its_writer() {
     let options = CreateOptions { slot_count: 1, slot_capacity: 8, ..CreateOptions::default() };
@@ -145,7 +145,7 @@ fn threads_share_the_reference_operations() {
                         }
                         std::thread::yield_now();
                     };
-                    // SAFETY: no other thread knows the loan.
+                    // SAFETY: no other thread uses the loan.
                     unsafe { slots.commit_copy(loan, &number.to_le_bytes().repeat(8)) }.expect("commit");
                 }
             });

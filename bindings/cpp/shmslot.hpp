@@ -1,19 +1,19 @@
-/// @file
-/// shmslot for C++17 and later: the calls of shmslot.h with owners that clean up, typed samples, and ranges.
+/// @file shmslot for C++17 and later: the calls of shmslot.h with owners that clean up, typed
+/// samples, and ranges.
 ///
-///   Contract    shmslot.h says what each call does, and its rules hold here: threads, timeouts, forks, deaths. What is
-///               written here is what C++ adds. bindings/README.md has the table of both.
-///   Failures    come as Result, which holds a value or an Error. Nothing here throws, and -fno-exceptions and -fno-rtti
-///               are fine; or_throw() turns failures into exceptions where these are enabled, call by call. It is a
-///               function and no macro or mode, so translation units with and without exceptions mix, and so do C++17,
-///               20 and 23: every class is the same in all. Only std::string and std::vector, where they are returned,
-///               may throw std::bad_alloc as they always do.
-///   Ownership   all owners are move-only. One that was moved from is empty: calls answer Code::invalid or Code::stale,
-///               pointers are null, destruction does nothing. Owners may be destroyed in any order: a Sample, a Lease
-///               and Mapped bytes stay valid without the object that they came from; a Loan ends with its Writer and is
-///               empty from then on. What is destroyed while it is in use by another thread is a race, as in C.
-///   Bytes       Loan, Sample, Lease and Mapped are contiguous ranges of std::byte: data() and size(), and in C++20 they
-///               convert to std::span.
+///   Contract shmslot.h says what each call does, and its rules hold here: threads, timeouts,
+///   forks, deaths. What is written here is what C++ adds. bindings/README.md has the table of
+///   both. Failures come as Result, which holds a value or an Error. Nothing here throws, and
+///   -fno-exceptions and -fno-rtti are fine; or_throw() turns failures into exceptions where these
+///   are enabled, call by call. It is a function and no macro or mode, so translation units with
+///   and without exceptions mix, and so do C++17, 20 and 23: every class is the same in all. Only
+///   std::string and std::vector, where they are returned, may throw std::bad_alloc as they always
+///   do. Ownership all owners are move-only. One that was moved from is empty: calls answer
+///   Code::invalid or Code::stale, pointers are null, destruction does nothing. Owners may be
+///   destroyed in any order: a Sample, a Lease and Mapped bytes stay valid without the object that
+///   they came from; a Loan ends with its Writer and is empty from then on. What is destroyed while
+///   it is in use by another thread is a race, as in C. Bytes Loan, Sample, Lease and Mapped are
+///   contiguous ranges of std::byte: data() and size(), and in C++20 they convert to std::span.
 #ifndef SHMSLOT_HPP
 #define SHMSLOT_HPP
 
@@ -43,7 +43,7 @@
 static_assert(SHMSLOT_VERSION_MAJOR == 0 && SHMSLOT_VERSION_MINOR == 2,
               "shmslot.hpp and shmslot.h are of different versions");
 
-/// Samples between the processes of one machine, without copying them and without a daemon.
+/// Passes messages between the processes of one machine through shared memory, without a daemon.
 namespace shmslot {
 
 // ---- failures ----
@@ -100,27 +100,29 @@ enum class Code : int {
 /// What a code means and what to do, in one line; never null. Threads: any. shmslot_strerror.
 [[nodiscard]] inline const char *text(Code code) noexcept { return shmslot_strerror(static_cast<int>(code)); }
 
-/// The version of the library that is running; SHMSLOT_VERSION is that of the header. Threads: any. shmslot_version.
+/// The version of the library that is running; SHMSLOT_VERSION is that of the header. Threads: any.
+/// shmslot_version.
 [[nodiscard]] inline std::uint32_t version() noexcept { return shmslot_version(); }
 
-/// A failure: its code, and for calls that make, name or join something the kernel's error number and what it was about.
-/// Plain data.
+/// A failure: its code, and, for calls that take a shmslot_error, a text, its numbers and the
+/// kernel's error number. Plain data.
 class Error {
 public:
-    /// A failure of which nothing but the code is known.
+    /// A failure of which only the code is known.
     explicit Error(Code code) noexcept
     {
-        // Not the rest of the text: a reader that polls makes an error each time that it finds nothing.
+        // The rest of the text is not cleared: a reader that polls makes an error each time that it
+        // finds nothing.
         told_.code = static_cast<int>(code);
         told_.os_errno = 0;
         for (std::uint64_t &number : told_.numbers) number = 0;
         told_.text[0] = '\0';
     }
 
-    /// What a C call has told.
+    /// The error that a C call has filled.
     explicit Error(const shmslot_error &told) noexcept { set(told); }
 
-    /// A failure found on this side of the library, and what it is about.
+    /// A failure that this header has found, and its subject.
     Error(Code code, std::string_view about) noexcept : Error(code) { set_text(about); }
 
     /// A copy.
@@ -142,13 +144,15 @@ public:
     /// The kernel's error number (errno), or 0.
     [[nodiscard]] int os_errno() const noexcept { return told_.os_errno; }
 
-    /// The numbers in the text, in their order, or 0; docs/guide.md says which they are for each code.
+    /// The numbers in the text, in their order, or 0; docs/guide.md says which they are for each
+    /// code.
     [[nodiscard]] std::array<std::uint64_t, 3> numbers() const noexcept
     {
         return {told_.numbers[0], told_.numbers[1], told_.numbers[2]};
     }
 
-    /// What happened, what it was about if that is known, and what to do; never null. As long as this object.
+    /// What happened, its subject if that is known, and what to do; never null. Valid as long as
+    /// this object.
     [[nodiscard]] const char *text() const noexcept
     {
         return told_.text[0] != '\0' ? told_.text : shmslot_strerror(told_.code);
@@ -195,17 +199,18 @@ inline std::atomic<AbortHandler> abort_handler{nullptr};
 
 } // namespace detail
 
-/// Sets what is called when the value of a failed Result is taken, or the error of a success: to log the
-/// text, say. The process ends by std::abort when it returns, and by std::terminate if it throws. Null calls
-/// nothing, as in the beginning: this header prints nothing by itself. Returns the one before. Threads: any.
+/// Sets what is called when the value of a failed Result is taken, or the error of a success: to
+/// log the text, say. The process ends by std::abort when it returns, and by std::terminate if it
+/// throws. Null calls nothing, as in the beginning: this header prints nothing by itself. Returns
+/// the one before. Threads: any.
 inline AbortHandler set_abort_handler(AbortHandler handler) noexcept
 {
     return detail::abort_handler.exchange(handler, std::memory_order_acq_rel);
 }
 
-/// A value, or the Error that was in its way. Must be looked at. To take the value of a failure, or the error
-/// of a success, ends the process: see set_abort_handler. Ask first, or use or_throw, which throws the text.
-/// Threads: as the value.
+/// A value, or the Error that was in its way. Must be looked at. To take the value of a failure, or
+/// the error of a success, ends the process: see set_abort_handler. Ask first, or use or_throw,
+/// which throws the text. Threads: as the value.
 template <class T>
 class [[nodiscard]] Result {
 public:
@@ -215,7 +220,7 @@ public:
     /// A success.
     Result(T value) noexcept : has_value_(true), value_(std::move(value)) {}
 
-    /// A success whose value is made of these arguments in place.
+    /// A success whose value is constructed in place from these arguments.
     template <class... Arguments>
     explicit Result(std::in_place_t, Arguments &&...arguments) noexcept
         : has_value_(true), value_(std::forward<Arguments>(arguments)...)
@@ -225,13 +230,13 @@ public:
     /// A failure.
     Result(const Error &error) noexcept : has_value_(false), error_(error) {}
 
-    /// A failure of which nothing but the code is known.
+    /// A failure of which only the code is known.
     Result(Code code) noexcept : has_value_(false), error_(code) {}
 
-    /// Takes the other's content; what stays there is a value that was moved from, or the same error.
+    /// Takes the other's content; the other keeps a moved-from value, or the same error.
     Result(Result &&other) noexcept : has_value_(other.has_value_) { take(other); }
 
-    /// Ends what it held, and takes the other's content.
+    /// Destroys its content, and takes the other's.
     Result &operator=(Result &&other) noexcept
     {
         if (this != &other) {
@@ -242,7 +247,7 @@ public:
         return *this;
     }
 
-    /// Ends what it held; a failure from now on.
+    /// Destroys its content; it is a failure from now on.
     Result &operator=(const Error &error) noexcept
     {
         if (!has_value_) {
@@ -255,12 +260,12 @@ public:
         return *this;
     }
 
-    /// Move-only, as what it holds usually is.
+    /// Move-only, as its content usually is.
     Result(const Result &) = delete;
     /// Move-only.
     Result &operator=(const Result &) = delete;
 
-    /// Ends what it holds.
+    /// Destroys its content.
     ~Result() { destroy(); }
 
     /// Whether it is a success.
@@ -290,7 +295,7 @@ public:
     /// The value.
     [[nodiscard]] const T *operator->() const noexcept { return &**this; }
 
-    /// The value, or another one in place of a failure.
+    /// The value, or another one if it is a failure.
     [[nodiscard]] T value_or(T other) && noexcept { return has_value_ ? std::move(value_) : std::move(other); }
 
 private:
@@ -322,7 +327,7 @@ private:
     };
 };
 
-/// Success, or an Error. Must be looked at.
+/// Success, or an Error. It must not be ignored.
 template <>
 class [[nodiscard]] Result<void> {
 public:
@@ -333,7 +338,7 @@ public:
     Result() noexcept : error_(Code::ok) {}
     /// A failure; or a success, if that is the code.
     Result(const Error &error) noexcept : error_(error) {}
-    /// A failure of which nothing but the code is known; or a success, if that is the code.
+    /// A failure of which only the code is known; or a success, if that is the code.
     Result(Code code) noexcept : error_(code) {}
 
     /// Whether it is a success.
@@ -376,8 +381,8 @@ private:
     Error error_;
 };
 
-/// The value of a success; throws Exception for a failure: `auto segment = or_throw(Segment::open("cam"));`. Only where
-/// exceptions are enabled.
+/// The value of a success; throws Exception for a failure:
+/// `auto segment = or_throw(Segment::open("cam"));`. Only where exceptions are enabled.
 template <class T>
 T or_throw(Result<T> &&result)
 {
@@ -389,8 +394,9 @@ T or_throw(Result<T> &&result)
 
 // ---- time ----
 
-/// How long a call may wait: any std::chrono duration, no_wait or forever. Fractions of a nanosecond count as one, what is
-/// below zero as zero (so that `deadline - now` is right after the deadline), and what is too long as long as can be.
+/// How long a call may wait: any std::chrono duration, no_wait or forever. A fraction of a
+/// nanosecond counts as one. A negative duration counts as zero, so that `deadline - now` is right
+/// after the deadline. A duration that is too long counts as the longest one.
 class Timeout {
 public:
     /// At most this long.
@@ -402,7 +408,7 @@ public:
     /// Without limit.
     [[nodiscard]] static constexpr Timeout unlimited() noexcept { return Timeout(-1); }
 
-    /// As the C calls take it: nanoseconds, or -1 for no limit.
+    /// The form for C calls: nanoseconds, or -1 for no limit.
     [[nodiscard]] constexpr std::int64_t ns() const noexcept { return ns_; }
 
 private:
@@ -488,28 +494,28 @@ struct AttachOptions {
     bool observer = false;                       ///< Map read-only and join nothing.
 };
 
-/// What a segment is made of and how it is used at this moment.
+/// The geometry of a segment, and its use at this moment.
 using Info = shmslot_info;
-/// A process that is attached to a segment, or died so.
+/// A process that is attached to a segment, or that died while it was.
 using Participant = shmslot_participant;
-/// What the slots of a segment are used for at this moment.
+/// The use of the slots of a segment at this moment.
 using Counters = shmslot_counters;
-/// What one reader has at this moment.
+/// The samples of one reader at this moment.
 using ReaderCounters = shmslot_reader_counters;
-/// What one writer has at this moment.
+/// The loans of one writer at this moment.
 using WriterCounters = shmslot_writer_counters;
 /// A process that died while it was attached.
 using Death = shmslot_death;
 /// A segment as it is found in a directory.
 using SegmentEntry = shmslot_segment_entry;
-/// A slot in one of its lives, for the reference operations. Plain data.
+/// A slot in one of its generations, for the reference operations. Plain data.
 using Ref = shmslot_ref;
-/// What is known of a published slot beside its bytes.
+/// What is known about a published slot besides its bytes.
 using RefHeader = shmslot_ref_header;
-/// What a registry has at this moment.
+/// The state of a registry at this moment.
 using PoolInfo = shmslot_pool_info;
 
-/// What ends waits beside what they wait for. Writers and segments know signal alone.
+/// What ends waits besides what they wait for. Writers and segments accept signal only.
 struct EndWaits {
     bool no_writers = false; ///< No process has a writer open, and everything was read: Code::no_writers.
     bool peer_dead = false;  ///< A process that was attached died: Code::peer_dead, once each time.
@@ -529,12 +535,13 @@ struct RegistryOptions {
     std::uint64_t region_size = 0; ///< Bytes of a region; default 1 MiB.
     std::uint64_t max_idle = 0;    ///< Most bytes of idle regions; 1 keeps none, default 64 MiB.
     std::uint64_t max_bytes = 0;   ///< Most bytes of all regions together; default no limit.
-    /// Receivers are not of this library and may write to regions; see SHMSLOT_FLAG_FOREIGN_RECEIVERS.
+    /// The receivers are other software and may write to regions; see
+    /// SHMSLOT_FLAG_FOREIGN_RECEIVERS.
     bool foreign_receivers = false;
 };
 
-/// What to send to a receiver so that it finds the bytes of a lease. Plain data without padding, the same in all processes
-/// of a machine.
+/// What a receiver needs to find the bytes of a lease. Plain data without padding, the same in all
+/// processes of a machine.
 struct RegionRef {
     std::uint32_t map_id = 0;     ///< The region.
     std::uint32_t generation = 0; ///< Which use of the region.
@@ -545,8 +552,8 @@ static_assert(sizeof(RegionRef) == 24, "a region reference has no padding");
 
 // ---- types ----
 
-/// The identity of a sample type in Options::type_hash. Bytes 0 to 7: FNV-1a of the name's bytes in 64 bits; bytes 8 to
-/// 15: the size of the type in bytes. Both little-endian.
+/// The identity of a sample type in Options::type_hash. Bytes 0 to 7: FNV-1a of the name's bytes in
+/// 64 bits; bytes 8 to 15: the size of the type in bytes. Both little-endian.
 constexpr std::array<std::uint8_t, 16> type_hash(std::string_view name, std::uint64_t size) noexcept
 {
     std::uint64_t hash = 0xcbf29ce484222325U;
@@ -561,13 +568,15 @@ constexpr std::array<std::uint8_t, 16> type_hash(std::string_view name, std::uin
     return bytes;
 }
 
-/// The name that a sample type has in all programs. Give a type of yours a member
-/// `static constexpr const char *shmslot_type_name = "acme.Pose";`, or specialise this for one that you cannot change:
+/// The name of a sample type in all programs. Give your own type a member
+/// `static constexpr const char *shmslot_type_name = "acme.Pose";`, or specialise this template for
+/// a type that you cannot change:
 ///
 ///     template <> struct shmslot::TypeName<Pose> { static constexpr const char *value = "acme.Pose"; };
 ///
-/// It is said and not derived, because compilers, namespaces and renamings change what they call a type. Change the name
-/// when the meaning of the bytes changes. The second parameter is always void.
+/// The name is given and not derived, because compilers, namespaces and renamings change what they
+/// call a type. Change the name when the meaning of the bytes changes. The second parameter is
+/// always void.
 template <class T, class = void>
 struct TypeName {
     static_assert(!sizeof(T), "this type has no shmslot_type_name; see shmslot::TypeName");
@@ -575,7 +584,7 @@ struct TypeName {
     static constexpr const char *value = "";
 };
 
-/// The name that a type says itself.
+/// The name that a type gives itself.
 template <class T>
 struct TypeName<T, std::void_t<decltype(T::shmslot_type_name)>> {
     /// At most 63 bytes.
@@ -621,7 +630,8 @@ using Owner = std::unique_ptr<Handle, Close>;
 /// For members that a C call is about to write.
 struct Unwritten {};
 
-/// Something that a handle gave out, to be ended once by End. With the handle it knows whether it is still owned.
+/// An object that a handle gave out, to be ended once by End. Its handle shows whether it is still
+/// owned.
 template <class Plain, class Handle, int (*End)(Handle *, const Plain *)>
 class Owned {
 public:
@@ -662,7 +672,7 @@ public:
     /// Leaves it to others to end it; the handle that it came from.
     Handle *forget() noexcept { return std::exchange(handle_, nullptr); }
 
-    /// Over, whatever the answer: a second time would not do better.
+    /// It is over, whatever the result: a second attempt would not succeed either.
     [[nodiscard]] Code end() noexcept
     {
         if (handle_ == nullptr) return Code::stale;
@@ -759,7 +769,8 @@ template <class T, class Call>
     return value;
 }
 
-/// The result of a call that fills an empty T and tells how that went: written in place and returned without a copy.
+/// The result of a call that fills an empty T and tells how that went: written in place and
+/// returned without a copy.
 template <class T, class Call>
 [[nodiscard]] Result<T> filled(Call call) noexcept
 {
@@ -839,8 +850,9 @@ template <class T, class Byte>
 
 // ---- writers ----
 
-/// A slot reserved and not yet committed: a range of writable bytes. Destruction discards it. It ends with its Writer and
-/// is empty from then on. Threads: one at a time; as its Writer for commit, discard and destruction.
+/// A slot reserved and not yet committed: a range of writable bytes. Destruction discards it. It
+/// ends with its Writer and is empty from then on. Threads: one at a time; as its Writer for
+/// commit, discard and destruction.
 class Loan {
 public:
     /// None.
@@ -867,8 +879,8 @@ public:
     /// Whether it can still be committed.
     [[nodiscard]] explicit operator bool() const noexcept { return is_out(); }
 
-    /// Publishes the first len bytes; the sequence of the sample. It is empty after success, and as it was after a
-    /// failure. shmslot_slot_commit.
+    /// Publishes the first len bytes; the sequence of the sample. It is empty after success, and as
+    /// it was after a failure. shmslot_slot_commit.
     Result<std::uint64_t> commit(std::size_t len) noexcept
     {
         shmslot_writer *writer = detail::writer_of(owned_.handle());
@@ -885,7 +897,8 @@ public:
     /// Gives the slot back unpublished; empty afterwards. shmslot_slot_discard.
     Result<void> discard() noexcept { return owned_.end(); }
 
-    /// Leaves it to whoever has the payload pointer, which is returned: Writer::commit_ptr, discard_ptr, loan_from_ptr.
+    /// Leaves it to whoever has the payload pointer, which is returned: Writer::commit_ptr,
+    /// discard_ptr, loan_from_ptr.
     std::byte *detach() noexcept
     {
         std::byte *payload = data();
@@ -900,8 +913,8 @@ private:
     detail::Owned<shmslot_loan, detail::WriterShare, detail::discard> owned_{};
 };
 
-/// Reserves slots and commits them. Destruction closes it, which discards the loans that are out. Threads: any at once; on
-/// a single-writer segment one at a time. Segment::writer makes it.
+/// Reserves slots and commits them. Destruction closes it, which discards the loans that are out.
+/// Threads: any at once; on a single-writer segment one at a time. Segment::writer makes it.
 class Writer {
 public:
     /// None; its calls answer Code::invalid.
@@ -920,7 +933,8 @@ public:
             [&](std::uint64_t *ret) { return shmslot_slot_write(get(), bytes, len, timeout.ns(), ret); });
     }
 
-    /// The same with the content of a std::vector, std::array, std::string_view, std::span and the like.
+    /// The same with the content of a std::vector, std::array, std::string_view, std::span and the
+    /// like.
     template <class Range, class Item = std::remove_pointer_t<decltype(std::declval<const Range &>().data())>>
     Result<std::uint64_t> write(const Range &range, Timeout timeout) noexcept
     {
@@ -931,7 +945,8 @@ public:
     /// Waits until a slot can be had. shmslot_wait_space.
     Result<void> wait_space(Timeout timeout) noexcept { return detail::done(shmslot_wait_space(get(), timeout.ns())); }
 
-    /// Waits until count readers or more are joined; each of them reads what is committed then. shmslot_wait_readers.
+    /// Waits until count readers or more are joined; each of them reads what is committed then.
+    /// shmslot_wait_readers.
     Result<void> wait_readers(std::uint32_t count, Timeout timeout) noexcept
     {
         shmslot_error told;
@@ -939,11 +954,12 @@ public:
         return detail::done(code, told);
     }
 
-    /// Ends one wait of this writer with Code::interrupted. Threads: any, and signal handlers. shmslot_writer_interrupt.
+    /// Ends one wait of this writer with Code::interrupted. Threads: any, and signal handlers.
+    /// shmslot_writer_interrupt.
     Result<void> interrupt() noexcept { return detail::done(shmslot_writer_interrupt(get())); }
 
-    /// Why a call of this writer has just failed with this code, in numbers; len is what it wanted to reserve or write.
-    /// Threads: any. shmslot_writer_explain.
+    /// Why a call of this writer has just failed with this code, in numbers; len is what it wanted
+    /// to reserve or write. Threads: any. shmslot_writer_explain.
     [[nodiscard]] Error explain(Code code, std::size_t len = 0) const noexcept
     {
         shmslot_error told;
@@ -951,15 +967,15 @@ public:
         return result < 0 ? Error(static_cast<Code>(result)) : Error(told);
     }
 
-    /// What ends reserves and waits of this writer beside what they wait for, from now on. Threads: any.
-    /// shmslot_writer_end_waits.
+    /// What ends reserves and waits of this writer beside what they wait for, from now on. Threads:
+    /// any. shmslot_writer_end_waits.
     Result<void> end_waits(EndWaits when) noexcept
     {
         return detail::done(shmslot_writer_end_waits(get(), detail::bits(when)));
     }
 
-    /// The readers that keep the slots which this writer would take next, reader i as bit i. Threads: any.
-    /// shmslot_writer_blockers.
+    /// The readers that keep the slots which this writer would take next, reader i as bit i.
+    /// Threads: any. shmslot_writer_blockers.
     Result<std::uint64_t> blockers() noexcept
     {
         return detail::written<std::uint64_t>([&](std::uint64_t *ret) { return shmslot_writer_blockers(get(), ret); });
@@ -972,7 +988,8 @@ public:
             [&](std::uint64_t *ret) { return shmslot_slot_commit_ptr(get(), data, len, ret); });
     }
 
-    /// Discards the loan whose payload begins at data; no Loan may own it. shmslot_slot_discard_ptr.
+    /// Discards the loan whose payload begins at data; no Loan may own it.
+    /// shmslot_slot_discard_ptr.
     Result<void> discard_ptr(const void *data) noexcept { return detail::done(shmslot_slot_discard_ptr(get(), data)); }
 
     /// Owns the loan whose payload begins at data, after Loan::detach. shmslot_loan_from_ptr.
@@ -1015,8 +1032,8 @@ private:
 
 // ---- readers ----
 
-/// A held sample: a range of bytes that cannot change or move. Destruction marks it. It may outlive its Reader.
-/// Threads: one at a time; ending it: any.
+/// A held sample: a range of bytes that cannot change or move. Destruction marks it. It may outlive
+/// its Reader. Threads: one at a time; ending it: any.
 class Sample {
 public:
     /// None.
@@ -1047,7 +1064,8 @@ public:
     {
         return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->user_header) : nullptr;
     }
-    /// The same for all samples of one writer, and different from those of the others that are open.
+    /// The same for all samples of one writer, and different from those of the others that are
+    /// open.
     [[nodiscard]] std::uint32_t writer_id() const noexcept { return owned_->writer_id; }
     /// The slot that it is in.
     [[nodiscard]] std::uint32_t slot() const noexcept { return owned_->slot; }
@@ -1057,7 +1075,8 @@ public:
     /// Lets go of it; empty afterwards. shmslot_slot_mark.
     Result<void> mark() noexcept { return owned_.end(); }
 
-    /// Leaves it to whoever has the payload pointer, which is returned: Reader::mark_ptr, Reader::sample_from_ptr.
+    /// Leaves it to whoever has the payload pointer, which is returned: Reader::mark_ptr,
+    /// Reader::sample_from_ptr.
     const std::byte *detach() noexcept
     {
         const std::byte *payload = data();
@@ -1073,8 +1092,9 @@ private:
     detail::Owned<shmslot_sample, shmslot_reader, shmslot_slot_mark> owned_{};
 };
 
-/// The samples that a reader finds until there is none, for a loop: `for (auto &&sample : reader.available())`. Each
-/// sample is marked at the end of its round, unless the loop moves it away.
+/// The samples that a reader finds until there is none, for a loop:
+/// `for (auto &&sample : reader.available())`. Each sample is marked at the end of its round,
+/// unless the loop moves it away.
 template <class ReaderType, class SampleType>
 class Samples {
 public:
@@ -1091,7 +1111,8 @@ public:
         using reference = SampleType;                      ///< Given away by value.
         using pointer = void;                              ///< None.
 
-        /// At the first one, which is read now. ended_by, if not null, learns why there are no more.
+        /// At the first one, which is read now. ended_by, if not null, learns why there are no
+        /// more.
         Iterator(ReaderType *reader, Code *ended_by) noexcept : reader_(reader), ended_by_(ended_by), sample_() { ++*this; }
         /// Takes the other's place, and its sample.
         Iterator(Iterator &&) noexcept = default;
@@ -1151,8 +1172,9 @@ private:
     Code ended_by_ = Code::ok;
 };
 
-/// Reads the samples of a segment in the order of their sequence. Destruction leaves; held samples stay valid. Threads:
-/// one at a time; interrupting, and marking samples: any. Segment::reader makes it.
+/// Reads the samples of a segment in the order of their sequence. Destruction leaves; held samples
+/// stay valid. Threads: one at a time; interrupting, and marking samples: any. Segment::reader
+/// makes it.
 class Reader {
 public:
     /// None; its calls answer Code::invalid.
@@ -1172,7 +1194,8 @@ public:
 
     /// The samples that are there, for a loop that wants to know why it ended.
     [[nodiscard]] Samples<Reader, Sample> available() noexcept { return Samples<Reader, Sample>(*this); }
-    /// The first sample that is there: `for (auto &&sample : reader)`. Ends at any failure; see available().
+    /// The first sample that is there: `for (auto &&sample : reader)`. Ends at any failure; see
+    /// available().
     [[nodiscard]] Samples<Reader, Sample>::Iterator begin() noexcept { return {this, nullptr}; }
     /// Behind the last one.
     [[nodiscard]] Samples<Reader, Sample>::End end() const noexcept { return {}; }
@@ -1180,10 +1203,12 @@ public:
     /// Waits until there is a sample. shmslot_wait.
     Result<void> wait(Timeout timeout) noexcept { return detail::done(shmslot_wait(get(), timeout.ns())); }
 
-    /// Ends one wait of this reader with Code::interrupted. Threads: any, and signal handlers. shmslot_reader_interrupt.
+    /// Ends one wait of this reader with Code::interrupted. Threads: any, and signal handlers.
+    /// shmslot_reader_interrupt.
     Result<void> interrupt() noexcept { return detail::done(shmslot_reader_interrupt(get())); }
 
-    /// What ends waits of this reader beside samples, from now on. Threads: any. shmslot_reader_end_waits.
+    /// What ends waits of this reader beside samples, from now on. Threads: any.
+    /// shmslot_reader_end_waits.
     Result<void> end_waits(EndWaits when) noexcept
     {
         return detail::done(shmslot_reader_end_waits(get(), detail::bits(when)));
@@ -1198,10 +1223,12 @@ public:
     /// The reader's bit in masks of readers. Threads: any. shmslot_reader_index.
     Result<int> index() const noexcept { return detail::number(shmslot_reader_index(get())); }
 
-    /// Marks the sample whose payload begins at data; no Sample may own it. Threads: any. shmslot_slot_mark_ptr.
+    /// Marks the sample whose payload begins at data; no Sample may own it. Threads: any.
+    /// shmslot_slot_mark_ptr.
     Result<void> mark_ptr(const void *data) noexcept { return detail::done(shmslot_slot_mark_ptr(get(), data)); }
 
-    /// Owns the sample whose payload begins at data, after Sample::detach. Threads: any. shmslot_sample_from_ptr.
+    /// Owns the sample whose payload begins at data, after Sample::detach. Threads: any.
+    /// shmslot_sample_from_ptr.
     Result<Sample> sample_from_ptr(const void *data) noexcept
     {
         return detail::filled<Sample>(
@@ -1243,8 +1270,8 @@ private:
     detail::Owner<shmslot_reader> handle_{};
 };
 
-/// Waits until one of count readers has a sample, of whatever segments; which one, the lowest of several. The array has
-/// Reader::get of each. Threads: as the readers. shmslot_wait_any.
+/// Waits until one of count readers has a sample, of whatever segments; which one, the lowest of
+/// several. The array has Reader::get of each. Threads: as the readers. shmslot_wait_any.
 inline Result<std::size_t> wait_any(shmslot_reader *const *readers, std::size_t count, Timeout timeout) noexcept
 {
     return detail::written<std::size_t>(
@@ -1259,8 +1286,8 @@ inline Result<std::size_t> wait_any(std::initializer_list<shmslot_reader *> read
 
 // ---- segments ----
 
-/// An attachment of this process to a segment. Destruction closes it; writers, readers and samples of it may live longer.
-/// Threads: any.
+/// An attachment of this process to a segment. Destruction closes it; writers, readers and samples
+/// of it may live longer. Threads: any.
 class Segment {
 public:
     /// None; its calls answer Code::invalid.
@@ -1302,7 +1329,8 @@ public:
         });
     }
 
-    /// Attaches to the segment behind a descriptor, which stays the caller's. shmslot_segment_attach_fd.
+    /// Attaches to the segment behind a descriptor, which stays the caller's.
+    /// shmslot_segment_attach_fd.
     static Result<Segment> attach_fd(int fd, const AttachOptions &options = {}) noexcept
     {
         return from(options, [fd](const shmslot_attach_options *c, shmslot_segment **ret, shmslot_error *reterr) {
@@ -1310,8 +1338,8 @@ public:
         });
     }
 
-    /// Attaches to the segment of this name if it gives what is asked, or creates it. ret_created, if not
-    /// null, is set on success: whether this call created it. shmslot_segment_open.
+    /// Attaches to the segment of this name if it gives what is asked, or creates it. ret_created,
+    /// if not null, is set on success: whether this call created it. shmslot_segment_open.
     static Result<Segment> open(const char *name, const Options &options = {}, bool *ret_created = nullptr) noexcept
     {
         return from(options, [=](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
@@ -1345,7 +1373,8 @@ public:
         }
     }
 
-    /// Unlinks the segments of a directory that no process uses; how many. shmslot_segment_unlink_dead.
+    /// Unlinks the segments of a directory that no process uses; how many.
+    /// shmslot_segment_unlink_dead.
     static Result<std::uint32_t> unlink_dead(const char *directory = nullptr) noexcept
     {
         std::uint32_t removed = 0;
@@ -1391,7 +1420,8 @@ public:
         return code != 0;
     }
 
-    /// Every process that is attached, or died so and was not cleaned up after. shmslot_segment_participants.
+    /// Every process that is attached, or died so and was not cleaned up after.
+    /// shmslot_segment_participants.
     Result<std::vector<Participant>> participants() const { return list<Participant>(shmslot_segment_participants); }
 
     /// What its slots are used for now; also for an observer. shmslot_segment_counters.
@@ -1468,7 +1498,8 @@ public:
             [&](std::uint32_t *ret) { return shmslot_segment_generation(get(), ret); });
     }
 
-    /// What ends wait_for_change of this handle beside a change, from now on. shmslot_segment_end_waits.
+    /// What ends wait_for_change of this handle beside a change, from now on.
+    /// shmslot_segment_end_waits.
     Result<void> end_waits(EndWaits when) const noexcept
     {
         return detail::done(shmslot_segment_end_waits(get(), detail::bits(when)));
@@ -1481,15 +1512,16 @@ public:
             [&](std::uint32_t *ret) { return shmslot_segment_wait_for_change(get(), last, timeout.ns(), ret); });
     }
 
-    /// Reserves a slot that no reader of the mask has unread. The ref_ calls are for middleware that tracks its
-    /// readers itself: a Ref is plain data, and nothing ends by itself. shmslot_ref_reserve.
+    /// Reserves a slot that no reader of the mask has unread. The ref_ calls are for middleware
+    /// that tracks its readers itself: a Ref is plain data, and nothing ends by itself.
+    /// shmslot_ref_reserve.
     Result<Ref> ref_reserve(std::uint64_t active_readers) const noexcept
     {
         return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_reserve(get(), active_readers, ret); });
     }
 
-    /// Reserves room for up to len bytes: as ref_reserve if a slot takes them, and else a slot and a
-    /// region. shmslot_ref_reserve_large.
+    /// Reserves room for up to len bytes: as ref_reserve if a slot takes them, and else a slot and
+    /// a region. shmslot_ref_reserve_large.
     Result<Ref> ref_reserve_large(std::uint64_t active_readers, std::size_t len) const noexcept
     {
         Ref ref;
@@ -1530,7 +1562,8 @@ public:
         return Room{static_cast<std::byte *>(data), size};
     }
 
-    /// Copies len bytes into a reserved slot and publishes it; the sequence. shmslot_ref_commit_copy.
+    /// Copies len bytes into a reserved slot and publishes it; the sequence.
+    /// shmslot_ref_commit_copy.
     Result<std::uint64_t> ref_commit_copy(const Ref &ref, const void *bytes, std::size_t len) const noexcept
     {
         return detail::written<std::uint64_t>(
@@ -1553,8 +1586,8 @@ public:
         return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_next_unread(get(), reader_index, ret); });
     }
 
-    /// The sample that is published in a slot, for whomever it is, read or not; Code::again if there is none.
-    /// shmslot_ref_published.
+    /// The sample that is published in a slot, for whomever it is, read or not; Code::again if
+    /// there is none. shmslot_ref_published.
     Result<Ref> ref_published(std::uint32_t slot) const noexcept
     {
         return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_published(get(), slot, ret); });
@@ -1587,7 +1620,8 @@ public:
         return detail::written<RefHeader>([&](RefHeader *ret) { return shmslot_ref_read_header(get(), &ref, ret); });
     }
 
-    /// Copies a published slot into a buffer; what is known of it, its length included. shmslot_ref_read_copy.
+    /// Copies a published slot into a buffer; what is known of it, its length included.
+    /// shmslot_ref_read_copy.
     Result<RefHeader> ref_read_copy(const Ref &ref, void *buffer, std::size_t size) const noexcept
     {
         return detail::written<RefHeader>(
@@ -1645,8 +1679,8 @@ private:
 
 // ---- channels and regions ----
 
-/// A connection that carries descriptors of regions and segments. Destruction closes it; registries and attachments that
-/// use it keep the connection. Threads: any.
+/// A connection that carries descriptors of regions and segments. Destruction closes it; registries
+/// and attachments that use it keep the connection. Threads: any.
 class Channel {
 public:
     /// None; its calls answer Code::invalid.
@@ -1670,7 +1704,8 @@ public:
         });
     }
 
-    /// Makes a channel of a connected unix socket; the descriptor stays the caller's. shmslot_channel_from_fd.
+    /// Makes a channel of a connected unix socket; the descriptor stays the caller's.
+    /// shmslot_channel_from_fd.
     static Result<Channel> from_fd(int fd, ChannelOptions options = {}) noexcept
     {
         return detail::made<Channel, shmslot_channel>([&](shmslot_channel **ret, shmslot_error *reterr) {
@@ -1678,7 +1713,8 @@ public:
         });
     }
 
-    /// The descriptor, to be polled for input and not to be read. It stays the channel's. shmslot_channel_fd.
+    /// The descriptor, to be polled for input and not to be read. It stays the channel's.
+    /// shmslot_channel_fd.
     Result<int> fd() const noexcept { return detail::number(shmslot_channel_fd(get())); }
 
     /// Sends the descriptor of an anonymous segment. shmslot_channel_send_segment.
@@ -1712,7 +1748,8 @@ private:
     detail::Owner<shmslot_channel> handle_{};
 };
 
-/// Waits for connections at a name. Destruction closes it and removes its socket file. Threads: any.
+/// Waits for connections at a name. Destruction closes it and removes its socket file. Threads:
+/// any.
 class Listener {
 public:
     /// None; its calls answer Code::invalid.
@@ -1751,8 +1788,8 @@ private:
     detail::Owner<shmslot_channel> handle_{};
 };
 
-/// Memory on lease in a region: a range of writable bytes. Destruction releases it; it may outlive its Registry. Threads:
-/// one at a time; ending it: any.
+/// Memory on lease in a region: a range of writable bytes. Destruction releases it; it may outlive
+/// its Registry. Threads: one at a time; ending it: any.
 class Lease {
 public:
     /// None.
@@ -1774,7 +1811,7 @@ public:
     [[nodiscard]] std::byte *begin() noexcept { return data(); }
     /// Behind the last byte.
     [[nodiscard]] std::byte *end() noexcept { return data() + size(); }
-    /// The whole region that the memory lies in, of which only the memory is the lease's.
+    /// The whole region that contains the memory; only the memory belongs to the lease.
     [[nodiscard]] std::byte *region() noexcept
     {
         return owned_.handle() != nullptr ? static_cast<std::byte *>(owned_->region) : nullptr;
@@ -1784,7 +1821,7 @@ public:
     {
         return owned_.handle() != nullptr ? owned_->region_len : 0;
     }
-    /// What to send to the receiver.
+    /// The reference to send to the receiver.
     [[nodiscard]] RegionRef ref() const noexcept
     {
         return {owned_->map_id, owned_->generation, owned_->offset, owned_->len};
@@ -1792,8 +1829,8 @@ public:
     /// Whether there is one.
     [[nodiscard]] explicit operator bool() const noexcept { return owned_.handle() != nullptr; }
 
-    /// One more owner of the same lease, which ends with the last of them: one for each receiver, say.
-    /// shmslot_region_retain.
+    /// One more owner of this lease, which ends with the last of them, for example one for each
+    /// receiver. shmslot_region_retain.
     Result<Lease> retain() const noexcept
     {
         const int code = shmslot_region_retain(owned_.handle(), &*owned_);
@@ -1804,7 +1841,7 @@ public:
         return result;
     }
 
-    /// Gives it back; empty afterwards. shmslot_region_release.
+    /// Releases it; empty afterwards. shmslot_region_release.
     Result<void> release() noexcept { return owned_.end(); }
 
 private:
@@ -1813,8 +1850,8 @@ private:
     detail::Owned<shmslot_lease, shmslot_registry, shmslot_region_release> owned_{};
 };
 
-/// Gives out memory in mapped regions, for payloads beside the slots; docs/regions.md has the rules. Destruction closes
-/// it; leases that are out stay. Threads: any.
+/// Leases memory in mapped regions, for payloads outside the slots; docs/regions.md has the rules.
+/// Destruction closes it; leases remain. Threads: any.
 class Registry {
 public:
     /// None; its calls answer Code::invalid.
@@ -1841,24 +1878,24 @@ public:
         return detail::done(code, told);
     }
 
-    /// Announces nothing on this channel any more. shmslot_registry_remove.
+    /// Stops announcing regions on this channel. shmslot_registry_remove.
     Result<void> remove(Channel &channel) noexcept
     {
         return detail::done(shmslot_registry_remove(get(), channel.get()));
     }
 
-    /// Unmaps all regions without leases now; how many. shmslot_registry_reclaim.
+    /// Unmaps all regions without leases now; returns how many. shmslot_registry_reclaim.
     Result<int> reclaim() noexcept { return detail::number(shmslot_registry_reclaim(get())); }
 
-    /// What it has at this moment. shmslot_registry_info.
+    /// Its state at this moment. shmslot_registry_info.
     Result<PoolInfo> info() const noexcept
     {
         return detail::written<PoolInfo>(
             [&](PoolInfo *ret) { return shmslot_registry_info(get(), ret, sizeof *ret); });
     }
 
-    /// Leases memory for len bytes. removed_channels, if not null, learns on success how many channels were removed
-    /// because their other ends are gone. shmslot_region_alloc.
+    /// Leases memory for len bytes. removed_channels, if not null, receives on success how many
+    /// channels were removed because their other ends are gone. shmslot_region_alloc.
     Result<Lease> alloc(std::size_t len, Timeout timeout, int *removed_channels = nullptr) noexcept
     {
         Result<Lease> result(std::in_place);
@@ -1887,8 +1924,9 @@ private:
     detail::Owner<shmslot_registry> handle_{};
 };
 
-/// Bytes of a sender's region, mapped here: a range of bytes. They change once the sender's lease ends. Destruction
-/// releases them; they may outlive their Attachments. Threads: one at a time; ending them: any.
+/// Bytes of a sender's region, mapped here: a range of bytes. They may change once the sender's
+/// lease ends. Destruction releases them; they may outlive their Attachments. Threads: one at a
+/// time; ending them: any.
 class Mapped {
 public:
     /// None.
@@ -1910,7 +1948,7 @@ public:
     [[nodiscard]] const std::byte *begin() const noexcept { return data(); }
     /// Behind the last byte.
     [[nodiscard]] const std::byte *end() const noexcept { return data() + size(); }
-    /// The whole region that they lie in.
+    /// The whole region that contains them.
     [[nodiscard]] const std::byte *region() const noexcept
     {
         return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->region) : nullptr;
@@ -1923,7 +1961,7 @@ public:
     /// Whether there are any.
     [[nodiscard]] explicit operator bool() const noexcept { return owned_.handle() != nullptr; }
 
-    /// Lets go of them; empty afterwards. shmslot_attachments_release.
+    /// Releases them; empty afterwards. shmslot_attachments_release.
     Result<void> release() noexcept { return owned_.end(); }
 
 private:
@@ -1932,8 +1970,8 @@ private:
     detail::Owned<shmslot_mapped, shmslot_attachments, shmslot_attachments_release> owned_{};
 };
 
-/// Regions of one sender that are mapped here, to be read. Destruction closes it; bytes that were resolved stay. Threads:
-/// any.
+/// Regions of one sender that are mapped here for reading. Destruction closes it; resolved bytes
+/// stay mapped. Threads: any.
 class Attachments {
 public:
     /// None; its calls answer Code::invalid.
@@ -1946,13 +1984,14 @@ public:
         return create(channel.get(), 0);
     }
 
-    /// Attachments without a channel, for attach_fd. Of the options only unsealed has a meaning.
+    /// Attachments without a channel, for attach_fd. Of the options only unsealed is used.
     static Result<Attachments> create(ChannelOptions options = {}) noexcept
     {
         return create(nullptr, detail::c_flags(options));
     }
 
-    /// Maps every region that has come; how many. Never waits. shmslot_attachments_drain.
+    /// Maps every region that has arrived; returns how many. Never waits.
+    /// shmslot_attachments_drain.
     Result<int> drain() noexcept
     {
         shmslot_error told;
@@ -1960,7 +1999,7 @@ public:
         return detail::number(code, told);
     }
 
-    /// Where a reference points to. Never waits. shmslot_attachments_resolve.
+    /// Resolves a reference. Never waits. shmslot_attachments_resolve.
     Result<Mapped> resolve(const RegionRef &ref) noexcept
     {
         return mapped([&](shmslot_mapped *ret, shmslot_error *reterr) {
@@ -1968,7 +2007,8 @@ public:
         });
     }
 
-    /// The same, and sleeps until the region is known. shmslot_attachments_resolve_wait.
+    /// Resolves a reference, and sleeps until the region is known.
+    /// shmslot_attachments_resolve_wait.
     Result<Mapped> resolve_wait(const RegionRef &ref, Timeout timeout) noexcept
     {
         return mapped([&](shmslot_mapped *ret, shmslot_error *reterr) {
@@ -1977,7 +2017,8 @@ public:
         });
     }
 
-    /// Maps a region whose descriptor came by other means and stays the caller's. shmslot_attachments_attach_fd.
+    /// Maps a region whose descriptor arrived by other means; the caller keeps the descriptor.
+    /// shmslot_attachments_attach_fd.
     Result<void> attach_fd(std::uint32_t map_id, std::uint32_t generation, std::uint64_t length, int fd) noexcept
     {
         shmslot_error told;
@@ -2039,9 +2080,9 @@ public:
     /// Whether it can still be committed.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(loan_); }
 
-    /// Publishes the object; the sequence of the sample. See Loan::commit.
+    /// Publishes the object; returns the sequence of the sample. See Loan::commit.
     Result<std::uint64_t> commit() noexcept { return loan_.commit(sizeof(T)); }
-    /// Gives the slot back unpublished.
+    /// Gives the slot back without publishing it.
     Result<void> discard() noexcept { return loan_.discard(); }
     /// The bytes, and the user header.
     [[nodiscard]] Loan &untyped() noexcept { return loan_; }
@@ -2052,15 +2093,16 @@ private:
     Loan loan_{};
 };
 
-/// A Writer of objects of type T, which are made in place. Threads: as Writer. TypedSegment::writer makes it.
+/// A Writer of objects of type T, which are made in place. Threads: as Writer. TypedSegment::writer
+/// makes it.
 template <class T>
 class TypedWriter {
 public:
     /// None; its calls answer Code::invalid.
     TypedWriter() noexcept = default;
 
-    /// Reserves a slot and makes an object in it: of these arguments, or without any as `T object;` does, which leaves
-    /// what has no initialiser as it is in the slot.
+    /// Reserves a slot and constructs an object in it from these arguments; without arguments as
+    /// `T object;` does, which leaves members without an initialiser as they are in the slot.
     template <class... Arguments>
     Result<TypedLoan<T>> reserve(Timeout timeout, Arguments &&...arguments) noexcept
     {
@@ -2077,7 +2119,7 @@ public:
         });
     }
 
-    /// Reserves, copies and commits; the sequence.
+    /// Reserves, copies and commits; returns the sequence.
     Result<std::uint64_t> write(const T &object, Timeout timeout) noexcept
     {
         return writer_.write(std::addressof(object), sizeof(T), timeout);
@@ -2114,11 +2156,11 @@ public:
     /// Whether it is held.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(sample_); }
 
-    /// Lets go of it.
+    /// Releases it.
     Result<void> mark() noexcept { return sample_.mark(); }
     /// Its place in the order of all samples of the segment; the first is 1.
     [[nodiscard]] std::uint64_t sequence() const noexcept { return sample_.sequence(); }
-    /// Everything else that is known of a sample.
+    /// The untyped sample, with all its other calls.
     [[nodiscard]] Sample &untyped() noexcept { return sample_; }
 
 private:
@@ -2134,8 +2176,9 @@ public:
     /// None; its calls answer Code::invalid.
     TypedReader() noexcept = default;
 
-    /// Takes the next object; Code::again if there is none yet. A sample that is not as long as T, which only an
-    /// untyped writer can have made, is marked and Code::type_mismatch.
+    /// Takes the next object; Code::again if there is none yet. A sample of another length than T,
+    /// which only an untyped writer can have made, is marked, and the call returns
+    /// Code::type_mismatch.
     Result<TypedSample<T>> read() noexcept
     {
         return detail::filled<TypedSample<T>>([&](TypedSample<T> &typed) { return fill(typed); });
@@ -2147,12 +2190,13 @@ public:
             [&](TypedSample<T> &typed) { return checked(typed, reader_.fill_latest(typed.sample_)); });
     }
 
-    /// The objects that are there, for a loop that wants to know why it ended.
+    /// The available objects, for a loop that must know why it ended.
     [[nodiscard]] Samples<TypedReader, TypedSample<T>> available() noexcept
     {
         return Samples<TypedReader, TypedSample<T>>(*this);
     }
-    /// The first object that is there: `for (auto &&object : reader)`. Ends at any failure; see available().
+    /// The first available object: `for (auto &&object : reader)`. Ends at any failure; see
+    /// available().
     [[nodiscard]] typename Samples<TypedReader, TypedSample<T>>::Iterator begin() noexcept { return {this, nullptr}; }
     /// Behind the last one.
     [[nodiscard]] typename Samples<TypedReader, TypedSample<T>>::End end() const noexcept { return {}; }
@@ -2177,7 +2221,7 @@ private:
     // Reads into an empty sample.
     Code fill(TypedSample<T> &typed) noexcept { return checked(typed, reader_.fill(typed.sample_)); }
 
-    // Lets go of what is no T.
+    // Releases a sample that is no T.
     static Code checked(TypedSample<T> &typed, Code code) noexcept
     {
         if (code != Code::ok || typed.sample_.size() == sizeof(T)) return code;
@@ -2188,8 +2232,8 @@ private:
     Reader reader_{};
 };
 
-/// A segment of objects of type T, which is trivially copyable and has a TypeName. Whoever attaches with another name or
-/// size gets Code::type_mismatch, in every language. Threads: any.
+/// A segment of objects of type T, which is trivially copyable and has a TypeName. A program that
+/// attaches with another name or size gets Code::type_mismatch, in every language. Threads: any.
 template <class T>
 class TypedSegment {
     static_assert(std::is_trivially_copyable_v<T>,
@@ -2203,7 +2247,8 @@ public:
     /// None; its calls answer Code::invalid.
     TypedSegment() noexcept = default;
 
-    /// Makes a segment under a name. The type's identity is set here, and room for it if the options do not.
+    /// Makes a segment under a name. The type's identity is set here, and room for it if the
+    /// options do not.
     static Result<TypedSegment> create(const char *name, const Options &options = {}) noexcept
     {
         return make(options, [name](const Options &typed) { return Segment::create(name, typed); });
@@ -2218,17 +2263,17 @@ public:
     {
         return make(options, [](const Options &typed) { return Segment::create_local(typed); });
     }
-    /// Attaches to the segment of this name.
+    /// Attaches to the segment with this name.
     static Result<TypedSegment> attach(const char *name, const AttachOptions &options = {}) noexcept
     {
         return of(Segment::attach(name, typed(options)));
     }
-    /// The same, and waits for the name to appear.
+    /// As attach, but waits for the name to appear.
     static Result<TypedSegment> attach_wait(const char *name, Timeout timeout, const AttachOptions &options = {}) noexcept
     {
         return of(Segment::attach_wait(name, timeout, typed(options)));
     }
-    /// Attaches to the segment behind a descriptor, which stays the caller's.
+    /// Attaches to the segment behind a descriptor, which the caller keeps.
     static Result<TypedSegment> attach_fd(int fd, const AttachOptions &options = {}) noexcept
     {
         return of(Segment::attach_fd(fd, typed(options)));
@@ -2261,7 +2306,7 @@ public:
 
     /// Everything else that a segment can do.
     [[nodiscard]] Segment &untyped() noexcept { return segment_; }
-    /// Everything else that a segment can tell.
+    /// The untyped segment, with all its other calls.
     [[nodiscard]] const Segment &untyped() const noexcept { return segment_; }
     /// Whether there is one.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(segment_); }
@@ -2278,7 +2323,8 @@ private:
         return options;
     }
 
-    // Without the name, which a program need not give that makes the segment; the hash depends on it.
+    // Without the name, because a program that makes the segment may omit it; the hash depends on
+    // it.
     static AttachOptions typed(AttachOptions options) noexcept
     {
         options.type_hash = type_hash_of<T>;
@@ -2300,7 +2346,8 @@ private:
         return of(make_one(complete));
     }
 
-    // The hash was compared. What is left to check is what a program that gave it by hand could have got wrong.
+    // The hash was compared. What remains to be checked are mistakes of a program that computed it
+    // by hand.
     static Result<TypedSegment> of(Result<Segment> segment) noexcept
     {
         if (!segment) return segment.error();

@@ -57,7 +57,7 @@ pub struct Geometry {
     /// Most payloads in regions at one time, more than `history`, at most [`MAX_REGIONS`]; 0
     /// without regions.
     pub region_count: u32,
-    /// Samples that one reader may hold at once; 0: as many as there are.
+    /// Most samples that one reader may hold; 0 is no limit.
     pub max_held: u32,
     /// What a writer does when nothing is free.
     pub policy: Policy,
@@ -112,17 +112,18 @@ fn round_up(value: u64, align: u64) -> Option<u64> {
     Some(value.checked_add(align - 1)? & !(align - 1))
 }
 
-/// What a number must be in a segment that is there already, for `open` to take it.
+/// What a number of an existing segment must be, for `open` to accept the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// Not less than asked for. Of alignments, powers of two, one that is not less is a multiple.
+    /// Not less than asked for. Alignments are powers of two, so one that is not less is a
+    /// multiple.
     AtLeast,
     /// As asked for.
     Same,
 }
 
 impl Rule {
-    /// Whether what was found is enough. 0 wanted is nothing asked for.
+    /// Whether the number that was found is accepted. 0 wanted means that nothing was asked for.
     pub(crate) fn is_kept(self, wanted: u64, found: u64) -> bool {
         match self {
             Rule::AtLeast => found >= wanted,
@@ -135,12 +136,12 @@ impl Rule {
 pub(crate) struct Number {
     pub(crate) name: &'static str,
     pub(crate) of: fn(&Geometry) -> u64,
-    /// The range, given those above it in the table.
+    /// The range, which depends on the numbers above it in the table.
     range: fn(&Geometry) -> RangeInclusive<u64>,
     pub(crate) rule: Rule,
 }
 
-/// Makes [`NUMBERS`] of a table.
+/// Makes [`NUMBERS`] from a table.
 macro_rules! numbers {
     ($($name:ident, $default:expr, $range:expr, $rule:ident;)+) => {
         /// All numbers that are options; the table is below.
@@ -178,26 +179,26 @@ numbers! {
     max_held,         0,       |_| 0..=u32::MAX.into(),                 Same;
 }
 
-/// Why there can be no segment of a geometry.
+/// Why a segment with a geometry is impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadGeometry {
     /// This number is out of its range.
     OutOfRange {
         /// Its name.
         field: &'static str,
-        /// What it is.
+        /// Its value.
         value: u64,
         /// The lowest value that it may have.
         lowest: u64,
         /// The highest value that it may have.
         highest: u64,
     },
-    /// Something else is wrong, as this says.
+    /// Another reason, as this says.
     Other(&'static str),
 }
 
 impl Geometry {
-    /// With the defaults of all numbers that are 0, and without regions if each payload fits a
+    /// Sets the defaults of all numbers that are 0, and removes regions if each payload fits a
     /// slot.
     pub(crate) fn complete(mut self) -> Geometry {
         self.set_defaults();
@@ -215,7 +216,7 @@ impl Geometry {
         if self.max_payload == 0 { 0..=0 } else { lowest..=highest }
     }
 
-    /// What is wrong with the first field that is not as it may be.
+    /// Checks all fields; the error describes the first invalid one.
     pub fn check(&self) -> Result<(), BadGeometry> {
         for number in NUMBERS {
             let (value, range) = ((number.of)(self), (number.range)(self));
@@ -228,7 +229,7 @@ impl Geometry {
             (self.payload_align.is_power_of_two(), "payload_align: not a power of two"),
             (self.mode & !0o666 == 0 && self.mode & 0o600 == 0o600, "mode: not 0600 plus bits of 0066"),
             (self.type_name[MAX_TYPE_NAME] == 0, "type_name: longer than 63 bytes"),
-            // Only with every number in its range does the arithmetic make sense.
+            // The arithmetic is valid only if every number is in its range.
             (self.offsets().is_some(), "slot_capacity times slot_count: larger than any file"),
         ];
         match others.into_iter().find(|(holds, _)| !holds) {

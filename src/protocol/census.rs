@@ -1,9 +1,10 @@
-//! What each slot is used for, counted by whoever looks: an observer, or a writer that finds
+//! The census: counts what each slot is used for, for an observer, or for a writer that finds
 //! nothing free.
 //!
-//! Loads only, a walk over all slots with no retries, so it disturbs nobody and always ends. In a
-//! segment at rest the numbers are exact. Each slot is seen at a moment of its own, so while others
-//! run the sums may be off by what they change meanwhile; but each slot is counted exactly once.
+//! It only loads, in one walk over all slots without retries, so it disturbs no other process and
+//! always ends. In a segment at rest the numbers are exact. Each slot is loaded at a moment of its
+//! own, so while others run the sums may be off by what they change meanwhile; but each slot is
+//! counted exactly once.
 
 use super::rows;
 use super::table::Table;
@@ -16,13 +17,13 @@ use crate::layout::{MAX_READERS, SlotLine};
 pub(crate) struct Slots {
     /// Free for the next reserve.
     pub(crate) free: u32,
-    /// Loaned, or being committed or taken back: a writer has it.
+    /// On loan, being committed, or being taken away: a writer has it.
     pub(crate) loaned: u32,
     /// Some reader has not read its sample, and nobody holds it.
     pub(crate) unread: u32,
     /// Some reader holds its sample.
     pub(crate) held: u32,
-    /// History alone keeps its sample.
+    /// Only history keeps its sample.
     pub(crate) retained: u32,
 }
 
@@ -39,7 +40,7 @@ impl Slots {
     }
 }
 
-/// What one reader has.
+/// The samples of one reader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Samples that it has not read.
@@ -50,11 +51,11 @@ pub(crate) struct Tally {
     pub(crate) oldest_held: Option<(u64, u32)>,
 }
 
-/// What keeps a writer from a slot.
+/// What keeps a writer from getting a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Obstacles {
     pub(crate) slots: Slots,
-    /// Of the loaned slots, those that the asking writer has.
+    /// Of the slots on loan, those of the writer that asks.
     pub(crate) own_loans: u32,
     /// Readers that have not read some sample, reader i as bit i.
     pub(crate) unread_by: u64,
@@ -69,7 +70,7 @@ pub(crate) fn slots(table: &Table<'_>) -> Slots {
     counted
 }
 
-/// Counts what each reader has, by its index.
+/// Counts the samples of each reader, by its index.
 pub(crate) fn readers(table: &Table<'_>) -> [Tally; MAX_READERS as usize] {
     let mut tallies = [Tally::default(); MAX_READERS as usize];
     walk(table, |slot, seen| {
@@ -97,7 +98,7 @@ pub(crate) fn loans(table: &Table<'_>, mut see: impl FnMut(Owner)) {
     });
 }
 
-/// What keeps the writer `owner` from a slot.
+/// What keeps the writer `owner` from getting a slot.
 pub(crate) fn obstacles(table: &Table<'_>, owner: Owner) -> Obstacles {
     let mut found = Obstacles::default();
     walk(table, |_, slot| {
@@ -114,14 +115,14 @@ pub(crate) fn obstacles(table: &Table<'_>, owner: Owner) -> Obstacles {
     found
 }
 
-/// What a slot is used for.
+/// The use of a slot.
 enum Use {
     Free,
     Loaned(Owner),
     Sample(Sample),
 }
 
-/// A sample that something keeps; if no reader does, history does.
+/// A sample that is kept; if no reader keeps it, history does.
 struct Sample {
     /// The largest number if the slot is just changing.
     sequence: u64,
@@ -132,7 +133,8 @@ struct Sample {
 }
 
 fn walk(table: &Table<'_>, mut see: impl FnMut(u32, Use)) {
-    // What a lossless reader has not marked it holds if it comes before its cursor.
+    // In a lossless segment, a reader holds those of its unmarked samples that are before its
+    // cursor.
     let mut cursors = [0; MAX_READERS as usize];
     if !table.shape.drop_oldest {
         for (cursor, row) in cursors.iter_mut().zip(table.readers) {
@@ -153,9 +155,9 @@ fn walk(table: &Table<'_>, mut see: impl FnMut(u32, Use)) {
     }
 }
 
-/// Who keeps the sample of a line; `None` if nobody does.
+/// What keeps the sample of a line; `None` if nothing does.
 fn sample_of(line: &SlotLine, words: usize, cursors: &[u64]) -> Option<Sample> {
-    // Relaxed, here and below: whoever only counts uses nothing that these words guard.
+    // Relaxed, here and below: a count uses nothing that these words guard.
     let sequence = line.sequence.load(Ordering::Relaxed);
     let (mut owed, mut held, mut settled) = (Audience(0), Audience(0), true);
     for (word, marks) in line.marks.iter().take(words).enumerate() {

@@ -1,26 +1,26 @@
 //! The slot protocol: pure state machines on atomics.
 //!
-//! Nothing here knows a file descriptor, a mapping or a process, so the same source runs in every
-//! process, under loom, and on a heap. Everything read from the shared words is checked before it
-//! is used, and every loop is bounded by numbers that only this process can write.
+//! Nothing here knows a file descriptor, a mapping or a process, so one source runs in every
+//! process, under loom, and on a heap. Each value from shared words is checked before it is used,
+//! and each loop is bounded by numbers that only this process can write.
 //!
-//! In reading order, which is also that of the dependencies:
+//! In reading order, which is also the order of the dependencies:
 //!
-//! - [`words`]: what one shared word means; [`bounds`], [`shape`], [`table`]: where loops end, what
-//!   a segment is made of, and its words.
+//! - [`words`]: the fields of each shared word; [`bounds`], [`shape`], [`table`]: the bounds of
+//!   loops, the shape of a segment, and its words.
 //! - [`bell`]: sleeping and waking; [`vacancy`]: where free slots may be.
-//! - [`slot`]: one slot's words; [`order`]: which sample comes when; [`history`]: samples kept for
-//!   later readers.
-//! - [`dead`], [`rows`]: who is dead, and which reader has which bit.
-//! - [`loan`]: a writer takes a slot; [`reclaim`]: or an unread sample; [`region`]: and room for a
-//!   large payload.
+//! - [`slot`]: the words of one slot; [`order`]: the sequence of samples; [`history`]: samples kept
+//!   for later readers.
+//! - [`dead`], [`rows`]: which participants are dead, and which reader has which bit.
+//! - [`loan`]: a writer claims a slot; [`reclaim`]: it takes an unread sample instead; [`region`]:
+//!   it leases room for a large payload.
 //! - [`commit`]: the slot becomes a sample.
 //! - [`hold`]: a reader takes the sample and holds it; [`members`]: readers join and leave.
-//! - [`recovery`]: what the dead left behind.
-//! - [`mod@reference`]: readers whose books the caller keeps.
-//! - [`census`]: what slots are used for, to who only looks.
+//! - [`recovery`]: repairs what dead participants left.
+//! - [`mod@reference`]: callers that track their readers themselves.
+//! - [`census`]: counts the use of slots, by loads only.
 //!
-//! `docs/protocol.md` tells the same with the proofs.
+//! `docs/protocol.md` describes the protocol with its proofs.
 #![forbid(unsafe_code)]
 
 pub(crate) mod bell;

@@ -138,10 +138,11 @@ impl Segment {
         }
     }
 
-    /// Attaches to the segment of this name, or creates it; true if this call created it. Of
-    /// several processes that do this at once one creates. What is there already must give what
-    /// `options` ask for, see [`CreateOptions`]; else nothing is attached. If nobody is attached to
-    /// it any more, `if_orphaned` decides; to refuse it is to adopt it here.
+    /// Attaches to the segment with this name, or creates it; true if this call created it. If
+    /// several processes call this at once, one of them creates the segment. An existing segment
+    /// must give what `options` ask for, see [`CreateOptions`]; otherwise the call does not attach.
+    /// If nobody is attached to it any more, `if_orphaned` decides; here [`IfOrphaned::Refuse`]
+    /// means the same as `Adopt`.
     pub fn open(name: &str, options: &CreateOptions) -> Result<(Segment, bool)> {
         for _ in 0..NAME_RACES {
             match Segment::create_or_adopt(name, options) {

@@ -39,7 +39,7 @@ pub struct AttachOptions {
     pub prefault: bool,
     /// Request huge pages; [`Info::huge_bytes`](crate::Info::huge_bytes) says what was obtained.
     pub huge_pages: bool,
-    /// Copy payloads of 64 KiB and more around the caches, as in [`CreateOptions`].
+    /// Copies of payloads of 64 KiB and more bypass the caches, as in [`CreateOptions`].
     pub stream_copies: bool,
     /// Attach to a segment of another user, or one whose mode was loosened.
     pub any_owner: bool,
@@ -47,17 +47,17 @@ pub struct AttachOptions {
     pub observer: bool,
     /// How long a wait polls before it sleeps; default 10 µs.
     pub spin: Option<Duration>,
-    /// Loans that one writer may have out at once; default no limit.
+    /// Most loans of one writer at one time; default no limit.
     pub max_loans: u32,
 }
 
 /// How to make a segment. Zero, `None`, `false` and an empty name are the default of each field.
 ///
-/// [`Segment::open`](crate::Segment::open), and create with [`IfOrphaned::Adopt`], compare what is
-/// asked for with a segment that is there already: its numbers must not be less; `policy`,
+/// [`Segment::open`](crate::Segment::open), and create with [`IfOrphaned::Adopt`], compare the
+/// options with an existing segment: its numbers must not be less than those asked for; `policy`,
 /// `user_header_size`, `max_held`, `single_writer`, `timestamps`, `ephemeral` and the type must be
-/// the same. Otherwise the error is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field
-/// that is left at its default asks for nothing.
+/// equal. Otherwise the error is [`Code::OptionsMismatch`], or [`Code::TypeMismatch`]. A field that
+/// is left at its default is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateOptions {
     /// Number of slots, 1 to 2^24; default 64.
@@ -74,13 +74,14 @@ pub struct CreateOptions {
     pub max_participants: u32,
     /// Samples kept for readers that join later, less than `slot_count`.
     pub history: u32,
-    /// Largest payload of all; default `slot_capacity`. Larger payloads than that go to regions.
+    /// Largest payload of all; default `slot_capacity`. Payloads larger than `slot_capacity` go to
+    /// regions.
     pub max_payload: u64,
-    /// How many payloads in regions may be there at once, loaned, unread, held or retained: more
-    /// than `history`, at most 63. Default 8, or two more than `history`.
+    /// Most payloads in regions at one time, on loan, unread, held or retained: more than
+    /// `history`, at most 63. Default 8, or two more than `history`.
     pub region_count: u32,
-    /// Samples that one reader may hold at once, read or peeked and not marked: a reader that holds
-    /// as many gets [`Code::HeldLimit`] for the next. Default no limit.
+    /// Most samples that one reader may hold, read or peeked and not marked: at this limit the next
+    /// read or peek returns [`Code::HeldLimit`]. Default no limit.
     pub max_held: u32,
     /// What a writer does when nothing is free; default [`Policy::Block`].
     pub policy: Option<Policy>,
@@ -96,8 +97,8 @@ pub struct CreateOptions {
     pub mode: u32,
     /// What to do when a dead segment has the name.
     pub if_orphaned: IfOrphaned,
-    /// Take a segment that is there already with whatever numbers, policy and flags it has. Only
-    /// the type is compared, as [`Segment::attach`](crate::Segment::attach) does.
+    /// Accept an existing segment with any numbers, policy and flags. Only the type is compared, as
+    /// [`Segment::attach`](crate::Segment::attach) does.
     pub any_geometry: bool,
     /// Identity of the sample type; all zero is none.
     pub type_hash: [u8; 16],
@@ -105,21 +106,20 @@ pub struct CreateOptions {
     pub type_name: String,
     /// Map all pages now, not at their first use.
     pub prefault: bool,
-    /// Ask for huge pages; [`Info::huge_bytes`](crate::Info::huge_bytes) says what was obtained.
+    /// Request huge pages; [`Info::huge_bytes`](crate::Info::huge_bytes) says what was obtained.
     pub huge_pages: bool,
     /// Copies of 64 KiB and more into payloads bypass the caches. That takes less than half the
     /// time if writer and reader do not share a cache, and more than twice the time if they do.
     pub stream_copies: bool,
-    /// Take a segment that is there already although it is another user's, or its mode was
-    /// loosened.
+    /// Accept an existing segment of another user, or one whose mode was loosened.
     pub any_owner: bool,
     /// How long a wait polls before it sleeps; default 10 µs.
     pub spin: Option<Duration>,
-    /// Loans that one writer may have out at once; default no limit.
+    /// Most loans of one writer at one time; default no limit.
     pub max_loans: u32,
 }
 
-/// As long as a wake takes: shorter is wasted, longer burns.
+/// As long as a wake takes: a shorter time is useless, a longer one wastes processor time.
 const DEFAULT_SPIN: Duration = Duration::from_micros(10);
 
 impl AttachOptions {
@@ -127,7 +127,7 @@ impl AttachOptions {
         self.spin.unwrap_or(DEFAULT_SPIN)
     }
 
-    /// Whether the sample type of a segment is the one asked for.
+    /// Checks that the sample type of a segment is the one asked for.
     pub(crate) fn compare(&self, found: &Geometry) -> Result<()> {
         if self.type_hash != [0; 16] && self.type_hash != found.type_hash {
             return Err(Code::TypeMismatch.into());
@@ -146,7 +146,7 @@ pub(crate) fn out_of_range(field: &str, value: u64, lowest: u64, highest: u64) -
         .with_numbers([value, lowest, highest])
 }
 
-/// The name of a type as the header has it.
+/// The name of a type in the form of the header.
 fn padded(type_name: &str) -> Result<[u8; MAX_TYPE_NAME + 1]> {
     let mut padded = [0; MAX_TYPE_NAME + 1];
     let name = type_name.as_bytes();
@@ -158,7 +158,7 @@ fn padded(type_name: &str) -> Result<[u8; MAX_TYPE_NAME + 1]> {
 }
 
 impl CreateOptions {
-    /// How the process that makes the segment, or finds it, is attached to it.
+    /// How the process that creates or opens the segment attaches to it.
     pub(crate) fn attaching(&self) -> AttachOptions {
         AttachOptions {
             type_hash: self.type_hash,
@@ -209,7 +209,7 @@ impl CreateOptions {
         Ok(geometry)
     }
 
-    /// The geometry of a new segment without a name, of which nothing can be there already.
+    /// The geometry of a new segment without a name, for which there can be no existing segment.
     pub(crate) fn nameless_geometry(&self) -> Result<Geometry> {
         let unused = [
             (self.ephemeral, "ephemeral: there is no name that could go"),
@@ -222,14 +222,14 @@ impl CreateOptions {
         }
     }
 
-    /// Whether a segment that is there already gives what is asked for.
+    /// Checks that an existing segment gives what is asked for.
     pub(crate) fn compare(&self, found: &Geometry) -> Result<()> {
         if self.any_geometry {
             return Ok(());
         }
         let mut asked = self.asked()?;
         if asked.clone().complete().region_count == 0 {
-            // Create does not look at it either, if every payload fits its slot.
+            // Create ignores it, too, if every payload fits its slot.
             asked.region_count = 0;
         }
         let found = Geometry { max_payload: found.largest_payload(), ..found.clone() };

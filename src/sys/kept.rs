@@ -30,7 +30,7 @@ pub(crate) struct KeptFd {
     own_byte: Option<u64>,
     /// Keeps the open file, and its lock, when the number is gone.
     pin: Option<Mapping>,
-    /// Whose it is, for errors: "of the segment".
+    /// The owner, for errors: "of the segment".
     whose: &'static str,
     lost: AtomicBool,
 }
