@@ -211,6 +211,13 @@ fn cpu_time(process: libc::pid_t) -> u64 {
     }
 }
 
+/// How long something takes, in nanoseconds.
+fn time(body: &mut dyn FnMut()) -> u64 {
+    let start = Instant::now();
+    body();
+    start.elapsed().as_nanos() as u64
+}
+
 /// What the number of the living costs: figures by name.
 fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, Vec<u64>); 6] {
     let options = CreateOptions {
@@ -224,11 +231,6 @@ fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, V
     // This one, one more for a time, and the sleeper.
     let others = crowd(shared, &segment, participants - 3);
     let rounds = rounds.min(15);
-    let time = |body: &mut dyn FnMut()| {
-        let start = Instant::now();
-        body();
-        start.elapsed().as_nanos() as u64
-    };
     let repeat = |body: &mut dyn FnMut() -> u64| (0..rounds).map(|_| body()).collect::<Vec<_>>();
     let nobody = repeat(&mut || time(&mut || assert_eq!(segment.recover().expect("recover"), 0)));
     let listing = repeat(&mut || {
@@ -286,6 +288,27 @@ fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, V
     ]
 }
 
+/// What an observer pays for one look at the counters of a segment in which each slot is unread.
+fn looking(slots: u32, rounds: usize) -> [(&'static str, Vec<u64>); 3] {
+    let segment = create(Policy::Fail, slots);
+    let reader = segment.reader(0).expect("a reader");
+    let writer = segment.writer().expect("a writer");
+    for _ in 0..slots {
+        writer.write(&[0; PAYLOAD], Some(Duration::ZERO)).expect("a slot");
+    }
+    let options = AttachOptions { observer: true, ..AttachOptions::default() };
+    let observer = Segment::attach_fd(segment.fd().expect("anonymous"), &options).expect("attach");
+    assert_eq!(observer.counters().expect("counters").unread, slots);
+    let repeat = |look: &dyn Fn()| (0..rounds).map(|_| time(&mut || look())).collect();
+    let figures = [
+        ("`counters`", repeat(&|| _ = observer.counters().expect("counters"))),
+        ("`readers`", repeat(&|| _ = observer.readers().expect("readers"))),
+        ("`writers`", repeat(&|| _ = observer.writers().expect("writers"))),
+    ];
+    drop(reader);
+    figures
+}
+
 fn main() {
     // Under `cargo test --benches` only show that it runs.
     let given = |wanted: &str| std::env::args().any(|arg| arg == wanted);
@@ -310,6 +333,17 @@ fn main() {
                 microseconds(figures[figures.len() - 1]),
                 middle as f64 / f64::from(slots),
                 microseconds(1_000_000 + 50 * u64::from(slots)),
+            );
+        }
+    }
+    println!("\n| an observer's look | slots | median µs | worst µs |\n|---|---:|---:|---:|");
+    for slots in [64, 4096, 65_536] {
+        for (name, mut figures) in looking(slots, rounds) {
+            let middle = median(&mut figures);
+            println!(
+                "| {name} | {slots} | {:.1} | {:.1} |",
+                microseconds(middle),
+                microseconds(figures[figures.len() - 1])
             );
         }
     }
