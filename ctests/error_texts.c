@@ -3,6 +3,8 @@
 #include "samples.h"
 
 #include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 static shmslot_error error;
 
@@ -125,8 +127,189 @@ static void check_stale(void)
     shmslot_segment_close(elsewhere);
 }
 
+/* ---- names, and what stands there ---- */
+
+static char name[64], path[128];
+
+static int attach_error(const char *where, const shmslot_attach_options *options)
+{
+    shmslot_segment *segment = NULL;
+    return shmslot_segment_attach(where, options, &segment, &error);
+}
+
+static int create_error(const shmslot_options *options)
+{
+    shmslot_segment *segment = NULL;
+    return shmslot_segment_create(name, options, &segment, &error);
+}
+
+static void check_names(void)
+{
+    shmslot_segment *segment = NULL;
+    shmslot_channel *channel = NULL;
+    int fd;
+    CHECK_CODE(attach_error(name, NULL), SHMSLOT_E_NOT_FOUND);
+    says("\"%s\": nothing has this name (errno 2: No such file or directory); create it first, or check the name and its "
+         "directory", path);
+    CHECK_CODE(shmslot_segment_unlink(name, &error), SHMSLOT_E_NOT_FOUND);
+    says("\"%s\": nothing has this name (errno 2: No such file or directory); create it first, or check the name and its "
+         "directory", path);
+    CHECK_CODE(shmslot_segment_attach_wait(name, NULL, AT_ONCE, &segment, &error), SHMSLOT_E_AGAIN);
+    says("\"%s\": no segment has this name yet; wait with a timeout, or try again later", path);
+    CHECK_CODE(shmslot_segment_attach_wait(name, NULL, MILLISECOND, &segment, &error), SHMSLOT_E_TIMEOUT);
+    says("\"%s\": no segment has this name yet; wait longer, or find out what the other side is doing", path);
+    CHECK_CODE(attach_error("a/b", NULL), SHMSLOT_E_BAD_NAME);
+    says("a relative name contains '/'; use 1 to 200 bytes of UTF-8 without '/' and NUL, or an absolute path");
+
+    CHECK_CODE(attach_error(CHECK_SHM_DIR, NULL), SHMSLOT_E_NOT_A_FILE);
+    says("\"%s\": it is a directory, not a regular file (errno 21: Is a directory); check the path", CHECK_SHM_DIR);
+    CHECK(mkfifo(path, 0600) == 0);
+    CHECK_CODE(attach_error(name, NULL), SHMSLOT_E_NOT_A_FILE);
+    says("\"%s\": it is a pipe or FIFO, not a regular file; check the path", path);
+    CHECK(unlink(path) == 0);
+    CHECK_CODE(attach_error("/dev/null", NULL), SHMSLOT_E_NOT_A_FILE);
+    says("\"/dev/null\": it is a device, not a regular file; check the path");
+    {
+        struct sockaddr_un address;
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        memset(&address, 0, sizeof address);
+        address.sun_family = AF_UNIX;
+        CHECK(strlen(path) < sizeof address.sun_path);
+        memcpy(address.sun_path, path, strlen(path));
+        CHECK(fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 && close(fd) == 0);
+    }
+    CHECK_CODE(attach_error(name, NULL), SHMSLOT_E_NOT_A_FILE);
+    says("\"%s\": it is a socket, not a regular file (errno 6: No such device or address); check the path", path);
+    CHECK_CODE(shmslot_channel_connect(path, 0, AT_ONCE, &channel, &error), SHMSLOT_E_NOT_FOUND);
+    says("nobody listens at \"%s\"; start the listener first, or check the name", path);
+    CHECK(unlink(path) == 0);
+    CHECK_CODE(shmslot_channel_connect(path, 0, AT_ONCE, &channel, &error), SHMSLOT_E_NOT_FOUND);
+    says("nobody listens at \"%s\"; start the listener first, or check the name", path);
+    CHECK_CODE(shmslot_channel_connect("name", 0, AT_ONCE, &channel, &error), SHMSLOT_E_BAD_NAME);
+    says("\"name\", of 4 bytes, cannot name a channel; use an absolute path, or '@' and more, of at most 107 bytes");
+    CHECK_CODE(shmslot_channel_pair(1U << 30, &channel, &channel, &error), SHMSLOT_E_BAD_OPTIONS);
+    CHECK(error.numbers[0] == 1U << 30);
+    says("flags has the unknown bits 0x40000000; use the SHMSLOT_FLAG_ constants that the comment of the call names");
+
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && write(fd, "text", 4) == 4 && close(fd) == 0);
+    CHECK_CODE(attach_error(name, NULL), SHMSLOT_E_NOT_A_SEGMENT);
+    says("\"%s\": the file is not a shmslot segment; choose another name, or remove the file", path);
+    CHECK_CODE(create_error(NULL), SHMSLOT_E_NOT_A_SEGMENT);
+    says("\"%s\": the file is not a shmslot segment; choose another name, or remove the file", path);
+    CHECK(truncate(path, 0) == 0);
+    CHECK_CODE(attach_error(name, NULL), SHMSLOT_E_EMPTY);
+    says("\"%s\": the file is empty: its segment was truncated, or never made; remove the file, then create the segment",
+         path);
+    CHECK(unlink(path) == 0);
+
+}
+
+static void check_what_a_segment_is(void)
+{
+    shmslot_options options = options_of(4, 8);
+    shmslot_attach_options attaching = SHMSLOT_ATTACH_OPTIONS_INIT;
+    shmslot_segment *segment = NULL, *other = NULL;
+    uint32_t version = 7;
+    int fd;
+    options.type_name = "sensor::Pose";
+    options.type_hash[15] = 1;
+    CHECK_OK(shmslot_segment_create(name, &options, &segment, NULL));
+    CHECK_CODE(create_error(NULL), SHMSLOT_E_EXISTS);
+    says("\"%s\": a live segment or a listener has this name; attach to it, use open, or choose another name", path);
+    attaching.type_name = "sensor::Scan";
+    attaching.type_hash[15] = 2;
+    CHECK_CODE(attach_error(name, &attaching), SHMSLOT_E_TYPE_MISMATCH);
+    says("\"%s\": its type is \"sensor::Pose\", hash 00000000000000000000000000000001, and not \"sensor::Scan\", hash "
+         "00000000000000000000000000000002; build both sides from one type definition, or attach without a type to inspect "
+         "the segment", path);
+    options.slot_count = 9;
+    CHECK_CODE(shmslot_segment_open(name, &options, &other, &error), SHMSLOT_E_OPTIONS_MISMATCH);
+    says("\"%s\": slot_count: 9 wanted, 4 found; ask for what it has or leave the field at 0, unlink it and create it "
+         "anew, or use SHMSLOT_FLAG_ANY_GEOMETRY", path);
+
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0 && pwrite(fd, &version, sizeof version, 8) == sizeof version && close(fd) == 0);
+    CHECK_CODE(attach_error(name, NULL), SHMSLOT_E_LAYOUT_VERSION);
+    CHECK(error.numbers[0] == 2 && error.numbers[1] == 7);
+    says("\"%s\": this library has layout version 2, the segment version 7; use one version of shmslot on both sides; to "
+         "replace the segment, end its users, then create it with SHMSLOT_ORPHANED_REPLACE or unlink it", path);
+    shmslot_segment_close(segment);
+    CHECK(unlink(path) == 0);
+}
+
+static void check_options(void)
+{
+    shmslot_options options = options_of(4, 8);
+    shmslot_attach_options attaching = SHMSLOT_ATTACH_OPTIONS_INIT;
+    options.slot_count = (1U << 24) + 1;
+    CHECK_CODE(create_error(&options), SHMSLOT_E_BAD_OPTIONS);
+    says("slot_count is 16777217, and not from 1 to 16777216; start from SHMSLOT_OPTIONS_INIT, and change only what you "
+         "need");
+    options.slot_count = 4;
+    options.struct_size = 4;
+    CHECK_CODE(create_error(&options), SHMSLOT_E_BAD_OPTIONS);
+    CHECK(error.numbers[0] == 4 && error.numbers[1] == sizeof options);
+    says("struct_size is 4, and this library knows %zu bytes; start from SHMSLOT_OPTIONS_INIT, and change only what you "
+         "need", sizeof options);
+    attaching.flags = 1U << 31;
+    CHECK_CODE(attach_error(name, &attaching), SHMSLOT_E_BAD_OPTIONS);
+    says("flags has the unknown bits 0x80000000; use the SHMSLOT_FLAG_ constants that the comment of the call names");
+}
+
+static void check_memory(void)
+{
+    shmslot_options options = options_of(1U << 24, UINT64_C(1) << 32);
+    shmslot_segment *segment = NULL;
+    char wanted[64];
+    CHECK_CODE(shmslot_segment_create_anonymous(&options, &segment, &error), SHMSLOT_E_NO_MEMORY);
+    snprintf(wanted, sizeof wanted, "%" PRIu64 " bytes are needed, and the machine has %" PRIu64 ";", error.numbers[0],
+             error.numbers[1]);
+    CHECK(error.numbers[0] > options.slot_capacity && strncmp(error.text, wanted, strlen(wanted)) == 0);
+    CHECK_CODE(create_error(&options), SHMSLOT_E_NO_MEMORY);
+    says("\"%s\": %" PRIu64 " bytes are needed, and the file system has %" PRIu64 " free (errno 28: No space left on "
+         "device); free some, ask for fewer or smaller slots, or make it larger (a container's /dev/shm often has 64 MB)",
+         path, error.numbers[0], error.numbers[1]);
+}
+
+static void check_readers_to_wait_for(void)
+{
+    shmslot_options options = options_of(4, 8);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_writer *writer = open_writer(segment);
+    CHECK_CODE(shmslot_wait_readers(writer, 2, MILLISECOND, &error), SHMSLOT_E_TIMEOUT);
+    says("0 of 2 readers have joined; wait longer, or find out what the other side is doing");
+    CHECK_CODE(shmslot_wait_readers(writer, 16, MILLISECOND, &error), SHMSLOT_E_INVALID);
+    says("16 readers can never join: max_readers is 15; wait for fewer, or create the segment with a larger max_readers");
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* Of a long path the end is shown, so that there is room for the rest. */
+static void check_long_names(void)
+{
+    char longest[4000];
+    size_t length = strlen(CHECK_SHM_DIR), i;
+    memcpy(longest, CHECK_SHM_DIR, length);
+    for (i = length; i + 1 < sizeof longest; i++) longest[i] = (i - length) % 201 == 0 ? '/' : 'x';
+    longest[i - 1] = 'y';
+    longest[i] = '\0';
+    CHECK_CODE(attach_error(longest, NULL), SHMSLOT_E_NOT_FOUND);
+    says("\"...%s\": nothing has this name (errno 2: No such file or directory); create it first, or check the name and "
+         "its directory", longest + strlen(longest) - 200);
+}
+
 CHECK_MAIN()
 {
+    snprintf(name, sizeof name, "ctest-texts-%d", (int)getpid());
+    snprintf(path, sizeof path, "%s/shmslot.%s", CHECK_SHM_DIR, name);
+    cleanup_path(path);
+    RUN(check_names());
+    RUN(check_what_a_segment_is());
+    RUN(check_options());
+    RUN(check_memory());
+    RUN(check_readers_to_wait_for());
+    RUN(check_long_names());
     RUN(check_no_free_slot());
     RUN(check_limits_of_a_writer());
     RUN(check_stale());

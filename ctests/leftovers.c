@@ -200,7 +200,7 @@ static void check_versions(const struct kind *kind, const shmslot_error *error)
     CHECK(strstr(error->text, number) != NULL);
     snprintf(number, sizeof number, "%u", ours);
     CHECK(strstr(error->text, number) != NULL);
-    CHECK(strstr(error->text, "build both sides with the same library version") != NULL);
+    CHECK(strstr(error->text, "use one version of shmslot on both sides") != NULL);
 }
 
 /* ---- the rules ---- */

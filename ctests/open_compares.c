@@ -71,7 +71,7 @@ static void check_detail(const shmslot_error *detail, const char *field, uint64_
     char about[96];
     snprintf(about, sizeof about, "%s: %" PRIu64 " wanted, %" PRIu64 " found; ", field, wanted, found);
     CHECK_U64((uint64_t)-detail->code, -SHMSLOT_E_OPTIONS_MISMATCH);
-    CHECK(strncmp(detail->text, about, strlen(about)) == 0);
+    CHECK(strstr(detail->text, about) != NULL);
     CHECK(strstr(detail->text, "SHMSLOT_FLAG_ANY_GEOMETRY") != NULL);
     CHECK_U64(detail->numbers[0], wanted);
     CHECK_U64(detail->numbers[1], found);
@@ -199,7 +199,7 @@ static void check_the_type(void)
     open_passes(name, &asked);
     asked.type_name = "the"; /* neither a part of it */
     CHECK_CODE(shmslot_segment_open(name, &asked, &segment, &detail), SHMSLOT_E_TYPE_MISMATCH);
-    CHECK(strncmp(detail.text, "type_name", strlen("type_name")) == 0);
+    CHECK(strstr(detail.text, "its type is ") != NULL);
     asked.type_name = "there too";
     CHECK_CODE(shmslot_segment_open(name, &asked, &segment, NULL), SHMSLOT_E_TYPE_MISMATCH);
     asked.flags = SHMSLOT_FLAG_ANY_GEOMETRY; /* of any geometry, and not of any type */

@@ -57,7 +57,7 @@ static void check_answers(void)
     shmslot_segment *made, *segment = NULL;
     CHECK_CODE(waits_in_vain(path, AT_ONCE, &detail), SHMSLOT_E_AGAIN);
     CHECK_CODE(waits_in_vain(path, 5 * MILLISECOND, &detail), SHMSLOT_E_TIMEOUT);
-    CHECK(strstr(detail.text, "no segment has the name \"") != NULL);
+    CHECK(strstr(detail.text, "no segment has this name yet") != NULL);
     CHECK_CODE(waits_in_vain(path, -2, &detail), SHMSLOT_E_BAD_TIMEOUT);
     CHECK_CODE(waits_in_vain("a/b", FOR_EVER, &detail), SHMSLOT_E_BAD_NAME);
     CHECK_CODE(waits_in_vain(NULL, FOR_EVER, &detail), SHMSLOT_E_INVALID);

@@ -7,6 +7,7 @@
 use core::ffi::CStr;
 use core::fmt;
 use core::fmt::Write as _;
+use std::path::Path;
 
 /// Gives each code its text, and refuses to compile when the two lists below differ: the enum is spelled
 /// out because the header generator reads source text.
@@ -337,6 +338,23 @@ impl Error {
         }
     }
 
+    /// Names the file that it is about, unless the text does.
+    pub(crate) fn at(self, path: &Path) -> Error {
+        let what = self.what();
+        // The end tells more than the beginning, and the text has little room.
+        let name = path.to_string_lossy();
+        let end = (name.len().saturating_sub(200)..).find_map(|start| name.get(start..)).unwrap_or("");
+        let cut = if end.len() < name.len() { "..." } else { "" };
+        if what.contains(end) {
+            return self;
+        }
+        let mut text = FallibleText(String::new());
+        match write!(text, "\"{cut}{}\": {what}", end.escape_debug()) {
+            Ok(()) => self.change(|detail| detail.about = text.0),
+            Err(_) => self,
+        }
+    }
+
     /// Says what to do, in place of the text of the code.
     pub(crate) fn advice(self, what_to_do: &'static str) -> Error {
         self.change(|detail| detail.advice = Some(what_to_do))
@@ -360,6 +378,12 @@ impl Error {
             change(detail);
         }
         self
+    }
+
+    /// What happened.
+    fn what(&self) -> &str {
+        let about = self.detail().map(|detail| detail.about.as_str());
+        about.filter(|about| !about.is_empty()).unwrap_or(self.code.what())
     }
 
     fn detail(&self) -> Option<&Detail> {
@@ -428,16 +452,14 @@ impl From<Error> for Code {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let detail = self.detail();
-        let about = detail.map(|detail| detail.about.as_str()).filter(|about| !about.is_empty());
-        f.write_str(about.unwrap_or(self.code.what()))?;
+        f.write_str(self.what())?;
         if self.os_errno != 0 {
             let reason = std::io::Error::from_raw_os_error(self.os_errno).to_string();
             // Without " (os error N)", which Rust puts at its end.
             let reason = reason.split(" (os error").next().unwrap_or_default();
             write!(f, " (errno {}: {reason})", self.os_errno)?;
         }
-        match detail.and_then(|detail| detail.advice).unwrap_or(self.code.advice()) {
+        match self.detail().and_then(|detail| detail.advice).unwrap_or(self.code.advice()) {
             "" => Ok(()),
             advice => write!(f, "; {advice}"),
         }

@@ -218,7 +218,8 @@ impl Segment {
             }
             if deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline) {
                 return Err(Error::new(timeout_code(timeout))
-                    .about(format_args!("no segment has the name {path:?} yet")));
+                    .about("no segment has this name yet")
+                    .at(&path));
             }
             watch.sleep(deadline);
         }

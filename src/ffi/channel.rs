@@ -8,7 +8,7 @@ use crate::error::{Code, Error, HotResult, Result};
 use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
-use crate::ffi::options::{SHMSLOT_FLAG_ANY_OWNER, attach_options, shmslot_attach_options};
+use crate::ffi::options::{SHMSLOT_FLAG_ANY_OWNER, attach_options, shmslot_attach_options, unknown_flags};
 use crate::ffi::segment::{self, shmslot_segment};
 use crate::sys;
 
@@ -61,8 +61,9 @@ fn hand_out(ret_channel: &Out<'_, *mut shmslot_channel>, end: End) -> HotResult<
 
 /// What flags of a channel, or of attachments, mean.
 pub(crate) fn channel_options(flags: u32) -> Result<ChannelOptions> {
-    if flags & !(SHMSLOT_FLAG_ANY_OWNER | SHMSLOT_FLAG_UNSEALED) != 0 {
-        return Err(Error::new(Code::BadOptions).about("flags"));
+    let unknown = flags & !(SHMSLOT_FLAG_ANY_OWNER | SHMSLOT_FLAG_UNSEALED);
+    if unknown != 0 {
+        return Err(unknown_flags(unknown.into()));
     }
     Ok(ChannelOptions {
         any_owner: flags & SHMSLOT_FLAG_ANY_OWNER != 0,

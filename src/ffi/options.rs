@@ -335,6 +335,14 @@ fn bad(about: &'static str) -> Error {
     Error::new(Code::BadOptions).about(about)
 }
 
+/// Flags that no call of this kind knows.
+pub(crate) fn unknown_flags(bits: u64) -> Error {
+    Error::new(Code::BadOptions)
+        .about(format_args!("flags has the unknown bits {bits:#x}"))
+        .advice("use the SHMSLOT_FLAG_ constants that the comment of the call names")
+        .with_numbers([bits, 0, 0])
+}
+
 /// Names a flag that is not among those of a call.
 fn check_flags(given: u32, flags_of_call: u32) -> Result<()> {
     let others = [
@@ -348,7 +356,7 @@ fn check_flags(given: u32, flags_of_call: u32) -> Result<()> {
         0 => Ok(()),
         rest => {
             let known = others.into_iter().find(|(flag, _)| rest & flag != 0);
-            Err(bad(known.map_or("flags: a flag that this version does not know", |(_, about)| about)))
+            Err(known.map_or_else(|| unknown_flags(rest.into()), |(_, about)| bad(about)))
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::ffi::arguments::{InSized, from_c};
 use crate::ffi::boundary::{self, Handle, Health};
 use crate::ffi::channel::shmslot_channel;
 use crate::ffi::given::Given;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::options::unknown_flags;
 use crate::ffi::plain::Plain;
 use crate::pool::{Lease, PoolInfo, Registry, RegistryOptions};
 use crate::sys::Uncancelled;
@@ -104,8 +105,9 @@ unsafe impl Plain for shmslot_lease {}
 fn registry_options(input: &InSized<'_, shmslot_registry_options>) -> Result<RegistryOptions> {
     let default = RegistryOptions::default();
     let Some(given) = input.take()? else { return Ok(default) };
-    if given.flags & !u64::from(SHMSLOT_FLAG_FOREIGN_RECEIVERS) != 0 {
-        return Err(Error::new(Code::BadOptions).about("flags"));
+    let unknown = given.flags & !u64::from(SHMSLOT_FLAG_FOREIGN_RECEIVERS);
+    if unknown != 0 {
+        return Err(unknown_flags(unknown));
     }
     let or = |value: u64, default: u64| if value == 0 { default } else { value };
     Ok(RegistryOptions {

@@ -17,10 +17,16 @@ pub(crate) fn check_file(
 ) -> Result<(Geometry, Offsets)> {
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
-        return Err(Error::new(Code::NotAFile).about("the path"));
+        return Err(
+            Error::new(Code::NotAFile).about(format_args!("it is {}, not a regular file", facts.kind))
+        );
     }
     if facts.owner != sys::effective_uid() && !options.any_owner {
-        return Err(Error::new(Code::Permission).about("another user's segment"));
+        let (own, owner) = (sys::effective_uid(), facts.owner);
+        return Err(Error::new(Code::Permission)
+            .about(format_args!("the segment belongs to user {owner}, and this process runs as user {own}"))
+            .advice("use SHMSLOT_FLAG_ANY_OWNER if you trust that user")
+            .with_numbers([owner.into(), own.into(), 0]));
     }
     if must_be_sealed && !sys::is_size_sealed(fd) {
         return Err(Code::NotSealed.into());
@@ -43,18 +49,29 @@ pub(crate) fn check_file(
             _ => code.into(),
         })?;
     if facts.mode & !geometry.mode != 0 && !options.any_owner {
-        return Err(Error::new(Code::Permission).about("the mode was loosened"));
+        return Err(Error::new(Code::Permission)
+            .about(format_args!(
+                "the mode is {:#o}, more than the {:#o} of its creation",
+                facts.mode, geometry.mode
+            ))
+            .advice("have the owner set the mode option when it creates it, or use SHMSLOT_FLAG_ANY_OWNER"));
     }
     match facts.size.cmp(&offsets.total) {
-        std::cmp::Ordering::Less => return Err(Code::Truncated.into()),
+        std::cmp::Ordering::Less => return Err(wrong_size(Code::Truncated, facts.size, offsets.total)),
         std::cmp::Ordering::Equal => {}
-        std::cmp::Ordering::Greater => return Err(Error::new(Code::Corrupt).about("file too long")),
+        std::cmp::Ordering::Greater => return Err(wrong_size(Code::Corrupt, facts.size, offsets.total)),
     }
     options.compare(&geometry)?;
     if let Some(asked) = asked {
         asked.compare(&geometry)?;
     }
     Ok((geometry, offsets))
+}
+
+fn wrong_size(code: Code, size: u64, stated: u64) -> Error {
+    Error::new(code)
+        .about(format_args!("the file has {size} bytes, and its header says {stated}"))
+        .with_numbers([size, stated, 0])
 }
 
 /// The error about a segment of another layout version.

@@ -54,16 +54,19 @@ const NAME_RACES: u32 = 64;
 impl Segment {
     /// Creates a segment and gives it its name in one step: no process ever sees an incomplete one.
     pub fn create(name: &str, options: &CreateOptions) -> Result<Segment> {
-        Ok(Segment::create_or_adopt(name, options)?.0)
+        Ok(Segment::create_or_adopt(&name::path_of(name)?, options)?.0)
     }
 
     /// The segment, and whether it was created rather than adopted.
-    fn create_or_adopt(name: &str, options: &CreateOptions) -> Result<(Segment, bool)> {
-        let path = name::path_of(name)?;
+    fn create_or_adopt(path: &Path, options: &CreateOptions) -> Result<(Segment, bool)> {
         let geometry = options.geometry()?;
+        Segment::take_name(path, geometry, options).map_err(|error| error.at(path))
+    }
+
+    fn take_name(path: &Path, geometry: Geometry, options: &CreateOptions) -> Result<(Segment, bool)> {
         let mut made = None;
         for _ in 0..NAME_RACES {
-            if let Way::Adopted(inner) = name::make_way(&path, options)? {
+            if let Way::Adopted(inner) = name::make_way(path, options)? {
                 return Ok((Segment { inner: Arc::new(*inner) }, false));
             }
             let inner = match made.take() {
@@ -72,10 +75,15 @@ impl Segment {
                     let directory = path.parent().unwrap_or(Path::new("/"));
                     let fd = sys::unnamed_file(directory)?;
                     sys::set_mode(&fd, geometry.mode)?;
-                    Attachment::build(Some(fd), geometry.clone(), &options.attaching(), Some(path.clone()))?
+                    Attachment::build(
+                        Some(fd),
+                        geometry.clone(),
+                        &options.attaching(),
+                        Some(path.to_owned()),
+                    )?
                 }
             };
-            match inner.fd().and_then(|fd| fd.map_or(Ok(()), |fd| sys::link_file(fd, &path))) {
+            match inner.fd().and_then(|fd| fd.map_or(Ok(()), |fd| sys::link_file(fd, path))) {
                 Ok(()) => return Ok((Segment { inner: Arc::new(inner) }, true)),
                 Err(error) if error.code() == Code::Exists => made = Some(inner),
                 Err(error) => return Err(error),
@@ -92,7 +100,11 @@ impl Segment {
         // A memfd has no file system whose size would end the allocation before the machine's
         // memory does.
         if geometry.offsets().is_none_or(|offsets| offsets.fixed_size > sys::machine_memory()) {
-            return Err(Error::new(Code::NoMemory).about("the segment is larger than all memory"));
+            let size = geometry.offsets().map_or(u64::MAX, |offsets| offsets.fixed_size);
+            let memory = sys::machine_memory();
+            return Err(Error::new(Code::NoMemory)
+                .about(format_args!("{size} bytes are needed, and the machine has {memory}"))
+                .with_numbers([size, memory, 0]));
         }
         let fd = sys::anonymous_file(c"shmslot")?;
         let inner = Attachment::build(Some(fd), geometry, &options.attaching(), None)?;
@@ -109,24 +121,28 @@ impl Segment {
 
     /// Attaches to the segment with this name.
     pub fn attach(name: &str, options: &AttachOptions) -> Result<Segment> {
-        Segment::attach_asking(name, options, None)
+        Segment::attach_asking(&name::path_of(name)?, options, None)
     }
 
-    fn attach_asking(name: &str, options: &AttachOptions, asked: Option<&CreateOptions>) -> Result<Segment> {
-        let path = name::path_of(name)?;
+    fn attach_asking(path: &Path, options: &AttachOptions, asked: Option<&CreateOptions>) -> Result<Segment> {
         for _ in 0..NAME_RACES {
-            let fd = sys::open_file(&path, !options.observer)?;
-            if let Some(inner) = name::attach(&path, fd, options, asked)? {
+            let attached = sys::open_file(path, !options.observer)
+                .and_then(|fd| name::attach(path, fd, options, asked))
+                .map_err(|error| error.at(path))?;
+            if let Some(inner) = attached {
                 return Ok(Segment { inner: Arc::new(inner) });
             }
         }
-        Err(name_in_dispute(Code::NotFound))
+        Err(name_in_dispute(Code::NotFound).at(path))
     }
 
     /// Attaches to the segment behind a descriptor, which the caller keeps.
     pub fn attach_fd(fd: BorrowedFd<'_>, options: &AttachOptions) -> Result<Segment> {
-        if !sys::file_facts(fd)?.is_regular {
-            return Err(Error::new(Code::NotAFile).about("the descriptor"));
+        let facts = sys::file_facts(fd)?;
+        if !facts.is_regular {
+            return Err(Error::new(Code::NotAFile)
+                .about(format_args!("the descriptor is {}, not a regular file", facts.kind))
+                .advice("check which descriptor it is"));
         }
         // Opened again, so that the locks of this participant are its own.
         let own = sys::reopen(fd, !options.observer)?;
@@ -144,23 +160,25 @@ impl Segment {
     /// If nobody is attached to it any more, `if_orphaned` decides; here [`IfOrphaned::Refuse`]
     /// means the same as `Adopt`.
     pub fn open(name: &str, options: &CreateOptions) -> Result<(Segment, bool)> {
+        let path = name::path_of(name)?;
         for _ in 0..NAME_RACES {
-            match Segment::create_or_adopt(name, options) {
+            match Segment::create_or_adopt(&path, options) {
                 Err(error) if error.code() == Code::Exists => {}
                 made => return made,
             }
-            match Segment::attach_asking(name, &options.attaching(), Some(options)) {
+            match Segment::attach_asking(&path, &options.attaching(), Some(options)) {
                 Err(error) if error.code() == Code::NotFound => {}
                 attached => return attached.map(|segment| (segment, false)),
             }
         }
-        Err(name_in_dispute(Code::Exists))
+        Err(name_in_dispute(Code::Exists).at(&path))
     }
 
     /// Removes the name. Attached processes stay attached, and can [notice it](Info::retired); the
     /// memory is freed with the last of them.
     pub fn unlink(name: &str) -> Result<()> {
-        name::unlink(&name::path_of(name)?)
+        let path = name::path_of(name)?;
+        name::unlink(&path).map_err(|error| error.at(&path))
     }
 
     /// The geometry of the segment, and its use.

@@ -267,7 +267,11 @@ pub(crate) fn make_way(path: &Path, options: &CreateOptions) -> Result<Way> {
             match options.if_orphaned {
                 // Its last participant was killed; otherwise the name would be gone.
                 _ if geometry.ephemeral => replace(path, &fd, &geometry)?,
-                IfOrphaned::Refuse => return Err(Error::new(Code::Exists).about("nobody is attached to it")),
+                IfOrphaned::Refuse => {
+                    return Err(Error::new(Code::Exists)
+                        .about("a segment that nobody is attached to has this name")
+                        .advice("unlink it, or choose SHMSLOT_ORPHANED_REPLACE or SHMSLOT_ORPHANED_ADOPT"));
+                }
                 IfOrphaned::Adopt => {
                     if let Some(adopted) = attach(path, fd, &options.attaching(), Some(options))? {
                         return Ok(Way::Adopted(Box::new(adopted)));
@@ -315,7 +319,9 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
     let fd = sys::open_file(path, true).or_else(|_| sys::open_file(path, false))?;
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
-        return Err(Error::new(Code::NotAFile).about("the path"));
+        return Err(
+            Error::new(Code::NotAFile).about(format_args!("it is {}, not a regular file", facts.kind))
+        );
     }
     if !is_ours(path, &fd, facts)? {
         return Err(if facts.size == 0 { Code::Empty } else { Code::NotASegment }.into());

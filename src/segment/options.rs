@@ -1,6 +1,7 @@
 //! How a segment is made, or attached to.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
@@ -129,11 +130,15 @@ impl AttachOptions {
 
     /// Checks that the sample type of a segment is the one asked for.
     pub(crate) fn compare(&self, found: &Geometry) -> Result<()> {
-        if self.type_hash != [0; 16] && self.type_hash != found.type_hash {
-            return Err(Code::TypeMismatch.into());
-        }
-        if !self.type_name.is_empty() && padded(&self.type_name)? != found.type_name {
-            return Err(Error::new(Code::TypeMismatch).about("type_name"));
+        let name = padded(&self.type_name)?;
+        let other_hash = self.type_hash != [0; 16] && self.type_hash != found.type_hash;
+        let other_name = !self.type_name.is_empty() && name != found.type_name;
+        if other_hash || other_name {
+            let wanted = Type(&name, &self.type_hash);
+            let found = Type(&found.type_name, &found.type_hash);
+            return Err(
+                Error::new(Code::TypeMismatch).about(format_args!("its type is {found}, and not {wanted}"))
+            );
         }
         Ok(())
     }
@@ -144,6 +149,23 @@ pub(crate) fn out_of_range(field: &str, value: u64, lowest: u64, highest: u64) -
     Error::new(Code::BadOptions)
         .about(format_args!("{field} is {value}, and not from {lowest} to {highest}"))
         .with_numbers([value, lowest, highest])
+}
+
+/// Name and hash of a type, in the text of an error.
+struct Type<'t>(&'t [u8; MAX_TYPE_NAME + 1], &'t [u8; 16]);
+
+impl fmt::Display for Type<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Type(name, hash) = self;
+        match name.split(|byte| *byte == 0).next() {
+            Some(name @ [_, ..]) => write!(f, "{:?}", String::from_utf8_lossy(name))?,
+            _ => f.write_str("without a name")?,
+        }
+        match u128::from_be_bytes(**hash) {
+            0 => f.write_str(", without a hash"),
+            hash => write!(f, ", hash {hash:032x}"),
+        }
+    }
 }
 
 /// The name of a type in the form of the header.

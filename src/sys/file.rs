@@ -82,11 +82,21 @@ pub(crate) fn unlink_file(path: &Path) -> Result<()> {
 }
 
 /// Opens an existing file by name; does not follow a link at the end, and does not block on a pipe.
+/// The caller adds the name to an error.
 pub(crate) fn open_file(path: &Path, writable: bool) -> Result<OwnedFd> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    descriptor::open(path, flags, Mode::empty())
-        .map_err(|errno| failed_at_name(errno, format_args!("opening {path:?}")))
+    descriptor::open(path, flags, Mode::empty()).map_err(|errno| {
+        let error = failed_at_name(errno, "opening it");
+        match error.code() {
+            Code::NotFound => error.about("nothing has this name"),
+            Code::NotAFile => match named_file_facts(path) {
+                Ok(facts) => error.about(format_args!("it is {}, not a regular file", facts.kind)),
+                Err(_) => error,
+            },
+            _ => error,
+        }
+    })
 }
 
 /// Opens a directory, to lock it.
@@ -193,6 +203,8 @@ pub(crate) fn seal_for_readers(fd: BorrowedFd<'_>, others_may_write: bool) -> Re
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileFacts {
     pub(crate) is_regular: bool,
+    /// What it is, in a word.
+    pub(crate) kind: &'static str,
     pub(crate) owner: u32,
     pub(crate) mode: u32,
     pub(crate) size: u64,
@@ -217,6 +229,14 @@ pub(crate) fn named_file_facts(path: &Path) -> Result<FileFacts> {
 fn facts_of(facts: &stat::FileStat) -> FileFacts {
     FileFacts {
         is_regular: facts.st_mode & libc::S_IFMT == libc::S_IFREG,
+        kind: match facts.st_mode & libc::S_IFMT {
+            libc::S_IFREG => "a regular file",
+            libc::S_IFDIR => "a directory",
+            libc::S_IFIFO => "a pipe or FIFO",
+            libc::S_IFSOCK => "a socket",
+            libc::S_IFLNK => "a symbolic link",
+            _ => "a device",
+        },
         owner: facts.st_uid,
         mode: facts.st_mode & 0o7777,
         size: u64::try_from(facts.st_size).unwrap_or(0),
@@ -229,12 +249,24 @@ fn facts_of(facts: &stat::FileStat) -> FileFacts {
 
 /// Refuses a size for which the file system has no room, before anything is allocated.
 pub(crate) fn check_room(fd: &OwnedFd, size: u64) -> Result<()> {
-    let room = statvfs::fstatvfs(fd).map_err(|errno| failed(errno, "looking at the file system"))?;
-    // No blocks at all means that it has no limit of its own.
-    if room.blocks() != 0 && room.blocks_available().saturating_mul(room.fragment_size()) < size {
-        return Err(failed(Errno::ENOSPC, "allocating memory"));
+    match free_bytes(fd)? {
+        Some(free) if free < size => Err(no_room(size, free)),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Free bytes of the file system; `None` if it has no limit of its own, and no blocks at all.
+fn free_bytes(fd: &OwnedFd) -> Result<Option<u64>> {
+    let room = statvfs::fstatvfs(fd).map_err(|errno| failed(errno, "looking at the file system"))?;
+    let free = room.blocks_available().saturating_mul(room.fragment_size());
+    Ok((room.blocks() != 0).then_some(free))
+}
+
+fn no_room(size: u64, free: u64) -> Error {
+    failed(Errno::ENOSPC, "allocating memory")
+        .about(format_args!("{size} bytes are needed, and the file system has {free} free"))
+        .advice("free some, ask for fewer or smaller slots, or make it larger (a container's /dev/shm often has 64 MB)")
+        .with_numbers([size, free, 0])
 }
 
 /// Refuses a file longer than this process may write, because the kernel would end the process for
@@ -279,7 +311,8 @@ pub(crate) fn allocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
         match fcntl::fallocate(fd, FallocateFlags::empty(), file_offset(done)?, file_offset(piece)?) {
             Ok(()) => done += piece,
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(failed(errno, "allocating memory")),
+            Err(Errno::ENOSPC) => return Err(no_room(end - done, free_bytes(fd)?.unwrap_or(0))),
+            Err(errno) => return Err(failed(errno, format_args!("allocating {} bytes", end - done))),
         }
     }
     Ok(())

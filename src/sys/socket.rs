@@ -217,7 +217,7 @@ pub(crate) fn connect(name: &str, deadline: Deadline) -> Result<Connected> {
             Ok(_) => Ok(Connected::To(socket)),
             Err(Errno::EINTR) => continue,
             Err(Errno::EAGAIN) => Ok(Connected::Crowded),
-            Err(Errno::ECONNREFUSED) => Ok(Connected::Nobody),
+            Err(Errno::ECONNREFUSED | Errno::ENOENT | Errno::ENOTDIR) => Ok(Connected::Nobody),
             Err(errno) => Err(failed_at_name(errno, format_args!("connecting to {name:?}"))),
         };
     }
