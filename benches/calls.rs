@@ -1,6 +1,8 @@
-//! The four calls of the hot path, over and over, for `benches/instructions` to count what they execute.
+//! The four calls of the hot path, over and over, for `benches/instructions` to count what they
+//! execute.
 //!
-//! `calls MODE TURNS` reserves, commits, reads and marks `TURNS` times and prints nothing; by the reference operations, too.
+//! `calls MODE TURNS` reserves, commits, reads and marks `TURNS` times and prints nothing; by the
+//! reference operations, too.
 
 #![allow(unsafe_code)] // The C ABI is half of what it calls.
 

@@ -1,4 +1,5 @@
-//! The third table: payloads larger than a slot, beside a copy between private buffers and beside slots of that size.
+//! The third table: payloads larger than a slot, beside a copy between private buffers and beside
+//! slots of that size.
 //!
 //! `cargo bench --bench large` prints Markdown. The method is in `benches/README.md`.
 
@@ -71,7 +72,8 @@ fn with_child<T>(there: impl FnOnce(), here: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Half a round trip, payload written on one side and read on the other. `send` and `receive` are those of this side.
+/// Half a round trip, payload written on one side and read on the other. `send` and `receive` are
+/// those of this side.
 fn ping_pong(len: usize, mut send: impl FnMut(&Source), mut receive: impl FnMut() -> u64) -> f64 {
     payload::per_turn(len, Work::WrittenAndRead, 1000, |source| {
         send(source.expect("written"));
@@ -87,7 +89,8 @@ fn pong(source: &Source, mut receive: impl FnMut() -> Option<u64>, mut send: imp
     }
 }
 
-/// Copied into shared memory and summed up there, one flag each way: what nothing that is shared can beat.
+/// Copied into shared memory and summed up there, one flag each way: what nothing that is shared
+/// can beat.
 fn raw_one_way(len: usize) -> f64 {
     const STOP: u64 = u64::MAX;
     let shared = SharedMemory::new(4096 + 2 * len);
@@ -164,8 +167,8 @@ fn one_way(home: Home, len: usize) -> f64 {
     )
 }
 
-/// A lease in a registry's region, resolved at the other end of a channel and released, both ends in one thread. Every
-/// region new: made, announced, received, mapped, and taken away again.
+/// A lease in a registry's region, resolved at the other end of a channel and released, both ends
+/// in one thread. Every region new: made, announced, received, mapped, and taken away again.
 fn over_a_channel(every_region_new: bool, len: usize) -> f64 {
     let max_idle = if every_region_new { 0 } else { u64::MAX };
     let registry =

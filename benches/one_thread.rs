@@ -1,4 +1,5 @@
-//! What the calls cost one thread: against the number of slots, at every fill level, against readers, and through C.
+//! What the calls cost one thread: against the number of slots, at every fill level, against
+//! readers, and through C.
 //!
 //! `cargo bench --bench one_thread` prints Markdown. The method is in `benches/README.md`.
 
@@ -95,8 +96,8 @@ fn looks() -> u64 {
     blocks[blocks.len() / 2]
 }
 
-/// Ticks of a block of turns. What must not be left out are the addresses, which a caller needs: a black box around the
-/// handles would move them through memory.
+/// Ticks of a block of turns. What must not be left out are the addresses, which a caller needs: a
+/// black box around the handles would move them through memory.
 fn turns(writer: &Writer, reader: &Reader) -> u64 {
     let start = ticks();
     for _ in 0..BLOCK {
@@ -108,7 +109,8 @@ fn turns(writer: &Writer, reader: &Reader) -> u64 {
     ticks() - start
 }
 
-/// Ticks of one part of a block of turns, looks at the clock taken off: off the sum, because a part may be shorter than a tick.
+/// Ticks of one part of a block of turns, looks at the clock taken off: off the sum, because a part
+/// may be shorter than a tick.
 fn parts(writer: &Writer, reader: &Reader, part: Part, looks: u64) -> u64 {
     let mut sum = 0;
     for _ in 0..BLOCK {
@@ -173,7 +175,8 @@ fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
     well.then(|| noted(place))
 }
 
-/// Reserve and commit, each of blocks of `BATCH`; between them the readers read, which is not timed.
+/// Reserve and commit, each of blocks of `BATCH`; between them the readers read, which is not
+/// timed.
 fn commit_to_readers(place: &Place, policy: Policy, readers: u32, blocks: u64) -> Option<Sample> {
     const BATCH: u64 = 32;
     let options = CreateOptions { max_readers: 63, ..options::<WORDS>(false, policy, 64) };
@@ -244,7 +247,8 @@ fn fill_levels(place: &'static Place, quick: bool) -> Vec<Row> {
     rows
 }
 
-/// The same turn of a checked payload through Rust and through C, and of a large one that is not touched.
+/// The same turn of a checked payload through Rust and through C, and of a large one that is not
+/// touched.
 fn boundaries(place: &'static Place, settings: &Settings) -> Vec<Row> {
     let time = settings.time;
     let mut rows = Vec::new();

@@ -1,4 +1,5 @@
-//! What death costs the living: cleaning up after a killed process, waiting behind one, and looking for one in vain.
+//! What death costs the living: cleaning up after a killed process, waiting behind one, and looking
+//! for one in vain.
 //!
 //! `cargo bench --bench recovery` prints Markdown. The method is in `benches/README.md`.
 
@@ -19,7 +20,8 @@ struct Shared {
 }
 
 fn shared() -> &'static Shared {
-    // SAFETY: a fresh anonymous mapping of zeros, larger than the struct and never unmapped; the struct is made of atomics.
+    // SAFETY: a fresh anonymous mapping of zeros, larger than the struct and never unmapped; the
+    // struct is made of atomics.
     unsafe {
         let map = libc::mmap(
             std::ptr::null_mut(),
@@ -147,7 +149,8 @@ fn is_asleep(process: libc::pid_t) -> bool {
     text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
-/// How long a writer that sleeps behind a reader waits for its slot after the reader was killed, and nobody else looks.
+/// How long a writer that sleeps behind a reader waits for its slot after the reader was killed,
+/// and nobody else looks.
 fn asleep_behind(shared: &Shared, rounds: usize) -> Vec<u64> {
     let round = |round: usize| {
         let segment = create(Policy::Block, 8);
@@ -189,7 +192,8 @@ fn asleep_behind(shared: &Shared, rounds: usize) -> Vec<u64> {
     (0..rounds).map(round).collect()
 }
 
-/// Participants of one segment that all live, in processes of their own; the processes share them out.
+/// Participants of one segment that all live, in processes of their own; the processes share them
+/// out.
 fn crowd(shared: &Shared, segment: &Segment, participants: u32) -> Vec<libc::pid_t> {
     const PROCESSES: u32 = 63;
     let share = |process: u32| (participants + process) / PROCESSES;

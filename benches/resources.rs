@@ -1,5 +1,5 @@
-//! What a segment and a participant take from the system: time to set up, memory, descriptors, mappings, threads, system
-//! calls, and the processor while nothing happens.
+//! What a segment and a participant take from the system: time to set up, memory, descriptors,
+//! mappings, threads, system calls, and the processor while nothing happens.
 //!
 //! `cargo bench --bench resources` prints Markdown. The method is in `benches/README.md`.
 
@@ -236,7 +236,8 @@ fn system_calls(place: &Place) -> String {
     text + "\n"
 }
 
-/// The processor time of a reader that waits a second, as the library is by default, and of a process that sleeps as long.
+/// The processor time of a reader that waits a second, as the library is by default, and of a
+/// process that sleeps as long.
 fn idle(place: &Place, quick: bool) -> String {
     let time = Duration::from_millis(if quick { 300 } else { 1000 });
     let busy = || {

@@ -1,4 +1,5 @@
-//! What crosses from one process to another: one way, streaming, waking, crowds, and with noisy neighbours.
+//! What crosses from one process to another: one way, streaming, waking, crowds, and with noisy
+//! neighbours.
 //!
 //! `cargo bench --bench two_processes` prints Markdown. The method is in `benches/README.md`.
 
@@ -113,8 +114,9 @@ fn hop(place: &Place) -> f64 {
     place.get(0)
 }
 
-/// Streams of several writers, all on the first processor, to several readers, all on the second, who sleep when they have
-/// nothing to do; every reader gets every sample. The figure is the time for each sample, however many get it.
+/// Streams of several writers, all on the first processor, to several readers, all on the second,
+/// who sleep when they have nothing to do; every reader gets every sample. The figure is the time
+/// for each sample, however many get it.
 fn crowd(place: &'static Place, writers: u64, readers: u64, each: u64) -> Option<Sample> {
     let before = hop(place);
     let options = CreateOptions { max_readers: 15, ..options::<SMALL>(writers == 1, Policy::Block, 64) };

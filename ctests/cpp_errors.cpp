@@ -100,8 +100,8 @@ static int told_to = -1;
 
 static void tell(const char *text) { CHECK(write(told_to, text, strlen(text)) > 0); }
 
-// A failure has no value. A program that takes it anyway is stopped, with or without exceptions, after
-// its handler got the text.
+// A failure has no value. A program that takes it anyway is stopped, with or without exceptions,
+// after its handler got the text.
 template <class Use>
 static void aborts(Use use, const char *want)
 {

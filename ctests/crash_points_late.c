@@ -10,7 +10,7 @@
  * samples at once. Where unread samples are taken away, there may be a third reader that reads
  * nothing before the end.
  *
- *   crash_points_late [all] without: two laps in every row, the others in turns */
+ *     crash_points_late [all]    without `all`: two laps in every row, the others in turns */
 /* not under address, thread, memcheck: it would single-step through the tool, too */
 /* not under musl: it takes minutes, and the C library has no part in what it looks at */
 /* not under aarch64: the emulator has no single steps */

@@ -1,5 +1,6 @@
-/* As crash_points.c, for what happens to names: create, replace, open, unlink. After a kill at any point a name leads to a
- * whole segment or to nothing, the next comer gets a segment under it, and no other file is left. */
+/* As crash_points.c, for what happens to names: create, replace, open, unlink. After a kill at any
+ * point a name leads to a whole segment or to nothing, the next comer gets a segment under it, and
+ * no other file is left. */
 /* not under address, thread, memcheck: it would single-step through the tool, too */
 /* not under musl: it takes minutes, and the C library has no part in what it looks at */
 /* not under aarch64: the emulator has no single steps */

@@ -1,5 +1,6 @@
-/* What programs that kill a process at each step of an operation have in common: the victim's steps; the survivors, who
- * have a sample in hand and read all others; and what must be true afterwards. */
+/* What programs that kill a process at each step of an operation have in common: the victim's
+ * steps; the survivors, who have a sample in hand and read all others; and what must be true
+ * afterwards. */
 #ifndef SHMSLOT_CTESTS_CRASH_STAGE_H
 #define SHMSLOT_CTESTS_CRASH_STAGE_H
 
@@ -230,7 +231,8 @@ static inline void drain(struct stage *stage)
 static inline void check_recovered(struct stage *stage)
 {
     size_t all = 0;
-    CHECK_OK(shmslot_segment_recover(stage->segment, NULL)); /* if that has not happened by itself */
+    /* if that has not happened by itself */
+    CHECK_OK(shmslot_segment_recover(stage->segment, NULL));
     CHECK_CODE(shmslot_segment_recover(stage->segment, NULL), 0);
     CHECK_OK(shmslot_segment_participants(stage->segment, NULL, 0, 0, &all));
     CHECK_U64(all, 1);
@@ -279,8 +281,9 @@ static inline void check_slots(struct stage *stage)
     for (i = 0; i < room; i++) CHECK_OK(shmslot_slot_discard(stage->writer, &loans[i]));
 }
 
-/* Nothing is in hand, and all samples are read by all. Slots before anybody joins or leaves, who would clear what is left
- * in its row. But where unread samples are taken back, this takes those of history. */
+/* Nothing is in hand, and all samples are read by all. Slots before anybody joins or leaves, who
+ * would clear what is left in its row. But where unread samples are taken back, this takes those of
+ * history. */
 static inline void check_all_slots(struct stage *stage)
 {
     if (drops_oldest(stage)) check_history(stage);

@@ -1,5 +1,6 @@
-/* The library's descriptors keep off the numbers of the standard streams; and one that the program closes, or replaces by
- * whatever file, makes no peer dead, is neither used nor closed any more, and is told of. */
+/* The library's descriptors keep off the numbers of the standard streams; and one that the program
+ * closes, or replaces by whatever file, makes no peer dead, is neither used nor closed any more,
+ * and is told of. */
 #include "every_call.h"
 #include "plain_channel.h"
 
@@ -57,7 +58,8 @@ static int call_without_streams(int link, void *argument)
     (void)setrlimit(RLIMIT_NOFILE, &before);
     taken = restore_streams(closed_streams);
     CHECK_U64(taken, 0);
-    /* With no number left but these a call does without a descriptor, or says that there is none. */
+    /* With no number left but these a call does without a descriptor, or says that there is
+     * none. */
     if (limit == 0 || result != SHMSLOT_E_SYS) CHECK_U64((uint64_t)result, (uint64_t)what->expected);
     CHECK(world.detail.code == 0 || world.detail.os_errno == EMFILE || what->expected < 0);
     take_down();
@@ -102,7 +104,8 @@ static void note_open(void)
     for (fd = 0; fd < MOST; fd++) open_before[fd] = fcntl(fd, F_GETFD) >= 0;
 }
 
-/* A file of the program's own, so that it is seen if anybody writes to it, reads from it, or closes it. */
+/* A file of the program's own, so that it is seen if anybody writes to it, reads from it, or closes
+ * it. */
 static int open_one(int way)
 {
     int ends[2], fd;
@@ -227,7 +230,8 @@ static int lose_descriptors(int link, void *argument)
     /* What needs the descriptor says so. */
     CHECK_CODE(shmslot_segment_fd(segment), SHMSLOT_E_DESCRIPTOR_LOST);
 
-    /* A peer dies. To clean up after it takes the descriptor: no call does, and a wait does not wait in vain. */
+    /* A peer dies. To clean up after it takes the descriptor: no call does, and a wait does not
+     * wait in vain. */
     CHECK(kill(peer.pid, SIGKILL) == 0);
     CHECK_U64((uint64_t)end_child(peer), 128 + SIGKILL);
     memset(&detail, 0, sizeof detail);
@@ -283,7 +287,8 @@ static void check_beside_a_loser(int way)
     CHECK_OK(shmslot_segment_unlink(path, NULL));
 }
 
-/* A handle that only looks has no row and no lock of a participant, and is told apart all the same. */
+/* A handle that only looks has no row and no lock of a participant, and is told apart all the
+ * same. */
 static int lose_look(int link, void *argument)
 {
     int way = *(const int *)argument;

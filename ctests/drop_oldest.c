@@ -1,5 +1,5 @@
-/* DROP_OLDEST under pressure: readers that hold several samples see none of their bytes change, and what each of them
- * has seen and lost adds up to all, at every sample. */
+/* DROP_OLDEST under pressure: readers that hold several samples see none of their bytes change, and
+ * what each of them has seen and lost adds up to all, at every sample. */
 #include "stream.h"
 
 #define SLOTS 8

@@ -239,7 +239,8 @@ static void check_max_readers(void)
     shmslot_segment_close(segment);
 }
 
-/* A reader that holds max_held samples gets no more until it marks one, from whatever thread; others are not concerned. */
+/* A reader that holds max_held samples gets no more until it marks one, from whatever thread;
+ * others are not concerned. */
 static void check_max_held(uint32_t policy, uint32_t history)
 {
     enum { MOST = 3 };

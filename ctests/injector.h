@@ -1,5 +1,6 @@
-/* Makes system calls of this thread fail. A filter of the kernel turns each one into a signal, whose handler makes the
- * call or answers with an error in its place. Nothing of the program need be prepared for it. */
+/* Makes system calls of this thread fail. A filter of the kernel turns each one into a signal,
+ * whose handler makes the call or answers with an error in its place. Nothing of the program need
+ * be prepared for it. */
 #ifndef SHMSLOT_CTESTS_INJECTOR_H
 #define SHMSLOT_CTESTS_INJECTOR_H
 

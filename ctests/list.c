@@ -1,6 +1,6 @@
 /* What a directory has of segments, seen without attaching; and removing those that nobody uses. In
- * the directory are segments that live, stand still, are dead, of other layout versions, spoiled, and
- * files that are none. */
+ * the directory are segments that live, stand still, are dead, of other layout versions, spoiled,
+ * and files that are none. */
 #include "samples.h"
 
 #include <sys/un.h>

@@ -1,4 +1,5 @@
-/* The plain end of a channel: messages as bytes, with whatever descriptors, also such as no honest end sends. */
+/* The plain end of a channel: messages as bytes, with whatever descriptors, also such as no honest
+ * end sends. */
 #ifndef SHMSLOT_CTESTS_PLAIN_CHANNEL_H
 #define SHMSLOT_CTESTS_PLAIN_CHANNEL_H
 

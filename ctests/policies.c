@@ -30,7 +30,8 @@ static void check_fail_policy(void)
     shmslot_loan loan;
     uint64_t i;
 
-    for (i = 1; i <= 10 * SLOTS; i++) CHECK_U64(put(writer, i), i); /* nobody reads: nothing is kept */
+    /* nobody reads: nothing is kept */
+    for (i = 1; i <= 10 * SLOTS; i++) CHECK_U64(put(writer, i), i);
     CHECK_U64(blockers(writer), 0);
 
     slow = join(segment, 0);
@@ -40,7 +41,8 @@ static void check_fail_policy(void)
         CHECK_U64(take(quick), i);
     }
     CHECK_CODE(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan), SHMSLOT_E_NO_FREE_SLOT);
-    CHECK_CODE(shmslot_slot_reserve(writer, 8, FOR_EVER, &loan), SHMSLOT_E_NO_FREE_SLOT); /* it never waits */
+    /* it never waits */
+    CHECK_CODE(shmslot_slot_reserve(writer, 8, FOR_EVER, &loan), SHMSLOT_E_NO_FREE_SLOT);
     CHECK_CODE(shmslot_slot_write(writer, "x", 1, FOR_EVER, NULL), SHMSLOT_E_NO_FREE_SLOT);
     CHECK_U64(blockers(writer), bit_of(slow));
 
@@ -153,7 +155,8 @@ static void check_block_ends_when_the_reader_leaves(void)
     shmslot_segment_close(segment);
 }
 
-/* Writes 1..count to readers that do not read; then what is left and what was lost is known exactly. */
+/* Writes 1..count to readers that do not read; then what is left and what was lost is known
+ * exactly. */
 static void check_drop_oldest_counts(uint64_t count)
 {
     shmslot_segment *segment = segment_with(SHMSLOT_POLICY_DROP_OLDEST);

@@ -1,4 +1,5 @@
-/* Two processes of one segment: who attaches by name talks to who created it, in both directions. */
+/* Two processes of one segment: who attaches by name talks to who created it, in both
+ * directions. */
 #include "samples.h"
 
 static int echo(int link, void *name)
@@ -17,7 +18,8 @@ static int echo(int link, void *name)
         CHECK_U64(value, 2 * i);
         CHECK_OK(shmslot_slot_mark(reader, &sample));
         (void)put_wait(writer, value + 1, FOR_EVER);
-        CHECK_U64(take_wait(reader), value + 1); /* one's own samples come back too: one order for all */
+        /* one's own samples come back too: one order for all */
+        CHECK_U64(take_wait(reader), value + 1);
     }
     shmslot_writer_close(writer);
     shmslot_reader_leave(reader);

@@ -1,4 +1,5 @@
-/* Nobody ever sees a half-made segment, its mode is right from the first instant, and open has no race. */
+/* Nobody ever sees a half-made segment, its mode is right from the first instant, and open has no
+ * race. */
 #include "samples.h"
 
 #include <dirent.h>

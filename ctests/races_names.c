@@ -8,7 +8,8 @@
 #include "faults.h"
 #include "single_steps.h"
 
-/* docs/abi-policy.md: the bytes of those who take names, and behind them those of whoever is attached. */
+/* docs/abi-policy.md: the bytes of those who take names, and behind them those of whoever is
+ * attached. */
 #define SEATS (INT64_C(1) << 60)
 #define ATTACHED (INT64_C(1) << 62)
 

@@ -1,5 +1,5 @@
-/* Who does not write cannot spoil by accident: payloads and user headers are read-only in a process until it opens a
- * writer, and a process that only looks cannot write to the segment at all. */
+/* Who does not write cannot spoil by accident: payloads and user headers are read-only in a process
+ * until it opens a writer, and a process that only looks cannot write to the segment at all. */
 #include "faults.h"
 
 #include <sys/mman.h>
@@ -154,7 +154,8 @@ static int store_as_creator(int link, void *argument)
     return 0;
 }
 
-/* What the rule does not cover, and says so: with a writer open, every payload of that mapping can be written. */
+/* What the rule does not cover, and says so: with a writer open, every payload of that mapping can
+ * be written. */
 static void check_writer_may_write(void)
 {
     shmslot_options options = options_with_headers();
@@ -174,7 +175,8 @@ static void check_writer_may_write(void)
 
 /* ---- a process that only looks ---- */
 
-/* Where the file of the segment is mapped in this process, once and without a gap, and how: all parts alike. */
+/* Where the file of the segment is mapped in this process, once and without a gap, and how: all
+ * parts alike. */
 static char *mapping_of(const char *path, size_t *ret_size, char *ret_access)
 {
     char line[8192], access[8];
@@ -207,7 +209,8 @@ static int store_while_looking(int link, void *argument)
     (void)link;
     look.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach(path, &look, &segment, NULL));
-    store(mapping_of(path, &size, access) + 0x200); /* a hot word, which every participant may write */
+    /* a hot word, which every participant may write */
+    store(mapping_of(path, &size, access) + 0x200);
     return 0;
 }
 

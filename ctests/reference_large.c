@@ -1,5 +1,5 @@
-/* Reference operations on payloads larger than a slot, and on user headers: between processes, and together with writers
- * and readers of the other calls. */
+/* Reference operations on payloads larger than a slot, and on user headers: between processes, and
+ * together with writers and readers of the other calls. */
 #include "samples.h"
 
 #define SLOTS 4
@@ -104,7 +104,8 @@ static shmslot_ref next_of(shmslot_segment *segment, uint32_t reader)
     return ref;
 }
 
-/* How many large reservations can be had at once, by whoever waits for all readers; all are given back. */
+/* How many large reservations can be had at once, by whoever waits for all readers; all are given
+ * back. */
 static uint32_t free_regions(shmslot_segment *segment)
 {
     shmslot_ref refs[REGIONS + 1];
@@ -254,7 +255,8 @@ static void check_last_mark(shmslot_segment *segment)
     CHECK_U64(free_regions(segment), REGIONS);
 }
 
-/* A reserve does not wait for readers that it leaves out: it takes the region of a sample that only they have unread. */
+/* A reserve does not wait for readers that it leaves out: it takes the region of a sample that only
+ * they have unread. */
 static void check_left_out(shmslot_segment *segment)
 {
     shmslot_ref old = write_in_place(segment, 2, 1, LARGEST), kept = write_in_place(segment, 3, 2, LARGEST), taken;
@@ -286,7 +288,8 @@ static void check_gone(shmslot_segment *segment, const shmslot_ref *ref)
     CHECK_CODE(shmslot_ref_read_copy(segment, ref, NULL, bytes, sizeof bytes, NULL), SHMSLOT_E_STALE);
 }
 
-/* What nobody has unread is there until a region is wanted, or memory; and never as the bytes of another. */
+/* What nobody has unread is there until a region is wanted, or memory; and never as the bytes of
+ * another. */
 static void check_nobodys(void)
 {
     shmslot_options options = large_options();
@@ -317,7 +320,8 @@ static void check_tokens(shmslot_segment *segment)
     void *data;
     size_t size;
     unsigned bit;
-    CHECK_CODE(shmslot_ref_read_user_header(segment, &ref, &seen, &size), SHMSLOT_E_STALE); /* not published yet */
+    /* not published yet */
+    CHECK_CODE(shmslot_ref_read_user_header(segment, &ref, &seen, &size), SHMSLOT_E_STALE);
     for (bit = 0; bit < 64; bit++) {
         forged.token = ref.token ^ UINT64_C(1) << bit;
         CHECK_CODE(shmslot_ref_data_ptr(segment, &forged, &data, &size), SHMSLOT_E_STALE);

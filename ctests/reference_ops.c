@@ -1,5 +1,6 @@
-/* The reference operations: middleware that keeps its own books. The same scenario runs on a named segment, where
- * the reader sits in another process, and on the local backend, where it sits in the same one. */
+/* The reference operations: middleware that keeps its own books. The same scenario runs on a named
+ * segment, where the reader sits in another process, and on the local backend, where it sits in the
+ * same one. */
 #include "samples.h"
 
 #define SLOTS 4
@@ -214,7 +215,8 @@ static void check_copy_and_in_place(shmslot_segment *writer, const struct side *
     CHECK_OK(shmslot_ref_commit_in_place(writer, &second, 7, &sequence));
     CHECK_U64(sequence, 2);
     empty = reserve(writer, 0x1);
-    CHECK_OK(shmslot_ref_commit_copy(writer, &empty, NULL, 0, &sequence)); /* an empty sample is one */
+    /* an empty sample is one */
+    CHECK_OK(shmslot_ref_commit_copy(writer, &empty, NULL, 0, &sequence));
     CHECK_U64(sequence, 3);
 
     /* Reader 0 is owed 1 and 3, reader 1 is owed 1 and 2; asking does not consume. */
@@ -241,8 +243,9 @@ static void check_copy_and_in_place(shmslot_segment *writer, const struct side *
     CHECK_CODE(next_unread(reader, 2, &found), SHMSLOT_E_AGAIN);
 }
 
-/* Every slot is asked what is published in it, as those readers do that keep books of slots: found is whatever stands in a
- * slot, read or not, for whomever it was, and no slot that is reserved or was given back. */
+/* Every slot is asked what is published in it, as those readers do that keep books of slots: found
+ * is whatever stands in a slot, read or not, for whomever it was, and no slot that is reserved or
+ * was given back. */
 static void check_scan(shmslot_segment *writer, const struct side *reader, uint64_t from)
 {
     static const uint64_t masks[SLOTS] = {0x1, 0x6, 0x0, 0x4};
@@ -374,7 +377,8 @@ static void check_stale(shmslot_segment *writer, const struct side *reader, uint
         CHECK_CODE(answer.result, SHMSLOT_E_STALE);
         CHECK_CODE(mark_read(reader, &old, 0), SHMSLOT_E_STALE);
         for (i = 0; i < SLOTS; i++) CHECK_OK(shmslot_ref_discard(writer, &refs[i]));
-        /* Discarded, they were never samples: nobody can read or mark what the slots held before. */
+        /* Discarded, they were never samples: nobody can read or mark what the slots held
+         * before. */
         for (i = 0; i < SLOTS; i++) {
             CHECK_CODE(shmslot_ref_discard(writer, &refs[i]), SHMSLOT_E_STALE);
             CHECK_CODE(shmslot_ref_commit_in_place(writer, &refs[i], 0, NULL), SHMSLOT_E_STALE);
@@ -401,13 +405,16 @@ static void check_bad_arguments(shmslot_segment *writer, const struct side *read
     CHECK_CODE(disconnect(reader, READERS), SHMSLOT_E_BAD_INDEX);
     ref = reserve(writer, 0x1);
     CHECK_CODE(shmslot_ref_commit_copy(writer, &ref, large, sizeof large, NULL), SHMSLOT_E_TOO_LARGE);
-    CHECK_OK(shmslot_ref_commit_copy(writer, &ref, large, CAPACITY, NULL)); /* still good for a right one */
+    /* still good for a right one */
+    CHECK_OK(shmslot_ref_commit_copy(writer, &ref, large, CAPACITY, NULL));
     CHECK_CODE(mark_read(reader, &ref, READERS), SHMSLOT_E_BAD_INDEX);
-    CHECK_CODE(mark_read(reader, &ref, 32), SHMSLOT_E_BAD_INDEX); /* and is not taken for reader 0 */
+    /* and is not taken for reader 0 */
+    CHECK_CODE(mark_read(reader, &ref, 32), SHMSLOT_E_BAD_INDEX);
     CHECK_OK(next_unread(reader, 0, &found));
     CHECK(same(&found, &ref));
 
-    answer = read_copy(reader, &ref, CAPACITY - 1); /* a buffer that is too small tells the size it needs */
+    /* a buffer that is too small tells the size it needs */
+    answer = read_copy(reader, &ref, CAPACITY - 1);
     CHECK_CODE(answer.result, SHMSLOT_E_TOO_LARGE);
     answer = read_copy(reader, &ref, CAPACITY);
     CHECK_OK(answer.result);
@@ -416,8 +423,8 @@ static void check_bad_arguments(shmslot_segment *writer, const struct side *read
     CHECK_OK(mark_read(reader, &ref, 0));
 }
 
-/* With nobody in the mask a sample is nobody's to mark, and its slot is free at once: the last that were committed so are
- * found where they are published, until their slots are used again. */
+/* With nobody in the mask a sample is nobody's to mark, and its slot is free at once: the last that
+ * were committed so are found where they are published, until their slots are used again. */
 static void check_empty_mask(shmslot_segment *writer, const struct side *reader, uint64_t from)
 {
     shmslot_ref last[SLOTS], found;

@@ -1,4 +1,5 @@
-/* Readers of the reference operations: what each is shown, whatever goes on for others; and whose an index is. */
+/* Readers of the reference operations: what each is shown, whatever goes on for others; and whose
+ * an index is. */
 #include "samples.h"
 
 #include <pthread.h>
@@ -56,8 +57,8 @@ static size_t count_free(shmslot_segment *segment, uint64_t active_readers)
     return count;
 }
 
-/* It stays the answer until it is marked, though its place in the order is overwritten many times over. Asked all the
- * time, or only at the end, by another attachment as well. */
+/* It stays the answer until it is marked, though its place in the order is overwritten many times
+ * over. Asked all the time, or only at the end, by another attachment as well. */
 static void check_old_samples(bool ask)
 {
     shmslot_segment *segment = make();
@@ -112,7 +113,8 @@ static void check_old_and_new(void)
     shmslot_segment_close(segment);
 }
 
-/* An index that was named once is not a joined reader's, in whatever way it was named; and the other way round. */
+/* An index that was named once is not a joined reader's, in whatever way it was named; and the
+ * other way round. */
 static void check_joining(void)
 {
     shmslot_segment *segment = make();
@@ -153,7 +155,8 @@ static size_t count_free_to_writers(shmslot_segment *segment)
     return count;
 }
 
-/* A commit for a reader that was given up since its reserve: owed to nobody, and its slot is free. */
+/* A commit for a reader that was given up since its reserve: owed to nobody, and its slot is
+ * free. */
 static void check_gone_before_commit(void)
 {
     shmslot_segment *segment = make();
@@ -229,7 +232,8 @@ static void *name_all(void *argument)
     return result == SHMSLOT_OK ? race : NULL;
 }
 
-/* Either the namer is told, or the reader does not get in, and what was committed for the index is there. */
+/* Either the namer is told, or the reader does not get in, and what was committed for the index is
+ * there. */
 static void check_race(void)
 {
     int round;

@@ -164,7 +164,8 @@ static void check_limit(void)
         CHECK_CODE(shmslot_ref_reserve(segment, 0, &more), SHMSLOT_E_LOAN_LIMIT);
         CHECK_OK(shmslot_ref_commit_in_place(segment, &refs[1], 1, NULL));
         CHECK_CODE(shmslot_ref_commit_in_place(segment, &refs[1], 1, NULL), SHMSLOT_E_STALE);
-        CHECK_CODE(shmslot_ref_reserve(segment, UINT64_C(1) << READERS, &more), SHMSLOT_E_BAD_INDEX); /* not counted */
+        /* not counted */
+        CHECK_CODE(shmslot_ref_reserve(segment, UINT64_C(1) << READERS, &more), SHMSLOT_E_BAD_INDEX);
         CHECK_OK(shmslot_ref_reserve(segment, 0, &refs[1]));
         CHECK_CODE(shmslot_ref_reserve(segment, 0, &more), SHMSLOT_E_LOAN_LIMIT);
         CHECK_OK(shmslot_ref_commit_copy(segment, &refs[0], "x", 1, NULL));

@@ -1,7 +1,9 @@
-/* A writer looks for a region while a reader marks the sample of one region and takes that of another in hand: at each
- * moment one of the two can be had, so the writer must get one, wherever in its search this happens.
+/* A writer looks for a region while a reader marks the sample of one region and takes that of
+ * another in hand: at each moment one of the two can be had, so the writer must get one, wherever
+ * in its search this happens.
  *
- * The search is single-stepped, and the reader has its turn after so many instructions: a run for each number. */
+ * The search is single-stepped, and the reader has its turn after so many instructions: a run for
+ * each number. */
 /* not under address, thread, memcheck: it would single-step through the tool, too */
 #include "samples.h"
 #include "single_steps.h"
@@ -38,7 +40,8 @@ static void put_large(shmslot_writer *writer)
     CHECK_OK(shmslot_slot_commit(writer, &loan, LARGE, NULL));
 }
 
-/* Lets the search go `instructions` far, then the reader have its turn; how far the search went by itself. */
+/* Lets the search go `instructions` far, then the reader have its turn; how far the search went by
+ * itself. */
 static uint64_t try_after(uint64_t instructions)
 {
     shmslot_options options = options_of(SLOTS, 8);
@@ -63,7 +66,8 @@ static uint64_t try_after(uint64_t instructions)
     while (steps < instructions && steps_go(pid, PTRACE_SINGLESTEP)) steps++;
     if (steps == instructions) {
         CHECK_OK(shmslot_slot_mark(reader, &first));
-        if (shmslot_slot_read(reader, &second) == SHMSLOT_E_AGAIN) CHECK_U64(lost(reader), 1); /* taken back by then */
+        /* taken back by then */
+        if (shmslot_slot_read(reader, &second) == SHMSLOT_E_AGAIN) CHECK_U64(lost(reader), 1);
         steps_finish(pid);
     }
     steps_kill(pid);

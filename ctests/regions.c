@@ -1,5 +1,6 @@
-/* Mapped regions between processes: leases on one side, places on the other, in both directions at once; connections by
- * name and by inheritance; the death of either side; forks; another user. References travel over the test's own links. */
+/* Mapped regions between processes: leases on one side, places on the other, in both directions at
+ * once; connections by name and by inheritance; the death of either side; forks; another user.
+ * References travel over the test's own links. */
 /* not under aarch64: it needs what the emulator lacks */
 #include "plain_channel.h"
 #include "samples.h"
@@ -145,7 +146,8 @@ static int resolve_before_it_comes(int link, void *argument)
                                               &mapped, NULL));
     CHECK(memcmp(mapped.data, "late", 5) == 0);
     say(link);
-    /* The sender dies: what is in hand and what is known stay good, and what is not known never comes. */
+    /* The sender dies: what is in hand and what is known stay good, and what is not known never
+     * comes. */
     CHECK_CODE(shmslot_attachments_resolve_wait(attachments, reference.map_id + 1, 1, 0, 5, FOR_EVER, &mapped, NULL),
                SHMSLOT_E_CHANNEL_BROKEN);
     CHECK(memcmp(mapped.data, "late", 5) == 0);
@@ -256,7 +258,8 @@ static void check_a_killed_receiver(const char *name)
     CHECK_U64(channels_of(registry), 1);
     CHECK(kill(other.pid, SIGKILL) == 0);
     CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
-    CHECK_CODE(shmslot_region_alloc(registry, 4096, AT_ONCE, &leases[1], NULL), 1); /* one channel less */
+    /* one channel less */
+    CHECK_CODE(shmslot_region_alloc(registry, 4096, AT_ONCE, &leases[1], NULL), 1);
     CHECK_CODE(shmslot_region_alloc(registry, 4096, AT_ONCE, &leases[2], NULL), 0);
     CHECK_U64(channels_of(registry), 0);
     for (i = 0; i < 3; i++) CHECK_OK(shmslot_region_release(registry, &leases[i]));
@@ -394,7 +397,8 @@ static void check_foreign_receiver(uint64_t flags)
         memcpy(lease.data, "text", 4);
         CHECK(lease.region_len == 8192 && (char *)lease.region + lease.offset == (char *)lease.data);
         if (round > 0 && flags == 0) {
-            CHECK(recv(ends[1], message, 16, MSG_DONTWAIT) < 0); /* it has the region, whose page tells of the rest */
+            /* it has the region, whose page tells of the rest */
+            CHECK(recv(ends[1], message, 16, MSG_DONTWAIT) < 0);
             CHECK_OK(shmslot_region_release(registry, &lease));
             continue;
         }

@@ -1,5 +1,5 @@
-/* A process that has reached a limit of its own gets an error with the kernel's number, keeps nothing half made, and
- * is as before when the limit is gone. Each limit is tried in a child. */
+/* A process that has reached a limit of its own gets an error with the kernel's number, keeps
+ * nothing half made, and is as before when the limit is gone. Each limit is tried in a child. */
 /* not under address: it leaves no room for mappings and descriptors of the tool */
 /* not under aarch64: the emulator knows no limits on memory */
 #include "faults.h"
@@ -223,7 +223,8 @@ static int without_locked_memory(int link, void *argument)
 
 /* ---- size of files ---- */
 
-/* What makes a file too long is killed by the kernel (SIGXFSZ), unless it asks first; the caller's handler is its own matter. */
+/* What makes a file too long is killed by the kernel (SIGXFSZ), unless it asks first; the caller's
+ * handler is its own matter. */
 static int without_large_files(int link, void *argument)
 {
     const target *what = argument;
@@ -293,7 +294,8 @@ static int takes_a_name(int link, void *argument)
 
 #ifndef UNDER_A_TOOL /* valgrind wants memory for its own books at any time, and ends when it gets none */
 
-/* Who takes a name away reads all rows of participants at once: the only large object that is not a mapping. */
+/* Who takes a name away reads all rows of participants at once: the only large object that is not a
+ * mapping. */
 static int without_heap(int link, void *argument)
 {
     rlim_t plenty = limit_now(RLIMIT_AS);

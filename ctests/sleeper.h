@@ -4,7 +4,8 @@
 
 #include "samples.h"
 
-/* A thread that makes one call; its caller returns from `start` when the thread sleeps inside that call. */
+/* A thread that makes one call; its caller returns from `start` when the thread sleeps inside that
+ * call. */
 struct waiting {
     int (*call)(struct waiting *self);
     shmslot_reader *reader;

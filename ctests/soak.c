@@ -6,8 +6,8 @@
  * to time all processes end, and then every slot, reader row and participant row must be free
  * again.
  *
- *   soak [rounds [seed [row]]] or SHMSLOT_SOAK_ROUNDS, SHMSLOT_SOAK_SEED; row: only this one of the
- *   table, from 1
+ *     soak [rounds [seed [row]]]    or SHMSLOT_SOAK_ROUNDS, SHMSLOT_SOAK_SEED;
+ *                                   row: only this one of the table, from 1
  *
  * The seed repeats the choices, but not the moment at which a kill strikes. */
 /* not under musl: it takes minutes, and the C library has no part in what it looks at */

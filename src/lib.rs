@@ -1,9 +1,9 @@
-//! Passes messages between the processes of one Linux machine through shared memory, without copying
-//! them and without a daemon.
+//! Passes messages between the processes of one Linux machine through shared memory, without
+//! copying them and without a daemon.
 //!
-//! A [`Segment`] of shared memory has a fixed number of slots. A [`Writer`] reserves a slot, fills it
-//! in place and commits it. Every [`Reader`] reads the sample in place and marks it when it is done.
-//! Idle processes sleep on a futex.
+//! A [`Segment`] of shared memory has a fixed number of slots. A [`Writer`] reserves a slot, fills
+//! it in place and commits it. Every [`Reader`] reads the sample in place and marks it when it is
+//! done. Idle processes sleep on a futex.
 //!
 //! ```
 //! use shmslot::{CreateOptions, Segment};
@@ -21,7 +21,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The C header `shmslot.h` is the contract of this library; this Rust API has the same nouns and verbs.
+//! The C header `shmslot.h` is the contract of this library; this Rust API has the same nouns and
+//! verbs.
 //!
 //! # Modules, in reading order
 //!

@@ -1,5 +1,5 @@
-//! The C programs on the README's first screen, the C example in docs/regions.md and the C++ ones in
-//! bindings/README.md compile and work, word for word; so do the programs of `examples/cpp`.
+//! The C programs on the README's first screen, the C example in docs/regions.md and the C++ ones
+//! in bindings/README.md compile and work, word for word; so do the programs of `examples/cpp`.
 
 mod harness;
 

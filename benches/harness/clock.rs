@@ -19,7 +19,8 @@ pub(crate) fn ticks() -> u64 {
     }
 }
 
-/// The same after all instructions before it: a processor that looks ahead reads the clock before what is short is over.
+/// The same after all instructions before it: a processor that looks ahead reads the clock before
+/// what is short is over.
 pub(crate) fn ticks_when_done() -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every processor of this architecture has the instruction.

@@ -11,7 +11,8 @@ use super::process::{Meeting, Side};
 use super::rows::median;
 use super::transport::{Receiver, Sender, Touch, Transport, check, fill};
 
-/// A ring of plain buffers between one sender and one receiver; each shows how far it is on a line of its own.
+/// A ring of plain buffers between one sender and one receiver; each shows how far it is on a line
+/// of its own.
 #[derive(Clone)]
 pub(crate) struct Memory {
     memory: Rc<SharedMemory>,

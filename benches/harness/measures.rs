@@ -83,8 +83,8 @@ pub(crate) enum Against {
     Nothing,
     /// The probes right beside it.
     Hop,
-    /// What was measured right before it in the same two processes; of one way, the same payloads through plain shared
-    /// memory.
+    /// What was measured right before it in the same two processes; of one way, the same payloads
+    /// through plain shared memory.
     Beside,
 }
 
@@ -137,7 +137,8 @@ pub(crate) fn one_way<const W: usize, T: Transport<W>>(
     well.then(|| sample(place, Figures::of_turns(place.noted(), 2.0), against))
 }
 
-/// Payloads that the sender of a stream is timed over: several times as many as are under way at once.
+/// Payloads that the sender of a stream is timed over: several times as many as are under way at
+/// once.
 const fn block<const W: usize>() -> u64 {
     match W {
         0..=64 => 2048,
@@ -146,8 +147,8 @@ const fn block<const W: usize>() -> u64 {
     }
 }
 
-/// Payloads from here to there, one after the other, as fast as they go; nobody sleeps and nothing is lost. The turns are the
-/// sender's blocks. Compared with the raw stream of lines.
+/// Payloads from here to there, one after the other, as fast as they go; nobody sleeps and nothing
+/// is lost. The turns are the sender's blocks. Compared with the raw stream of lines.
 pub(crate) fn streaming<const W: usize, T: Transport<W>>(
     place: &Place,
     time: Duration,
@@ -214,8 +215,9 @@ pub(crate) fn streaming<const W: usize, T: Transport<W>>(
     well.then(|| sample(place, Figures::of_turns(place.noted(), 16.0), Against::Beside))
 }
 
-/// Turns of a receiver that sleeps: from right before the send, so long after the receiver said that it was going to
-/// sleep, until it has the payload. The receiving side returns the ticks of each turn.
+/// Turns of a receiver that sleeps: from right before the send, so long after the receiver said
+/// that it was going to sleep, until it has the payload. The receiving side returns the ticks of
+/// each turn.
 fn wakes<const W: usize>(
     meeting: &Meeting<'_>,
     sender: Option<&mut impl Sender<W>>,
@@ -362,8 +364,8 @@ pub(crate) fn calls_per_payload<const W: usize, T: Transport<W>>(
     calls.map(|calls| calls as f64 / (2 * TURNS) as f64)
 }
 
-/// Leaves in `place` what turns of one thread took, in sixteenths of a tick; so many are timed as one. Each is given its
-/// number.
+/// Leaves in `place` what turns of one thread took, in sixteenths of a tick; so many are timed as
+/// one. Each is given its number.
 pub(crate) fn turns(place: &Place, time: Duration, block: u64, mut turn: impl FnMut(u64)) {
     let mut next = 0;
     let mut end = ticks() + in_ticks(time / 5);
@@ -382,7 +384,8 @@ pub(crate) fn turns(place: &Place, time: Duration, block: u64, mut turn: impl Fn
     }
 }
 
-/// A payload sent and received by one thread, in turn, with so many rooms for payloads kept meanwhile. Means of 256 turns.
+/// A payload sent and received by one thread, in turn, with so many rooms for payloads kept
+/// meanwhile. Means of 256 turns.
 pub(crate) fn one_thread<const W: usize, T: Transport<W>>(
     place: &Place,
     time: Duration,

@@ -1,5 +1,6 @@
-//! What all benchmarks of more than one row share: pairs of pinned processes, the probe that goes with each sample,
-//! what is measured of a transport, and the tables. The method is in `benches/README.md`.
+//! What all benchmarks of more than one row share: pairs of pinned processes, the probe that goes
+//! with each sample, what is measured of a transport, and the tables. The method is in
+//! `benches/README.md`.
 
 #![allow(dead_code)] // Each benchmark takes what it needs.
 

@@ -1,4 +1,5 @@
-//! Memory that the measuring process shares with its children: where they meet and leave their figures.
+//! Memory that the measuring process shares with its children: where they meet and leave their
+//! figures.
 
 use std::hint::spin_loop;
 use std::ptr::null_mut;
@@ -77,7 +78,8 @@ impl Place {
         let memory = SharedMemory::new(size_of::<Place>());
         let place = memory.start().cast::<Place>();
         std::mem::forget(memory);
-        // SAFETY: that much memory, aligned to a page, never unmapped; all fields are atomics or padding.
+        // SAFETY: that much memory, aligned to a page, never unmapped; all fields are atomics or
+        // padding.
         unsafe { &*place }
     }
 

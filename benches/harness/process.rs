@@ -97,7 +97,8 @@ impl Meeting<'_> {
         }
     }
 
-    /// The raw hop: one way of a ping-pong on two lines, in nanoseconds, the middle of many; 0 on the other side.
+    /// The raw hop: one way of a ping-pong on two lines, in nanoseconds, the middle of many; 0 on
+    /// the other side.
     pub(crate) fn probe(&self) -> f64 {
         const TURNS: u64 = 8192;
         self.meet();
@@ -132,7 +133,8 @@ pub(crate) fn pair(place: &Place, body: impl Fn(&Meeting<'_>)) -> bool {
     join(&[child(0, Side::Here), child(1, Side::There)])
 }
 
-/// The same, and counts the system calls that both and their threads make while `place.counting` is set.
+/// The same, and counts the system calls that both and their threads make while `place.counting` is
+/// set.
 pub(crate) fn counted_pair(place: &Place, body: impl Fn(&Meeting<'_>)) -> Option<u64> {
     place.clear();
     let child = |processor, side| {

@@ -40,8 +40,8 @@ impl Figures {
     }
 }
 
-/// The mean of the middle half of sorted ticks, in nanoseconds: a median that is finer than a tick, which may be as long as
-/// 10 ns.
+/// The mean of the middle half of sorted ticks, in nanoseconds: a median that is finer than a tick,
+/// which may be as long as 10 ns.
 pub(crate) fn middle(sorted: &[u32]) -> f64 {
     let quarter = sorted.len() / 4;
     let half = &sorted[quarter..sorted.len() - quarter];
@@ -93,7 +93,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// `[WORDS] [--quick] [--out DIRECTORY]`; under `cargo test`, which has no `--bench`, only show that it runs.
+    /// `[WORDS] [--quick] [--out DIRECTORY]`; under `cargo test`, which has no `--bench`, only show
+    /// that it runs.
     pub(crate) fn from_args(measured: bool) -> Settings {
         let (mut wanted, mut out, mut quick) = (String::new(), None, false);
         let mut args = std::env::args().skip(1);
@@ -197,7 +198,8 @@ impl Measured {
     }
 }
 
-/// Measures the rows that are wanted in turn, round after round. A sample whose state changes is taken again, twice at most.
+/// Measures the rows that are wanted in turn, round after round. A sample whose state changes is
+/// taken again, twice at most.
 pub(crate) fn measure(settings: &Settings, rows: Vec<Row>) -> Vec<Measured> {
     let rows: Vec<_> = rows.into_iter().filter(|row| settings.wants(&row.name)).collect();
     let mut measured: Vec<_> = rows

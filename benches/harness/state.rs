@@ -1,4 +1,5 @@
-//! How far the two processors are from each other at a moment. Virtual ones change that by themselves.
+//! How far the two processors are from each other at a moment. Virtual ones change that by
+//! themselves.
 
 use std::fmt;
 

@@ -40,7 +40,8 @@ fn enters(process: libc::pid_t) -> bool {
     }
 }
 
-/// Lets stopped children run to their ends; how many calls began while `place.counting` was set, if all ended well.
+/// Lets stopped children run to their ends; how many calls began while `place.counting` was set, if
+/// all ended well.
 pub(crate) fn count(place: &Place, children: &[libc::pid_t]) -> Option<u64> {
     children.iter().for_each(|&child| attach(child));
     let mut left: HashSet<_> = children.iter().copied().collect();

@@ -5,7 +5,8 @@
 pub(crate) enum Touch {
     /// Its first word is written and read, which is how each one is checked.
     First,
-    /// Every word is written by the sender and read by the receiver, in place where the library allows it.
+    /// Every word is written by the sender and read by the receiver, in place where the library
+    /// allows it.
     Whole,
 }
 
@@ -76,7 +77,8 @@ pub(crate) trait Receiver<const W: usize> {
     }
 }
 
-/// One direction, prepared before the processes part: names and descriptors, no more than can be inherited.
+/// One direction, prepared before the processes part: names and descriptors, no more than can be
+/// inherited.
 pub(crate) trait Transport<const W: usize> {
     type Sender: Sender<W>;
     type Receiver: Receiver<W>;

@@ -1,4 +1,5 @@
-//! What the benchmarks of large payloads share: the turn through shmslot, its raw limit, and the table.
+//! What the benchmarks of large payloads share: the turn through shmslot, its raw limit, and the
+//! table.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -82,7 +83,8 @@ pub(crate) fn receive(reader: &Reader, read: bool) -> u64 {
     sum(unsafe { std::slice::from_raw_parts(sample.as_ptr(), sample.len()) })
 }
 
-/// Nanoseconds of a turn: the mean over as many as move 256 MiB, but `most`; the first fifth is not counted.
+/// Nanoseconds of a turn: the mean over as many as move 256 MiB, but `most`; the first fifth is not
+/// counted.
 pub(crate) fn per_turn(
     len: usize,
     work: Work,
@@ -160,7 +162,8 @@ pub(crate) fn row(name: &str, measure: impl Fn(usize) -> f64 + 'static) -> (Stri
     (name.into(), Box::new(measure))
 }
 
-/// Measures `rows` in turn, each right after `raw`, and prints the medians, with the median of the ratios to `raw`.
+/// Measures `rows` in turn, each right after `raw`, and prints the medians, with the median of the
+/// ratios to `raw`.
 pub(crate) fn table(title: &str, raw: Raw<'_>, rows: &[(String, Measure)], rounds: usize) {
     let mut figures = vec![[const { Vec::new() }; SIZES.len()]; rows.len()];
     let mut ratios = figures.clone();

@@ -1,19 +1,21 @@
-/// @file shmslot for C++17 and later: the calls of shmslot.h with owners that clean up, typed
-/// samples, and ranges.
+/// @file
+/// shmslot for C++17 and later: the calls of shmslot.h with owners that clean up, typed samples, and
+/// ranges.
 ///
-///   Contract shmslot.h says what each call does, and its rules hold here: threads, timeouts,
-///   forks, deaths. What is written here is what C++ adds. bindings/README.md has the table of
-///   both. Failures come as Result, which holds a value or an Error. Nothing here throws, and
-///   -fno-exceptions and -fno-rtti are fine; or_throw() turns failures into exceptions where these
-///   are enabled, call by call. It is a function and no macro or mode, so translation units with
-///   and without exceptions mix, and so do C++17, 20 and 23: every class is the same in all. Only
-///   std::string and std::vector, where they are returned, may throw std::bad_alloc as they always
-///   do. Ownership all owners are move-only. One that was moved from is empty: calls answer
-///   Code::invalid or Code::stale, pointers are null, destruction does nothing. Owners may be
-///   destroyed in any order: a Sample, a Lease and Mapped bytes stay valid without the object that
-///   they came from; a Loan ends with its Writer and is empty from then on. What is destroyed while
-///   it is in use by another thread is a race, as in C. Bytes Loan, Sample, Lease and Mapped are
-///   contiguous ranges of std::byte: data() and size(), and in C++20 they convert to std::span.
+/// - Contract: shmslot.h says what each call does, and its rules hold here: threads, timeouts, forks,
+///   deaths. This file says what C++ adds. bindings/README.md has the table of both.
+/// - Failures are returned as Result, which holds a value or an Error. Nothing here throws, and
+///   -fno-exceptions and -fno-rtti work; or_throw() turns failures into exceptions where these are
+///   enabled, call by call. It is a function and not a macro or mode, so translation units with and
+///   without exceptions mix, and so do C++17, 20 and 23: every class is the same in all. Only
+///   std::string and std::vector, where they are returned, may throw std::bad_alloc as always.
+/// - Ownership: all owners are move-only. A moved-from owner is empty: its calls return Code::invalid
+///   or Code::stale, its pointers are null, its destruction does nothing. Owners may be destroyed in
+///   any order: a Sample, a Lease and Mapped bytes stay valid without the object that they came from;
+///   a Loan ends with its Writer and is empty from then on. Destroying an object while another thread
+///   uses it is a race, as in C.
+/// - Bytes: Loan, Sample, Lease and Mapped are contiguous ranges of std::byte: data() and size(), and
+///   in C++20 they convert to std::span.
 #ifndef SHMSLOT_HPP
 #define SHMSLOT_HPP
 

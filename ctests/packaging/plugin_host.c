@@ -16,7 +16,8 @@ int main(int argc, char **argv)
             fprintf(stderr, "%s\n", dlerror());
             return 1;
         }
-        memcpy(&run, &symbol, sizeof(run)); /* C has no cast from an object's pointer to a function's */
+        /* C has no cast from an object's pointer to a function's */
+        memcpy(&run, &symbol, sizeof(run));
         if (run() != 0)
             return 1;
         dlclose(plugin);

@@ -2,9 +2,10 @@
  * one process. Payloads and user headers are plain loads and stores, so missing ordering is
  * reported.
  *
- *   one_mapping every policy, one and many writers, readers that stay, join, leave and hold
- *   one_mapping late-read must be reported: a reader reads a sample that it has marked one_mapping
- *   late-write must be reported: a writer stores to a slot that it has committed */
+ *     one_mapping             every policy, one and many writers, readers that stay, join, leave
+ *                             and hold
+ *     one_mapping late-read   must be reported: a reader reads a sample that it has marked
+ *     one_mapping late-write  must be reported: a writer stores to a slot that it has committed */
 #include "../stream.h"
 
 #include <stdbool.h>

@@ -105,9 +105,9 @@ pub struct WriterCounters {
 }
 
 impl Segment {
-    /// The use of the segment now. An [observer](crate::AttachOptions::observer) may call it; it disturbs
-    /// no other process, and costs a walk over all slots. While others run, the numbers may be off
-    /// by what these change meanwhile.
+    /// The use of the segment now. An [observer](crate::AttachOptions::observer) may call it; it
+    /// disturbs no other process, and costs a walk over all slots. While others run, the numbers
+    /// may be off by what these change meanwhile.
     pub fn counters(&self) -> Result<Counters> {
         self.inner().counters()
     }

@@ -27,7 +27,8 @@ pub struct Death {
 
 impl Segment {
     /// The participants that died while attached, the last one that was noticed first: for each
-    /// participant index the last death. Works on an [observer](crate::AttachOptions::observer), too.
+    /// participant index the last death. Works on an [observer](crate::AttachOptions::observer),
+    /// too.
     pub fn deaths(&self) -> Result<Vec<Death>> {
         self.inner().deaths()
     }

@@ -34,7 +34,8 @@ pub struct SegmentEntry {
     pub size: u64,
     /// Random number that tells it from every other; 0 if it cannot be read.
     pub segment_id: u64,
-    /// Rows that are taken: attached processes, and those that died so and were not cleaned up after.
+    /// Rows that are taken: attached processes, and those that died so and were not cleaned up
+    /// after.
     pub participants: u32,
     /// Version of its bytes; 0 if it cannot be read.
     pub layout_version: u32,
@@ -46,13 +47,14 @@ pub struct SegmentEntry {
     pub ephemeral: bool,
     /// Whether somebody uses it.
     pub state: SegmentState,
-    /// Why [`Segment::attach`] would refuse it, with default options and as far as can be told without attaching.
+    /// Why [`Segment::attach`] would refuse it, with default options and as far as can be told
+    /// without attaching.
     pub refusal: Option<Code>,
 }
 
 impl Segment {
-    /// The segments of a directory, by default the system's. Nothing is attached to, and nothing changed. Whatever
-    /// else is in the directory is left out.
+    /// The segments of a directory, by default the system's. Nothing is attached to, and nothing
+    /// changed. Whatever else is in the directory is left out.
     pub fn list(directory: Option<&Path>) -> Result<Vec<SegmentEntry>> {
         let mut list = Vec::new();
         each_segment(directory, |_, entry| {
@@ -62,9 +64,10 @@ impl Segment {
         Ok(list)
     }
 
-    /// Removes the names of all segments of a directory, by default the system's, that belong to this user and that no process
-    /// is attached to, of whatever layout version; how many they were. Their memory is freed. Nothing waits: a name that
-    /// another process is just taking away is left to it.
+    /// Removes the names of all segments of a directory, by default the system's, that belong to
+    /// this user and that no process is attached to, of whatever layout version; how many they
+    /// were. Their memory is freed. Nothing waits: a name that another process is just taking away
+    /// is left to it.
     ///
     /// If one cannot be removed, all others are, and then the error is that one's.
     pub fn unlink_dead(directory: Option<&Path>) -> Result<u32> {
@@ -104,7 +107,8 @@ fn each_segment(
     })
 }
 
-/// A regular file, as far as it is a segment. Looked at before it is opened: to open a pipe or a device may have effects.
+/// A regular file, as far as it is a segment. Looked at before it is opened: to open a pipe or a
+/// device may have effects.
 fn look(path: &Path, file: &OsStr) -> Result<Option<SegmentEntry>> {
     let facts = sys::named_file_facts(path)?;
     if !facts.is_regular {

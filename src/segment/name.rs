@@ -178,10 +178,10 @@ impl Right<'_> {
         Ok(taken)
     }
 
-    /// Takes the name from a dead segment; false if it had lost it already. A process that attaches takes its row and then loads the
-    /// word; this stores the word and then checks the rows: one of the two sees the other. It
-    /// checks rows instead of locking all of them, so that it recognizes a dead process whose lock
-    /// a forked child has inherited.
+    /// Takes the name from a dead segment; false if it had lost it already. A process that attaches
+    /// takes its row and then loads the word; this stores the word and then checks the rows: one of
+    /// the two sees the other. It checks rows instead of locking all of them, so that it recognizes
+    /// a dead process whose lock a forked child has inherited.
     fn take_from_dead(&self, path: &Path, rows: u32) -> Result<bool> {
         let fd = self.fd;
         if !leads_to_file(path, fd)? {
@@ -397,9 +397,9 @@ fn replace(path: &Path, fd: &OwnedFd, geometry: &Geometry) -> Result<()> {
     taken.map(drop)
 }
 
-/// How often a call tries that does not wait for the right. Each retry means that another process was
-/// attached in between, or that others try to get the right: of two that try at once, each may find
-/// the other one.
+/// How often a call tries that does not wait for the right. Each retry means that another process
+/// was attached in between, or that others try to get the right: of two that try at once, each may
+/// find the other one.
 const DEAD_LOOKS: u32 = 64;
 
 /// Takes the name from a segment if nobody is attached to it any more; whether it did. It does not

@@ -201,8 +201,8 @@ pub(crate) fn count_taken(fd: &OwnedFd, count: u32) -> Result<u32> {
     Ok(rows.iter().skip(1).filter(|row| Facts::of_bytes(row).is_taken()).count() as u32)
 }
 
-/// Whether a process is attached to a file of any layout version; or was, and a forked child has its
-/// lock.
+/// Whether a process is attached to a file of any layout version; or was, and a forked child has
+/// its lock.
 pub(crate) fn any_lock(fd: &OwnedFd) -> Result<bool> {
     sys::is_locked(fd, LOCK_BASE, 0)
 }

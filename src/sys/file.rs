@@ -134,7 +134,8 @@ pub(crate) fn each_name(path: &Path, mut show: impl FnMut(&OsStr) -> Result<()>)
     }
 }
 
-/// The name of the first entry of a directory, as the kernel writes it, and what comes after the entry.
+/// The name of the first entry of a directory, as the kernel writes it, and what comes after the
+/// entry.
 fn first_entry(entries: &[u8]) -> Option<(&OsStr, &[u8])> {
     // Inode, offset, and then the size of the entry, its type and its name, which ends in a NUL.
     const SIZE: usize = 16;

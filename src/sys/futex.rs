@@ -9,7 +9,8 @@ use super::clock::{Deadline, monotonic_ns, timespec};
 
 /// Sleeps while `word` is `expected`. Not FUTEX_PRIVATE: the waker may be another process.
 /// WAIT_BITSET, because that form takes an absolute monotonic deadline. True if a signal handler
-/// ended it. The call says nothing else about why it woke: callers check again, and check the clock.
+/// ended it. The call says nothing else about why it woke: callers check again, and check the
+/// clock.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> bool {
     let until = deadline.map(timespec);
     let until = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);

@@ -126,7 +126,8 @@ impl<const W: usize> Transport<W> for Service {
 impl<const W: usize> Sender<W> for Publishing<W> {
     fn send(&mut self, value: u64, touch: Touch) {
         let mut sample = self.publisher.loan_uninit().expect("a loan");
-        // SAFETY: W words on loan; all of them are written, or were by the last user of this memory.
+        // SAFETY: W words on loan; all of them are written, or were by the last user of this
+        // memory.
         let sample = unsafe {
             fill::<W>(sample.payload_mut().as_mut_ptr().cast(), value, touch);
             sample.assume_init()

@@ -1,4 +1,5 @@
-//! Payloads larger than a slot: regions here, and what other libraries have for that. One thread on both sides.
+//! Payloads larger than a slot: regions here, and what other libraries have for that. One thread on
+//! both sides.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use zerodds_flatdata::{PosixSlotAllocator, SlotBackend};
 /// Slots in hand of each library, as many as shmslot has.
 const SLOTS: u32 = 4;
 
-/// How many payloads go through vox-shm's regions at most: their mappings and descriptors stay until the end.
+/// How many payloads go through vox-shm's regions at most: their mappings and descriptors stay
+/// until the end.
 const MOST_REGIONS: usize = 256;
 
 fn unique_path(name: &str) -> PathBuf {
@@ -30,7 +32,8 @@ fn finish(bytes: &[u8], source: Option<&Source>) -> u64 {
     }
 }
 
-/// alloc, resolve and release of vox-shm's registry, without its ring: nobody orders or announces the payload.
+/// alloc, resolve and release of vox-shm's registry, without its ring: nobody orders or announces
+/// the payload.
 fn vox_registry(work: Work, len: usize) -> f64 {
     let runtime = runtime();
     let _inside = runtime.enter();
@@ -57,7 +60,8 @@ fn vox_registry(work: Work, len: usize) -> f64 {
     })
 }
 
-/// The whole of vox-shm: reserve, alloc, commit, recv and drop, by its link. Polled: it never waits on its sockets.
+/// The whole of vox-shm: reserve, alloc, commit, recv and drop, by its link. Polled: it never waits
+/// on its sockets.
 fn vox_link(home: Home, work: Work, len: usize) -> f64 {
     // A payload in a slot has four bytes before it.
     let slot_size = if home == Home::Slot { len as u32 + 64 } else { 4096 };

@@ -1,4 +1,5 @@
-//! The same work through other libraries, beside shmslot in the same run; and the plots of what all benchmarks measured.
+//! The same work through other libraries, beside shmslot in the same run; and the plots of what all
+//! benchmarks measured.
 //!
 //! `benches/run` runs it. The method is in `benches/README.md`.
 
@@ -47,8 +48,8 @@ fn ours<const W: usize>(single_writer: bool, policy: Policy) -> Shmslot {
     Shmslot::new(options::<W>(single_writer, policy, rooms::<W>()))
 }
 
-/// Adds a way for payloads of `W` words to the rows of one thread and of one way. Whole payloads, and untouched ones where
-/// the library does not copy them.
+/// Adds a way for payloads of `W` words to the rows of one thread and of one way. Whole payloads,
+/// and untouched ones where the library does not copy them.
 fn add_busy<const W: usize, T: Transport<W>>(
     contest: &mut Contest,
     (name, size, in_place): (&'static str, &str, bool),
@@ -126,7 +127,8 @@ fn add_size<const W: usize>(contest: &mut Contest, size: &'static str) {
 const LANES: [fn() -> Lane; 3] =
     [|| Lane::new(Kind::Pipe), || Lane::new(Kind::Stream), || Lane::new(Kind::SeqPacket)];
 
-/// Words of the payloads that find others kept: too many for any library to send them without a slot.
+/// Words of the payloads that find others kept: too many for any library to send them without a
+/// slot.
 const FILL: usize = 64;
 
 /// One thread, while so many slots of so many are on loan.

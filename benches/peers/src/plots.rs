@@ -1,4 +1,5 @@
-//! Draws what the benchmarks have left in a directory: histograms of one-way latency, and cost against numbers.
+//! Draws what the benchmarks have left in a directory: histograms of one-way latency, and cost
+//! against numbers.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -78,7 +79,8 @@ fn number_before(name: &str, word: &str) -> Option<f64> {
     words[at.checked_sub(1)?].parse().ok()
 }
 
-/// Medians of the rows whose names begin like this, against the number before a word; a line for what else is in the name.
+/// Medians of the rows whose names begin like this, against the number before a word; a line for
+/// what else is in the name.
 fn against(directory: &Path, begin: &str, word: &str) -> Lines {
     let mut lines = Lines::new();
     for row in read(&directory.join("one_thread.tsv")) {
@@ -94,7 +96,8 @@ fn against(directory: &Path, begin: &str, word: &str) -> Lines {
     lines
 }
 
-/// How many of a thousand turns took how long, for each payload size and state; ours alone or beside the others.
+/// How many of a thousand turns took how long, for each payload size and state; ours alone or
+/// beside the others.
 fn histograms(directory: &Path) -> BTreeMap<String, Lines> {
     let mut plots = BTreeMap::<String, Lines>::new();
     for row in read(&directory.join("peers.histogram.tsv")) {

@@ -1,5 +1,5 @@
-//! The reference operations beside the library whose model they are: the same calls, in the same order, on as many slots,
-//! of which as many are taken.
+//! The reference operations beside the library whose model they are: the same calls, in the same
+//! order, on as many slots, of which as many are taken.
 
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
@@ -163,7 +163,8 @@ impl Operations for ByC {
 
     fn reserve(&self, active: u32) -> CRef {
         let mut slot = CRef([0; 2]);
-        // SAFETY: the call as the header declares it, with live arguments; so are those that follow.
+        // SAFETY: the call as the header declares it, with live arguments; so are those that
+        // follow.
         assert_eq!(unsafe { shmslot_ref_reserve(self.0, active.into(), &mut slot) }, 0);
         slot
     }
@@ -209,8 +210,8 @@ impl Operations for ByC {
         assert_eq!(unsafe { shmslot_ref_mark_read(self.0, slot, reader.into()) }, 0);
     }
 
-    /// As a C program does it: one struct stays where it is. A copy of it, which the other calls here return, waits until
-    /// the stores of its two halves have left the processor.
+    /// As a C program does it: one struct stays where it is. A copy of it, which the other calls
+    /// here return, waits until the stores of its two halves have left the processor.
     fn turn<const W: usize>(&self, level: &Level, value: u64) {
         let mut slot = CRef([0; 2]);
         let (mut data, mut start, mut size) = (null_mut(), null(), 0);
@@ -324,7 +325,8 @@ const LARGE: usize = 1 << 17;
 /// Slots of those, all free at first: which of them are used is the library's choice.
 const MANY: usize = 64;
 
-/// The rounds of the model, at every level; and large payloads in many slots, also by the other calls.
+/// The rounds of the model, at every level; and large payloads in many slots, also by the other
+/// calls.
 pub(crate) fn add(contest: &mut Contest) {
     for slots in [16, 64, 1024] {
         let mut add = |what: &str, taken, free| {

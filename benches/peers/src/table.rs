@@ -16,8 +16,8 @@ pub(crate) const OURS_C: &str = "shmslot, C ABI";
 /// How the rows of the reference operations begin.
 pub(crate) const ROUND: &str = "in-place round by reference operations";
 
-/// What is to be reached against whom: the beginning of a row, the beginning of a library's name, which of our ways, and how
-/// many times as much the library must take.
+/// What is to be reached against whom: the beginning of a row, the beginning of a library's name,
+/// which of our ways, and how many times as much the library must take.
 const REACH: [(&str, &str, &str, f64); 10] = [
     (ROUND, "zerodds", OURS_MANY, 1.0),
     ("one thread, 64 B", "iceoryx2", OURS_C, 20.0),

@@ -22,7 +22,8 @@ pub(crate) fn directory() -> PathBuf {
     Path::new("/dev/shm").join(prefix())
 }
 
-/// Removes what runs have left in memory: of those that are gone when this one begins, and its own at its end.
+/// Removes what runs have left in memory: of those that are gone when this one begins, and its own
+/// at its end.
 pub(crate) struct Cleaner(u32);
 
 impl Cleaner {

@@ -1,4 +1,5 @@
-//! vox-shm: the whole of its link, one direction used. Each commit and receive signals the other side by a system call.
+//! vox-shm: the whole of its link, one direction used. Each commit and receive signals the other
+//! side by a system call.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -21,7 +22,8 @@ use crate::traces;
 type Tx = <ShmLink as Link>::Tx;
 type Rx = <ShmLink as Link>::Rx;
 
-/// A segment by its path, and a socket over which the sender's process, the host, invites the other one.
+/// A segment by its path, and a socket over which the sender's process, the host, invites the other
+/// one.
 pub(crate) struct Segments {
     path: PathBuf,
     /// The file goes with it.

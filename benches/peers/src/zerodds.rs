@@ -1,4 +1,5 @@
-//! zerodds-flatdata: slots in a POSIX segment. It hands samples out by slot, not in the order of their commits.
+//! zerodds-flatdata: slots in a POSIX segment. It hands samples out by slot, not in the order of
+//! their commits.
 
 use std::hint::spin_loop;
 use std::path::PathBuf;

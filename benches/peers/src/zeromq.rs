@@ -1,5 +1,6 @@
-//! ZeroMQ, a pair of sockets over its ipc transport. Payloads are copied in and out. Its own threads do the work, so who
-//! waits for something sleeps: polling would take the processor from them.
+//! ZeroMQ, a pair of sockets over its ipc transport. Payloads are copied in and out. Its own
+//! threads do the work, so who waits for something sleeps: polling would take the processor from
+//! them.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 

@@ -1,4 +1,5 @@
-//! Somebody else's static library, with a standard library of its own inside: panics that it catches, and thread-locals.
+//! Somebody else's static library, with a standard library of its own inside: panics that it
+//! catches, and thread-locals.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
