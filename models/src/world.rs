@@ -499,11 +499,16 @@ impl Consumer {
 
     /// Gives back everything that it does not hold; the row stays taken.
     pub(crate) fn leave(&self) {
-        members::leave(&self.world.table(), self.member, self.participant, self.cursor.place.sequence);
+        sound(members::leave(
+            &self.world.table(),
+            self.member,
+            self.participant,
+            self.cursor.place.sequence,
+        ));
     }
 
     pub(crate) fn give_row_back(&self) {
-        rows::give_row_back(&self.world.table(), self.member);
+        sound(rows::give_row_back(&self.world.table(), self.member));
     }
 
     /// Each sample once, or counted as lost.

@@ -197,13 +197,13 @@ impl Consumer {
         let machine = self.machine;
         machine.oracle.borrow_mut().leave(self.member.index);
         let cursor = self.cursor.place.sequence;
-        members::leave(&machine.world.table(), self.member, self.process as u32, cursor);
+        members::leave(&machine.world.table(), self.member, self.process as u32, cursor).expect("it has a row");
         self.has_left = true;
     }
 
     /// Frees the row: it has left, and holds nothing.
     pub(crate) fn give_row_back(self) {
-        rows::give_row_back(&self.machine.world.table(), self.member);
+        rows::give_row_back(&self.machine.world.table(), self.member).expect("it has a row");
     }
 }
 

@@ -150,9 +150,7 @@ pub unsafe extern "C" fn shmslot_attachments_release(
     let _whole = Uncancelled::new();
     let release = |handle: &shmslot_attachments| {
         handle.attachments.here()?;
-        let (released, was_last) = handle.mapped.release(mapped.take()?.token)?;
-        drop(released);
-        Ok(was_last)
+        handle.mapped.release(mapped.take()?.token)
     };
     // SAFETY: true for the last release after closing only. The header forbids any use after that.
     unsafe { boundary::give_back(attachments, release) }

@@ -48,16 +48,21 @@ impl<T> Given<T> {
         Ok(())
     }
 
-    /// Takes one out, if this was its last release; and true if it was the last of all after `close`.
-    pub(crate) fn release(&self, token: u64) -> HotResult<(Option<T>, bool)> {
+    /// Releases one, and drops it with its last release. True if it was the last of all after
+    /// `close`, as [`give_back`](crate::ffi::boundary::give_back) asks.
+    pub(crate) fn release(&self, token: u64) -> HotResult<bool> {
         let mut inner = self.inner();
         let (_, count) = inner.items.get_mut(&token).ok_or(Code::Stale)?;
         *count -= 1;
         if *count > 0 {
-            return Ok((None, false));
+            return Ok(false);
         }
-        let item = inner.items.remove(&token).map(|(item, _)| item);
-        Ok((item, inner.closed && inner.items.is_empty()))
+        let item = inner.items.remove(&token);
+        let was_last = inner.closed && inner.items.is_empty();
+        // Others need not wait for what the item does when it goes.
+        drop(inner);
+        drop(item);
+        Ok(was_last)
     }
 
     /// True if nothing is out.

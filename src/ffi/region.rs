@@ -269,9 +269,7 @@ pub unsafe extern "C" fn shmslot_region_release(
     let _whole = Uncancelled::new();
     let release = |handle: &shmslot_registry| {
         handle.registry.here()?;
-        let (released, was_last) = handle.leases.release(lease.take()?.token)?;
-        drop(released);
-        Ok(was_last)
+        handle.leases.release(lease.take()?.token)
     };
     // SAFETY: true for the last release after closing only. The header forbids any use after that.
     unsafe { boundary::give_back(registry, release) }

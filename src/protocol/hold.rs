@@ -188,24 +188,13 @@ pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32,
             return Ok(None);
         }
         let entry = Position::of(&table.shape, newest).look(table)?;
-        if entry.compare(newest) == cmp::Ordering::Equal
-            && hold(table, entry.slot(), reader, newest, Want::Held)?
-        {
+        if entry.compare(newest) == cmp::Ordering::Equal && hold_now(table, entry.slot(), reader, newest)? {
             return Ok(Some((entry.slot(), newest)));
         }
         if order::settle_tail(table, &mut steps)?.wrapping_sub(1) == newest {
             return Ok(None);
         }
     }
-}
-
-/// The bit that a reader sets on a retained sample.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
-    /// The held bit.
-    Held,
-    /// The owed bit: the reader will read the sample in its turn.
-    Owed,
 }
 
 /// Takes a sample from history for a reader that joined at `since`, which will read it in its turn;
@@ -224,52 +213,68 @@ pub(crate) fn claim_retained(
     if sequence < since && is_committing(table, slot)? {
         return Ok(false);
     }
-    hold(table, slot, reader, sequence, Want::Owed)
+    let set = set_bit(table, slot, reader, reader.owed, sequence)?;
+    Ok(set != SetBit::NotKept)
 }
 
-/// Sets a reader's bit on a sample that is already owed to it or is retained; false if neither is
-/// the case.
-fn hold(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64, want: Want) -> Result<bool, Code> {
+/// Holds a sample outside the reader's turn; false if the sample is neither owed to it nor retained.
+fn hold_now(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64) -> Result<bool, Code> {
+    match set_bit(table, slot, reader, reader.held, sequence)? {
+        SetBit::Set => Ok(true),
+        SetBit::WasSet => Err(Code::Held),
+        SetBit::NotKept => Ok(false),
+    }
+}
+
+/// What became of a bit that a reader wanted to set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SetBit {
+    Set,
+    /// The bit was set already.
+    WasSet,
+    /// The bit is not set: the sample is neither owed to the reader nor retained.
+    NotKept,
+}
+
+/// Sets one of a reader's two bits on a sample that is already owed to it or is retained.
+fn set_bit(table: &Table<'_>, slot: u32, reader: Bit, wanted: u64, sequence: u64) -> Result<SetBit, Code> {
     let line = table.line(slot)?;
-    let wanted = if want == Want::Held { reader.held } else { reader.owed };
     let marks = line.marks.get(reader.word).ok_or(Code::Corrupt)?;
+    let beside_history = reader.word == Bit::HISTORY.word;
+    let keeping = reader.owed | if beside_history { Bit::HISTORY.owed } else { 0 };
     /// What keeps the sample alive while the bit is set.
     enum Anchor {
-        None,
-        /// In the same word: certain.
+        /// A bit in the same word: certain.
         Here,
-        /// In another word: to be checked now that the bit is set.
+        /// Perhaps history, in another word: to be checked now that the bit is set.
         History,
     }
     let anchor = retry(|| {
         let seen = Marks(marks.load(Ordering::Acquire));
         if !seen.is_of(sequence) {
-            return Some(Ok(Anchor::None));
+            return Some(Err(SetBit::NotKept));
         }
         if seen.0 & wanted != 0 {
-            return Some(if want == Want::Held { Err(Code::Held) } else { Ok(Anchor::Here) });
+            return Some(Err(SetBit::WasSet));
         }
-        let here = reader.owed | if reader.word == Bit::HISTORY.word { Bit::HISTORY.owed } else { 0 };
-        let anchor = match (seen.0 & here != 0, reader.word == Bit::HISTORY.word) {
+        let anchor = match (seen.0 & keeping != 0, beside_history) {
             (true, _) => Anchor::Here,
-            (false, true) => return Some(Ok(Anchor::None)),
+            (false, true) => return Some(Err(SetBit::NotKept)),
             (false, false) => Anchor::History,
         };
         swap(marks, seen.0, seen.0 | wanted).then_some(Ok(anchor))
-    })??;
+    })?;
     match anchor {
-        Anchor::None => Ok(false),
-        Anchor::Here => Ok(true),
-        Anchor::History => {
-            if is_retained(line, sequence)? {
-                return Ok(true);
-            }
+        Err(outcome) => Ok(outcome),
+        Ok(Anchor::Here) => Ok(SetBit::Set),
+        Ok(Anchor::History) if is_retained(line, sequence)? => Ok(SetBit::Set),
+        Ok(Anchor::History) => {
             // Too late. This clears the bit again, unless the slot already holds another sample.
             if clear(marks, sequence, wanted).is_ok() {
                 fence_after_rmw();
                 released(table, slot, line);
             }
-            Ok(false)
+            Ok(SetBit::NotKept)
         }
     }
 }

@@ -4,27 +4,28 @@ use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
 use super::hold::{self, Cursor};
 use super::order::{self, FIRST, Position};
-use super::rows::{DRAINING, JOINED, Member, give_row_back, state_of, take_row};
+use super::rows::{DRAINING, JOINED, Member, free_row, state_of, take_row};
 use super::slot;
 use super::table::Table;
 use super::words::Bit;
 use crate::atomics::{Ordering, fence, fence_after_rmw, spin_loop};
 use crate::error::Code;
+use crate::layout::ReaderRow;
 
 /// Takes a reader row and makes its reader a member. The reader starts with the next sample, or
 /// with up to `history` retained samples before it.
 pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<(Member, Cursor), Code> {
-    let index = take_row(table, participant)?;
+    let (index, row) = take_row(table, participant)?;
     let member = Member { index, bit: Bit::of_reader(index) };
     match become_member(table, member, history) {
         Ok(cursor) => {
-            announce(table, member, participant, &cursor);
+            announce(table, row, participant, &cursor);
             Ok((member, cursor))
         }
         Err(code) => {
             // Only a corrupt order leads here. Nothing of the membership remains.
-            leave(table, member, participant, 0);
-            give_row_back(table, member);
+            end_membership(table, member, row, participant, 0);
+            free_row(row);
             Err(code)
         }
     }
@@ -66,14 +67,12 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
 
 /// Wakes writers that wait for readers. This comes last: what they commit then is behind the tail
 /// that this reader has seen.
-fn announce(table: &Table<'_>, member: Member, participant: u32, cursor: &Cursor) {
-    if let Some(row) = table.readers.get(member.index as usize) {
-        // Relaxed: released with the state.
-        row.cursor.store(cursor.place.sequence, Ordering::Relaxed);
-        row.lost.store(cursor.lost, Ordering::Relaxed);
-        // Release: pairs with the acquire in `rows::joined` and in `rows::look`.
-        row.state.store(state_of(participant, JOINED), Ordering::Release);
-    }
+fn announce(table: &Table<'_>, row: &ReaderRow, participant: u32, cursor: &Cursor) {
+    // Relaxed: released with the state.
+    row.cursor.store(cursor.place.sequence, Ordering::Relaxed);
+    row.lost.store(cursor.lost, Ordering::Relaxed);
+    // Release: pairs with the acquire in `rows::joined` and in `rows::look`.
+    row.state.store(state_of(participant, JOINED), Ordering::Release);
     // Pairs with the fence in `Bell::arm`.
     fence(Ordering::SeqCst);
     Bell(&table.hot.bells.0.space).ring();
@@ -81,13 +80,16 @@ fn announce(table: &Table<'_>, member: Member, participant: u32, cursor: &Cursor
 
 /// Ends a membership. It releases the samples that the reader has not read; samples that the reader
 /// holds stay until they are marked, and the row stays taken until then.
-pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor: u64) {
-    if let Some(row) = table.readers.get(member.index as usize) {
-        // Relaxed: the store of the state releases it, for `clear_departed`.
-        row.cursor.store(cursor, Ordering::Relaxed);
-        // Release: pairs with the acquire in `clear_departed`.
-        row.state.store(state_of(participant, DRAINING), Ordering::Release);
-    }
+pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor: u64) -> Result<(), Code> {
+    end_membership(table, member, table.reader(member.index)?, participant, cursor);
+    Ok(())
+}
+
+fn end_membership(table: &Table<'_>, member: Member, row: &ReaderRow, participant: u32, cursor: u64) {
+    // Relaxed: the store of the state releases it, for `clear_departed`.
+    row.cursor.store(cursor, Ordering::Relaxed);
+    // Release: pairs with the acquire in `clear_departed`.
+    row.state.store(state_of(participant, DRAINING), Ordering::Release);
     table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);
     // Either a commit sees that the bit is clear and clears the mark that it set, or the sweep
     // below sees the mark. Pairs with the fence in `commit::commit`.

@@ -253,16 +253,16 @@ pub(crate) fn mark_read(table: &Table<'_>, life: Life, reader: Bit) -> Result<u6
 /// Marks everything as read by one reader that is gone. A joining reader may get its number from
 /// then on. False if another participant, which may be dead, is already doing this.
 pub(crate) fn disconnect(table: &Table<'_>, reader: u32, participant: u32) -> Result<bool, Code> {
-    match rows::begin_parting(table, reader, participant)? {
-        Parting::Begun => {}
+    let row = match rows::begin_parting(table, reader, participant)? {
+        Parting::Begun(row) => row,
         Parting::Over => return Ok(true),
         Parting::Busy => return Ok(false),
-    }
+    };
     let bit = Bit::of_reader(reader);
     for (slot, line) in (0..).zip(table.lines) {
         slot::release_reader(table, slot, line, bit, |_, _| bit.owed | bit.held);
     }
-    rows::end_parting(table, reader);
+    rows::end_parting(row);
     fence(Ordering::SeqCst);
     Bell(&table.hot.bells.0.change).ring();
     Ok(true)

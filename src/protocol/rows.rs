@@ -47,12 +47,12 @@ pub(crate) struct Member {
 
 /// Takes a free row from the top, because callers of the reference operations count theirs from 0.
 /// Rows that such callers have named are not free.
-pub(super) fn take_row(table: &Table<'_>, participant: u32) -> Result<u32, Code> {
+pub(super) fn take_row<'t>(table: &Table<'t>, participant: u32) -> Result<(u32, &'t ReaderRow), Code> {
     let mine = state_of(participant, JOINING);
     for (index, row) in table.readers.iter().enumerate().rev() {
-        // AcqRel: pairs with the release in `give_row_back`.
+        // AcqRel: pairs with the release in `free_row`.
         if row.state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            return Ok(index as u32);
+            return Ok((index as u32, row));
         }
     }
     Err(Code::NoReaderSlot)
@@ -107,7 +107,7 @@ pub(crate) fn joined(table: &Table<'_>) -> u32 {
 
 /// The rows that readers have, as bits: joining, joined, or left with samples held.
 pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
-    // Acquire: pairs with the releases in `members::leave` and `give_row_back`.
+    // Acquire: pairs with the releases in `members::leave` and `free_row`.
     let taken = |row: &ReaderRow| u64::from(reader_of(row.state.load(Ordering::Acquire)).is_some());
     table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | taken(row) << index)
 }
@@ -161,11 +161,15 @@ pub(crate) fn participants(table: &Table<'_>) -> impl Iterator<Item = u32> {
 }
 
 /// Frees the row of a reader that has left and holds nothing any more.
-pub(crate) fn give_row_back(table: &Table<'_>, member: Member) {
-    if let Some(row) = table.readers.get(member.index as usize) {
-        // Release: pairs with the exchange in `take_row`.
-        row.state.store(FREE, Ordering::Release);
-    }
+pub(crate) fn give_row_back(table: &Table<'_>, member: Member) -> Result<(), Code> {
+    free_row(table.reader(member.index)?);
+    Ok(())
+}
+
+/// Frees a row of which no bit is left in any marks.
+pub(super) fn free_row(row: &ReaderRow) {
+    // Release: pairs with the exchange in `take_row`.
+    row.state.store(FREE, Ordering::Release);
 }
 
 /// Ends the membership of all readers of dead participants, and frees the named numbers that these
@@ -187,8 +191,7 @@ pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
 pub(crate) fn free_rows(table: &Table<'_>, readers: Audience) {
     let gone = |(index, _): &(usize, &ReaderRow)| readers.readers() >> index & 1 != 0;
     for (_, row) in table.readers.iter().enumerate().filter(gone) {
-        // Release: pairs with the exchange in `take_row`.
-        row.state.store(FREE, Ordering::Release);
+        free_row(row);
     }
 }
 
@@ -204,7 +207,7 @@ pub(crate) fn rows_of(table: &Table<'_>, participant: u32) -> u64 {
 /// for it then is owed to nobody.
 #[inline(always)]
 pub(crate) fn name(table: &Table<'_>, reader: u32) -> Result<bool, Code> {
-    let row = table.readers.get(reader as usize).ok_or(Code::BadIndex)?;
+    let row = table.reader(reader)?;
     // Relaxed: nothing else depends on it; marks that a former reader has left do not concern this
     // one.
     if row.state.load(Ordering::Relaxed) == NAMED { Ok(true) } else { name_now(row) }
@@ -221,9 +224,9 @@ fn name_now(row: &ReaderRow) -> Result<bool, Code> {
 }
 
 /// What a caller finds that gives up a number.
-pub(crate) enum Parting {
-    /// This caller must clear the marks, and then [end](end_parting) the parting.
-    Begun,
+pub(crate) enum Parting<'t> {
+    /// This caller must clear the marks, and then [end](end_parting) the parting of this row.
+    Begun(&'t ReaderRow),
     /// Nobody uses the number, and it has no marks.
     Over,
     /// Another participant is giving it up.
@@ -233,8 +236,12 @@ pub(crate) enum Parting {
 /// Begins to give up a number that was [named](name). The participant owns the row until its marks
 /// are cleared, so no reader joins meanwhile, and if the participant dies, recovery clears them. It
 /// is an error if a reader has the row.
-pub(crate) fn begin_parting(table: &Table<'_>, reader: u32, participant: u32) -> Result<Parting, Code> {
-    let row = table.readers.get(reader as usize).ok_or(Code::BadIndex)?;
+pub(crate) fn begin_parting<'t>(
+    table: &'t Table<'_>,
+    reader: u32,
+    participant: u32,
+) -> Result<Parting<'t>, Code> {
+    let row = table.reader(reader)?;
     // AcqRel: pairs with the exchange in `take_row`, and with the load of the rows in `departed`.
     let parting = state_of(participant, PARTING);
     match row.state.compare_exchange(NAMED, parting, Ordering::AcqRel, Ordering::Relaxed) {
@@ -242,7 +249,7 @@ pub(crate) fn begin_parting(table: &Table<'_>, reader: u32, participant: u32) ->
             // Either a commit that names this reader sees this state and clears the mark that it
             // set, or the caller's sweep sees the mark. Pairs with the fence in `commit::commit`.
             fence_after_rmw();
-            Ok(Parting::Begun)
+            Ok(Parting::Begun(row))
         }
         Err(FREE) => Ok(Parting::Over),
         Err(state) if state & PHASE == PARTING => Ok(Parting::Busy),
@@ -251,9 +258,6 @@ pub(crate) fn begin_parting(table: &Table<'_>, reader: u32, participant: u32) ->
 }
 
 /// Frees the row of a number that was given up, after its marks were cleared.
-pub(crate) fn end_parting(table: &Table<'_>, reader: u32) {
-    if let Some(row) = table.readers.get(reader as usize) {
-        // Release: pairs with the exchange in `take_row`.
-        row.state.store(FREE, Ordering::Release);
-    }
+pub(crate) fn end_parting(row: &ReaderRow) {
+    free_row(row);
 }

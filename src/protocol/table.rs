@@ -25,6 +25,12 @@ impl Table<'_> {
         self.lines.get(slot as usize).ok_or(Code::Corrupt)
     }
 
+    /// The row of a reader. There is one for each member and for each index that callers may name.
+    #[inline(always)]
+    pub(crate) fn reader(&self, index: u32) -> Result<&ReaderRow, Code> {
+        self.readers.get(index as usize).ok_or(Code::BadIndex)
+    }
+
     /// The capacity of a place, whose number may come from shared memory.
     #[inline(always)]
     pub(crate) fn room(&self, place: Place) -> Result<u64, Code> {
