@@ -6,14 +6,17 @@
 //!
 //! - `limits`: the limits.
 //! - `words`: the words that change.
+//! - `bits`: the bit fields of those that have several.
 //! - `geometry`: the geometry of a segment, and where its parts begin.
 //! - `header`: the constant header as bytes.
 
+pub(crate) mod bits;
 mod geometry;
 mod header;
 mod limits;
 mod words;
 
+pub use bits::BIT_FIELDS;
 pub use geometry::*;
 pub use header::*;
 pub use limits::*;

@@ -1,6 +1,6 @@
 //! A bell: one futex word to sleep on. Ringing it costs one load while nobody sleeps.
 //!
-//! The word is count 29 | waking 1 | watched 1 | armed 1. A sleeper arms the bell, checks once more
+//! The word is a count and three bits: armed, watched and waking. A sleeper arms the bell, checks once more
 //! what it waits for, and sleeps while the word is unchanged. A ringer makes its change visible,
 //! then loads the word. If no bit is set, there is nobody to wake or to tell. A ring clears armed
 //! and watched, so a sleeper that is killed costs at most one needless wake. The ring sets waking,
@@ -10,14 +10,15 @@
 use super::bounds::RETRY_LIMIT;
 use crate::atomics::{Deadline, FutexWord, Ordering, fence};
 use crate::layout::Bells;
+use crate::layout::bits::bell as bits;
 
 /// A process sleeps, or is about to.
-const ARMED: u32 = 1;
+const ARMED: u32 = bits::ARMED.mask() as u32;
 /// A process will compare the count, but does not sleep yet.
-const WATCHED: u32 = 2;
+const WATCHED: u32 = bits::WATCHED.mask() as u32;
 /// A wake is due, and may not have happened yet.
-const WAKING: u32 = 4;
-const ONE_RING: u32 = 8;
+const WAKING: u32 = bits::WAKING.mask() as u32;
+const ONE_RING: u32 = bits::COUNT.put(1) as u32;
 
 /// A view of one bell word of a segment.
 #[derive(Clone, Copy)]
@@ -37,7 +38,7 @@ pub(crate) struct Armed(u32);
 impl Armed {
     /// How often the bell had been rung.
     pub(crate) fn count(self) -> u32 {
-        self.0 >> 3
+        bits::COUNT.get(self.0.into()) as u32
     }
 }
 

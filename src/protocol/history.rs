@@ -9,6 +9,7 @@ use super::words::{Bit, Marks};
 use crate::atomics::Ordering;
 use crate::error::Code;
 use crate::layout::SlotLine;
+use crate::layout::bits::marks;
 
 /// Ends the retention of the sample that `sequence` pushes out of history.
 pub(super) fn expire_history(table: &Table<'_>, sequence: u64) -> Result<(), Code> {
@@ -66,6 +67,6 @@ pub(crate) fn expire_if_before(table: &Table<'_>, slot: u32, line: &SlotLine, ol
     let [marks, ..] = &line.marks;
     let seen = Marks(marks.load(Ordering::Acquire));
     if seen.0 & Bit::HISTORY.owed != 0 && seen.is_before(oldest) {
-        slot::expire(table, slot, line, seen.0 >> 32);
+        slot::expire(table, slot, line, marks::TAG.get(seen.0));
     }
 }

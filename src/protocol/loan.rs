@@ -42,7 +42,7 @@ fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<At
     if !is_clear(line, shape.mark_words) {
         return Ok(Attempt::Unread);
     }
-    let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
+    let loan = Loan { slot, generation: ctl.next_generation(), owner };
     let mine = loan.ctl(Phase::Loaned).0;
     if shape.single_writer {
         // No other writer is open. Release: a process that concludes from this that the former
@@ -232,7 +232,7 @@ pub(crate) fn claim_ignoring(
             let left = Marks(marks.load(Ordering::Relaxed));
             marks.store(left.revoked().0, Ordering::Relaxed);
         }
-        let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
+        let loan = Loan { slot, generation: ctl.next_generation(), owner };
         // Release: as in `claim`.
         ctl_word.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
         begin_life();

@@ -129,7 +129,7 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
             return Ok(None);
         }
     }
-    let loan = Loan { slot, generation: ctl.generation().wrapping_add(1) & Ctl::GENERATION_MASK, owner };
+    let loan = Loan { slot, generation: ctl.next_generation(), owner };
     // Release: as in `claim`.
     ctl_word.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
     begin_life();

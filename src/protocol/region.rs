@@ -10,8 +10,9 @@ use super::table::Table;
 use super::words::{Ctl, Loan, Phase};
 use crate::atomics::{Ordering, fence};
 use crate::error::Code;
+use crate::layout::bits::lease as bits;
 
-/// A lease word: generation 36 | slot or participant 24 | state 4.
+/// A lease word: state, number of a slot or participant, and generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lease(u64);
 
@@ -24,19 +25,19 @@ const EMPTYING: u64 = 2;
 
 impl Lease {
     fn of(slot: u32, generation: u64) -> Lease {
-        Lease(generation << 28 | u64::from(slot) << 4 | LEASED)
+        Lease(bits::GENERATION.put(generation) | bits::NUMBER.put(slot.into()) | bits::STATE.put(LEASED))
     }
 
     fn emptying(participant: u32) -> Lease {
-        Lease(u64::from(participant) << 4 | EMPTYING)
+        Lease(bits::NUMBER.put(participant.into()) | bits::STATE.put(EMPTYING))
     }
 
     fn state(self) -> u64 {
-        self.0 & 0xf
+        bits::STATE.get(self.0)
     }
 
     fn number(self) -> u32 {
-        (self.0 >> 4) as u32 & 0xff_ffff
+        bits::NUMBER.get(self.0) as u32
     }
 
     /// Whether the generation that has the region is over. Acquire, as in `loan::claim`: its
@@ -48,7 +49,7 @@ impl Lease {
                 let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
                 // A slot that is free or has no marks stays so until its next generation, because
                 // only commits set marks.
-                Ok(ctl.generation() != self.0 >> 28
+                Ok(ctl.generation() != bits::GENERATION.get(self.0)
                     || match ctl.phase() {
                         Some(Phase::Free) => true,
                         Some(Phase::Published) => is_clear(table.line(slot)?, table.shape.mark_words),

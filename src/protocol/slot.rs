@@ -13,6 +13,7 @@ use super::words::{Audience, Bit, Ctl, Extent, Marks, Phase, Place};
 use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
+use crate::layout::bits::marks;
 
 /// Whether a bell is armed, so that the commit must ring. The caller has passed a sequentially
 /// consistent fence since its change.
@@ -111,7 +112,7 @@ pub(crate) fn expire(table: &Table<'_>, slot: u32, line: &SlotLine, sequence: u6
 #[cold]
 pub(crate) fn clear_owed(line: &SlotLine, sequence: u64, audience: Audience, words: usize) {
     for (word, marks) in line.marks.iter().take(words).enumerate() {
-        let bits = (audience.0 >> (16 * word) & 0xffff) << 16;
+        let bits = marks::OWED.put(audience.word(word));
         // Only a hostile peer can exhaust the retries; then the marks stay as they are.
         let _ = retry(|| {
             let seen = Marks(marks.load(Ordering::Relaxed));
@@ -124,8 +125,8 @@ pub(crate) fn clear_owed(line: &SlotLine, sequence: u64, audience: Audience, wor
 /// Clears all bits of dead readers in a slot, whichever sample they belong to.
 pub(super) fn evict(line: &SlotLine, readers: Audience, words: usize) {
     for (word, marks) in line.marks.iter().take(words).enumerate() {
-        let held = readers.0 >> (16 * word) & 0xffff;
-        let bits = held << 16 | held;
+        let held = readers.word(word);
+        let bits = marks::OWED.put(held) | marks::HELD.put(held);
         // As in `clear_owed`.
         let _ = retry(|| {
             let seen = marks.load(Ordering::Acquire);

@@ -2,6 +2,9 @@
 
 use core::cmp::Ordering;
 
+use crate::layout::MARKS_PER_WORD;
+use crate::layout::bits::{ctl, entry, extent, marks, owner};
+
 /// The phase of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -31,36 +34,38 @@ impl Phase {
     }
 }
 
-/// The writer that has a slot: 12 bits of participant, 12 bits of that participant's writer.
+/// The writer that has a slot: a participant, and which of its writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner(pub(crate) u32);
 
 impl Owner {
-    pub(crate) const BITS: u32 = 24;
-
+    #[inline]
     pub(crate) fn new(participant: u32, writer: u32) -> Owner {
-        Owner((participant & 0xfff) << 12 | writer & 0xfff)
+        let (participant, writer) = (u64::from(participant), u64::from(writer));
+        let participant = owner::PARTICIPANT.put(owner::PARTICIPANT.cut(participant));
+        Owner((participant | owner::WRITER.put(owner::WRITER.cut(writer))) as u32)
     }
 
+    #[inline]
     pub(crate) fn participant(self) -> u32 {
-        self.0 >> 12 & 0xfff
+        owner::PARTICIPANT.get(self.0.into()) as u32
     }
 }
 
-/// The claim word of a slot: generation 36 | owner 24 | phase 4. The generation grows with every
-/// loan, so a token of an earlier loan never matches.
+/// The claim word of a slot: phase, owner and generation. The generation grows with every loan, so a token of an earlier loan never matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ctl(pub(crate) u64);
 
 impl Ctl {
-    pub(crate) const GENERATION_MASK: u64 = (1 << 36) - 1;
-
+    #[inline]
     pub(crate) fn new(phase: Phase, owner: Owner, generation: u64) -> Ctl {
-        Ctl((generation & Ctl::GENERATION_MASK) << 28 | u64::from(owner.0) << 4 | phase as u64)
+        let generation = ctl::GENERATION.put(ctl::GENERATION.cut(generation));
+        Ctl(generation | ctl::OWNER.put(owner.0.into()) | ctl::PHASE.put(phase as u64))
     }
 
+    #[inline]
     pub(crate) fn phase(self) -> Option<Phase> {
-        match self.0 & 0xf {
+        match ctl::PHASE.get(self.0) {
             0 => Some(Phase::Free),
             1 => Some(Phase::Loaned),
             2 => Some(Phase::Committing),
@@ -72,31 +77,47 @@ impl Ctl {
         }
     }
 
+    #[inline]
     pub(crate) fn owner(self) -> Owner {
-        Owner((self.0 >> 4) as u32 & ((1 << Owner::BITS) - 1))
+        Owner(ctl::OWNER.get(self.0) as u32)
     }
 
+    #[inline]
     pub(crate) fn generation(self) -> u64 {
-        self.0 >> 28
+        ctl::GENERATION.get(self.0)
+    }
+
+    /// How many generations after this one another is, modulo all of them.
+    #[inline]
+    pub(crate) fn loans_before(self, generation: u64) -> u64 {
+        ctl::GENERATION.cut(generation.wrapping_sub(self.generation()))
+    }
+
+    /// The generation of the next loan.
+    #[inline]
+    pub(crate) fn next_generation(self) -> u64 {
+        ctl::GENERATION.cut(self.generation().wrapping_add(1))
     }
 }
 
-/// An entry of the order: sequence 40 | slot 24. Zero is older than every sequence.
+/// An entry of the order: slot and sequence. Zero is older than every sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) u64);
 
 impl Entry {
+    #[inline]
     pub(crate) fn new(sequence: u64, slot: u32) -> Entry {
-        Entry(sequence << 24 | u64::from(slot & 0xff_ffff))
+        Entry(entry::SEQUENCE.put(sequence) | entry::SLOT.cut(slot.into()))
     }
 
+    #[inline]
     pub(crate) fn slot(self) -> u32 {
-        self.0 as u32 & 0xff_ffff
+        entry::SLOT.get(self.0) as u32
     }
 
     #[inline(always)]
     pub(crate) fn is_of(self, sequence: u64) -> bool {
-        (self.0 ^ sequence << 24) >> 24 == 0
+        entry::SEQUENCE.get(self.0 ^ entry::SEQUENCE.put(sequence)) == 0
     }
 
     /// Whether the entry is older than `sequence`; right as in [`Entry::compare`].
@@ -112,10 +133,10 @@ impl Entry {
         self.difference(sequence).cmp(&0)
     }
 
-    /// The difference of the upper 40 bits, as a signed number.
+    /// The difference of the two sequences, in the upper bits of a signed number.
     #[inline(always)]
     fn difference(self, sequence: u64) -> i64 {
-        (self.0 & !0xff_ffff).wrapping_sub(sequence << 24) as i64
+        (self.0 & entry::SEQUENCE.mask()).wrapping_sub(entry::SEQUENCE.put(sequence)) as i64
     }
 }
 
@@ -129,68 +150,82 @@ pub(crate) struct Bit {
 
 impl Bit {
     /// Retained samples: they are owed to no particular reader.
-    pub(crate) const HISTORY: Bit = Bit { word: 0, owed: 1 << 16, held: 1 };
+    pub(crate) const HISTORY: Bit = Bit { word: 0, owed: marks::OWED.put(1), held: marks::HELD.put(1) };
 
+    #[inline]
     pub(crate) fn of_reader(index: u32) -> Bit {
         let place = (index & 63) + 1;
-        let held = 1 << (place % 16);
-        Bit { word: (place / 16) as usize, owed: held << 16, held }
+        let bit = 1 << (place % MARKS_PER_WORD);
+        Bit {
+            word: (place / MARKS_PER_WORD) as usize,
+            owed: marks::OWED.put(bit),
+            held: marks::HELD.put(bit),
+        }
     }
 }
 
-/// One word of marks: tag 32 | owed 16 | held 16. The tag is the low half of the sequence to which
+/// One word of marks: held bits, owed bits and a tag. The tag is the low half of the sequence to which
 /// the bits belong, so a late process cannot change the marks of a later sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Marks(pub(crate) u64);
 
 impl Marks {
-    pub(crate) const OWED: u64 = 0xffff << 16;
-    pub(crate) const HELD: u64 = 0xffff;
+    pub(crate) const OWED: u64 = marks::OWED.mask();
+    pub(crate) const HELD: u64 = marks::HELD.mask();
     /// Changes a tag to one that no sample in the order can have: 2^31 away, and the order spans at
     /// most 2^25.
     pub(crate) const REVOKED: u64 = 1 << 63;
 
     /// Word `word` of the marks that owe `sequence` to each bit of `audience`.
+    #[inline]
     pub(crate) fn owing(sequence: u64, audience: Audience, word: usize) -> Marks {
-        Marks(sequence << 32 | (audience.0 >> (16 * word) & 0xffff) << 16)
+        Marks(marks::TAG.put(sequence) | marks::OWED.put(audience.word(word)))
     }
 
+    #[inline]
     pub(crate) fn is_of(self, sequence: u64) -> bool {
-        self.0 >> 32 == sequence & 0xffff_ffff
+        marks::TAG.get(self.0) == marks::TAG.cut(sequence)
     }
 
     /// These marks without bits, and with a tag that says that they were revoked.
+    #[inline]
     pub(crate) fn revoked(self) -> Marks {
         Marks((self.0 & !(Marks::OWED | Marks::HELD)) ^ Marks::REVOKED)
     }
 
     /// Whether the marks belonged to `sequence` until a writer revoked them.
+    #[inline]
     pub(crate) fn is_revoked_of(self, sequence: u64) -> bool {
         Marks(self.0 ^ Marks::REVOKED).is_of(sequence)
     }
 
+    #[inline]
     pub(crate) fn is_clear(self) -> bool {
         self.0 & (Marks::OWED | Marks::HELD) == 0
     }
 
     /// Owed bits as an audience of word `word`.
+    #[inline]
     pub(crate) fn owed(self, word: usize) -> Audience {
-        Audience((self.0 >> 16 & 0xffff) << (16 * word))
+        Audience::of_word(marks::OWED.get(self.0), word)
     }
 
     /// Held bits as an audience of word `word`.
+    #[inline]
     pub(crate) fn held(self, word: usize) -> Audience {
-        Audience((self.0 & 0xffff) << (16 * word))
+        Audience::of_word(marks::HELD.get(self.0), word)
     }
 
     /// Owed and held bits as an audience of word `word`.
+    #[inline]
     pub(crate) fn readers(self, word: usize) -> Audience {
         Audience(self.owed(word).0 | self.held(word).0)
     }
 
     /// Whether the sample of the marks comes before `sequence`; right within 2^31.
+    #[inline]
     pub(crate) fn is_before(self, sequence: u64) -> bool {
-        (((self.0 >> 32) as u32).wrapping_sub(sequence as u32) as i32) < 0
+        ((marks::TAG.get(self.0) as u32).wrapping_sub(sequence as u32) as i32) < 0
     }
 }
 
@@ -199,6 +234,7 @@ impl Marks {
 pub(crate) struct Audience(pub(crate) u64);
 
 impl Audience {
+    #[inline]
     pub(crate) fn of_readers(readers: u64, history: bool) -> Audience {
         Audience(readers << 1 | u64::from(history))
     }
@@ -206,7 +242,20 @@ impl Audience {
     /// Every reader and history.
     pub(crate) const EVERYBODY: Audience = Audience(u64::MAX);
 
+    /// As many of them as one word of marks has, in its lowest bits.
+    #[inline]
+    pub(crate) fn word(self, word: usize) -> u64 {
+        self.0 >> (MARKS_PER_WORD as usize * word) & marks::OWED.max()
+    }
+
+    /// Of the bits of one word of marks.
+    #[inline]
+    fn of_word(bits: u64, word: usize) -> Audience {
+        Audience(bits << (MARKS_PER_WORD as usize * word))
+    }
+
     /// The readers alone, reader i as bit i.
+    #[inline]
     pub(crate) fn readers(self) -> u64 {
         self.0 >> 1
     }
@@ -221,20 +270,24 @@ pub(crate) enum Place {
     Region(u32),
 }
 
-/// What a loan was reserved for, in the word beside its claim: region + 1 6 | unused 1 | length 33.
+/// What a loan was reserved for, in the word beside its claim: its length and its region, in the
+/// bits that they have in an [`Extent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reserved(pub(crate) u64);
 
 impl Reserved {
     /// `len` is at most the largest possible payload, 2^32.
+    #[inline]
     pub(crate) fn new(len: u64, place: Place) -> Reserved {
         Reserved(region_bits(place) | len)
     }
 
+    #[inline]
     pub(crate) fn len(self) -> u64 {
-        self.0 & ((1 << 33) - 1)
+        extent::LENGTH.get(self.0)
     }
 
+    #[inline]
     pub(crate) fn place(self, slot: u32) -> Place {
         place_of(self.0, slot)
     }
@@ -242,58 +295,60 @@ impl Reserved {
     /// Whether the payload is in the slot itself, and no unused bit above is set.
     #[inline(always)]
     pub(crate) fn is_in_slot(self) -> bool {
-        self.0 >> REGION_SHIFT == 0
+        extent::REGION.is_above(self.0)
     }
 }
 
-const REGION_SHIFT: u32 = 34;
-const REGION_BITS: u64 = 0x3f << REGION_SHIFT;
-
-/// 6 bits from bit 34: region + 1, or 0 for the slot itself.
+/// The region's number + 1, or 0 for the slot itself.
 fn region_bits(place: Place) -> u64 {
     match place {
         Place::Slot(_) => 0,
-        Place::Region(region) => (u64::from(region) + 1) << REGION_SHIFT & REGION_BITS,
+        Place::Region(region) => extent::REGION.put(extent::REGION.cut(u64::from(region) + 1)),
     }
 }
 
 fn place_of(word: u64, slot: u32) -> Place {
-    match ((word & REGION_BITS) >> REGION_SHIFT) as u32 {
+    match extent::REGION.get(word) as u32 {
         0 => Place::Slot(slot),
         region => Place::Region(region - 1),
     }
 }
 
-/// The extent word of a sample: writer 24 | region + 1 6 | named 1 | length 33.
+/// The extent word of a sample: its length, its region and its writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent(pub(crate) u64);
 
 impl Extent {
     /// Flag: the sample is also owed to readers without a row, which callers track themselves.
-    const NAMED: u64 = 1 << 33;
+    const NAMED: u64 = extent::NAMED.mask();
 
     /// The extent of a sample at the place that its loan reserved: both words have the region in
     /// the same bits.
     #[inline(always)]
     pub(crate) fn of_reserved(len: u64, owner: Owner, reserved: Reserved, named: bool) -> Extent {
-        let region = reserved.0 & REGION_BITS;
-        Extent(u64::from(owner.0) << 40 | region | u64::from(named) << 33 | len & ((1 << 33) - 1))
+        let region = reserved.0 & extent::REGION.mask();
+        let named = extent::NAMED.put(named.into());
+        Extent(extent::WRITER.put(owner.0.into()) | region | named | extent::LENGTH.cut(len))
     }
 
+    #[inline]
     pub(crate) fn place(self, slot: u32) -> Place {
         place_of(self.0, slot)
     }
 
+    #[inline]
     pub(crate) fn is_named(self) -> bool {
         self.0 & Extent::NAMED != 0
     }
 
+    #[inline]
     pub(crate) fn len(self) -> u64 {
-        self.0 & ((1 << 33) - 1)
+        extent::LENGTH.get(self.0)
     }
 
+    #[inline]
     pub(crate) fn writer(self) -> u32 {
-        (self.0 >> 40) as u32
+        extent::WRITER.get(self.0) as u32
     }
 }
 

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::{Code, Error, Result};
+use crate::layout::bits::Field;
 use crate::layout::{ANTEROOM_OFFSET, MAX_PARTICIPANTS, NEW_ROW, PARTICIPANT_ROW_SIZE, ParticipantRow};
 use crate::protocol::dead::Dead;
 use crate::segment::deaths::{self, Death};
@@ -50,34 +51,35 @@ const LOCKS_PER_LAP: u32 = 256;
 /// The participant that recovers the dead participant of a row, and which of the row's participants
 /// that is: the next one may have got the row, and died, before the recoverer of the last one has
 /// removed its name. 0: nobody.
-///
-/// Bits 0 to 11: the number of the recoverer's row. 12 to 31: the lowest bits of the state that the
-/// dead participant left in its row. 32 to 63: the state of the recoverer's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Recoverer(u64);
 
 impl Recoverer {
-    const INDEX_BITS: u32 = 12;
-    const OF_BITS: u32 = 20;
+    /// The number of the recoverer's row.
+    const INDEX: Field = Field::new(0, 12);
+    /// The lowest bits of the state that the dead one has left in its row.
+    const OF: Field = Field::new(12, 20);
+    /// The state of the recoverer's row.
+    const STATE: Field = Field::new(32, 32);
 
     fn new((index, state): (u32, u32), of: u32) -> Recoverer {
-        let of = of & ((1 << Recoverer::OF_BITS) - 1);
-        Recoverer(u64::from(state) << 32 | u64::from(of << Recoverer::INDEX_BITS | index))
+        let of = Recoverer::OF.put(Recoverer::OF.cut(of.into()));
+        Recoverer(Recoverer::STATE.put(state.into()) | of | Recoverer::INDEX.put(index.into()))
     }
 
     /// The recoverer's row, and the state of that row.
     fn participant(self) -> (u32, u32) {
-        (self.0 as u32 & ((1 << Recoverer::INDEX_BITS) - 1), (self.0 >> 32) as u32)
+        (Recoverer::INDEX.get(self.0) as u32, Recoverer::STATE.get(self.0) as u32)
     }
 
     /// Whether it recovers the participant that left this state. One in half a million earlier ones
     /// looks alike, and is then waited for as long as its recoverer is stopped.
     fn is_of(self, state: u32) -> bool {
-        (self.0 as u32 >> Recoverer::INDEX_BITS) == state & ((1 << Recoverer::OF_BITS) - 1)
+        Recoverer::OF.get(self.0) == Recoverer::OF.cut(state.into())
     }
 }
 
-const _: () = assert!(ANTEROOM < 1 << Recoverer::INDEX_BITS);
+const _: () = assert!(ANTEROOM as u64 <= Recoverer::INDEX.max());
 
 /// The contents of a row at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

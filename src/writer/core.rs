@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Result};
 use crate::layout::Policy;
+use crate::layout::bits::Field;
 use crate::protocol::bounds::RACE_LIMIT;
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::history;
@@ -18,7 +19,7 @@ use crate::protocol::region;
 use crate::protocol::rows;
 use crate::protocol::shape::{Class, Shape};
 use crate::protocol::table::Table;
-use crate::protocol::words::{Ctl, Loan as Loaned, Owner, Place, Reserved, Wanted};
+use crate::protocol::words::{Loan as Loaned, Owner, Place, Reserved, Wanted};
 use crate::segment::attachment::Attachment;
 use crate::segment::payload::Bytes;
 use crate::segment::writers::Writable;
@@ -30,9 +31,12 @@ use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_
 pub(crate) struct Token(u64);
 
 impl Token {
+    const SLOT: Field = Field::new(0, 24);
+    const GENERATION: Field = Field::new(24, 36);
+
     #[inline(always)]
     pub(crate) fn new(slot: u32, generation: u64) -> Token {
-        Token(generation << 24 | u64::from(slot))
+        Token(Token::GENERATION.put(generation) | Token::SLOT.put(slot.into()))
     }
 
     /// The form in which a caller keeps it.
@@ -49,12 +53,12 @@ impl Token {
 
     #[inline(always)]
     pub(crate) fn slot(self) -> u32 {
-        self.0 as u32 & 0xff_ffff
+        Token::SLOT.get(self.0) as u32
     }
 
     #[inline(always)]
     pub(crate) fn generation(self) -> u64 {
-        self.0 >> 24 & Ctl::GENERATION_MASK
+        Token::GENERATION.get(self.0)
     }
 }
 

@@ -68,7 +68,7 @@ impl Core {
             None => "the loan is of another segment, or was never given out",
             Some((token, seen)) => {
                 // Generations wrap: the nearer way round counts.
-                let ahead = token.generation().wrapping_sub(seen.generation()) & Ctl::GENERATION_MASK;
+                let ahead = seen.loans_before(token.generation());
                 match (ahead, seen.phase() == Some(Phase::Loaned), seen.owner() == self.owner()) {
                     (0, true, true) => return Code::Stale.into(),
                     (0, true, false) => "another writer has this loan",
