@@ -113,6 +113,25 @@ static void participants_are_listed()
     CHECK(found[0].writers == 1 && found[0].readers == 0);
     CHECK(found[1].writers == 0 && found[1].readers == std::uint64_t(1) << MUST(reader.index()));
     CHECK(MUST(segment.recover()) == 0);
+    CHECK(MUST(segment.deaths()).empty());
+}
+
+static void slots_are_counted()
+{
+    shmslot::Options options;
+    options.slot_count = 4;
+    const auto segment = MUST(shmslot::Segment::create_local(options));
+    auto writer = MUST(segment.writer());
+    const auto reader = MUST(segment.reader());
+    CHECK(writer.write("x", 1, no_wait));
+    const auto loan = MUST(writer.reserve(1, no_wait));
+    const auto counted = MUST(segment.counters());
+    CHECK(counted.free == 2 && counted.unread == 1 && counted.loaned == 1 && counted.held == 0);
+    const auto readers = MUST(segment.readers());
+    CHECK(readers.size() == 1 && readers[0].kind == SHMSLOT_READER_JOINED && readers[0].lag == 1);
+    CHECK(readers[0].index == static_cast<std::uint32_t>(MUST(reader.index())));
+    const auto writers = MUST(segment.writers());
+    CHECK(writers.size() == 1 && writers[0].loans == 1);
 }
 
 static void history_is_joined()
@@ -355,6 +374,7 @@ CHECK_MAIN()
 {
     RUN(options_arrive());
     RUN(participants_are_listed());
+    RUN(slots_are_counted());
     RUN(history_is_joined());
     RUN(who_blocks_is_told());
     RUN(losses_are_counted());

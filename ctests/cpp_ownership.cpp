@@ -262,6 +262,10 @@ static void empty_objects_answer()
     CHECK_IS(segment.reader(), invalid);
     CHECK_IS(segment.info(), invalid);
     CHECK_IS(segment.participants(), invalid);
+    CHECK_IS(segment.counters(), invalid);
+    CHECK_IS(segment.readers(), invalid);
+    CHECK_IS(segment.writers(), invalid);
+    CHECK_IS(segment.deaths(), invalid);
     CHECK_IS(segment.path(), invalid);
     CHECK_IS(segment.fd(), invalid);
     CHECK_IS(segment.recover(), invalid);

@@ -359,6 +359,26 @@ static int participants(void)
     return shmslot_segment_participants(world.segment, list, sizeof list[0], 8, &count);
 }
 
+static int counters(void)
+{
+    shmslot_counters counted;
+    return shmslot_segment_counters(world.segment, &counted, sizeof counted);
+}
+
+static int counters_of_readers(void)
+{
+    shmslot_reader_counters list[8];
+    size_t count;
+    return shmslot_segment_readers(world.segment, list, sizeof list[0], 8, &count);
+}
+
+static int counters_of_writers(void)
+{
+    shmslot_writer_counters list[8];
+    size_t count;
+    return shmslot_segment_writers(world.segment, list, sizeof list[0], 8, &count);
+}
+
 static int recover(void)
 {
     int count = shmslot_segment_recover(world.segment, &world.detail);
@@ -684,6 +704,9 @@ static const scenario scenarios[] = {
     {"unlink_dead", "shmslot_segment_unlink_dead", dead_segment, unlink_dead, 0},
     {"is_named", "shmslot_segment_is_named", plain_segment, is_named, 0},
     {"participants", "shmslot_segment_participants", dead_participant, participants, 0},
+    {"counters", "shmslot_segment_counters", dead_participant, counters, 0},
+    {"readers", "shmslot_segment_readers", dead_participant, counters_of_readers, 0},
+    {"writers", "shmslot_segment_writers", dead_participant, counters_of_writers, 0},
     {"recover", "shmslot_segment_recover", dead_participant, recover, 0},
     {"trim", "shmslot_segment_trim", region_kept, trim, 0},
     {"wait_for_change", "shmslot_segment_wait_for_change", plain_segment, wait_for_change, SHMSLOT_E_TIMEOUT},

@@ -318,6 +318,7 @@ static int use_what_was_inherited(int link, void *argument)
     } *parent = argument;
     shmslot_segment *own = NULL;
     shmslot_participant list[ROOM];
+    shmslot_counters counted;
     shmslot_loan loan;
     shmslot_sample sample;
     shmslot_info info;
@@ -330,6 +331,10 @@ static int use_what_was_inherited(int link, void *argument)
 #define FORKED(call) CHECK_CODE(call, SHMSLOT_E_FORKED)
     FORKED(shmslot_segment_info(parent->segment, &info, sizeof info));
     FORKED(shmslot_segment_participants(parent->segment, list, sizeof list[0], ROOM, &length));
+    FORKED(shmslot_segment_counters(parent->segment, &counted, sizeof counted));
+    FORKED(shmslot_segment_readers(parent->segment, NULL, 0, 0, &length));
+    FORKED(shmslot_segment_writers(parent->segment, NULL, 0, 0, &length));
+    FORKED(shmslot_segment_deaths(parent->segment, NULL, 0, 0, &length));
     FORKED(shmslot_segment_recover(parent->segment, NULL));
     FORKED(shmslot_segment_generation(parent->segment, &generation));
     FORKED(shmslot_segment_wait_for_change(parent->segment, 0, AT_ONCE, &generation));

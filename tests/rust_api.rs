@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use shmslot::{
-    AttachOptions, Code, CreateOptions, EndWaits, Error, IfOrphaned, Policy, Reader, Ref, Segment,
+    AttachOptions, Code, CreateOptions, EndWaits, Error, IfOrphaned, Policy, Reader, ReaderKind, Ref, Segment,
 };
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -95,6 +95,34 @@ fn several_samples_are_in_hand_at_once() {
     drop(hands.remove(1));
     writer.write(b"4", NOW).expect("the middle one is free");
     assert_eq!(hands.iter().map(|sample| sample.to_vec()).collect::<Vec<_>>(), [b"1", b"3"]);
+}
+
+#[test]
+fn an_observer_counts() {
+    let segment = Segment::create_anonymous(&small()).expect("create");
+    let options = AttachOptions { observer: true, ..AttachOptions::default() };
+    let observer = Segment::attach_fd(segment.fd().expect("anonymous"), &options).expect("attach");
+    let slots = segment.info().expect("not forked").geometry.slot_count;
+    let reader = segment.reader(0).expect("reader");
+    let writer = segment.writer().expect("writer");
+    for text in [b"1", b"2"] {
+        writer.write(text, NOW).expect("write");
+    }
+    let sample = reader.read().expect("read").expect("one was written");
+    let counted = observer.counters().expect("counters");
+    assert_eq!((counted.free, counted.unread, counted.held), (slots - 2, 1, 1));
+    assert_eq!((counted.readers, counted.writers, counted.next_sequence), (1, 1, 3));
+    let of_reader = observer.readers().expect("readers")[0];
+    assert_eq!((of_reader.index, of_reader.kind), (reader.index(), ReaderKind::Joined));
+    assert_eq!((of_reader.unread, of_reader.held, of_reader.lag), (1, 1, 1));
+    assert_eq!(of_reader.oldest_held, sample.sequence());
+    drop(sample);
+    let loan = writer.reserve(1, NOW).expect("a slot");
+    let of_writer = observer.writers().expect("writers")[0];
+    assert_eq!((of_writer.id, of_writer.loans), (writer.id(), 1));
+    drop(loan);
+    assert_eq!(observer.writers(), Ok(Vec::new()));
+    assert_eq!(observer.deaths(), Ok(Vec::new()));
 }
 
 #[test]
