@@ -48,6 +48,7 @@ c_programs! {
     crash_points_names
     descriptors
     drop_oldest
+    early_publisher
     ephemeral
     error_codes
     error_texts
