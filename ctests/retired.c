@@ -91,6 +91,33 @@ static void check_samples_come_first(void)
     shmslot_segment_close(segment);
 }
 
+/* A writer that waits for a slot, or for readers, and one that waits for a change. */
+static void check_writers_and_changes(void)
+{
+    shmslot_segment *segment = make();
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_loan loan;
+    uint32_t generation = 0;
+    CHECK_OK(shmslot_writer_end_waits(writer, SHMSLOT_END_RETIRED));
+    CHECK_OK(shmslot_segment_end_waits(segment, SHMSLOT_END_RETIRED));
+    CHECK(shmslot_wait_readers(writer, 2, MILLISECOND, NULL) == SHMSLOT_E_TIMEOUT);
+    CHECK_OK(shmslot_segment_unlink(path, NULL));
+    while (shmslot_slot_reserve(writer, 8, AT_ONCE, &loan) == 0) { /* a free slot comes first */
+        CHECK_OK(shmslot_slot_commit(writer, &loan, 8, NULL));
+    }
+    CHECK_CODE(shmslot_slot_reserve(writer, 8, FOR_EVER, &loan), SHMSLOT_E_RETIRED);
+    CHECK_CODE(shmslot_wait_space(writer, FOR_EVER), SHMSLOT_E_RETIRED);
+    CHECK_CODE(shmslot_wait_readers(writer, 2, FOR_EVER, NULL), SHMSLOT_E_RETIRED);
+    CHECK_OK(shmslot_segment_generation(segment, &generation));
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, generation, FOR_EVER, NULL), SHMSLOT_E_RETIRED);
+    CHECK_OK(shmslot_writer_end_waits(writer, 0));
+    CHECK_CODE(shmslot_wait_space(writer, MILLISECOND), SHMSLOT_E_TIMEOUT);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
 static int wait_for_the_end(int link, void *unused)
 {
     shmslot_segment *segment = attach(path);
@@ -284,6 +311,7 @@ CHECK_MAIN()
     RUN(check_an_unlink_is_told_to_all());
     RUN(check_without_a_name());
     RUN(check_samples_come_first());
+    RUN(check_writers_and_changes());
     RUN(check_sleepers_end(unlink_it_well));
     RUN(check_sleepers_end(remove_file));
     RUN(check_a_new_segment_under_the_name());

@@ -729,7 +729,9 @@ int shmslot_segment_attach_fd(int fd, const shmslot_attach_options *options, shm
 /// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
 /// SINGLE_WRITER, TIMESTAMPS and EPHEMERAL the same. Fields that are 0 and flags that are off ask nothing. Else
 /// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
-/// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
+/// Samples of a segment that nobody is attached to, of a publisher that has ended before its readers began for example, are
+/// lost when it is replaced, which is the default; ADOPT keeps as many as options.history.
+/// Returns 1 if this call created the segment, so that no sample is there, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.2.
 int shmslot_segment_open(const char *name, const shmslot_options *options, shmslot_segment **ret_segment, shmslot_error *reterr);
 
@@ -825,14 +827,14 @@ int shmslot_segment_slot_capacity(const shmslot_segment *segment, uint64_t *ret_
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.2.
 int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_generation);
 
-/// Says what ends shmslot_segment_wait_for_change of this handle beside a change, from now on: SHMSLOT_END_SIGNAL, or 0,
-/// which is how a segment begins. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
+/// Says what ends shmslot_segment_wait_for_change of this handle beside a change, from now on: SHMSLOT_END_SIGNAL,
+/// SHMSLOT_END_RETIRED, their sum, or 0, which is how a segment begins. A change comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 int shmslot_segment_end_waits(const shmslot_segment *segment, uint32_t when);
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. ret_generation: the new one; NULL if not wanted.
-/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED (as shmslot_segment_end_waits
-/// says), NOT_SUPPORTED (an observer). Since 0.2.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED and RETIRED (as
+/// shmslot_segment_end_waits says), NOT_SUPPORTED (an observer). Since 0.2.
 int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t last, int64_t timeout_ns, uint32_t *ret_generation);
 
 /// What the segment is used for now. Works on an attachment with SHMSLOT_FLAG_OBSERVER, too, and
@@ -907,7 +909,7 @@ int shmslot_writer_explain(const shmslot_writer *writer, int code, size_t len, c
 /// nothing is free, and for new memory of a region.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT (also when the time is over), NO_MEMORY and SYS (for a region), INTERRUPTED, LOAN_LIMIT,
+/// TOO_LARGE, NO_FREE_SLOT (also when the time is over), NO_MEMORY and SYS (for a region), INTERRUPTED, RETIRED, LOAN_LIMIT,
 /// CORRUPT. Since 0.2.
 int shmslot_slot_reserve(shmslot_writer *writer, size_t len, int64_t timeout_ns, shmslot_loan *ret_loan);
 
@@ -939,20 +941,20 @@ int shmslot_slot_discard_ptr(shmslot_writer *writer, const void *data);
 /// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.2.
 int shmslot_loan_from_ptr(shmslot_writer *writer, const void *data, shmslot_loan *ret_loan);
 
-/// Says what ends reserves and waits of this writer beside what they wait for, from now on: SHMSLOT_END_SIGNAL, or 0,
-/// which is how a writer begins. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
+/// Says what ends reserves and waits of this writer beside what they wait for, from now on: SHMSLOT_END_SIGNAL,
+/// SHMSLOT_END_RETIRED, their sum, or 0, which is how a writer begins. A slot that is free comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 int shmslot_writer_end_waits(shmslot_writer *writer, uint32_t when);
 
 /// Waits until a slot can be had; regions are not counted in. With several writers another may be faster then.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// AGAIN (timeout 0), TIMEOUT, INTERRUPTED. Since 0.2.
+/// AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as shmslot_writer_end_waits says). Since 0.2.
 int shmslot_wait_space(shmslot_writer *writer, int64_t timeout_ns);
 
 /// Waits until count readers or more are joined: each of them reads whatever is committed after this
 /// call. One that is dead counts until somebody has cleaned up after it. timeout_ns and threads: as in
 /// shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more than max_readers),
-/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED. Since 0.2.
+/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as shmslot_writer_end_waits says). Since 0.2.
 int shmslot_wait_readers(shmslot_writer *writer, uint32_t count, int64_t timeout_ns, shmslot_error *reterr);
 
 /// Joins the segment as a reader. It sees every sample that is committed from now on, exactly once and in order, and

@@ -109,7 +109,8 @@ impl Interrupter {
 
 /// What ends a wait besides what it waits for, which always comes first.
 ///
-/// A writer and a segment accept [`signal`](EndWaits::signal) only, and refuse the rest.
+/// A writer and a segment accept [`signal`](EndWaits::signal) and [`retired`](EndWaits::retired), and
+/// refuse the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndWaits {
     /// No process has a writer open: [`Code::NoWriters`].
@@ -127,9 +128,9 @@ pub struct EndWaits {
 }
 
 impl EndWaits {
-    /// The part that a writer or a segment accepts.
-    pub(crate) fn at_signals(self) -> HotResult<bool> {
-        if self.no_writers || self.peer_dead || self.retired { Err(Code::Invalid) } else { Ok(self.signal) }
+    /// The same, if it is what a writer or a segment accepts.
+    pub(crate) fn not_of_readers(self) -> HotResult<EndWaits> {
+        if self.no_writers || self.peer_dead { Err(Code::Invalid) } else { Ok(self) }
     }
 }
 
@@ -234,7 +235,8 @@ impl Segment {
     /// What also ends [`Segment::wait_for_change`] on any clone of this segment, from now on.
     pub fn end_waits(&self, when: EndWaits) -> Result<()> {
         self.inner().table()?;
-        self.inner().end_at_signals(when.at_signals()?);
+        let when = when.not_of_readers()?;
+        self.inner().end_waits(when.signal, when.retired);
         Ok(())
     }
 
@@ -252,6 +254,9 @@ impl Segment {
         }
         let changed = || {
             let count = bell.count();
+            if count == last && inner.ends_at_retirement() && inner.lost_its_name() {
+                return Err(Code::Retired);
+            }
             Ok((count != last).then_some(count))
         };
         Ok(sleep_until(&[inner], WaitFor::Change, deadline_of(timeout), changed, |signalled| {

@@ -517,7 +517,7 @@ using RefHeader = shmslot_ref_header;
 /// The state of a registry at this moment.
 using PoolInfo = shmslot_pool_info;
 
-/// What ends waits besides what they wait for. Writers and segments accept signal only.
+/// What ends waits besides what they wait for. Writers and segments accept signal and retired.
 struct EndWaits {
     bool no_writers = false; ///< No process has a writer open, and everything was read: Code::no_writers.
     bool peer_dead = false;  ///< A process that was attached died: Code::peer_dead, once each time.

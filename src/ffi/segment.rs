@@ -177,7 +177,9 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
 /// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
 /// SINGLE_WRITER, TIMESTAMPS and EPHEMERAL the same. Fields that are 0 and flags that are off ask nothing. Else
 /// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
-/// Returns 1 if this call created the segment, 0 if it attached. Arguments and errors as in shmslot_segment_create and
+/// Samples of a segment that nobody is attached to, of a publisher that has ended before its readers began for example, are
+/// lost when it is replaced, which is the default; ADOPT keeps as many as options.history.
+/// Returns 1 if this call created the segment, so that no sample is there, 0 if it attached. Arguments and errors as in shmslot_segment_create and
 /// shmslot_segment_attach. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_open(
@@ -444,8 +446,8 @@ pub unsafe extern "C" fn shmslot_segment_generation(
     })
 }
 
-/// Says what ends shmslot_segment_wait_for_change of this handle beside a change, from now on: SHMSLOT_END_SIGNAL, or 0,
-/// which is how a segment begins. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
+/// Says what ends shmslot_segment_wait_for_change of this handle beside a change, from now on: SHMSLOT_END_SIGNAL,
+/// SHMSLOT_END_RETIRED, their sum, or 0, which is how a segment begins. A change comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_end_waits(segment: *const shmslot_segment, when: u32) -> c_int {
     from_c!(segment: HandleRef);
@@ -457,8 +459,8 @@ pub unsafe extern "C" fn shmslot_segment_end_waits(segment: *const shmslot_segme
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. ret_generation: the new one; NULL if not wanted.
-/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED (as shmslot_segment_end_waits
-/// says), NOT_SUPPORTED (an observer). Since 0.2.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED and RETIRED (as
+/// shmslot_segment_end_waits says), NOT_SUPPORTED (an observer). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_wait_for_change(
     segment: *const shmslot_segment,

@@ -171,7 +171,7 @@ pub unsafe extern "C" fn shmslot_writer_explain(
 /// nothing is free, and for new memory of a region.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT (also when the time is over), NO_MEMORY and SYS (for a region), INTERRUPTED, LOAN_LIMIT,
+/// TOO_LARGE, NO_FREE_SLOT (also when the time is over), NO_MEMORY and SYS (for a region), INTERRUPTED, RETIRED, LOAN_LIMIT,
 /// CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_reserve(
@@ -283,8 +283,8 @@ pub unsafe extern "C" fn shmslot_loan_from_ptr(
     })
 }
 
-/// Says what ends reserves and waits of this writer beside what they wait for, from now on: SHMSLOT_END_SIGNAL, or 0,
-/// which is how a writer begins. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
+/// Says what ends reserves and waits of this writer beside what they wait for, from now on: SHMSLOT_END_SIGNAL,
+/// SHMSLOT_END_RETIRED, their sum, or 0, which is how a writer begins. A slot that is free comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_end_waits(writer: *mut shmslot_writer, when: u32) -> c_int {
     from_c!(writer: HandleRef);
@@ -297,7 +297,7 @@ pub unsafe extern "C" fn shmslot_writer_end_waits(writer: *mut shmslot_writer, w
 /// Waits until a slot can be had; regions are not counted in. With several writers another may be faster then.
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// AGAIN (timeout 0), TIMEOUT, INTERRUPTED. Since 0.2.
+/// AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as shmslot_writer_end_waits says). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout_ns: i64) -> c_int {
     from_c!(writer: HandleRef);
@@ -310,7 +310,7 @@ pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout
 /// Waits until count readers or more are joined: each of them reads whatever is committed after this
 /// call. One that is dead counts until somebody has cleaned up after it. timeout_ns and threads: as in
 /// shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more than max_readers),
-/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED. Since 0.2.
+/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as shmslot_writer_end_waits says). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_readers(
     writer: *mut shmslot_writer,

@@ -44,8 +44,9 @@ pub(crate) struct Attachment {
     pub(super) next_look: AtomicU64,
     /// When the next check of the name is due.
     pub(super) next_name_look: AtomicU64,
-    /// Whether signals end waits for a change.
+    /// Whether signals end waits for a change, and whether the loss of the name does.
     pub(super) end_at_signals: AtomicBool,
+    pub(super) end_at_retirement: AtomicBool,
     /// Writer numbers of this participant in use, one bit each; and whether payloads may be
     /// written.
     pub(super) writers: Mutex<Writers>,
@@ -161,6 +162,7 @@ impl Attachment {
             next_look: AtomicU64::new(0),
             next_name_look: AtomicU64::new(0),
             end_at_signals: AtomicBool::new(false),
+            end_at_retirement: AtomicBool::new(false),
             writers: Mutex::default(),
             huge_bytes: 0,
             // On a single processor, a spinning thread only keeps the other side from running.
@@ -281,9 +283,14 @@ impl Attachment {
         self.participants.count()
     }
 
-    /// Relaxed, as the load: nothing else depends on it.
-    pub(crate) fn end_at_signals(&self, they_do: bool) {
-        self.end_at_signals.store(they_do, Ordering::Relaxed);
+    /// Relaxed, as the loads: nothing else depends on it.
+    pub(crate) fn end_waits(&self, at_signals: bool, at_retirement: bool) {
+        self.end_at_signals.store(at_signals, Ordering::Relaxed);
+        self.end_at_retirement.store(at_retirement, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ends_at_retirement(&self) -> bool {
+        self.end_at_retirement.load(Ordering::Relaxed)
     }
 
     pub(crate) fn ends_at_signals(&self) -> bool {

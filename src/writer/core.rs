@@ -162,6 +162,7 @@ pub struct Core {
     next_look: AtomicU64,
     interrupted: Arc<AtomicBool>,
     end_at_signals: AtomicBool,
+    end_at_retirement: AtomicBool,
 }
 
 impl Core {
@@ -189,6 +190,7 @@ impl Core {
             next_look: AtomicU64::new(if looks_ahead { 0 } else { u64::MAX }),
             interrupted: Arc::default(),
             end_at_signals: AtomicBool::new(false),
+            end_at_retirement: AtomicBool::new(false),
         })
     }
 
@@ -246,7 +248,9 @@ impl Core {
 
     pub(crate) fn end_waits(&self, when: EndWaits) -> Result<()> {
         self.segment.table()?;
-        self.end_at_signals.store(when.at_signals()?, Ordering::Relaxed);
+        let when = when.not_of_readers()?;
+        self.end_at_signals.store(when.signal, Ordering::Relaxed);
+        self.end_at_retirement.store(when.retired, Ordering::Relaxed);
         Ok(())
     }
 
@@ -513,7 +517,7 @@ impl Core {
         &self,
         timeout: Option<Duration>,
         cheap: impl FnMut() -> HotResult<Option<T>>,
-        thorough: impl FnMut() -> HotResult<Option<T>>,
+        mut thorough: impl FnMut() -> HotResult<Option<T>>,
     ) -> HotResult<T> {
         let deadline = deadline_of(timeout);
         let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
@@ -526,7 +530,16 @@ impl Core {
             self.interrupted.swap(false, Ordering::Acquire)
                 || signalled && self.end_at_signals.load(Ordering::Relaxed)
         };
-        sleep_until(&[&self.segment], WaitFor::Space, deadline, thorough, interrupted)
+        let found_or_over = || {
+            let found = thorough()?;
+            let over = self.end_at_retirement.load(Ordering::Relaxed);
+            if found.is_none() && over && self.segment.lost_its_name() {
+                Err(Code::Retired)
+            } else {
+                Ok(found)
+            }
+        };
+        sleep_until(&[&self.segment], WaitFor::Space, deadline, found_or_over, interrupted)
     }
 
     #[inline(always)]
