@@ -1,10 +1,10 @@
-//! The four calls of the hot path, over and over, for `benches/instructions` to count what they
-//! execute.
+//! Makes the four hot calls many times, so that `benches/instructions` can count their
+//! instructions.
 //!
-//! `calls MODE TURNS` reserves, commits, reads and marks `TURNS` times and prints nothing; by the
-//! reference operations, too.
+//! `calls MODE TURNS` reserves, commits, reads and marks `TURNS` times and prints nothing; also by
+//! the reference operations.
 
-#![allow(unsafe_code)] // The C ABI is half of what it calls.
+#![allow(unsafe_code)] // Half of the calls go through the C ABI.
 
 use std::hint::black_box;
 use std::os::fd::AsRawFd;

@@ -1,9 +1,9 @@
-//! The third table: payloads larger than a slot, beside a copy between private buffers and beside
-//! slots of that size.
+//! The third table: payloads larger than a slot, compared with a copy between private buffers and
+//! with slots of that size.
 //!
 //! `cargo bench --bench large` prints Markdown. The method is in `benches/README.md`.
 
-#![allow(unsafe_code)] // Raw memory and fork are what it measures with.
+#![allow(unsafe_code)] // Measures with raw memory and fork.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::Ordering;
@@ -31,7 +31,7 @@ enum First {
     Reserve,
     /// From reserve to mark, written and read.
     Whole,
-    /// Read and mark alone, through another mapping, as another process has it.
+    /// Read and mark alone, through another mapping, as in another process.
     ReadElsewhere,
 }
 
@@ -81,7 +81,7 @@ fn ping_pong(len: usize, mut send: impl FnMut(&Source), mut receive: impl FnMut(
     }) / 2.0
 }
 
-/// The other side: answers until it is told that this was all.
+/// The other side: answers until it is told to end.
 fn pong(source: &Source, mut receive: impl FnMut() -> Option<u64>, mut send: impl FnMut(&Source)) {
     while let Some(sum) = receive() {
         assert_eq!(sum, source.sum);
@@ -89,8 +89,8 @@ fn pong(source: &Source, mut receive: impl FnMut() -> Option<u64>, mut send: imp
     }
 }
 
-/// Copied into shared memory and summed up there, one flag each way: what nothing that is shared
-/// can beat.
+/// Copied into shared memory and summed up there, with one flag each way: nothing that is shared
+/// can be faster.
 fn raw_one_way(len: usize) -> f64 {
     const STOP: u64 = u64::MAX;
     let shared = SharedMemory::new(4096 + 2 * len);
@@ -223,7 +223,7 @@ fn main() {
             row("in a region", |len| one_way(Home::Region, len)),
             row("in a slot of that size", |len| one_way(Home::Slot, len)),
         ],
-        // Two processors are in it, and others want them: more rounds, which cost little here.
+        // It needs two processors, which others want, too: more rounds, which cost little here.
         3 * rounds,
     );
     payload::table(

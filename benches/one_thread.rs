@@ -1,4 +1,4 @@
-//! What the calls cost one thread: against the number of slots, at every fill level, against
+//! The cost of the calls in one thread: against the number of slots, at every fill level, against
 //! readers, and through C.
 //!
 //! `cargo bench --bench one_thread` prints Markdown. The method is in `benches/README.md`.
@@ -41,7 +41,7 @@ impl Fill {
         (Fill::NoneFree, "none free"),
     ];
 
-    /// Samples in a reader's hands.
+    /// Samples that a reader holds.
     fn held(self, slots: u32) -> u32 {
         match self {
             Fill::AllFree => 0,
@@ -52,7 +52,7 @@ impl Fill {
     }
 }
 
-/// What of a turn is timed.
+/// The part of a round that is timed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Whole,
@@ -85,7 +85,7 @@ fn noted(place: &Place) -> Sample {
     Sample { state: None, figures: Figures::of_turns(place.noted(), 16.0), limit: None }
 }
 
-/// Ticks of a block of looks at the clock, one of which is in every part that is timed by itself.
+/// Ticks of a block of clock reads, one of which is in every part that is timed alone.
 fn looks() -> u64 {
     let block = |_| {
         let start = ticks_when_done();
@@ -96,7 +96,7 @@ fn looks() -> u64 {
     blocks[blocks.len() / 2]
 }
 
-/// Ticks of a block of turns. What must not be left out are the addresses, which a caller needs: a
+/// Ticks of a block of rounds. The addresses that a caller needs must not be optimised away: a
 /// black box around the handles would move them through memory.
 fn turns(writer: &Writer, reader: &Reader) -> u64 {
     let start = ticks();
@@ -109,8 +109,8 @@ fn turns(writer: &Writer, reader: &Reader) -> u64 {
     ticks() - start
 }
 
-/// Ticks of one part of a block of turns, looks at the clock taken off: off the sum, because a part
-/// may be shorter than a tick.
+/// Ticks of one part of a block of rounds, without the clock reads. These are subtracted from the
+/// sum, because a part may be shorter than a tick.
 fn parts(writer: &Writer, reader: &Reader, part: Part, looks: u64) -> u64 {
     let mut sum = 0;
     for _ in 0..BLOCK {
@@ -158,7 +158,7 @@ fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
         };
         let hands: Vec<_> = (0..case.fill.held(case.slots)).map(hold).collect();
         let looks = looks();
-        // Often enough that every slot has its turn.
+        // Enough that every slot has its turn.
         let blocks = u64::from(case.slots).clamp(least_turns, 1 << 20) / BLOCK;
         for block in 0..blocks + blocks / 4 {
             let ticks = match (case.fill, case.part) {
@@ -175,7 +175,7 @@ fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
     well.then(|| noted(place))
 }
 
-/// Reserve and commit, each of blocks of `BATCH`; between them the readers read, which is not
+/// Reserve and commit, each in blocks of `BATCH`; between them the readers read, which is not
 /// timed.
 fn commit_to_readers(place: &Place, policy: Policy, readers: u32, blocks: u64) -> Option<Sample> {
     const BATCH: u64 = 32;
@@ -247,7 +247,7 @@ fn fill_levels(place: &'static Place, quick: bool) -> Vec<Row> {
     rows
 }
 
-/// The same turn of a checked payload through Rust and through C, and of a large one that is not
+/// The round of a checked payload through Rust and through C, and of a large one that is not
 /// touched.
 fn boundaries(place: &'static Place, settings: &Settings) -> Vec<Row> {
     let time = settings.time;
@@ -280,7 +280,8 @@ fn readers(place: &'static Place, quick: bool) -> Vec<Row> {
         [(Policy::Fail, "that read all"), (Policy::DropOldest, "that never read, drop-oldest")]
     {
         let row_name = |readers| format!("reserve + commit, {readers} readers {name}");
-        // Who never reads has his samples taken away, which is another cost than having no reader.
+        // The samples of a reader that never reads are taken away, which costs more than having no
+        // reader.
         let base = if policy == Policy::DropOldest { 1 } else { 0 };
         for readers in [0, 1, 3, 7, 15, 31, 63] {
             let aim = if readers > base { Aim::Row(row_name(base), 1.3) } else { Aim::None };

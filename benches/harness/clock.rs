@@ -1,4 +1,4 @@
-//! Time that is cheap enough to be read once a turn, the same in all processes.
+//! A clock that is cheap enough to be read once per round, and equal in all processes.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ pub(crate) fn ticks() -> u64 {
     }
 }
 
-/// The same after all instructions before it: a processor that looks ahead reads the clock before
-/// what is short is over.
+/// Reads the clock after all earlier instructions are complete. Otherwise the processor may read it
+/// before a short measured part is over.
 pub(crate) fn ticks_when_done() -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every processor of this architecture has the instruction.
@@ -30,7 +30,7 @@ pub(crate) fn ticks_when_done() -> u64 {
     ticks()
 }
 
-/// How long a tick is. The first call takes a while; children inherit the answer.
+/// How long a tick is. The first call takes a while; children inherit the result.
 pub(crate) fn nanoseconds_per_tick() -> f64 {
     static LENGTH: OnceLock<f64> = OnceLock::new();
     *LENGTH.get_or_init(|| {

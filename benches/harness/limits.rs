@@ -1,4 +1,4 @@
-//! What the machine allows: plain shared memory, a stream of lines, and a futex.
+//! The raw limits of the machine: plain shared memory, a stream of lines, and a futex.
 
 use std::hint::{black_box, spin_loop};
 use std::rc::Rc;
@@ -11,8 +11,8 @@ use super::process::{Meeting, Side};
 use super::rows::median;
 use super::transport::{Receiver, Sender, Touch, Transport, check, fill};
 
-/// A ring of plain buffers between one sender and one receiver; each shows how far it is on a line
-/// of its own.
+/// A ring of plain buffers between one sender and one receiver; each shows its progress on a
+/// separate line.
 #[derive(Clone)]
 pub(crate) struct Memory {
     memory: Rc<SharedMemory>,
@@ -78,7 +78,7 @@ impl<const W: usize> Receiver<W> for Memory {
         if self.head().load(Ordering::Acquire) == self.done {
             return None;
         }
-        // SAFETY: a buffer that the sender has shown.
+        // SAFETY: a buffer that the sender has published.
         let value = unsafe { check::<W>(self.buffer::<W>(), touch) };
         self.done += 1;
         self.tail().store(self.done, Ordering::Release);
@@ -90,7 +90,7 @@ impl<const W: usize> Receiver<W> for Memory {
     }
 }
 
-/// Lines of 64 bytes written, shown 64 at a time, and read: the stream that nothing can beat.
+/// Lines of 64 bytes that are written, published 64 at a time, and read: the raw line stream.
 pub(crate) struct LineStream(SharedMemory);
 
 impl LineStream {
@@ -109,7 +109,8 @@ impl LineStream {
         unsafe { &*self.0.start().add(at).cast() }
     }
 
-    /// Nanoseconds a line on this side, the median of blocks of two rings; nothing on the other.
+    /// Nanoseconds per line on this side, the median of blocks of two rings; nothing on the other
+    /// side.
     pub(crate) fn run(&self, meeting: &Meeting<'_>, time: Duration) -> f64 {
         let [head, tail, end] = [0, 1, 2].map(|pair| self.0.word(pair));
         meeting.meet();

@@ -72,7 +72,7 @@ fn ping_pong<const W: usize>(
     sender.send(STOP, touch);
     assert_eq!(poll(receiver, touch), STOP);
     turns.truncate(count);
-    // Every buffer is to have been touched, too.
+    // Every buffer must have been touched, too.
     turns.drain(..(count / 10).max(8).min(count - 1));
     turns
 }
@@ -83,8 +83,8 @@ pub(crate) enum Against {
     Nothing,
     /// The probes right beside it.
     Hop,
-    /// What was measured right before it in the same two processes; of one way, the same payloads
-    /// through plain shared memory.
+    /// The figure measured right before it in the same two processes; for one way, payloads of
+    /// equal size through plain shared memory.
     Beside,
 }
 
@@ -104,7 +104,7 @@ fn sample(place: &Place, figures: Figures, against: Against) -> Sample {
     Sample { state: State::agreed(before, after), figures, limit }
 }
 
-/// One way, both sides poll: half of a turn.
+/// One way, while both sides poll: half of a round trip.
 pub(crate) fn one_way<const W: usize, T: Transport<W>>(
     place: &Place,
     time: Duration,
@@ -137,8 +137,8 @@ pub(crate) fn one_way<const W: usize, T: Transport<W>>(
     well.then(|| sample(place, Figures::of_turns(place.noted(), 2.0), against))
 }
 
-/// Payloads that the sender of a stream is timed over: several times as many as are under way at
-/// once.
+/// How many payloads of a stream the sender times together: several times as many as are under way
+/// at once.
 const fn block<const W: usize>() -> u64 {
     match W {
         0..=64 => 2048,
@@ -147,8 +147,8 @@ const fn block<const W: usize>() -> u64 {
     }
 }
 
-/// Payloads from here to there, one after the other, as fast as they go; nobody sleeps and nothing
-/// is lost. The turns are the sender's blocks. Compared with the raw stream of lines.
+/// Payloads from one side to the other, one after another, as fast as possible; nobody sleeps and
+/// nothing is lost. The timed rounds are the sender's blocks. Compared with the raw line stream.
 pub(crate) fn streaming<const W: usize, T: Transport<W>>(
     place: &Place,
     time: Duration,
@@ -175,13 +175,13 @@ pub(crate) fn streaming<const W: usize, T: Transport<W>>(
             let mut total = 0;
             let mut last = ticks();
             let (warm, end) = (last + in_ticks(time / 10), last + in_ticks(time));
-            // At least one block is noted, however long the first took.
+            // At least one block is recorded, however long the first took.
             while last < end || total == block::<W>() {
                 (total..total + block::<W>()).for_each(|value| sender.send(value, touch));
                 let (now, first) = (ticks(), total == 0);
                 total += block::<W>();
                 if last >= warm || (now >= end && !first) {
-                    // Sixteenths of a tick, for a payload may take few.
+                    // Sixteenths of a tick, because a payload may take only a few.
                     place.note((now - last) * 16 / block::<W>());
                 }
                 last = now;
@@ -191,7 +191,7 @@ pub(crate) fn streaming<const W: usize, T: Transport<W>>(
         }
         if let Some(receiver) = &mut receiver {
             let (mut count, mut sum) = (0, 0_u64);
-            // The total is said after the last was sent, and is never 0.
+            // The total is announced after the last payload was sent, and is never 0.
             while count == 0 || sent.load(Ordering::Acquire) != count {
                 match receiver.receive(touch) {
                     Some(value) => {
@@ -215,9 +215,9 @@ pub(crate) fn streaming<const W: usize, T: Transport<W>>(
     well.then(|| sample(place, Figures::of_turns(place.noted(), 16.0), Against::Beside))
 }
 
-/// Turns of a receiver that sleeps: from right before the send, so long after the receiver said
-/// that it was going to sleep, until it has the payload. The receiving side returns the ticks of
-/// each turn.
+/// Rounds with a sleeping receiver: from right before the send, a fixed time after the receiver
+/// announced that it would sleep, until it has the payload. The receiving side returns the ticks of
+/// each round.
 fn wakes<const W: usize>(
     meeting: &Meeting<'_>,
     sender: Option<&mut impl Sender<W>>,
@@ -252,7 +252,7 @@ fn wakes<const W: usize>(
     times
 }
 
-/// How often this process gave its processor up by itself.
+/// How often this process has given up its processor voluntarily.
 fn sleeps() -> i64 {
     // SAFETY: writes to a local that lives.
     unsafe {
@@ -364,8 +364,8 @@ pub(crate) fn calls_per_payload<const W: usize, T: Transport<W>>(
     calls.map(|calls| calls as f64 / (2 * TURNS) as f64)
 }
 
-/// Leaves in `place` what turns of one thread took, in sixteenths of a tick; so many are timed as
-/// one. Each is given its number.
+/// Stores in `place` how long rounds of one thread took, in sixteenths of a tick; so many are timed
+/// together. Each is given its number.
 pub(crate) fn turns(place: &Place, time: Duration, block: u64, mut turn: impl FnMut(u64)) {
     let mut next = 0;
     let mut end = ticks() + in_ticks(time / 5);
@@ -384,8 +384,8 @@ pub(crate) fn turns(place: &Place, time: Duration, block: u64, mut turn: impl Fn
     }
 }
 
-/// A payload sent and received by one thread, in turn, with so many rooms for payloads kept
-/// meanwhile. Means of 256 turns.
+/// One thread sends and receives a payload in turn, while it keeps room for so many payloads. Means
+/// of 256 rounds.
 pub(crate) fn one_thread<const W: usize, T: Transport<W>>(
     place: &Place,
     time: Duration,
@@ -405,7 +405,7 @@ pub(crate) fn one_thread<const W: usize, T: Transport<W>>(
             assert_eq!(poll(&mut receiver, touch), value);
         });
     });
-    // Sixteenths of a tick were noted, for a turn may take few.
+    // Sixteenths of a tick were recorded, because a round may take only a few.
     well.then(|| Sample { state: None, figures: Figures::of_turns(place.noted(), 16.0), limit: None })
 }
 

@@ -1,8 +1,7 @@
-//! What all benchmarks of more than one row share: pairs of pinned processes, the probe that goes
-//! with each sample, what is measured of a transport, and the tables. The method is in
-//! `benches/README.md`.
+//! Shared by all benchmarks: pairs of pinned processes, the probe that goes with each sample, the
+//! measurements of a transport, and the tables. The method is in `benches/README.md`.
 
-#![allow(dead_code)] // Each benchmark takes what it needs.
+#![allow(dead_code)] // Each benchmark uses a part of it.
 
 pub(crate) mod clock;
 pub(crate) mod limits;

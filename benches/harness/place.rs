@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[repr(C, align(128))]
 pub(crate) struct Line(pub(crate) AtomicU64, [u64; 15]);
 
-/// Figures of single turns that one sample keeps at most.
+/// Most rounds of one sample whose times are kept.
 pub(crate) const MOST_TURNS: usize = 1 << 18;
 
 pub(crate) struct Place {
-    /// How often each side has come to a meeting.
+    /// How often each side has reached a meeting.
     pub(crate) arrived: [Line; 2],
     /// The two lines of a raw ping-pong.
     pub(crate) ping: Line,
@@ -30,7 +30,7 @@ pub(crate) struct Place {
     turns: [AtomicU32; MOST_TURNS],
 }
 
-/// Memory that parent and children share: zeros, there already. Unmapped when it is dropped.
+/// Memory that parent and children share: zeros, already present. Unmapped when it is dropped.
 pub(crate) struct SharedMemory {
     start: *mut u8,
     bytes: usize,
@@ -53,7 +53,7 @@ impl SharedMemory {
         SharedMemory { start: start.cast(), bytes }
     }
 
-    /// Where it begins, at a page.
+    /// Its start, which is page-aligned.
     pub(crate) fn start(&self) -> *mut u8 {
         self.start
     }
@@ -83,7 +83,7 @@ impl Place {
         unsafe { &*place }
     }
 
-    /// As new, for the next sample.
+    /// Resets it for the next sample.
     pub(crate) fn clear(&self) {
         let lines = [&self.ping, &self.pong, &self.counting, &self.futex];
         for line in lines.into_iter().chain(&self.arrived).chain(&self.said) {
@@ -101,7 +101,7 @@ impl Place {
         f64::from_bits(self.results[index].load(Ordering::Relaxed))
     }
 
-    /// Notes how many ticks a turn took, up to the capacity.
+    /// Records how many ticks a round took, up to the capacity.
     pub(crate) fn note(&self, ticks: u64) {
         let at = self.turn_count.load(Ordering::Relaxed);
         if (at as usize) < MOST_TURNS {

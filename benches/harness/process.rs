@@ -17,7 +17,7 @@ pub(crate) fn pin(processor: usize) {
     }
 }
 
-/// Seconds after which a child is taken for stuck, and killed by the kernel.
+/// Seconds after which a child counts as stuck, and the kernel kills it.
 const STUCK: u32 = 60;
 
 /// A child on a processor; its end is 0, or something else if the body panicked.
@@ -39,7 +39,7 @@ pub(crate) fn fork(processor: usize, body: impl FnOnce()) -> libc::pid_t {
     child
 }
 
-/// Waits for children; if one fails the others are killed. Whether all ended well.
+/// Waits for children; if one fails, the others are killed. Returns whether all ended successfully.
 pub(crate) fn join(children: &[libc::pid_t]) -> bool {
     let (mut well, mut left) = (true, children.to_vec());
     while !left.is_empty() {
@@ -84,7 +84,7 @@ pub(crate) struct Meeting<'a> {
 }
 
 impl Meeting<'_> {
-    /// Goes on when both have come as far as this.
+    /// Returns when both have reached this point.
     pub(crate) fn meet(&self) {
         let [mine, other] = match self.side {
             Side::Here => [0, 1],
@@ -126,15 +126,15 @@ impl Meeting<'_> {
     }
 }
 
-/// Two processes on the two processors. Whether both ended well.
+/// Two processes on the two processors. Returns whether both ended successfully.
 pub(crate) fn pair(place: &Place, body: impl Fn(&Meeting<'_>)) -> bool {
     place.clear();
     let child = |processor, side| fork(processor, || body(&Meeting { side, place }));
     join(&[child(0, Side::Here), child(1, Side::There)])
 }
 
-/// The same, and counts the system calls that both and their threads make while `place.counting` is
-/// set.
+/// As [`pair`], and counts the system calls that both and their threads make while `place.counting`
+/// is set.
 pub(crate) fn counted_pair(place: &Place, body: impl Fn(&Meeting<'_>)) -> Option<u64> {
     place.clear();
     let child = |processor, side| {

@@ -1,4 +1,4 @@
-//! Rows that are measured in turn, round after round, and the tables of them.
+//! Rows that are measured in turn, round after round, and their tables.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,7 +9,7 @@ use super::clock::{nanoseconds, nanoseconds_per_tick};
 use super::place::Place;
 use super::state::State;
 
-/// What a sample says of its turns, in nanoseconds.
+/// The times of a sample's rounds, in nanoseconds.
 #[derive(Clone, Default)]
 pub(crate) struct Figures {
     pub(crate) min: f64,
@@ -17,7 +17,7 @@ pub(crate) struct Figures {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
-    /// Every turn, for the histograms; empty if only the whole was timed.
+    /// Every round, for the histograms; empty if only the whole was timed.
     turns: Vec<f32>,
 }
 
@@ -51,14 +51,14 @@ pub(crate) fn middle(sorted: &[u32]) -> f64 {
 
 #[derive(Clone)]
 pub(crate) struct Sample {
-    /// None if it changed on the way, or does not matter.
+    /// None if it changed during the sample, or does not matter.
     pub(crate) state: Option<State>,
     pub(crate) figures: Figures,
-    /// What the machine allows, measured right beside.
+    /// The raw limit, measured right before or after.
     pub(crate) limit: Option<f64>,
 }
 
-/// What is to be reached.
+/// A target.
 #[derive(Clone)]
 pub(crate) enum Aim {
     None,
@@ -75,7 +75,7 @@ pub(crate) enum Aim {
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) aim: Aim,
-    /// Whether the distance of the processors is in it.
+    /// Whether the distance of the processors affects it.
     pub(crate) crosses: bool,
     pub(crate) measure: Box<dyn Fn() -> Option<Sample>>,
 }
@@ -93,8 +93,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// `[WORDS] [--quick] [--out DIRECTORY]`; under `cargo test`, which has no `--bench`, only show
-    /// that it runs.
+    /// `[WORDS] [--quick] [--out DIRECTORY]`; under `cargo test`, which has no `--bench`, only
+    /// shows that it runs.
     pub(crate) fn from_args(measured: bool) -> Settings {
         let (mut wanted, mut out, mut quick) = (String::new(), None, false);
         let mut args = std::env::args().skip(1);
@@ -128,7 +128,7 @@ pub(crate) struct Measured {
     pub(crate) name: String,
     pub(crate) aim: Aim,
     pub(crate) samples: Vec<Sample>,
-    /// Samples whose state changed under them.
+    /// Samples during which the state changed.
     pub(crate) mixed: usize,
     pub(crate) failed: usize,
     crosses: bool,
@@ -198,8 +198,8 @@ impl Measured {
     }
 }
 
-/// Measures the rows that are wanted in turn, round after round. A sample whose state changes is
-/// taken again, twice at most.
+/// Measures the selected rows in turn, round after round. A sample whose state changes is measured
+/// again, at most twice.
 pub(crate) fn measure(settings: &Settings, rows: Vec<Row>) -> Vec<Measured> {
     let rows: Vec<_> = rows.into_iter().filter(|row| settings.wants(&row.name)).collect();
     let mut measured: Vec<_> = rows
@@ -231,7 +231,7 @@ pub(crate) fn measure(settings: &Settings, rows: Vec<Row>) -> Vec<Measured> {
     measured
 }
 
-/// Whether an aim was reached, and by how much: above 1 it was.
+/// Whether a target was reached, and by how much: above 1 it was.
 pub(crate) fn verdict(aim: f64, figure: f64) -> String {
     let reach = aim / figure;
     format!("{reach:.2} {}", if reach >= 1.0 { "reached" } else { "**missed**" })
@@ -268,7 +268,7 @@ pub(crate) fn print(settings: &Settings, title: &str, file: &str, measured: &[Me
     keep(settings, file, &text, measured);
 }
 
-/// Keeps a table, and the figures behind it for the plots, if somebody wants them.
+/// Stores a table, and the figures behind it for the plots, if this was requested.
 pub(crate) fn keep(settings: &Settings, file: &str, text: &str, measured: &[Measured]) {
     if let Some(out) = &settings.out {
         fs::create_dir_all(out).expect("a directory for the tables");
@@ -375,7 +375,7 @@ pub(crate) fn staying(
     Row { name: name.into(), aim, crosses: false, measure: Box::new(measure) }
 }
 
-/// What a machine was like while it measured.
+/// The state of the machine during the measurement.
 pub(crate) fn surroundings() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");

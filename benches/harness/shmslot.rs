@@ -19,12 +19,12 @@ pub(crate) fn options<const W: usize>(single_writer: bool, policy: Policy, slots
     }
 }
 
-/// For rows where nobody is to sleep: waits poll longer than a sample takes.
+/// For rows where nobody must sleep: waits poll longer than a sample takes.
 pub(crate) fn never_asleep(options: CreateOptions) -> CreateOptions {
     CreateOptions { spin: Some(Duration::from_secs(1)), ..options }
 }
 
-/// For rows where everybody is to sleep at once.
+/// For rows where every wait must sleep at once.
 pub(crate) fn asleep_at_once(options: CreateOptions) -> CreateOptions {
     CreateOptions { spin: Some(Duration::ZERO), ..options }
 }

@@ -1,5 +1,4 @@
-//! How far the two processors are from each other at a moment. Virtual ones change that by
-//! themselves.
+//! The distance of the two processors at a moment. Virtual processors change it by themselves.
 
 use std::fmt;
 
@@ -24,7 +23,7 @@ impl State {
         }
     }
 
-    /// The state of a sample whose probes before and after agree; of others there is none.
+    /// The state of a sample whose probes before and after agree; otherwise there is none.
     pub(crate) fn agreed(before: f64, after: f64) -> Option<State> {
         let state = State::of_hop(before);
         let steady = before.max(after) <= 1.35 * before.min(after);

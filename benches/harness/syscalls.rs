@@ -1,4 +1,4 @@
-//! Counts the system calls of other processes, by the kernel's means for debuggers.
+//! Counts the system calls of other processes, by ptrace.
 
 use std::collections::HashSet;
 use std::ptr::null_mut;
@@ -30,7 +30,7 @@ fn attach(child: libc::pid_t) {
     }
 }
 
-/// Whether a stop at a system call is the one on the way in.
+/// Whether a stop at a system call is its entry.
 fn enters(process: libc::pid_t) -> bool {
     // SAFETY: a local that lives, and its size.
     unsafe {

@@ -27,7 +27,7 @@ pub(crate) unsafe fn fill<const W: usize>(at: *mut u64, value: u64, touch: Touch
     }
 }
 
-/// The value that a payload was filled with; panics if its words do not add up.
+/// The value with which a payload was filled; panics if its words do not add up.
 ///
 /// # Safety
 /// `W` words from `at` may be read.
@@ -50,7 +50,7 @@ pub(crate) unsafe fn check<const W: usize>(at: *const u64, touch: Touch) -> u64 
 }
 
 pub(crate) trait Sender<const W: usize> {
-    /// Sends a payload of `W` words; as long as there is no room it polls.
+    /// Sends a payload of `W` words; polls while there is no room.
     fn send(&mut self, value: u64, touch: Touch);
 
     /// Takes room for so many payloads and keeps it.
@@ -77,13 +77,13 @@ pub(crate) trait Receiver<const W: usize> {
     }
 }
 
-/// One direction, prepared before the processes part: names and descriptors, no more than can be
+/// One direction, prepared before the processes separate: names, and descriptors that can be
 /// inherited.
 pub(crate) trait Transport<const W: usize> {
     type Sender: Sender<W>;
     type Receiver: Receiver<W>;
 
-    /// Opens the sending end, in the process that is to use it. Comes first.
+    /// Opens the sending end, in the process that uses it. Called first.
     fn sender(&self) -> Self::Sender;
     fn receiver(&self) -> Self::Receiver;
 }

@@ -1,4 +1,4 @@
-//! What the benchmarks of large payloads share: the turn through shmslot, its raw limit, and the
+//! Shared by the benchmarks of large payloads: the round through shmslot, its raw limit, and the
 //! table.
 
 use std::hint::black_box;
@@ -83,8 +83,8 @@ pub(crate) fn receive(reader: &Reader, read: bool) -> u64 {
     sum(unsafe { std::slice::from_raw_parts(sample.as_ptr(), sample.len()) })
 }
 
-/// Nanoseconds of a turn: the mean over as many as move 256 MiB, but `most`; the first fifth is not
-/// counted.
+/// Nanoseconds per round: the mean over as many rounds as move 256 MiB, but at most `most`; the
+/// first fifth is not counted.
 pub(crate) fn per_turn(
     len: usize,
     work: Work,

@@ -1,4 +1,4 @@
-//! iceoryx2: publish and subscribe by its `ipc` service; to wake somebody, its events beside that.
+//! iceoryx2: publish and subscribe by its `ipc` service, and its events to wake a subscriber.
 
 use std::mem::MaybeUninit;
 

@@ -1,4 +1,4 @@
-//! What the kernel has: a pipe, and unix sockets. Payloads are copied in and out of it.
+//! The kernel's means: a pipe, and unix sockets. Payloads are copied in and out.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
