@@ -56,8 +56,8 @@ const fn type_hash(name: &str, size: usize) -> [u8; 16] {
     ((size as u128) << 64 | hash as u128).to_le_bytes()
 }
 
-/// A [`Segment`] whose samples are values of type `T`. Whoever attaches with another name or size
-/// of the type gets [`Code::TypeMismatch`], in every language.
+/// A [`Segment`] whose samples are values of type `T`. A program that attaches with another name or
+/// size of the type gets [`Code::TypeMismatch`], in every language.
 ///
 /// ```
 /// use shmslot::{CreateOptions, ShmSafe, TypeName, TypedSegment};

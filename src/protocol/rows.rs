@@ -156,7 +156,7 @@ pub(crate) fn look(row: &ReaderRow) -> Option<Seen> {
 
 /// The participants that own rows; one with several rows is returned several times.
 pub(crate) fn participants(table: &Table<'_>) -> impl Iterator<Item = u32> {
-    // Relaxed: a guess about whom to ask first.
+    // The state of a row that is taken.
     table.readers.iter().filter_map(|row| participant_of(row.state.load(Ordering::Relaxed)))
 }
 

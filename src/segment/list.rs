@@ -1,4 +1,4 @@
-//! Which segments a directory has, and removing those that nobody uses.
+//! Lists the segments of a directory, and removes those that no process uses.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use crate::segment::options::AttachOptions;
 use crate::segment::participants;
 use crate::sys;
 
-/// Whether somebody uses a segment.
+/// Whether a process uses a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum SegmentState {
@@ -25,36 +25,37 @@ pub enum SegmentState {
     Dead = 2,
 }
 
-/// A segment as it is found in a directory.
+/// A segment in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentEntry {
-    /// Its name: in the system's directory what other calls take, elsewhere the file's own.
+    /// Its name: in the system's directory the name that other calls take, elsewhere the name of
+    /// the file.
     pub name: String,
     /// Bytes of the file.
     pub size: u64,
-    /// Random number that tells it from every other; 0 if it cannot be read.
+    /// A random number that tells it from every other segment; 0 if it cannot be read.
     pub segment_id: u64,
-    /// Rows that are taken: attached processes, and those that died so and were not cleaned up
-    /// after.
+    /// Rows that are taken: attached processes, including those that died and are not recovered
+    /// yet.
     pub participants: u32,
-    /// Version of its bytes; 0 if it cannot be read.
+    /// Its layout version; 0 if it cannot be read.
     pub layout_version: u32,
-    /// Its user.
+    /// The user that owns it.
     pub owner: u32,
     /// Permission bits of the file.
     pub mode: u32,
-    /// Whether its name goes with the last participant.
+    /// Whether its name is removed with the last participant.
     pub ephemeral: bool,
-    /// Whether somebody uses it.
+    /// Whether a process uses it.
     pub state: SegmentState,
-    /// Why [`Segment::attach`] would refuse it, with default options and as far as can be told
-    /// without attaching.
+    /// Why [`Segment::attach`] would refuse it with default options, as far as this can be found
+    /// out without attaching.
     pub refusal: Option<Code>,
 }
 
 impl Segment {
-    /// The segments of a directory, by default the system's. Nothing is attached to, and nothing
-    /// changed. Whatever else is in the directory is left out.
+    /// The segments of a directory, by default the system's. It attaches to none and changes
+    /// nothing. Other files in the directory are left out.
     pub fn list(directory: Option<&Path>) -> Result<Vec<SegmentEntry>> {
         let mut list = Vec::new();
         each_segment(directory, |_, entry| {
@@ -65,11 +66,11 @@ impl Segment {
     }
 
     /// Removes the names of all segments of a directory, by default the system's, that belong to
-    /// this user and that no process is attached to, of whatever layout version; how many they
-    /// were. Their memory is freed. Nothing waits: a name that another process is just taking away
-    /// is left to it.
+    /// this user and that no process is attached to, of any layout version; returns how many there
+    /// were. Their memory is freed. It does not wait: a name that another process is taking away is
+    /// left to that process.
     ///
-    /// If one cannot be removed, all others are, and then the error is that one's.
+    /// If one cannot be removed, all others are still removed, and the error is that one's.
     pub fn unlink_dead(directory: Option<&Path>) -> Result<u32> {
         let (mut removed, mut failed) = (0, None);
         let own = sys::effective_uid();
@@ -86,7 +87,7 @@ impl Segment {
     }
 }
 
-/// Shows each segment of a directory, and its path.
+/// Calls `show` for each segment of a directory, with its path.
 fn each_segment(
     directory: Option<&Path>,
     mut show: impl FnMut(&Path, SegmentEntry) -> Result<()>,
@@ -100,15 +101,15 @@ fn each_segment(
         match look(&path, file) {
             Ok(Some(entry)) => show(&path, SegmentEntry { name: name.to_owned(), ..entry }),
             Ok(None) => Ok(()),
-            // It went, or changed, while it was looked at.
+            // It disappeared, or changed, meanwhile.
             Err(error) if !matches!(error.code(), Code::Sys | Code::NoMemory) => Ok(()),
             Err(error) => Err(error),
         }
     })
 }
 
-/// A regular file, as far as it is a segment. Looked at before it is opened: to open a pipe or a
-/// device may have effects.
+/// Examines a regular file that may be a segment. It is examined before it is opened, because
+/// opening a pipe or a device may have effects.
 fn look(path: &Path, file: &OsStr) -> Result<Option<SegmentEntry>> {
     let facts = sys::named_file_facts(path)?;
     if !facts.is_regular {
@@ -127,7 +128,7 @@ fn look(path: &Path, file: &OsStr) -> Result<Option<SegmentEntry>> {
         refusal: Some(Code::Permission),
     };
     let fd = match sys::open_file(path, false) {
-        // All that tells it is its name.
+        // Only its name says that it is a segment.
         Err(error) if error.code() == Code::Permission => {
             return Ok(name::short_name(file).map(|_| unknown));
         }
@@ -141,7 +142,7 @@ fn look(path: &Path, file: &OsStr) -> Result<Option<SegmentEntry>> {
     let geometry = check_file(&fd, &any_owner, None, false).ok().map(|(geometry, _)| geometry);
     let alive = match &geometry {
         Some(geometry) => participants::anyone_alive(&fd, geometry.max_participants)?,
-        // Whose rows these are only their own version knows.
+        // Only their own version knows these rows.
         None => participants::any_lock(&fd)?,
     };
     let rows = geometry.as_ref().map_or(0, |geometry| geometry.max_participants);

@@ -1,18 +1,17 @@
-//! Segments: shared memory with a name or without, and who is attached to it.
+//! Segments: shared memory with or without a name, and its participants.
 //!
-//! - `options`: how a segment is made, or attached to, and what one that is there already must
-//!   give.
-//! - `participants`: who is attached, and who of them is dead.
-//! - `check`: what can be said of a file before it is mapped.
+//! - `options`: how a segment is made, or attached to, and what an existing one must give.
+//! - `participants`: the attached processes, and which of them are dead.
+//! - `check`: the checks of a file before it is mapped.
 //! - `mapping`: from a mapped file to a typed view.
-//! - `attachment`: one process's attachment: the view, its row, and what else belongs to it.
+//! - `attachment`: one process's attachment: the view, its row, and its other parts.
 //! - `payload`, `regions`, `writers`, `recover`: what an attachment does with payloads, with the
 //!   memory of regions, with the numbers of its writers, and with the dead.
 //! - `name`: which file a name means, and how it passes from one to the next.
-//! - `list`: which segments a directory has, and removing those that nobody uses.
+//! - `list`: the segments of a directory, and the removal of those that no process uses.
 //! - `named`: what an attachment knows of its name.
-//! - `deaths`: who died.
-//! - `handle`: what a user holds; `counters`: what a segment is used for, from outside.
+//! - `deaths`: the recorded deaths.
+//! - `handle`: what a user holds; `counters`: the use of a segment, from outside.
 
 pub(crate) mod attachment;
 mod check;
