@@ -495,6 +495,19 @@ static int with_region(uint32_t wrong_id, uint64_t offset, uint64_t len, int bro
     return result;
 }
 
+static int wait_for_many(struct parts *parts)
+{
+    shmslot_reader *readers[129];
+    size_t i, index;
+    for (i = 0; i < 129; i++) readers[i] = parts->reader;
+    return shmslot_wait_any(readers, 129, AT_ONCE, &index);
+}
+
+static int get_too_many(void)
+{
+    return with_parts(wait_for_many, 0);
+}
+
 static int get_unknown_mapping(void)
 {
     return with_region(1, 0, 8, 0);
@@ -601,6 +614,7 @@ static const struct {
     {SHMSLOT_E_OPTIONS_MISMATCH, "OPTIONS_MISMATCH", get_options_mismatch, NULL},
     {SHMSLOT_E_RETIRED, "RETIRED", get_retired, NULL},
     {SHMSLOT_E_HELD_LIMIT, "HELD_LIMIT", get_held_limit, NULL},
+    {SHMSLOT_E_TOO_MANY, "TOO_MANY", get_too_many, NULL},
 };
 #define ENTRIES (sizeof table / sizeof table[0])
 

@@ -248,6 +248,8 @@ typedef enum {
     SHMSLOT_E_RETIRED = -43,
     /// This reader holds as many samples as the segment allows.
     SHMSLOT_E_HELD_LIMIT = -44,
+    /// More readers than one wait takes.
+    SHMSLOT_E_TOO_MANY = -45,
 } shmslot_e;
 
 /// Regions of one sender that are mapped here, to be read. Threads: any.
@@ -1031,7 +1033,7 @@ int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index is the lowest that has.
 ///
 /// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in sandboxes that refuse
-/// futex_waitv; elsewhere it sleeps. Else as shmslot_wait. Threads: see shmslot_reader. Since 0.2.
+/// futex_waitv; elsewhere it sleeps. Else as shmslot_wait; also TOO_MANY. Threads: see shmslot_reader. Since 0.2.
 int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeout_ns, size_t *ret_index);
 
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.

@@ -141,6 +141,8 @@ pub enum Code {
     Retired = -43,
     /// This reader holds as many samples as the segment allows.
     HeldLimit = -44,
+    /// More readers than one wait takes.
+    TooMany = -45,
 }
 
 codes! {
@@ -276,6 +278,9 @@ codes! {
     HeldLimit = -44,
         "this reader holds max_held samples",
         "mark one first";
+    TooMany = -45,
+        "more readers than one wait takes: at most 128",
+        "wait for fewer, or with several threads";
 }
 
 impl Code {

@@ -493,8 +493,14 @@ fn extent_of(table: &Table<'_>, slot: u32) -> HotResult<Extent> {
 /// Waits until one of several readers has a sample; returns which. They may belong to different
 /// segments.
 pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<usize> {
-    if readers.is_empty() || readers.len() > sys::FUTEX_WAIT_ANY_MAX {
-        return Err(Error::new(Code::Invalid).about("number of readers"));
+    let (given, most) = (readers.len(), sys::FUTEX_WAIT_ANY_MAX);
+    if given == 0 {
+        return Err(Error::new(Code::Invalid).about("there is no reader to wait for"));
+    }
+    if given > most {
+        return Err(Error::new(Code::TooMany)
+            .about(format_args!("{given} readers, and one wait takes at most {most}"))
+            .with_numbers([given as u64, most as u64, 0]));
     }
     let ready = || {
         for (index, reader) in readers.iter().enumerate() {

@@ -246,3 +246,24 @@ fn map_lists_the_header() {
         "cmake/shmslot.map lists what the header does not declare: {superfluous:?}"
     );
 }
+
+/// A code that no call lists is one that no caller expects.
+#[test]
+fn every_code_is_an_error_of_some_call() {
+    let header = header();
+    let comments: String = header.lines().filter(|line| line.starts_with("///")).collect();
+    let listed =
+        |name: &str| comments.split(|c: char| !c.is_ascii_uppercase() && c != '_').any(|word| word == name);
+    let of_every_call = ["PANIC", "FORKED", "DESCRIPTOR_LOST"];
+    for code in shmslot::Code::ALL {
+        let named = format!("{code:?}");
+        let name: String = named.char_indices().fold(String::new(), |mut name, (at, c)| {
+            if at > 0 && c.is_ascii_uppercase() {
+                name.push('_');
+            }
+            name.push(c.to_ascii_uppercase());
+            name
+        });
+        assert!(of_every_call.contains(&name.as_str()) || listed(&name), "no call lists {name}");
+    }
+}

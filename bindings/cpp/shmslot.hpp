@@ -97,6 +97,7 @@ enum class Code : int {
     options_mismatch = SHMSLOT_E_OPTIONS_MISMATCH,       ///< The segment that is there does not give what is asked.
     retired = SHMSLOT_E_RETIRED,                         ///< The segment has lost its name.
     held_limit = SHMSLOT_E_HELD_LIMIT,                   ///< This reader holds as many samples as the segment allows.
+    too_many = SHMSLOT_E_TOO_MANY,                       ///< More readers than one wait takes.
 };
 
 /// What a code means and what to do, in one line; never null. Threads: any. shmslot_strerror.

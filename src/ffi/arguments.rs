@@ -108,8 +108,11 @@ impl<'c, T: Handle> HandleRefs<'c, T> {
     }
 
     pub(crate) fn open(&self) -> Result<Vec<&'c T>> {
-        if self.handles.is_null() || self.count > Self::MOST {
+        if self.handles.is_null() {
             return Err(Code::Invalid.into());
+        }
+        if self.count > Self::MOST {
+            return Err(Code::TooMany.into());
         }
         let nth = |index| {
             // SAFETY: not NULL, so `new` requires `count` such handles.
