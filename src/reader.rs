@@ -227,6 +227,12 @@ impl Core {
     /// register: a larger one would go through memory, and slow down the common path.
     #[inline(never)]
     fn next_slot(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
+        if self.max_held != 0 { self.next_within_limit(table) } else { self.find_next(table) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_within_limit(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
         self.may_hold()?;
         let found = self.find_next(table)?;
         if found.is_some() {
