@@ -15,7 +15,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use crate::error::{Code, Error, HotResult, Result};
-use crate::ffi::boundary::Handle;
+use crate::ffi::handle::Handle;
 use crate::ffi::plain::Plain;
 use crate::segment::payload::Bytes;
 

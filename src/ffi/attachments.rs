@@ -4,9 +4,10 @@ use std::ffi::{c_int, c_void};
 
 use crate::error::Result;
 use crate::ffi::arguments::{HandleRef, Out, from_c};
-use crate::ffi::boundary::{self, Handle, Health};
+use crate::ffi::boundary;
 use crate::ffi::channel::{channel_options, shmslot_channel};
 use crate::ffi::given::Given;
+use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::pool::{Attachments, Mapped};

@@ -1,4 +1,4 @@
-//! From C and back: handles, results, panics. What C passes by pointer is in `arguments`.
+//! From C and back: results and panics. What C passes by pointer is in `arguments`.
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,37 +7,9 @@ use std::time::Duration;
 
 use crate::error::{Code, HotResult, Result};
 use crate::ffi::arguments::{HandleRef, Out};
+use crate::ffi::handle::Handle;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::sys::Uncancelled;
-
-/// Whether a caught panic made a handle unusable.
-#[derive(Default)]
-pub(crate) struct Health {
-    poisoned: AtomicBool,
-}
-
-impl Health {
-    #[inline(always)]
-    pub(crate) fn is_poisoned(&self) -> bool {
-        self.poisoned.load(Ordering::Relaxed)
-    }
-}
-
-/// A type that stands behind an opaque handle. Any thread may use it, so it is `Sync`, and calls from
-/// several threads do not race on the handle itself.
-///
-/// They could race on a payload, when two threads copy into the same one. The header leaves that to
-/// the caller:
-/// - if both use the same loan. The caller passes the loan, and the payload is its alone until the
-///   loan ends, so this is a race between two uses of memory that the caller was given.
-/// - if both were given the same slot. On a segment with several writers a reserve claims its slot
-///   by compare-exchange, so this cannot happen. On a single-writer segment it stores plainly, and
-///   the header allows one thread at a time (`shmslot_writer`, `shmslot_ref_reserve`).
-///
-/// Rust callers cannot be told, so there the types rule it out: see [`Writer`](crate::Writer).
-pub(crate) trait Handle: Send + Sync {
-    fn health(&self) -> &Health;
-}
 
 /// Runs a call on a handle: NULL is an error, a panic becomes a code and the handle answers with that code ever
 /// after. Nothing but the code of an error is told, so the call passes nothing more on, and that in a register.
@@ -52,7 +24,7 @@ pub(crate) fn with<T: Handle>(handle: &HandleRef<'_, T>, call: impl FnOnce(&T) -
         Ok(Err(code)) => code.number(),
         Err(panic) => {
             drop_quietly(panic);
-            handle.health().poisoned.store(true, Ordering::Relaxed);
+            handle.health().poison();
             Code::Panic.number()
         }
     }
@@ -193,6 +165,7 @@ pub(crate) fn timeout(ns: i64) -> HotResult<Option<Duration>> {
 mod tests {
     use super::*;
     use crate::ffi::arguments::Call;
+    use crate::ffi::handle::Health;
     use std::process::{Command, Stdio};
 
     struct Thing(Health);

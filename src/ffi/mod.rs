@@ -2,7 +2,8 @@
 //!
 //! Rules of this boundary:
 //! - Every function is a thin shim: open the pointers, call the core, map the result. `arguments`
-//!   has the types of the pointers; `boundary` runs the call, and alone catches panics.
+//!   has the types of the pointers, `handle` what opaque handles have in common; `boundary` runs the
+//!   call, and alone catches panics.
 //! - Signatures hold raw pointers and integers only. NULL, a wrong number and a wrong size are errors, not undefined
 //!   behaviour, in release builds too.
 //! - An output is written on success only.
@@ -15,6 +16,7 @@
 mod arguments;
 mod boundary;
 mod given;
+mod handle;
 mod plain;
 
 // In the order of the header's sections; the blank lines keep it.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::error::{Code, HotResult};
 use crate::ffi::arguments::{HandleRef, Out, address, from_c};
-use crate::ffi::boundary::{self, Handle, Health};
+use crate::ffi::boundary;
+use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;

@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd;
 
 use crate::error::{HotResult, Result};
 use crate::ffi::arguments::{Out, from_c};
-use crate::ffi::boundary::{self, Handle, Health};
+use crate::ffi::boundary;
+use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::{
     attach_options, create_options, shmslot_attach_options, shmslot_info, shmslot_options,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::error::{Code, HotResult};
 use crate::ffi::arguments::{In, Out, address, from_c};
-use crate::ffi::boundary::{self, Handle, Health};
+use crate::ffi::boundary;
+use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::plain::Plain;
 use crate::ffi::reader::end_waits;
