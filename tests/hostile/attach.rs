@@ -60,7 +60,11 @@ pub(crate) fn attach(bytes: &[u8]) {
         By::Path => Segment::attach(path, &options),
     });
     if by != By::Descriptor {
-        std::fs::remove_file(path).expect("it was made above");
+        // An ephemeral segment that says so takes its name away when nobody is left in it.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.expect("it was made above"),
+        }
     }
     let (segment, fence) = match attached {
         Ok(attached) => attached,
@@ -152,7 +156,7 @@ fn is_in_range(header: &[u8]) -> bool {
             }
         }
         && (1..=3).contains(&get("policy"))
-        && get("flags") <= 3
+        && get("flags") <= 7
 }
 
 /// The size of the control part, the start of the regions, and the total size that the page gives
