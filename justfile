@@ -13,7 +13,7 @@ demo *ARGUMENTS:
 test *ARGUMENTS:
     @if [ $# = 0 ]; then scripts/test; else ctests/run "$@"; fi
 
-# Rewrites include/shmslot.h after a change of src/ffi.
+# Rewrites the headers in include/ after a change of src/ffi.
 bless:
     SHMSLOT_BLESS=1 cargo test --locked --test header
 

@@ -13,7 +13,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include <shmslot.h>
+#include <shmslot_pool.h>
 
 #include <errno.h>
 #include <fcntl.h>

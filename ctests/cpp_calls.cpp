@@ -324,7 +324,7 @@ static void regions_are_managed()
     shmslot::RegistryOptions options;
     options.align = 256;
     options.region_size = 4096;
-    options.max_idle = 1;
+    options.max_idle = shmslot::idle_none;
     options.max_bytes = 8192;
     auto registry = MUST(shmslot::Registry::create(options));
     auto [near, far] = MUST(shmslot::Channel::pair());

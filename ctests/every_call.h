@@ -27,7 +27,7 @@ static shmslot_options small_options(void)
 {
     shmslot_options options = options_of(4, 64);
     options.max_participants = 4;
-    options.spin_ns = 1;
+    options.spin_ns = SHMSLOT_SPIN_NONE;
     return options;
 }
 

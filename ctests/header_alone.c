@@ -1,6 +1,15 @@
-/* The header needs no other include before it, and every struct, constant and initialiser in it
- * compiles. */
+/* The header needs nothing before it, and every struct, constant and initialiser in it compiles. Its
+ * structs have tags, so that others can declare them without the header. */
+struct shmslot_segment;
+struct shmslot_sample;
+static unsigned long long length_of(const struct shmslot_sample *sample);
+
 #include <shmslot.h>
+
+static unsigned long long length_of(const shmslot_sample *sample)
+{
+    return sample->len;
+}
 
 static const shmslot_options options = SHMSLOT_OPTIONS_INIT;
 static const int codes[] = {SHMSLOT_OK, SHMSLOT_E_INVALID, SHMSLOT_E_LOAN_LIMIT};
@@ -16,5 +25,7 @@ typedef char version_is_a_constant[SHMSLOT_VERSION > 0 ? 1 : -1];
 
 int main(void)
 {
+    struct shmslot_sample sample = {0};
+    if (length_of(&sample) != 0) return 1;
     return options.struct_size == sizeof options && options.type_name == 0 && codes[0] == 0 && flags == 63 ? 0 : 1;
 }

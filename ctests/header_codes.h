@@ -1,4 +1,4 @@
-/* The codes that the header lists for a call, read from the comments of include/shmslot.h itself,
+/* The codes that the headers list for a call, read from the comments in include/ themselves,
  * so that the two cannot drift apart. A list may refer to that of another call by its name. */
 #ifndef SHMSLOT_CTESTS_HEADER_CODES_H
 #define SHMSLOT_CTESTS_HEADER_CODES_H
@@ -16,24 +16,34 @@ static inline code_set code_bit(int code)
     return UINT64_C(1) << -code;
 }
 
-static const char *header_text(void)
+enum { HEADERS_MOST = 1 << 20 };
+
+/* Puts the text of a header after the first `size` bytes of `text`; how many there are then. */
+static size_t append_header(char *text, size_t size, const char *name)
 {
-    static char *text;
     char path[1024];
     const char *here = __FILE__, *slash = strrchr(here, '/');
-    size_t size = 0, got;
+    size_t got;
     FILE *file;
-    if (text != NULL) return text;
-    snprintf(path, sizeof path, "%.*s/../include/shmslot.h", (int)(slash == NULL ? 1 : slash - here),
-             slash == NULL ? "." : here);
+    snprintf(path, sizeof path, "%.*s/../include/%s", (int)(slash == NULL ? 1 : slash - here),
+             slash == NULL ? "." : here, name);
     file = fopen(path, "re");
     if (file == NULL) fprintf(stderr, "%s: %s\n", path, strerror(errno));
     CHECK(file != NULL);
-    text = malloc(1 << 20);
-    CHECK(text != NULL);
-    while ((got = fread(text + size, 1, (1 << 20) - 1 - size, file)) > 0) size += got;
+    while ((got = fread(text + size, 1, HEADERS_MOST - 1 - size, file)) > 0) size += got;
     CHECK(feof(file) && fclose(file) == 0);
     text[size] = '\0';
+    return size;
+}
+
+/* Both headers, one after the other. */
+static const char *header_text(void)
+{
+    static char *text;
+    if (text != NULL) return text;
+    text = malloc(HEADERS_MOST);
+    CHECK(text != NULL);
+    append_header(text, append_header(text, 0, "shmslot.h"), "shmslot_pool.h");
     return text;
 }
 

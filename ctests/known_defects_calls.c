@@ -24,7 +24,7 @@ static void leave_without_calls(void)
 static shmslot_options small_options(void)
 {
     shmslot_options options = options_of(4, 64);
-    options.spin_ns = 1;
+    options.spin_ns = SHMSLOT_SPIN_NONE;
     return options;
 }
 

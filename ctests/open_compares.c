@@ -142,7 +142,7 @@ static void check_each_field(void)
     asked = made;
     asked.flags |= SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_STREAM_COPIES;
     asked.mode = 0640; /* of the file, not of what is in it */
-    asked.spin_ns = 1;
+    asked.spin_ns = SHMSLOT_SPIN_NONE;
     asked.max_loans = 1;
     open_passes(name, &asked);
     CHECK_OK(shmslot_segment_unlink(name, NULL));

@@ -394,7 +394,7 @@ static shmslot_segment *without_spinning(uint32_t slots)
 {
     shmslot_options options = options_of(slots, 64);
     options.policy = SHMSLOT_POLICY_BLOCK;
-    options.spin_ns = 1;
+    options.spin_ns = SHMSLOT_SPIN_NONE;
     return make_anonymous(&options);
 }
 

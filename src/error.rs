@@ -9,8 +9,8 @@ use core::fmt;
 use core::fmt::Write as _;
 use std::path::Path;
 
-/// Gives each code its text, and refuses to compile when the two lists below differ: the enum is spelled
-/// out because the header generator reads source text.
+/// Gives each code its text, and refuses to compile when the two lists below differ: the enum is
+/// spelled out because the header generator reads source text.
 macro_rules! codes {
     ($( $name:ident = $number:literal, $what:literal, $advice:literal; )+) => {
         impl Code {
@@ -301,7 +301,8 @@ impl Code {
 pub struct Error {
     code: Code,
     os_errno: i32,
-    /// A box of one: an array, because only an array can be boxed without an abort when memory fails.
+    /// A box of one: an array, because only an array can be boxed without an abort when memory
+    /// fails.
     detail: Option<Box<[Detail]>>,
 }
 
@@ -333,8 +334,8 @@ impl Error {
         Error { os_errno, ..self }
     }
 
-    /// Says what happened, in place of the text of the code; what to do still follows. If there is no
-    /// memory for it, the text of the code remains.
+    /// Says what happened, in place of the text of the code; what to do still follows. If there is
+    /// no memory for it, the text of the code remains.
     pub(crate) fn about(self, what: impl fmt::Display) -> Error {
         let mut text = FallibleText(String::new());
         match write!(text, "{what}") {
@@ -405,7 +406,8 @@ impl Error {
         self.os_errno
     }
 
-    /// The numbers in the text, in their order; 0 for what is not there. The guide says which they are for each code.
+    /// The numbers in the text, in their order; 0 for what is not there. The guide says which they
+    /// are for each code.
     pub fn numbers(&self) -> [u64; 3] {
         self.detail().map_or([0; 3], |detail| detail.numbers)
     }

@@ -21,8 +21,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The C header `shmslot.h` is the contract of this library; this Rust API has the same nouns and
-//! verbs.
+//! The C headers are the contract of this library; this Rust API has the same nouns and verbs.
 //!
 //! # Modules, in reading order
 //!

@@ -1,15 +1,12 @@
-//! `include/shmslot.h` matches the sources, compiles everywhere, and is documented.
+//! The headers in `include/` are what the sources say, compile everywhere, and are documented.
 
 mod harness;
+mod headers;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
-
-fn header() -> String {
-    std::fs::read_to_string(harness::root().join("include/shmslot.h")).expect("include/shmslot.h is there")
-}
 
 /// The first lines in which two texts differ, if they do.
 fn first_difference(committed: &str, generated: &str) -> Option<String> {
@@ -25,23 +22,21 @@ fn first_difference(committed: &str, generated: &str) -> Option<String> {
     (committed != generated).then_some(report)
 }
 
-/// `SHMSLOT_BLESS=1 cargo test --test header` rewrites the header after a change of the boundary.
+/// `SHMSLOT_BLESS=1 cargo test --test header` rewrites the headers after a change of the boundary.
 #[test]
 fn header_is_current() {
-    let config =
-        cbindgen::Config::from_file(harness::root().join("cbindgen.toml")).expect("cbindgen.toml is right");
-    let mut generated = Vec::new();
-    cbindgen::generate_with_config(harness::root(), config)
-        .expect("cbindgen reads the sources")
-        .write(&mut generated);
-    let generated = String::from_utf8(generated).expect("the header is text");
-    if std::env::var_os("SHMSLOT_BLESS").is_some() {
-        std::fs::write(harness::root().join("include/shmslot.h"), &generated)
-            .expect("the header can be written");
-        return;
-    }
-    if let Some(difference) = first_difference(&header(), &generated) {
-        panic!("include/shmslot.h is not what the sources give; SHMSLOT_BLESS=1 rewrites it\n{difference}");
+    for header in headers::HEADERS {
+        let path = harness::root().join("include").join(header.name);
+        let generated = headers::generate(harness::root(), header);
+        if std::env::var_os("SHMSLOT_BLESS").is_some() {
+            std::fs::write(&path, &generated).expect("the header can be written");
+            continue;
+        }
+        let committed = std::fs::read_to_string(&path).expect("the header is there");
+        if let Some(difference) = first_difference(&committed, &generated) {
+            let path = path.display();
+            panic!("{path} is not what the sources give; SHMSLOT_BLESS=1 rewrites it\n{difference}");
+        }
     }
 }
 
@@ -77,7 +72,9 @@ fn compile(mut compiler: Command, standard: &str, sources: &[&str]) {
 #[test]
 fn header_compiles_as_c() {
     for standard in ["c99", "c11", "c17"] {
-        for sources in [&["header_alone.c"][..], &["header_twice_a.c", "header_twice_b.c"]] {
+        for sources in
+            [&["header_alone.c"][..], &["header_pool_alone.c"], &["header_twice_a.c", "header_twice_b.c"]]
+        {
             for compiler in compilers(harness::c_compiler(), "clang") {
                 compile(compiler, standard, sources);
             }
@@ -163,7 +160,7 @@ fn bindings_are_complete() {
         text.lines().filter_map(|line| line.split("//").next()).collect::<Vec<_>>().join("\n")
     };
     let cpp = words(&without_comments(read("bindings/cpp/shmslot.hpp")));
-    let (c, table) = (header(), read("bindings/README.md"));
+    let (c, table) = (harness::headers(), read("bindings/README.md"));
     let calls: BTreeSet<&str> = c
         .lines()
         .filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic()))
@@ -193,15 +190,18 @@ fn bindings_are_complete() {
 }
 
 #[test]
-fn header_is_short() {
-    let lines = header().lines().count();
-    assert!(lines < 1250, "include/shmslot.h has {lines} lines");
+fn headers_are_short() {
+    for header in headers::HEADERS {
+        let path = harness::root().join("include").join(header.name);
+        let lines = std::fs::read_to_string(path).expect("the header is there").lines().count();
+        assert!(lines < 1200, "include/{} has {lines} lines", header.name);
+    }
 }
 
 /// Every function has a comment right above it, which says since when it exists.
 #[test]
 fn every_function_is_documented() {
-    let header = header();
+    let header = harness::headers();
     let lines: Vec<&str> = header.lines().collect();
     let mut functions = 0;
     for (at, line) in lines.iter().enumerate() {
@@ -210,8 +210,8 @@ fn every_function_is_documented() {
             continue;
         }
         functions += 1;
-        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("///"));
-        let comment: String = above.map(|line| line.trim_start_matches('/')).collect();
+        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("///")).count();
+        let comment: String = lines[at - above..at].iter().map(|line| line.trim_start_matches('/')).collect();
         assert!(!comment.is_empty(), "line {}: no comment above {line}", at + 1);
         assert!(comment.contains("Since 0."), "line {}: since when is there {line}", at + 1);
     }
@@ -230,8 +230,8 @@ fn names(text: &str, follows: char) -> BTreeSet<&str> {
 /// The list of exports has exactly the functions of the header. `ctests/packaging/run` compares
 /// both with the installed library.
 #[test]
-fn map_lists_the_header() {
-    let header = header();
+fn map_lists_the_headers() {
+    let header = harness::headers();
     let declarations: Vec<&str> =
         header.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let functions = declarations.concat();
@@ -250,7 +250,7 @@ fn map_lists_the_header() {
 /// A code that no call lists is one that no caller expects.
 #[test]
 fn every_code_is_an_error_of_some_call() {
-    let header = header();
+    let header = harness::headers();
     let comments: String = header.lines().filter(|line| line.starts_with("///")).collect();
     let listed =
         |name: &str| comments.split(|c: char| !c.is_ascii_uppercase() && c != '_').any(|word| word == name);

@@ -1,4 +1,4 @@
-//! `man/shmslot.7` lists every function and every code of the header, and names nothing else.
+//! `man/shmslot.7` lists every function and every code of the headers, and names nothing else.
 
 mod harness;
 
@@ -25,7 +25,7 @@ fn functions(header: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_function_and_every_code_is_listed() {
-    let (page, header) = (text("man/shmslot.7"), text("include/shmslot.h"));
+    let (page, header) = (text("man/shmslot.7"), harness::headers());
     let listed: BTreeSet<&str> = page
         .lines()
         .filter(|line| line.starts_with(".It Fn "))
@@ -39,7 +39,7 @@ fn every_function_and_every_code_is_listed() {
 
 #[test]
 fn every_name_is_in_the_header() {
-    let (page, header) = (text("man/shmslot.7"), text("include/shmslot.h"));
+    let (page, header) = (text("man/shmslot.7"), harness::headers());
     for prefix in ["shmslot_", "SHMSLOT_"] {
         let unknown: Vec<&str> = names(&page, prefix).difference(&names(&header, prefix)).copied().collect();
         assert!(unknown.is_empty(), "not in the header: {unknown:?}");

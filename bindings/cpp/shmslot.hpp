@@ -19,7 +19,7 @@
 #ifndef SHMSLOT_HPP
 #define SHMSLOT_HPP
 
-#include <shmslot.h>
+#include <shmslot_pool.h>
 
 #include <array>
 #include <atomic>
@@ -455,6 +455,11 @@ enum class IfOrphaned : std::uint32_t {
     refuse = SHMSLOT_ORPHANED_REFUSE,   ///< Fail with Code::exists.
 };
 
+/// For Options::spin_ns: a wait does not poll, it sleeps at once.
+inline constexpr std::uint32_t spin_none = SHMSLOT_SPIN_NONE;
+/// For RegistryOptions::max_idle: no region is kept without leases.
+inline constexpr std::uint64_t idle_none = SHMSLOT_IDLE_NONE;
+
 /// How to make or open a segment; shmslot_options. Zero is the default of each field.
 struct Options {
     std::uint32_t slot_count = 0;                ///< Number of slots; default 64.
@@ -467,7 +472,7 @@ struct Options {
     Policy policy = Policy::unspecified;         ///< What a reserve does that finds nothing free.
     std::uint32_t mode = 0;                      ///< Permission bits of a named segment; default 0600.
     IfOrphaned if_orphaned = IfOrphaned::replace;            ///< What to do with a segment that nobody is attached to.
-    std::uint32_t spin_ns = 0;                   ///< How long a wait polls; 1 is not at all, default 10000.
+    std::uint32_t spin_ns = 0;                   ///< How long a wait polls, or spin_none; default 10000.
     std::uint32_t max_loans = 0;                 ///< Loans that one writer may have out at once; default no limit.
     std::uint32_t region_count = 0;              ///< Payloads in regions that may be there at once.
     std::uint32_t max_held = 0;                  ///< Samples that one reader may hold at once; default no limit.
@@ -536,7 +541,7 @@ struct ChannelOptions {
 struct RegistryOptions {
     std::uint32_t align = 0;       ///< Alignment of each lease in bytes; default 64.
     std::uint64_t region_size = 0; ///< Bytes of a region; default 1 MiB.
-    std::uint64_t max_idle = 0;    ///< Most bytes of idle regions; 1 keeps none, default 64 MiB.
+    std::uint64_t max_idle = 0;    ///< Most bytes of idle regions, or idle_none; default 64 MiB.
     std::uint64_t max_bytes = 0;   ///< Most bytes of all regions together; default no limit.
     /// The receivers are other software and may write to regions; see
     /// SHMSLOT_FLAG_FOREIGN_RECEIVERS.

@@ -1,4 +1,4 @@
-//! Attachments: regions of a sender, mapped to be read.
+//! Attachments: the regions of a sender, mapped to be read.
 
 use std::ffi::{c_int, c_void};
 
@@ -26,7 +26,8 @@ impl Handle for shmslot_attachments {
     }
 }
 
-/// Bytes of a region. They change once the sender's lease ends; tell the sender when you are done. Plain data.
+/// Bytes of a region. They change once the sender's lease ends; tell the sender when you are done.
+/// Plain data.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_mapped {
@@ -45,10 +46,12 @@ pub struct shmslot_mapped {
 // SAFETY: integers and a pointer.
 unsafe impl Plain for shmslot_mapped {}
 
-/// Makes attachments of what comes over a channel; one for each channel, which may be closed afterwards.
-/// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_FLAG_UNSEALED for shmslot_attachments_attach_fd;
-/// for the rest those of the channel count. ret_attachments: close it with shmslot_attachments_close. reterr: NULL or
-/// filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
+/// Makes attachments of what comes over a channel; one for each channel, which may be closed
+/// afterwards.
+/// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_FLAG_UNSEALED for
+/// shmslot_attachments_attach_fd; for the rest those of the channel count. ret_attachments: close
+/// it with shmslot_attachments_close. reterr: NULL or filled on failure. Threads: any. Errors:
+/// INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_create(
     channel: *mut shmslot_channel,
@@ -67,10 +70,11 @@ pub unsafe extern "C" fn shmslot_attachments_create(
     })
 }
 
-/// Maps every region that has come; returns how many. Never waits. To be called when shmslot_channel_fd is ready: it also
-/// lets go of regions that the sender has given up.
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (ever after; the detail says why),
-/// NO_MEMORY (a region waits for it; the others are mapped), SYS (EMFILE); AGAIN (64 segments wait). Since 0.2.
+/// Maps every region that has come; returns how many. Never waits. To be called when
+/// shmslot_channel_fd is ready: it also lets go of regions that the sender has given up.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (ever after;
+/// the detail says why), NO_MEMORY (a region waits for it; the others are mapped), SYS (EMFILE);
+/// AGAIN (64 segments wait). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_drain(
     attachments: *mut shmslot_attachments,
@@ -83,10 +87,11 @@ pub unsafe extern "C" fn shmslot_attachments_drain(
     })
 }
 
-/// Where a reference points to: the numbers of the sender's lease. Never waits, and drains the channel only if the region
-/// is not known yet.
-/// ret_mapped: mapped until shmslot_attachments_release. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
-/// UNKNOWN_MAPPING, OUT_OF_BOUNDS, OVERFLOW, CHANNEL_BROKEN; and those of shmslot_attachments_drain. Since 0.2.
+/// Where a reference points to: the numbers of the sender's lease. Never waits, and drains the
+/// channel only if the region is not known yet.
+/// ret_mapped: mapped until shmslot_attachments_release. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, UNKNOWN_MAPPING, OUT_OF_BOUNDS, OVERFLOW, CHANNEL_BROKEN; and
+/// those of shmslot_attachments_drain. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_resolve(
     attachments: *mut shmslot_attachments,
@@ -103,9 +108,10 @@ pub unsafe extern "C" fn shmslot_attachments_resolve(
     })
 }
 
-/// The same, and sleeps on the channel until the region is known: for references that travel faster than descriptors.
-/// UNKNOWN_MAPPING if it cannot be known any more. Signals do not end it. timeout_ns: nanoseconds, 0 not to wait, -1 for
-/// no limit. Else as shmslot_attachments_resolve; also BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Threads: any. Since 0.2.
+/// The same, and sleeps on the channel until the region is known: for references that travel faster
+/// than descriptors. UNKNOWN_MAPPING if it cannot be known any more. Signals do not end it.
+/// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. Else as shmslot_attachments_resolve;
+/// also BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_resolve_wait(
     attachments: *mut shmslot_attachments,
@@ -141,7 +147,8 @@ fn resolve(
     })
 }
 
-/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID, STALE. Since 0.2.
+/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID,
+/// STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_release(
     attachments: *mut shmslot_attachments,
@@ -157,10 +164,11 @@ pub unsafe extern "C" fn shmslot_attachments_release(
     unsafe { boundary::give_back(attachments, release) }
 }
 
-/// Maps a region whose descriptor came by other means. The descriptor stays the caller's. A region that is known already,
-/// or in a newer generation, stays as it is.
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, a map_id of 2^32 - 1, or more than
-/// docs/regions.md allows), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is more than the file has), NO_MEMORY, SYS. Since 0.2.
+/// Maps a region whose descriptor came by other means. The descriptor stays the caller's. A region
+/// that is known already, or in a newer generation, stays as it is.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID (also length 0, a map_id of
+/// 2^32 - 1, or more than docs/regions.md allows), NOT_A_FILE, NOT_SEALED, TRUNCATED (length is
+/// more than the file has), NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_attach_fd(
     attachments: *mut shmslot_attachments,
@@ -179,8 +187,8 @@ pub unsafe extern "C" fn shmslot_attachments_attach_fd(
     })
 }
 
-/// Closes the attachments; NULL is fine. Bytes that were resolved stay mapped, and are released with the same pointer; it
-/// dies with the last of them, or now if there are none.
+/// Closes the attachments; NULL is fine. Bytes that were resolved stay mapped, and are released
+/// with the same pointer; it dies with the last of them, or now if there are none.
 /// Threads: any, once, while no call but releases uses it. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_close(attachments: *mut shmslot_attachments) {

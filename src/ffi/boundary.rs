@@ -11,8 +11,9 @@ use crate::ffi::handle::Handle;
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::sys::Uncancelled;
 
-/// Runs a call on a handle: NULL is an error, a panic becomes a code and the handle answers with that code ever
-/// after. Nothing but the code of an error is told, so the call passes nothing more on, and that in a register.
+/// Runs a call on a handle: NULL is an error, a panic becomes a code and the handle answers with
+/// that code ever after. Nothing but the code of an error is told, so the call passes nothing more
+/// on, and that in a register.
 #[inline(always)]
 pub(crate) fn with<T: Handle>(handle: &HandleRef<'_, T>, call: impl FnOnce(&T) -> HotResult<c_int>) -> c_int {
     let Some(handle) = handle.get() else { return Code::Invalid.number() };
@@ -30,8 +31,9 @@ pub(crate) fn with<T: Handle>(handle: &HandleRef<'_, T>, call: impl FnOnce(&T) -
     }
 }
 
-/// The same for calls that make other system calls than those of a futex: no call is a point at which a thread is cancelled.
-/// `with` is for hot calls, which would feel it; what they do by system calls guards itself.
+/// The same for calls that make other system calls than those of a futex: no call is a point at
+/// which a thread is cancelled. `with` is for hot calls, which would feel it; what they do by
+/// system calls guards itself.
 pub(crate) fn with_system<T: Handle>(
     handle: &HandleRef<'_, T>,
     call: impl FnOnce(&T) -> HotResult<c_int>,
@@ -101,9 +103,9 @@ fn own_source() -> &'static str {
     here.strip_suffix("ffi/boundary.rs").unwrap_or(here)
 }
 
-/// A panic becomes a code, and that is all that is to be heard of it: the standard library's hook would print, and read
-/// the environment for how much. Every handle comes from a call that has been here. What panics elsewhere in the process goes to
-/// the hook that was there.
+/// A panic becomes a code, and that is all that is to be heard of it: the standard library's hook
+/// would print, and read the environment for how much. Every handle comes from a call that has been
+/// here. What panics elsewhere in the process goes to the hook that was there.
 fn keep_panics_quiet() {
     static DONE: AtomicBool = AtomicBool::new(false);
     // A thread that panics cannot set a hook; another call will.
@@ -176,7 +178,8 @@ mod tests {
         }
     }
 
-    /// In a process of its own: a hook belongs to all tests of one. What it prints is what is looked at.
+    /// In a process of its own: a hook belongs to all tests of one. What it prints is what is
+    /// looked at.
     #[test]
     fn a_panic_is_a_code_and_nothing_else() {
         if std::env::var_os("SHMSLOT_TEST_PANIC").is_none() {

@@ -1,4 +1,4 @@
-//! Channels.
+//! Channels: unix sockets that carry the descriptors of regions and segments.
 
 use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
@@ -13,12 +13,12 @@ use crate::ffi::options::{SHMSLOT_FLAG_ANY_OWNER, attach_options, shmslot_attach
 use crate::ffi::segment::{self, shmslot_segment};
 use crate::sys;
 
-/// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts such a file, touching it
-/// raises SIGBUS.
+/// Channel and attachments flag: also map regions whose files are not sealed. If the sender cuts
+/// such a file, touching it raises SIGBUS.
 pub const SHMSLOT_FLAG_UNSEALED: u32 = 64;
 
-/// A connection that carries descriptors of regions and segments, or waits for connections; a call that is for the other
-/// of the two says INVALID. Threads: any.
+/// A connection that carries descriptors of regions and segments, or waits for connections; a call
+/// that is for the other of the two says INVALID. Threads: any.
 pub struct shmslot_channel {
     end: End,
     health: Health,
@@ -72,10 +72,11 @@ pub(crate) fn channel_options(flags: u32) -> Result<ChannelOptions> {
     })
 }
 
-/// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel of it with
-/// shmslot_channel_from_fd, and close it here.
-/// flags: 0, or SHMSLOT_FLAG_ANY_OWNER (also with another user's process), SHMSLOT_FLAG_UNSEALED. ret_...: close both. reterr: NULL
-/// or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
+/// Makes two ends of a connection: pass shmslot_channel_fd of one to a child, which makes a channel
+/// of it with shmslot_channel_from_fd, and close it here.
+/// flags: 0, or SHMSLOT_FLAG_ANY_OWNER (also with another user's process), SHMSLOT_FLAG_UNSEALED.
+/// ret_...: close both. reterr: NULL or filled on failure. Threads: any. Errors: INVALID,
+/// BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_pair(
     flags: u32,
@@ -94,11 +95,13 @@ pub unsafe extern "C" fn shmslot_channel_pair(
     })
 }
 
-/// Waits for connections at a name: an absolute path of at most 107 bytes, or '@' and an abstract name. A socket file that
-/// a dead process has left there is replaced; closing the channel removes it.
-/// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with shmslot_channel_close.
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS, NOT_FOUND (no such
-/// directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.2.
+/// Waits for connections at a name: an absolute path of at most 107 bytes, or '@' and an abstract
+/// name. A socket file that a dead process has left there is replaced; closing the channel removes
+/// it.
+/// Flags as in shmslot_channel_pair; they hold for the connections. ret_listener: close it with
+/// shmslot_channel_close.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_OPTIONS, BAD_NAME, EXISTS,
+/// NOT_FOUND (no such directory), PERMISSION, NAME_BUSY, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_listen(
     name: *const c_char,
@@ -115,10 +118,11 @@ pub unsafe extern "C" fn shmslot_channel_listen(
     })
 }
 
-/// The next connection. One of another user is silently closed, unless the listener has SHMSLOT_FLAG_ANY_OWNER. Signals
-/// do not end the wait.
-/// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure. Threads: any. Errors:
-/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since 0.2.
+/// The next connection. One of another user is silently closed, unless the listener has
+/// SHMSLOT_FLAG_ANY_OWNER. Signals do not end the wait.
+/// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. reterr: NULL or filled on failure.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, NO_MEMORY, SYS. Since
+/// 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_accept(
     listener: *mut shmslot_channel,
@@ -136,9 +140,10 @@ pub unsafe extern "C" fn shmslot_channel_accept(
     })
 }
 
-/// Connects to a listener. timeout_ns: how long to wait while its backlog is full; signals do not end that.
-/// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens), PERMISSION (another user
-/// does). Threads: any. Since 0.2.
+/// Connects to a listener. timeout_ns: how long to wait while its backlog is full; signals do not
+/// end that.
+/// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens),
+/// PERMISSION (another user does). Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_connect(
     name: *const c_char,
@@ -157,10 +162,12 @@ pub unsafe extern "C" fn shmslot_channel_connect(
     })
 }
 
-/// Makes a channel of a connected unix socket, inherited or received: seqpacket, stream, or datagram, which never tells that
-/// the other end is gone. The descriptor stays the caller's, who closes it after the call.
-/// Flags and ret_channel as in shmslot_channel_pair. reterr: NULL or filled on failure. Threads: any. Errors: INVALID (no
-/// such socket), BAD_OPTIONS, PERMISSION (another user at the other end), NO_MEMORY, SYS. Since 0.2.
+/// Makes a channel of a connected unix socket, inherited or received: seqpacket, stream, or
+/// datagram, which never tells that the other end is gone. The descriptor stays the caller's, who
+/// closes it after the call.
+/// Flags and ret_channel as in shmslot_channel_pair. reterr: NULL or filled on failure. Threads:
+/// any. Errors: INVALID (no such socket), BAD_OPTIONS, PERMISSION (another user at the other end),
+/// NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_from_fd(
     fd: c_int,
@@ -178,8 +185,8 @@ pub unsafe extern "C" fn shmslot_channel_from_fd(
     })
 }
 
-/// The channel's descriptor, to be polled for input and not to be read: a message or a connection is there, or the end.
-/// It stays the channel's. Threads: any. Errors: INVALID. Since 0.2.
+/// The channel's descriptor, to be polled for input and not to be read: a message or a connection
+/// is there, or the end. It stays the channel's. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> c_int {
     from_c!(channel: HandleRef);
@@ -191,10 +198,13 @@ pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> 
     })
 }
 
-/// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end attaches to it.
-/// timeout_ns: for another end that does not read. Signals do not end the wait. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN, NOT_SEALED (a named one), NOT_SUPPORTED (a local one),
-/// NO_MEMORY (also too many descriptors under way), SYS, and those of shmslot_segment_fd. Since 0.2.
+/// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end
+/// attaches to it.
+/// timeout_ns: for another end that does not read. Signals do not end the wait. reterr: NULL or
+/// filled on failure.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN,
+/// NOT_SEALED (a named one), NOT_SUPPORTED (a local one), NO_MEMORY (also too many descriptors
+/// under way), SYS, and those of shmslot_segment_fd. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_send_segment(
     channel: *mut shmslot_channel,
@@ -210,10 +220,11 @@ pub unsafe extern "C" fn shmslot_channel_send_segment(
     })
 }
 
-/// Attaches to the next segment that the other end has sent. Regions that come before it are kept for the attachments.
-/// Signals do not end the wait.
-/// options and errors as in shmslot_segment_attach_fd, after which the message is gone, but not for want of memory or
-/// descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT, CHANNEL_BROKEN. Threads: any. Since 0.2.
+/// Attaches to the next segment that the other end has sent. Regions that come before it are kept
+/// for the attachments. Signals do not end the wait.
+/// options and errors as in shmslot_segment_attach_fd, after which the message is gone, but not for
+/// want of memory or descriptors; also BAD_TIMEOUT, AGAIN (timeout 0, or 64 regions wait), TIMEOUT,
+/// CHANNEL_BROKEN. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_recv_segment(
     channel: *mut shmslot_channel,
@@ -232,8 +243,8 @@ pub unsafe extern "C" fn shmslot_channel_recv_segment(
     })
 }
 
-/// Closes the handle; NULL is fine. The connection ends with the registries and attachments that use it. Threads: any,
-/// once. Since 0.2.
+/// Closes the handle; NULL is fine. The connection ends with the registries and attachments that
+/// use it. Threads: any, once. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_close(channel: *mut shmslot_channel) {
     from_c!(channel: HandleRef);

@@ -1,4 +1,4 @@
-//! What a segment is used for, seen from outside.
+//! Counters: how a segment is used, seen from outside.
 
 use std::ffi::c_int;
 
@@ -270,10 +270,12 @@ impl From<&Death> for shmslot_death {
     }
 }
 
-/// Who died while attached: of each participant index the last death, the latest of all first. To be
-/// asked after SHMSLOT_E_PEER_DEAD, when whoever died is already there. A death is recorded when
-/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may ask.
-/// array, element_size, capacity, ret_count: as in shmslot_segment_participants. Makes no system call.
+/// Who died while attached: of each participant index the last death, the latest of all first. To
+/// be asked after SHMSLOT_E_PEER_DEAD, when whoever died is already there. A death is recorded when
+/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may
+/// ask.
+/// array, element_size, capacity, ret_count: as in shmslot_segment_participants. Makes no system
+/// call.
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_deaths(

@@ -19,8 +19,8 @@ impl Health {
     }
 }
 
-/// A type that stands behind an opaque handle. Any thread may use it, so it is `Sync`, and calls from
-/// several threads do not race on the handle itself.
+/// A type that stands behind an opaque handle. Any thread may use it, so it is `Sync`, and calls
+/// from several threads do not race on the handle itself.
 ///
 /// They could race on a payload, when two threads copy into the same one. The header leaves that to
 /// the caller:

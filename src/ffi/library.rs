@@ -1,4 +1,4 @@
-//! Version, codes and texts.
+//! Library: its version, the codes of failures and their texts.
 #![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
 use std::ffi::{c_char, c_int};
@@ -13,7 +13,8 @@ pub const SHMSLOT_VERSION_MAJOR: u32 = 0;
 pub const SHMSLOT_VERSION_MINOR: u32 = 2;
 /// Patch version of this header.
 pub const SHMSLOT_VERSION_PATCH: u32 = 0;
-/// Version of this header, as shmslot_version() gives that of the library: major * 65536 + minor * 256 + patch.
+/// Version of this header, as shmslot_version() gives that of the library: major * 65536 + minor *
+/// 256 + patch.
 pub const SHMSLOT_VERSION: u32 = 512;
 /// Success. Every other success is positive.
 pub const SHMSLOT_OK: i32 = 0;
@@ -96,14 +97,15 @@ impl fmt::Write for Text {
 // SAFETY: integers only.
 unsafe impl Plain for shmslot_error {}
 
-/// The version of the library that is running: major * 65536 + minor * 256 + patch. Compare it with SHMSLOT_VERSION,
-/// which is that of the header. Threads: any. Since 0.2.
+/// The version of the library that is running: major * 65536 + minor * 256 + patch. Compare it with
+/// SHMSLOT_VERSION, which is that of the header. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_version() -> u32 {
     SHMSLOT_VERSION
 }
 
-/// What a code means and what to do, in one line. Never NULL, whatever the number; static, not to be freed.
+/// What a code means and what to do, in one line. Never NULL, whatever the number; static, not to
+/// be freed.
 /// Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_strerror(code: c_int) -> *const c_char {

@@ -1,11 +1,14 @@
-//! The C ABI: what `include/shmslot.h` is generated from.
+//! The C ABI: what the headers in `include/` are generated from.
+//!
+//! Each file that declares something is a section of a header, and its first line is the section's
+//! title; `tests/headers` has their order.
 //!
 //! Rules of this boundary:
 //! - Every function is a thin shim: open the pointers, call the core, map the result. `arguments`
-//!   has the types of the pointers, `handle` what opaque handles have in common; `boundary` runs the
-//!   call, and alone catches panics.
-//! - Signatures hold raw pointers and integers only. NULL, a wrong number and a wrong size are errors, not undefined
-//!   behaviour, in release builds too.
+//!   has the types of the pointers, `handle` what opaque handles have in common; `boundary` runs
+//!   the call, and alone catches panics.
+//! - Signatures hold raw pointers and integers only. NULL, a wrong number and a wrong size are
+//!   errors, not undefined behaviour, in release builds too.
 //! - An output is written on success only.
 //! - The comments of this module are the documentation of the header.
 #![allow(unsafe_code)] // Pointers that C hands over.

@@ -1,4 +1,4 @@
-//! Options and what a segment tells of itself.
+//! Options: how to make a segment and how to attach to one.
 #![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
 use std::ffi::c_char;
@@ -13,9 +13,11 @@ use crate::segment::Participant;
 use crate::segment::{AttachOptions, CreateOptions, IfOrphaned, out_of_range};
 use crate::segment::{SegmentEntry, SegmentState};
 
-/// Flag of create and open: one writer at a time. Cheaper; a second writer gets SHMSLOT_E_WRITER_EXISTS.
+/// Flag of create and open: one writer at a time. Cheaper; a second writer gets
+/// SHMSLOT_E_WRITER_EXISTS.
 pub const SHMSLOT_FLAG_SINGLE_WRITER: u32 = 1;
-/// Flag of create and open: each commit notes the monotonic time in its sample; about 25 ns a sample.
+/// Flag of create and open: each commit notes the monotonic time in its sample; about 25 ns a
+/// sample.
 pub const SHMSLOT_FLAG_TIMESTAMPS: u32 = 2;
 /// Flag: map all pages at once, not at their first use.
 pub const SHMSLOT_FLAG_PREFAULT: u32 = 4;
@@ -23,17 +25,20 @@ pub const SHMSLOT_FLAG_PREFAULT: u32 = 4;
 pub const SHMSLOT_FLAG_HUGE_PAGES: u32 = 8;
 /// Flag: accept a segment of another user, or one whose mode was loosened, if one is there already.
 pub const SHMSLOT_FLAG_ANY_OWNER: u32 = 16;
-/// Flag of attach: map read-only and join nothing. Then only info, participants, path, fd and slot sizes work.
+/// Flag of attach: map read-only and join nothing. Then only info, participants, path, fd and slot
+/// sizes work.
 pub const SHMSLOT_FLAG_OBSERVER: u32 = 32;
 
-/// Flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half the
-/// time where writer and reader do not share a cache, and more than twice where they do.
+/// Flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half
+/// the time where writer and reader do not share a cache, and more than twice where they do.
 pub const SHMSLOT_FLAG_STREAM_COPIES: u32 = 128;
-/// Flag of create and open: take a segment that is there already whatever geometry it has, as attach does.
+/// Flag of create and open: take a segment that is there already whatever geometry it has, as
+/// attach does.
 pub const SHMSLOT_FLAG_ANY_GEOMETRY: u32 = 256;
 
-/// Flag of create and open: the name goes with the last participant: when it closes, or, if it was killed, with the next call that
-/// attaches to the name, opens it, or removes what is dead (shmslot_segment_unlink_dead). if_orphaned is of no use then.
+/// Flag of create and open: the name goes with the last participant: when it closes, or, if it was
+/// killed, with the next call that attaches to the name, opens it, or removes what is dead
+/// (shmslot_segment_unlink_dead). if_orphaned is of no use then.
 pub const SHMSLOT_FLAG_EPHEMERAL: u32 = 512;
 
 /// Policy: a reserve that finds nothing free waits until a reader has marked enough. The default.
@@ -51,6 +56,9 @@ pub const SHMSLOT_ORPHANED_ADOPT: u32 = 1;
 /// if_orphaned: fail with SHMSLOT_E_EXISTS.
 pub const SHMSLOT_ORPHANED_REFUSE: u32 = 2;
 
+/// spin_ns: a wait does not poll, it sleeps at once.
+pub const SHMSLOT_SPIN_NONE: u32 = 1;
+
 // The header spells out the numbers of the enums that the core works with.
 const _: () = {
     assert!(SHMSLOT_POLICY_FAIL == Policy::Fail as u32 && SHMSLOT_POLICY_BLOCK == Policy::Block as u32);
@@ -66,14 +74,15 @@ const _: () = {
 const SHARED_FLAGS: u32 =
     SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_HUGE_PAGES | SHMSLOT_FLAG_STREAM_COPIES | SHMSLOT_FLAG_ANY_OWNER;
 
-/// How to make or open a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is the
-/// default of each field.
+/// How to make or open a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is
+/// the default of each field.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_options {
     /// sizeof(shmslot_options); SHMSLOT_OPTIONS_INIT fills it.
     pub struct_size: u32,
-    /// Any of SHMSLOT_FLAG_... but OBSERVER. Without a name also none of ANY_OWNER, ANY_GEOMETRY and EPHEMERAL.
+    /// Any of SHMSLOT_FLAG_... but OBSERVER. Without a name also none of ANY_OWNER, ANY_GEOMETRY
+    /// and EPHEMERAL.
     pub flags: u32,
     /// Number of slots, 1 to 16777216; default 64.
     pub slot_count: u32,
@@ -93,22 +102,25 @@ pub struct shmslot_options {
     pub policy: u32,
     /// Permission bits of a named segment, 0600 plus any of 0066; default 0600.
     pub mode: u32,
-    /// What to do when the name belongs to a segment that nobody is attached to; default SHMSLOT_ORPHANED_REPLACE.
+    /// What to do when the name belongs to a segment that nobody is attached to; default
+    /// SHMSLOT_ORPHANED_REPLACE.
     pub if_orphaned: u32,
-    /// How long a wait polls before it sleeps, in nanoseconds; 1 is not at all, default 10000.
+    /// How long a wait polls before it sleeps, in nanoseconds, or SHMSLOT_SPIN_NONE; default 10000.
     pub spin_ns: u32,
     /// Loans that one writer may have out at once; default no limit.
     pub max_loans: u32,
-    /// How many payloads larger than slot_capacity may be there at once: loaned, unread, held or retained. More than
+    /// How many payloads larger than slot_capacity may be there at once: loaned, unread, held or
+    /// retained. More than
     /// history, at most 63; default 8, or history + 2.
     pub region_count: u32,
-    /// Samples that one reader may hold at once: read or peeked, and not marked. A reader that holds as
-    /// many gets SHMSLOT_E_HELD_LIMIT for the next. Default no limit.
+    /// Samples that one reader may hold at once: read or peeked, and not marked. A reader that
+    /// holds as many gets SHMSLOT_E_HELD_LIMIT for the next. Default no limit.
     pub max_held: u32,
     /// Must be 0.
     pub reserved: u32,
-    /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions, which take memory when
-    /// they are used and keep it for the next. Default slot_capacity: no regions.
+    /// Largest payload of all, up to 4294967296. Payloads larger than slot_capacity go to regions,
+    /// which take memory when they are used and keep it for the next. Default slot_capacity: no
+    /// regions.
     pub max_payload: u64,
     /// Identity of the sample type; all zero is none.
     pub type_hash: [u8; 16],
@@ -119,8 +131,8 @@ pub struct shmslot_options {
 // SAFETY: integers and a pointer.
 unsafe impl Plain for shmslot_options {}
 
-/// How to attach to a segment. Begin with SHMSLOT_ATTACH_OPTIONS_INIT and set what you need: zero is
-/// the default of each field. Since 0.2.
+/// How to attach to a segment. Begin with SHMSLOT_ATTACH_OPTIONS_INIT and set what you need: zero
+/// is the default of each field. Since 0.2.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_attach_options {
@@ -134,7 +146,8 @@ pub struct shmslot_attach_options {
     pub max_loans: u32,
     /// Identity that the sample type must have; all zero is any.
     pub type_hash: [u8; 16],
-    /// Name that the sample type must have, at most 63 bytes; NULL is any. Read during the call only.
+    /// Name that the sample type must have, at most 63 bytes; NULL is any. Read during the call
+    /// only.
     pub type_name: *const c_char,
 }
 
@@ -173,7 +186,8 @@ pub struct shmslot_info {
     pub history: u32,
     /// SHMSLOT_POLICY_BLOCK, _FAIL or _DROP_OLDEST.
     pub policy: u32,
-    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS and SHMSLOT_FLAG_EPHEMERAL, as the segment was created.
+    /// SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS and SHMSLOT_FLAG_EPHEMERAL, as the
+    /// segment was created.
     pub flags: u32,
     /// Permission bits that the creator gave it.
     pub mode: u32,
@@ -189,8 +203,9 @@ pub struct shmslot_info {
     pub type_hash: [u8; 16],
     /// Name of the sample type; ends in a NUL.
     pub type_name: [c_char; 64],
-    /// 1 once shmslot_segment_unlink, or a call that replaced the segment, has taken its name away. A name that went in
-    /// another way is noticed by shmslot_segment_is_named, and in waits that SHMSLOT_END_RETIRED ends. Since 0.2.
+    /// 1 once shmslot_segment_unlink, or a call that replaced the segment, has taken its name away.
+    /// A name that went in another way is noticed by shmslot_segment_is_named, and in waits that
+    /// SHMSLOT_END_RETIRED ends. Since 0.2.
     pub retired: u32,
     /// Samples that one reader may hold at once; 0 for no limit.
     pub max_held: u32,
@@ -287,10 +302,12 @@ pub struct shmslot_segment_entry {
     pub segment_id: u64,
     /// SHMSLOT_STATE_ALIVE, _DEAD or _UNKNOWN.
     pub state: u32,
-    /// 0, or why shmslot_segment_attach would refuse it, with default options and as far as can be told without attaching:
-    /// SHMSLOT_E_LAYOUT_VERSION, SHMSLOT_E_CORRUPT, SHMSLOT_E_TRUNCATED, SHMSLOT_E_EMPTY, SHMSLOT_E_PERMISSION.
+    /// 0, or why shmslot_segment_attach would refuse it, with default options and as far as can be
+    /// told without attaching: SHMSLOT_E_LAYOUT_VERSION, SHMSLOT_E_CORRUPT, SHMSLOT_E_TRUNCATED,
+    /// SHMSLOT_E_EMPTY, SHMSLOT_E_PERMISSION.
     pub refusal: i32,
-    /// Attached processes, and those that died so and were not cleaned up after; 0 if it cannot be read.
+    /// Attached processes, and those that died so and were not cleaned up after; 0 if it cannot be
+    /// read.
     pub participants: u32,
     /// Version of its bytes; 0 if it cannot be read.
     pub layout_version: u32,
@@ -302,7 +319,8 @@ pub struct shmslot_segment_entry {
     pub flags: u32,
     /// 0.
     pub reserved: u32,
-    /// Its name, which ends in a NUL: in the system's directory what other calls take, elsewhere the file's own name.
+    /// Its name, which ends in a NUL: in the system's directory what other calls take, elsewhere
+    /// the file's own name.
     pub name: [c_char; 256],
 }
 
@@ -375,7 +393,7 @@ unsafe fn type_name(name: *const c_char) -> Result<String> {
 fn spin(ns: u32) -> Option<Duration> {
     match ns {
         0 => None,
-        1 => Some(Duration::ZERO),
+        SHMSLOT_SPIN_NONE => Some(Duration::ZERO),
         ns => Some(Duration::from_nanos(ns.into())),
     }
 }

@@ -1,4 +1,4 @@
-//! Readers and samples.
+//! Readers: read samples in place and mark them.
 
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
@@ -14,19 +14,23 @@ use crate::ffi::segment::shmslot_segment;
 use crate::reader::{self, Core, HeldSample, Hold, SampleToken};
 use crate::wait::EndWaits;
 
-/// End of waits: no process has a writer open, and everything was read; the wait returns SHMSLOT_E_NO_WRITERS.
+/// End of waits: no process has a writer open, and everything was read; the wait returns
+/// SHMSLOT_E_NO_WRITERS.
 pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
-/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait returns
-/// SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths tells who.
+/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait
+/// returns SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths
+/// tells who.
 pub const SHMSLOT_END_PEER_DEAD: u32 = 2;
-/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment; the wait returns
-/// SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms where the name went in another way (rm,
-/// RemoveIPC of systemd). What helps is to open or attach by name anew.
+/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment;
+/// the wait returns SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms
+/// where the name went in another way (rm, RemoveIPC of systemd). What helps is to open or attach
+/// by name anew.
 pub const SHMSLOT_END_RETIRED: u32 = 8;
-/// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it, signals do not end
-/// waits. A signal that comes before the sleep, as while the wait polls, is not noticed; a handler that must not be missed
-/// calls shmslot_reader_interrupt or shmslot_writer_interrupt. With or without SA_RESTART, except that a
-/// shmslot_wait_any of several readers continues after a handler with SA_RESTART. Since 0.2.
+/// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it,
+/// signals do not end waits. A signal that comes before the sleep, as while the wait polls, is not
+/// noticed; a handler that must not be missed calls shmslot_reader_interrupt or
+/// shmslot_writer_interrupt. With or without SA_RESTART, except that a shmslot_wait_any of several
+/// readers continues after a handler with SA_RESTART. Since 0.2.
 pub const SHMSLOT_END_SIGNAL: u32 = 4;
 
 /// What a sum of these constants says.
@@ -44,14 +48,15 @@ pub(crate) fn end_waits(when: u32) -> HotResult<EndWaits> {
     })
 }
 
-/// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking and interrupting: any.
+/// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking
+/// and interrupting: any.
 pub struct shmslot_reader {
     core: Core,
     health: Health,
     /// Samples handed out, counted by the thread that reads.
     handed_out: AtomicU64,
-    /// Minus the samples marked; after leaving, plus those handed out: then it is what is still held, and who
-    /// brings it to 0 frees the handle.
+    /// Minus the samples marked; after leaving, plus those handed out: then it is what is still
+    /// held, and who brings it to 0 frees the handle.
     balance: AtomicI64,
 }
 
@@ -61,7 +66,8 @@ impl Handle for shmslot_reader {
     }
 }
 
-/// A held sample: its bytes cannot change or move until it is marked. Plain data: it may be copied and moved.
+/// A held sample: its bytes cannot change or move until it is marked. Plain data: it may be copied
+/// and moved.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_sample {
@@ -79,7 +85,8 @@ pub struct shmslot_sample {
     pub segment_id: u64,
     /// The slot that it is in.
     pub slot: u32,
-    /// The same for all samples of one writer, and different from those of the others that are open.
+    /// The same for all samples of one writer, and different from those of the others that are
+    /// open.
     pub writer_id: u32,
     /// How it is held; for the library.
     pub flags: u32,
@@ -127,8 +134,8 @@ impl shmslot_reader {
 fn mark(reader: HandleRef<'_, shmslot_reader>, find: impl FnOnce(&Core) -> HotResult<SampleToken>) -> c_int {
     let mark = |handle: &shmslot_reader| {
         handle.core.mark(find(&handle.core)?)?;
-        // AcqRel: whoever frees the handle comes after all that others did with it. The last touch of this thread,
-        // unless it is the one that frees.
+        // AcqRel: whoever frees the handle comes after all that others did with it. The last touch
+        // of this thread, unless it is the one that frees.
         Ok(handle.balance.fetch_sub(1, Ordering::AcqRel) == 1)
     };
     // SAFETY: the balance reaches 0 in one mark, of the last sample after leaving, because exactly
@@ -136,12 +143,13 @@ fn mark(reader: HandleRef<'_, shmslot_reader>, find: impl FnOnce(&Core) -> HotRe
     unsafe { boundary::give_back(reader, mark) }
 }
 
-/// Joins the segment as a reader. It sees every sample that is committed from now on, exactly once and in order, and
-/// before those up to history samples that the segment has retained.
+/// Joins the segment as a reader. It sees every sample that is committed from now on, exactly once
+/// and in order, and before those up to history samples that the segment has retained.
 ///
-/// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (attached only to look), NO_MEMORY,
-/// SYS, CORRUPT. Since 0.2.
+/// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or
+/// filled on failure.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (an
+/// observer), NO_MEMORY, SYS, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_join(
     segment: *mut shmslot_segment,
@@ -165,10 +173,12 @@ pub unsafe extern "C" fn shmslot_reader_join(
     })
 }
 
-/// Leaves; NULL is fine. Never fails and never waits. What was not read is released. Held samples stay valid and
-/// are marked with the same reader pointer as before; it dies with the last of them, or now if there is none.
+/// Leaves; NULL is fine. Never fails and never waits. What was not read is released. Held samples
+/// stay valid and are marked with the same reader pointer as before; it dies with the last of them,
+/// or now if there is none.
 ///
-/// Threads: any, once, while no call but marks uses the reader; marks may run at the same time. Since 0.2.
+/// Threads: any, once, while no call but marks uses the reader; marks may run at the same time.
+/// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_leave(reader: *mut shmslot_reader) {
     from_c!(reader: HandleRef);
@@ -194,9 +204,9 @@ pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -
     })
 }
 
-/// Says what ends waits of this reader beside samples, from now on: a sum of SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD,
-/// SHMSLOT_END_SIGNAL and SHMSLOT_END_RETIRED, or 0, which is how a reader begins. Samples that are there are always read
-/// first.
+/// Says what ends waits of this reader beside samples, from now on: a sum of
+/// SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD, SHMSLOT_END_SIGNAL and SHMSLOT_END_RETIRED, or 0,
+/// which is how a reader begins. Samples that are there are always read first.
 ///
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
@@ -208,8 +218,9 @@ pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, w
     })
 }
 
-/// How many samples SHMSLOT_POLICY_DROP_OLDEST has taken away from this reader, as far as it has read: exactly those of which
-/// the commit began after it had joined and that it has not read. 0 under the other policies.
+/// How many samples SHMSLOT_POLICY_DROP_OLDEST has taken away from this reader, as far as it has
+/// read: exactly those of which the commit began after it had joined and that it has not read. 0
+/// under the other policies.
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_lost(reader: *const shmslot_reader, ret_lost: *mut u64) -> c_int {
@@ -229,9 +240,9 @@ pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> 
 
 /// Takes the next sample. Several may be held, and marked in any order. No system call.
 ///
-/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (nothing
-/// there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds max_held samples,
-/// whether or not there is another), CORRUPT. Since 0.2.
+/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN
+/// (nothing there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds
+/// max_held samples, whether or not there is another), CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_read(
     reader: *mut shmslot_reader,
@@ -244,13 +255,15 @@ pub unsafe extern "C" fn shmslot_slot_read(
     })
 }
 
-/// Takes the newest sample of all, if this reader has not read and marked it or the segment retains it. With
-/// history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit. It does not move the reader: after the
-/// mark the next peek finds the same sample until there is a newer one, and a read comes to it in its turn. Under
-/// SHMSLOT_POLICY_DROP_OLDEST that read says HELD until the mark.
+/// Takes the newest sample of all, if this reader has not read and marked it or the segment retains
+/// it. With
+/// history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit. It does
+/// not move the reader: after the mark the next peek finds the same sample until there is a newer
+/// one, and a read comes to it in its turn. Under SHMSLOT_POLICY_DROP_OLDEST that read says HELD
+/// until the mark.
 ///
-/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none, or it was read and is not
-/// retained), HELD (already), HELD_LIMIT, CORRUPT. Since 0.2.
+/// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none,
+/// or it was read and is not retained), HELD (already), HELD_LIMIT, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_peek_latest(
     reader: *mut shmslot_reader,
@@ -263,8 +276,9 @@ pub unsafe extern "C" fn shmslot_slot_peek_latest(
     })
 }
 
-/// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is marked once, in any order,
-/// also after shmslot_reader_leave. A second mark is STALE; but after leaving, the mark of the last sample ends the handle.
+/// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is
+/// marked once, in any order, also after shmslot_reader_leave. A second mark is STALE; but after
+/// leaving, the mark of the last sample ends the handle.
 ///
 /// Threads: any. Errors: INVALID, STALE. Since 0.2.
 #[unsafe(no_mangle)]
@@ -288,14 +302,16 @@ pub unsafe extern "C" fn shmslot_slot_mark(
 }
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.
-/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader holds. Since 0.2.
+/// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader
+/// holds. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_mark_ptr(reader: *mut shmslot_reader, data: *const c_void) -> c_int {
     from_c!(reader: HandleRef);
     mark(reader, |core| core.held_at(address(data)?))
 }
 
-/// The sample that this reader holds whose payload begins at data, found in constant time. It is not taken once more.
+/// The sample that this reader holds whose payload begins at data, found in constant time. It is
+/// not taken once more.
 /// Threads: any. Errors: INVALID, STALE if there is none. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_sample_from_ptr(
@@ -312,11 +328,13 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
     })
 }
 
-/// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using the processor. Under
-/// SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the read, which then says AGAIN.
+/// Waits until shmslot_slot_read has a sample. Polls for options.spin_ns, then sleeps without using
+/// the processor. Under SHMSLOT_POLICY_DROP_OLDEST the sample may be taken away again before the
+/// read, which then says AGAIN.
 ///
-/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors: INVALID, BAD_TIMEOUT,
-/// AGAIN (timeout 0), TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED (as shmslot_reader_end_waits says), CORRUPT.
+/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors:
+/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED
+/// (as shmslot_reader_end_waits says), CORRUPT.
 /// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i64) -> c_int {
@@ -327,10 +345,12 @@ pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i
     })
 }
 
-/// Waits until one of count readers has a sample; they may belong to different segments. *ret_index is the lowest that has.
+/// Waits until one of count readers has a sample; they may belong to different segments. *ret_index
+/// is the lowest that has.
 ///
-/// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in sandboxes that refuse
-/// futex_waitv; elsewhere it sleeps. Else as shmslot_wait; also TOO_MANY. Threads: see shmslot_reader. Since 0.2.
+/// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in
+/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Else as shmslot_wait; also TOO_MANY.
+/// Threads: see shmslot_reader. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_any(
     readers: *const *mut shmslot_reader,

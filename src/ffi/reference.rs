@@ -1,4 +1,4 @@
-//! The reference slot model.
+//! Reference operations: for middleware that tracks its readers itself.
 
 use std::ffi::{c_int, c_void};
 
@@ -10,15 +10,18 @@ use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
 use crate::reference::{Ref, RefHeader, SharedReference};
 
-/// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is over.
+/// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is
+/// over.
 ///
-/// The shmslot_ref_ calls are for middleware that tracks its readers itself: readers are the caller's own
-/// numbers from 0 to max_readers - 1, and each reserve says which of them are active. They work on segments whose policy is
-/// FAIL or BLOCK, also on local ones. The handle becomes a writer of the segment with the first reserve, which may fail as
-/// shmslot_writer_open does; who only reads is none, and may be attached with SHMSLOT_FLAG_OBSERVER for all but
-/// shmslot_ref_next_unread and the marks. Joined readers see these samples like all others. They get their numbers from the top, and
-/// never one that these calls have used: that is kept for them until shmslot_ref_mark_reader_disconnected gives it up. A
-/// number that a joined reader has is a BAD_INDEX. All may say CORRUPT.
+/// The shmslot_ref_ calls are for middleware that tracks its readers itself: readers are the
+/// caller's own numbers from 0 to max_readers - 1, and each reserve says which of them are active.
+/// They work on segments whose policy is FAIL or BLOCK, also on local ones. The handle becomes a
+/// writer of the segment with the first reserve, which may fail as shmslot_writer_open does; who
+/// only reads is none, and may be attached with SHMSLOT_FLAG_OBSERVER for all but
+/// shmslot_ref_next_unread and the marks. Joined readers see these samples like all others. They
+/// get their numbers from the top, and never one that these calls have used: that is kept for them
+/// until shmslot_ref_mark_reader_disconnected gives it up. A number that a joined reader has is a
+/// BAD_INDEX. All may say CORRUPT.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_ref {
@@ -71,8 +74,9 @@ fn take(reference: &In<'_, shmslot_ref>) -> HotResult<Ref> {
 
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
 ///
-/// Threads: any; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time for all that reserves and commits. Errors: INVALID,
-/// BAD_INDEX (a bit from max_readers on, or of a joined reader), NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.2.
+/// Threads: any; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time for all that reserves and
+/// commits. Errors: INVALID, BAD_INDEX (a bit from max_readers on, or of a joined reader),
+/// NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_reserve(
     segment: *mut shmslot_segment,
@@ -129,7 +133,8 @@ fn give_bytes<P>(
     })
 }
 
-/// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
+/// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID,
+/// STALE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_data_ptr(
     segment: *mut shmslot_segment,
@@ -160,7 +165,8 @@ pub unsafe extern "C" fn shmslot_ref_data_user_header(
     })
 }
 
-/// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve. ret_sequence: or NULL.
+/// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve.
+/// ret_sequence: or NULL.
 /// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_commit_copy(
@@ -179,7 +185,8 @@ pub unsafe extern "C" fn shmslot_ref_commit_copy(
     })
 }
 
-/// Publishes the first len bytes of a reserved slot, which were written in place. ret_sequence: or NULL.
+/// Publishes the first len bytes of a reserved slot, which were written in place. ret_sequence: or
+/// NULL.
 /// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_commit_in_place(
@@ -197,7 +204,8 @@ pub unsafe extern "C" fn shmslot_ref_commit_in_place(
     })
 }
 
-/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
+/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE,
+/// NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_discard(
     segment: *mut shmslot_segment,
@@ -210,8 +218,9 @@ pub unsafe extern "C" fn shmslot_ref_discard(
     })
 }
 
-/// The oldest sample that a reader has not marked. It stays the answer until it is marked. Threads: one at a time for each
-/// reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX (from max_readers on, or of a joined reader).
+/// The oldest sample that a reader has not marked. It stays the answer until it is marked. Threads:
+/// one at a time for each reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX
+/// (from max_readers on, or of a joined reader).
 /// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_next_unread(
@@ -229,9 +238,10 @@ pub unsafe extern "C" fn shmslot_ref_next_unread(
     })
 }
 
-/// The sample that is published in a slot, 0 to slot_count - 1, for whomever it is, read or not. It stays until the slot is
-/// reserved again: what was committed for nobody (a mask of 0) is found here, and as long. A payload in a region may be gone
-/// before, if nobody has it unread: to read it is STALE then.
+/// The sample that is published in a slot, 0 to slot_count - 1, for whomever it is, read or not. It
+/// stays until the slot is reserved again: what was committed for nobody (a mask of 0) is found
+/// here, and as long. A payload in a region may be gone before, if nobody has it unread: to read it
+/// is STALE then.
 /// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_published(
@@ -248,8 +258,9 @@ pub unsafe extern "C" fn shmslot_ref_published(
     })
 }
 
-/// The payload of a published slot and its length. Its bytes stay as long as a reader that is active at every reserve has
-/// not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
+/// The payload of a published slot and its length. Its bytes stay as long as a reader that is
+/// active at every reserve has not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED.
+/// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_ptr(
     segment: *mut shmslot_segment,
@@ -264,8 +275,8 @@ pub unsafe extern "C" fn shmslot_ref_read_ptr(
     })
 }
 
-/// The user header of a published slot and its size; NULL and 0 if the segment has none. It stays as
-/// the payload does. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
+/// The user header of a published slot and its size; NULL and 0 if the segment has none. It stays
+/// as the payload does. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_user_header(
     segment: *mut shmslot_segment,
@@ -280,7 +291,8 @@ pub unsafe extern "C" fn shmslot_ref_read_user_header(
     })
 }
 
-/// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
+/// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since
+/// 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_header(
     segment: *mut shmslot_segment,
@@ -295,9 +307,9 @@ pub unsafe extern "C" fn shmslot_ref_read_header(
     })
 }
 
-/// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if not wanted. The buffer
-/// may be overwritten by a call that fails. Threads: any. Errors: INVALID, STALE, TOO_LARGE (size is less than its length),
-/// NOT_SUPPORTED. Since 0.2.
+/// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if
+/// not wanted. The buffer may be overwritten by a call that fails. Threads: any. Errors: INVALID,
+/// STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_read_copy(
     segment: *mut shmslot_segment,
@@ -326,8 +338,8 @@ pub unsafe extern "C" fn shmslot_ref_read_copy(
     })
 }
 
-/// Marks a published slot as read by one reader. Threads: any. Errors: INVALID, STALE (also if this reader had marked it),
-/// BAD_INDEX, NOT_SUPPORTED. Since 0.2.
+/// Marks a published slot as read by one reader. Threads: any. Errors: INVALID, STALE (also if this
+/// reader had marked it), BAD_INDEX, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_mark_read(
     segment: *mut shmslot_segment,
@@ -342,8 +354,9 @@ pub unsafe extern "C" fn shmslot_ref_mark_read(
     })
 }
 
-/// Marks everything as read by one reader, which is gone. Looks at every slot. From here on a reader that joins may get its
-/// number, until it is used again. Threads: any. Errors: INVALID, BAD_INDEX, NOT_SUPPORTED. Since 0.2.
+/// Marks everything as read by one reader, which is gone. Looks at every slot. From here on a
+/// reader that joins may get its number, until it is used again. Threads: any. Errors: INVALID,
+/// BAD_INDEX, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_mark_reader_disconnected(
     segment: *mut shmslot_segment,

@@ -1,4 +1,4 @@
-//! Registries and leases of memory in regions.
+//! Registries: memory in regions, on lease for payloads of any size.
 
 use std::ffi::{c_int, c_void};
 
@@ -14,7 +14,8 @@ use crate::ffi::plain::Plain;
 use crate::pool::{Lease, PoolInfo, Registry, RegistryOptions};
 use crate::sys::Uncancelled;
 
-/// Gives out memory in mapped regions, for payloads beside the slots; docs/regions.md has the rules. Threads: any.
+/// Gives out memory in mapped regions, for payloads beside the slots; docs/regions.md has the
+/// rules. Threads: any.
 pub struct shmslot_registry {
     registry: Registry,
     leases: Given<Lease>,
@@ -27,11 +28,15 @@ impl Handle for shmslot_registry {
     }
 }
 
-/// Registry flag: receivers are not of this library. They may map regions to write to them, and each generation is announced.
-/// Whoever gets a region can then change any byte of it at any time.
+/// Registry flag: receivers are not of this library. They may map regions to write to them, and
+/// each generation is announced. Whoever gets a region can then change any byte of it at any time.
 pub const SHMSLOT_FLAG_FOREIGN_RECEIVERS: u32 = 1;
 
-/// How a registry makes regions. Begin with SHMSLOT_REGISTRY_OPTIONS_INIT; zero is the default of each field.
+/// max_idle: no region is kept without leases.
+pub const SHMSLOT_IDLE_NONE: u64 = 1;
+
+/// How a registry makes regions. Begin with SHMSLOT_REGISTRY_OPTIONS_INIT; zero is the default of
+/// each field.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_registry_options {
@@ -41,7 +46,8 @@ pub struct shmslot_registry_options {
     pub align: u32,
     /// Bytes of a region; default 1 MiB. A larger payload gets a region of its own size.
     pub region_size: u64,
-    /// Most bytes of regions without leases that are kept for reuse; 1 keeps none, default 64 MiB.
+    /// Most bytes of regions without leases that are kept for reuse, or SHMSLOT_IDLE_NONE; default
+    /// 64 MiB.
     pub max_idle: u64,
     /// Most bytes of all regions together, without a page for each; default no limit.
     pub max_bytes: u64,
@@ -78,7 +84,8 @@ impl From<PoolInfo> for shmslot_pool_info {
     }
 }
 
-/// Memory on lease. map_id, generation, offset and len are what to send to the receiver. Plain data: it may be copied.
+/// Memory on lease. map_id, generation, offset and len are what to send to the receiver. Plain
+/// data: it may be copied.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_lease {
@@ -114,14 +121,19 @@ fn registry_options(input: &InSized<'_, shmslot_registry_options>) -> Result<Reg
     Ok(RegistryOptions {
         region_size: or(given.region_size, default.region_size),
         align: if given.align == 0 { default.align } else { given.align },
-        max_idle: or(given.max_idle, default.max_idle),
+        max_idle: match given.max_idle {
+            0 => default.max_idle,
+            SHMSLOT_IDLE_NONE => 0,
+            bytes => bytes,
+        },
         max_bytes: given.max_bytes,
         foreign_receivers: given.flags & u64::from(SHMSLOT_FLAG_FOREIGN_RECEIVERS) != 0,
     })
 }
 
 /// Makes a registry; regions come with the first lease.
-/// options: NULL for all defaults. ret_registry: close it with shmslot_registry_close. reterr: NULL or filled on failure.
+/// options: NULL for all defaults. ret_registry: close it with shmslot_registry_close. reterr: NULL
+/// or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_create(
@@ -139,8 +151,9 @@ pub unsafe extern "C" fn shmslot_registry_create(
     })
 }
 
-/// Closes the registry and its part in its channels; NULL is fine. Leases that are out stay, and are released with the
-/// same registry pointer; it dies with the last of them, or now if there is none.
+/// Closes the registry and its part in its channels; NULL is fine. Leases that are out stay, and
+/// are released with the same registry pointer; it dies with the last of them, or now if there is
+/// none.
 /// Threads: any, once, while no call but releases uses the registry. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry) {
@@ -155,10 +168,12 @@ pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry)
     unsafe { boundary::leave(registry, close) };
 }
 
-/// Announces regions on this channel from now on, beginning with those that have leases. A channel may be in one
-/// registry on each side, and closed afterwards: the registry keeps it. Adding it twice changes nothing.
-/// timeout_ns: for one that does not read. Signals do not end the wait. reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT,
-/// AGAIN (timeout 0) or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
+/// Announces regions on this channel from now on, beginning with those that have leases. A channel
+/// may be in one registry on each side, and closed afterwards: the registry keeps it. Adding it
+/// twice changes nothing.
+/// timeout_ns: for one that does not read. Signals do not end the wait. reterr: NULL or filled on
+/// failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT,
+/// CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_add(
     registry: *mut shmslot_registry,
@@ -174,7 +189,8 @@ pub unsafe extern "C" fn shmslot_registry_add(
     })
 }
 
-/// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any. Errors: INVALID. Since 0.2.
+/// Announces nothing more on this channel; its other end keeps what it mapped. Threads: any.
+/// Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_remove(
     registry: *mut shmslot_registry,
@@ -187,7 +203,8 @@ pub unsafe extern "C" fn shmslot_registry_remove(
     })
 }
 
-/// What the registry has at this moment. size: sizeof(shmslot_pool_info). Threads: any. Errors: INVALID. Since 0.2.
+/// What the registry has at this moment. size: sizeof(shmslot_pool_info). Threads: any. Errors:
+/// INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_info(
     registry: *mut shmslot_registry,
@@ -201,7 +218,8 @@ pub unsafe extern "C" fn shmslot_registry_info(
     })
 }
 
-/// Unmaps and closes all regions without leases now, whatever max_idle; returns how many. Threads: any. Errors: INVALID.
+/// Unmaps and closes all regions without leases now, whatever max_idle; returns how many. Threads:
+/// any. Errors: INVALID.
 /// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_reclaim(registry: *mut shmslot_registry) -> c_int {
@@ -211,12 +229,13 @@ pub unsafe extern "C" fn shmslot_registry_reclaim(registry: *mut shmslot_registr
     })
 }
 
-/// Leases memory for len bytes, in a region that all channels of the registry have been told of: send the lease's numbers
-/// to the receivers by whatever way. Returns how many channels were removed since the last success because their other
-/// ends are gone, usually 0.
-/// timeout_ns: for another end that does not read. ret_lease: ends with shmslot_region_release. reterr: NULL or filled on
-/// failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, NO_MEMORY (also max_bytes, too many descriptors under way), AGAIN
-/// (timeout 0) or TIMEOUT (another end does not read), SYS. Since 0.2.
+/// Leases memory for len bytes, in a region that all channels of the registry have been told of:
+/// send the lease's numbers to the receivers by whatever way. Returns how many channels were
+/// removed since the last success because their other ends are gone, usually 0.
+/// timeout_ns: for another end that does not read. ret_lease: ends with shmslot_region_release.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, NO_MEMORY (also
+/// max_bytes, too many descriptors under way), AGAIN (timeout 0) or TIMEOUT (another end does not
+/// read), SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_region_alloc(
     registry: *mut shmslot_registry,
@@ -245,7 +264,8 @@ pub unsafe extern "C" fn shmslot_region_alloc(
     })
 }
 
-/// One more release is due before the lease ends, as for each receiver. Threads: any. Errors: INVALID, STALE. Since 0.2.
+/// One more release is due before the lease ends, as for each receiver. Threads: any. Errors:
+/// INVALID, STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_region_retain(
     registry: *mut shmslot_registry,
@@ -259,8 +279,8 @@ pub unsafe extern "C" fn shmslot_region_retain(
     })
 }
 
-/// Gives the lease back, with the last release: nobody may look at its memory any more, here or in a receiver. Also after
-/// shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.2.
+/// Gives the lease back, with the last release: nobody may look at its memory any more, here or in
+/// a receiver. Also after shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_region_release(
     registry: *mut shmslot_registry,

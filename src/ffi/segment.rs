@@ -1,4 +1,4 @@
-//! Segments.
+//! Segments: make, attach, inspect, recover, close.
 
 use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
@@ -44,17 +44,21 @@ pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Seg
     boundary::hand_out(ret_segment, shmslot_segment { segment, reference, health: Health::default() })
 }
 
-/// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. Allocates all its memory.
+/// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. Allocates
+/// all its memory.
 ///
-/// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's shared-memory directory; an
-/// absolute path is used as it is. If a segment that nobody is attached to any more has the name, options.if_orphaned
-/// decides. One that this version cannot attach to (another layout version, corrupt, cut, its mode loosened) can be replaced,
-/// too; so can an empty file of this user whose name begins with "shmslot.". Any other file stays.
+/// A name of 1 to 200 bytes of UTF-8 without '/' is the file shmslot.NAME in the system's
+/// shared-memory directory; an absolute path is used as it is. If a segment that nobody is attached
+/// to any more has the name, options.if_orphaned decides. One that this version cannot attach to
+/// (another layout version, corrupt, cut, its mode loosened) can be replaced, too; so can an empty
+/// file of this user whose name begins with "shmslot.". Any other file stays.
 ///
-/// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory), NAME_BUSY, PERMISSION,
-/// NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, no /proc), OPTIONS_MISMATCH (ADOPT),
-/// SYS, and of a file of this name that is no segment what shmslot_segment_attach says. Since 0.2.
+/// options: NULL for all defaults. ret_segment: close it with shmslot_segment_close. reterr: NULL
+/// or filled on failure.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, EXISTS, NOT_FOUND (no such directory),
+/// NAME_BUSY, PERMISSION, NO_MEMORY, NOT_SUPPORTED (file system without unnamed files, no /proc),
+/// OPTIONS_MISMATCH (ADOPT), SYS, and of a file of this name that is no segment what
+/// shmslot_segment_attach says. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create(
     name: *const c_char,
@@ -71,9 +75,10 @@ pub unsafe extern "C" fn shmslot_segment_create(
     })
 }
 
-/// Makes a segment without a name, in a memory file that is sealed against change of size. Others attach through
-/// its descriptor: inherit it, or pass it over a unix socket.
-/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
+/// Makes a segment without a name, in a memory file that is sealed against change of size. Others
+/// attach through its descriptor: inherit it, or pass it over a unix socket.
+/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY,
+/// SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create_anonymous(
     options: *const shmslot_options,
@@ -89,8 +94,10 @@ pub unsafe extern "C" fn shmslot_segment_create_anonymous(
     })
 }
 
-/// Makes a segment in private memory of this process: the same calls between threads, and for tests. No name, no descriptor.
-/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY, SYS. Since 0.2.
+/// Makes a segment in private memory of this process: the same calls between threads, and for
+/// tests. No name, no descriptor.
+/// Arguments and threads as in shmslot_segment_create. Errors: INVALID, BAD_OPTIONS, NO_MEMORY,
+/// SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_create_local(
     options: *const shmslot_options,
@@ -106,13 +113,15 @@ pub unsafe extern "C" fn shmslot_segment_create_local(
     })
 }
 
-/// Attaches to the segment of this name. Everything in it is checked before it is used; a file that is no segment, or a
-/// corrupt one, is an error and nothing worse. But nobody must cut the file later: then touching it raises SIGBUS. A
-/// sealed one (shmslot_segment_create_anonymous) cannot be cut.
+/// Attaches to the segment of this name. Everything in it is checked before it is used; a file that
+/// is no segment, or a corrupt one, is an error and nothing worse. But nobody must cut the file
+/// later: then touching it raises SIGBUS. A sealed one (shmslot_segment_create_anonymous) cannot be
+/// cut.
 ///
 /// options: NULL for all defaults. Other arguments as in shmslot_segment_create.
-/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, NAME_BUSY, PERMISSION, NOT_A_FILE, EMPTY,
-/// NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH, NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.2.
+/// Threads: any. Errors: INVALID, BAD_NAME, BAD_OPTIONS, NOT_FOUND, NAME_BUSY, PERMISSION,
+/// NOT_A_FILE, EMPTY, NOT_A_SEGMENT, TRUNCATED, LAYOUT_VERSION, CORRUPT, TYPE_MISMATCH,
+/// NO_PARTICIPANT_SLOT, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach(
     name: *const c_char,
@@ -129,10 +138,11 @@ pub unsafe extern "C" fn shmslot_segment_attach(
     })
 }
 
-/// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of new
-/// files, and with looks 50 ms apart at most where it does not. Signals do not end it. timeout_ns:
-/// nanoseconds, 0 only to ask, -1 for no limit. Threads: any. Errors: those of shmslot_segment_attach,
-/// NOT_FOUND if there is no such directory, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Since 0.2.
+/// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of
+/// new files, and with looks 50 ms apart at most where it does not. Signals do not end it.
+/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: any. Errors: those of
+/// shmslot_segment_attach, NOT_FOUND if there is no such directory, BAD_TIMEOUT, AGAIN (timeout 0),
+/// TIMEOUT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach_wait(
     name: *const c_char,
@@ -151,10 +161,10 @@ pub unsafe extern "C" fn shmslot_segment_attach_wait(
     })
 }
 
-/// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or received. The
-/// descriptor stays the caller's, who may close it after the call.
-/// Threads: any. Errors: those of shmslot_segment_attach, NOT_SEALED if somebody could still change its size, and
-/// NOT_SUPPORTED if /proc is not mounted. Since 0.2.
+/// Attaches to the segment behind a descriptor of shmslot_segment_create_anonymous, inherited or
+/// received. The descriptor stays the caller's, who may close it after the call.
+/// Threads: any. Errors: those of shmslot_segment_attach, NOT_SEALED if somebody could still change
+/// its size, and NOT_SUPPORTED if /proc is not mounted. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_attach_fd(
     fd: c_int,
@@ -175,13 +185,15 @@ pub unsafe extern "C" fn shmslot_segment_attach_fd(
 /// Attaches to the segment of this name, or creates it. Of several processes that do so at once one
 /// creates. If nobody is attached to it, options.if_orphaned decides, with REFUSE like ADOPT.
 ///
-/// What is there must give what is asked: counts and sizes not less; user_header_size, policy, type,
-/// SINGLE_WRITER, TIMESTAMPS and EPHEMERAL the same. Fields that are 0 and flags that are off ask nothing. Else
-/// it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
-/// Samples of a segment that nobody is attached to, of a publisher that has ended before its readers began for example, are
-/// lost when it is replaced, which is the default; ADOPT keeps as many as options.history.
-/// Returns 1 if this call created the segment, so that no sample is there, 0 if it attached. Arguments and errors as in shmslot_segment_create and
-/// shmslot_segment_attach. Threads: any. Since 0.2.
+/// What is there must give what is asked: counts and sizes not less; user_header_size, policy,
+/// type, SINGLE_WRITER, TIMESTAMPS and EPHEMERAL the same. Fields that are 0 and flags that are off
+/// ask nothing. Else it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
+/// Samples of a segment that nobody is attached to, of a publisher that has ended before its
+/// readers began for example, are lost when it is replaced, which is the default; ADOPT keeps as
+/// many as options.history.
+/// Returns 1 if this call created the segment, so that no sample is there, 0 if it attached.
+/// Arguments and errors as in shmslot_segment_create and shmslot_segment_attach. Threads: any.
+/// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_open(
     name: *const c_char,
@@ -199,12 +211,14 @@ pub unsafe extern "C" fn shmslot_segment_open(
     })
 }
 
-/// Takes the name of a segment away, and never that of another which gets the name meanwhile. Attached processes stay
-/// attached, and learn it: by shmslot_info.retired, shmslot_segment_is_named, and waits that SHMSLOT_END_RETIRED ends. The
-/// memory goes with the last of them. One of another layout version is unlinked only if nobody is attached.
-/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY, PERMISSION, NOT_A_FILE,
-/// EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not make), LAYOUT_VERSION and TRUNCATED (a process is
-/// attached), NO_MEMORY, SYS (also if the file is a mount point). Since 0.2.
+/// Takes the name of a segment away, and never that of another which gets the name meanwhile.
+/// Attached processes stay attached, and learn it: by shmslot_info.retired,
+/// shmslot_segment_is_named, and waits that SHMSLOT_END_RETIRED ends. The memory goes with the last
+/// of them. One of another layout version is unlinked only if nobody is attached.
+/// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY,
+/// PERMISSION, NOT_A_FILE, EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not
+/// make), LAYOUT_VERSION and TRUNCATED (a process is attached), NO_MEMORY, SYS (also if the file is
+/// a mount point). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mut shmslot_error) -> c_int {
     from_c!(name: Text, reterr: Out);
@@ -214,13 +228,16 @@ pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mu
     })
 }
 
-/// The segments of a directory, without attaching to any and without changing anything; also dead ones, and those of other
-/// users and layout versions. Whatever else is in the directory is left out. For each file a few system calls are made, and
-/// at most 4096 rows of participants looked at.
+/// The segments of a directory, without attaching to any and without changing anything; also dead
+/// ones, and those of other users and layout versions. Whatever else is in the directory is left
+/// out. For each file a few system calls are made, and at most 4096 rows of participants looked at.
 /// directory: a path, or NULL for the system's; there only names that begin with "shmslot." count.
-/// array: room for capacity of them, element_size bytes each: sizeof(shmslot_segment_entry). NULL if capacity is 0.
-/// ret_count: how many there are, which may be more than there was room for. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, NOT_FOUND, PERMISSION, BAD_NAME (of the directory), NO_MEMORY, SYS. Since 0.2.
+/// array: room for capacity of them, element_size bytes each: sizeof(shmslot_segment_entry). NULL
+/// if capacity is 0.
+/// ret_count: how many there are, which may be more than there was room for. reterr: NULL or filled
+/// on failure.
+/// Threads: any. Errors: INVALID, NOT_FOUND, PERMISSION, BAD_NAME (of the directory), NO_MEMORY,
+/// SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_list(
     directory: *const c_char,
@@ -240,12 +257,14 @@ pub unsafe extern "C" fn shmslot_segment_list(
     })
 }
 
-/// Unlinks each segment of a directory that belongs to this user and that no process is attached to, of whatever layout
-/// version, and so frees its memory. The kernel proves that nobody is attached; a stopped process is attached. A process that
-/// attaches at that moment gets the segment, or NOT_FOUND. Whatever is no segment stays. Nothing waits: a name that another
-/// process is just taking away is left to it. Beware of directories with copies of segments, such as backups.
-/// directory: as in shmslot_segment_list. ret_removed: how many were unlinked; NULL if not wanted. reterr: NULL or filled on
-/// failure. If one cannot be unlinked, all others are, and then the error is that one's.
+/// Unlinks each segment of a directory that belongs to this user and that no process is attached
+/// to, of whatever layout version, and so frees its memory. The kernel proves that nobody is
+/// attached; a stopped process is attached. A process that attaches at that moment gets the
+/// segment, or NOT_FOUND. Whatever is no segment stays. Nothing waits: a name that another process
+/// is just taking away is left to it. Beware of directories with copies of segments, such as
+/// backups. directory: as in shmslot_segment_list. ret_removed: how many were unlinked; NULL if not
+/// wanted. reterr: NULL or filled on failure. If one cannot be unlinked, all others are, and then
+/// the error is that one's.
 /// Threads: any. Errors: those of shmslot_segment_list. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_unlink_dead(
@@ -261,8 +280,9 @@ pub unsafe extern "C" fn shmslot_segment_unlink_dead(
     })
 }
 
-/// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it may be closed
-/// before or after: the mapping lives as long as any of them. A named segment keeps its name until it is unlinked.
+/// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it
+/// may be closed before or after: the mapping lives as long as any of them. A named segment keeps
+/// its name until it is unlinked.
 /// Threads: any, once. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {
@@ -271,8 +291,8 @@ pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {
     unsafe { boundary::close(segment) };
 }
 
-/// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older library does not
-/// know is filled with zeros. Threads: any. Errors: INVALID. Since 0.2.
+/// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older
+/// library does not know is filled with zeros. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_info(
     segment: *const shmslot_segment,
@@ -287,11 +307,12 @@ pub unsafe extern "C" fn shmslot_segment_info(
     })
 }
 
-/// Whether the name of this segment leads to it still: 1, or 0 if it leads to another file or to none, however that came
-/// about (shmslot_segment_unlink, rm, RemoveIPC of systemd). Where the answer is 0, whoever comes by the name gets another
-/// segment; open or attach anew to meet them. The path is looked at as this process sees it.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (without a name), PERMISSION (a directory of the path may not be searched
-/// any more), NO_MEMORY, SYS. Since 0.2.
+/// Whether the name of this segment leads to it still: 1, or 0 if it leads to another file or to
+/// none, however that came about (shmslot_segment_unlink, rm, RemoveIPC of systemd). Where the
+/// answer is 0, whoever comes by the name gets another segment; open or attach anew to meet them.
+/// The path is looked at as this process sees it.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (without a name), PERMISSION (a directory of the
+/// path may not be searched any more), NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_is_named(segment: *const shmslot_segment) -> c_int {
     from_c!(segment: HandleRef);
@@ -299,9 +320,11 @@ pub unsafe extern "C" fn shmslot_segment_is_named(segment: *const shmslot_segmen
 }
 
 /// Every process that is attached, and those that died so and were not cleaned up after yet.
-/// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if capacity is 0.
-/// ret_count: how many there are, which may be more than there was room for. Looking makes a few system calls for each.
-/// Of more than 256, one that has executed another program may count as alive in some calls.
+/// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if
+/// capacity is 0.
+/// ret_count: how many there are, which may be more than there was room for. Looking makes a few
+/// system calls for each. Of more than 256, one that has executed another program may count as
+/// alive in some calls.
 /// Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_participants(
@@ -321,16 +344,18 @@ pub unsafe extern "C" fn shmslot_segment_participants(
     })
 }
 
-/// Cleans up after processes that died while they were attached; returns how many they were, 0 or greater.
+/// Cleans up after processes that died while they were attached; returns how many they were, 0 or
+/// greater.
 ///
-/// Their loans, their unread samples, the samples they held and their rows are released, and what they were committing
-/// is finished or undone. Every sleeper looks again. Death is reported by the kernel; a stopped process is not dead.
-/// Any process may call it at any time, several at once. It is rarely needed: it runs by itself on attach, when a
-/// reserve finds nothing free (once a millisecond at most), when no place for a reader or a single writer is left, and
-/// every 200 ms in a wait; of more than 64 participants such a look asks some, and the next goes on there.
+/// Their loans, their unread samples, the samples they held and their rows are released, and what
+/// they were committing is finished or undone. Every sleeper looks again. Death is reported by the
+/// kernel; a stopped process is not dead. Any process may call it at any time, several at once. It
+/// is rarely needed: it runs by itself on attach, when a reserve finds nothing free (once a
+/// millisecond at most), when no place for a reader or a single writer is left, and every 200 ms in
+/// a wait; of more than 64 participants such a look asks some, and the next goes on there.
 ///
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY,
-/// SYS, CORRUPT. Since 0.2.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only
+/// to look), NO_MEMORY, SYS, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_recover(
     segment: *mut shmslot_segment,
@@ -343,9 +368,11 @@ pub unsafe extern "C" fn shmslot_segment_recover(
     })
 }
 
-/// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it for the next payload,
-/// because new memory costs far more than used one. ret_bytes: how much it was; NULL if not wanted.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look), NO_MEMORY, SYS, CORRUPT. Since 0.2.
+/// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it
+/// for the next payload, because new memory costs far more than used one. ret_bytes: how much it
+/// was; NULL if not wanted.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT.
+/// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret_bytes: *mut u64) -> c_int {
     from_c!(segment: HandleRef, ret_bytes: Out);
@@ -356,18 +383,19 @@ pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret
     })
 }
 
-/// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the segment's: do not close it. Who
-/// has it can attach; it does not keep this participant alive.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted), PERMISSION (this process
-/// may not open it any more), NO_MEMORY, SYS. Since 0.2.
+/// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the
+/// segment's: do not close it. Who has it can attach; it does not keep this participant alive.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted),
+/// PERMISSION (this process may not open it any more), NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> c_int {
     from_c!(segment: HandleRef);
     boundary::with_system(&segment, |segment| Ok(segment.segment.fd()?.as_raw_fd()))
 }
 
-/// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending in a NUL;
-/// *ret_len is the whole length without it, as of snprintf. buffer may be NULL if size is 0.
+/// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending
+/// in a NUL; *ret_len is the whole length without it, as of snprintf. buffer may be NULL if size is
+/// 0.
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_path(
@@ -404,7 +432,8 @@ pub unsafe extern "C" fn shmslot_segment_slot_count(
     })
 }
 
-/// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since 0.2.
+/// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since
+/// 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_slot_total_size(
     segment: *const shmslot_segment,
@@ -417,7 +446,8 @@ pub unsafe extern "C" fn shmslot_segment_slot_total_size(
     })
 }
 
-/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since 0.2.
+/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since
+/// 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_slot_capacity(
     segment: *const shmslot_segment,
@@ -430,10 +460,10 @@ pub unsafe extern "C" fn shmslot_segment_slot_capacity(
     })
 }
 
-/// A number that changes with the first commit, discard or mark after this call, by whatever process. Ask for it, look
-/// at what you wait for, then give it to shmslot_segment_wait_for_change: no change is missed in between. For one
-/// reader shmslot_wait is cheaper and says more.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only to look). Since 0.2.
+/// A number that changes with the first commit, discard or mark after this call, by whatever
+/// process. Ask for it, look at what you wait for, then give it to shmslot_segment_wait_for_change:
+/// no change is missed in between. For one reader shmslot_wait is cheaper and says more.
+/// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_generation(
     segment: *const shmslot_segment,
@@ -447,8 +477,9 @@ pub unsafe extern "C" fn shmslot_segment_generation(
     })
 }
 
-/// Says what ends shmslot_segment_wait_for_change of this handle beside a change, from now on: SHMSLOT_END_SIGNAL,
-/// SHMSLOT_END_RETIRED, their sum, or 0, which is how a segment begins. A change comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
+/// Says what ends shmslot_segment_wait_for_change of this handle beside a change, from now on:
+/// SHMSLOT_END_SIGNAL, SHMSLOT_END_RETIRED, their sum, or 0, which is how a segment begins. A
+/// change comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_end_waits(segment: *const shmslot_segment, when: u32) -> c_int {
     from_c!(segment: HandleRef);
@@ -459,9 +490,10 @@ pub unsafe extern "C" fn shmslot_segment_end_waits(segment: *const shmslot_segme
 }
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
-/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. ret_generation: the new one; NULL if not wanted.
-/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED and RETIRED (as
-/// shmslot_segment_end_waits says), NOT_SUPPORTED (an observer). Since 0.2.
+/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. ret_generation: the new one; NULL if
+/// not wanted.
+/// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED and RETIRED
+/// (as shmslot_segment_end_waits says), NOT_SUPPORTED (an observer). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_wait_for_change(
     segment: *const shmslot_segment,

@@ -1,4 +1,4 @@
-//! Writers and loans.
+//! Writers: reserve, fill and commit slots.
 
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::ffi::reader::end_waits;
 use crate::ffi::segment::shmslot_segment;
 use crate::writer::{Core, Token};
 
-/// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time.
+/// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_FLAG_SINGLE_WRITER segment
+/// one at a time.
 pub struct shmslot_writer {
     writer: Core,
     health: Health,
@@ -25,7 +26,8 @@ impl Handle for shmslot_writer {
     }
 }
 
-/// A slot reserved and not yet committed or discarded. Plain data: it may be copied, moved and forgotten.
+/// A slot reserved and not yet committed or discarded. Plain data: it may be copied, moved and
+/// forgotten.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_loan {
@@ -75,9 +77,10 @@ impl shmslot_writer {
 }
 
 /// Opens a writer on the segment. From now on this process may write to all payloads.
-/// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or filled on failure.
-/// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (attached only to look), NO_MEMORY (also 4096 writers of one
-/// attachment), SYS, CORRUPT. Since 0.2.
+/// ret_writer: close it with shmslot_writer_close, before or after the segment. reterr: NULL or
+/// filled on failure.
+/// Threads: any. Errors: INVALID, WRITER_EXISTS, NOT_SUPPORTED (an observer), NO_MEMORY
+/// (also 4096 writers of one attachment), SYS, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_open(
     segment: *mut shmslot_segment,
@@ -95,8 +98,8 @@ pub unsafe extern "C" fn shmslot_writer_open(
     })
 }
 
-/// Closes the writer; NULL is fine. Never fails and never waits. Loans that are still out are discarded: do not write to
-/// their payloads any more. Threads: any, once. Since 0.2.
+/// Closes the writer; NULL is fine. Never fails and never waits. Loans that are still out are
+/// discarded: do not write to their payloads any more. Threads: any, once. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_close(writer: *mut shmslot_writer) {
     from_c!(writer: HandleRef);
@@ -131,13 +134,13 @@ pub unsafe extern "C" fn shmslot_writer_blockers(
     })
 }
 
-/// Says in numbers why a call of this writer has just failed with this code. Reserve, commit and the
-/// other hot calls return a code alone. ret_error gets the code and a text:
+/// Says in numbers why a call of this writer has just failed with this code. Reserve, commit and
+/// the other hot calls return a code alone. ret_error gets the code and a text:
 /// NO_FREE_SLOT: how many slots this writer, other writers and readers have, and which readers.
-/// numbers: slots in use; loans of this writer; these readers, reader i as bit i. It costs a walk over
-/// all slots.
-/// TOO_LARGE: len, which is what the call wanted to write, and the largest payload; both in numbers.
-/// LOAN_LIMIT: the loans and max_loans; both in numbers.
+/// numbers: slots in use; loans of this writer; these readers, reader i as bit i. It costs a walk
+/// over all slots.
+/// TOO_LARGE: len, which is what the call wanted to write, and the largest payload; both in
+/// numbers. LOAN_LIMIT: the loans and max_loans; both in numbers.
 /// STALE: what became of *loan, as far as the segment still shows.
 /// Any other code of this header: the text of shmslot_strerror.
 /// loan: looked at for STALE only; may be NULL. Threads: any. Errors: INVALID (also no code of this
@@ -162,18 +165,20 @@ pub unsafe extern "C" fn shmslot_writer_explain(
     })
 }
 
-/// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended in any order. Payload
-/// and user header begin with whatever bytes were there before. More than slot_capacity, up to max_payload, is in a
-/// region, and needs a free slot and a free region; nothing else differs.
+/// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended
+/// in any order. Payload and user header begin with whatever bytes were there before. More than
+/// slot_capacity, up to max_payload, is in a region, and needs a free slot and a free region;
+/// nothing else differs.
 ///
-/// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST takes the oldest sample
-/// that nobody holds away from those that have not read it, and waits only if there is none. timeout_ns:
-/// nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit. System calls only to wait, to look for the dead when
-/// nothing is free, and for new memory of a region.
+/// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST
+/// takes the oldest sample that nobody holds away from those that have not read it, and waits only
+/// if there is none. timeout_ns: nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit.
+/// System calls only to wait, to look for the dead when nothing is free, and for new memory of a
+/// region.
 ///
-/// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// TOO_LARGE, NO_FREE_SLOT (also when the time is over), NO_MEMORY and SYS (for a region), INTERRUPTED, RETIRED, LOAN_LIMIT,
-/// CORRUPT. Since 0.2.
+/// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID,
+/// BAD_TIMEOUT, TOO_LARGE, NO_FREE_SLOT (also when the time is over), NO_MEMORY and SYS (for a
+/// region), INTERRUPTED, RETIRED, LOAN_LIMIT, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_reserve(
     writer: *mut shmslot_writer,
@@ -190,11 +195,12 @@ pub unsafe extern "C" fn shmslot_slot_reserve(
     })
 }
 
-/// Publishes the first len bytes of a loan to all readers; len may be less than was reserved, and 0. The order of
-/// commits is the order of samples, over all writers of the segment.
+/// Publishes the first len bytes of a loan to all readers; len may be less than was reserved, and
+/// 0. The order of commits is the order of samples, over all writers of the segment.
 ///
-/// ret_sequence: the sample's place in that order, from 1; NULL if not wanted. The loan is over on success; on failure it
-/// is as it was. Threads: see shmslot_writer. Errors: INVALID, BAD_LENGTH, STALE, CORRUPT. Since 0.2.
+/// ret_sequence: the sample's place in that order, from 1; NULL if not wanted. The loan is over on
+/// success; on failure it is as it was. Threads: see shmslot_writer. Errors: INVALID, BAD_LENGTH,
+/// STALE, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_commit(
     writer: *mut shmslot_writer,
@@ -241,7 +247,8 @@ pub unsafe extern "C" fn shmslot_slot_write(
 }
 
 /// shmslot_slot_commit for callers that kept only the payload pointer of the loan.
-/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.2.
+/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since
+/// 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_commit_ptr(
     writer: *mut shmslot_writer,
@@ -256,7 +263,8 @@ pub unsafe extern "C" fn shmslot_slot_commit_ptr(
 }
 
 /// shmslot_slot_discard for callers that kept only the payload pointer of the loan.
-/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since 0.2.
+/// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since
+/// 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_discard_ptr(writer: *mut shmslot_writer, data: *const c_void) -> c_int {
     from_c!(writer: HandleRef);
@@ -284,8 +292,9 @@ pub unsafe extern "C" fn shmslot_loan_from_ptr(
     })
 }
 
-/// Says what ends reserves and waits of this writer beside what they wait for, from now on: SHMSLOT_END_SIGNAL,
-/// SHMSLOT_END_RETIRED, their sum, or 0, which is how a writer begins. A slot that is free comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
+/// Says what ends reserves and waits of this writer beside what they wait for, from now on:
+/// SHMSLOT_END_SIGNAL, SHMSLOT_END_RETIRED, their sum, or 0, which is how a writer begins. A slot
+/// that is free comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_writer_end_waits(writer: *mut shmslot_writer, when: u32) -> c_int {
     from_c!(writer: HandleRef);
@@ -295,10 +304,12 @@ pub unsafe extern "C" fn shmslot_writer_end_waits(writer: *mut shmslot_writer, w
     })
 }
 
-/// Waits until a slot can be had; regions are not counted in. With several writers another may be faster then.
+/// Waits until a slot can be had; regions are not counted in. With several writers another may be
+/// faster then.
 ///
-/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors: INVALID, BAD_TIMEOUT,
-/// AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as shmslot_writer_end_waits says). Since 0.2.
+/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_writer. Errors:
+/// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as
+/// shmslot_writer_end_waits says). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout_ns: i64) -> c_int {
     from_c!(writer: HandleRef);
@@ -308,10 +319,11 @@ pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout
     })
 }
 
-/// Waits until count readers or more are joined: each of them reads whatever is committed after this
-/// call. One that is dead counts until somebody has cleaned up after it. timeout_ns and threads: as in
-/// shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more than max_readers),
-/// BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as shmslot_writer_end_waits says). Since 0.2.
+/// Waits until count readers or more are joined: each of them reads whatever is committed after
+/// this call. One that is dead counts until somebody has cleaned up after it. timeout_ns and
+/// threads: as in shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more
+/// than max_readers), BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as
+/// shmslot_writer_end_waits says). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_readers(
     writer: *mut shmslot_writer,

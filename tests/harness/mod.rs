@@ -36,6 +36,13 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The C headers, one after the other.
+pub(crate) fn headers() -> String {
+    ["include/shmslot.h", "include/shmslot_pool.h"]
+        .map(|path| std::fs::read_to_string(root().join(path)).expect("the header is there"))
+        .concat()
+}
+
 /// A folder for files that the tests make.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

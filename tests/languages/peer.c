@@ -1,7 +1,7 @@
 /* The C peer of tests/languages.rs, which has the jobs and ways: peer JOB WAY COUNT [NAME]. */
 #define _POSIX_C_SOURCE 200809L /* alarm */
 #include <inttypes.h>
-#include <shmslot.h>
+#include <shmslot_pool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
