@@ -31,9 +31,12 @@ static void check_segment_calls(void)
     shmslot_error detail;
     uint64_t number;
     uint32_t generation;
+    uint8_t hash[16];
     size_t length;
     char path[256];
 
+    INVALID(shmslot_type_hash(NULL, 1, &hash));
+    INVALID(shmslot_type_hash("type", 1, NULL));
     INVALID(shmslot_segment_create(NULL, NULL, &other, NULL));
     INVALID(shmslot_segment_create("ctest-null", NULL, NULL, NULL));
     INVALID(shmslot_segment_create_anonymous(NULL, NULL, NULL));

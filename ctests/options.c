@@ -334,6 +334,36 @@ static void check_timestamps(void)
     }
 }
 
+/* The published vector of FNV-1a for "foobar", and a size. */
+static void check_type_hash(void)
+{
+    static const uint8_t known[16] = {0xe8, 0x67, 0x39, 0xf7, 0x71, 0x41, 0x94, 0x85, 8, 7, 6, 5, 4, 3, 2, 1};
+    shmslot_options options = SHMSLOT_OPTIONS_INIT;
+    shmslot_attach_options other = SHMSLOT_ATTACH_OPTIONS_INIT;
+    shmslot_segment *segment, *attached = NULL;
+    char name[65];
+
+    CHECK_OK(shmslot_type_hash("foobar", UINT64_C(0x0102030405060708), &options.type_hash));
+    CHECK(memcmp(options.type_hash, known, sizeof known) == 0);
+    segment = make_anonymous(&options);
+    memcpy(other.type_hash, options.type_hash, sizeof other.type_hash);
+    CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(segment), &other, &attached, NULL));
+    shmslot_segment_close(attached);
+    CHECK_OK(shmslot_type_hash("foobar", 24, &other.type_hash)); /* another size is another type */
+    CHECK_CODE(shmslot_segment_attach_fd(shmslot_segment_fd(segment), &other, &attached, NULL),
+               SHMSLOT_E_TYPE_MISMATCH);
+    shmslot_segment_close(segment);
+
+    memset(name, 'n', sizeof name);
+    name[64] = '\0';
+    CHECK_CODE(shmslot_type_hash(name, 1, &options.type_hash), SHMSLOT_E_INVALID);
+    CHECK_CODE(shmslot_type_hash("", 1, &options.type_hash), SHMSLOT_E_INVALID);
+    CHECK_CODE(shmslot_type_hash("\xff", 1, &options.type_hash), SHMSLOT_E_INVALID);
+    CHECK(memcmp(options.type_hash, known, sizeof known) == 0); /* written on success only */
+    name[63] = '\0';
+    CHECK_OK(shmslot_type_hash(name, 1, &options.type_hash));
+}
+
 CHECK_MAIN()
 {
     shmslot_options options = SHMSLOT_OPTIONS_INIT;
@@ -346,6 +376,7 @@ CHECK_MAIN()
     RUN(check_flags_of_others());
     RUN(check_range_is_told());
     RUN(check_max_loans());
+    RUN(check_type_hash());
     RUN(check_max_participants());
     RUN(check_timestamps());
 }

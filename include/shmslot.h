@@ -286,8 +286,7 @@ typedef struct shmslot_options {
     /// Loans that one writer may have out at once; default no limit.
     uint32_t max_loans;
     /// How many payloads larger than slot_capacity may be there at once: loaned, unread, held or
-    /// retained. More than
-    /// history, at most 63; default 8, or history + 2.
+    /// retained. More than history, at most 63; default 8, or history + 2.
     uint32_t region_count;
     /// Samples that one reader may hold at once: read or peeked, and not marked. A reader that
     /// holds as many gets SHMSLOT_E_HELD_LIMIT for the next. Default no limit.
@@ -420,6 +419,13 @@ typedef struct shmslot_segment_entry {
     /// the file's own name.
     char name[256];
 } shmslot_segment_entry;
+
+/// The identity of a sample type, to be put into type_hash: of its name, 1 to 63 bytes of UTF-8,
+/// and its size in bytes. It is made in the same way in C, C++ and Rust: bindings/README.md says
+/// how. Change the name whenever the meaning of the bytes changes.
+/// ret_hash: &options.type_hash. Threads: any. Errors: INVALID (also a name of another length).
+/// Since 0.2.
+int shmslot_type_hash(const char *name, uint64_t size, uint8_t (*ret_hash)[16]);
 
 /* ---- Segments: make, attach, inspect, recover, close ---- */
 
@@ -999,11 +1005,10 @@ int shmslot_reader_index(const shmslot_reader *reader);
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Takes the newest sample of all, if this reader has not read and marked it or the segment retains
-/// it. With
-/// history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit. It does
-/// not move the reader: after the mark the next peek finds the same sample until there is a newer
-/// one, and a read comes to it in its turn. Under SHMSLOT_POLICY_DROP_OLDEST that read says HELD
-/// until the mark.
+/// it. With history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit.
+/// It does not move the reader: after the mark the next peek finds the same sample until there is a
+/// newer one, and a read comes to it in its turn. Under SHMSLOT_POLICY_DROP_OLDEST that read says
+/// HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none,
 /// or it was read and is not retained), HELD (already), HELD_LIMIT, CORRUPT. Since 0.2.

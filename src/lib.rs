@@ -77,7 +77,7 @@ mod pages {}
 
 pub use channel::{Channel, ChannelOptions, Listener};
 pub use error::{Code, Error, Result};
-pub use layout::Policy;
+pub use layout::{Policy, type_hash};
 pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
 pub use reader::{Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference, SharedReference};

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
+use crate::layout::type_hash;
 use crate::reader::{Reader, Sample};
 use crate::segment::{AttachOptions, CreateOptions, Segment};
 use crate::writer::{AnyThread, KeepsWriter, Loan, OneThread, Writer};
@@ -42,18 +43,6 @@ unsafe impl<T: ShmSafe, const COUNT: usize> ShmSafe for [T; COUNT] {}
 pub trait TypeName {
     /// At most 63 bytes, and not empty.
     const TYPE_NAME: &'static str;
-}
-
-/// The identity of a sample type in [`CreateOptions::type_hash`]: FNV-1a of the name's bytes in 64
-/// bits, then the size of the type in bytes, both little-endian. C++ has the same.
-const fn type_hash(name: &str, size: usize) -> [u8; 16] {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut rest = name.as_bytes();
-    while let [byte, others @ ..] = rest {
-        hash = (hash ^ *byte as u64).wrapping_mul(0x100_0000_01b3);
-        rest = others;
-    }
-    ((size as u128) << 64 | hash as u128).to_le_bytes()
 }
 
 /// A [`Segment`] whose samples are values of type `T`. A program that attaches with another name or
@@ -147,7 +136,7 @@ impl<T: ShmSafe + TypeName> TypedSegment<T> {
     /// A segment that was attached in another way, if it has this type.
     pub fn of(segment: Segment) -> Result<TypedSegment<T>> {
         let geometry = segment.inner().geometry();
-        if geometry.type_hash != type_hash(T::TYPE_NAME, size_of::<T>()) {
+        if geometry.type_hash != type_hash(T::TYPE_NAME, size_of::<T>() as u64) {
             return Err(Error::new(Code::TypeMismatch).about(format_args!(
                 "{:?} of {} bytes is wanted",
                 T::TYPE_NAME,
@@ -169,7 +158,7 @@ impl<T: ShmSafe + TypeName> TypedSegment<T> {
     fn typed(options: &AttachOptions) -> AttachOptions {
         let () = Self::NAMED;
         AttachOptions {
-            type_hash: type_hash(T::TYPE_NAME, size_of::<T>()),
+            type_hash: type_hash(T::TYPE_NAME, size_of::<T>() as u64),
             type_name: T::TYPE_NAME.to_owned(),
             ..options.clone()
         }
@@ -178,7 +167,7 @@ impl<T: ShmSafe + TypeName> TypedSegment<T> {
     fn making(options: &CreateOptions) -> Result<CreateOptions> {
         let () = Self::NAMED;
         let mut typed = CreateOptions {
-            type_hash: type_hash(T::TYPE_NAME, size_of::<T>()),
+            type_hash: type_hash(T::TYPE_NAME, size_of::<T>() as u64),
             type_name: T::TYPE_NAME.to_owned(),
             ..options.clone()
         };
@@ -388,17 +377,5 @@ impl<'r, T: ShmSafe> TypedSample<'r, T> {
     /// The untyped sample, with all its other calls.
     pub fn untyped(&self) -> &Sample<'r> {
         &self.sample
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::type_hash;
-
-    /// The published vector of FNV-1a for "foobar", and a size.
-    #[test]
-    fn the_identity_of_a_type_is_as_in_cpp() {
-        let hash = 0x8594_4171_f739_67e8_u64.to_le_bytes();
-        assert_eq!(type_hash("foobar", 24), [hash, 24_u64.to_le_bytes()].concat()[..]);
     }
 }

@@ -179,7 +179,9 @@ fn bindings_are_complete() {
         .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0))
         .filter(|row| row.starts_with("shmslot_"))
         .collect();
-    let missing: Vec<&str> = calls.iter().copied().filter(|call| !cpp.contains(*call)).collect();
+    // C++ makes the hash at compile time; ctests/cpp_typed.cpp has the bytes of ctests/options.c.
+    let called = calls.iter().copied().filter(|call| *call != "shmslot_type_hash");
+    let missing: Vec<&str> = called.filter(|call| !cpp.contains(*call)).collect();
     assert_eq!(missing, Vec::<&str>::new(), "no call in bindings/cpp/shmslot.hpp");
     let missing: Vec<&String> = codes.iter().filter(|code| !cpp.contains(*code)).collect();
     assert_eq!(missing, Vec::<&String>::new(), "no code in bindings/cpp/shmslot.hpp");

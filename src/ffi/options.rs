@@ -1,11 +1,13 @@
 //! Options: how to make a segment and how to attach to one.
 #![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
-use crate::ffi::arguments::{Call, InSized, Text};
+use crate::ffi::arguments::{Call, InSized, Out, Text, from_c};
+use crate::ffi::boundary;
+use crate::ffi::library::SHMSLOT_OK;
 use crate::ffi::plain::Plain;
 use crate::layout::{self, Policy};
 use crate::segment::Info;
@@ -110,8 +112,7 @@ pub struct shmslot_options {
     /// Loans that one writer may have out at once; default no limit.
     pub max_loans: u32,
     /// How many payloads larger than slot_capacity may be there at once: loaned, unread, held or
-    /// retained. More than
-    /// history, at most 63; default 8, or history + 2.
+    /// retained. More than history, at most 63; default 8, or history + 2.
     pub region_count: u32,
     /// Samples that one reader may hold at once: read or peeked, and not marked. A reader that
     /// holds as many gets SHMSLOT_E_HELD_LIMIT for the next. Default no limit.
@@ -388,6 +389,24 @@ unsafe fn type_name(name: *const c_char) -> Result<String> {
     // SAFETY: as the caller says.
     let name = unsafe { Text::new(name, &call) }.get().unwrap_or_default();
     Ok(name.to_str().map_err(|_| bad("type_name"))?.to_owned())
+}
+
+/// The identity of a sample type, to be put into type_hash: of its name, 1 to 63 bytes of UTF-8,
+/// and its size in bytes. It is made in the same way in C, C++ and Rust: bindings/README.md says
+/// how. Change the name whenever the meaning of the bytes changes.
+/// ret_hash: &options.type_hash. Threads: any. Errors: INVALID (also a name of another length).
+/// Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_type_hash(name: *const c_char, size: u64, ret_hash: *mut [u8; 16]) -> c_int {
+    from_c!(name: Text, ret_hash: Out);
+    boundary::without_handle(Out::none(), || {
+        let name = name.name().map_err(|_| Code::Invalid)?;
+        if name.is_empty() || name.len() > layout::MAX_TYPE_NAME {
+            return Err(Code::Invalid.into());
+        }
+        ret_hash.give(layout::type_hash(name, size))?;
+        Ok(SHMSLOT_OK)
+    })
 }
 
 fn spin(ns: u32) -> Option<Duration> {

@@ -256,11 +256,10 @@ pub unsafe extern "C" fn shmslot_slot_read(
 }
 
 /// Takes the newest sample of all, if this reader has not read and marked it or the segment retains
-/// it. With
-/// history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit. It does
-/// not move the reader: after the mark the next peek finds the same sample until there is a newer
-/// one, and a read comes to it in its turn. Under SHMSLOT_POLICY_DROP_OLDEST that read says HELD
-/// until the mark.
+/// it. With history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit.
+/// It does not move the reader: after the mark the next peek finds the same sample until there is a
+/// newer one, and a read comes to it in its turn. Under SHMSLOT_POLICY_DROP_OLDEST that read says
+/// HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none,
 /// or it was read and is not retained), HELD (already), HELD_LIMIT, CORRUPT. Since 0.2.

@@ -9,15 +9,18 @@
 //! - `bits`: the bit fields of those that have several.
 //! - `geometry`: the geometry of a segment, and where its parts begin.
 //! - `header`: the constant header as bytes.
+//! - `type_hash`: the identity of a sample type.
 
 pub(crate) mod bits;
 mod geometry;
 mod header;
 mod limits;
+mod type_hash;
 mod words;
 
 pub use bits::BIT_FIELDS;
 pub use geometry::*;
 pub use header::*;
 pub use limits::*;
+pub use type_hash::type_hash;
 pub use words::*;
