@@ -179,7 +179,7 @@ uint32_t shmslot_version(void);
 /// Threads: any. Since 0.2.
 const char *shmslot_strerror(int code);
 
-/* ---- Options: how to make a segment and how to attach to one ---- */
+/* ---- Options: how to make a segment, how to attach to one, and what ends waits ---- */
 /// How every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT;
 #define SHMSLOT_OPTIONS_INIT \
     {sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
@@ -242,6 +242,28 @@ const char *shmslot_strerror(int code);
 
 /// spin_ns: a wait does not poll, it sleeps at once.
 #define SHMSLOT_SPIN_NONE 1
+
+/// End of waits: no process has a writer open, and everything was read; the wait returns
+/// SHMSLOT_E_NO_WRITERS.
+#define SHMSLOT_END_NO_WRITERS 1
+
+/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait
+/// returns SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths
+/// tells who.
+#define SHMSLOT_END_PEER_DEAD 2
+
+/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment;
+/// the wait returns SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms
+/// where the name went in another way (rm, RemoveIPC of systemd). What helps is to open or attach
+/// by name anew.
+#define SHMSLOT_END_RETIRED 8
+
+/// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it,
+/// signals do not end waits. A signal that comes before the sleep, as while the wait polls, is not
+/// noticed; a handler that must not be missed calls shmslot_reader_interrupt or
+/// shmslot_writer_interrupt. With or without SA_RESTART, except that a shmslot_wait_any of several
+/// readers continues after a handler with SA_RESTART. Since 0.2.
+#define SHMSLOT_END_SIGNAL 4
 
 /// State: this process may not open the file, so it cannot be told.
 #define SHMSLOT_STATE_UNKNOWN 0
@@ -906,28 +928,6 @@ int shmslot_wait_readers(shmslot_writer *writer, uint32_t count, int64_t timeout
                          shmslot_error *reterr);
 
 /* ---- Readers: read samples in place and mark them ---- */
-
-/// End of waits: no process has a writer open, and everything was read; the wait returns
-/// SHMSLOT_E_NO_WRITERS.
-#define SHMSLOT_END_NO_WRITERS 1
-
-/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait
-/// returns SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths
-/// tells who.
-#define SHMSLOT_END_PEER_DEAD 2
-
-/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment;
-/// the wait returns SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms
-/// where the name went in another way (rm, RemoveIPC of systemd). What helps is to open or attach
-/// by name anew.
-#define SHMSLOT_END_RETIRED 8
-
-/// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it,
-/// signals do not end waits. A signal that comes before the sleep, as while the wait polls, is not
-/// noticed; a handler that must not be missed calls shmslot_reader_interrupt or
-/// shmslot_writer_interrupt. With or without SA_RESTART, except that a shmslot_wait_any of several
-/// readers continues after a handler with SA_RESTART. Since 0.2.
-#define SHMSLOT_END_SIGNAL 4
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking
 /// and interrupting: any.

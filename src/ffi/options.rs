@@ -1,10 +1,10 @@
-//! Options: how to make a segment and how to attach to one.
+//! Options: how to make a segment, how to attach to one, and what ends waits.
 #![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, HotResult, Result};
 use crate::ffi::arguments::{Call, InSized, Out, Text, from_c};
 use crate::ffi::boundary;
 use crate::ffi::library::SHMSLOT_OK;
@@ -14,6 +14,7 @@ use crate::segment::Info;
 use crate::segment::Participant;
 use crate::segment::{AttachOptions, CreateOptions, IfOrphaned, out_of_range};
 use crate::segment::{SegmentEntry, SegmentState};
+use crate::wait::EndWaits;
 
 /// Flag of create and open: one writer at a time. Cheaper; a second writer gets
 /// SHMSLOT_E_WRITER_EXISTS.
@@ -60,6 +61,25 @@ pub const SHMSLOT_ORPHANED_REFUSE: u32 = 2;
 
 /// spin_ns: a wait does not poll, it sleeps at once.
 pub const SHMSLOT_SPIN_NONE: u32 = 1;
+
+/// End of waits: no process has a writer open, and everything was read; the wait returns
+/// SHMSLOT_E_NO_WRITERS.
+pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
+/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait
+/// returns SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths
+/// tells who.
+pub const SHMSLOT_END_PEER_DEAD: u32 = 2;
+/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment;
+/// the wait returns SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms
+/// where the name went in another way (rm, RemoveIPC of systemd). What helps is to open or attach
+/// by name anew.
+pub const SHMSLOT_END_RETIRED: u32 = 8;
+/// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it,
+/// signals do not end waits. A signal that comes before the sleep, as while the wait polls, is not
+/// noticed; a handler that must not be missed calls shmslot_reader_interrupt or
+/// shmslot_writer_interrupt. With or without SA_RESTART, except that a shmslot_wait_any of several
+/// readers continues after a handler with SA_RESTART. Since 0.2.
+pub const SHMSLOT_END_SIGNAL: u32 = 4;
 
 // The header spells out the numbers of the enums that the core works with.
 const _: () = {
@@ -415,6 +435,21 @@ fn spin(ns: u32) -> Option<Duration> {
         SHMSLOT_SPIN_NONE => Some(Duration::ZERO),
         ns => Some(Duration::from_nanos(ns.into())),
     }
+}
+
+/// What a sum of these constants says.
+pub(crate) fn end_waits(when: u32) -> HotResult<EndWaits> {
+    if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD | SHMSLOT_END_SIGNAL | SHMSLOT_END_RETIRED)
+        != 0
+    {
+        return Err(Code::Invalid);
+    }
+    Ok(EndWaits {
+        no_writers: when & SHMSLOT_END_NO_WRITERS != 0,
+        peer_dead: when & SHMSLOT_END_PEER_DEAD != 0,
+        signal: when & SHMSLOT_END_SIGNAL != 0,
+        retired: when & SHMSLOT_END_RETIRED != 0,
+    })
 }
 
 /// The options of create and open that C handed over; NULL is all defaults.

@@ -9,44 +9,10 @@ use crate::ffi::arguments::{HandleRef, Out, address, from_c};
 use crate::ffi::boundary;
 use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::options::end_waits;
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
 use crate::reader::{self, Core, HeldSample, Hold, SampleToken};
-use crate::wait::EndWaits;
-
-/// End of waits: no process has a writer open, and everything was read; the wait returns
-/// SHMSLOT_E_NO_WRITERS.
-pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
-/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait
-/// returns SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths
-/// tells who.
-pub const SHMSLOT_END_PEER_DEAD: u32 = 2;
-/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment;
-/// the wait returns SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms
-/// where the name went in another way (rm, RemoveIPC of systemd). What helps is to open or attach
-/// by name anew.
-pub const SHMSLOT_END_RETIRED: u32 = 8;
-/// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it,
-/// signals do not end waits. A signal that comes before the sleep, as while the wait polls, is not
-/// noticed; a handler that must not be missed calls shmslot_reader_interrupt or
-/// shmslot_writer_interrupt. With or without SA_RESTART, except that a shmslot_wait_any of several
-/// readers continues after a handler with SA_RESTART. Since 0.2.
-pub const SHMSLOT_END_SIGNAL: u32 = 4;
-
-/// What a sum of these constants says.
-pub(crate) fn end_waits(when: u32) -> HotResult<EndWaits> {
-    if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD | SHMSLOT_END_SIGNAL | SHMSLOT_END_RETIRED)
-        != 0
-    {
-        return Err(Code::Invalid);
-    }
-    Ok(EndWaits {
-        no_writers: when & SHMSLOT_END_NO_WRITERS != 0,
-        peer_dead: when & SHMSLOT_END_PEER_DEAD != 0,
-        signal: when & SHMSLOT_END_SIGNAL != 0,
-        retired: when & SHMSLOT_END_RETIRED != 0,
-    })
-}
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking
 /// and interrupting: any.

@@ -8,11 +8,11 @@ use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary;
 use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::options::end_waits;
 use crate::ffi::options::{
     attach_options, create_options, shmslot_attach_options, shmslot_info, shmslot_options,
     shmslot_participant, shmslot_segment_entry,
 };
-use crate::ffi::reader::end_waits;
 use crate::reference::SharedReference;
 use crate::segment::Segment;
 use crate::sys;

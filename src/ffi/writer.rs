@@ -8,8 +8,8 @@ use crate::ffi::arguments::{In, Out, address, from_c};
 use crate::ffi::boundary;
 use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
+use crate::ffi::options::end_waits;
 use crate::ffi::plain::Plain;
-use crate::ffi::reader::end_waits;
 use crate::ffi::segment::shmslot_segment;
 use crate::writer::{Core, Token};
 

@@ -6,9 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::atomics::{Ordering, fence};
-use crate::error::Result;
 use crate::layout::ParticipantRow;
-use crate::segment::handle::Segment;
 
 /// A participant that died and was recovered, or is being recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +21,6 @@ pub struct Death {
     pub readers: u64,
     /// When its death was noticed, in nanoseconds of the monotonic clock.
     pub noticed_ns: u64,
-}
-
-impl Segment {
-    /// The participants that died while attached, the last one that was noticed first: for each
-    /// participant index the last death. Works on an [observer](crate::AttachOptions::observer),
-    /// too.
-    pub fn deaths(&self) -> Result<Vec<Death>> {
-        self.inner().deaths()
-    }
 }
 
 /// In `dead_of`: the lowest bits of the state that the dead participant left in its row, above its

@@ -11,6 +11,7 @@ use crate::layout::Geometry;
 use crate::protocol::order;
 use crate::segment::Participant;
 use crate::segment::attachment::Attachment;
+use crate::segment::deaths::Death;
 use crate::segment::name::{self, Way};
 use crate::segment::options::{AttachOptions, CreateOptions};
 use crate::sys;
@@ -206,6 +207,13 @@ impl Segment {
     /// Every attached process, including those that died and are not recovered yet.
     pub fn participants(&self) -> Result<Vec<Participant>> {
         self.inner.list_participants()
+    }
+
+    /// The participants that died while attached, the last one that was noticed first: for each
+    /// participant index the last death. Works on an [observer](crate::AttachOptions::observer),
+    /// too.
+    pub fn deaths(&self) -> Result<Vec<Death>> {
+        self.inner().deaths()
     }
 
     /// Recovers dead participants, and returns how many there were.

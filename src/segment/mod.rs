@@ -1,16 +1,16 @@
 //! Segments: shared memory with or without a name, and its participants.
 //!
 //! - `options`: how a segment is made, or attached to, and what an existing one must give.
+//! - `writers`: the numbers of one process's writers; `deaths`: the recorded deaths.
 //! - `participants`: the attached processes, and which of them are dead.
 //! - `check`: the checks of a file before it is mapped.
 //! - `mapping`: from a mapped file to a typed view.
 //! - `attachment`: one process's attachment: the view, its row, and its other parts.
-//! - `payload`, `regions`, `writers`, `recover`: what an attachment does with payloads, with the
-//!   memory of regions, with the numbers of its writers, and with the dead.
+//! - `payload`, `regions`, `writable`, `recover`: what an attachment does with payloads, with the
+//!   memory of regions, with its writers, and with the dead.
 //! - `name`: which file a name means, and how it passes from one to the next.
-//! - `list`: the segments of a directory, and the removal of those that no process uses.
 //! - `named`: what an attachment knows of its name.
-//! - `deaths`: the recorded deaths.
+//! - `list`: the segments of a directory, and the removal of those that no process uses.
 //! - `handle`: what a user holds; `counters`: the use of a segment, from outside.
 
 pub(crate) mod attachment;
@@ -27,7 +27,8 @@ mod participants;
 pub(crate) mod payload;
 mod recover;
 mod regions;
-pub(crate) mod writers;
+pub(crate) mod writable;
+mod writers;
 
 pub use counters::{Counters, ReaderCounters, ReaderKind, WriterCounters};
 pub use deaths::Death;

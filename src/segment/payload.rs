@@ -10,7 +10,7 @@ use crate::protocol::region;
 use crate::protocol::words::{Place, Reserved};
 use crate::segment::attachment::Attachment;
 use crate::segment::mapping::whole_pages;
-use crate::segment::writers::Writable;
+use crate::segment::writable::Writable;
 
 /// Copies of so many bytes bypass the caches if that was requested. Smaller ones are read before
 /// they leave the caches.

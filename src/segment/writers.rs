@@ -1,14 +1,5 @@
-//! The writers of one participant, and whether any process has one.
+//! The numbers of the writers of one participant.
 #![forbid(unsafe_code)]
-
-use std::ops::Deref;
-use std::sync::{Arc, PoisonError};
-
-use crate::atomics::{Ordering, fence};
-use crate::error::{Code, Error, Result};
-use crate::protocol::bell::Bell;
-use crate::protocol::bounds::RACE_LIMIT;
-use crate::segment::attachment::Attachment;
 
 /// Most writers of one participant: an owner gives a writer 12 bits.
 const MAX_WRITERS: u32 = 4096;
@@ -17,111 +8,48 @@ const MAX_WRITERS: u32 = 4096;
 #[derive(Default)]
 pub(super) struct Writers {
     taken: Vec<u64>,
-    payload_writable: bool,
+    pub(super) payload_writable: bool,
 }
 
 impl Writers {
-    fn count(&self) -> u32 {
+    pub(super) fn count(&self) -> u32 {
         self.taken.iter().map(|word| word.count_ones()).sum()
     }
-}
 
-/// An attachment with a writer open, until this is dropped. While it exists, the process may write
-/// to payloads.
-pub(crate) struct Writable {
-    segment: Arc<Attachment>,
-    number: u32,
-}
-
-impl Writable {
-    pub(crate) fn open(segment: Arc<Attachment>) -> Result<Writable> {
-        let number = segment.add_writer()?;
-        Ok(Writable { segment, number })
-    }
-
-    /// Its number among the writers of its participant.
-    pub(crate) fn number(&self) -> u32 {
-        self.number
-    }
-}
-
-impl Deref for Writable {
-    type Target = Arc<Attachment>;
-
-    #[inline(always)]
-    fn deref(&self) -> &Arc<Attachment> {
-        &self.segment
-    }
-}
-
-impl Drop for Writable {
-    /// A forked child does not touch its parent's writers.
-    fn drop(&mut self) {
-        if self.segment.table().is_ok() {
-            self.segment.remove_writer(self.number);
-        }
-    }
-}
-
-impl Attachment {
-    /// Whether any process has a writer open.
-    pub(crate) fn any_writers(&self) -> bool {
-        let opened = &self.table.hot.lifecycle.0.opened;
-        for _ in 0..RACE_LIMIT {
-            // Acquire: pairs with `add_writer`; a process that sees a count sees the writers that
-            // it counts.
-            let before = opened.load(Ordering::Acquire);
-            if self.participants.any_writers() {
-                return true;
-            }
-            // A writer may have been opened in a row that was already passed, and only then the
-            // last one in a later row closed. A process that sees that one closed sees the other
-            // counted.
-            if opened.load(Ordering::Acquire) == before {
-                return false;
-            }
-        }
-        // A writer was opened during each of these looks.
-        true
-    }
-
-    /// Gives a new writer its number, and the process write access to payloads.
-    fn add_writer(&self) -> Result<u32> {
-        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !writers.payload_writable {
-            self.protect_payload(true)?;
-            writers.payload_writable = true;
-        }
+    /// The lowest free number, which is taken now; `None` if there is none.
+    pub(super) fn take(&mut self) -> Option<u32> {
         let number = (0..MAX_WRITERS)
-            .find(|n| writers.taken.get(*n as usize / 64).is_none_or(|word| word & 1 << (n % 64) == 0))
-            .ok_or_else(|| {
-                Error::new(Code::NoMemory).about("4096 writers are open in this process").advice("close some")
-            })?;
+            .find(|n| self.taken.get(*n as usize / 64).is_none_or(|word| word & 1 << (n % 64) == 0))?;
         let word = number as usize / 64;
-        if writers.taken.len() <= word {
-            writers.taken.resize(word + 1, 0);
+        if self.taken.len() <= word {
+            self.taken.resize(word + 1, 0);
         }
-        if let Some(word) = writers.taken.get_mut(word) {
+        if let Some(word) = self.taken.get_mut(word) {
             *word |= 1 << (number % 64);
         }
-        self.participants.set_writers(writers.count());
-        // Release: pairs with `any_writers`.
-        self.table.hot.lifecycle.0.opened.fetch_add(1, Ordering::Release);
-        Ok(number)
+        Some(number)
     }
 
-    fn remove_writer(&self, number: u32) {
-        self.forget_writer(number);
-        // Readers may wait for the end of all writers. Pairs with the fence in `Bell::arm`.
-        fence(Ordering::SeqCst);
-        Bell(&self.table.hot.bells.0.data).ring();
-    }
-
-    fn forget_writer(&self, number: u32) {
-        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(word) = writers.taken.get_mut(number as usize / 64) {
+    pub(super) fn free(&mut self, number: u32) {
+        if let Some(word) = self.taken.get_mut(number as usize / 64) {
             *word &= !(1 << (number % 64));
         }
-        self.participants.set_writers(writers.count());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_WRITERS, Writers};
+
+    #[test]
+    fn each_number_is_given_once_and_the_lowest_first() {
+        let mut writers = Writers::default();
+        for number in 0..MAX_WRITERS {
+            assert_eq!(writers.take(), Some(number));
+        }
+        assert_eq!((writers.take(), writers.count()), (None, MAX_WRITERS));
+        writers.free(4095);
+        writers.free(64);
+        assert_eq!((writers.take(), writers.take(), writers.take()), (Some(64), Some(4095), None));
     }
 }

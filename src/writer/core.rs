@@ -22,7 +22,7 @@ use crate::protocol::table::Table;
 use crate::protocol::words::{Loan as Loaned, Owner, Place, Reserved, Wanted};
 use crate::segment::attachment::Attachment;
 use crate::segment::payload::Bytes;
-use crate::segment::writers::Writable;
+use crate::segment::writable::Writable;
 use crate::sys;
 use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
 
