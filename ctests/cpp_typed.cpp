@@ -205,6 +205,107 @@ static void samples_of_another_length_are_refused()
     CHECK_IS(reader.read(), again);
 }
 
+struct Stamp {
+    std::uint64_t source = 5;
+    std::uint32_t kind = 6;
+};
+
+struct Mark {
+    std::uint64_t where;
+};
+
+using Stamped = TypedSegment<Pose, Stamp>;
+using Marked = TypedSegment<Pose, Mark>;
+using StampedArrays = TypedSegment<Pose[], Stamp>;
+
+static void user_headers_have_a_type()
+{
+    const auto segment = MUST(Stamped::create_anonymous());
+    CHECK_U64(MUST(segment.untyped().info()).user_header_size, sizeof(Stamp));
+    auto writer = MUST(segment.writer());
+    auto reader = MUST(segment.reader());
+    auto loan = MUST(writer.reserve(no_wait));
+    CHECK(loan.user_header().source == 5 && loan.user_header().kind == 6); // its initialisers ran
+    loan.user_header().source = 77;
+    CHECK(loan.commit());
+    auto sample = MUST(reader.read());
+    CHECK(sample->id == 7 && sample.user_header().source == 77 && sample.user_header().kind == 6);
+    CHECK(sample.mark());
+
+    const int fd = MUST(segment.untyped().fd());
+    CHECK(TypedSegment<Pose>::attach_fd(fd)); // a program that does not want the headers
+    CHECK(Stamped::attach_fd(fd));
+    const auto other = Marked::attach_fd(fd);
+    CHECK_IS(other, type_mismatch);
+    CHECK(strstr(other.error().text(), "user headers") != nullptr);
+    shmslot::Options narrow;
+    narrow.user_header_size = 4;
+    CHECK_IS(Stamped::create_local(narrow), bad_options);
+}
+
+static void samples_can_be_arrays()
+{
+    shmslot::Options options;
+    options.slot_capacity = 10 * sizeof(Pose);
+    const auto segment = MUST(TypedSegment<Pose[]>::create_anonymous(options));
+    const auto info = MUST(segment.untyped().info());
+    CHECK(strcmp(info.type_name, "test.Pose[]") == 0);
+    CHECK(memcmp(info.type_hash, shmslot::type_hash("test.Pose[]", sizeof(Pose)).data(), 16) == 0);
+    auto writer = MUST(segment.writer());
+    auto reader = MUST(segment.reader());
+
+    auto loan = MUST(writer.reserve(10, no_wait));
+    CHECK_U64(loan.size(), 10);
+    std::uint32_t number = 0;
+    for (Pose &pose : loan) {
+        CHECK(pose.x == 1.5 && pose.id == 7); // its initialisers ran
+        pose.id = ++number;
+    }
+    CHECK_IS(loan.commit(11), bad_length);
+    CHECK_IS(loan.commit(static_cast<std::size_t>(-1)), bad_length);
+    CHECK_U64(MUST(loan.commit(3)), 1);
+    CHECK(!loan && loan.size() == 0);
+    CHECK_IS(loan.commit(0), stale);
+    const Pose two[2] = {{1, 2, 11}, {3, 4, 12}};
+    CHECK_U64(MUST(writer.write(two, 2, no_wait)), 2);
+    CHECK_U64(MUST(writer.write(nullptr, 0, no_wait)), 3);
+
+    auto three = MUST(reader.read());
+    CHECK_U64(three.size(), 3);
+    CHECK(three[0].id == 1 && three[2].id == 3 && three.end() - three.begin() == 3);
+    auto pair = MUST(reader.read());
+    CHECK(pair.size() == 2 && pair[1].id == 12);
+    CHECK_U64(MUST(reader.read()).size(), 0);
+    CHECK_IS(reader.read(), again);
+
+    CHECK_IS(writer.reserve(11, no_wait), too_large);
+    CHECK_IS(writer.reserve(static_cast<std::size_t>(-1) / sizeof(Pose) + 1, no_wait), too_large);
+    CHECK_IS(writer.write(two, static_cast<std::size_t>(-1) / sizeof(Pose) + 2, no_wait), too_large);
+
+    // One item, and an array of items, are two types.
+    const int fd = MUST(segment.untyped().fd());
+    CHECK_IS(TypedSegment<Pose>::attach_fd(fd), type_mismatch);
+    CHECK_IS(TypedSegment<Twist[]>::attach_fd(fd), type_mismatch);
+    CHECK(TypedSegment<Pose[]>::attach_fd(fd));
+
+    // Bytes that are no whole items.
+    CHECK(writer.untyped().write("half an item", 12, no_wait));
+    CHECK_IS(reader.read(), type_mismatch);
+    CHECK_IS(reader.read(), again);
+    CHECK_U64(MUST(writer.write(two, 1, no_wait)), 5);
+    for (auto &&poses : reader) CHECK(poses.size() == 1 && poses[0].id == 11);
+
+    const auto both = MUST(StampedArrays::create_local());
+    CHECK_U64(MUST(both.untyped().info()).slot_capacity, 4096); // the default
+    auto stamps = MUST(both.writer());
+    auto reads = MUST(both.reader());
+    auto stamped = MUST(stamps.reserve(4, no_wait));
+    stamped.user_header().kind = 9;
+    CHECK(stamped.commit());
+    const auto read = MUST(reads.read());
+    CHECK(read.size() == 4 && read.user_header().kind == 9 && read.user_header().source == 5);
+}
+
 CHECK_MAIN()
 {
     RUN(identity_is_the_documented_one());
@@ -212,4 +313,6 @@ CHECK_MAIN()
     RUN(alignment_and_room_are_the_types());
     RUN(other_types_are_refused());
     RUN(samples_of_another_length_are_refused());
+    RUN(user_headers_have_a_type());
+    RUN(samples_can_be_arrays());
 }

@@ -13,6 +13,11 @@ template class shmslot::TypedWriter<Object>;
 template class shmslot::TypedLoan<Object>;
 template class shmslot::TypedReader<Object>;
 template class shmslot::TypedSample<Object>;
+template class shmslot::TypedSegment<Object[], Object>;
+template class shmslot::TypedWriter<Object[], Object>;
+template class shmslot::TypedLoan<Object[], Object>;
+template class shmslot::TypedReader<Object[], Object>;
+template class shmslot::TypedSample<Object[], Object>;
 
 // Types that are passed in registers, or that fit a few cache lines, stay as small as they are.
 static_assert(sizeof(shmslot::Segment) == sizeof(void *) && sizeof(shmslot::Writer) == sizeof(void *) &&

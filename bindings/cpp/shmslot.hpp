@@ -599,13 +599,43 @@ struct TypeName<T, std::void_t<decltype(T::shmslot_type_name)>> {
     static constexpr const char *value = T::shmslot_type_name;
 };
 
+namespace detail {
+
+/// The name of T with "[]" behind it, cut at 63 bytes.
+template <class T>
+constexpr std::array<char, 64> array_name() noexcept
+{
+    std::array<char, 64> text = {};
+    std::size_t len = 0;
+    for (const char byte : std::string_view(TypeName<T>::value)) {
+        if (len < text.size() - 3) text[len++] = byte;
+    }
+    text[len++] = '[';
+    text[len] = ']';
+    return text;
+}
+
+template <class T>
+inline constexpr std::array<char, 64> array_name_of = array_name<T>();
+
+} // namespace detail
+
+/// The name of samples that are arrays of T: that of T with "[]" behind it. T's has 61 bytes at
+/// most.
+template <class T>
+struct TypeName<T[], void> {
+    /// At most 63 bytes.
+    static constexpr const char *value = detail::array_name_of<T>.data();
+};
+
 /// The name of T.
 template <class T>
 inline constexpr const char *type_name_of = TypeName<T>::value;
 
-/// The identity of T: type_hash of its name and size.
+/// The identity of T: type_hash of its name and size; of arrays T[], the size of one item.
 template <class T>
-inline constexpr std::array<std::uint8_t, 16> type_hash_of = type_hash(type_name_of<T>, sizeof(T));
+inline constexpr std::array<std::uint8_t, 16> type_hash_of =
+    type_hash(type_name_of<T>, sizeof(std::remove_extent_t<T>));
 
 class Segment;
 class Writer;
@@ -1017,7 +1047,7 @@ private:
     friend class Segment;
     explicit Writer(detail::WriterShare *share) noexcept : share_(share) {}
 
-    template <class>
+    template <class, class>
     friend class TypedWriter;
 
     // Reserves into an empty loan.
@@ -1094,7 +1124,7 @@ public:
 
 private:
     friend class Reader;
-    template <class>
+    template <class, class>
     friend class TypedReader;
 
     detail::Owned<shmslot_sample, shmslot_reader, shmslot_slot_mark> owned_{};
@@ -1257,7 +1287,7 @@ private:
 
     template <class, class>
     friend class Samples;
-    template <class>
+    template <class, class>
     friend class TypedReader;
 
     // Reads into an empty sample.
@@ -2070,8 +2100,34 @@ private:
 
 // ---- typed ----
 
-/// A Loan that is an object of type T. Ends as a Loan does.
+namespace detail {
+
+/// Begins the life of the user header's object, as `H header;` does.
+template <class H>
+void begin_header(Loan &loan) noexcept
+{
+    if constexpr (!std::is_void_v<H>) {
+        static_assert(std::is_nothrow_default_constructible_v<H>, "a header that throws");
+        ::new (static_cast<void *>(loan.user_header())) H;
+    }
+}
+
+/// Whether a sample of len bytes is a T; an array has any number of items.
 template <class T>
+[[nodiscard]] constexpr bool fits(std::size_t len) noexcept
+{
+    if constexpr (std::is_array_v<T>) {
+        return len % sizeof(std::remove_extent_t<T>) == 0;
+    } else {
+        return len == sizeof(T);
+    }
+}
+
+} // namespace detail
+
+/// A Loan that is an object of type T, with a user header of type H unless that is void. Ends as a
+/// Loan does.
+template <class T, class H = void>
 class TypedLoan {
 public:
     /// None.
@@ -2085,6 +2141,12 @@ public:
     [[nodiscard]] T &operator*() noexcept { return *get(); }
     /// The object.
     [[nodiscard]] T *operator->() noexcept { return get(); }
+    /// The user header, which was made as `H header;` makes it.
+    template <class Header = H>
+    [[nodiscard]] Header &user_header() noexcept
+    {
+        return *detail::object<Header>(loan_.user_header());
+    }
     /// Whether it can still be committed.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(loan_); }
 
@@ -2096,14 +2158,61 @@ public:
     [[nodiscard]] Loan &untyped() noexcept { return loan_; }
 
 private:
-    template <class>
+    template <class, class>
     friend class TypedWriter;
     Loan loan_{};
 };
 
-/// A Writer of objects of type T, which are made in place. Threads: as Writer. TypedSegment::writer
-/// makes it.
-template <class T>
+/// A Loan that is an array of T, of as many items as were reserved.
+template <class T, class H>
+class TypedLoan<T[], H> {
+public:
+    /// None.
+    TypedLoan() noexcept = default;
+    /// For this header: to be written by a call.
+    explicit TypedLoan(detail::Unwritten tag) noexcept : loan_(tag) {}
+
+    /// The items; null if there are none any more.
+    [[nodiscard]] T *data() noexcept { return detail::object<T>(loan_.data()); }
+    /// How many.
+    [[nodiscard]] std::size_t size() const noexcept { return loan_.size() / sizeof(T); }
+    /// The first item.
+    [[nodiscard]] T *begin() noexcept { return data(); }
+    /// Behind the last item.
+    [[nodiscard]] T *end() noexcept { return data() + size(); }
+    /// An item; at is less than size().
+    [[nodiscard]] T &operator[](std::size_t at) noexcept { return data()[at]; }
+    /// The user header, which was made as `H header;` makes it.
+    template <class Header = H>
+    [[nodiscard]] Header &user_header() noexcept
+    {
+        return *detail::object<Header>(loan_.user_header());
+    }
+    /// Whether it can still be committed.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(loan_); }
+
+    /// Publishes all items; returns the sequence of the sample. See Loan::commit.
+    Result<std::uint64_t> commit() noexcept { return loan_.commit(size() * sizeof(T)); }
+    /// Publishes the first count items; more than were reserved are Code::bad_length.
+    Result<std::uint64_t> commit(std::size_t count) noexcept
+    {
+        if (loan_ && count > size()) return Code::bad_length;
+        return loan_.commit(loan_ ? count * sizeof(T) : 0);
+    }
+    /// Gives the slot back without publishing it.
+    Result<void> discard() noexcept { return loan_.discard(); }
+    /// The bytes, and the user header.
+    [[nodiscard]] Loan &untyped() noexcept { return loan_; }
+
+private:
+    template <class, class>
+    friend class TypedWriter;
+    Loan loan_{};
+};
+
+/// A Writer of objects of type T, which are made in place, with user headers of type H unless that
+/// is void. Threads: as Writer. TypedSegment::writer makes it.
+template <class T, class H = void>
 class TypedWriter {
 public:
     /// None; its calls answer Code::invalid.
@@ -2112,12 +2221,14 @@ public:
     /// Reserves a slot and constructs an object in it from these arguments; without arguments as
     /// `T object;` does, which leaves members without an initialiser as they are in the slot.
     template <class... Arguments>
-    Result<TypedLoan<T>> reserve(Timeout timeout, Arguments &&...arguments) noexcept
+    Result<TypedLoan<T, H>> reserve(Timeout timeout, Arguments &&...arguments) noexcept
     {
-        static_assert(std::is_nothrow_constructible_v<T, Arguments...>, "T cannot be made of these without throwing");
-        return detail::filled<TypedLoan<T>>([&](TypedLoan<T> &typed) {
+        static_assert(std::is_nothrow_constructible_v<T, Arguments...>,
+                      "T cannot be made of these without throwing");
+        return detail::filled<TypedLoan<T, H>>([&](TypedLoan<T, H> &typed) {
             const Code code = writer_.fill(typed.loan_, sizeof(T), timeout);
             if (code != Code::ok) return code;
+            detail::begin_header<H>(typed.loan_);
             if constexpr (sizeof...(arguments) == 0) {
                 ::new (static_cast<void *>(typed.loan_.data())) T;
             } else {
@@ -2127,9 +2238,10 @@ public:
         });
     }
 
-    /// Reserves, copies and commits; returns the sequence.
+    /// Reserves, copies and commits; returns the sequence. For samples without a user header.
     Result<std::uint64_t> write(const T &object, Timeout timeout) noexcept
     {
+        static_assert(std::is_void_v<H>, "reserve, fill object and header, and commit");
         return writer_.write(std::addressof(object), sizeof(T), timeout);
     }
 
@@ -2139,15 +2251,62 @@ public:
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(writer_); }
 
 private:
-    template <class>
+    template <class, class>
     friend class TypedSegment;
     explicit TypedWriter(Writer writer) noexcept : writer_(std::move(writer)) {}
 
     Writer writer_{};
 };
 
-/// A Sample that is an object of type T. Ends as a Sample does.
-template <class T>
+/// A Writer of arrays of T. Threads: as Writer. TypedSegment::writer makes it.
+template <class T, class H>
+class TypedWriter<T[], H> {
+public:
+    /// None; its calls answer Code::invalid.
+    TypedWriter() noexcept = default;
+
+    /// Reserves room for count items, and makes each as `T item;` does, which leaves members
+    /// without an initialiser as they are in the slot. Code::too_large if they do not fit.
+    Result<TypedLoan<T[], H>> reserve(std::size_t count, Timeout timeout) noexcept
+    {
+        static_assert(std::is_nothrow_default_constructible_v<T>, "an item that throws");
+        if (count > static_cast<std::size_t>(-1) / sizeof(T)) return Code::too_large;
+        return detail::filled<TypedLoan<T[], H>>([&](TypedLoan<T[], H> &typed) {
+            const Code code = writer_.fill(typed.loan_, count * sizeof(T), timeout);
+            if (code != Code::ok) return code;
+            detail::begin_header<H>(typed.loan_);
+            for (std::size_t at = 0; at < count; ++at) {
+                ::new (static_cast<void *>(typed.loan_.data() + at * sizeof(T))) T;
+            }
+            return code;
+        });
+    }
+
+    /// Reserves, copies count items and commits; returns the sequence. For samples without a user
+    /// header.
+    Result<std::uint64_t> write(const T *items, std::size_t count, Timeout timeout) noexcept
+    {
+        static_assert(std::is_void_v<H>, "reserve, fill items and header, and commit");
+        if (count > static_cast<std::size_t>(-1) / sizeof(T)) return Code::too_large;
+        return writer_.write(static_cast<const void *>(items), count * sizeof(T), timeout);
+    }
+
+    /// Everything else that a writer can do.
+    [[nodiscard]] Writer &untyped() noexcept { return writer_; }
+    /// Whether there is one.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(writer_); }
+
+private:
+    template <class, class>
+    friend class TypedSegment;
+    explicit TypedWriter(Writer writer) noexcept : writer_(std::move(writer)) {}
+
+    Writer writer_{};
+};
+
+/// A Sample that is an object of type T, with a user header of type H unless that is void. Ends as
+/// a Sample does.
+template <class T, class H = void>
 class TypedSample {
 public:
     /// None.
@@ -2161,6 +2320,12 @@ public:
     [[nodiscard]] const T &operator*() const noexcept { return *get(); }
     /// The object.
     [[nodiscard]] const T *operator->() const noexcept { return get(); }
+    /// The user header.
+    template <class Header = H>
+    [[nodiscard]] const Header &user_header() const noexcept
+    {
+        return *detail::object<const Header>(sample_.user_header());
+    }
     /// Whether it is held.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(sample_); }
 
@@ -2172,42 +2337,84 @@ public:
     [[nodiscard]] Sample &untyped() noexcept { return sample_; }
 
 private:
-    template <class>
+    template <class, class>
     friend class TypedReader;
     Sample sample_{};
 };
 
-/// A Reader of objects of type T. Threads: as Reader. TypedSegment::reader makes it.
-template <class T>
+/// A Sample that is an array of T.
+template <class T, class H>
+class TypedSample<T[], H> {
+public:
+    /// None.
+    TypedSample() noexcept = default;
+    /// For this header: to be written by a call.
+    explicit TypedSample(detail::Unwritten tag) noexcept : sample_(tag) {}
+
+    /// The items; null if there are none any more.
+    [[nodiscard]] const T *data() const noexcept { return detail::object<const T>(sample_.data()); }
+    /// How many.
+    [[nodiscard]] std::size_t size() const noexcept { return sample_.size() / sizeof(T); }
+    /// The first item.
+    [[nodiscard]] const T *begin() const noexcept { return data(); }
+    /// Behind the last item.
+    [[nodiscard]] const T *end() const noexcept { return data() + size(); }
+    /// An item; at is less than size().
+    [[nodiscard]] const T &operator[](std::size_t at) const noexcept { return data()[at]; }
+    /// The user header.
+    template <class Header = H>
+    [[nodiscard]] const Header &user_header() const noexcept
+    {
+        return *detail::object<const Header>(sample_.user_header());
+    }
+    /// Whether it is held.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(sample_); }
+
+    /// Releases it.
+    Result<void> mark() noexcept { return sample_.mark(); }
+    /// Its place in the order of all samples of the segment; the first is 1.
+    [[nodiscard]] std::uint64_t sequence() const noexcept { return sample_.sequence(); }
+    /// The untyped sample, with all its other calls.
+    [[nodiscard]] Sample &untyped() noexcept { return sample_; }
+
+private:
+    template <class, class>
+    friend class TypedReader;
+    Sample sample_{};
+};
+
+/// A Reader of objects of type T, or of arrays if that is an array type. Threads: as Reader.
+/// TypedSegment::reader makes it.
+template <class T, class H = void>
 class TypedReader {
 public:
     /// None; its calls answer Code::invalid.
     TypedReader() noexcept = default;
 
-    /// Takes the next object; Code::again if there is none yet. A sample of another length than T,
-    /// which only an untyped writer can have made, is marked, and the call returns
-    /// Code::type_mismatch.
-    Result<TypedSample<T>> read() noexcept
+    /// Takes the next object; Code::again if there is none yet. A sample whose length is not that
+    /// of a T, or of whole items, which only an untyped writer can have made, is marked, and the
+    /// call returns Code::type_mismatch.
+    Result<TypedSample<T, H>> read() noexcept
     {
-        return detail::filled<TypedSample<T>>([&](TypedSample<T> &typed) { return fill(typed); });
+        return detail::filled<TypedSample<T, H>>([&](TypedSample<T, H> &typed) { return fill(typed); });
     }
     /// Takes the newest object, and does not move the reader. See Reader::peek_latest.
-    Result<TypedSample<T>> peek_latest() noexcept
+    Result<TypedSample<T, H>> peek_latest() noexcept
     {
-        return detail::filled<TypedSample<T>>(
-            [&](TypedSample<T> &typed) { return checked(typed, reader_.fill_latest(typed.sample_)); });
+        return detail::filled<TypedSample<T, H>>(
+            [&](TypedSample<T, H> &typed) { return checked(typed, reader_.fill_latest(typed.sample_)); });
     }
 
     /// The available objects, for a loop that must know why it ended.
-    [[nodiscard]] Samples<TypedReader, TypedSample<T>> available() noexcept
+    [[nodiscard]] Samples<TypedReader, TypedSample<T, H>> available() noexcept
     {
-        return Samples<TypedReader, TypedSample<T>>(*this);
+        return Samples<TypedReader, TypedSample<T, H>>(*this);
     }
     /// The first available object: `for (auto &&object : reader)`. Ends at any failure; see
     /// available().
-    [[nodiscard]] typename Samples<TypedReader, TypedSample<T>>::Iterator begin() noexcept { return {this, nullptr}; }
+    [[nodiscard]] typename Samples<TypedReader, TypedSample<T, H>>::Iterator begin() noexcept { return {this, nullptr}; }
     /// Behind the last one.
-    [[nodiscard]] typename Samples<TypedReader, TypedSample<T>>::End end() const noexcept { return {}; }
+    [[nodiscard]] typename Samples<TypedReader, TypedSample<T, H>>::End end() const noexcept { return {}; }
 
     /// Waits until there is an object.
     Result<void> wait(Timeout timeout) noexcept { return reader_.wait(timeout); }
@@ -2219,7 +2426,7 @@ public:
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(reader_); }
 
 private:
-    template <class>
+    template <class, class>
     friend class TypedSegment;
     explicit TypedReader(Reader reader) noexcept : reader_(std::move(reader)) {}
 
@@ -2227,28 +2434,39 @@ private:
     friend class Samples;
 
     // Reads into an empty sample.
-    Code fill(TypedSample<T> &typed) noexcept { return checked(typed, reader_.fill(typed.sample_)); }
+    Code fill(TypedSample<T, H> &typed) noexcept { return checked(typed, reader_.fill(typed.sample_)); }
 
     // Releases a sample that is no T.
-    static Code checked(TypedSample<T> &typed, Code code) noexcept
+    static Code checked(TypedSample<T, H> &typed, Code code) noexcept
     {
-        if (code != Code::ok || typed.sample_.size() == sizeof(T)) return code;
-        typed = TypedSample<T>();
+        if (code != Code::ok || detail::fits<T>(typed.sample_.size())) return code;
+        typed = TypedSample<T, H>();
         return Code::type_mismatch;
     }
 
     Reader reader_{};
 };
 
-/// A segment of objects of type T, which is trivially copyable and has a TypeName. A program that
-/// attaches with another name or size gets Code::type_mismatch, in every language. Threads: any.
-template <class T>
+/// A segment of objects of type T, which is trivially copyable and has a TypeName. If T is an array
+/// type, as float[], each sample is an array of any number of items, which a slot, or max_payload,
+/// must have room for. H is the type of the user headers, if not void. A program that attaches with
+/// another name or size gets Code::type_mismatch, in every language. Threads: any.
+template <class T, class H = void>
 class TypedSegment {
-    static_assert(std::is_trivially_copyable_v<T>,
+    using Item = std::remove_extent_t<T>;
+    // A void header is replaced by a type that passes all checks.
+    using Header = std::conditional_t<std::is_void_v<H>, char, H>;
+    static constexpr std::uint32_t header_size = std::is_void_v<H> ? 0 : static_cast<std::uint32_t>(sizeof(Header));
+    static_assert(std::is_trivially_copyable_v<Header> && std::is_same_v<Header, std::remove_cv_t<Header>>,
                   "what has pointers or owners in it means nothing in another process");
-    static_assert(std::is_same_v<T, std::remove_cv_t<T>>, "a sample is written by one side and read by the other");
-    static_assert(alignof(T) <= 4096, "payloads are aligned to 4096 bytes at most");
-    static_assert(!std::string_view(type_name_of<T>).empty() && std::string_view(type_name_of<T>).size() <= 63,
+    static_assert(sizeof(Header) <= 256 && alignof(Header) <= 64, "user headers have 256 bytes, aligned to 64");
+    static_assert(!std::is_array_v<T> || std::extent_v<T> == 0, "T[N] is a struct with such a member");
+    static_assert(std::is_trivially_copyable_v<Item>,
+                  "what has pointers or owners in it means nothing in another process");
+    static_assert(std::is_same_v<Item, std::remove_cv_t<Item>>, "a sample is written by one side and read by the other");
+    static_assert(alignof(Item) <= 4096, "payloads are aligned to 4096 bytes at most");
+    static_assert(!std::string_view(type_name_of<T>).empty() && std::string_view(type_name_of<Item>).size() <=
+                      (std::is_array_v<T> ? 61 : 63),
                   "a type name has 1 to 63 bytes");
 
 public:
@@ -2298,18 +2516,18 @@ public:
     }
 
     /// Opens a writer.
-    Result<TypedWriter<T>> writer() const noexcept
+    Result<TypedWriter<T, H>> writer() const noexcept
     {
         auto writer = segment_.writer();
         if (!writer) return writer.error();
-        return TypedWriter<T>(*std::move(writer));
+        return TypedWriter<T, H>(*std::move(writer));
     }
     /// Joins as a reader, and sees up to history retained objects first.
-    Result<TypedReader<T>> reader(std::uint32_t history = 0) const noexcept
+    Result<TypedReader<T, H>> reader(std::uint32_t history = 0) const noexcept
     {
         auto reader = segment_.reader(history);
         if (!reader) return reader.error();
-        return TypedReader<T>(*std::move(reader));
+        return TypedReader<T, H>(*std::move(reader));
     }
 
     /// Everything else that a segment can do.
@@ -2324,8 +2542,9 @@ private:
 
     static Options typed(Options options) noexcept
     {
-        if (options.slot_capacity == 0) options.slot_capacity = sizeof(T);
-        if (options.payload_align < alignof(T) && alignof(T) > 64) options.payload_align = alignof(T);
+        if (options.slot_capacity == 0 && !std::is_array_v<T>) options.slot_capacity = sizeof(Item);
+        if (options.user_header_size == 0) options.user_header_size = header_size;
+        if (options.payload_align < alignof(Item) && alignof(Item) > 64) options.payload_align = alignof(Item);
         options.type_hash = type_hash_of<T>;
         options.type_name = type_name_of<T>;
         return options;
@@ -2341,14 +2560,19 @@ private:
 
     static bool has_room(std::uint64_t slot_capacity, std::uint64_t max_payload) noexcept
     {
-        return slot_capacity >= sizeof(T) || max_payload >= sizeof(T);
+        return slot_capacity >= sizeof(Item) || max_payload >= sizeof(Item);
     }
 
     template <class Make>
     static Result<TypedSegment> make(const Options &options, Make make_one) noexcept
     {
         const Options complete = typed(options);
-        if (!has_room(complete.slot_capacity, complete.max_payload)) {
+        if (!std::is_void_v<H> && complete.user_header_size != header_size) {
+            return Error(Code::bad_options, "user_header_size is not the size of the header's type");
+        }
+        // Of arrays the default has room for an item, or `of` says that it has not.
+        if (!(std::is_array_v<T> && complete.slot_capacity == 0) &&
+            !has_room(complete.slot_capacity, complete.max_payload)) {
             return Error(Code::bad_options, "slot_capacity and max_payload are smaller than the type");
         }
         return of(make_one(complete));
@@ -2361,8 +2585,11 @@ private:
         if (!segment) return segment.error();
         const auto info = segment->info();
         if (!info) return info.error();
-        if (!has_room(info->slot_capacity, info->max_payload) || info->payload_align % alignof(T) != 0) {
+        if (!has_room(info->slot_capacity, info->max_payload) || info->payload_align % alignof(Item) != 0) {
             return Error(Code::type_mismatch, "its payloads have no room for the type, or not its alignment");
+        }
+        if (!std::is_void_v<H> && info->user_header_size != header_size) {
+            return Error(Code::type_mismatch, "its user headers have another size than the header's type");
         }
         return TypedSegment(*std::move(segment));
     }
