@@ -75,14 +75,34 @@ unsafe extern "C" {
     fn shmslot_reader_join(segment: *mut u8, history: u32, ret: *mut *mut u8, err: *mut u8) -> i32;
     fn shmslot_reader_leave(reader: *mut u8);
     fn shmslot_slot_reserve(writer: *mut u8, len: usize, timeout: i64, loan: *mut Loan) -> i32;
-    fn shmslot_slot_commit(writer: *mut u8, loan: *const Loan, len: usize, sequence: *mut u64) -> i32;
+    fn shmslot_slot_commit(
+        writer: *mut u8,
+        loan: *const Loan,
+        len: usize,
+        sequence: *mut u64,
+    ) -> i32;
     fn shmslot_slot_read(reader: *mut u8, sample: *mut Sample) -> i32;
     fn shmslot_slot_mark(reader: *mut u8, sample: *const Sample) -> i32;
     fn shmslot_ref_reserve(segment: *mut u8, active: u64, ret: *mut Reference) -> i32;
-    fn shmslot_ref_data_ptr(s: *mut u8, slot: *const Reference, ret: *mut *mut u8, room: *mut usize) -> i32;
-    fn shmslot_ref_commit_in_place(s: *mut u8, slot: *const Reference, len: usize, seq: *mut u64) -> i32;
+    fn shmslot_ref_data_ptr(
+        s: *mut u8,
+        slot: *const Reference,
+        ret: *mut *mut u8,
+        room: *mut usize,
+    ) -> i32;
+    fn shmslot_ref_commit_in_place(
+        s: *mut u8,
+        slot: *const Reference,
+        len: usize,
+        seq: *mut u64,
+    ) -> i32;
     fn shmslot_ref_next_unread(segment: *mut u8, reader: u32, ret: *mut Reference) -> i32;
-    fn shmslot_ref_read_ptr(s: *mut u8, slot: *const Reference, ret: *mut *const u8, len: *mut usize) -> i32;
+    fn shmslot_ref_read_ptr(
+        s: *mut u8,
+        slot: *const Reference,
+        ret: *mut *const u8,
+        len: *mut usize,
+    ) -> i32;
     fn shmslot_ref_mark_read(segment: *mut u8, slot: *const Reference, reader: u32) -> i32;
 }
 

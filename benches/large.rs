@@ -9,12 +9,16 @@ use std::hint::{black_box, spin_loop};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use shmslot::{AttachOptions, Attachments, Channel, ChannelOptions, Registry, RegistryOptions, Segment};
+use shmslot::{
+    AttachOptions, Attachments, Channel, ChannelOptions, Registry, RegistryOptions, Segment,
+};
 
 use harness::place::SharedMemory;
 use harness::process::{fork, join, pin};
 use harness::rows::{Settings, median};
-use payload::{Home, Source, Work, one_thread, raw_copy, raw_copy_and_sum, receive, row, segment, send};
+use payload::{
+    Home, Source, Work, one_thread, raw_copy, raw_copy_and_sum, receive, row, segment, send,
+};
 
 mod harness;
 mod payload;
@@ -118,7 +122,8 @@ fn raw_one_way(len: usize) -> f64 {
     with_child(
         || pong(&source, || get(0, &mut there), |source| put(1, source)),
         || {
-            let took = ping_pong(len, |source| put(0, source), || get(1, &mut here).expect("an answer"));
+            let took =
+                ping_pong(len, |source| put(0, source), || get(1, &mut here).expect("an answer"));
             shared.word(0).store(STOP, Ordering::Release);
             took
         },
@@ -143,7 +148,8 @@ fn one_way(home: Home, len: usize) -> f64 {
                     Some(sample) if sample.is_empty() => return None,
                     Some(sample) => {
                         // SAFETY: in hand, so nobody writes to it; that many bytes long.
-                        let bytes = unsafe { std::slice::from_raw_parts(sample.as_ptr(), sample.len()) };
+                        let bytes =
+                            unsafe { std::slice::from_raw_parts(sample.as_ptr(), sample.len()) };
                         return Some(payload::sum(bytes));
                     }
                     None => spin_loop(),
@@ -171,19 +177,24 @@ fn one_way(home: Home, len: usize) -> f64 {
 /// in one thread. Every region new: made, announced, received, mapped, and taken away again.
 fn over_a_channel(every_region_new: bool, len: usize) -> f64 {
     let max_idle = if every_region_new { 0 } else { u64::MAX };
-    let registry =
-        Registry::new(&RegistryOptions { region_size: len as u64, max_idle, ..RegistryOptions::default() })
-            .expect("a registry");
+    let registry = Registry::new(&RegistryOptions {
+        region_size: len as u64,
+        max_idle,
+        ..RegistryOptions::default()
+    })
+    .expect("a registry");
     let (near, far) = Channel::pair(&ChannelOptions::default()).expect("a channel");
     registry.add(&near, None).expect("it is open");
-    let attachments = Attachments::new(Some(&far), &ChannelOptions::default()).expect("attachments");
+    let attachments =
+        Attachments::new(Some(&far), &ChannelOptions::default()).expect("attachments");
     let once = |_| {
         let start = Instant::now();
         // More than a region of the usual size: it gets one of its own.
         let lease = registry.alloc(len + 1, None).expect("memory");
         let place = (lease.map_id(), lease.generation(), lease.offset());
-        let mapped =
-            attachments.resolve_wait(place.0, place.1, place.2, lease.len() as u64, None).expect("announced");
+        let mapped = attachments
+            .resolve_wait(place.0, place.1, place.2, lease.len() as u64, None)
+            .expect("announced");
         black_box(mapped.as_ptr());
         drop((mapped, lease));
         start.elapsed().as_nanos() as f64
@@ -212,7 +223,9 @@ fn main() {
             row("of that, reserve", |len| first_use(First::Reserve, false, len)),
             row("first use, PREFAULT", |len| first_use(First::Whole, true, len)),
             row("of that, reserve", |len| first_use(First::Reserve, true, len)),
-            row("first read through another mapping", |len| first_use(First::ReadElsewhere, false, len)),
+            row("first read through another mapping", |len| {
+                first_use(First::ReadElsewhere, false, len)
+            }),
         ],
         rounds,
     );

@@ -13,7 +13,9 @@ use harness::clock::{ticks, ticks_when_done};
 use harness::measures::one_thread;
 use harness::place::Place;
 use harness::process::{alone, pin};
-use harness::rows::{Aim, Figures, Row, Sample, Settings, measure, place, print, staying, surroundings};
+use harness::rows::{
+    Aim, Figures, Row, Sample, Settings, measure, place, print, staying, surroundings,
+};
 use harness::shmslot::{Shmslot, ThroughC, options};
 use harness::transport::Touch;
 
@@ -239,7 +241,9 @@ fn fill_levels(place: &'static Place, quick: bool) -> Vec<Row> {
                 for &slots in counts {
                     let case = Case { single_writer, slots, fill, part };
                     let name = format!("{calls}, {}, {level}, {slots} slots", mode(single_writer));
-                    rows.push(staying(name, aim.clone(), move || measured(place, case, least_turns)));
+                    rows.push(staying(name, aim.clone(), move || {
+                        measured(place, case, least_turns)
+                    }));
                 }
             }
         }
@@ -256,10 +260,18 @@ fn boundaries(place: &'static Place, settings: &Settings) -> Vec<Row> {
         let [rust, c] =
             ["Rust", "C ABI"].map(|by| format!("a turn through {by}, {}, 64 slots", mode(single)));
         let options = move || options::<WORDS>(single, Policy::Fail, 64);
-        let turn = move || one_thread::<WORDS, _>(place, time, || Shmslot::new(options()), Touch::First, 0);
+        let turn = move || {
+            one_thread::<WORDS, _>(place, time, || Shmslot::new(options()), Touch::First, 0)
+        };
         rows.push(staying(rust.clone(), Aim::None, turn));
         let turn = move || {
-            one_thread::<WORDS, _>(place, time, || ThroughC(Shmslot::new(options())), Touch::First, 0)
+            one_thread::<WORDS, _>(
+                place,
+                time,
+                || ThroughC(Shmslot::new(options())),
+                Touch::First,
+                0,
+            )
         };
         rows.push(staying(c, Aim::Above(rust, 6.0), turn));
     }

@@ -117,7 +117,9 @@ fn recovery(shared: &Shared, slots: u32, had: Had, rounds: usize) -> Vec<u64> {
                 Had::HalfOnLoan => {
                     let writer = segment.writer().expect("a writer");
                     for _ in 0..slots / 2 {
-                        std::mem::forget(writer.reserve(PAYLOAD, Some(Duration::ZERO)).expect("a slot"));
+                        std::mem::forget(
+                            writer.reserve(PAYLOAD, Some(Duration::ZERO)).expect("a slot"),
+                        );
                     }
                     std::mem::forget(writer);
                 }
@@ -201,7 +203,11 @@ fn crowd(shared: &Shared, segment: &Segment, participants: u32) -> Vec<libc::pid
         (0..count).for_each(|_| std::mem::forget(attach(segment)));
         Box::new(|| ()) as Box<dyn FnOnce()>
     };
-    (0..PROCESSES).map(share).filter(|count| *count > 0).map(|count| start(shared, || stay(count))).collect()
+    (0..PROCESSES)
+        .map(share)
+        .filter(|count| *count > 0)
+        .map(|count| start(shared, || stay(count)))
+        .collect()
 }
 
 /// CPU time that a process has used.
@@ -260,7 +266,8 @@ fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, V
         let segment = attach(&segment);
         let writer = segment.writer().expect("a writer");
         time(&mut || {
-            let nothing = writer.reserve(PAYLOAD, Some(Duration::ZERO)).expect_err("nothing is free");
+            let nothing =
+                writer.reserve(PAYLOAD, Some(Duration::ZERO)).expect_err("nothing is free");
             assert_eq!(nothing.code(), Code::NoFreeSlot);
         })
     });

@@ -15,7 +15,9 @@ use harness::limits::{Futex, Memory};
 use harness::measures::{calls_per_payload, calls_per_wake, set_up};
 use harness::place::Place;
 use harness::process::{alone, pin};
-use harness::rows::{Aim, Row, Settings, keep, measure, place, print, staying, surroundings, verdict};
+use harness::rows::{
+    Aim, Row, Settings, keep, measure, place, print, staying, surroundings, verdict,
+};
 use harness::shmslot::{Shmslot, asleep_at_once, options};
 use harness::transport::Transport;
 
@@ -138,7 +140,11 @@ const HOLDINGS: [&str; 6] =
     ["descriptors", "mappings", "threads", "files", "shared memory", "private memory"];
 
 /// What comes with a step; the steps before it are not counted.
-fn holdings<B, S>(place: &Place, before: impl FnOnce() -> B, step: impl FnOnce(&B) -> S) -> [f64; 6] {
+fn holdings<B, S>(
+    place: &Place,
+    before: impl FnOnce() -> B,
+    step: impl FnOnce(&B) -> S,
+) -> [f64; 6] {
     let well = alone(place, || {
         let first = before();
         // Once, so that what looking takes is not counted.
@@ -158,8 +164,10 @@ fn held(place: &Place) -> String {
     let owner = Segment::create_anonymous(&options).expect("a segment");
     let named = Named::new(&options);
     let nothing = || ();
-    let attach =
-        || Segment::attach_fd(owner.fd().expect("anonymous"), &AttachOptions::default()).expect("attached");
+    let attach = || {
+        Segment::attach_fd(owner.fd().expect("anonymous"), &AttachOptions::default())
+            .expect("attached")
+    };
     let rows = [
         (
             "create, anonymous, 64 slots of 4 KiB",
@@ -210,17 +218,35 @@ fn held(place: &Place) -> String {
 fn system_calls(place: &Place) -> String {
     let busy = |single| move || Shmslot::new(options::<SMALL>(single, Policy::Fail, 64));
     let drops = || Shmslot::new(options::<SMALL>(false, Policy::DropOldest, 64));
-    let sleepy = |single| move || Shmslot::new(asleep_at_once(options::<SMALL>(single, Policy::Fail, 64)));
+    let sleepy =
+        |single| move || Shmslot::new(asleep_at_once(options::<SMALL>(single, Policy::Fail, 64)));
     let rows = [
-        ("a sample, nobody asleep, single writer", 0.0, calls_per_payload::<SMALL, _>(place, busy(true))),
-        ("a sample, nobody asleep, many writers", 0.0, calls_per_payload::<SMALL, _>(place, busy(false))),
+        (
+            "a sample, nobody asleep, single writer",
+            0.0,
+            calls_per_payload::<SMALL, _>(place, busy(true)),
+        ),
+        (
+            "a sample, nobody asleep, many writers",
+            0.0,
+            calls_per_payload::<SMALL, _>(place, busy(false)),
+        ),
         ("a sample, nobody asleep, drop-oldest", 0.0, calls_per_payload::<SMALL, _>(place, drops)),
         ("plain shared memory", 0.0, calls_per_payload::<SMALL, _>(place, Memory::new::<SMALL>)),
-        ("a sleep and its wake, single writer", 2.0, calls_per_wake::<SMALL, _>(place, sleepy(true))),
-        ("a sleep and its wake, many writers", 2.0, calls_per_wake::<SMALL, _>(place, sleepy(false))),
+        (
+            "a sleep and its wake, single writer",
+            2.0,
+            calls_per_wake::<SMALL, _>(place, sleepy(true)),
+        ),
+        (
+            "a sleep and its wake, many writers",
+            2.0,
+            calls_per_wake::<SMALL, _>(place, sleepy(false)),
+        ),
         ("a raw futex", 2.0, calls_per_wake::<SMALL, _>(place, Futex::new)),
     ];
-    let mut text = String::from("| system calls of both sides | calls | to reach |\n|---|---:|---|\n");
+    let mut text =
+        String::from("| system calls of both sides | calls | to reach |\n|---|---:|---|\n");
     for (name, aim, calls) in rows {
         let Some(calls) = calls else {
             writeln!(text, "| {name} | failed | {aim} |").expect("room");
@@ -264,8 +290,10 @@ fn idle(place: &Place, quick: bool) -> String {
     });
     let sleeping = measured(&|_| std::thread::sleep(time));
     let reach = if waiting < 1000.0 { "reached" } else { "**missed**" };
-    let mut text = String::from("| while nothing happens | processor | to reach |\n|---|---:|---|\n");
-    writeln!(text, "| a reader that waits | {waiting:.0} µs a second | 0.0 %: {reach} |").expect("room");
+    let mut text =
+        String::from("| while nothing happens | processor | to reach |\n|---|---:|---|\n");
+    writeln!(text, "| a reader that waits | {waiting:.0} µs a second | 0.0 %: {reach} |")
+        .expect("room");
     writeln!(text, "| a process that sleeps | {sleeping:.0} µs a second | |\n").expect("room");
     text
 }

@@ -16,7 +16,9 @@ use harness::limits::{Futex, Memory};
 use harness::measures::{Against, one_way, streaming, wake};
 use harness::place::Place;
 use harness::process::{Side, fork, join, kill, pair, pin};
-use harness::rows::{Aim, Figures, Row, Sample, Settings, crossing, measure, place, print, surroundings};
+use harness::rows::{
+    Aim, Figures, Row, Sample, Settings, crossing, measure, place, print, surroundings,
+};
 use harness::shmslot::{Shmslot, ThroughC, asleep_at_once, never_asleep, options};
 use harness::state::State;
 use harness::transport::{Receiver, Sender, Touch};
@@ -57,17 +59,36 @@ fn one_ways(place: &'static Place, time: Duration) -> Vec<Row> {
     vec![
         one_way_row::<SMALL>(place, time, ("64 B", true, Fail, Whole), (Hop, Aim::Limits(1.4))),
         one_way_row::<SMALL>(place, time, ("64 B", false, Fail, Whole), (Hop, Aim::Limits(1.9))),
-        one_way_row::<SMALL>(place, time, ("64 B", true, DropOldest, Whole), (Hop, Aim::Limits(1.6))),
-        one_way_row::<SMALL>(place, time, ("64 B", false, DropOldest, Whole), (Hop, Aim::Limits(2.1))),
-        crossing("one way, 64 B, written and read, single writer, lossless, C ABI", Aim::None, move || {
-            let segment = || ThroughC(Shmslot::new(options::<SMALL>(true, Fail, 64)));
-            one_way::<SMALL, _>(place, time, segment, Hop, Whole)
-        }),
+        one_way_row::<SMALL>(
+            place,
+            time,
+            ("64 B", true, DropOldest, Whole),
+            (Hop, Aim::Limits(1.6)),
+        ),
+        one_way_row::<SMALL>(
+            place,
+            time,
+            ("64 B", false, DropOldest, Whole),
+            (Hop, Aim::Limits(2.1)),
+        ),
+        crossing(
+            "one way, 64 B, written and read, single writer, lossless, C ABI",
+            Aim::None,
+            move || {
+                let segment = || ThroughC(Shmslot::new(options::<SMALL>(true, Fail, 64)));
+                one_way::<SMALL, _>(place, time, segment, Hop, Whole)
+            },
+        ),
         one_way_row::<PAGE>(place, time, ("4 KiB", true, Fail, Whole), (Beside, Aim::Limits(1.4))),
         one_way_row::<PAGE>(place, time, ("4 KiB", false, Fail, Whole), (Beside, Aim::Limits(1.4))),
         one_way_row::<MIDDLE>(place, time, ("64 KiB", true, Fail, Whole), (Beside, Aim::None)),
         one_way_row::<LARGE>(place, time, ("1 MiB", true, Fail, Whole), (Beside, Aim::Limits(1.2))),
-        one_way_row::<LARGE>(place, time, ("1 MiB", false, Fail, Whole), (Beside, Aim::Limits(1.2))),
+        one_way_row::<LARGE>(
+            place,
+            time,
+            ("1 MiB", false, Fail, Whole),
+            (Beside, Aim::Limits(1.2)),
+        ),
         one_way_row::<SMALL>(place, time, ("64 B", true, Fail, First), (Hop, Aim::None)),
         one_way_row::<PAGE>(place, time, ("4 KiB", true, Fail, First), (Hop, Aim::None)),
         one_way_row::<MIDDLE>(place, time, ("64 KiB", true, Fail, First), (Hop, Aim::None)),
@@ -77,27 +98,36 @@ fn one_ways(place: &'static Place, time: Duration) -> Vec<Row> {
 
 fn wakes(place: &'static Place, quick: bool) -> Vec<Row> {
     let mut rows = Vec::new();
-    let cases = [("asleep for 20 µs", 20, 400, Aim::Limits(1.15)), ("idle for 500 µs", 500, 80, Aim::None)];
+    let cases =
+        [("asleep for 20 µs", 20, 400, Aim::Limits(1.15)), ("idle for 500 µs", 500, 80, Aim::None)];
     for (since, microseconds, turns, aim) in cases {
         let turns = if quick { turns / 4 } else { turns };
         for single in [true, false] {
-            let segment = move || Shmslot::new(asleep_at_once(options::<SMALL>(single, Policy::Fail, 64)));
+            let segment =
+                move || Shmslot::new(asleep_at_once(options::<SMALL>(single, Policy::Fail, 64)));
             let asleep = Duration::from_micros(microseconds);
             let name = format!("wake of a reader {since}, {}", mode(single));
-            rows.push(crossing(name, aim.clone(), move || wake::<SMALL, _>(place, asleep, turns, segment)));
+            rows.push(crossing(name, aim.clone(), move || {
+                wake::<SMALL, _>(place, asleep, turns, segment)
+            }));
         }
         let name = format!("wake of a raw futex {since}");
         let asleep = Duration::from_micros(microseconds);
-        rows.push(crossing(name, Aim::None, move || wake::<SMALL, _>(place, asleep, turns, Futex::new)));
+        rows.push(crossing(name, Aim::None, move || {
+            wake::<SMALL, _>(place, asleep, turns, Futex::new)
+        }));
     }
     rows
 }
 
 fn streams(place: &'static Place, time: Duration) -> Vec<Row> {
     let row = |single, most| {
-        let segment = move || Shmslot::new(never_asleep(options::<SMALL>(single, Policy::Block, 64)));
+        let segment =
+            move || Shmslot::new(never_asleep(options::<SMALL>(single, Policy::Block, 64)));
         let name = format!("streaming 1 → 1, 64 B, {}, lossless", mode(single));
-        crossing(name, Aim::Limits(most), move || streaming::<SMALL, _>(place, time, segment, Touch::Whole))
+        crossing(name, Aim::Limits(most), move || {
+            streaming::<SMALL, _>(place, time, segment, Touch::Whole)
+        })
     };
     vec![row(true, 3.5), row(false, 8.0)]
 }
@@ -119,7 +149,8 @@ fn hop(place: &Place) -> f64 {
 /// for each sample, however many get it.
 fn crowd(place: &'static Place, writers: u64, readers: u64, each: u64) -> Option<Sample> {
     let before = hop(place);
-    let options = CreateOptions { max_readers: 15, ..options::<SMALL>(writers == 1, Policy::Block, 64) };
+    let options =
+        CreateOptions { max_readers: 15, ..options::<SMALL>(writers == 1, Policy::Block, 64) };
     let lane = Shmslot::new(options);
     let [arrived, done] = [0, 1].map(|at| &place.said[at].0);
     place.clear();
@@ -164,7 +195,9 @@ fn crowd(place: &'static Place, writers: u64, readers: u64, each: u64) -> Option
 fn crowds(place: &'static Place, quick: bool) -> Vec<Row> {
     let each = if quick { 5_000 } else { 40_000 };
     let row = |(writers, readers): (u64, u64)| {
-        let name = format!("streaming {writers} → {readers}, 64 B, lossless, more processes than processors");
+        let name = format!(
+            "streaming {writers} → {readers}, 64 B, lossless, more processes than processors"
+        );
         crossing(name, Aim::None, move || crowd(place, writers, readers, each / writers))
     };
     [(1, 4), (1, 8), (4, 1), (4, 4)].map(row).into()
@@ -200,9 +233,11 @@ fn noisy(place: &'static Place, time: Duration) -> Vec<Row> {
         crossing("2 noisy neighbours: wake of a reader asleep for 20 µs", Aim::None, move || {
             beside_noise(|| wake::<SMALL, _>(place, asleep, 80, sleepy))
         }),
-        crossing("2 noisy neighbours: wake of a raw futex asleep for 20 µs", Aim::None, move || {
-            beside_noise(|| wake::<SMALL, _>(place, asleep, 80, Futex::new))
-        }),
+        crossing(
+            "2 noisy neighbours: wake of a raw futex asleep for 20 µs",
+            Aim::None,
+            move || beside_noise(|| wake::<SMALL, _>(place, asleep, 80, Futex::new)),
+        ),
     ]
 }
 

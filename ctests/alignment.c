@@ -23,11 +23,13 @@ static void check_sample(const shmslot_sample *sample, uint32_t align, uint32_t 
         CHECK(((const unsigned char *)sample->data)[at] == byte_of(sample->sequence, at));
     }
     for (at = 0; at < user_header; at++) {
-        CHECK(((const unsigned char *)sample->user_header)[at] == byte_of(sample->sequence, at + 1000));
+        CHECK(((const unsigned char *)sample->user_header)[at] ==
+              byte_of(sample->sequence, at + 1000));
     }
 }
 
-static void write_sample(shmslot_writer *writer, uint64_t sequence, uint32_t align, uint32_t user_header)
+static void write_sample(shmslot_writer *writer, uint64_t sequence, uint32_t align,
+                         uint32_t user_header)
 {
     shmslot_loan loan;
     uint64_t got = 0;
@@ -36,7 +38,8 @@ static void write_sample(shmslot_writer *writer, uint64_t sequence, uint32_t ali
     CHECK_U64((uintptr_t)loan.data % align, 0);
     for (at = 0; at < CAPACITY; at++) ((unsigned char *)loan.data)[at] = byte_of(sequence, at);
     if (user_header > 0) CHECK(loan.user_header != NULL);
-    for (at = 0; at < user_header; at++) ((unsigned char *)loan.user_header)[at] = byte_of(sequence, at + 1000);
+    for (at = 0; at < user_header; at++)
+        ((unsigned char *)loan.user_header)[at] = byte_of(sequence, at + 1000);
     CHECK_OK(shmslot_slot_commit(writer, &loan, CAPACITY, &got));
     CHECK_U64(got, sequence);
 }
@@ -87,7 +90,8 @@ static void check_shape(uint32_t align, uint32_t user_header)
     segment = make_named(unique_name(name, sizeof name, "align"), &options);
     reader = join(segment, 0);
     writer = open_writer(segment);
-    for (sequence = 1; sequence <= SLOTS; sequence++) write_sample(writer, sequence, align, user_header);
+    for (sequence = 1; sequence <= SLOTS; sequence++)
+        write_sample(writer, sequence, align, user_header);
     other = start_child(read_in_another_process, &shape);
     hear(other.link);
     CHECK_OK(shmslot_segment_unlink(name, NULL));

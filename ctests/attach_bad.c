@@ -73,7 +73,8 @@ static void check_other_files(void)
     refuse(path, SHMSLOT_E_EMPTY);
     write_file(path, "x", 1);
     refuse(path, SHMSLOT_E_NOT_A_SEGMENT);
-    for (i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)((seed = seed * 1103515245u + 12345u) >> 16);
+    for (i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)((seed = seed * 1103515245u + 12345u) >> 16);
     write_file(path, bytes, sizeof bytes);
     refuse(path, SHMSLOT_E_NOT_A_SEGMENT);
     memset(bytes, 0, sizeof bytes);
@@ -86,7 +87,8 @@ static void check_symbolic_link(void)
 {
     char path[256], link_path[256];
     shmslot_options options = options_of(4, 100);
-    shmslot_segment *segment = make_named(own_path(path, sizeof path, directory, "real"), &options), *through = NULL;
+    shmslot_segment *segment = make_named(own_path(path, sizeof path, directory, "real"), &options),
+                    *through = NULL;
     own_path(link_path, sizeof link_path, directory, "link");
     CHECK(symlink(path, link_path) == 0);
     CHECK(shmslot_segment_attach(link_path, NULL, &through, NULL) < 0);
@@ -120,7 +122,9 @@ static void check_loosened_mode(void)
 {
     char path[256];
     shmslot_options options = options_of(4, 100);
-    shmslot_segment *segment = make_named(own_path(path, sizeof path, directory, "loose"), &options), *other = NULL;
+    shmslot_segment *segment =
+                        make_named(own_path(path, sizeof path, directory, "loose"), &options),
+                    *other = NULL;
     CHECK(chmod(path, 0666) == 0);
     refuse(path, SHMSLOT_E_PERMISSION);
     CHECK(chmod(path, 0604) == 0);
@@ -249,7 +253,9 @@ static void check_flipped_header_bytes(void)
         for (m = 0; m < sizeof masks; m++) {
             bytes[at] ^= masks[m];
             write_file(path, bytes, size);
-            refuse(path, at < 8 ? SHMSLOT_E_NOT_A_SEGMENT : at < 16 ? SHMSLOT_E_LAYOUT_VERSION : SHMSLOT_E_CORRUPT);
+            refuse(path, at < 8    ? SHMSLOT_E_NOT_A_SEGMENT
+                         : at < 16 ? SHMSLOT_E_LAYOUT_VERSION
+                                   : SHMSLOT_E_CORRUPT);
             bytes[at] ^= masks[m];
         }
     }
@@ -314,7 +320,8 @@ static void check_forged_header_fields(void)
         put_le(bytes + CHECKSUM_AT, 8, checksum(bytes));
         write_file(path, bytes, size);
         if (forged[i].code != SHMSLOT_OK) {
-            fprintf(stderr, "header field at %zu forged as %" PRIu64 "\n", forged[i].offset, forged[i].value);
+            fprintf(stderr, "header field at %zu forged as %" PRIu64 "\n", forged[i].offset,
+                    forged[i].value);
             refuse(path, forged[i].code);
         } else {
             CHECK_OK(shmslot_segment_attach(path, NULL, &segment, NULL));
@@ -340,7 +347,8 @@ static int use_whatever_it_is(int link, void *path)
     (void)link;
     if (result != SHMSLOT_OK) {
         CHECK(segment == NULL);
-        CHECK(result == SHMSLOT_E_CORRUPT || result == SHMSLOT_E_NOT_FOUND || result == SHMSLOT_E_NO_PARTICIPANT_SLOT);
+        CHECK(result == SHMSLOT_E_CORRUPT || result == SHMSLOT_E_NOT_FOUND ||
+              result == SHMSLOT_E_NO_PARTICIPANT_SLOT);
         return -result;
     }
     if (shmslot_reader_join(segment, 2, &reader, NULL) == SHMSLOT_OK) {
@@ -377,7 +385,8 @@ static void check_random_control_bytes(void)
 {
     char path[256];
     size_t size;
-    unsigned char *bytes = segment_bytes(own_path(path, sizeof path, directory, "random"), &size), *copy = malloc(size);
+    unsigned char *bytes = segment_bytes(own_path(path, sizeof path, directory, "random"), &size),
+                  *copy = malloc(size);
     unsigned round, seed = 99;
     CHECK(copy != NULL);
     for (round = 0; round < 200; round++) {

@@ -72,12 +72,16 @@ static void check_broken_(struct ends ends, int descriptors, const char *reason)
         CHECK(detail.code == SHMSLOT_E_CHANNEL_BROKEN);
     }
     CHECK(count_descriptors() == descriptors);
-    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 1, &mapped, NULL), SHMSLOT_E_CHANNEL_BROKEN);
-    CHECK_CODE(shmslot_attachments_resolve_wait(ends.attachments, 1, 1, 0, 1, FOR_EVER, &mapped, NULL),
+    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 1, &mapped, NULL),
                SHMSLOT_E_CHANNEL_BROKEN);
-    CHECK_CODE(shmslot_channel_recv_segment(ends.channel, NULL, FOR_EVER, &segment, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+    CHECK_CODE(
+        shmslot_attachments_resolve_wait(ends.attachments, 1, 1, 0, 1, FOR_EVER, &mapped, NULL),
+        SHMSLOT_E_CHANNEL_BROKEN);
+    CHECK_CODE(shmslot_channel_recv_segment(ends.channel, NULL, FOR_EVER, &segment, NULL),
+               SHMSLOT_E_CHANNEL_BROKEN);
     CHECK_OK(shmslot_segment_create_anonymous(NULL, &segment, NULL));
-    CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, AT_ONCE, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+    CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, AT_ONCE, NULL),
+               SHMSLOT_E_CHANNEL_BROKEN);
     shmslot_segment_close(segment);
     CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
     /* nothing to announce yet */
@@ -89,8 +93,8 @@ static void check_broken_(struct ends ends, int descriptors, const char *reason)
 #define check_broken(ends, descriptors, reason) CHECK_HERE(check_broken_(ends, descriptors, reason))
 
 /* One valid message, then one that is a violation. */
-static void check_breach_(int type, uint32_t flags, const void *bytes, size_t size, const int *fds, size_t count,
-                          const char *reason)
+static void check_breach_(int type, uint32_t flags, const void *bytes, size_t size, const int *fds,
+                          size_t count, const char *reason)
 {
     int before = count_descriptors(), opened, file = sealed_file(PAGE);
     unsigned char good[16];
@@ -108,7 +112,7 @@ static void check_breach_(int type, uint32_t flags, const void *bytes, size_t si
     close_ends(ends);
     CHECK(count_descriptors() == before);
 }
-#define check_breach(type, flags, bytes, size, fds, count, reason)                                                     \
+#define check_breach(type, flags, bytes, size, fds, count, reason)                                 \
     CHECK_HERE(check_breach_(type, flags, bytes, size, fds, count, reason))
 
 static const int types[] = {SOCK_SEQPACKET, SOCK_DGRAM, SOCK_STREAM};
@@ -145,19 +149,25 @@ static void check_breaches(void)
         check_breach(type, 0, message, 16, fds, 2, "a message with 2 descriptors, not 1");
         check_breach(type, 0, message, 16, fds, 3, "a message with 3 descriptors, not 1");
         check_breach(type, 0, message, 16, fds, 253, "descriptors, not 1");
-        check_breach(type, 0, message, 16, pipes, 1, "region 7: its descriptor is not a regular file");
-        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, pipes, 1, "region 7: its descriptor is not a regular file");
+        check_breach(type, 0, message, 16, pipes, 1,
+                     "region 7: its descriptor is not a regular file");
+        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, pipes, 1,
+                     "region 7: its descriptor is not a regular file");
         check_breach(type, 0, message, 16, &unsealed, 1, "region 7: its file is not sealed");
         check_breach(type, 0, message, 16, &write_only, 1, "mapping a region");
         attach_message(message, 7, 1, PAGE + 1);
-        check_breach(type, 0, message, 16, fds, 1, "region 7 has 4097 bytes by its message, but its file has 4096");
-        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, &unsealed, 1, "but its file has 4096");
+        check_breach(type, 0, message, 16, fds, 1,
+                     "region 7 has 4097 bytes by its message, but its file has 4096");
+        check_breach(type, SHMSLOT_FLAG_UNSEALED, message, 16, &unsealed, 1,
+                     "but its file has 4096");
         attach_message(message, 7, 1, 0);
         check_breach(type, 0, message, 16, fds, 1, "region 7 has the impossible length 0");
         attach_message(message, 7, 1, UINT64_C(1) << 63);
-        check_breach(type, 0, message, 16, fds, 1, "region 7 has the impossible length 9223372036854775808");
+        check_breach(type, 0, message, 16, fds, 1,
+                     "region 7 has the impossible length 9223372036854775808");
         attach_message(message, 7, 1, UINT64_MAX);
-        check_breach(type, 0, message, 16, fds, 1, "region 7 has the impossible length 18446744073709551615");
+        check_breach(type, 0, message, 16, fds, 1,
+                     "region 7 has the impossible length 18446744073709551615");
     }
     CHECK(close(fd) == 0 && close(pipes[0]) == 0 && close(pipes[1]) == 0);
     CHECK(close(unsealed) == 0 && close(write_only) == 0);
@@ -179,7 +189,8 @@ static void check_parts_of_a_stream(void)
         CHECK_U64((uint64_t)shmslot_attachments_drain(ends.attachments, NULL), 0);
         CHECK(send_raw(ends.raw, message + cut, 16 - cut, &fd, (size_t)!first) == 0);
         CHECK_U64((uint64_t)shmslot_attachments_drain(ends.attachments, NULL), 1);
-        CHECK_OK(shmslot_attachments_resolve(ends.attachments, (uint32_t)cut, 0, 0, PAGE, &mapped, NULL));
+        CHECK_OK(shmslot_attachments_resolve(ends.attachments, (uint32_t)cut, 0, 0, PAGE, &mapped,
+                                             NULL));
         CHECK(memcmp(mapped.data, "text", 5) == 0);
         CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
     }
@@ -246,8 +257,9 @@ static void check_duplicates(void)
     CHECK_OK(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 0, PAGE, &again, NULL));
     CHECK(again.data == first.data);
     CHECK_OK(shmslot_attachments_release(ends.attachments, &again));
-    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 1, 2 * PAGE, &again, &detail),
-               SHMSLOT_E_OUT_OF_BOUNDS);
+    CHECK_CODE(
+        shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX, 1, 2 * PAGE, &again, &detail),
+        SHMSLOT_E_OUT_OF_BOUNDS);
     CHECK(detail.numbers[0] == 1 && detail.numbers[1] == 2 * PAGE && detail.numbers[2] == PAGE);
     CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 0, UINT32_MAX - 1, 0, 1, &again, NULL),
                SHMSLOT_E_UNKNOWN_MAPPING);
@@ -282,7 +294,8 @@ static void check_unsealed_files(void)
     CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0);
     CHECK_OK(shmslot_attachments_resolve(ends.attachments, 3, 0, 0, PAGE, &mapped, NULL));
     CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
-    CHECK_CODE(shmslot_attachments_attach_fd(ends.attachments, 4, 0, PAGE, fd, NULL), SHMSLOT_E_NOT_SEALED);
+    CHECK_CODE(shmslot_attachments_attach_fd(ends.attachments, 4, 0, PAGE, fd, NULL),
+               SHMSLOT_E_NOT_SEALED);
     CHECK_OK(shmslot_attachments_create(NULL, SHMSLOT_FLAG_UNSEALED, &loose, NULL));
     CHECK_OK(shmslot_attachments_attach_fd(loose, 4, 0, PAGE, fd, NULL));
     CHECK_CODE(shmslot_attachments_attach_fd(loose, 5, 0, PAGE + 1, fd, NULL), SHMSLOT_E_TRUNCATED);
@@ -292,7 +305,8 @@ static void check_unsealed_files(void)
     CHECK_CODE(shmslot_attachments_attach_fd(loose, 5, 0, 1, -1, NULL), SHMSLOT_E_INVALID);
     CHECK_OK(shmslot_attachments_resolve(loose, 4, 0, 0, PAGE, &mapped, NULL));
     CHECK_OK(shmslot_attachments_release(loose, &mapped));
-    CHECK_CODE(shmslot_attachments_resolve_wait(loose, 5, 0, 0, 1, FOR_EVER, &mapped, NULL), SHMSLOT_E_UNKNOWN_MAPPING);
+    CHECK_CODE(shmslot_attachments_resolve_wait(loose, 5, 0, 0, 1, FOR_EVER, &mapped, NULL),
+               SHMSLOT_E_UNKNOWN_MAPPING);
     shmslot_attachments_close(loose);
     CHECK(close(fd) == 0);
     close_ends(ends);
@@ -344,7 +358,8 @@ static int drain_without_descriptors(int link, void *argument)
     memset(&detail, 0, sizeof detail);
     CHECK_CODE(shmslot_attachments_drain(ends.attachments, &detail), SHMSLOT_E_SYS);
     CHECK(detail.os_errno == EMFILE);
-    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 9, 1, 0, 4, &mapped, NULL), SHMSLOT_E_SYS);
+    CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 9, 1, 0, 4, &mapped, NULL),
+               SHMSLOT_E_SYS);
     CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
     CHECK_OK(shmslot_attachments_resolve(ends.attachments, 9, 1, 0, 4, &mapped, NULL));
     CHECK(memcmp(mapped.data, "text", 4) == 0);
@@ -425,7 +440,8 @@ static int accept_with_few_descriptors(int link, void *argument)
 
 /* A region arrives for which there is no memory. It is kept and does not block others; nothing is
  * lost, and the channel works as before. */
-static void check_kept_for_want_of_memory(struct ends ends, int fd, void (*begin)(void), void (*end)(void))
+static void check_kept_for_want_of_memory(struct ends ends, int fd, void (*begin)(void),
+                                          void (*end)(void))
 {
     unsigned char message[16];
     int turn, small = sealed_file(PAGE);
@@ -443,10 +459,12 @@ static void check_kept_for_want_of_memory(struct ends ends, int fd, void (*begin
         CHECK_CODE(shmslot_attachments_drain(ends.attachments, &detail), SHMSLOT_E_NO_MEMORY);
         CHECK(detail.os_errno == EAGAIN || detail.os_errno == ENOMEM);
         CHECK(detail.numbers[0] == LARGE);
-        CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 4, &mapped, NULL), SHMSLOT_E_NO_MEMORY);
+        CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 4, &mapped, NULL),
+                   SHMSLOT_E_NO_MEMORY);
         CHECK_OK(shmslot_attachments_resolve(ends.attachments, 2, 1, 0, 4, &mapped, NULL));
         CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
-        CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 3, 1, 0, 4, &mapped, NULL), SHMSLOT_E_UNKNOWN_MAPPING);
+        CHECK_CODE(shmslot_attachments_resolve(ends.attachments, 3, 1, 0, 4, &mapped, NULL),
+                   SHMSLOT_E_UNKNOWN_MAPPING);
     }
     /* So many are kept, and what comes behind them waits until there is memory. */
     for (turn = 10; turn < 80; turn++) {
@@ -461,7 +479,8 @@ static void check_kept_for_want_of_memory(struct ends ends, int fd, void (*begin
     end();
     CHECK_CODE(shmslot_attachments_drain(ends.attachments, NULL), 72);
     for (turn = 10; turn < 80; turn++) {
-        CHECK_OK(shmslot_attachments_resolve(ends.attachments, (uint32_t)turn, 1, 0, LARGE, &mapped, NULL));
+        CHECK_OK(shmslot_attachments_resolve(ends.attachments, (uint32_t)turn, 1, 0, LARGE, &mapped,
+                                             NULL));
         CHECK_OK(shmslot_attachments_release(ends.attachments, &mapped));
     }
     CHECK_OK(shmslot_attachments_resolve(ends.attachments, 1, 2, 0, 4, &mapped, NULL));
@@ -526,7 +545,8 @@ static int drain_without_locked_memory(int link, void *argument)
     limit.rlim_cur = limit.rlim_max < 4 << 20 ? limit.rlim_max : 4 << 20;
     CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
     if (mlockall(MCL_FUTURE) != 0) {
-        fprintf(stderr, "left out: pages locked as they are mapped (mlockall: %s)\n", strerror(errno));
+        fprintf(stderr, "left out: pages locked as they are mapped (mlockall: %s)\n",
+                strerror(errno));
         return 0;
     }
     too_much = mmap(NULL, LARGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -560,7 +580,8 @@ static void check_more_than_memory(void)
         attach_message(message, (uint32_t)number, 1, size);
         CHECK(send_raw(ends.raw, message, 16, &fd, 1) == 0 || code < 0);
         CHECK(close(fd) == 0);
-        if (number == 1) CHECK_OK(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 4, &first, NULL));
+        if (number == 1)
+            CHECK_OK(shmslot_attachments_resolve(ends.attachments, 1, 1, 0, 4, &first, NULL));
         descriptors = count_descriptors();
         code = shmslot_attachments_drain(ends.attachments, &detail);
         if (code < 0) break;
@@ -599,7 +620,8 @@ static int lingering_socket(int *ret_other)
     memset(&address, 0, sizeof address);
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0);
+    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, size) == 0 &&
+          listen(listener, 1) == 0);
     CHECK(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
     fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&address, size) == 0);
@@ -632,12 +654,16 @@ static void check_lingering(void)
             CHECK(send_raw(ends.raw, "", 0, NULL, 0) == 0);
         }
         CHECK(send_raw(ends.raw, message, way == PART ? 15 : 16, fds,
-                       way == MANY ? 253 : way == SECOND || way == BEHIND || way == PART ? 2 : 1) == 0);
+                       way == MANY                                     ? 253
+                       : way == SECOND || way == BEHIND || way == PART ? 2
+                                                                       : 1) == 0);
         CHECK(close(fd) == 0 && close(file) == 0);
         if (way == SEGMENT) {
-            CHECK_CODE(shmslot_channel_recv_segment(ends.channel, NULL, AT_ONCE, &segment, NULL), SHMSLOT_E_NOT_A_FILE);
+            CHECK_CODE(shmslot_channel_recv_segment(ends.channel, NULL, AT_ONCE, &segment, NULL),
+                       SHMSLOT_E_NOT_A_FILE);
         } else {
-            CHECK_CODE(shmslot_attachments_drain(ends.attachments, NULL), way == KEPT ? 0 : SHMSLOT_E_CHANNEL_BROKEN);
+            CHECK_CODE(shmslot_attachments_drain(ends.attachments, NULL),
+                       way == KEPT ? 0 : SHMSLOT_E_CHANNEL_BROKEN);
         }
         close_ends(ends);
         CHECK(close(other) == 0);
@@ -658,8 +684,10 @@ static void check_sending_to_nobody(void)
         CHECK_OK(shmslot_channel_send_segment(ends.channel, segment, AT_ONCE, NULL));
         CHECK(close(ends.raw) == 0);
         ends.raw = -1;
-        CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, FOR_EVER, NULL), SHMSLOT_E_CHANNEL_BROKEN);
-        CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, FOR_EVER, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+        CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, FOR_EVER, NULL),
+                   SHMSLOT_E_CHANNEL_BROKEN);
+        CHECK_CODE(shmslot_channel_send_segment(ends.channel, segment, FOR_EVER, NULL),
+                   SHMSLOT_E_CHANNEL_BROKEN);
         close_ends(ends);
     }
     shmslot_segment_close(segment);

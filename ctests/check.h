@@ -40,29 +40,30 @@
 
 /* ---- checks ---- */
 
-#define CHECK(cond)                                                                                                    \
-    do {                                                                                                               \
-        if (!(cond)) check_fail(__FILE__, __LINE__, #cond);                                                            \
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        if (!(cond)) check_fail(__FILE__, __LINE__, #cond);                                        \
     } while (0)
-#define CHECK_OK(call)                                                                                                 \
-    do {                                                                                                               \
-        int check_got_ = (call);                                                                                       \
-        if (check_got_ < 0) check_fail_code(__FILE__, __LINE__, #call, check_got_, "success");                         \
+#define CHECK_OK(call)                                                                             \
+    do {                                                                                           \
+        int check_got_ = (call);                                                                   \
+        if (check_got_ < 0) check_fail_code(__FILE__, __LINE__, #call, check_got_, "success");     \
     } while (0)
-#define CHECK_CODE(call, want)                                                                                         \
-    do {                                                                                                               \
-        int check_got_ = (call);                                                                                       \
-        if (check_got_ != (want)) check_fail_code(__FILE__, __LINE__, #call, check_got_, #want);                       \
+#define CHECK_CODE(call, want)                                                                     \
+    do {                                                                                           \
+        int check_got_ = (call);                                                                   \
+        if (check_got_ != (want)) check_fail_code(__FILE__, __LINE__, #call, check_got_, #want);   \
     } while (0)
-#define CHECK_U64(got, want)                                                                                           \
-    do {                                                                                                               \
-        uint64_t check_got_ = (got), check_want_ = (want);                                                             \
-        if (check_got_ != check_want_) check_fail_u64(__FILE__, __LINE__, #got, check_got_, check_want_);              \
+#define CHECK_U64(got, want)                                                                       \
+    do {                                                                                           \
+        uint64_t check_got_ = (got), check_want_ = (want);                                         \
+        if (check_got_ != check_want_)                                                             \
+            check_fail_u64(__FILE__, __LINE__, #got, check_got_, check_want_);                     \
     } while (0)
-#define SKIP(reason)                                                                                                   \
-    do {                                                                                                               \
-        fprintf(stderr, "skipped: %s\n", reason);                                                                      \
-        exit(77);                                                                                                      \
+#define SKIP(reason)                                                                               \
+    do {                                                                                           \
+        fprintf(stderr, "skipped: %s\n", reason);                                                  \
+        exit(77);                                                                                  \
     } while (0)
 
 /* For helpers that check on behalf of their caller: stores the caller's line, which a failure
@@ -124,15 +125,19 @@ __attribute__((format(printf, 1, 2))) static inline void check_failed(const char
 static inline void check_fail(const char *file, int line, const char *expression)
 {
     int saved = errno;
-    check_failed("%s:%d: failed: %s (errno %d: %s)", file, line, expression, saved, strerror(saved));
+    check_failed("%s:%d: failed: %s (errno %d: %s)", file, line, expression, saved,
+                 strerror(saved));
 }
 
-static inline void check_fail_code(const char *file, int line, const char *expression, int got, const char *want)
+static inline void check_fail_code(const char *file, int line, const char *expression, int got,
+                                   const char *want)
 {
-    check_failed("%s:%d: %s returned %d (%s), expected %s", file, line, expression, got, shmslot_strerror(got), want);
+    check_failed("%s:%d: %s returned %d (%s), expected %s", file, line, expression, got,
+                 shmslot_strerror(got), want);
 }
 
-static inline void check_fail_u64(const char *file, int line, const char *expression, uint64_t got, uint64_t want)
+static inline void check_fail_u64(const char *file, int line, const char *expression, uint64_t got,
+                                  uint64_t want)
 {
     check_failed("%s:%d: %s is %" PRIu64 ", expected %" PRIu64, file, line, expression, got, want);
 }
@@ -184,18 +189,18 @@ static inline void check_begin(void)
 /* CHECK_MAIN() { RUN(check_this()); RUN(check_that(1)); RUN(check_that(2)); } is a program with the
  * checks `this`, `that(1)` and `that(2)`. Its argument is one of these names, or `that` for both,
  * or --list, which prints them. Code outside of RUN is executed in any case. */
-#define CHECK_MAIN()                                                                                                   \
-    static void check_all(void);                                                                                       \
-    int main(int count, char **arguments)                                                                              \
-    {                                                                                                                  \
-        check_begin();                                                                                                 \
-        return check_chosen(check_all, count, arguments);                                                              \
-    }                                                                                                                  \
+#define CHECK_MAIN()                                                                               \
+    static void check_all(void);                                                                   \
+    int main(int count, char **arguments)                                                          \
+    {                                                                                              \
+        check_begin();                                                                             \
+        return check_chosen(check_all, count, arguments);                                          \
+    }                                                                                              \
     static void check_all(void)
-#define RUN(check)                                                                                                     \
-    do {                                                                                                               \
-        if (check_starts(#check)) check;                                                                               \
-        check_running[0] = '\0';                                                                                       \
+#define RUN(check)                                                                                 \
+    do {                                                                                           \
+        if (check_starts(#check)) check;                                                           \
+        check_running[0] = '\0';                                                                   \
     } while (0)
 
 static const char *check_wanted; /* a name, --list, or NULL for all */
@@ -204,7 +209,8 @@ static unsigned check_found;
 static inline int check_starts(const char *call)
 {
     const char *name = strncmp(call, "check_", 6) == 0 ? call + 6 : call;
-    const size_t bare = strcspn(name, "("), length = strcmp(name + bare, "()") == 0 ? bare : strlen(name);
+    const size_t bare = strcspn(name, "("),
+                 length = strcmp(name + bare, "()") == 0 ? bare : strlen(name);
     int listed;
     CHECK(length < sizeof check_running);
     memcpy(check_running, name, length);
@@ -257,7 +263,8 @@ static inline const char *own_directory(char *buffer, size_t size)
 }
 
 /* `directory`/`file` into `buffer`. It is removed at exit. */
-static inline const char *own_path(char *buffer, size_t size, const char *directory, const char *file)
+static inline const char *own_path(char *buffer, size_t size, const char *directory,
+                                   const char *file)
 {
     int length = snprintf(buffer, size, "%s/%s", directory, file);
     CHECK(length > 0 && (size_t)length < size);

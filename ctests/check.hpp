@@ -8,7 +8,8 @@
 #include <shmslot.hpp>
 
 #define MUST(call) check_must((call), __FILE__, __LINE__, #call)
-#define CHECK_IS(result, want) check_is((result).code(), shmslot::Code::want, __FILE__, __LINE__, #result, #want)
+#define CHECK_IS(result, want)                                                                     \
+    check_is((result).code(), shmslot::Code::want, __FILE__, __LINE__, #result, #want)
 
 template <class T>
 T check_must(shmslot::Result<T> &&result, const char *file, int line, const char *expression)
@@ -20,8 +21,8 @@ T check_must(shmslot::Result<T> &&result, const char *file, int line, const char
     return *std::move(result);
 }
 
-inline void check_is(shmslot::Code got, shmslot::Code want, const char *file, int line, const char *expression,
-                     const char *name)
+inline void check_is(shmslot::Code got, shmslot::Code want, const char *file, int line,
+                     const char *expression, const char *name)
 {
     if (got != want) check_fail_code(file, line, expression, static_cast<int>(got), name);
 }

@@ -49,7 +49,8 @@ static void mapping_of(const shmslot_segment *segment, uintptr_t *from, uintptr_
     *from = *to = 0;
     while (fgets(line, sizeof line, maps) != NULL) {
         unsigned long long start, end, offset, inode;
-        if (sscanf(line, "%llx-%llx %*s %llx %*s %llu", &start, &end, &offset, &inode) != 4) continue;
+        if (sscanf(line, "%llx-%llx %*s %llx %*s %llu", &start, &end, &offset, &inode) != 4)
+            continue;
         if (inode != status.st_ino) continue;
         if (offset == 0 && end - start == (unsigned long long)sysconf(_SC_PAGESIZE)) continue;
         if (*from == 0) *from = (uintptr_t)start;

@@ -18,7 +18,8 @@ struct picture {
 
 static uint32_t sum_of(const shmslot_counters *counters)
 {
-    return counters->free + counters->loaned + counters->unread + counters->held + counters->retained;
+    return counters->free + counters->loaned + counters->unread + counters->held +
+           counters->retained;
 }
 
 static struct picture picture_of(const shmslot_segment *segment)
@@ -26,8 +27,10 @@ static struct picture picture_of(const shmslot_segment *segment)
     struct picture seen;
     memset(&seen, 0, sizeof seen);
     CHECK_OK(shmslot_segment_counters(segment, &seen.counters, sizeof seen.counters));
-    CHECK_OK(shmslot_segment_readers(segment, seen.readers, sizeof seen.readers[0], ALL_READERS, &seen.reader_count));
-    CHECK_OK(shmslot_segment_writers(segment, seen.writers, sizeof seen.writers[0], ALL_READERS, &seen.writer_count));
+    CHECK_OK(shmslot_segment_readers(segment, seen.readers, sizeof seen.readers[0], ALL_READERS,
+                                     &seen.reader_count));
+    CHECK_OK(shmslot_segment_writers(segment, seen.writers, sizeof seen.writers[0], ALL_READERS,
+                                     &seen.writer_count));
     CHECK(seen.reader_count <= ALL_READERS && seen.writer_count <= ALL_READERS);
     CHECK_U64(sum_of(&seen.counters), info_of(segment).slot_count);
     return seen;
@@ -44,15 +47,16 @@ static struct picture look(const shmslot_segment *segment)
     options.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_path(segment, path, sizeof path, &length));
     CHECK_OK(length > 0 ? shmslot_segment_attach(path, &options, &observer, NULL)
-                        : shmslot_segment_attach_fd(shmslot_segment_fd(segment), &options, &observer, NULL));
+                        : shmslot_segment_attach_fd(shmslot_segment_fd(segment), &options,
+                                                    &observer, NULL));
     observed = picture_of(observer);
     CHECK(memcmp(&seen, &observed, sizeof seen) == 0);
     shmslot_segment_close(observer);
     return seen;
 }
 
-static void check_slots(const shmslot_segment *segment, uint32_t loaned, uint32_t unread, uint32_t held,
-                        uint32_t retained)
+static void check_slots(const shmslot_segment *segment, uint32_t loaned, uint32_t unread,
+                        uint32_t held, uint32_t retained)
 {
     struct picture seen = look(segment);
     CHECK_U64(seen.counters.loaned, loaned);
@@ -61,7 +65,8 @@ static void check_slots(const shmslot_segment *segment, uint32_t loaned, uint32_
     CHECK_U64(seen.counters.retained, retained);
 }
 
-static shmslot_reader_counters of_reader(const shmslot_segment *segment, const shmslot_reader *reader)
+static shmslot_reader_counters of_reader(const shmslot_segment *segment,
+                                         const shmslot_reader *reader)
 {
     struct picture seen = look(segment);
     size_t i;
@@ -396,7 +401,8 @@ static void *read_on(void *segment)
     shmslot_reader *reader = join(segment, 0);
     shmslot_sample sample;
     while (atomic_load(&at_run) != 0) {
-        if (shmslot_slot_read(reader, &sample) == SHMSLOT_OK) CHECK_OK(shmslot_slot_mark(reader, &sample));
+        if (shmslot_slot_read(reader, &sample) == SHMSLOT_OK)
+            CHECK_OK(shmslot_slot_mark(reader, &sample));
     }
     shmslot_reader_leave(reader);
     return NULL;

@@ -33,9 +33,12 @@ static void options_arrive()
     const auto segment = MUST(shmslot::Segment::create(name.text, options));
     const auto info = MUST(segment.info());
     CHECK(info.slot_count == 5 && info.slot_capacity == 100 && info.payload_align == 128);
-    CHECK(info.user_header_size == 16 && info.max_readers == 3 && info.max_participants == 7 && info.history == 2);
-    CHECK(info.policy == SHMSLOT_POLICY_BLOCK && info.mode == 0640 && info.region_count == 4 && info.max_payload == 4096);
-    CHECK(memcmp(info.type_hash, options.type_hash.data(), 16) == 0 && strcmp(info.type_name, "test.options") == 0);
+    CHECK(info.user_header_size == 16 && info.max_readers == 3 && info.max_participants == 7 &&
+          info.history == 2);
+    CHECK(info.policy == SHMSLOT_POLICY_BLOCK && info.mode == 0640 && info.region_count == 4 &&
+          info.max_payload == 4096);
+    CHECK(memcmp(info.type_hash, options.type_hash.data(), 16) == 0 &&
+          strcmp(info.type_name, "test.options") == 0);
     CHECK(info.flags == (SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS));
     CHECK_U64(MUST(segment.slot_count()), 5);
     CHECK_U64(MUST(segment.slot_capacity()), 100);
@@ -52,7 +55,8 @@ static void options_arrive()
     CHECK_U64(MUST(loan.commit()), 1);
     {
         const auto sample = MUST(reader.read());
-        CHECK(sample.size() == 3000 && sample.data()[2999] == std::byte('l') && sample.timestamp_ns() > 0);
+        CHECK(sample.size() == 3000 && sample.data()[2999] == std::byte('l') &&
+              sample.timestamp_ns() > 0);
         CHECK(memcmp(sample.user_header(), "0123456789abcdef", 16) == 0);
         CHECK(sample.slot() < 5);
     }
@@ -109,7 +113,8 @@ static void participants_are_listed()
     const auto reader = MUST(other.reader());
     const auto found = MUST(segment.participants());
     CHECK(found.size() == 2);
-    for (const auto &one : found) CHECK(one.pid == static_cast<std::uint32_t>(getpid()) && one.alive == 1);
+    for (const auto &one : found)
+        CHECK(one.pid == static_cast<std::uint32_t>(getpid()) && one.alive == 1);
     CHECK(found[0].writers == 1 && found[0].readers == 0);
     CHECK(found[1].writers == 0 && found[1].readers == std::uint64_t(1) << MUST(reader.index()));
     CHECK(MUST(segment.recover()) == 0);
@@ -256,10 +261,12 @@ static void reference_operations()
     const auto second = MUST(segment.ref_next_unread(me));
     char buffer[8];
     CHECK_U64(MUST(segment.ref_read_header(second)).len, 6);
-    CHECK(MUST(segment.ref_published(1)).token == copied.token || MUST(segment.ref_published(2)).token == copied.token);
+    CHECK(MUST(segment.ref_published(1)).token == copied.token ||
+          MUST(segment.ref_published(2)).token == copied.token);
     CHECK_IS(segment.ref_published(0xffffff), invalid);
     const auto header = MUST(segment.ref_read_copy(second, buffer, sizeof buffer));
-    CHECK(header.sequence == 2 && header.len == 6 && header.unread == 1 && memcmp(buffer, "placed", 6) == 0);
+    CHECK(header.sequence == 2 && header.len == 6 && header.unread == 1 &&
+          memcmp(buffer, "placed", 6) == 0);
     CHECK_IS(segment.ref_read_copy(second, buffer, 3), too_large);
     CHECK(segment.ref_mark_reader_disconnected(me));
     CHECK_IS(segment.ref_next_unread(me), again);

@@ -131,7 +131,8 @@ static void misuse_is_stopped()
     CHECK(shmslot::set_abort_handler(tell) == nullptr);
     const char *no_error = "the error of a success was asked for";
     aborts([] { (void)*Result<int>(Code::again); }, shmslot::text(Code::again));
-    aborts([] { (void)*Result<int>(shmslot::Error(Code::sys, "the disk is gone")); }, "the disk is gone");
+    aborts([] { (void)*Result<int>(shmslot::Error(Code::sys, "the disk is gone")); },
+           "the disk is gone");
     aborts([] { (void)Result<int>(1).error(); }, no_error);
     aborts([] { *Result<void>(Code::again); }, shmslot::text(Code::again));
     aborts([] { (void)Result<void>().error(); }, no_error);
@@ -176,7 +177,8 @@ static void timeouts_are_durations()
     static_assert(Timeout(std::chrono::nanoseconds::max()).ns() == longest);
     static_assert(Timeout(std::chrono::duration<double>(0.5)).ns() == 500'000'000);
     static_assert(Timeout(std::chrono::duration<double>(1e30)).ns() == longest);
-    static_assert(Timeout(std::chrono::duration<std::int64_t, std::pico>(1)).ns() == 1, "rounded up");
+    static_assert(Timeout(std::chrono::duration<std::int64_t, std::pico>(1)).ns() == 1,
+                  "rounded up");
     static_assert(Timeout(std::chrono::duration<std::int64_t, std::pico>(2000)).ns() == 2);
     static_assert(shmslot::no_wait.ns() == 0 && shmslot::forever.ns() == -1);
     const double not_a_number = std::numeric_limits<double>::quiet_NaN();

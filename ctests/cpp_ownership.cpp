@@ -19,13 +19,14 @@ static shmslot::Segment make()
 }
 
 template <class... T>
-constexpr bool move_only = ((std::is_nothrow_move_constructible_v<T> && std::is_nothrow_move_assignable_v<T> &&
-                             std::is_nothrow_default_constructible_v<T> && !std::is_copy_constructible_v<T> &&
-                             !std::is_copy_assignable_v<T>) &&
-                            ...);
-static_assert(move_only<shmslot::Segment, shmslot::Writer, shmslot::Loan, shmslot::Reader, shmslot::Sample,
-                        shmslot::Channel, shmslot::Listener, shmslot::Registry, shmslot::Lease, shmslot::Attachments,
-                        shmslot::Mapped>);
+constexpr bool move_only =
+    ((std::is_nothrow_move_constructible_v<T> && std::is_nothrow_move_assignable_v<T> &&
+      std::is_nothrow_default_constructible_v<T> && !std::is_copy_constructible_v<T> &&
+      !std::is_copy_assignable_v<T>) &&
+     ...);
+static_assert(move_only<shmslot::Segment, shmslot::Writer, shmslot::Loan, shmslot::Reader,
+                        shmslot::Sample, shmslot::Channel, shmslot::Listener, shmslot::Registry,
+                        shmslot::Lease, shmslot::Attachments, shmslot::Mapped>);
 
 static void loans_end()
 {
@@ -143,7 +144,7 @@ static void samples_end()
 
     auto sample = MUST(reader->read());
     auto moved = std::move(sample);
-    // NOLINT(bugprone-use-after-move)
+    // NOLINTNEXTLINE(bugprone-use-after-move)
     CHECK(!sample && sample.data() == nullptr && sample.size() == 0);
     CHECK(sample.begin() == sample.end() && sample.user_header() == nullptr);
     CHECK_IS(sample.mark(), stale);

@@ -146,8 +146,10 @@ static_assert(std::input_iterator<shmslot::Samples<shmslot::Reader, Sample>::Ite
 static_assert(std::ranges::input_range<shmslot::Reader>);
 static_assert(std::ranges::input_range<shmslot::TypedReader<Number>>);
 static_assert(std::ranges::contiguous_range<Sample> && std::ranges::sized_range<Sample>);
-static_assert(std::ranges::contiguous_range<shmslot::Loan> && std::ranges::sized_range<shmslot::Loan>);
-static_assert(std::ranges::contiguous_range<shmslot::Lease> && std::ranges::contiguous_range<shmslot::Mapped>);
+static_assert(std::ranges::contiguous_range<shmslot::Loan> &&
+              std::ranges::sized_range<shmslot::Loan>);
+static_assert(std::ranges::contiguous_range<shmslot::Lease> &&
+              std::ranges::contiguous_range<shmslot::Mapped>);
 static_assert(!std::convertible_to<Sample &, std::span<std::byte>>, "samples are not written");
 
 static std::size_t length_of(std::span<const std::byte> bytes)

@@ -62,7 +62,8 @@ static void identity_is_the_documented_one()
     static_assert(hash[8] == 1, "a constant of the compiler");
     CHECK(hash == shmslot::type_hash("test.Foreign", 1));
     std::uint64_t fnv = 14695981039346656037U;
-    for (const char *at = "test.Foreign"; *at != '\0'; ++at) fnv = (fnv ^ std::uint64_t(*at)) * 1099511628211U;
+    for (const char *at = "test.Foreign"; *at != '\0'; ++at)
+        fnv = (fnv ^ std::uint64_t(*at)) * 1099511628211U;
     std::uint64_t halves[2];
     memcpy(halves, hash.data(), sizeof halves);
     CHECK_U64(halves[0], fnv);
@@ -162,7 +163,8 @@ static void other_types_are_refused()
     const int fd = MUST(anonymous.untyped().fd());
     CHECK(TypedSegment<Pose>::attach_fd(fd));
     CHECK_IS(TypedSegment<Twist>::attach_fd(fd), type_mismatch);
-    CHECK_IS(TypedSegment<Twist>::attach_fd(MUST(MUST(shmslot::Segment::create_anonymous()).fd())), type_mismatch);
+    CHECK_IS(TypedSegment<Twist>::attach_fd(MUST(MUST(shmslot::Segment::create_anonymous()).fd())),
+             type_mismatch);
 
     auto [near, far] = MUST(shmslot::Channel::pair());
     CHECK(near.send_segment(anonymous.untyped(), shmslot::forever));
@@ -280,7 +282,8 @@ static void samples_can_be_arrays()
 
     CHECK_IS(writer.reserve(11, no_wait), too_large);
     CHECK_IS(writer.reserve(static_cast<std::size_t>(-1) / sizeof(Pose) + 1, no_wait), too_large);
-    CHECK_IS(writer.write(two, static_cast<std::size_t>(-1) / sizeof(Pose) + 2, no_wait), too_large);
+    CHECK_IS(writer.write(two, static_cast<std::size_t>(-1) / sizeof(Pose) + 2, no_wait),
+             too_large);
 
     // One item, and an array of items, are two types.
     const int fd = MUST(segment.untyped().fd());

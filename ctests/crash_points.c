@@ -231,7 +231,9 @@ static int sleep_for_space(int link, void *stage)
 static void add_a_sleeping_writer(struct stage *stage)
 {
     uint64_t value, sequence;
-    for (value = 2; shmslot_slot_write(stage->writer, &value, sizeof value, AT_ONCE, &sequence) == SHMSLOT_OK; value++) {
+    for (value = 2;
+         shmslot_slot_write(stage->writer, &value, sizeof value, AT_ONCE, &sequence) == SHMSLOT_OK;
+         value++) {
         note_value(stage, sequence, value);
     }
     drain(stage);
@@ -345,7 +347,8 @@ static int try_point(const struct scenario *scenario, int kill_at, int act_at)
     struct run run;
     pid_t pid;
     int point = 0, more = 1;
-    open_stage(&stage, scenario->policy, scenario->flags, scenario->history, scenario->max_readers, REGIONS);
+    open_stage(&stage, scenario->policy, scenario->flags, scenario->history, scenario->max_readers,
+               REGIONS);
     scenario->before(&stage);
     if (scenario->flags & SHMSLOT_FLAG_SINGLE_WRITER) {
         shmslot_writer_close(stage.writer);
@@ -387,8 +390,8 @@ static void run_scenario(const struct scenario *scenario)
     } while (scenario->meanwhile != NULL && act_at < points);
     CHECK(points > 1); /* an operation that changes nothing tests nothing */
     printf("%-46s %-11s %-6s %7u %7u %6d %6d  passed\n", scenario->name, policies[scenario->policy],
-           scenario->flags & SHMSLOT_FLAG_SINGLE_WRITER ? "one" : "many", (unsigned)scenario->history,
-           (unsigned)scenario->max_readers, points, kills);
+           scenario->flags & SHMSLOT_FLAG_SINGLE_WRITER ? "one" : "many",
+           (unsigned)scenario->history, (unsigned)scenario->max_readers, points, kills);
     (void)fflush(stdout);
 }
 
@@ -398,60 +401,89 @@ static void run_scenario(const struct scenario *scenario)
 static const struct scenario scenarios[] = {
     {"reserve", 0, 0, 0, 3, two_samples, open_it, reserve_one, NULL, 0, NULL, NULL},
     {"reserve", 0, ONE, 0, 3, two_samples, open_it, reserve_one, NULL, 0, NULL, NULL},
-    {"reserve, takes the oldest", DROP, 0, 0, 3, fill_up, open_it, reserve_one, NULL, 0, NULL, NULL},
-    {"reserve, takes the oldest, two words of marks", DROP, 0, 0, 20, fill_up, open_it, reserve_one, NULL, 0, NULL, NULL},
-    {"reserve, takes the oldest, history", DROP, 0, 2, 3, fill_up, open_it, reserve_one, NULL, 0, NULL, NULL},
+    {"reserve, takes the oldest", DROP, 0, 0, 3, fill_up, open_it, reserve_one, NULL, 0, NULL,
+     NULL},
+    {"reserve, takes the oldest, two words of marks", DROP, 0, 0, 20, fill_up, open_it, reserve_one,
+     NULL, 0, NULL, NULL},
+    {"reserve, takes the oldest, history", DROP, 0, 2, 3, fill_up, open_it, reserve_one, NULL, 0,
+     NULL, NULL},
     {"commit", 0, 0, 0, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
     {"commit", 0, ONE, 0, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
     {"commit", DROP, 0, 0, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
     {"commit", DROP, ONE, 2, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
-    {"commit, two words of marks", 0, 0, 2, 20, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
-    {"commit, ends a retention", 0, 0, 2, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
-    {"commit, ends a retention", 0, ONE, 2, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL, NULL},
-    {"commit, a reader leaves meanwhile", 0, 0, 0, 3, add_a_leaver, have_a_loan, commit_it, let_it_leave, 1, NULL, NULL},
-    {"commit, a reader leaves meanwhile", DROP, 0, 2, 20, add_a_leaver, have_a_loan, commit_it, let_it_leave, 1, NULL, NULL},
-    {"commit, overwrites an entry still owed", DROP, 0, 0, 3, go_around_twice, have_a_loan, commit_it, NULL, 1, NULL, NULL},
+    {"commit, two words of marks", 0, 0, 2, 20, two_samples, have_a_loan, commit_it, NULL, 1, NULL,
+     NULL},
+    {"commit, ends a retention", 0, 0, 2, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL,
+     NULL},
+    {"commit, ends a retention", 0, ONE, 2, 3, two_samples, have_a_loan, commit_it, NULL, 1, NULL,
+     NULL},
+    {"commit, a reader leaves meanwhile", 0, 0, 0, 3, add_a_leaver, have_a_loan, commit_it,
+     let_it_leave, 1, NULL, NULL},
+    {"commit, a reader leaves meanwhile", DROP, 0, 2, 20, add_a_leaver, have_a_loan, commit_it,
+     let_it_leave, 1, NULL, NULL},
+    {"commit, overwrites an entry still owed", DROP, 0, 0, 3, go_around_twice, have_a_loan,
+     commit_it, NULL, 1, NULL, NULL},
     {"discard", 0, 0, 0, 3, two_samples, have_a_loan, discard_it, NULL, 0, NULL, NULL},
     {"discard", 0, ONE, 0, 3, two_samples, have_a_loan, discard_it, NULL, 0, NULL, NULL},
     {"write", 0, 0, 2, 3, two_samples, open_it, write_one, NULL, 1, NULL, NULL},
     {"open a writer", 0, ONE, 0, 3, two_samples, nothing, open_it, NULL, 0, NULL, NULL},
     {"open a writer", 0, 0, 0, 3, two_samples, nothing, open_it, NULL, 0, NULL, NULL},
-    {"close a writer with a loan", 0, ONE, 0, 3, two_samples, have_a_loan, close_the_writer, NULL, 0, NULL, NULL},
-    {"close a writer with a loan", 0, 0, 0, 3, two_samples, have_a_loan, close_the_writer, NULL, 0, NULL, NULL},
+    {"close a writer with a loan", 0, ONE, 0, 3, two_samples, have_a_loan, close_the_writer, NULL,
+     0, NULL, NULL},
+    {"close a writer with a loan", 0, 0, 0, 3, two_samples, have_a_loan, close_the_writer, NULL, 0,
+     NULL, NULL},
     {"join", 0, 0, 2, 3, two_samples, nothing, join_now, NULL, 0, NULL, NULL},
     {"join with history", 0, 0, 2, 3, two_samples, nothing, join_with_history, NULL, 0, NULL, NULL},
-    {"join with history, two words of marks", 0, 0, 2, 20, two_samples, nothing, join_with_history, NULL, 0, NULL, NULL},
-    {"join with history", DROP, 0, 2, 3, two_samples, nothing, join_with_history, NULL, 0, NULL, NULL},
+    {"join with history, two words of marks", 0, 0, 2, 20, two_samples, nothing, join_with_history,
+     NULL, 0, NULL, NULL},
+    {"join with history", DROP, 0, 2, 3, two_samples, nothing, join_with_history, NULL, 0, NULL,
+     NULL},
     {"read", 0, 0, 2, 3, two_samples, join_with_history, read_one, NULL, 0, NULL, NULL},
     {"read", DROP, 0, 2, 3, two_samples, join_with_history, read_one, NULL, 0, NULL, NULL},
     {"mark", 0, 0, 2, 3, two_samples, join_and_read, mark_it, NULL, 0, NULL, NULL},
     {"mark", DROP, 0, 2, 20, two_samples, join_and_read, mark_it, NULL, 0, NULL, NULL},
-    {"leave with a sample in hand", 0, 0, 2, 3, two_samples, join_and_read, leave_it, NULL, 0, NULL, NULL},
-    {"leave with a sample in hand", DROP, 0, 2, 20, two_samples, join_and_read, leave_it, NULL, 0, NULL, NULL},
+    {"leave with a sample in hand", 0, 0, 2, 3, two_samples, join_and_read, leave_it, NULL, 0, NULL,
+     NULL},
+    {"leave with a sample in hand", DROP, 0, 2, 20, two_samples, join_and_read, leave_it, NULL, 0,
+     NULL, NULL},
     {"leave", 0, 0, 2, 3, two_samples, join_with_history, leave_it, NULL, 0, NULL, NULL},
     {"peek", 0, 0, 2, 3, two_samples, read_all, peek_one, NULL, 0, NULL, NULL},
-    {"peek, two words of marks", DROP, 0, 2, 20, two_samples, read_all, peek_one, NULL, 0, NULL, NULL},
+    {"peek, two words of marks", DROP, 0, 2, 20, two_samples, read_all, peek_one, NULL, 0, NULL,
+     NULL},
     {"wait", 0, 0, 2, 3, two_samples, read_all, wait_a_little, NULL, 0, NULL, NULL},
     {"attach and close", 0, 0, 0, 3, two_samples, nothing, attach_anew, NULL, 0, NULL, NULL},
     {"close the segment", 0, 0, 0, 3, two_samples, nothing, close_the_segment, NULL, 0, NULL, NULL},
-    {"commit, a reader sleeps", 0, 0, 0, 3, add_a_sleeping_reader, have_a_loan, commit_it, NULL, 1, NULL, let_it_wake},
-    {"commit, a reader sleeps", DROP, 0, 2, 3, add_a_sleeping_reader, have_a_loan, commit_it, NULL, 1, NULL, let_it_wake},
-    {"mark, a writer sleeps", BLOCK, 0, 0, 3, first_sample, join_now, read_and_mark, NULL, 0, add_a_sleeping_writer,
-     let_it_write},
-    {"wait for space", BLOCK, 0, 0, 3, two_samples, take_all_slots, wait_for_space, NULL, 0, NULL, NULL},
+    {"commit, a reader sleeps", 0, 0, 0, 3, add_a_sleeping_reader, have_a_loan, commit_it, NULL, 1,
+     NULL, let_it_wake},
+    {"commit, a reader sleeps", DROP, 0, 2, 3, add_a_sleeping_reader, have_a_loan, commit_it, NULL,
+     1, NULL, let_it_wake},
+    {"mark, a writer sleeps", BLOCK, 0, 0, 3, first_sample, join_now, read_and_mark, NULL, 0,
+     add_a_sleeping_writer, let_it_write},
+    {"wait for space", BLOCK, 0, 0, 3, two_samples, take_all_slots, wait_for_space, NULL, 0, NULL,
+     NULL},
     {"recover", 0, 0, 2, 3, add_another, nothing, recover_others, NULL, 0, kill_the_other, NULL},
-    {"recover", DROP, 0, 2, 20, add_another, nothing, recover_others, NULL, 0, kill_the_other, NULL},
+    {"recover", DROP, 0, 2, 20, add_another, nothing, recover_others, NULL, 0, kill_the_other,
+     NULL},
     {"reserve by mask", 0, 0, 0, 3, two_samples, nothing, reserve_by_mask, NULL, 0, NULL, NULL},
-    {"reserve a region", 0, 0, 0, 3, three_large_samples, open_it, reserve_large, NULL, 0, NULL, NULL},
-    {"reserve a region", 0, ONE, 0, 3, three_large_samples, open_it, reserve_large, NULL, 0, NULL, NULL},
-    {"reserve a region, takes the oldest", DROP, 0, 0, 3, fill_up_regions, open_it, reserve_large, NULL, 0, NULL, NULL},
-    {"commit a region", 0, 0, 2, 3, three_large_samples, have_a_large_loan, commit_it, NULL, 1, NULL, NULL},
-    {"commit a region", DROP, 0, 2, 20, three_large_samples, have_a_large_loan, commit_it, NULL, 1, NULL, NULL},
-    {"discard a region", 0, 0, 0, 3, three_large_samples, have_a_large_loan, discard_it, NULL, 0, NULL, NULL},
-    {"read and mark a region", 0, 0, 2, 3, three_large_samples, join_with_history, read_and_mark, NULL, 0, NULL, NULL},
-    {"read and mark a region", DROP, 0, 2, 3, three_large_samples, join_with_history, read_and_mark, NULL, 0, NULL, NULL},
+    {"reserve a region", 0, 0, 0, 3, three_large_samples, open_it, reserve_large, NULL, 0, NULL,
+     NULL},
+    {"reserve a region", 0, ONE, 0, 3, three_large_samples, open_it, reserve_large, NULL, 0, NULL,
+     NULL},
+    {"reserve a region, takes the oldest", DROP, 0, 0, 3, fill_up_regions, open_it, reserve_large,
+     NULL, 0, NULL, NULL},
+    {"commit a region", 0, 0, 2, 3, three_large_samples, have_a_large_loan, commit_it, NULL, 1,
+     NULL, NULL},
+    {"commit a region", DROP, 0, 2, 20, three_large_samples, have_a_large_loan, commit_it, NULL, 1,
+     NULL, NULL},
+    {"discard a region", 0, 0, 0, 3, three_large_samples, have_a_large_loan, discard_it, NULL, 0,
+     NULL, NULL},
+    {"read and mark a region", 0, 0, 2, 3, three_large_samples, join_with_history, read_and_mark,
+     NULL, 0, NULL, NULL},
+    {"read and mark a region", DROP, 0, 2, 3, three_large_samples, join_with_history, read_and_mark,
+     NULL, 0, NULL, NULL},
     {"trim", 0, 0, 0, 3, fill_up_regions, nothing, trim_it, NULL, 0, drain, NULL},
-    {"commit by reference", 0, 0, 0, 3, two_samples, have_a_ref, commit_ref, NULL, 1, NULL, read_by_reference},
+    {"commit by reference", 0, 0, 0, 3, two_samples, have_a_ref, commit_ref, NULL, 1, NULL,
+     read_by_reference},
 };
 
 int main(void)
@@ -459,7 +491,8 @@ int main(void)
     size_t i;
     check_begin();
     steps_begin();
-    printf("%-46s %-11s %-6s %7s %7s %6s %6s\n", "operation", "policy", "writer", "history", "readers", "points", "kills");
+    printf("%-46s %-11s %-6s %7s %7s %6s %6s\n", "operation", "policy", "writer", "history",
+           "readers", "points", "kills");
     for (i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) run_scenario(&scenarios[i]);
     return 0;
 }

@@ -101,7 +101,8 @@ static void read_all_there_is(struct run *run)
 /* Writes one sample to a slot that nobody holds; 0 if there is none. */
 static int write_next(struct run *run, size_t len)
 {
-    int64_t patience = run->setting->policy == SHMSLOT_POLICY_BLOCK && !run->may_be_full ? FOR_EVER : AT_ONCE;
+    int64_t patience =
+        run->setting->policy == SHMSLOT_POLICY_BLOCK && !run->may_be_full ? FOR_EVER : AT_ONCE;
     struct stage *stage = &run->stage;
     shmslot_loan loan;
     int i, result = shmslot_slot_reserve(stage->writer, len, patience, &loan);
@@ -183,8 +184,10 @@ static void run_operation(void *argument)
 static void settle_reader(struct run *run)
 {
     struct victim *victim = &run->victim;
-    const int has_left = run->operation->run == leave_it, joined_late = run->operation->run == join_with_history;
-    uint64_t last = joined_late ? 0 : victim->sample.sequence, received = joined_late ? 0 : 1, first;
+    const int has_left = run->operation->run == leave_it,
+              joined_late = run->operation->run == join_with_history;
+    uint64_t last = joined_late ? 0 : victim->sample.sequence, received = joined_late ? 0 : 1,
+             first;
     if (!joined_late && run->operation->run != mark_it) {
         (void)is_victims(&run->stage, &victim->sample);
         mark_it(victim);
@@ -235,7 +238,8 @@ static void write_by_reference(struct run *run)
 }
 
 /* Prepares the state, and stops the victim where the operation begins. */
-static pid_t begin(struct run *run, const struct operation *operation, const struct setting *setting)
+static pid_t begin(struct run *run, const struct operation *operation,
+                   const struct setting *setting)
 {
     struct stage *stage = &run->stage;
     pid_t pid;
@@ -246,7 +250,8 @@ static pid_t begin(struct run *run, const struct operation *operation, const str
     run->value = 1000;
     run->named_value = VICTIMS_VALUE;
     /* With history, its bit is in another word of marks than those of the readers. */
-    open_stage(stage, setting->policy, setting->flags, setting->history, setting->history > 0 ? 20 : 5, REGIONS);
+    open_stage(stage, setting->policy, setting->flags, setting->history,
+               setting->history > 0 ? 20 : 5, REGIONS);
     run->holder.reader = join(stage->segment, 0);
     if (setting->lags) stage->leaver = join(stage->segment, 0);
     (void)write_next(run, about(operation));
@@ -341,8 +346,8 @@ static void check_end(struct run *run)
 }
 
 /* false if the operation was over before this point. */
-static int try_point(struct run *run, const struct operation *operation, const struct setting *setting, int stop_at,
-                     int laps, int goes_on)
+static int try_point(struct run *run, const struct operation *operation,
+                     const struct setting *setting, int stop_at, int laps, int goes_on)
 {
     static struct watched watched;
     pid_t pid = begin(run, operation, setting);
@@ -381,7 +386,8 @@ static int is_wanted(int all, int laps, int turn)
 }
 
 /* Every point, killed and stopped, so many laps late. */
-static void run_row(struct run *run, const struct operation *operation, const struct setting *setting, int all)
+static void run_row(struct run *run, const struct operation *operation,
+                    const struct setting *setting, int all)
 {
     static int turn;
     const int has_one = (setting->flags & SHMSLOT_FLAG_SINGLE_WRITER) != 0;
@@ -396,7 +402,8 @@ static void run_row(struct run *run, const struct operation *operation, const st
                 alarm(CHECK_WATCHDOG_S);
                 check_note("%s, %s, %s, history %u%s: point %d, %d laps, then %s", operation->name,
                            policy_name(setting->policy), has_one ? "one writer" : "many writers",
-                           (unsigned)setting->history, setting->lags ? ", a reader lags" : "", point, laps, goes_on ? "going on" : "killed");
+                           (unsigned)setting->history, setting->lags ? ", a reader lags" : "",
+                           point, laps, goes_on ? "going on" : "killed");
                 more = try_point(run, operation, setting, point, laps, goes_on);
             }
             points = point;
@@ -404,9 +411,9 @@ static void run_row(struct run *run, const struct operation *operation, const st
     }
     turn++;
     CHECK(points > 2); /* an operation that changes nothing tests nothing */
-    printf("%-35s %-11s %-6s %7u %-7s %-5s %6d %6d  passed\n", operation->name, policy_name(setting->policy),
-           has_one ? "one" : "many", (unsigned)setting->history, operation->large ? "regions" : "slots",
-           setting->lags ? "lags" : "", points, runs);
+    printf("%-35s %-11s %-6s %7u %-7s %-5s %6d %6d  passed\n", operation->name,
+           policy_name(setting->policy), has_one ? "one" : "many", (unsigned)setting->history,
+           operation->large ? "regions" : "slots", setting->lags ? "lags" : "", points, runs);
     (void)fflush(stdout);
 }
 
@@ -418,9 +425,11 @@ static const struct operation operations[] = {
     {"read", READS, 0, 0, 0, join_with_history, nothing, read_one, nothing, 0},
     {"mark", READS, 0, 0, 0, join_with_history, read_one, mark_it, nothing, 0},
     {"join", READS, 0, 0, 0, nothing, nothing, join_with_history, nothing, 0},
-    {"leave with a sample in hand", READS, 0, 0, 0, join_with_history, read_one, leave_it, nothing, 0},
+    {"leave with a sample in hand", READS, 0, 0, 0, join_with_history, read_one, leave_it, nothing,
+     0},
     {"reserve a region", WRITES, 1, 0, 0, nothing, open_it, reserve_large, commit_it, 1},
-    {"reserve a region, takes the oldest", WRITES, 1, 1, 0, nothing, open_it, reserve_large, commit_it, 1},
+    {"reserve a region, takes the oldest", WRITES, 1, 1, 0, nothing, open_it, reserve_large,
+     commit_it, 1},
     {"commit a region", WRITES, 1, 0, 1, nothing, have_a_large_loan, commit_it, nothing, 0},
     {"mark a region", READS, 1, 0, 0, join_with_history, read_one, mark_it, nothing, 0},
     {"reserve by reference", BY_REFERENCE, 0, 0, 0, nothing, nothing, have_a_ref, commit_ref, 1},
@@ -432,17 +441,19 @@ int main(int count, char **arguments)
 {
     const int all = count > 1 && strcmp(arguments[1], "all") == 0;
     static const uint32_t writers[] = {0, SHMSLOT_FLAG_SINGLE_WRITER}, histories[] = {0, 2};
-    struct run *run = mmap(NULL, sizeof *run, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct run *run =
+        mmap(NULL, sizeof *run, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     size_t i, w, h;
     check_begin();
     CHECK(run != MAP_FAILED);
     steps_begin();
-    printf("%-35s %-11s %-6s %7s %-7s %-5s %6s %6s\n", "operation", "policy", "writer", "history", "in", "other", "points",
-           "runs");
+    printf("%-35s %-11s %-6s %7s %-7s %-5s %6s %6s\n", "operation", "policy", "writer", "history",
+           "in", "other", "points", "runs");
     for (i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         const struct operation *operation = &operations[i];
         struct setting setting;
-        for (setting.policy = SHMSLOT_POLICY_FAIL; setting.policy <= SHMSLOT_POLICY_DROP_OLDEST; setting.policy++) {
+        for (setting.policy = SHMSLOT_POLICY_FAIL; setting.policy <= SHMSLOT_POLICY_DROP_OLDEST;
+             setting.policy++) {
             const int drops = setting.policy == SHMSLOT_POLICY_DROP_OLDEST;
             if (drops ? operation->role == BY_REFERENCE : operation->full) continue;
             for (w = 0; w < (operation->role == BY_REFERENCE ? 1 : 2); w++) {

@@ -112,7 +112,8 @@ static void check_name(const char *directory, const char *path)
     shmslot_segment_close(segment);
 }
 
-static int try_point(const struct scenario *scenario, int kill_at, const char *directory, const char *path)
+static int try_point(const struct scenario *scenario, int kill_at, const char *directory,
+                     const char *path)
 {
     int point = 0, more = 1;
     pid_t pid;

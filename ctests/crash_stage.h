@@ -147,8 +147,8 @@ static inline uint64_t blocks_of(shmslot_segment *segment)
 }
 
 /* A segment with a reader and a writer. */
-static inline void open_stage(struct stage *stage, uint32_t policy, uint32_t flags, uint32_t history,
-                              uint32_t max_readers, uint32_t regions)
+static inline void open_stage(struct stage *stage, uint32_t policy, uint32_t flags,
+                              uint32_t history, uint32_t max_readers, uint32_t regions)
 {
     memset(stage, 0, sizeof *stage);
     stage->options = options_of(SLOTS, 8);
@@ -308,7 +308,8 @@ static inline void check_regions(struct stage *stage)
 {
     shmslot_loan loans[MOST_REGIONS], none;
     uint32_t i, room = stage->options.region_count;
-    for (i = 0; i < room; i++) CHECK_OK(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &loans[i]));
+    for (i = 0; i < room; i++)
+        CHECK_OK(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &loans[i]));
     CHECK_CODE(shmslot_slot_reserve(stage->writer, LARGE, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
     for (i = 0; i < room; i++) CHECK_OK(shmslot_slot_discard(stage->writer, &loans[i]));
     CHECK_OK(shmslot_segment_trim(stage->segment, NULL));
@@ -328,7 +329,8 @@ static inline void watch(struct watched *watched, shmslot_segment *segment)
 {
     uint64_t size = 0;
     int fd = shmslot_segment_fd(segment);
-    CHECK(pread(fd, &size, sizeof size, AT_CONTROL_SIZE) == sizeof size && size <= sizeof watched->before);
+    CHECK(pread(fd, &size, sizeof size, AT_CONTROL_SIZE) == sizeof size &&
+          size <= sizeof watched->before);
     watched->size = (size_t)size;
     watched->shared = mmap(NULL, watched->size, PROT_READ, MAP_SHARED, fd, 0);
     CHECK(watched->shared != MAP_FAILED);

@@ -60,7 +60,8 @@ static int call_without_streams(int link, void *argument)
     CHECK_U64(taken, 0);
     /* With no number left but these a call does without a descriptor, or says that there is
      * none. */
-    if (limit == 0 || result != SHMSLOT_E_SYS) CHECK_U64((uint64_t)result, (uint64_t)what->expected);
+    if (limit == 0 || result != SHMSLOT_E_SYS)
+        CHECK_U64((uint64_t)result, (uint64_t)what->expected);
     CHECK(world.detail.code == 0 || world.detail.os_errno == EMFILE || what->expected < 0);
     take_down();
     return 0;
@@ -168,7 +169,8 @@ static void check_lost(int result, const shmslot_error *detail)
     static const char lost[] = "the program closed or replaced descriptor ";
     CHECK_CODE(result, SHMSLOT_E_DESCRIPTOR_LOST);
     CHECK(detail->code == result);
-    CHECK(strncmp(detail->text, lost, strlen(lost)) == 0 && atoi(detail->text + strlen(lost)) >= STREAMS);
+    CHECK(strncmp(detail->text, lost, strlen(lost)) == 0 &&
+          atoi(detail->text + strlen(lost)) >= STREAMS);
 }
 
 /* Has a loan, and ends only when it is killed. */
@@ -242,7 +244,8 @@ static int lose_descriptors(int link, void *argument)
     CHECK_CODE(shmslot_wait_space(writer, FOR_EVER), SHMSLOT_E_DESCRIPTOR_LOST);
     CHECK_CODE(shmslot_wait(reader, FOR_EVER), SHMSLOT_E_DESCRIPTOR_LOST);
     CHECK_OK(shmslot_segment_generation(segment, &generation));
-    CHECK_CODE(shmslot_segment_wait_for_change(segment, generation, FOR_EVER, NULL), SHMSLOT_E_DESCRIPTOR_LOST);
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, generation, FOR_EVER, NULL),
+               SHMSLOT_E_DESCRIPTOR_LOST);
     CHECK_U64(info_of(segment).participants, 3);
 
     shmslot_reader_leave(reader);
@@ -330,10 +333,12 @@ static int lose_channels(int link, void *argument)
     check_lost(shmslot_channel_accept(world.listener, AT_ONCE, &other, &detail), &detail);
     CHECK_CODE(shmslot_channel_fd(world.listener), SHMSLOT_E_DESCRIPTOR_LOST);
     CHECK_CODE(shmslot_channel_fd(world.near), SHMSLOT_E_DESCRIPTOR_LOST);
-    check_lost(shmslot_channel_send_segment(world.near, world.segment, AT_ONCE, &detail) == SHMSLOT_E_NOT_SEALED
-                   ? shmslot_region_alloc(world.registry, 1 << 20, AT_ONCE, &world.made_lease, &detail)
-                   : SHMSLOT_OK,
-               &detail);
+    check_lost(
+        shmslot_channel_send_segment(world.near, world.segment, AT_ONCE, &detail) ==
+                SHMSLOT_E_NOT_SEALED
+            ? shmslot_region_alloc(world.registry, 1 << 20, AT_ONCE, &world.made_lease, &detail)
+            : SHMSLOT_OK,
+        &detail);
     check_lost(shmslot_attachments_drain(world.attachments, &detail), &detail);
     check_lost(resolve_wait(), &world.detail);
     /* What is mapped goes on. */
@@ -386,10 +391,12 @@ static void check_drain_loses_one(shmslot_attachments *attachments, int way)
 static void no_segment(shmslot_channel *channel)
 {
     shmslot_segment *segment;
-    CHECK_CODE(shmslot_channel_recv_segment(channel, NULL, AT_ONCE, &segment, NULL), SHMSLOT_E_AGAIN);
+    CHECK_CODE(shmslot_channel_recv_segment(channel, NULL, AT_ONCE, &segment, NULL),
+               SHMSLOT_E_AGAIN);
 }
 
-static void lose_a_region(shmslot_channel *near, shmslot_channel *far, shmslot_attachments *attachments, int way)
+static void lose_a_region(shmslot_channel *near, shmslot_channel *far,
+                          shmslot_attachments *attachments, int way)
 {
     shmslot_mapped mapped;
     send_region(shmslot_channel_fd(near), 1, SMALL);
@@ -405,7 +412,8 @@ static void lose_a_region(shmslot_channel *near, shmslot_channel *far, shmslot_a
     CHECK_OK(shmslot_attachments_release(attachments, &mapped));
 }
 
-static void lose_a_segment(shmslot_channel *near, shmslot_channel *far, shmslot_attachments *attachments, int way)
+static void lose_a_segment(shmslot_channel *near, shmslot_channel *far,
+                           shmslot_attachments *attachments, int way)
 {
     shmslot_options options = small_options();
     shmslot_segment *sent = make_anonymous(&options), *got;

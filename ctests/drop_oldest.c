@@ -55,7 +55,8 @@ static int read_all(int link, void *argument)
             CHECK_U64(((const struct message *)sample->data)->number, numbers[seen % IN_HAND]);
             CHECK_OK(shmslot_slot_mark(reader, sample));
         }
-        while ((result = shmslot_slot_read(reader, sample)) == SHMSLOT_E_AGAIN) CHECK_OK(shmslot_wait(reader, FOR_EVER));
+        while ((result = shmslot_slot_read(reader, sample)) == SHMSLOT_E_AGAIN)
+            CHECK_OK(shmslot_wait(reader, FOR_EVER));
         CHECK_OK(result);
         check_bytes(sample);
         message = sample->data;

@@ -124,7 +124,8 @@ static void check_a_publisher_that_waits(void)
 
 CHECK_MAIN()
 {
-    static const uint32_t policies[] = {SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_DROP_OLDEST};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_FAIL,
+                                        SHMSLOT_POLICY_DROP_OLDEST};
     int i, killed;
     for (i = 0; i < 3; i++) {
         for (killed = 0; killed < 2; killed++) {

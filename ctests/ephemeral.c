@@ -287,7 +287,8 @@ static void check_each_step(int killed)
     for (i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         int point = 1;
         alarm(CHECK_WATCHDOG_S);
-        while (check_note("%s, point %d", operations[i].name, point), try_point(&operations[i], killed, point)) {
+        while (check_note("%s, point %d", operations[i].name, point),
+               try_point(&operations[i], killed, point)) {
             point++;
         }
         CHECK(point > 5);
@@ -303,7 +304,8 @@ static int come_and_go(int link, void *seed_of_it)
     int round;
     (void)link;
     for (round = 0; round < 3000; round++) {
-        shmslot_options options = ephemeral(round & 1 ? SHMSLOT_ORPHANED_ADOPT : SHMSLOT_ORPHANED_REPLACE);
+        shmslot_options options =
+            ephemeral(round & 1 ? SHMSLOT_ORPHANED_ADOPT : SHMSLOT_ORPHANED_REPLACE);
         shmslot_segment *segment = NULL;
         int result;
         seed = seed * 1103515245u + 12345u;

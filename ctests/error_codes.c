@@ -21,7 +21,8 @@ static int get_exists(void)
 {
     char name[64];
     shmslot_options options = options_of(2, 8);
-    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "codes"), &options), *other = NULL;
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "codes"), &options),
+                    *other = NULL;
     int result = shmslot_segment_create(name, &options, &other, NULL);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(segment);
@@ -46,7 +47,8 @@ static int attach_to_changed(long at, unsigned char change, mode_t mode)
 {
     char path[256];
     shmslot_options options = options_of(2, 8);
-    shmslot_segment *segment = make_named(own_path(path, sizeof path, directory, "changed"), &options);
+    shmslot_segment *segment =
+        make_named(own_path(path, sizeof path, directory, "changed"), &options);
     int fd = open(path, O_RDWR | O_CLOEXEC), result;
     unsigned char byte;
     shmslot_segment_close(segment);
@@ -476,7 +478,8 @@ static int with_region(uint32_t wrong_id, uint64_t offset, uint64_t len, int bro
     CHECK_OK(shmslot_registry_add(registry, near, AT_ONCE, NULL));
     CHECK_OK(shmslot_attachments_create(far, 0, &attachments, NULL));
     CHECK_OK(shmslot_region_alloc(registry, 8, AT_ONCE, &lease, NULL));
-    CHECK_OK(shmslot_attachments_resolve(attachments, lease.map_id, lease.generation, 0, 8, &mapped, NULL));
+    CHECK_OK(shmslot_attachments_resolve(attachments, lease.map_id, lease.generation, 0, 8, &mapped,
+                                         NULL));
     CHECK_OK(shmslot_attachments_release(attachments, &mapped));
     if (broken) {
         CHECK_OK(shmslot_region_release(registry, &lease));
@@ -485,8 +488,8 @@ static int with_region(uint32_t wrong_id, uint64_t offset, uint64_t len, int bro
         registry = NULL;
         near = NULL;
     }
-    result = shmslot_attachments_resolve(attachments, lease.map_id + wrong_id, lease.generation, offset, len, &mapped,
-                                         NULL);
+    result = shmslot_attachments_resolve(attachments, lease.map_id + wrong_id, lease.generation,
+                                         offset, len, &mapped, NULL);
     if (!broken) CHECK_OK(shmslot_region_release(registry, &lease));
     shmslot_attachments_close(attachments);
     shmslot_registry_close(registry);

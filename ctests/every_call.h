@@ -257,7 +257,8 @@ static int create(void)
 
 static int create_early(void)
 {
-    return create_with(path, SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_HUGE_PAGES, SHMSLOT_ORPHANED_REPLACE);
+    return create_with(path, SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_HUGE_PAGES,
+                       SHMSLOT_ORPHANED_REPLACE);
 }
 
 static int create_adopt(void)
@@ -307,7 +308,8 @@ static int attach_wait(void)
 
 static int attach_fd(void)
 {
-    return shmslot_segment_attach_fd(shmslot_segment_fd(world.segment), NULL, &world.made, &world.detail);
+    return shmslot_segment_attach_fd(shmslot_segment_fd(world.segment), NULL, &world.made,
+                                     &world.detail);
 }
 
 static int open_segment(void)
@@ -562,7 +564,8 @@ static int connect_to(void)
 
 static int channel_of_fd(void)
 {
-    return shmslot_channel_from_fd(shmslot_channel_fd(world.near), 0, &world.made_channel, &world.detail);
+    return shmslot_channel_from_fd(shmslot_channel_fd(world.near), 0, &world.made_channel,
+                                   &world.detail);
 }
 
 static int send_segment(void)
@@ -592,7 +595,8 @@ static int registry_reclaim(void)
 
 static int region_alloc(void)
 {
-    return shmslot_region_alloc(world.registry, 70000, MILLISECOND, &world.made_lease, &world.detail);
+    return shmslot_region_alloc(world.registry, 70000, MILLISECOND, &world.made_lease,
+                                &world.detail);
 }
 
 static int attachments_create(void)
@@ -609,11 +613,12 @@ static int drain(void)
 static int resolve_with(int64_t timeout_ns, uint32_t map_id)
 {
     int result = timeout_ns == 0
-                     ? shmslot_attachments_resolve(world.attachments, map_id, world.lease.generation, world.lease.offset,
+                     ? shmslot_attachments_resolve(world.attachments, map_id,
+                                                   world.lease.generation, world.lease.offset,
                                                    world.lease.len, &world.mapped, &world.detail)
-                     : shmslot_attachments_resolve_wait(world.attachments, map_id, world.lease.generation,
-                                                        world.lease.offset, world.lease.len, timeout_ns, &world.mapped,
-                                                        &world.detail);
+                     : shmslot_attachments_resolve_wait(
+                           world.attachments, map_id, world.lease.generation, world.lease.offset,
+                           world.lease.len, timeout_ns, &world.mapped, &world.detail);
     world.mapped_one = result == 0;
     return result;
 }
@@ -645,7 +650,8 @@ static void close_world(void)
     shmslot_segment_close(world.segment);
     if (world.mapped_one) CHECK_OK(shmslot_attachments_release(world.attachments, &world.mapped));
     if (world.lease.data != NULL) CHECK_OK(shmslot_region_release(world.registry, &world.lease));
-    if (world.made_lease.data != NULL) CHECK_OK(shmslot_region_release(world.registry, &world.made_lease));
+    if (world.made_lease.data != NULL)
+        CHECK_OK(shmslot_region_release(world.registry, &world.made_lease));
     shmslot_attachments_close(world.attachments);
     shmslot_registry_close(world.registry);
     shmslot_channel_close(world.made_channel);
@@ -709,7 +715,8 @@ static const scenario scenarios[] = {
     {"writers", "shmslot_segment_writers", dead_participant, counters_of_writers, 0},
     {"recover", "shmslot_segment_recover", dead_participant, recover, 0},
     {"trim", "shmslot_segment_trim", region_kept, trim, 0},
-    {"wait_for_change", "shmslot_segment_wait_for_change", plain_segment, wait_for_change, SHMSLOT_E_TIMEOUT},
+    {"wait_for_change", "shmslot_segment_wait_for_change", plain_segment, wait_for_change,
+     SHMSLOT_E_TIMEOUT},
     {"writer_open", "shmslot_writer_open", plain_segment, writer_open, 0},
     {"writer_after_dead", "shmslot_writer_open", single_with_dead_writer, writer_open, 0},
     {"join", "shmslot_reader_join", plain_segment, reader_join, 0},
@@ -717,8 +724,10 @@ static const scenario scenarios[] = {
     {"reserve_large", "shmslot_slot_reserve", both_ends_of_large, reserve_large, 0},
     {"reserve_full", "shmslot_slot_reserve", full_fail, reserve_when_full, SHMSLOT_E_NO_FREE_SLOT},
     {"reserve_wait", "shmslot_slot_reserve", full_block, reserve_when_full, SHMSLOT_E_NO_FREE_SLOT},
-    {"reserve_beside_dead", "shmslot_slot_reserve", full_fail_beside_dead, reserve_when_full, SHMSLOT_E_NO_FREE_SLOT},
-    {"wait_space_beside_dead", "shmslot_wait_space", full_block_beside_dead, wait_for_space, SHMSLOT_E_TIMEOUT},
+    {"reserve_beside_dead", "shmslot_slot_reserve", full_fail_beside_dead, reserve_when_full,
+     SHMSLOT_E_NO_FREE_SLOT},
+    {"wait_space_beside_dead", "shmslot_wait_space", full_block_beside_dead, wait_for_space,
+     SHMSLOT_E_TIMEOUT},
     {"write_large", "shmslot_slot_write", both_ends_of_large, write_large, 0},
     {"write_wait", "shmslot_slot_write", full_block, write_when_full, SHMSLOT_E_NO_FREE_SLOT},
     {"commit", "shmslot_slot_commit", after_a_wait, commit, 0},
@@ -731,7 +740,8 @@ static const scenario scenarios[] = {
     {"wait_readers", "shmslot_wait_readers", both_ends, wait_for_readers, SHMSLOT_E_TIMEOUT},
     {"last_mark", "shmslot_slot_mark", last_sample_in_hand, last_mark, 0},
     {"ref_reserve", "shmslot_ref_reserve", plain_segment, ref_reserve, 0},
-    {"ref_reserve_beside_dead", "shmslot_ref_reserve", full_of_refs_beside_dead, ref_reserve, SHMSLOT_E_NO_FREE_SLOT},
+    {"ref_reserve_beside_dead", "shmslot_ref_reserve", full_of_refs_beside_dead, ref_reserve,
+     SHMSLOT_E_NO_FREE_SLOT},
     {"ref_reserve_large", "shmslot_ref_reserve_large", large_segment, ref_reserve_large, 0},
     {"channel_pair", "shmslot_channel_pair", nothing, pair, 0},
     {"listen", "shmslot_channel_listen", nothing, listen_at, 0},
@@ -751,7 +761,8 @@ static const scenario scenarios[] = {
     {"drain", "shmslot_attachments_drain", region_sent, drain, 0},
     {"resolve", "shmslot_attachments_resolve", region_sent, resolve, 0},
     {"resolve_wait", "shmslot_attachments_resolve_wait", region_sent, resolve_wait, 0},
-    {"resolve_unknown", "shmslot_attachments_resolve_wait", region_sent, resolve_unknown, SHMSLOT_E_TIMEOUT},
+    {"resolve_unknown", "shmslot_attachments_resolve_wait", region_sent, resolve_unknown,
+     SHMSLOT_E_TIMEOUT},
     {"close", NULL, everything, close_all, 0},
 };
 

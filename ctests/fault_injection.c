@@ -21,8 +21,9 @@ static const struct {
     long number;
     int errors[ERRORS];
 } ways[] = {
-    {SYS_openat, {EACCES, EINTR, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ELOOP, ENOTDIR, EISDIR, ENXIO, EROFS, EOPNOTSUPP,
-                  EPERM, ESTALE}},
+    {SYS_openat,
+     {EACCES, EINTR, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ELOOP, ENOTDIR, EISDIR, ENXIO, EROFS,
+      EOPNOTSUPP, EPERM, ESTALE}},
     {SYS_close, {EINTR, EIO}},
     {SYS_fstat, {EIO, ENOMEM, EOVERFLOW}},
     {SYS_newfstatat, {EACCES, EIO, ELOOP, ENOENT, ENOMEM, ENOTDIR, EOVERFLOW}},
@@ -41,7 +42,8 @@ static const struct {
     {SYS_read, {EINTR, EIO, ENOMEM}},
     {SYS_getdents64, {EINTR, EIO, ENOENT, ENOMEM}},
     {SYS_write, {EINTR, EIO, EAGAIN}},
-    {SYS_linkat, {EACCES, EEXIST, EIO, ELOOP, EMLINK, ENOENT, ENOMEM, ENOSPC, EDQUOT, EPERM, EROFS, EXDEV}},
+    {SYS_linkat,
+     {EACCES, EEXIST, EIO, ELOOP, EMLINK, ENOENT, ENOMEM, ENOSPC, EDQUOT, EPERM, EROFS, EXDEV}},
     {SYS_unlinkat, {EACCES, EBUSY, EIO, ENOENT, ENOMEM, EPERM, EROFS}},
     {SYS_memfd_create, {EACCES, EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM}},
     {SYS_getrandom, {EAGAIN, EINTR, ENOSYS, EPERM}},
@@ -54,7 +56,8 @@ static const struct {
     {SYS_bind, {EACCES, EADDRINUSE, ELOOP, ENOENT, ENOMEM, ENOSPC, ENOTDIR, EPERM, EROFS}},
     {SYS_listen, {EADDRINUSE, ENOMEM}},
     {SYS_accept4, {EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM}},
-    {SYS_connect, {EACCES, EAGAIN, ECONNREFUSED, EINTR, ELOOP, ENOENT, ENOMEM, ENOTDIR, EPERM, EPROTOTYPE}},
+    {SYS_connect,
+     {EACCES, EAGAIN, ECONNREFUSED, EINTR, ELOOP, ENOENT, ENOMEM, ENOTDIR, EPERM, EPROTOTYPE}},
     {SYS_getsockopt, {ENOBUFS, ENOMEM, ENOPROTOOPT}},
     {SYS_setsockopt, {ENOBUFS, ENOMEM, ENOPROTOOPT}},
     {SYS_sendmsg, {EAGAIN, ECONNRESET, EINTR, ENOBUFS, ENOMEM, EPIPE, ETOOMANYREFS, EPERM}},
@@ -90,8 +93,8 @@ static const int *errors_of(long number)
  * and unmapping whole mappings. */
 static int may_fail(long number)
 {
-    return number != SYS_munmap && number != SYS_brk && number != SYS_sched_yield && number != SYS_geteuid &&
-           number != SYS_clock_gettime;
+    return number != SYS_munmap && number != SYS_brk && number != SYS_sched_yield &&
+           number != SYS_geteuid && number != SYS_clock_gettime;
 }
 
 /* ---- one round: a world, the failing call, the call again, and what is left of all that ---- */
@@ -125,11 +128,12 @@ static int silence;
 static void complain(const scenario *what, const char *text, int result)
 {
     report->wrong++;
-    fprintf(voice, "%s: system call %ld (no. %ld) fails%s with %s: %s", what->name, report->at, report->number,
-            report->ever_after ? " ever after" : "", strerror((int)report->error), text);
+    fprintf(voice, "%s: system call %ld (no. %ld) fails%s with %s: %s", what->name, report->at,
+            report->number, report->ever_after ? " ever after" : "", strerror((int)report->error),
+            text);
     if (result < 0) {
-        fprintf(voice, " %d, %s; the detail is %d, errno %d, %s", result, shmslot_strerror(result), world.detail.code,
-                world.detail.os_errno, world.detail.text);
+        fprintf(voice, " %d, %s; the detail is %d, errno %d, %s", result, shmslot_strerror(result),
+                world.detail.code, world.detail.os_errno, world.detail.text);
     }
     fprintf(voice, "\n");
 }
@@ -185,10 +189,11 @@ static void one_round(const scenario *what, long at, long number, int error, int
     take_down();
     after = holdings_now();
     if (!warm++) before = after;
-    if (after.descriptors != before.descriptors || after.pages != before.pages || after.files != before.files) {
+    if (after.descriptors != before.descriptors || after.pages != before.pages ||
+        after.files != before.files) {
         snprintf(text, sizeof text, "left behind: %d descriptors, %lld pages mapped, %d files",
-                 (int)(after.descriptors - before.descriptors), (long long)(after.pages - before.pages),
-                 (int)(after.files - before.files));
+                 (int)(after.descriptors - before.descriptors),
+                 (long long)(after.pages - before.pages), (int)(after.files - before.files));
         complain(what, text, 0);
         before = after;
     }
@@ -272,14 +277,15 @@ static int try_first_call(int link, void *argument)
 /* ---- all of it ---- */
 
 /* Runs `body` in a child; its result is in `report`, too. */
-static void round_in_child(const scenario *what, int (*body)(int link, void *argument), void *argument)
+static void round_in_child(const scenario *what, int (*body)(int link, void *argument),
+                           void *argument)
 {
     int status = run_child(body, argument);
     if (status == 77) SKIP("no filter of system calls can be had here");
     if (status == 0) return;
     report->wrong++;
-    fprintf(stderr, "%s: ended with %d at system call %ld (no. %ld), which failed with %s\n", what->name, status,
-            report->at, report->number, strerror((int)report->error));
+    fprintf(stderr, "%s: ended with %d at system call %ld (no. %ld), which failed with %s\n",
+            what->name, status, report->at, report->number, strerror((int)report->error));
     take_down();
 }
 
@@ -317,7 +323,9 @@ int main(int count, char **arguments)
     CHECK(report != MAP_FAILED);
     for (i = 0; i < SCENARIOS; i++) {
         const scenario *what = &scenarios[i];
-        if (strcmp(wanted, "") != 0 && strcmp(wanted, "all") != 0 && strcmp(wanted, what->name) != 0) continue;
+        if (strcmp(wanted, "") != 0 && strcmp(wanted, "all") != 0 &&
+            strcmp(wanted, what->name) != 0)
+            continue;
         found++;
         CHECK(what->function == NULL || codes_of_call(what->function, 0) != 0);
         round_in_child(what, try_all, (void *)(uintptr_t)what);

@@ -47,16 +47,17 @@ static inline unsigned files_in(const char *directory)
 }
 
 /* A failed call has said what failed and why, and returned no handle. */
-static inline void check_failure_(int result, const shmslot_segment *segment, const shmslot_error *detail, int code,
-                                  int os_errno)
+static inline void check_failure_(int result, const shmslot_segment *segment,
+                                  const shmslot_error *detail, int code, int os_errno)
 {
-    if (result != code) check_fail_code(__FILE__, __LINE__, "the call", result, shmslot_strerror(code));
+    if (result != code)
+        check_fail_code(__FILE__, __LINE__, "the call", result, shmslot_strerror(code));
     CHECK(segment == NULL);
     CHECK_U64((uint64_t)-detail->code, (uint64_t)-code);
     CHECK_U64((uint64_t)detail->os_errno, (uint64_t)os_errno);
     CHECK(detail->text[0] != '\0');
 }
-#define check_failure(call, segment, detail, code, os_errno)                                                           \
+#define check_failure(call, segment, detail, code, os_errno)                                       \
     CHECK_HERE(check_failure_(call, segment, detail, code, os_errno))
 
 /* Children that fault on purpose leave no core file. */

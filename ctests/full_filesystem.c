@@ -71,12 +71,12 @@ static void check_no_room(const char *path, const shmslot_options *options)
     shmslot_segment *segment = NULL;
     shmslot_error detail;
     memset(&detail, 0, sizeof detail);
-    check_failure(shmslot_segment_create(path, options, &segment, &detail), segment, &detail, SHMSLOT_E_NO_MEMORY,
-                  ENOSPC);
+    check_failure(shmslot_segment_create(path, options, &segment, &detail), segment, &detail,
+                  SHMSLOT_E_NO_MEMORY, ENOSPC);
     check_unchanged(before);
     memset(&detail, 0, sizeof detail);
-    check_failure(shmslot_segment_open(path, options, &segment, &detail), segment, &detail, SHMSLOT_E_NO_MEMORY,
-                  ENOSPC);
+    check_failure(shmslot_segment_open(path, options, &segment, &detail), segment, &detail,
+                  SHMSLOT_E_NO_MEMORY, ENOSPC);
     check_unchanged(before);
     CHECK_CODE(shmslot_segment_attach(path, NULL, &segment, NULL), SHMSLOT_E_NOT_FOUND);
 }
@@ -140,7 +140,8 @@ static int use_all_of_it(int link, void *path)
         memset(loan.user_header, (int)i, 256);
         CHECK_OK(shmslot_slot_commit(writer, &loan, PAGE, NULL));
         sample = hold(reader);
-        for (at = 0; at < PAGE; at++) CHECK(((const unsigned char *)sample.data)[at] == (unsigned char)i);
+        for (at = 0; at < PAGE; at++)
+            CHECK(((const unsigned char *)sample.data)[at] == (unsigned char)i);
         CHECK_OK(shmslot_slot_mark(reader, &sample));
     }
     shmslot_reader_leave(reader);
@@ -195,8 +196,8 @@ static void check_hole_in_a_full_filesystem(void)
     reader = join(segment, 0);
     payload = (off_t)info_of(segment).total_size - 8 * PAGE;
     /* The first samples are in slots 1 and 2. */
-    CHECK(fallocate(shmslot_segment_fd(segment), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, payload + 2 * PAGE,
-                    6 * PAGE) == 0);
+    CHECK(fallocate(shmslot_segment_fd(segment), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                    payload + 2 * PAGE, 6 * PAGE) == 0);
     fill_up(filler);
     writing = start_child(write_two, path);
     hear(writing.link);
@@ -231,7 +232,8 @@ static void check_read_only_filesystem(void)
     check_failure(shmslot_segment_create(other_path, &options, &segment, &detail), segment, &detail,
                   SHMSLOT_E_PERMISSION, EROFS);
     memset(&detail, 0, sizeof detail);
-    check_failure(shmslot_segment_attach(path, NULL, &segment, &detail), segment, &detail, SHMSLOT_E_PERMISSION, EROFS);
+    check_failure(shmslot_segment_attach(path, NULL, &segment, &detail), segment, &detail,
+                  SHMSLOT_E_PERMISSION, EROFS);
     CHECK_CODE(shmslot_segment_unlink(path, NULL), SHMSLOT_E_PERMISSION);
     CHECK_OK(shmslot_segment_attach(path, &look, &segment, NULL));
     CHECK_U64(info_of(segment).slot_count, 4);

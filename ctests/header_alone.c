@@ -13,7 +13,8 @@ static unsigned long long length_of(const shmslot_sample *sample)
 
 static const shmslot_options options = SHMSLOT_OPTIONS_INIT;
 static const int codes[] = {SHMSLOT_OK, SHMSLOT_E_INVALID, SHMSLOT_E_LOAN_LIMIT};
-static const uint32_t flags = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_HUGE_PAGES |
+static const uint32_t flags = SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS |
+                              SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_HUGE_PAGES |
                               SHMSLOT_FLAG_ANY_OWNER | SHMSLOT_FLAG_OBSERVER;
 
 /* The sizes are part of the ABI. */
@@ -27,5 +28,8 @@ int main(void)
 {
     struct shmslot_sample sample = {0};
     if (length_of(&sample) != 0) return 1;
-    return options.struct_size == sizeof options && options.type_name == 0 && codes[0] == 0 && flags == 63 ? 0 : 1;
+    return options.struct_size == sizeof options && options.type_name == 0 && codes[0] == 0 &&
+                   flags == 63
+               ? 0
+               : 1;
 }

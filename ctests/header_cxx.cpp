@@ -10,10 +10,13 @@ int main()
     shmslot_segment *segment = nullptr;
     shmslot_error detail;
     detail.code = 0;
-    if (options.struct_size != sizeof options || attach_options.struct_size != sizeof attach_options ||
-        registry_options.struct_size != sizeof registry_options) return 1;
+    if (options.struct_size != sizeof options ||
+        attach_options.struct_size != sizeof attach_options ||
+        registry_options.struct_size != sizeof registry_options)
+        return 1;
     if (shmslot_version() != SHMSLOT_VERSION) return 2;
-    if (shmslot_segment_attach("a/b", &attach_options, &segment, &detail) != SHMSLOT_E_BAD_NAME) return 3;
+    if (shmslot_segment_attach("a/b", &attach_options, &segment, &detail) != SHMSLOT_E_BAD_NAME)
+        return 3;
     if (detail.code != SHMSLOT_E_BAD_NAME || segment != nullptr) return 4;
     return 0;
 }

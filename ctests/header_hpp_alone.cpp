@@ -20,7 +20,8 @@ template class shmslot::TypedReader<Object[], Object>;
 template class shmslot::TypedSample<Object[], Object>;
 
 // Types that are passed in registers, or that fit a few cache lines, stay as small as they are.
-static_assert(sizeof(shmslot::Segment) == sizeof(void *) && sizeof(shmslot::Writer) == sizeof(void *) &&
+static_assert(sizeof(shmslot::Segment) == sizeof(void *) &&
+              sizeof(shmslot::Writer) == sizeof(void *) &&
               sizeof(shmslot::Reader) == sizeof(void *) && sizeof(shmslot::Timeout) == 8);
 static_assert(sizeof(shmslot::Loan) == sizeof(shmslot_loan) + sizeof(void *));
 static_assert(sizeof(shmslot::Sample) == sizeof(shmslot_sample) + sizeof(void *));

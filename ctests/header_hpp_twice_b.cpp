@@ -21,5 +21,6 @@ shmslot::Result<shmslot::Sample> read_by_b(shmslot::Reader &reader)
 
 bool b_understands(const shmslot::Error &error)
 {
-    return error.code() == shmslot::Code::again && error.text() == shmslot::text(shmslot::Code::again);
+    return error.code() == shmslot::Code::again &&
+           error.text() == shmslot::text(shmslot::Code::again);
 }

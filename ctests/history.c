@@ -60,7 +60,8 @@ static void check_what_it_costs(uint32_t flags)
     uint64_t i;
     set_up(SHMSLOT_POLICY_FAIL, flags);
     for (i = 1; i <= 3 * SLOTS; i++) (void)put(writer, i);
-    for (i = 0; i < SLOTS - DEPTH; i++) CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loans[i]));
+    for (i = 0; i < SLOTS - DEPTH; i++)
+        CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loans[i]));
     CHECK_CODE(shmslot_slot_reserve(writer, 8, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
     for (i = 0; i < SLOTS - DEPTH; i++) CHECK_OK(shmslot_slot_discard(writer, &loans[i]));
     tear_down();

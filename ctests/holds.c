@@ -69,7 +69,8 @@ static void check_marks_from_other_threads(void)
             threads[i] = start_thread(mark_one, &jobs[i]);
         }
         for (i = 0; i < SLOTS; i++) end_thread(threads[i]);
-        for (i = 0; i < SLOTS; i++) CHECK_CODE(shmslot_slot_mark(reader, &jobs[i].sample), SHMSLOT_E_STALE);
+        for (i = 0; i < SLOTS; i++)
+            CHECK_CODE(shmslot_slot_mark(reader, &jobs[i].sample), SHMSLOT_E_STALE);
     }
     shmslot_reader_leave(reader);
     shmslot_writer_close(writer);
@@ -220,7 +221,8 @@ static void check_max_readers(void)
     for (i = 0; i < 63; i++) {
         readers[i] = join(segment, 0);
         CHECK(shmslot_reader_index(readers[i]) >= 0 && shmslot_reader_index(readers[i]) < 63);
-        for (k = 0; k < i; k++) CHECK(shmslot_reader_index(readers[k]) != shmslot_reader_index(readers[i]));
+        for (k = 0; k < i; k++)
+            CHECK(shmslot_reader_index(readers[k]) != shmslot_reader_index(readers[i]));
     }
     CHECK_CODE(shmslot_reader_join(segment, 0, &one_more, NULL), SHMSLOT_E_NO_READER_SLOT);
     CHECK(one_more == NULL);

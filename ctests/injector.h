@@ -18,11 +18,9 @@ extern const char inject_done[];
 #if defined(__x86_64__)
 #define INJECT_NUMBER(machine) ((machine)->gregs[REG_RAX])
 #define INJECT_RESULT(machine) ((machine)->gregs[REG_RAX])
-#define INJECT_ARGUMENTS(machine)                                                                                      \
-    {                                                                                                                  \
-        (machine)->gregs[REG_RDI], (machine)->gregs[REG_RSI], (machine)->gregs[REG_RDX], (machine)->gregs[REG_R10],    \
-            (machine)->gregs[REG_R8], (machine)->gregs[REG_R9]                                                         \
-    }
+#define INJECT_ARGUMENTS(machine)                                                                  \
+    {(machine)->gregs[REG_RDI], (machine)->gregs[REG_RSI], (machine)->gregs[REG_RDX],              \
+     (machine)->gregs[REG_R10], (machine)->gregs[REG_R8],  (machine)->gregs[REG_R9]}
 __asm__(".text\n"
         ".globl inject_do, inject_done\n"
         "inject_do:\n"
@@ -39,11 +37,9 @@ __asm__(".text\n"
 #elif defined(__aarch64__)
 #define INJECT_NUMBER(machine) ((machine)->regs[8])
 #define INJECT_RESULT(machine) ((machine)->regs[0])
-#define INJECT_ARGUMENTS(machine)                                                                                      \
-    {                                                                                                                  \
-        (long)(machine)->regs[0], (long)(machine)->regs[1], (long)(machine)->regs[2], (long)(machine)->regs[3],        \
-            (long)(machine)->regs[4], (long)(machine)->regs[5]                                                         \
-    }
+#define INJECT_ARGUMENTS(machine)                                                                  \
+    {(long)(machine)->regs[0], (long)(machine)->regs[1], (long)(machine)->regs[2],                 \
+     (long)(machine)->regs[3], (long)(machine)->regs[4], (long)(machine)->regs[5]}
 __asm__(".text\n"
         ".globl inject_do, inject_done\n"
         "inject_do:\n"
@@ -76,7 +72,8 @@ static struct {
 static inline void inject_on_trap(int signal_number, siginfo_t *info, void *context)
 {
     mcontext_t *machine = &((ucontext_t *)context)->uc_mcontext;
-    long number = (long)INJECT_NUMBER(machine), arguments[6] = INJECT_ARGUMENTS(machine), result = 0;
+    long number = (long)INJECT_NUMBER(machine), arguments[6] = INJECT_ARGUMENTS(machine),
+         result = 0;
     int fails = 0;
     (void)signal_number;
     (void)info;
@@ -88,7 +85,8 @@ static inline void inject_on_trap(int signal_number, siginfo_t *info, void *cont
     }
     /* A close that fails has closed all the same. */
     if (!fails || number == SYS_close) {
-        result = inject_do(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+        result = inject_do(number, arguments[0], arguments[1], arguments[2], arguments[3],
+                           arguments[4], arguments[5]);
     }
     if (fails) result = -inject.error;
     INJECT_RESULT(machine) = result;

@@ -40,16 +40,19 @@ static void *race_to_free(void *argument)
     int *results = race->results[self->number], round, i;
     for (round = 0; round < RACE_ROUNDS; round++) {
         race_meet(race);
-        for (i = 0; i < RACE_SLOTS; i++) results[i] = shmslot_slot_discard(race->writer, &race->loans[i]);
+        for (i = 0; i < RACE_SLOTS; i++)
+            results[i] = shmslot_slot_discard(race->writer, &race->loans[i]);
         race_meet(race);
         race_meet(race);
         for (i = 0; i < RACE_SLOTS; i++) {
-            results[i] = self->number == 0 ? shmslot_slot_commit(race->writer, &race->loans[i], 8, NULL)
-                                           : shmslot_slot_discard(race->writer, &race->loans[i]);
+            results[i] = self->number == 0
+                             ? shmslot_slot_commit(race->writer, &race->loans[i], 8, NULL)
+                             : shmslot_slot_discard(race->writer, &race->loans[i]);
         }
         race_meet(race);
         race_meet(race);
-        for (i = 0; i < RACE_SLOTS; i++) results[i] = shmslot_slot_mark(race->reader, &race->samples[i]);
+        for (i = 0; i < RACE_SLOTS; i++)
+            results[i] = shmslot_slot_mark(race->reader, &race->samples[i]);
         race_meet(race);
     }
     return NULL;
@@ -274,8 +277,9 @@ static void vox_second_fd_leaks(void)
     CHECK_U64(open_descriptors(), before + 2);
     memset(other_type.type_hash, 7, sizeof other_type.type_hash);
     for (i = 0; i < 100; i++) {
-        CHECK_CODE(shmslot_segment_attach_fd(shmslot_segment_fd(segment), &other_type, &other, NULL),
-                   SHMSLOT_E_TYPE_MISMATCH);
+        CHECK_CODE(
+            shmslot_segment_attach_fd(shmslot_segment_fd(segment), &other_type, &other, NULL),
+            SHMSLOT_E_TYPE_MISMATCH);
         CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(segment), NULL, &other, NULL));
         CHECK_U64(open_descriptors(), before + 3);
         shmslot_segment_close(other);
@@ -326,7 +330,8 @@ static void vox_world_writable_segment(void)
     char name[64], path[128];
     shmslot_options options = options_of(4, 64);
     mode_t old_mask = umask(0);
-    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "mode"), &options), *anonymous;
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "mode"), &options),
+                    *anonymous;
     struct stat status;
     size_t length = 0;
     CHECK_OK(shmslot_segment_path(segment, path, sizeof path, &length));
@@ -365,7 +370,8 @@ static void send_region_(int plain, uint32_t map_id, uint64_t length, size_t cop
     CHECK(send_raw(plain, message, sizeof message, fds, copies) == 0);
     CHECK(close(file) == 0);
 }
-#define send_region(plain, map_id, length, copies) CHECK_HERE(send_region_(plain, map_id, length, copies))
+#define send_region(plain, map_id, length, copies)                                                 \
+    CHECK_HERE(send_region_(plain, map_id, length, copies))
 
 /* It has one valid region. */
 static struct listener open_listener(int type)
@@ -398,7 +404,8 @@ static int resolve(struct listener listener, uint32_t map_id, uint64_t len, shms
  * SIGBUS. */
 static void vox_length_not_checked_sigbus_of_regions(void)
 {
-    static const uint64_t lengths[] = {PAGE + 1, 2 * PAGE, UINT64_C(1) << 40, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX, 0};
+    static const uint64_t lengths[] = {
+        PAGE + 1, 2 * PAGE, UINT64_C(1) << 40, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX, 0};
     shmslot_mapped mapped;
     size_t i;
     for (i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
@@ -424,7 +431,8 @@ static void vox_second_fd_leaks_of_regions(void)
             struct listener listener = open_listener(round % 2 == 0 ? SOCK_SEQPACKET : SOCK_STREAM);
             opened = open_descriptors();
             send_region(listener.plain, 2, copies == 1 ? PAGE + 1 : PAGE, copies);
-            CHECK_CODE(shmslot_attachments_drain(listener.attachments, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+            CHECK_CODE(shmslot_attachments_drain(listener.attachments, NULL),
+                       SHMSLOT_E_CHANNEL_BROKEN);
             CHECK_U64(open_descriptors(), opened);
             close_listener(listener);
         }
@@ -442,7 +450,8 @@ static void check_ended_(struct listener listener)
         CHECK_CODE(shmslot_attachments_drain(listener.attachments, NULL), SHMSLOT_E_CHANNEL_BROKEN);
         CHECK_CODE(resolve(listener, 3, 1, &mapped), SHMSLOT_E_CHANNEL_BROKEN);
         CHECK_CODE(resolve(listener, OWN_MAP, 1, &mapped), SHMSLOT_E_CHANNEL_BROKEN);
-        CHECK_CODE(shmslot_attachments_resolve_wait(listener.attachments, 3, 1, 0, 1, FOR_EVER, &mapped, NULL),
+        CHECK_CODE(shmslot_attachments_resolve_wait(listener.attachments, 3, 1, 0, 1, FOR_EVER,
+                                                    &mapped, NULL),
                    SHMSLOT_E_CHANNEL_BROKEN);
     }
     CHECK(recv(listener.plain, &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET);
@@ -515,7 +524,8 @@ static int send_to_nobody(int link, void *argument)
         CHECK(close(listener.plain) == 0);
         /* takes the channel out */
         CHECK_CODE(shmslot_region_alloc(registry, 1, FOR_EVER, &lease, NULL), 1);
-        CHECK_CODE(shmslot_channel_send_segment(listener.channel, segment, FOR_EVER, NULL), SHMSLOT_E_CHANNEL_BROKEN);
+        CHECK_CODE(shmslot_channel_send_segment(listener.channel, segment, FOR_EVER, NULL),
+                   SHMSLOT_E_CHANNEL_BROKEN);
         CHECK_OK(shmslot_region_release(registry, &lease));
         shmslot_registry_close(registry);
         shmslot_attachments_close(listener.attachments);

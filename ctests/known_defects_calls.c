@@ -204,7 +204,8 @@ static void vox_linear_alloc(void)
     enum { FEW = 100, MANY = 900 };
     uint64_t few = instructions(FEW, alloc_one), many = instructions(MANY, alloc_one);
     if (many >= few + (MANY - FEW)) {
-        fprintf(stderr, "%" PRIu64 " instructions among few regions, %" PRIu64 " among many\n", few, many);
+        fprintf(stderr, "%" PRIu64 " instructions among few regions, %" PRIu64 " among many\n", few,
+                many);
         check_leave();
     }
     CHECK(instructions(MANY, close_crowd) >= instructions(FEW, close_crowd) + (MANY - FEW));

@@ -40,7 +40,8 @@ static uint64_t at_most_a_block(uint64_t len)
 static void fill_bytes(unsigned char *bytes, uint64_t value, uint64_t len)
 {
     uint64_t at;
-    for (at = 0; at < len; at += BLOCK) memcpy(bytes + at, block_of(value, at), at_most_a_block(len - at));
+    for (at = 0; at < len; at += BLOCK)
+        memcpy(bytes + at, block_of(value, at), at_most_a_block(len - at));
 }
 
 static void fill(shmslot_loan *loan, uint64_t value)
@@ -88,7 +89,8 @@ static uint32_t free_regions(shmslot_writer *writer)
     shmslot_loan loans[64];
     uint32_t count = 0, i;
     int result;
-    while ((result = shmslot_slot_reserve(writer, LARGEST, AT_ONCE, &loans[count])) == SHMSLOT_OK) count++;
+    while ((result = shmslot_slot_reserve(writer, LARGEST, AT_ONCE, &loans[count])) == SHMSLOT_OK)
+        count++;
     CHECK_CODE(result, SHMSLOT_E_NO_FREE_SLOT);
     for (i = 0; i < count; i++) CHECK_OK(shmslot_slot_discard(writer, &loans[i]));
     return count;
@@ -96,8 +98,9 @@ static uint32_t free_regions(shmslot_writer *writer)
 
 static void check_sizes(shmslot_segment *segment)
 {
-    static const uint64_t sizes[] = {0,       1,     CAPACITY - 1,     CAPACITY,    CAPACITY + 1, 4095,        4096,
-                                     65535,   65536, 65537,            MEBIBYTE - 1, MEBIBYTE,    LARGEST - 1, LARGEST};
+    static const uint64_t sizes[] = {
+        0,     1,     CAPACITY - 1, CAPACITY,     CAPACITY + 1, 4095,        4096,
+        65535, 65536, 65537,        MEBIBYTE - 1, MEBIBYTE,     LARGEST - 1, LARGEST};
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *first = join(segment, 0), *second = join(segment, 0);
     shmslot_loan loan;
@@ -165,7 +168,8 @@ static void check_holds(shmslot_segment *segment)
     uint64_t i;
     for (i = 0; i < REGIONS; i++) put_large(writer, i, LARGEST - i);
     if (info_of(segment).policy != SHMSLOT_POLICY_DROP_OLDEST) {
-        CHECK_CODE(shmslot_slot_reserve(writer, CAPACITY + 1, AT_ONCE, &none), SHMSLOT_E_NO_FREE_SLOT);
+        CHECK_CODE(shmslot_slot_reserve(writer, CAPACITY + 1, AT_ONCE, &none),
+                   SHMSLOT_E_NO_FREE_SLOT);
     }
     put_large(writer, 9, CAPACITY); /* slots are not what is missing */
     for (i = 0; i < REGIONS; i++) held[i] = hold(reader);
@@ -501,7 +505,8 @@ static void check_a_gibibyte(void)
 
 int main(void)
 {
-    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_DROP_OLDEST};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK,
+                                        SHMSLOT_POLICY_DROP_OLDEST};
     size_t i;
     check_begin();
     for (i = 0; i < 3; i++) {

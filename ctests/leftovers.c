@@ -162,7 +162,8 @@ static struct stat leave(const struct kind *kind, const char *path)
 
 enum { CREATE, OPEN };
 
-static int make(int call, const char *path, uint32_t if_orphaned, uint32_t flags, shmslot_error *error)
+static int make(int call, const char *path, uint32_t if_orphaned, uint32_t flags,
+                shmslot_error *error)
 {
     shmslot_options options = options_of(3, 16);
     shmslot_segment *segment = NULL;

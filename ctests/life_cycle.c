@@ -10,7 +10,8 @@ static int count_entries(const char *directory)
     const struct dirent *entry;
     DIR *stream = opendir(directory);
     CHECK(stream != NULL);
-    while ((entry = readdir(stream)) != NULL) count += entry->d_name[0] != '.' || entry->d_name[1] > '.';
+    while ((entry = readdir(stream)) != NULL)
+        count += entry->d_name[0] != '.' || entry->d_name[1] > '.';
     CHECK(closedir(stream) == 0);
     return count;
 }
@@ -25,7 +26,8 @@ static int count_mappings(ino_t inode)
     CHECK(maps != NULL);
     while (fgets(line, sizeof line, maps) != NULL) {
         unsigned long number = 0;
-        if (sscanf(line, "%*s %*s %*s %*s %lu", &number) == 1 && strstr(line, CHECK_SHM_DIR) != NULL) {
+        if (sscanf(line, "%*s %*s %*s %*s %lu", &number) == 1 &&
+            strstr(line, CHECK_SHM_DIR) != NULL) {
             count += number == (unsigned long)inode;
         }
     }
@@ -40,7 +42,8 @@ static void each_descriptor(void (*look)(int fd))
     DIR *stream = opendir("/proc/self/fd");
     CHECK(stream != NULL);
     while ((entry = readdir(stream)) != NULL) {
-        if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(stream)) look(atoi(entry->d_name));
+        if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(stream))
+            look(atoi(entry->d_name));
     }
     CHECK(closedir(stream) == 0);
 }
@@ -225,7 +228,8 @@ static void check_info_counts_readers_and_sequences(void)
     shmslot_segment *segment = make_anonymous(&options);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *first = join(segment, 0), *second = join(segment, 0);
-    uint64_t both = UINT64_C(1) << shmslot_reader_index(first) | UINT64_C(1) << shmslot_reader_index(second);
+    uint64_t both =
+        UINT64_C(1) << shmslot_reader_index(first) | UINT64_C(1) << shmslot_reader_index(second);
 
     CHECK(shmslot_reader_index(first) >= 0 && shmslot_reader_index(second) >= 0);
     CHECK(shmslot_reader_index(first) != shmslot_reader_index(second));
@@ -296,7 +300,8 @@ static void check_unlink_leaves_the_attached_alone(void)
 {
     char name[64];
     shmslot_options options = options_of(4, 8);
-    shmslot_segment *old = make_named(unique_name(name, sizeof name, "life"), &options), *other = attach(name), *fresh;
+    shmslot_segment *old = make_named(unique_name(name, sizeof name, "life"), &options),
+                    *other = attach(name), *fresh;
     shmslot_writer *writer = open_writer(old);
     shmslot_reader *reader = join(other, 0);
     CHECK_OK(shmslot_segment_unlink(name, NULL));
@@ -374,7 +379,8 @@ static void check_any_order_of_closing(void)
 {
     int order;
     for (order = 0; order < 6; order++) {
-        static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+        static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                         {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
         shmslot_options options = options_of(4, 8);
         shmslot_segment *segment = make_anonymous(&options);
         shmslot_writer *writer = open_writer(segment);
@@ -396,7 +402,8 @@ static void check_observer(void)
     char name[64];
     shmslot_options options = options_of(4, 8);
     shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
-    shmslot_segment *creator = make_named(unique_name(name, sizeof name, "life"), &options), *seen = NULL;
+    shmslot_segment *creator = make_named(unique_name(name, sizeof name, "life"), &options),
+                    *seen = NULL;
     shmslot_writer *writer = NULL;
     shmslot_reader *reader = NULL;
     uint32_t participants = info_of(creator).participants;

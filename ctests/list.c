@@ -148,7 +148,8 @@ static void check_what_is_told(void)
         CHECK_U64(entry->flags, SHMSLOT_FLAG_EPHEMERAL);
         CHECK_U64(entry->reserved, 0);
         entry = find(directory, "standing");
-        CHECK(entry != NULL && entry->state == SHMSLOT_STATE_ALIVE && entry->refusal == 0 && entry->flags == 0);
+        CHECK(entry != NULL && entry->state == SHMSLOT_STATE_ALIVE && entry->refusal == 0 &&
+              entry->flags == 0);
         entry = find(directory, "dead");
         CHECK(entry != NULL && entry->state == SHMSLOT_STATE_DEAD && entry->refusal == 0);
         CHECK_U64(entry->participants, 1); /* killed, and nobody has cleaned up */
@@ -158,7 +159,8 @@ static void check_what_is_told(void)
         entry = find(directory, "newer");
         CHECK(entry != NULL && entry->state == SHMSLOT_STATE_ALIVE && entry->layout_version == 77);
         entry = find(directory, "corrupt");
-        CHECK(entry != NULL && entry->state == SHMSLOT_STATE_DEAD && entry->refusal == SHMSLOT_E_CORRUPT);
+        CHECK(entry != NULL && entry->state == SHMSLOT_STATE_DEAD &&
+              entry->refusal == SHMSLOT_E_CORRUPT);
 
         /* Nothing of that has changed anything. */
         CHECK_U64(info_of(living).participants, 2);
@@ -213,7 +215,8 @@ static void check_a_bad_directory(void)
 {
     size_t count = 7;
     shmslot_error detail;
-    CHECK_CODE(shmslot_segment_list("/nowhere/at/all", NULL, 0, 0, &count, &detail), SHMSLOT_E_NOT_FOUND);
+    CHECK_CODE(shmslot_segment_list("/nowhere/at/all", NULL, 0, 0, &count, &detail),
+               SHMSLOT_E_NOT_FOUND);
     CHECK_U64(count, 7);
     CHECK(strstr(detail.text, "/nowhere/at/all") != NULL);
     CHECK_CODE(shmslot_segment_list("/dev/null", NULL, 0, 0, &count, NULL), SHMSLOT_E_NOT_FOUND);
@@ -229,11 +232,13 @@ static int look_as_somebody_else(int link, void *unused)
     (void)unused;
     if (setgid(65534) != 0 || setuid(65534) != 0) return 77;
     entry = find(directory, "shmslot.hers");
-    CHECK(entry != NULL && entry->state == SHMSLOT_STATE_UNKNOWN && entry->refusal == SHMSLOT_E_PERMISSION);
+    CHECK(entry != NULL && entry->state == SHMSLOT_STATE_UNKNOWN &&
+          entry->refusal == SHMSLOT_E_PERMISSION);
     CHECK_U64(entry->owner, 0);
     CHECK(find(directory, "hers") == NULL); /* its name alone does not say what it is */
     entry = find(directory, "readable");
-    CHECK(entry != NULL && entry->state == SHMSLOT_STATE_DEAD && entry->refusal == SHMSLOT_E_PERMISSION);
+    CHECK(entry != NULL && entry->state == SHMSLOT_STATE_DEAD &&
+          entry->refusal == SHMSLOT_E_PERMISSION);
     CHECK_OK(shmslot_segment_unlink_dead(directory, &removed, NULL));
     CHECK_U64(removed, 0);
     return 0;

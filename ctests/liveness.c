@@ -19,12 +19,12 @@ static void count(shmslot_segment *segment, size_t *ret_all, size_t *ret_dead)
     for (i = 0; i < *ret_all; i++) *ret_dead += list[i].alive == 0;
 }
 
-#define CHECK_COUNT(segment, all, dead)                                                                                \
-    do {                                                                                                               \
-        size_t count_all_, count_dead_;                                                                                \
-        count(segment, &count_all_, &count_dead_);                                                                     \
-        CHECK_U64(count_all_, all);                                                                                    \
-        CHECK_U64(count_dead_, dead);                                                                                  \
+#define CHECK_COUNT(segment, all, dead)                                                            \
+    do {                                                                                           \
+        size_t count_all_, count_dead_;                                                            \
+        count(segment, &count_all_, &count_dead_);                                                 \
+        CHECK_U64(count_all_, all);                                                                \
+        CHECK_U64(count_dead_, dead);                                                              \
     } while (0)
 
 static shmslot_segment *make(char *name, size_t size)
@@ -154,7 +154,8 @@ static void check_heir(void)
 /* Where the row of a participant has its process number: docs/segment-layout.md. */
 static uint32_t *number_of(shmslot_segment *segment, uint32_t participant)
 {
-    char *map = mmap(NULL, 0x2000, PROT_READ | PROT_WRITE, MAP_SHARED, shmslot_segment_fd(segment), 0);
+    char *map =
+        mmap(NULL, 0x2000, PROT_READ | PROT_WRITE, MAP_SHARED, shmslot_segment_fd(segment), 0);
     CHECK(map != MAP_FAILED);
     return (uint32_t *)(void *)(map + 0x1800 + participant * 64 + 4);
 }
@@ -267,7 +268,8 @@ static int be_the_first(int link, void *argument)
 static void check_number_given_again(void)
 {
     int result = run_child(be_the_first, NULL);
-    if (result == 77) fprintf(stderr, "left out: a number given again (this user may not ask for one)\n");
+    if (result == 77)
+        fprintf(stderr, "left out: a number given again (this user may not ask for one)\n");
     CHECK(result == 0 || result == 77);
 }
 
@@ -440,7 +442,8 @@ static void check_exec(size_t crowd, unsigned calls)
         CHECK(length > 0);
         target[length] = '\0';
         (void)sched_yield();
-    } while (strstr(target, "cat") == NULL && strstr(target, "busybox") == NULL && strstr(target, "coreutils") == NULL);
+    } while (strstr(target, "cat") == NULL && strstr(target, "busybox") == NULL &&
+             strstr(target, "coreutils") == NULL);
     until_asleep(other.pid); /* the name changes before the files are closed; now it reads */
     for (call = 0; call < calls; call++) {
         count(segment, &all, &dead);

@@ -31,7 +31,8 @@ static uint64_t resident(void)
 {
     unsigned long long pages = 0, in_memory = 0;
     FILE *sizes = fopen("/proc/self/statm", "re");
-    CHECK(sizes != NULL && fscanf(sizes, "%llu %llu", &pages, &in_memory) == 2 && fclose(sizes) == 0);
+    CHECK(sizes != NULL && fscanf(sizes, "%llu %llu", &pages, &in_memory) == 2 &&
+          fclose(sizes) == 0);
     return in_memory * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 

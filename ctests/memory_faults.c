@@ -32,8 +32,10 @@ static void refuse(const char *path, int code)
     adopt.if_orphaned = SHMSLOT_ORPHANED_ADOPT; /* to replace it would be all right */
     memset(&detail, 0, sizeof detail);
     check_failure(shmslot_segment_attach(path, NULL, &segment, &detail), segment, &detail, code, 0);
-    check_failure(shmslot_segment_attach(path, &look, &segment, &detail), segment, &detail, code, 0);
-    check_failure(shmslot_segment_create(path, &adopt, &segment, &detail), segment, &detail, code, 0);
+    check_failure(shmslot_segment_attach(path, &look, &segment, &detail), segment, &detail, code,
+                  0);
+    check_failure(shmslot_segment_create(path, &adopt, &segment, &detail), segment, &detail, code,
+                  0);
     check_failure(shmslot_segment_open(path, &adopt, &segment, &detail), segment, &detail, code, 0);
 }
 
@@ -244,7 +246,8 @@ static void check_cut_to_nothing(void)
 
 static void check_size_stays(int fd, off_t total)
 {
-    static const int seals[] = {F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE, F_SEAL_FUTURE_WRITE, 0};
+    static const int seals[] = {F_SEAL_SEAL,  F_SEAL_SHRINK,       F_SEAL_GROW,
+                                F_SEAL_WRITE, F_SEAL_FUTURE_WRITE, 0};
     struct stat status;
     size_t i;
     CHECK(ftruncate(fd, 0) != 0 && errno == EPERM);
@@ -334,7 +337,8 @@ static void check_foreign_memory_files(void)
             check_failure(result, segment, &detail, files[i].code, files[i].os_errno);
         }
         result = shmslot_segment_attach_fd(fd, &look, &looking, NULL);
-        CHECK_CODE(result, files[i].code == SHMSLOT_E_NOT_SEALED ? SHMSLOT_E_NOT_SEALED : SHMSLOT_OK);
+        CHECK_CODE(result,
+                   files[i].code == SHMSLOT_E_NOT_SEALED ? SHMSLOT_E_NOT_SEALED : SHMSLOT_OK);
         if (looking != NULL) CHECK_U64(info_of(looking).slot_count, 2);
         shmslot_segment_close(looking);
         shmslot_segment_close(segment);
@@ -399,7 +403,8 @@ static int fine(int result)
     case SHMSLOT_E_BAD_LENGTH: /* the reserved length stands in the claim */
     case SHMSLOT_E_NO_READER_SLOT: return 0;
     default:
-        if (result < 0) check_fail_code(__FILE__, __LINE__, "the call", result, "success or a code of spoil");
+        if (result < 0)
+            check_fail_code(__FILE__, __LINE__, "the call", result, "success or a code of spoil");
         return 1;
     }
 }
@@ -461,7 +466,8 @@ static void read_some(shmslot_reader *reader, int count)
 static void write_some(shmslot_writer *writer, int count)
 {
     shmslot_loan loan;
-    while (count-- > 0 && FINE(shmslot_slot_reserve(writer, 64, count % 2 ? AT_ONCE : MILLISECOND, &loan))) {
+    while (count-- > 0 &&
+           FINE(shmslot_slot_reserve(writer, 64, count % 2 ? AT_ONCE : MILLISECOND, &loan))) {
         memset(loan.data, count, 64);
         memset(loan.user_header, count, 64);
         switch (count % 4) {
@@ -484,13 +490,15 @@ static void use_reference_calls(shmslot_segment *segment)
         if (FINE(shmslot_ref_data_ptr(segment, &reference, &data, &len))) memset(data, 1, len);
         (void)FINE(shmslot_ref_commit_in_place(segment, &reference, 64, NULL));
     }
-    if (FINE(shmslot_ref_reserve(segment, 3, &reference))) (void)FINE(shmslot_ref_discard(segment, &reference));
+    if (FINE(shmslot_ref_reserve(segment, 3, &reference)))
+        (void)FINE(shmslot_ref_discard(segment, &reference));
     if (FINE(shmslot_ref_reserve(segment, 3, &reference))) {
         (void)FINE(shmslot_ref_commit_copy(segment, &reference, "copied", 6, NULL));
     }
     if (FINE(shmslot_ref_next_unread(segment, 0, &reference))) {
         (void)FINE(shmslot_ref_read_ptr(segment, &reference, &seen, &len));
-        (void)FINE(shmslot_ref_read_copy(segment, &reference, &header, buffer, sizeof buffer, &len));
+        (void)FINE(
+            shmslot_ref_read_copy(segment, &reference, &header, buffer, sizeof buffer, &len));
         (void)FINE(shmslot_ref_mark_read(segment, &reference, 0));
     }
     (void)FINE(shmslot_ref_mark_reader_disconnected(segment, 1));

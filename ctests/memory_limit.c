@@ -54,10 +54,12 @@ static const char *make_group(void)
         if (length > 0 && (size_t)length < sizeof path) (void)write_text(path, "+memory");
     }
     length = snprintf(group, sizeof group, "%s/shmslot-test-%ld", parent, (long)getpid());
-    if (length < 0 || (size_t)length >= sizeof group) return "the name of the control group is long";
+    if (length < 0 || (size_t)length >= sizeof group)
+        return "the name of the control group is long";
     if (mkdir(group, 0755) != 0) return "a control group cannot be made here";
     cleanup_path(group);
-    snprintf(path, sizeof path, "%s/%s", group, version == 2 ? "memory.max" : "memory.limit_in_bytes");
+    snprintf(path, sizeof path, "%s/%s", group,
+             version == 2 ? "memory.max" : "memory.limit_in_bytes");
     snprintf(limit, sizeof limit, "%llu", (unsigned long long)LIMIT);
     return write_text(path, limit) == 0 ? NULL : "a control group here has no memory limit";
 }
@@ -85,7 +87,8 @@ static shmslot_options slots_of(uint64_t bytes) { return options_of(1, bytes); }
 static void refused(int result, const shmslot_segment *segment, const shmslot_error *detail)
 {
     check_failure(result, segment, detail, SHMSLOT_E_NO_MEMORY, 0);
-    CHECK(strstr(detail->text, "/proc/self/cgroup") != NULL && strstr(detail->text, "raise that limit") != NULL);
+    CHECK(strstr(detail->text, "/proc/self/cgroup") != NULL &&
+          strstr(detail->text, "raise that limit") != NULL);
     CHECK(detail->numbers[0] > 32 * MIB && detail->numbers[1] < detail->numbers[0]);
     CHECK_U64(detail->numbers[2], 0); /* the group itself */
     CHECK(strchr(detail->text, '#') == NULL && strlen(detail->text) + 1 < sizeof detail->text);
@@ -163,7 +166,8 @@ static int allocates(int link, void *argument)
     enter_group();
     CHECK_OK(shmslot_registry_create(NULL, &registry, NULL));
     memset(&detail, 0, sizeof detail);
-    CHECK_CODE(shmslot_region_alloc(registry, 2 * LIMIT, AT_ONCE, &lease, &detail), SHMSLOT_E_NO_MEMORY);
+    CHECK_CODE(shmslot_region_alloc(registry, 2 * LIMIT, AT_ONCE, &lease, &detail),
+               SHMSLOT_E_NO_MEMORY);
     refused(SHMSLOT_E_NO_MEMORY, NULL, &detail);
     CHECK_OK(shmslot_region_alloc(registry, LIMIT / 2, AT_ONCE, &lease, NULL));
     CHECK_OK(shmslot_region_release(registry, &lease));

@@ -28,7 +28,8 @@ static void check_busy(const char *path)
 static void check_without_proc(const char *path)
 {
     shmslot_options options = options_of(2, 8);
-    shmslot_segment *anonymous = make_anonymous(&options), *other = make_anonymous(&options), *none = NULL;
+    shmslot_segment *anonymous = make_anonymous(&options), *other = make_anonymous(&options),
+                    *none = NULL;
     shmslot_segment *named = make_named(path, &options);
     shmslot_error detail;
     int fd = shmslot_segment_fd(anonymous);
@@ -36,13 +37,14 @@ static void check_without_proc(const char *path)
     CHECK((size_t)snprintf(free_path, sizeof free_path, "%s/free", directory) < sizeof free_path);
     CHECK(fd >= 0);
     CHECK(mount("tmpfs", "/proc", "tmpfs", 0, "size=64k") == 0);
-    check_failure(shmslot_segment_attach_fd(fd, NULL, &none, &detail), none, &detail, SHMSLOT_E_NOT_SUPPORTED, ENOENT);
+    check_failure(shmslot_segment_attach_fd(fd, NULL, &none, &detail), none, &detail,
+                  SHMSLOT_E_NOT_SUPPORTED, ENOENT);
     check_text(&detail, "/proc is not mounted");
-    check_failure(shmslot_segment_create(free_path, &options, &none, &detail), none, &detail, SHMSLOT_E_NOT_SUPPORTED,
-                  ENOENT);
+    check_failure(shmslot_segment_create(free_path, &options, &none, &detail), none, &detail,
+                  SHMSLOT_E_NOT_SUPPORTED, ENOENT);
     check_text(&detail, "/proc is not mounted");
-    check_failure(shmslot_segment_open(free_path, &options, &none, &detail), none, &detail, SHMSLOT_E_NOT_SUPPORTED,
-                  ENOENT);
+    check_failure(shmslot_segment_open(free_path, &options, &none, &detail), none, &detail,
+                  SHMSLOT_E_NOT_SUPPORTED, ENOENT);
     CHECK_CODE(shmslot_segment_fd(other), SHMSLOT_E_NOT_SUPPORTED);
     /* By name, nothing of it is needed. */
     CHECK_OK(shmslot_segment_attach(path, NULL, &none, &detail));

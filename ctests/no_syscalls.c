@@ -37,7 +37,8 @@ struct setting {
 };
 
 /* One lap through every call of the data path. */
-static void one_round(shmslot_writer *writer, shmslot_reader *first, shmslot_reader *second, uint64_t i)
+static void one_round(shmslot_writer *writer, shmslot_reader *first, shmslot_reader *second,
+                      uint64_t i)
 {
     shmslot_loan loan, found;
     shmslot_sample sample, seen;
@@ -105,7 +106,8 @@ static int many_rounds(int link, void *argument)
 
 static void check_every_setting(void)
 {
-    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_DROP_OLDEST};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK,
+                                        SHMSLOT_POLICY_DROP_OLDEST};
     static const uint32_t flags[] = {0, SHMSLOT_FLAG_SINGLE_WRITER};
     size_t p, f;
     for (p = 0; p < 3; p++) {

@@ -45,7 +45,10 @@ static const struct {
     {FIELD(user_header_size), {16, 0, NONE}, 17, 16},
     {FIELD(max_held), {5, 0, NONE}, 4, 5},
     {FIELD(max_held), {5, 0, NONE}, 6, 5},
-    {FIELD(policy), {SHMSLOT_POLICY_FAIL, 0, NONE}, SHMSLOT_POLICY_DROP_OLDEST, SHMSLOT_POLICY_FAIL},
+    {FIELD(policy),
+     {SHMSLOT_POLICY_FAIL, 0, NONE},
+     SHMSLOT_POLICY_DROP_OLDEST,
+     SHMSLOT_POLICY_FAIL},
     {FIELD(policy), {SHMSLOT_POLICY_FAIL, 0, NONE}, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_FAIL},
 #undef FIELD
 };
@@ -54,8 +57,8 @@ static const struct {
 static void set(shmslot_options *options, size_t field, uint64_t value)
 {
     uint32_t narrow = (uint32_t)value;
-    memcpy((char *)options + fields[field].offset, fields[field].size == 4 ? (void *)&narrow : (void *)&value,
-           fields[field].size);
+    memcpy((char *)options + fields[field].offset,
+           fields[field].size == 4 ? (void *)&narrow : (void *)&value, fields[field].size);
 }
 
 static void open_passes(const char *name, const shmslot_options *options)
@@ -66,10 +69,12 @@ static void open_passes(const char *name, const shmslot_options *options)
 }
 
 /* `detail` says which field, what was wanted, what was found, and what to do. */
-static void check_detail(const shmslot_error *detail, const char *field, uint64_t wanted, uint64_t found)
+static void check_detail(const shmslot_error *detail, const char *field, uint64_t wanted,
+                         uint64_t found)
 {
     char about[96];
-    snprintf(about, sizeof about, "%s: %" PRIu64 " wanted, %" PRIu64 " found; ", field, wanted, found);
+    snprintf(about, sizeof about, "%s: %" PRIu64 " wanted, %" PRIu64 " found; ", field, wanted,
+             found);
     CHECK_U64((uint64_t)-detail->code, -SHMSLOT_E_OPTIONS_MISMATCH);
     CHECK(strstr(detail->text, about) != NULL);
     CHECK(strstr(detail->text, "SHMSLOT_FLAG_ANY_GEOMETRY") != NULL);
@@ -78,8 +83,8 @@ static void check_detail(const shmslot_error *detail, const char *field, uint64_
     CHECK_U64(detail->numbers[2], 0);
 }
 
-static void open_fails(const char *name, const shmslot_options *options, const char *field, uint64_t wanted,
-                       uint64_t found)
+static void open_fails(const char *name, const shmslot_options *options, const char *field,
+                       uint64_t wanted, uint64_t found)
 {
     shmslot_segment *segment = NULL;
     shmslot_error detail;
@@ -90,8 +95,9 @@ static void open_fails(const char *name, const shmslot_options *options, const c
 }
 
 /* It fails, leaves nothing attached, and passes with the flag. */
-static void only_any_geometry_takes_it(shmslot_segment *there, const char *name, shmslot_options asked,
-                                       const char *field, uint64_t wanted, uint64_t found)
+static void only_any_geometry_takes_it(shmslot_segment *there, const char *name,
+                                       shmslot_options asked, const char *field, uint64_t wanted,
+                                       uint64_t found)
 {
     open_fails(name, &asked, field, wanted, found);
     CHECK_U64(info_of(there).participants, 1);
@@ -125,7 +131,8 @@ static void check_each_field(void)
             open_passes(name, &asked);
         }
         set(&asked, i, fields[i].fails);
-        only_any_geometry_takes_it(there, name, asked, fields[i].name, fields[i].fails, fields[i].found);
+        only_any_geometry_takes_it(there, name, asked, fields[i].name, fields[i].fails,
+                                   fields[i].found);
     }
 
     check_note("region_count");
@@ -192,7 +199,8 @@ static void check_the_type(void)
 {
     char name[64];
     shmslot_options made = made_so(), asked = SHMSLOT_OPTIONS_INIT;
-    shmslot_segment *there = make_named(unique_name(name, sizeof name, "open"), &made), *segment = NULL;
+    shmslot_segment *there = make_named(unique_name(name, sizeof name, "open"), &made),
+                    *segment = NULL;
     shmslot_error detail;
 
     asked.type_name = "there";
@@ -271,7 +279,8 @@ static void *race(void *argument)
     for (round = 0; round < ROUNDS; round++) {
         (void)pthread_barrier_wait(&start);
         racer->segment = NULL;
-        racer->result = shmslot_segment_open(racer->name, &racer->asked, &racer->segment, &racer->detail);
+        racer->result =
+            shmslot_segment_open(racer->name, &racer->asked, &racer->segment, &racer->detail);
         (void)pthread_barrier_wait(&both_have_tried);
     }
     return NULL;
@@ -289,7 +298,8 @@ static void check_two_at_once(void)
     int i;
 
     unique_name(name, sizeof name, "open");
-    CHECK(pthread_barrier_init(&start, NULL, 3) == 0 && pthread_barrier_init(&both_have_tried, NULL, 3) == 0);
+    CHECK(pthread_barrier_init(&start, NULL, 3) == 0 &&
+          pthread_barrier_init(&both_have_tried, NULL, 3) == 0);
     racers[0].asked = options_of(6, 40);
     racers[1].asked = options_of(2, 500);
     for (i = 0; i < 2; i++) {
@@ -307,7 +317,8 @@ static void check_two_at_once(void)
         CHECK_U64(info_of(winner->segment).participants, 1);
         CHECK_CODE(loser->result, SHMSLOT_E_OPTIONS_MISMATCH);
         CHECK(loser->segment == NULL);
-        check_detail(&loser->detail, lacks[loser - racers], wanted[loser - racers], found[loser - racers]);
+        check_detail(&loser->detail, lacks[loser - racers], wanted[loser - racers],
+                     found[loser - racers]);
         CHECK_OK(shmslot_segment_unlink(name, NULL));
         shmslot_segment_close(winner->segment);
     }

@@ -34,7 +34,9 @@ static void check_defaults_of(const shmslot_options *options)
     CHECK_U64(info.max_participants, 64);
     CHECK_U64(info.history, 0);
     CHECK_U64(info.policy, SHMSLOT_POLICY_BLOCK);
-    CHECK_U64(info.flags & (SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_HUGE_PAGES), 0);
+    CHECK_U64(info.flags &
+                  (SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_HUGE_PAGES),
+              0);
     CHECK(info.type_name[0] == '\0');
     shmslot_segment_close(segment);
 }
@@ -71,11 +73,11 @@ static void check_struct_size(void)
 }
 
 /* Sets one field to a value and says whether create takes it. */
-#define FIELD(field, value, verdict)                                                                                   \
-    do {                                                                                                               \
-        shmslot_options options_ = SHMSLOT_OPTIONS_INIT;                                                               \
-        options_.field = (value);                                                                                      \
-        verdict(&options_);                                                                                            \
+#define FIELD(field, value, verdict)                                                               \
+    do {                                                                                           \
+        shmslot_options options_ = SHMSLOT_OPTIONS_INIT;                                           \
+        options_.field = (value);                                                                  \
+        verdict(&options_);                                                                        \
     } while (0)
 
 static void check_ranges(void)
@@ -119,7 +121,8 @@ static void check_ranges(void)
     FIELD(mode, UINT32_MAX, refuse);
     FIELD(if_orphaned, SHMSLOT_ORPHANED_REFUSE, allow);
     FIELD(if_orphaned, 3, refuse);
-    FIELD(flags, SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_PREFAULT, allow);
+    FIELD(flags, SHMSLOT_FLAG_SINGLE_WRITER | SHMSLOT_FLAG_TIMESTAMPS | SHMSLOT_FLAG_PREFAULT,
+          allow);
     FIELD(flags, SHMSLOT_FLAG_HUGE_PAGES, allow); /* a wish: info says what was obtained */
     FIELD(flags, UINT32_C(1) << 31, refuse);
     FIELD(flags, UINT32_MAX, refuse);
@@ -166,15 +169,17 @@ static void check_impossible_size(void)
     char name[64];
     shmslot_options options = options_of(UINT32_C(1) << 24, UINT64_C(4) << 30);
     shmslot_segment *segment = NULL;
-    CHECK_CODE(shmslot_segment_create(unique_name(name, sizeof name, "options"), &options, &segment, NULL),
-               SHMSLOT_E_NO_MEMORY);
+    CHECK_CODE(
+        shmslot_segment_create(unique_name(name, sizeof name, "options"), &options, &segment, NULL),
+        SHMSLOT_E_NO_MEMORY);
     CHECK(segment == NULL);
     CHECK_CODE(shmslot_segment_unlink(name, NULL), SHMSLOT_E_NOT_FOUND);
 }
 
 static void check_attach_options(void)
 {
-    static const uint32_t of_create[] = {SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS, SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_ANY_GEOMETRY};
+    static const uint32_t of_create[] = {SHMSLOT_FLAG_SINGLE_WRITER, SHMSLOT_FLAG_TIMESTAMPS,
+                                         SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_ANY_GEOMETRY};
     char name[64];
     shmslot_options made = options_of(4, 8);
     shmslot_attach_options asked = SHMSLOT_ATTACH_OPTIONS_INIT;
@@ -210,7 +215,8 @@ static void check_attach_options(void)
 /* Flags that a call has no use for are named, not ignored. */
 static void check_flags_of_others(void)
 {
-    static const uint32_t of_names[] = {SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_ANY_OWNER, SHMSLOT_FLAG_ANY_GEOMETRY};
+    static const uint32_t of_names[] = {SHMSLOT_FLAG_EPHEMERAL, SHMSLOT_FLAG_ANY_OWNER,
+                                        SHMSLOT_FLAG_ANY_GEOMETRY};
     shmslot_options options = SHMSLOT_OPTIONS_INIT;
     shmslot_segment *segment = NULL;
     shmslot_error detail;
@@ -222,7 +228,8 @@ static void check_flags_of_others(void)
     }
     options.flags = SHMSLOT_FLAG_OBSERVER;
     refuse(&options);
-    CHECK_CODE(shmslot_segment_open(unique_name(name, sizeof name, "options"), &options, &segment, &detail),
+    CHECK_CODE(shmslot_segment_open(unique_name(name, sizeof name, "options"), &options, &segment,
+                                    &detail),
                SHMSLOT_E_BAD_OPTIONS);
     CHECK(strstr(detail.text, "SHMSLOT_FLAG_OBSERVER") != NULL);
     CHECK(segment == NULL);
@@ -236,11 +243,16 @@ static void check_range_is_told(void)
         const char *name;
         uint64_t value, lowest, highest;
     } fields[] = {
-#define FIELD_AT(field, value, lowest, highest) {offsetof(shmslot_options, field), #field, value, lowest, highest}
-        FIELD_AT(slot_count, (1 << 24) + 1, 1, 1 << 24), FIELD_AT(payload_align, 8192, 64, 4096),
-        FIELD_AT(user_header_size, 257, 0, 256),         FIELD_AT(max_readers, 64, 1, 63),
-        FIELD_AT(max_participants, 4096, 1, 4095),       FIELD_AT(history, 64, 0, 63),
-        FIELD_AT(region_count, 64, 1, 63),               FIELD_AT(policy, 4, 1, 3),
+#define FIELD_AT(field, value, lowest, highest)                                                    \
+    {offsetof(shmslot_options, field), #field, value, lowest, highest}
+        FIELD_AT(slot_count, (1 << 24) + 1, 1, 1 << 24),
+        FIELD_AT(payload_align, 8192, 64, 4096),
+        FIELD_AT(user_header_size, 257, 0, 256),
+        FIELD_AT(max_readers, 64, 1, 63),
+        FIELD_AT(max_participants, 4096, 1, 4095),
+        FIELD_AT(history, 64, 0, 63),
+        FIELD_AT(region_count, 64, 1, 63),
+        FIELD_AT(policy, 4, 1, 3),
         FIELD_AT(if_orphaned, 3, 0, 2),
 #undef FIELD_AT
     };
@@ -253,7 +265,8 @@ static void check_range_is_told(void)
         memset(&detail, 0, sizeof detail);
         options.max_payload = 8192; /* so that regions count */
         memcpy((char *)&options + fields[i].offset, &value, sizeof value);
-        CHECK_CODE(shmslot_segment_create_local(&options, &segment, &detail), SHMSLOT_E_BAD_OPTIONS);
+        CHECK_CODE(shmslot_segment_create_local(&options, &segment, &detail),
+                   SHMSLOT_E_BAD_OPTIONS);
         check_note("%s: %s", fields[i].name, detail.text);
         CHECK(strstr(detail.text, fields[i].name) != NULL);
         CHECK_U64(detail.numbers[0], fields[i].value);
@@ -337,7 +350,8 @@ static void check_timestamps(void)
 /* The published vector of FNV-1a for "foobar", and a size. */
 static void check_type_hash(void)
 {
-    static const uint8_t known[16] = {0xe8, 0x67, 0x39, 0xf7, 0x71, 0x41, 0x94, 0x85, 8, 7, 6, 5, 4, 3, 2, 1};
+    static const uint8_t known[16] = {0xe8, 0x67, 0x39, 0xf7, 0x71, 0x41, 0x94, 0x85,
+                                      8,    7,    6,    5,    4,    3,    2,    1};
     shmslot_options options = SHMSLOT_OPTIONS_INIT;
     shmslot_attach_options other = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment, *attached = NULL;

@@ -51,7 +51,12 @@ static int try_to_attach(int link, void *argument)
 
 static void check_modes(void)
 {
-    enum { PLAIN = 0, ANY = SHMSLOT_FLAG_ANY_OWNER, LOOK = SHMSLOT_FLAG_OBSERVER, LOOK_ANY = LOOK | ANY };
+    enum {
+        PLAIN = 0,
+        ANY = SHMSLOT_FLAG_ANY_OWNER,
+        LOOK = SHMSLOT_FLAG_OBSERVER,
+        LOOK_ANY = LOOK | ANY
+    };
     static const struct {
         uint32_t mode, group, flags;
         int code, os_errno;
@@ -63,7 +68,8 @@ static void check_modes(void)
 
         {0644, NOBODY, PLAIN, SHMSLOT_E_PERMISSION, EACCES},
         {0644, NOBODY, ANY, SHMSLOT_E_PERMISSION, EACCES},
-        {0644, NOBODY, LOOK, SHMSLOT_E_PERMISSION, 0}, /* it may be read, but nobody said that its owner is trusted */
+        {0644, NOBODY, LOOK, SHMSLOT_E_PERMISSION,
+         0}, /* it may be read, but nobody said that its owner is trusted */
         {0644, NOBODY, LOOK_ANY, SHMSLOT_OK, 0},
 
         {0666, NOBODY, PLAIN, SHMSLOT_E_PERMISSION, 0},
@@ -101,7 +107,9 @@ static void check_modes(void)
         what.code = rows[i].code;
         what.os_errno = rows[i].os_errno;
         result = run_child(try_to_attach, &what);
-        if (result != 0) fprintf(stderr, "mode %o, group %u, flags %u\n", rows[i].mode, rows[i].group, rows[i].flags);
+        if (result != 0)
+            fprintf(stderr, "mode %o, group %u, flags %u\n", rows[i].mode, rows[i].group,
+                    rows[i].flags);
         CHECK_U64((uint64_t)result, 0);
         CHECK_U64(info_of(segment).participants, 1);
         shmslot_segment_close(segment);
@@ -193,10 +201,10 @@ static void refuse_stranger(const char *name, int refusal)
         check_failure(shmslot_segment_attach(name, &options, &segment, &detail), segment, &detail,
                       SHMSLOT_E_PERMISSION, refusal);
     }
-    check_failure(shmslot_segment_create(name, NULL, &segment, &detail), segment, &detail, SHMSLOT_E_PERMISSION,
-                  refusal);
-    check_failure(shmslot_segment_open(name, NULL, &segment, &detail), segment, &detail, SHMSLOT_E_PERMISSION,
-                  refusal);
+    check_failure(shmslot_segment_create(name, NULL, &segment, &detail), segment, &detail,
+                  SHMSLOT_E_PERMISSION, refusal);
+    check_failure(shmslot_segment_open(name, NULL, &segment, &detail), segment, &detail,
+                  SHMSLOT_E_PERMISSION, refusal);
 }
 
 static int refuse_as_somebody(int link, void *name)
@@ -288,7 +296,8 @@ static int try_to_remove(int link, void *argument)
     (void)link;
     become(NOBODY, NOBODY);
     memset(&detail, 0, sizeof detail);
-    check_failure(shmslot_segment_unlink(what->name, &detail), segment, &detail, SHMSLOT_E_PERMISSION, what->os_errno);
+    check_failure(shmslot_segment_unlink(what->name, &detail), segment, &detail,
+                  SHMSLOT_E_PERMISSION, what->os_errno);
     CHECK_CODE(shmslot_segment_create(what->name, NULL, &segment, NULL), SHMSLOT_E_PERMISSION);
     return 0;
 }
@@ -326,7 +335,8 @@ static void check_unlink_by_a_stranger(void)
  * descriptor. But the descriptor itself gives access to the bytes, as every descriptor does. */
 static int use_the_descriptor(int link, void *argument)
 {
-    static const uint32_t flags[] = {0, SHMSLOT_FLAG_ANY_OWNER, SHMSLOT_FLAG_OBSERVER | SHMSLOT_FLAG_ANY_OWNER};
+    static const uint32_t flags[] = {0, SHMSLOT_FLAG_ANY_OWNER,
+                                     SHMSLOT_FLAG_OBSERVER | SHMSLOT_FLAG_ANY_OWNER};
     int fd = *(int *)argument;
     shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
     shmslot_segment *segment = NULL;

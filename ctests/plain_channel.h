@@ -24,7 +24,8 @@ static inline void put_number(unsigned char *target, uint64_t number, int bytes)
     for (i = 0; i < bytes; i++) target[i] = (unsigned char)(number >> (8 * i));
 }
 
-static inline void attach_message(unsigned char *message, uint32_t map_id, uint32_t generation, uint64_t length)
+static inline void attach_message(unsigned char *message, uint32_t map_id, uint32_t generation,
+                                  uint64_t length)
 {
     put_number(message, map_id, 4);
     put_number(message + 4, generation, 4);

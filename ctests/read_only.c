@@ -95,7 +95,8 @@ static void check_reader(const stray *what, shmslot_segment *segment)
     samples[0] = hold(reader);
     say(other.link);
     result = end_child(other);
-    if (result != 128 + SIGSEGV) fprintf(stderr, "store %d ended with %d\n", (int)what->where, result);
+    if (result != 128 + SIGSEGV)
+        fprintf(stderr, "store %d ended with %d\n", (int)what->where, result);
     CHECK_U64((uint64_t)result, 128 + SIGSEGV);
     check_bytes(&samples[0], 1);
     for (i = 1; i < SAMPLES; i++) samples[i] = hold(reader);
@@ -241,8 +242,10 @@ static int only_look(int link, void *argument)
     CHECK((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY);
     CHECK(pwrite(fd, "x", 1, 0x200) != 1 && errno == EBADF);
     CHECK(ftruncate(fd, 0) != 0);
-    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) != 0 && errno == EBADF);
-    CHECK(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EACCES);
+    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) != 0 &&
+          errno == EBADF);
+    CHECK(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED &&
+          errno == EACCES);
 
     CHECK_CODE(shmslot_writer_open(segment, &writer, NULL), SHMSLOT_E_NOT_SUPPORTED);
     CHECK_CODE(shmslot_reader_join(segment, 0, &reader, NULL), SHMSLOT_E_NOT_SUPPORTED);

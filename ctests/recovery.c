@@ -234,7 +234,8 @@ static void check_who_died(void)
     char name[64];
     shmslot_options options = options_of(4, 64);
     shmslot_attach_options look = SHMSLOT_ATTACH_OPTIONS_INIT;
-    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "recovery"), &options), *observer = NULL;
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "recovery"), &options),
+                    *observer = NULL;
     shmslot_reader *reader = join(segment, 0);
     shmslot_death deaths[DEATHS], observed[DEATHS];
     child first = start_child(have_readers_and_a_writer, name), second;

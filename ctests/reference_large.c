@@ -54,7 +54,8 @@ static void fill_header(shmslot_segment *segment, const shmslot_ref *ref, uint64
     fill(header, number + 1, HEADER);
 }
 
-static shmslot_ref write_in_place(shmslot_segment *segment, uint64_t active_readers, uint64_t number, size_t len)
+static shmslot_ref write_in_place(shmslot_segment *segment, uint64_t active_readers,
+                                  uint64_t number, size_t len)
 {
     shmslot_ref ref = reserve(segment, active_readers, len);
     void *data = NULL;
@@ -68,7 +69,8 @@ static shmslot_ref write_in_place(shmslot_segment *segment, uint64_t active_read
     return ref;
 }
 
-static shmslot_ref write_copy(shmslot_segment *segment, uint64_t active_readers, uint64_t number, size_t len)
+static shmslot_ref write_copy(shmslot_segment *segment, uint64_t active_readers, uint64_t number,
+                              size_t len)
 {
     static unsigned char bytes[LARGEST];
     shmslot_ref ref = reserve(segment, active_readers, len);
@@ -78,7 +80,8 @@ static shmslot_ref write_copy(shmslot_segment *segment, uint64_t active_readers,
     return ref;
 }
 
-static void check_sample(shmslot_segment *segment, const shmslot_ref *ref, uint64_t number, uint64_t len)
+static void check_sample(shmslot_segment *segment, const shmslot_ref *ref, uint64_t number,
+                         uint64_t len)
 {
     static unsigned char bytes[LARGEST];
     const void *data = NULL, *header = NULL;
@@ -90,7 +93,9 @@ static void check_sample(shmslot_segment *segment, const shmslot_ref *ref, uint6
     CHECK_OK(shmslot_ref_read_user_header(segment, ref, &header, &size));
     CHECK_U64(size, HEADER);
     check_bytes(header, number + 1, HEADER);
-    if (len > 0) CHECK_CODE(shmslot_ref_read_copy(segment, ref, NULL, bytes, len - 1, NULL), SHMSLOT_E_TOO_LARGE);
+    if (len > 0)
+        CHECK_CODE(shmslot_ref_read_copy(segment, ref, NULL, bytes, len - 1, NULL),
+                   SHMSLOT_E_TOO_LARGE);
     CHECK_OK(shmslot_ref_read_copy(segment, ref, &known, bytes, sizeof bytes, &size));
     CHECK_U64(size, len);
     CHECK_U64(known.len, len);
@@ -111,7 +116,8 @@ static uint32_t free_regions(shmslot_segment *segment)
     shmslot_ref refs[REGIONS + 1];
     uint32_t count = 0, i;
     int result;
-    while ((result = shmslot_ref_reserve_large(segment, 7, LARGEST, &refs[count], NULL)) == SHMSLOT_OK) {
+    while ((result = shmslot_ref_reserve_large(segment, 7, LARGEST, &refs[count], NULL)) ==
+           SHMSLOT_OK) {
         count++;
         CHECK(count <= REGIONS);
     }
@@ -122,7 +128,8 @@ static uint32_t free_regions(shmslot_segment *segment)
 
 /* ---- from process to process ---- */
 
-static const size_t sizes[] = {0, 1, CAPACITY - 1, CAPACITY, CAPACITY + 1, 4095, 65536, 65537, LARGEST - 1, LARGEST};
+static const size_t sizes[] = {0,    1,     CAPACITY - 1, CAPACITY,    CAPACITY + 1,
+                               4095, 65536, 65537,        LARGEST - 1, LARGEST};
 #define SIZES (sizeof sizes / sizeof sizes[0])
 
 /* Reads what the parent has written, and answers with as much. */
@@ -205,7 +212,8 @@ static void check_with_writer_and_reader(shmslot_segment *segment)
         shmslot_loan more;
         shmslot_sample sample = hold(reader);
         CHECK_CODE(shmslot_slot_reserve(writer, LARGEST, AT_ONCE, &more), SHMSLOT_E_NO_FREE_SLOT);
-        CHECK_CODE(shmslot_ref_reserve_large(segment, 1, LARGEST, &none, NULL), SHMSLOT_E_NO_FREE_SLOT);
+        CHECK_CODE(shmslot_ref_reserve_large(segment, 1, LARGEST, &none, NULL),
+                   SHMSLOT_E_NO_FREE_SLOT);
         CHECK_OK(shmslot_slot_mark(reader, &sample));
         CHECK_CODE(shmslot_slot_reserve(writer, LARGEST, AT_ONCE, &more), SHMSLOT_E_NO_FREE_SLOT);
         ref = next_of(segment, 0);
@@ -221,8 +229,8 @@ static void check_with_writer_and_reader(shmslot_segment *segment)
 
 /* ---- who has a region, and for how long ---- */
 
-static void check_refused(shmslot_segment *segment, uint64_t active_readers, size_t len, int code, const char *text,
-                          uint64_t first, uint64_t second, uint64_t third)
+static void check_refused(shmslot_segment *segment, uint64_t active_readers, size_t len, int code,
+                          const char *text, uint64_t first, uint64_t second, uint64_t third)
 {
     shmslot_error detail;
     shmslot_ref ref;
@@ -239,18 +247,21 @@ static void check_last_mark(shmslot_segment *segment)
     shmslot_ref refs[REGIONS], small, again;
     int i;
     for (i = 0; i < REGIONS; i++) refs[i] = write_in_place(segment, 3, (uint64_t)i, LARGEST);
-    check_refused(segment, 1, LARGEST, SHMSLOT_E_NO_FREE_SLOT, "2 of 4 slots are in use: 0 loaned by this writer, ", REGIONS, 0, 3);
+    check_refused(segment, 1, LARGEST, SHMSLOT_E_NO_FREE_SLOT,
+                  "2 of 4 slots are in use: 0 loaned by this writer, ", REGIONS, 0, 3);
     small = reserve(segment, 3, CAPACITY); /* slots are free */
     CHECK_OK(shmslot_ref_discard(segment, &small));
     CHECK_OK(shmslot_ref_mark_read(segment, &refs[0], 0));
-    CHECK_CODE(shmslot_ref_reserve_large(segment, 3, LARGEST, &again, NULL), SHMSLOT_E_NO_FREE_SLOT);
+    CHECK_CODE(shmslot_ref_reserve_large(segment, 3, LARGEST, &again, NULL),
+               SHMSLOT_E_NO_FREE_SLOT);
     check_sample(segment, &refs[0], 0, LARGEST);
     CHECK_OK(shmslot_ref_mark_read(segment, &refs[0], 1)); /* the last */
     again = write_in_place(segment, 3, 10, LARGEST);
     check_sample(segment, &again, 10, LARGEST);
     check_sample(segment, &refs[1], 1, LARGEST); /* the other region is as it was */
     CHECK_OK(shmslot_ref_mark_reader_disconnected(segment, 0));
-    CHECK_CODE(shmslot_ref_reserve_large(segment, 2, LARGEST, &small, NULL), SHMSLOT_E_NO_FREE_SLOT);
+    CHECK_CODE(shmslot_ref_reserve_large(segment, 2, LARGEST, &small, NULL),
+               SHMSLOT_E_NO_FREE_SLOT);
     CHECK_OK(shmslot_ref_mark_reader_disconnected(segment, 1));
     CHECK_U64(free_regions(segment), REGIONS);
 }
@@ -259,9 +270,11 @@ static void check_last_mark(shmslot_segment *segment)
  * they have unread. */
 static void check_left_out(shmslot_segment *segment)
 {
-    shmslot_ref old = write_in_place(segment, 2, 1, LARGEST), kept = write_in_place(segment, 3, 2, LARGEST), taken;
+    shmslot_ref old = write_in_place(segment, 2, 1, LARGEST),
+                kept = write_in_place(segment, 3, 2, LARGEST), taken;
     shmslot_ref_header header;
-    CHECK_CODE(shmslot_ref_reserve_large(segment, 3, LARGEST, &taken, NULL), SHMSLOT_E_NO_FREE_SLOT);
+    CHECK_CODE(shmslot_ref_reserve_large(segment, 3, LARGEST, &taken, NULL),
+               SHMSLOT_E_NO_FREE_SLOT);
     taken = write_in_place(segment, 1, 3, LARGEST);
     CHECK_CODE(shmslot_ref_read_header(segment, &old, &header), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_ref_mark_read(segment, &old, 1), SHMSLOT_E_STALE);
@@ -285,7 +298,8 @@ static void check_gone(shmslot_segment *segment, const shmslot_ref *ref)
     CHECK_OK(shmslot_ref_published(segment, (uint32_t)(ref->token & 0xffffff), &found));
     CHECK_U64(found.token, ref->token);
     CHECK_CODE(shmslot_ref_read_ptr(segment, ref, &data, &size), SHMSLOT_E_STALE);
-    CHECK_CODE(shmslot_ref_read_copy(segment, ref, NULL, bytes, sizeof bytes, NULL), SHMSLOT_E_STALE);
+    CHECK_CODE(shmslot_ref_read_copy(segment, ref, NULL, bytes, sizeof bytes, NULL),
+               SHMSLOT_E_STALE);
 }
 
 /* What nobody has unread is there until a region is wanted, or memory; and never as the bytes of
@@ -341,8 +355,11 @@ static void check_tokens(shmslot_segment *segment)
     CHECK_OK(shmslot_ref_discard(segment, &forged));
     CHECK_CODE(shmslot_ref_discard(segment, &forged), SHMSLOT_E_STALE);
     CHECK_U64(free_regions(segment), REGIONS);
-    check_refused(segment, 1, LARGEST + 1, SHMSLOT_E_TOO_LARGE, "the payload has 262145 bytes, and the segment takes at most 262144; ", LARGEST + 1, LARGEST, 0);
-    CHECK_CODE(shmslot_ref_reserve_large(segment, UINT64_C(1) << 63, LARGEST, &ref, NULL), SHMSLOT_E_BAD_INDEX);
+    check_refused(segment, 1, LARGEST + 1, SHMSLOT_E_TOO_LARGE,
+                  "the payload has 262145 bytes, and the segment takes at most 262144; ",
+                  LARGEST + 1, LARGEST, 0);
+    CHECK_CODE(shmslot_ref_reserve_large(segment, UINT64_C(1) << 63, LARGEST, &ref, NULL),
+               SHMSLOT_E_BAD_INDEX);
 }
 
 static void check_without_regions(void)
@@ -353,7 +370,9 @@ static void check_without_regions(void)
     const void *seen = &options;
     void *data = &options;
     size_t size = 1;
-    check_refused(segment, 1, CAPACITY + 1, SHMSLOT_E_TOO_LARGE, "the payload has 65 bytes, and the segment takes at most 64; ", CAPACITY + 1, CAPACITY, 0);
+    check_refused(segment, 1, CAPACITY + 1, SHMSLOT_E_TOO_LARGE,
+                  "the payload has 65 bytes, and the segment takes at most 64; ", CAPACITY + 1,
+                  CAPACITY, 0);
     ref = reserve(segment, 1, CAPACITY);
     CHECK_OK(shmslot_ref_data_user_header(segment, &ref, &data, &size));
     CHECK(data == NULL && size == 0);
@@ -430,7 +449,8 @@ int main(void)
         options.flags = i == 1 ? SHMSLOT_FLAG_SINGLE_WRITER : 0;
         options.policy = i == 0 ? SHMSLOT_POLICY_FAIL : SHMSLOT_POLICY_BLOCK;
         segment = NULL;
-        CHECK_OK((i == 2 ? shmslot_segment_create_local : shmslot_segment_create_anonymous)(&options, &segment, NULL));
+        CHECK_OK((i == 2 ? shmslot_segment_create_local
+                         : shmslot_segment_create_anonymous)(&options, &segment, NULL));
         if (i != 1) check_with_writer_and_reader(segment);
         check_last_mark(segment);
         check_left_out(segment);

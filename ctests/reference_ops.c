@@ -9,7 +9,16 @@
 
 /* ---- the reader's side: direct calls, or the same calls made by a child on request ---- */
 
-enum operation { NEXT_UNREAD, PUBLISHED, READ_PTR, READ_HEADER, READ_COPY, MARK_READ, DISCONNECT, STOP };
+enum operation {
+    NEXT_UNREAD,
+    PUBLISHED,
+    READ_PTR,
+    READ_HEADER,
+    READ_COPY,
+    MARK_READ,
+    DISCONNECT,
+    STOP
+};
 
 struct request {
     enum operation operation;
@@ -56,8 +65,8 @@ static struct answer perform(shmslot_segment *segment, const struct request *req
         break;
     case READ_COPY:
         CHECK(request->room <= CAPACITY);
-        answer.result = shmslot_ref_read_copy(segment, &request->ref, &answer.header, answer.bytes, request->room,
-                                              &answer.length);
+        answer.result = shmslot_ref_read_copy(segment, &request->ref, &answer.header, answer.bytes,
+                                              request->room, &answer.length);
         break;
     case MARK_READ:
         answer.result = shmslot_ref_mark_read(segment, &request->ref, request->reader);
@@ -163,7 +172,8 @@ static shmslot_ref reserve(shmslot_segment *segment, uint64_t active_readers)
     return ref;
 }
 
-static shmslot_ref commit_text(shmslot_segment *segment, uint64_t active_readers, const char *text, uint64_t sequence)
+static shmslot_ref commit_text(shmslot_segment *segment, uint64_t active_readers, const char *text,
+                               uint64_t sequence)
 {
     shmslot_ref ref = reserve(segment, active_readers);
     uint64_t got = 0;
@@ -172,8 +182,8 @@ static shmslot_ref commit_text(shmslot_segment *segment, uint64_t active_readers
     return ref;
 }
 
-static void check_text(const struct side *reader, const shmslot_ref *ref, const char *text, uint64_t sequence,
-                       uint64_t unread)
+static void check_text(const struct side *reader, const shmslot_ref *ref, const char *text,
+                       uint64_t sequence, uint64_t unread)
 {
     struct answer answer = read_ptr(reader, ref);
     CHECK_OK(answer.result);
@@ -254,9 +264,11 @@ static void check_scan(shmslot_segment *writer, const struct side *reader, uint6
     uint32_t slot, other;
     uint64_t i;
     for (i = 0; i < SLOTS; i++) refs[i] = reserve(writer, 0x7);
-    for (slot = 0; slot < SLOTS; slot++) CHECK_CODE(published(reader, slot, &found), SHMSLOT_E_AGAIN);
+    for (slot = 0; slot < SLOTS; slot++)
+        CHECK_CODE(published(reader, slot, &found), SHMSLOT_E_AGAIN);
     for (i = 0; i < SLOTS; i++) CHECK_OK(shmslot_ref_discard(writer, &refs[i]));
-    for (slot = 0; slot < SLOTS; slot++) CHECK_CODE(published(reader, slot, &found), SHMSLOT_E_AGAIN);
+    for (slot = 0; slot < SLOTS; slot++)
+        CHECK_CODE(published(reader, slot, &found), SHMSLOT_E_AGAIN);
     for (i = 0; i < SLOTS; i++) refs[i] = commit_text(writer, masks[i], "scan", from + i);
     for (slot = 0, i = 0; slot < SLOTS; slot++) {
         CHECK_OK(published(reader, slot, &found));
@@ -311,7 +323,8 @@ static void check_order(shmslot_segment *writer, const struct side *reader, uint
 }
 
 /* A slot is free again when every reader of the mask that reserve is given has marked it. */
-static void check_full_and_disconnect(shmslot_segment *writer, const struct side *reader, uint64_t from)
+static void check_full_and_disconnect(shmslot_segment *writer, const struct side *reader,
+                                      uint64_t from)
 {
     shmslot_ref refs[SLOTS], none, found;
     uint64_t i;
@@ -404,7 +417,8 @@ static void check_bad_arguments(shmslot_segment *writer, const struct side *read
     CHECK_CODE(next_unread(reader, UINT32_MAX, &found), SHMSLOT_E_BAD_INDEX);
     CHECK_CODE(disconnect(reader, READERS), SHMSLOT_E_BAD_INDEX);
     ref = reserve(writer, 0x1);
-    CHECK_CODE(shmslot_ref_commit_copy(writer, &ref, large, sizeof large, NULL), SHMSLOT_E_TOO_LARGE);
+    CHECK_CODE(shmslot_ref_commit_copy(writer, &ref, large, sizeof large, NULL),
+               SHMSLOT_E_TOO_LARGE);
     /* still good for a right one */
     CHECK_OK(shmslot_ref_commit_copy(writer, &ref, large, CAPACITY, NULL));
     CHECK_CODE(mark_read(reader, &ref, READERS), SHMSLOT_E_BAD_INDEX);

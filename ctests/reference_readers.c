@@ -227,7 +227,8 @@ static void *name_all(void *argument)
     int result;
     pthread_barrier_wait(&race->start);
     result = shmslot_ref_reserve(race->segment, 0x3, &ref);
-    if (result == SHMSLOT_OK) CHECK_OK(shmslot_ref_commit_copy(race->segment, &ref, "named", 5, NULL));
+    if (result == SHMSLOT_OK)
+        CHECK_OK(shmslot_ref_commit_copy(race->segment, &ref, "named", 5, NULL));
     CHECK(result == SHMSLOT_OK || result == SHMSLOT_E_BAD_INDEX);
     return result == SHMSLOT_OK ? race : NULL;
 }

@@ -37,7 +37,8 @@ static uint32_t writers_of(shmslot_segment *segment, int pid)
 {
     shmslot_participant participants[8];
     size_t count = 0;
-    CHECK_OK(shmslot_segment_participants(segment, participants, sizeof participants[0], 8, &count));
+    CHECK_OK(
+        shmslot_segment_participants(segment, participants, sizeof participants[0], 8, &count));
     while (count > 0 && participants[count - 1].pid != (uint32_t)pid) count--;
     CHECK(count > 0);
     return participants[count - 1].writers;
@@ -55,7 +56,9 @@ static int read_all(int link, void *name)
         CHECK_OK(shmslot_ref_next_unread(segment, 1, &ref));
         CHECK_U64(value_at(segment, &ref), value);
         for (slot = 0; slot < SLOTS; slot++) {
-            if (shmslot_ref_published(segment, slot, &published) == SHMSLOT_OK && published.token == ref.token) break;
+            if (shmslot_ref_published(segment, slot, &published) == SHMSLOT_OK &&
+                published.token == ref.token)
+                break;
         }
         CHECK(slot < SLOTS);
         CHECK_OK(shmslot_ref_mark_read(segment, &ref, 1));
@@ -165,7 +168,8 @@ static void check_limit(void)
         CHECK_OK(shmslot_ref_commit_in_place(segment, &refs[1], 1, NULL));
         CHECK_CODE(shmslot_ref_commit_in_place(segment, &refs[1], 1, NULL), SHMSLOT_E_STALE);
         /* not counted */
-        CHECK_CODE(shmslot_ref_reserve(segment, UINT64_C(1) << READERS, &more), SHMSLOT_E_BAD_INDEX);
+        CHECK_CODE(shmslot_ref_reserve(segment, UINT64_C(1) << READERS, &more),
+                   SHMSLOT_E_BAD_INDEX);
         CHECK_OK(shmslot_ref_reserve(segment, 0, &refs[1]));
         CHECK_CODE(shmslot_ref_reserve(segment, 0, &more), SHMSLOT_E_LOAN_LIMIT);
         CHECK_OK(shmslot_ref_commit_copy(segment, &refs[0], "x", 1, NULL));
@@ -195,7 +199,8 @@ static void check_loans_of_the_dead(void)
     int result;
     CHECK_U64((uint64_t)run_child(die_with_all_slots, name), 0);
     /* The look for the dead is due once a millisecond. */
-    while ((result = shmslot_ref_reserve(segment, 0x1, &ref)) == SHMSLOT_E_NO_FREE_SLOT) usleep(1000);
+    while ((result = shmslot_ref_reserve(segment, 0x1, &ref)) == SHMSLOT_E_NO_FREE_SLOT)
+        usleep(1000);
     CHECK_OK(result);
     CHECK_OK(shmslot_ref_commit_copy(segment, &ref, "x", 1, NULL));
     CHECK_OK(shmslot_segment_unlink(name, NULL));

@@ -91,6 +91,7 @@ int main(void)
         alarm(CHECK_WATCHDOG_S);
         (void)try_after(at);
     }
-    printf("%" PRIu64 " instructions, the reader's turn after every %" PRIu64 " of them\n", length, stride);
+    printf("%" PRIu64 " instructions, the reader's turn after every %" PRIu64 " of them\n", length,
+           stride);
     return 0;
 }

@@ -79,8 +79,9 @@ static void talk(shmslot_channel *channel, int link, unsigned char me, unsigned 
         fill(lease, round, me);
         send_bytes(link, lease, sizeof *lease);
         receive_bytes(link, &reference, sizeof reference);
-        CHECK_OK(shmslot_attachments_resolve_wait(attachments, reference.map_id, reference.generation, reference.offset,
-                                                  reference.len, FOR_EVER, &mapped[round % WINDOW], NULL));
+        CHECK_OK(shmslot_attachments_resolve_wait(
+            attachments, reference.map_id, reference.generation, reference.offset, reference.len,
+            FOR_EVER, &mapped[round % WINDOW], NULL));
         if (round + 1 < WINDOW) continue;
         check_filled(&mapped[done % WINDOW], done, other);
         CHECK_OK(shmslot_attachments_release(attachments, &mapped[done % WINDOW]));
@@ -137,22 +138,26 @@ static int resolve_before_it_comes(int link, void *argument)
     CHECK_OK(shmslot_channel_connect(argument, 0, FOR_EVER, &channel, NULL));
     attachments = make_attachments(channel);
     receive_bytes(link, &reference, sizeof reference);
-    CHECK_CODE(shmslot_attachments_resolve(attachments, reference.map_id, reference.generation, 0, 5, &mapped, NULL),
+    CHECK_CODE(shmslot_attachments_resolve(attachments, reference.map_id, reference.generation, 0,
+                                           5, &mapped, NULL),
                SHMSLOT_E_UNKNOWN_MAPPING);
-    CHECK_CODE(shmslot_attachments_resolve_wait(attachments, reference.map_id, reference.generation, 0, 5, MILLISECOND,
-                                                &mapped, NULL), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_attachments_resolve_wait(attachments, reference.map_id, reference.generation,
+                                                0, 5, MILLISECOND, &mapped, NULL),
+               SHMSLOT_E_TIMEOUT);
     say(link);
-    CHECK_OK(shmslot_attachments_resolve_wait(attachments, reference.map_id, reference.generation, 0, 5, FOR_EVER,
-                                              &mapped, NULL));
+    CHECK_OK(shmslot_attachments_resolve_wait(attachments, reference.map_id, reference.generation,
+                                              0, 5, FOR_EVER, &mapped, NULL));
     CHECK(memcmp(mapped.data, "late", 5) == 0);
     say(link);
     /* The sender dies: what is in hand and what is known stay good, and what is not known never
      * comes. */
-    CHECK_CODE(shmslot_attachments_resolve_wait(attachments, reference.map_id + 1, 1, 0, 5, FOR_EVER, &mapped, NULL),
+    CHECK_CODE(shmslot_attachments_resolve_wait(attachments, reference.map_id + 1, 1, 0, 5,
+                                                FOR_EVER, &mapped, NULL),
                SHMSLOT_E_CHANNEL_BROKEN);
     CHECK(memcmp(mapped.data, "late", 5) == 0);
     CHECK_OK(shmslot_attachments_release(attachments, &mapped));
-    CHECK_OK(shmslot_attachments_resolve(attachments, reference.map_id, reference.generation, 1, 4, &mapped, NULL));
+    CHECK_OK(shmslot_attachments_resolve(attachments, reference.map_id, reference.generation, 1, 4,
+                                         &mapped, NULL));
     CHECK(memcmp(mapped.data, "ate", 4) == 0);
     CHECK_OK(shmslot_attachments_release(attachments, &mapped));
     shmslot_attachments_close(attachments);
@@ -184,7 +189,8 @@ static void check_waiting_for_the_descriptor(const char *name)
     CHECK_CHILD(other);
     shmslot_channel_close(listener);
     CHECK_CODE(shmslot_channel_connect(name, 0, FOR_EVER, &channel, NULL), SHMSLOT_E_NOT_FOUND);
-    CHECK_CODE(shmslot_channel_listen("/nobody/made/this", 0, &listener, NULL), SHMSLOT_E_NOT_FOUND);
+    CHECK_CODE(shmslot_channel_listen("/nobody/made/this", 0, &listener, NULL),
+               SHMSLOT_E_NOT_FOUND);
 }
 
 /* ---- segments without a name ---- */
@@ -312,7 +318,8 @@ static void leave_a_dead_one(const char *path)
     address.sun_family = AF_UNIX;
     CHECK(strlen(path) < sizeof address.sun_path);
     memcpy(address.sun_path, path, strlen(path) + 1);
-    CHECK(dead >= 0 && bind(dead, (struct sockaddr *)&address, sizeof address) == 0 && close(dead) == 0);
+    CHECK(dead >= 0 && bind(dead, (struct sockaddr *)&address, sizeof address) == 0 &&
+          close(dead) == 0);
 }
 
 /* One of them gets it, and that is where a connection leads. */
@@ -395,7 +402,8 @@ static void check_foreign_receiver(uint64_t flags)
     for (round = 0; round < 5; round++) {
         CHECK_OK(shmslot_region_alloc(registry, 8192, AT_ONCE, &lease, NULL));
         memcpy(lease.data, "text", 4);
-        CHECK(lease.region_len == 8192 && (char *)lease.region + lease.offset == (char *)lease.data);
+        CHECK(lease.region_len == 8192 &&
+              (char *)lease.region + lease.offset == (char *)lease.data);
         if (round > 0 && flags == 0) {
             /* it has the region, whose page tells of the rest */
             CHECK(recv(ends[1], message, 16, MSG_DONTWAIT) < 0);
@@ -408,7 +416,8 @@ static void check_foreign_receiver(uint64_t flags)
         bytes = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (flags == 0) {
             /* Kernels before 5.1 have no seal for that. */
-            CHECK((fcntl(fd, F_GET_SEALS) & 0x0010 /* F_SEAL_FUTURE_WRITE */) == 0 || bytes == MAP_FAILED);
+            CHECK((fcntl(fd, F_GET_SEALS) & 0x0010 /* F_SEAL_FUTURE_WRITE */) == 0 ||
+                  bytes == MAP_FAILED);
         } else {
             CHECK(bytes != MAP_FAILED);
             CHECK(memcmp(bytes + lease.offset, "text", 4) == 0);
@@ -418,8 +427,10 @@ static void check_foreign_receiver(uint64_t flags)
         if (bytes != MAP_FAILED) CHECK(munmap(bytes, 8192) == 0);
         /* Our own receiver takes it either way. */
         CHECK_OK(shmslot_attachments_create(NULL, 0, &own, NULL));
-        CHECK_OK(shmslot_attachments_attach_fd(own, lease.map_id, lease.generation, 8192, fd, NULL));
-        CHECK_OK(shmslot_attachments_resolve(own, lease.map_id, lease.generation, 0, 8192, &mapped, NULL));
+        CHECK_OK(
+            shmslot_attachments_attach_fd(own, lease.map_id, lease.generation, 8192, fd, NULL));
+        CHECK_OK(shmslot_attachments_resolve(own, lease.map_id, lease.generation, 0, 8192, &mapped,
+                                             NULL));
         CHECK(mapped.region == mapped.data && mapped.region_len == 8192);
         CHECK_OK(shmslot_attachments_release(own, &mapped));
         shmslot_attachments_close(own);
@@ -453,7 +464,8 @@ static void check_retaining(void)
     CHECK_U64(state.leases, 0);
     CHECK_CODE(shmslot_region_retain(registry, &lease), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_region_release(registry, &lease), SHMSLOT_E_STALE);
-    CHECK_CODE(shmslot_region_alloc(registry, SIZE_MAX, AT_ONCE, &lease, NULL), SHMSLOT_E_NO_MEMORY);
+    CHECK_CODE(shmslot_region_alloc(registry, SIZE_MAX, AT_ONCE, &lease, NULL),
+               SHMSLOT_E_NO_MEMORY);
     CHECK_CODE(shmslot_region_alloc(registry, 1, -2, &lease, NULL), SHMSLOT_E_BAD_TIMEOUT);
     shmslot_registry_close(registry);
 }
@@ -491,9 +503,11 @@ static int use_the_handles_of_the_parent(int link, void *argument)
     FORKED(shmslot_region_retain(h->registry, &h->lease));
     FORKED(shmslot_region_release(h->registry, &h->lease));
     FORKED(shmslot_attachments_drain(h->attachments, NULL));
-    FORKED(shmslot_attachments_resolve(h->attachments, h->lease.map_id, h->lease.generation, 0, 1, &mapped, NULL));
+    FORKED(shmslot_attachments_resolve(h->attachments, h->lease.map_id, h->lease.generation, 0, 1,
+                                       &mapped, NULL));
     FORKED(shmslot_attachments_release(h->attachments, &h->mapped));
-    FORKED(shmslot_attachments_attach_fd(h->attachments, 1, 1, 1, shmslot_channel_fd(h->near), NULL));
+    FORKED(
+        shmslot_attachments_attach_fd(h->attachments, 1, 1, 1, shmslot_channel_fd(h->near), NULL));
     CHECK_OK(shmslot_channel_fd(h->near));
     shmslot_attachments_close(h->attachments);
     shmslot_registry_close(h->registry);
@@ -515,7 +529,8 @@ static void check_forked_child(const char *name)
     CHECK_OK(shmslot_registry_add(h.registry, h.near, AT_ONCE, NULL));
     CHECK_OK(shmslot_region_alloc(h.registry, 5, AT_ONCE, &h.lease, NULL));
     memcpy(h.lease.data, "here", 5);
-    CHECK_OK(shmslot_attachments_resolve(h.attachments, h.lease.map_id, h.lease.generation, 0, 5, &h.mapped, NULL));
+    CHECK_OK(shmslot_attachments_resolve(h.attachments, h.lease.map_id, h.lease.generation, 0, 5,
+                                         &h.mapped, NULL));
     CHECK_U64((uint64_t)run_child(use_the_handles_of_the_parent, &h), 0);
     /* All is as it was here; a socket file, too. */
     if (name[0] == '/') CHECK(access(name, F_OK) == 0);
@@ -523,7 +538,8 @@ static void check_forked_child(const char *name)
     CHECK_OK(shmslot_attachments_release(h.attachments, &h.mapped));
     CHECK_OK(shmslot_region_release(h.registry, &h.lease));
     CHECK_OK(shmslot_region_alloc(h.registry, 4096, AT_ONCE, &h.lease, NULL));
-    CHECK_OK(shmslot_attachments_resolve(h.attachments, h.lease.map_id, h.lease.generation, 0, 5, &h.mapped, NULL));
+    CHECK_OK(shmslot_attachments_resolve(h.attachments, h.lease.map_id, h.lease.generation, 0, 5,
+                                         &h.mapped, NULL));
     CHECK_OK(shmslot_attachments_release(h.attachments, &h.mapped));
     CHECK_OK(shmslot_region_release(h.registry, &h.lease));
     shmslot_attachments_close(h.attachments);
@@ -541,7 +557,8 @@ static int connect_as_nobody(int link, void *argument)
     shmslot_channel *channel = NULL;
     struct pollfd end;
     CHECK(setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0);
-    CHECK_CODE(shmslot_channel_connect(argument, 0, FOR_EVER, &channel, NULL), SHMSLOT_E_PERMISSION);
+    CHECK_CODE(shmslot_channel_connect(argument, 0, FOR_EVER, &channel, NULL),
+               SHMSLOT_E_PERMISSION);
     say(link);
     CHECK_OK(shmslot_channel_connect(argument, SHMSLOT_FLAG_ANY_OWNER, FOR_EVER, &channel, NULL));
     say(link);

@@ -291,8 +291,9 @@ static int wait_without(int link, void *what)
 static void check_refused(void)
 {
     static const struct refusal refusals[] = {
-        {SYS_inotify_init1, ENOSYS},     {SYS_inotify_init1, EMFILE},     {SYS_inotify_add_watch, ENOSPC},
-        {SYS_inotify_add_watch, EACCES}, {SYS_inotify_add_watch, ENOSYS}, {SYS_ppoll, EPERM},
+        {SYS_inotify_init1, ENOSYS},     {SYS_inotify_init1, EMFILE},
+        {SYS_inotify_add_watch, ENOSPC}, {SYS_inotify_add_watch, EACCES},
+        {SYS_inotify_add_watch, ENOSYS}, {SYS_ppoll, EPERM},
     };
     size_t i;
     for (i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
@@ -518,7 +519,8 @@ static void check_first_sample_is_read(void)
         shmslot_writer *writer = open_writer(segment);
         pthread_t reading = start_thread(join_and_read, segment);
         if (meeting % 2 == 0) {
-            while (shmslot_wait_readers(writer, 1, AT_ONCE, NULL) == SHMSLOT_E_AGAIN) (void)sched_yield();
+            while (shmslot_wait_readers(writer, 1, AT_ONCE, NULL) == SHMSLOT_E_AGAIN)
+                (void)sched_yield();
         } else {
             CHECK_OK(shmslot_wait_readers(writer, 1, FOR_EVER, NULL));
         }

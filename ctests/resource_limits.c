@@ -77,7 +77,8 @@ static void check_works(int which, const target *what)
         shmslot_reader_leave(reader);
     }
     shmslot_segment_close(segment);
-    if (which == CREATE || which == OPEN_NEW) CHECK_OK(shmslot_segment_unlink(what->free_path, NULL));
+    if (which == CREATE || which == OPEN_NEW)
+        CHECK_OK(shmslot_segment_unlink(what->free_path, NULL));
 }
 
 /* A named segment, an anonymous one and a free name, all of which the child inherits. */
@@ -127,7 +128,8 @@ static int without_descriptors(int link, void *argument)
                 check_failure(result, segment, &detail, SHMSLOT_E_SYS, EMFILE);
             } else {
                 shmslot_segment_close(segment);
-                if (which == CREATE || which == OPEN_NEW) CHECK_OK(shmslot_segment_unlink(what->free_path, NULL));
+                if (which == CREATE || which == OPEN_NEW)
+                    CHECK_OK(shmslot_segment_unlink(what->free_path, NULL));
             }
             CHECK_U64(open_descriptors(), taken - (unsigned)left);
             if (left == 3) CHECK_OK(result); /* no call needs more at once */
@@ -151,7 +153,8 @@ static int without_address_space(int link, void *argument)
 {
     const target *what = argument;
     rlim_t plenty = limit_now(RLIMIT_AS);
-    unsigned descriptors = open_descriptors(), mappings = mappings_of(directory) + mappings_of("memfd:shmslot");
+    unsigned descriptors = open_descriptors(),
+             mappings = mappings_of(directory) + mappings_of("memfd:shmslot");
     int which;
     (void)link;
     limit_address_space(2 * LARGE); /* half of what a mapping of four slots takes */
@@ -212,7 +215,8 @@ static int without_locked_memory(int link, void *argument)
         CHECK(munlockall() == 0);
         CHECK_U64(open_descriptors(), descriptors);
     } else {
-        fprintf(stderr, "left out: pages locked as they are mapped (mlockall: %s)\n", strerror(errno));
+        fprintf(stderr, "left out: pages locked as they are mapped (mlockall: %s)\n",
+                strerror(errno));
     }
     for (which = 0; which < CALLS; which++) check_works(which, &what);
     CHECK_OK(shmslot_segment_unlink(what.path, NULL));
@@ -228,7 +232,8 @@ static int without_locked_memory(int link, void *argument)
 static int without_large_files(int link, void *argument)
 {
     const target *what = argument;
-    unsigned descriptors = open_descriptors(), mappings = mappings_of(directory) + mappings_of("memfd:shmslot");
+    unsigned descriptors = open_descriptors(),
+             mappings = mappings_of(directory) + mappings_of("memfd:shmslot");
     rlim_t limits[] = {4096, 0};
     int which, i;
     (void)link;

@@ -31,10 +31,10 @@ static shmslot_reader *join_for_good(shmslot_segment *segment)
     return reader;
 }
 
-#define CHECK_STATE(segment, retired_, named)                                                                          \
-    do {                                                                                                               \
-        CHECK_U64(info_of(segment).retired, retired_);                                                                 \
-        CHECK_CODE(shmslot_segment_is_named(segment), named);                                                          \
+#define CHECK_STATE(segment, retired_, named)                                                      \
+    do {                                                                                           \
+        CHECK_U64(info_of(segment).retired, retired_);                                             \
+        CHECK_CODE(shmslot_segment_is_named(segment), named);                                      \
     } while (0)
 
 static void check_an_unlink_is_told_to_all(void)
@@ -110,7 +110,8 @@ static void check_writers_and_changes(void)
     CHECK_CODE(shmslot_wait_space(writer, FOR_EVER), SHMSLOT_E_RETIRED);
     CHECK_CODE(shmslot_wait_readers(writer, 2, FOR_EVER, NULL), SHMSLOT_E_RETIRED);
     CHECK_OK(shmslot_segment_generation(segment, &generation));
-    CHECK_CODE(shmslot_segment_wait_for_change(segment, generation, FOR_EVER, NULL), SHMSLOT_E_RETIRED);
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, generation, FOR_EVER, NULL),
+               SHMSLOT_E_RETIRED);
     CHECK_OK(shmslot_writer_end_waits(writer, 0));
     CHECK_CODE(shmslot_wait_space(writer, MILLISECOND), SHMSLOT_E_TIMEOUT);
     shmslot_reader_leave(reader);

@@ -15,7 +15,8 @@ static int *steps_finished; /* shared with the victim, and no part of what is wa
 
 static inline void steps_begin(void)
 {
-    steps_finished = mmap(NULL, sizeof *steps_finished, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    steps_finished = mmap(NULL, sizeof *steps_finished, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(steps_finished != MAP_FAILED);
 }
 

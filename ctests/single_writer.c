@@ -33,7 +33,8 @@ static int write_when_it_may(int link, void *name)
 static void check_one_at_a_time(void)
 {
     char name[64];
-    shmslot_segment *segment = named_single(unique_name(name, sizeof name, "single"), 4, SHMSLOT_POLICY_FAIL);
+    shmslot_segment *segment =
+        named_single(unique_name(name, sizeof name, "single"), 4, SHMSLOT_POLICY_FAIL);
     shmslot_writer *writer = open_writer(segment), *second = NULL;
     shmslot_reader *reader = join(segment, 0);
     child other;
@@ -108,7 +109,8 @@ static void check_loans(uint32_t policy)
 static void check_drop_oldest(void)
 {
     char name[64];
-    shmslot_segment *segment = named_single(unique_name(name, sizeof name, "single"), 4, SHMSLOT_POLICY_DROP_OLDEST);
+    shmslot_segment *segment =
+        named_single(unique_name(name, sizeof name, "single"), 4, SHMSLOT_POLICY_DROP_OLDEST);
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     shmslot_sample held;
@@ -148,7 +150,8 @@ static int read_the_stream(int link, void *name)
 static void check_stream(void)
 {
     char name[64];
-    shmslot_segment *segment = named_single(unique_name(name, sizeof name, "single"), 64, SHMSLOT_POLICY_BLOCK);
+    shmslot_segment *segment =
+        named_single(unique_name(name, sizeof name, "single"), 64, SHMSLOT_POLICY_BLOCK);
     shmslot_writer *writer = open_writer(segment);
     child readers[2];
     uint64_t number;

@@ -48,7 +48,8 @@ static void check_size(uint32_t slots, uint64_t capacity, uint32_t policy, uint3
 int main(void)
 {
     static const uint32_t counts[] = {1, 2, 3, 5, 63, 64, 65, 1000};
-    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_DROP_OLDEST};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK,
+                                        SHMSLOT_POLICY_DROP_OLDEST};
     size_t c, p;
     check_begin();
     for (c = 0; c < sizeof counts / sizeof counts[0]; c++) {

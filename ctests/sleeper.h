@@ -44,7 +44,8 @@ static inline int call_reserve(struct waiting *self)
 
 static inline int call_wait_for_change(struct waiting *self)
 {
-    return shmslot_segment_wait_for_change(self->segment, self->generation, FOR_EVER, &self->generation);
+    return shmslot_segment_wait_for_change(self->segment, self->generation, FOR_EVER,
+                                           &self->generation);
 }
 
 static inline void *make_the_call(void *argument)

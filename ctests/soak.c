@@ -62,10 +62,18 @@ struct setting {
 };
 
 static const struct setting settings[] = {
-    {SHMSLOT_POLICY_FAIL, 0, 0, 15},        {SHMSLOT_POLICY_FAIL, 0, 3, 15},        {SHMSLOT_POLICY_FAIL, 0, 0, 33},
-    {SHMSLOT_POLICY_FAIL, 0, 3, 33},        {SHMSLOT_POLICY_BLOCK, 0, 0, 15},       {SHMSLOT_POLICY_BLOCK, 0, 3, 15},
-    {SHMSLOT_POLICY_BLOCK, 0, 0, 33},       {SHMSLOT_POLICY_BLOCK, 0, 3, 33},       {SHMSLOT_POLICY_DROP_OLDEST, 0, 0, 15},
-    {SHMSLOT_POLICY_DROP_OLDEST, 0, 3, 15}, {SHMSLOT_POLICY_DROP_OLDEST, 0, 0, 33}, {SHMSLOT_POLICY_DROP_OLDEST, 0, 3, 33},
+    {SHMSLOT_POLICY_FAIL, 0, 0, 15},
+    {SHMSLOT_POLICY_FAIL, 0, 3, 15},
+    {SHMSLOT_POLICY_FAIL, 0, 0, 33},
+    {SHMSLOT_POLICY_FAIL, 0, 3, 33},
+    {SHMSLOT_POLICY_BLOCK, 0, 0, 15},
+    {SHMSLOT_POLICY_BLOCK, 0, 3, 15},
+    {SHMSLOT_POLICY_BLOCK, 0, 0, 33},
+    {SHMSLOT_POLICY_BLOCK, 0, 3, 33},
+    {SHMSLOT_POLICY_DROP_OLDEST, 0, 0, 15},
+    {SHMSLOT_POLICY_DROP_OLDEST, 0, 3, 15},
+    {SHMSLOT_POLICY_DROP_OLDEST, 0, 0, 33},
+    {SHMSLOT_POLICY_DROP_OLDEST, 0, 3, 33},
     {SHMSLOT_POLICY_FAIL, SHMSLOT_FLAG_SINGLE_WRITER, 3, 33},
     {SHMSLOT_POLICY_BLOCK, SHMSLOT_FLAG_SINGLE_WRITER, 0, 15},
     {SHMSLOT_POLICY_DROP_OLDEST, SHMSLOT_FLAG_SINGLE_WRITER, 3, 33},
@@ -74,7 +82,9 @@ static const struct setting settings[] = {
 
 static const char *policy_name(uint32_t policy)
 {
-    return policy == SHMSLOT_POLICY_FAIL ? "fail" : policy == SHMSLOT_POLICY_BLOCK ? "block" : "drop-oldest";
+    return policy == SHMSLOT_POLICY_FAIL    ? "fail"
+           : policy == SHMSLOT_POLICY_BLOCK ? "block"
+                                            : "drop-oldest";
 }
 
 /* What children tell without system calls. */
@@ -143,8 +153,8 @@ static void tell_where(void)
             "seed %" PRIu64 ", row %u: %s, %s, history %u, %u readers, %u slots, round %" PRIu64
             ", next sequence %" PRIu64 "\n%s\n",
             soak.seed, (unsigned)(soak.setting - settings) + 1, policy_name(soak.setting->policy),
-            has_one_writer() ? "one writer" : "many writers", soak.setting->history, soak.setting->max_readers,
-            soak.slots, soak.round, soak.next_sequence, check_report);
+            has_one_writer() ? "one writer" : "many writers", soak.setting->history,
+            soak.setting->max_readers, soak.slots, soak.round, soak.next_sequence, check_report);
 }
 
 /* A check of this process or of a child failed, or nothing moves any more. The children end with
@@ -185,7 +195,8 @@ static uint64_t first_noise(uint64_t kid, uint64_t life, uint64_t number)
     return ((kid << 56 ^ life << 32 ^ number) * UINT64_C(0x9e3779b97f4a7c15)) | 1;
 }
 
-static void commit_message(shmslot_writer *writer, const shmslot_loan *loan, uint64_t kid, uint64_t number)
+static void commit_message(shmslot_writer *writer, const shmslot_loan *loan, uint64_t kid,
+                           uint64_t number)
 {
     struct message *message = loan->data;
     uint64_t life = soak.lives[kid], noise = first_noise(kid, life, number), sequence = 0;
@@ -205,16 +216,18 @@ static void check_message(const shmslot_sample *sample)
     uint64_t noise;
     size_t words, i;
     CHECK(sample->len >= 24);
-    if (message->kid >= WRITERS) check_failed("sample %" PRIu64 ": writer %" PRIu64, sample->sequence, message->kid);
+    if (message->kid >= WRITERS)
+        check_failed("sample %" PRIu64 ": writer %" PRIu64, sample->sequence, message->kid);
     words = words_of_noise(message->life, message->number);
     CHECK_U64(sample->len, 24 + words * 8);
     noise = first_noise(message->kid, message->life, message->number);
     for (i = 0; i < words; i++) {
         noise = next_noise(noise);
         if (message->noise[i] != noise) {
-            check_failed("sample %" PRIu64 " in slot %u, word %u of child %" PRIu64 ", life %" PRIu64
-                         ", number %" PRIu64 " is spoiled",
-                         sample->sequence, sample->slot, (unsigned)i, message->kid, message->life, message->number);
+            check_failed("sample %" PRIu64 " in slot %u, word %u of child %" PRIu64
+                         ", life %" PRIu64 ", number %" PRIu64 " is spoiled",
+                         sample->sequence, sample->slot, (unsigned)i, message->kid, message->life,
+                         message->number);
         }
     }
 }
@@ -240,7 +253,8 @@ static void write_some(shmslot_writer *writer, uint64_t kid, int64_t patience)
     shmslot_loan loans[HANDS];
     uint64_t wanted = 1 + chance(HANDS), got = 0;
     while (got < wanted) {
-        int result = shmslot_slot_reserve(writer, CAPACITY, got == 0 ? patience : AT_ONCE, &loans[got]);
+        int result =
+            shmslot_slot_reserve(writer, CAPACITY, got == 0 ? patience : AT_ONCE, &loans[got]);
         if (result == SHMSLOT_E_NO_FREE_SLOT) break;
         CHECK_OK(result);
         got++;
@@ -318,15 +332,15 @@ static int read_some(struct view *view, uint64_t count)
         if (result == SHMSLOT_E_AGAIN) break;
         CHECK_OK(result);
         if (sample.sequence <= view->last || sample.sequence < view->first) {
-            check_failed("sample %" PRIu64 " after %" PRIu64 ", joined at %" PRIu64, sample.sequence, view->last,
-                         view->first);
+            check_failed("sample %" PRIu64 " after %" PRIu64 ", joined at %" PRIu64,
+                         sample.sequence, view->last, view->first);
         }
         view->last = sample.sequence;
         view->received++;
         if (is_lossless()) CHECK_U64(lost(view->reader), 0);
         if (view->received + lost(view->reader) > view->last - view->first + 1) {
-            check_failed("received %" PRIu64 " and lost %" PRIu64 " of %" PRIu64 " to %" PRIu64, view->received,
-                         lost(view->reader), view->first, view->last);
+            check_failed("received %" PRIu64 " and lost %" PRIu64 " of %" PRIu64 " to %" PRIu64,
+                         view->received, lost(view->reader), view->first, view->last);
         }
         check_message(&sample);
         view->hands[view->held++] = sample;
@@ -350,7 +364,9 @@ static void peek(struct view *view)
 /* Leaves while it holds samples, and marks them afterwards. */
 static void leave_view(struct view *view)
 {
-    while (view->held < HANDS && shmslot_slot_read(view->reader, &view->hands[view->held]) == SHMSLOT_OK) view->held++;
+    while (view->held < HANDS &&
+           shmslot_slot_read(view->reader, &view->hands[view->held]) == SHMSLOT_OK)
+        view->held++;
     shmslot_reader_leave(view->reader);
     while (view->held > 0) mark_one(view);
 }
@@ -398,7 +414,8 @@ static void live(uint64_t kid)
             int result;
             if (kid == 5) peek(&view);
             if (!read_some(&view, 1 + chance(2 * soak.slots)) && writer == NULL) {
-                result = shmslot_wait(view.reader, chance(2) == 0 ? 20 * MILLISECOND : 500 * MILLISECOND);
+                result = shmslot_wait(view.reader,
+                                      chance(2) == 0 ? 20 * MILLISECOND : 500 * MILLISECOND);
                 CHECK(result == SHMSLOT_OK || result == SHMSLOT_E_TIMEOUT);
             }
         }
@@ -471,12 +488,14 @@ static void go_on_all(void)
  * one. */
 static void check_writer_order(const struct message *message, uint64_t sequence)
 {
-    uint64_t kid = message->kid, expected = message->life == soak.last_life[kid] ? soak.last_number[kid] + 1 : 1;
+    uint64_t kid = message->kid,
+             expected = message->life == soak.last_life[kid] ? soak.last_number[kid] + 1 : 1;
     if (message->life < soak.last_life[kid] || message->number < expected ||
         (is_lossless() && message->number != expected)) {
-        check_failed("sample %" PRIu64 ": child %" PRIu64 ", life %" PRIu64 ", number %" PRIu64 " after life %" PRIu64
-                     ", number %" PRIu64,
-                     sequence, kid, message->life, message->number, soak.last_life[kid], soak.last_number[kid]);
+        check_failed("sample %" PRIu64 ": child %" PRIu64 ", life %" PRIu64 ", number %" PRIu64
+                     " after life %" PRIu64 ", number %" PRIu64,
+                     sequence, kid, message->life, message->number, soak.last_life[kid],
+                     soak.last_number[kid]);
     }
     soak.last_life[kid] = message->life;
     soak.last_number[kid] = message->number;
@@ -512,8 +531,10 @@ static void end_holds(int all)
 static int keep(const shmslot_sample *sample)
 {
     const struct message *message = sample->data;
-    const int unreturned = message->kid == soak.suspect && message->number > soak.notes->committed[message->kid];
-    const uint64_t limit = unreturned ? HOLDS : HOLDS / 2, room = soak.slots / 8 + (unreturned != 0);
+    const int unreturned =
+        message->kid == soak.suspect && message->number > soak.notes->committed[message->kid];
+    const uint64_t limit = unreturned ? HOLDS : HOLDS / 2,
+                   room = soak.slots / 8 + (unreturned != 0);
     struct hold *hold = &soak.holds[soak.held];
     if (!unreturned && chance(32) != 0) return 0;
     if (soak.held >= limit || soak.held >= room) return 0;
@@ -536,10 +557,13 @@ static int survive(void)
     if (is_lossless()) {
         CHECK_U64(lost(soak.reader), 0);
         if (sample.sequence != soak.next_sequence) {
-            check_failed("sample %" PRIu64 " where %" PRIu64 " is due", sample.sequence, soak.next_sequence);
+            check_failed("sample %" PRIu64 " where %" PRIu64 " is due", sample.sequence,
+                         soak.next_sequence);
         }
-    } else if (sample.sequence < soak.next_sequence || figures.samples + lost(soak.reader) != sample.sequence) {
-        check_failed("sample %" PRIu64 " where %" PRIu64 " or later is due: %" PRIu64 " received, %" PRIu64 " lost",
+    } else if (sample.sequence < soak.next_sequence ||
+               figures.samples + lost(soak.reader) != sample.sequence) {
+        check_failed("sample %" PRIu64 " where %" PRIu64 " or later is due: %" PRIu64
+                     " received, %" PRIu64 " lost",
                      sample.sequence, soak.next_sequence, figures.samples, lost(soak.reader));
     }
     soak.next_sequence = sample.sequence + 1;
@@ -590,14 +614,17 @@ static void check_words(uint64_t retained)
     unsigned word;
     if (retained > tail_of(words) - 1) retained = tail_of(words) - 1;
     for (slot = 0; slot < soak.slots; slot++) {
-        uint64_t first = marks_of(words, slot, 0), behind = (tail_of(words) - (first >> 32)) & 0xffffffff;
+        uint64_t first = marks_of(words, slot, 0),
+                 behind = (tail_of(words) - (first >> 32)) & 0xffffffff;
         unsigned phase = phase_of(words, slot);
         /* owed to history alone */
         int kept = (first & 0xffffffff) == 0x10000 && behind <= retained;
-        if (phase != 0 && phase != PHASE_PUBLISHED) check_failed("slot %" PRIu64 " is in phase %u", slot, phase);
+        if (phase != 0 && phase != PHASE_PUBLISHED)
+            check_failed("slot %" PRIu64 " is in phase %u", slot, phase);
         for (word = kept ? 1 : 0; word < 4; word++) {
             if ((marks_of(words, slot, word) & 0xffffffff) != 0) {
-                check_failed("slot %" PRIu64 ": marks %u are %#" PRIx64, slot, word, marks_of(words, slot, word));
+                check_failed("slot %" PRIu64 ": marks %u are %#" PRIx64, slot, word,
+                             marks_of(words, slot, word));
             }
         }
         seen += kept != 0;
@@ -625,7 +652,8 @@ static void account(void)
     if (is_lossless()) CHECK_U64(info_of(soak.segment).next_sequence, before);
     CHECK_U64(info_of(soak.segment).participants, 1);
     CHECK_U64(info_of(soak.segment).readers, UINT64_C(1) << index);
-    CHECK_OK(shmslot_segment_participants(soak.segment, list, sizeof list[0], MAX_PARTICIPANTS, &count));
+    CHECK_OK(
+        shmslot_segment_participants(soak.segment, list, sizeof list[0], MAX_PARTICIPANTS, &count));
     CHECK_U64(count, 1);
     CHECK_U64(list[0].readers, UINT64_C(1) << index);
     CHECK_U64(list[0].writers, soak.writer != NULL);
@@ -635,17 +663,20 @@ static void account(void)
         uint64_t told = soak.notes->committed[kid];
         uint64_t got = soak.last_life[kid] == soak.lives[kid] ? soak.last_number[kid] : 0;
         if (got != told && got != told + 1) {
-            check_failed("child %" PRIu64 ": %" PRIu64 " samples read of %" PRIu64 " committed", kid, got, told);
+            check_failed("child %" PRIu64 ": %" PRIu64 " samples read of %" PRIu64 " committed",
+                         kid, got, told);
         }
     }
     check_words(soak.setting->history);
     if (writer == NULL) writer = open_writer(soak.segment);
     free_slots = soak.slots;
-    if (is_lossless()) free_slots -= before - 1 < soak.setting->history ? before - 1 : soak.setting->history;
+    if (is_lossless())
+        free_slots -= before - 1 < soak.setting->history ? before - 1 : soak.setting->history;
     for (i = 0; i < free_slots; i++) {
         int result = shmslot_slot_reserve(writer, CAPACITY, AT_ONCE, &loans[i]);
         if (result != SHMSLOT_OK) {
-            check_failed("slot %" PRIu64 " of %" PRIu64 " free ones: %s", i, free_slots, shmslot_strerror(result));
+            check_failed("slot %" PRIu64 " of %" PRIu64 " free ones: %s", i, free_slots,
+                         shmslot_strerror(result));
         }
     }
     CHECK_CODE(shmslot_slot_reserve(writer, 1, AT_ONCE, &loans[i]), SHMSLOT_E_NO_FREE_SLOT);
@@ -757,7 +788,8 @@ static void prepare_stranger(void *unused)
     CHECK_OK(shmslot_segment_attach_fd(soak.fd, NULL, &segment, NULL));
     strangers_writer = open_writer(segment);
     for (tries = 0; tries < 100 && strangers_count < 2; tries++) {
-        int result = shmslot_slot_reserve(strangers_writer, CAPACITY, AT_ONCE, &strangers_loans[strangers_count]);
+        int result = shmslot_slot_reserve(strangers_writer, CAPACITY, AT_ONCE,
+                                          &strangers_loans[strangers_count]);
         if (result == SHMSLOT_OK) {
             strangers_count++;
         } else {
@@ -909,7 +941,8 @@ static void soak_setting(const struct setting *setting, uint64_t rounds)
         alarm(CHECK_WATCHDOG_S);
         if (until_account == 0) {
             for (kid = 0; kid < KIDS; kid++) start(kid);
-            until_account = 1 + chance(2 * ROUNDS_TO_ACCOUNT < rounds ? 2 * ROUNDS_TO_ACCOUNT : rounds);
+            until_account =
+                1 + chance(2 * ROUNDS_TO_ACCOUNT < rounds ? 2 * ROUNDS_TO_ACCOUNT : rounds);
         }
         one_round();
         if (--until_account == 0 || round + 1 == rounds) {
@@ -929,7 +962,8 @@ static uint64_t number_of(const char *text, uint64_t otherwise)
 int main(int count, char **arguments)
 {
     uint64_t rounds = number_of(getenv("SHMSLOT_SOAK_ROUNDS"), ROUNDS), only = 0;
-    uint64_t kills = 0, late = 0, unreturned = 0, compared = 0, samples = 0, lost_all = 0, accounts = 0, i;
+    uint64_t kills = 0, late = 0, unreturned = 0, compared = 0, samples = 0, lost_all = 0,
+             accounts = 0, i;
     struct timespec now;
     check_begin();
     CHECK(signal(SIGALRM, on_alarm) != SIG_ERR);
@@ -942,12 +976,15 @@ int main(int count, char **arguments)
     if (count > 2) soak.seed = number_of(arguments[2], soak.seed);
     if (count > 3) only = number_of(arguments[3], 0);
     seed_chance(soak.seed);
-    soak.notes = mmap(NULL, sizeof *soak.notes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    soak.notes =
+        mmap(NULL, sizeof *soak.notes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(soak.notes != MAP_FAILED);
     check_report = soak.notes->failed;
     printf("seed %" PRIu64 "\n\n", soak.seed);
-    puts("| policy | writers | history | max readers | slots | rounds | kills | late | newborn | stops | samples | lost |"
-         " held bytes | accounts | leaks |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    puts("| policy | writers | history | max readers | slots | rounds | kills | late | newborn | "
+         "stops | samples | lost |"
+         " held bytes | accounts | leaks "
+         "|\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (i = 0; i < SETTINGS; i++) {
         const struct setting *setting = &settings[i];
         uint64_t share = rounds / SETTINGS + (i < rounds % SETTINGS);
@@ -955,11 +992,12 @@ int main(int count, char **arguments)
         if (share == 0) continue;
         fflush(stdout); /* or children print it once more */
         soak_setting(setting, share);
-        printf("| %s | %s | %u | %u | %u | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | %" PRIu64
-               " | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | 0 |\n",
-               policy_name(setting->policy), has_one_writer() ? "one" : "many", setting->history, setting->max_readers,
-               soak.slots, share, figures.kills, figures.late, figures.newborn, figures.stops, figures.samples,
-               figures.lost, figures.compared, figures.accounts);
+        printf("| %s | %s | %u | %u | %u | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | %" PRIu64
+               " | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | %" PRIu64 " | 0 |\n",
+               policy_name(setting->policy), has_one_writer() ? "one" : "many", setting->history,
+               setting->max_readers, soak.slots, share, figures.kills, figures.late,
+               figures.newborn, figures.stops, figures.samples, figures.lost, figures.compared,
+               figures.accounts);
         kills += figures.kills;
         late += figures.late;
         unreturned += figures.unreturned;
@@ -969,8 +1007,9 @@ int main(int count, char **arguments)
         accounts += figures.accounts;
     }
     printf("\n%" PRIu64 " rounds, %" PRIu64 " kills, %" PRIu64 " of them found laps late, %" PRIu64
-           " with a sample in hand whose commit had not returned; %" PRIu64 " held bytes compared, %" PRIu64
-           " samples, %" PRIu64 " lost, %" PRIu64 " accounts, 0 leaks, seed %" PRIu64 "\n",
+           " with a sample in hand whose commit had not returned; %" PRIu64
+           " held bytes compared, %" PRIu64 " samples, %" PRIu64 " lost, %" PRIu64
+           " accounts, 0 leaks, seed %" PRIu64 "\n",
            rounds, kills, late, unreturned, compared, samples, lost_all, accounts, soak.seed);
     return 0;
 }

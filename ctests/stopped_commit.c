@@ -38,7 +38,8 @@ static void await_stop(pid_t pid)
 {
     int status = 0;
     CHECK(waitpid(pid, &status, 0) == pid);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) SKIP("this process may not trace its children");
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        SKIP("this process may not trace its children");
     CHECK(WIFSTOPPED(status));
 }
 
@@ -59,7 +60,8 @@ static void step(pid_t pid)
     await_stop(pid);
 }
 
-static void step_until_published(const struct words *words, child writer, uint64_t sequence, uint64_t *ret_slot)
+static void step_until_published(const struct words *words, child writer, uint64_t sequence,
+                                 uint64_t *ret_slot)
 {
     while (!find_sample(words, sequence, ret_slot)) step(writer.pid);
     CHECK_U64(phase_of(words, *ret_slot), PHASE_PUBLISHING);

@@ -98,7 +98,8 @@ static int try_point(int point, int *ret_row_was_taken_again)
         if (process_of(&words, row_of_first) == second.pid) *ret_row_was_taken_again = 1;
         kill_taker(second);
         CHECK_CODE(shmslot_segment_recover(segment, NULL), 1);
-        CHECK_OK(shmslot_segment_participants(segment, list, sizeof list[0], MAX_PARTICIPANTS, &count));
+        CHECK_OK(
+            shmslot_segment_participants(segment, list, sizeof list[0], MAX_PARTICIPANTS, &count));
         for (i = 0; i < count; i++) CHECK(list[i].pid != (uint32_t)second.pid);
         steps_finish(pid);
     }

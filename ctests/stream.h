@@ -68,7 +68,8 @@ static inline void stream_check(struct stream *stream, const shmslot_sample *sam
     for (at = 0; at < sample->len - 16; at++) {
         CHECK(message->filling[at] == message_byte(message->writer, message->number, at));
     }
-    stream->hash = (stream->hash ^ (sample->sequence << 8 ^ message->writer)) * UINT64_C(0x100000001b3);
+    stream->hash =
+        (stream->hash ^ (sample->sequence << 8 ^ message->writer)) * UINT64_C(0x100000001b3);
 }
 
 /* Reads, checks and marks `count` samples, asleep while there are none. */

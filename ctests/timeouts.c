@@ -115,7 +115,8 @@ static void crowd_a_listener(void)
     memset(&address, 0, sizeof address);
     address.sun_family = AF_UNIX;
     memcpy(address.sun_path + 1, crowd + 1, strlen(crowd) - 1);
-    CHECK(bind(socket_fd, (const struct sockaddr *)&address, size) == 0 && listen(socket_fd, 0) == 0);
+    CHECK(bind(socket_fd, (const struct sockaddr *)&address, size) == 0 &&
+          listen(socket_fd, 0) == 0);
     do {
         one = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         CHECK(one >= 0);

@@ -243,7 +243,8 @@ static void check_pointers(void)
     CHECK(found.user_header == loan.user_header);
     CHECK_CODE(shmslot_loan_from_ptr(writer, inside, &found), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_loan_from_ptr(writer, elsewhere, &found), SHMSLOT_E_STALE);
-    CHECK_CODE(shmslot_loan_from_ptr(writer, (const void *)(uintptr_t)UINTPTR_MAX, &found), SHMSLOT_E_STALE);
+    CHECK_CODE(shmslot_loan_from_ptr(writer, (const void *)(uintptr_t)UINTPTR_MAX, &found),
+               SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_loan_from_ptr(writer, (const void *)(uintptr_t)1, &found), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_slot_commit_ptr(writer, (char *)loan.data + 64, 1, NULL), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_slot_commit_ptr(writer, elsewhere, 1, NULL), SHMSLOT_E_STALE);
@@ -264,7 +265,8 @@ static void check_pointers(void)
     CHECK_U64(seen.slot, sample.slot);
     CHECK_U64(seen.segment_id, sample.segment_id);
     CHECK_U64(seen.writer_id, sample.writer_id);
-    CHECK_CODE(shmslot_sample_from_ptr(reader, (const char *)sample.data + 1, &seen), SHMSLOT_E_STALE);
+    CHECK_CODE(shmslot_sample_from_ptr(reader, (const char *)sample.data + 1, &seen),
+               SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_sample_from_ptr(reader, elsewhere, &seen), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_slot_mark_ptr(reader, (const char *)sample.data + 1), SHMSLOT_E_STALE);
     CHECK_CODE(shmslot_slot_mark_ptr(reader, elsewhere), SHMSLOT_E_STALE);
@@ -291,7 +293,8 @@ static void check_timeouts(void)
     CHECK_CODE(shmslot_wait(reader, -2), SHMSLOT_E_BAD_TIMEOUT);
     CHECK_CODE(shmslot_wait_any(&reader, 1, -2, &index), SHMSLOT_E_BAD_TIMEOUT);
     CHECK_CODE(shmslot_wait_space(writer, -2), SHMSLOT_E_BAD_TIMEOUT);
-    CHECK_CODE(shmslot_segment_wait_for_change(segment, generation, -2, NULL), SHMSLOT_E_BAD_TIMEOUT);
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, generation, -2, NULL),
+               SHMSLOT_E_BAD_TIMEOUT);
     check_four_slots_are_free();
 }
 

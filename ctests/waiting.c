@@ -285,7 +285,8 @@ static void check_generation(void)
     uint32_t last = generation_of(segment), next = last;
 
     CHECK_CODE(shmslot_segment_wait_for_change(segment, last, AT_ONCE, &next), SHMSLOT_E_AGAIN);
-    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, MILLISECOND, &next), SHMSLOT_E_TIMEOUT);
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, MILLISECOND, &next),
+               SHMSLOT_E_TIMEOUT);
     CHECK_U64(next, last);
     CHECK_U64(generation_of(segment), last);
 
@@ -363,7 +364,8 @@ struct ringing {
 static void *ring_all_the_time(void *argument)
 {
     struct ringing *ringing = argument;
-    while (!__atomic_load_n(&ringing->over, __ATOMIC_RELAXED)) CHECK_OK(shmslot_reader_interrupt(ringing->reader));
+    while (!__atomic_load_n(&ringing->over, __ATOMIC_RELAXED))
+        CHECK_OK(shmslot_reader_interrupt(ringing->reader));
     return NULL;
 }
 

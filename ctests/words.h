@@ -59,7 +59,8 @@ static inline uint64_t tail_of(const struct words *words)
 
 static inline uint64_t entry_of(const struct words *words, uint64_t sequence)
 {
-    return word_at(words, words->lines + sequence % words->slots * 64 + sequence / words->slots % 2 * 8);
+    return word_at(words,
+                   words->lines + sequence % words->slots * 64 + sequence / words->slots % 2 * 8);
 }
 
 /* Whether the sample with this sequence is in the order; its slot then. */
@@ -114,24 +115,30 @@ static inline void dump_words(const struct words *words)
     for (i = 0; i < words->max_readers; i++) {
         uint64_t row = 0x800 + i * 64;
         if (word_at(words, row) == 0) continue;
-        fprintf(stderr, "reader %" PRIu64 ": state %#" PRIx64 " cursor %" PRIu64 " lost %" PRIu64 "\n", i,
+        fprintf(stderr,
+                "reader %" PRIu64 ": state %#" PRIx64 " cursor %" PRIu64 " lost %" PRIu64 "\n", i,
                 word_at(words, row), word_at(words, row + 8), word_at(words, row + 16));
     }
     for (i = 0; i < words->max_participants; i++) {
         uint64_t row = 0x1800 + i * 64;
         if ((word_at(words, row) & 1) == 0) continue;
-        fprintf(stderr, "participant %" PRIu64 ": state %u pid %u writers %u\n", i, (unsigned)word_at(words, row),
-                (unsigned)process_of(words, i), (unsigned)word_at(words, row + 16));
+        fprintf(stderr, "participant %" PRIu64 ": state %u pid %u writers %u\n", i,
+                (unsigned)word_at(words, row), (unsigned)process_of(words, i),
+                (unsigned)word_at(words, row + 16));
     }
     for (i = 0; i < words->slots; i++) {
         uint64_t ctl = ctl_of(words, i), line = words->lines + i * 64;
         unsigned entry;
-        fprintf(stderr, "slot %" PRIu64 ": phase %u owner %u.%u generation %" PRIu64 " sequence %" PRIu64 " marks", i,
-                phase_of(words, i), (unsigned)owner_of(words, i), (unsigned)(ctl >> 4 & 0xfff), ctl >> 28,
-                word_at(words, line + 48));
-        fprintf(stderr, " %#" PRIx64 " %#" PRIx64 " %#" PRIx64 " %#" PRIx64 " extent %#" PRIx64 " offered %d entries",
-                marks_of(words, i, 0), marks_of(words, i, 1), marks_of(words, i, 2), marks_of(words, i, 3),
-                word_at(words, line + 56), is_offered(words, i));
+        fprintf(stderr,
+                "slot %" PRIu64 ": phase %u owner %u.%u generation %" PRIu64 " sequence %" PRIu64
+                " marks",
+                i, phase_of(words, i), (unsigned)owner_of(words, i), (unsigned)(ctl >> 4 & 0xfff),
+                ctl >> 28, word_at(words, line + 48));
+        fprintf(stderr,
+                " %#" PRIx64 " %#" PRIx64 " %#" PRIx64 " %#" PRIx64 " extent %#" PRIx64
+                " offered %d entries",
+                marks_of(words, i, 0), marks_of(words, i, 1), marks_of(words, i, 2),
+                marks_of(words, i, 3), word_at(words, line + 56), is_offered(words, i));
         for (entry = 0; entry < 2; entry++) {
             uint64_t seen = word_at(words, line + entry * 8);
             fprintf(stderr, " %" PRIu64 " in %u", seen >> 24, (unsigned)(seen & 0xffffff));

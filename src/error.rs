@@ -349,7 +349,8 @@ impl Error {
         let what = self.what();
         // The end tells more than the beginning, and the text has little room.
         let name = path.to_string_lossy();
-        let end = (name.len().saturating_sub(200)..).find_map(|start| name.get(start..)).unwrap_or("");
+        let end =
+            (name.len().saturating_sub(200)..).find_map(|start| name.get(start..)).unwrap_or("");
         let cut = if end.len() < name.len() { "..." } else { "" };
         if what.contains(end) {
             return self;

@@ -49,7 +49,9 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("shmslot runs on Linux: it needs memfd seals, shared futexes and open-file-description locks");
+compile_error!(
+    "shmslot runs on Linux: it needs memfd seals, shared futexes and open-file-description locks"
+);
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("shmslot is made for x86-64 and aarch64; other processors have not been proved");
 
@@ -82,9 +84,11 @@ pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
 pub use reader::{Reader, Sample};
 pub use reference::{Ref, RefHeader, Reference, SharedReference};
 pub use segment::{
-    AttachOptions, Counters, CreateOptions, Death, IfOrphaned, Info, Participant, ReaderCounters, ReaderKind,
-    Segment, SegmentEntry, SegmentState, WriterCounters,
+    AttachOptions, Counters, CreateOptions, Death, IfOrphaned, Info, Participant, ReaderCounters,
+    ReaderKind, Segment, SegmentEntry, SegmentState, WriterCounters,
 };
-pub use typed::{ShmSafe, TypeName, TypedLoan, TypedReader, TypedSample, TypedSegment, TypedWriter};
+pub use typed::{
+    ShmSafe, TypeName, TypedLoan, TypedReader, TypedSample, TypedSegment, TypedWriter,
+};
 pub use wait::{EndWaits, Interrupter};
 pub use writer::{AnyThread, KeepsWriter, Loan, OneThread, SharedWriter, Writer};

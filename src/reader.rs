@@ -333,7 +333,9 @@ impl Core {
     pub(crate) fn peek_latest(&self) -> HotResult<Option<HeldSample>> {
         let table = self.segment.table()?;
         self.may_hold()?;
-        let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else { return Ok(None) };
+        let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else {
+            return Ok(None);
+        };
         self.count_held();
         self.show(table, SampleToken::new(slot, sequence, Hold::Held), extent_of(table, slot)?)
     }
@@ -344,7 +346,9 @@ impl Core {
         let bit = match taken.hold() {
             Hold::Held => self.member.bit.held,
             // An owed sample that was not read yet is not held, whatever the caller passes.
-            Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => self.member.bit.owed,
+            Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => {
+                self.member.bit.owed
+            }
             Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
         hold::mark(self.segment.table()?, taken.slot(), self.member.bit.word, bit, taken.sequence)?;
@@ -375,7 +379,11 @@ impl Core {
         if Extent(line.extent.load(Ordering::Relaxed)).place(slot) != place {
             return Err(Code::Stale);
         }
-        let hold = match (seen.is_of(sequence), read && !table.shape.drop_oldest, seen.0 & bit.held != 0) {
+        let hold = match (
+            seen.is_of(sequence),
+            read && !table.shape.drop_oldest,
+            seen.0 & bit.held != 0,
+        ) {
             (true, true, _) => Hold::Owed,
             (true, false, true) => Hold::Held,
             _ => return Err(Code::Stale),
@@ -391,7 +399,12 @@ impl Core {
 
     /// A sample just taken, with what is known about it.
     #[inline(always)]
-    fn show(&self, table: &Table<'_>, taken: SampleToken, extent: Extent) -> HotResult<Option<HeldSample>> {
+    fn show(
+        &self,
+        table: &Table<'_>,
+        taken: SampleToken,
+        extent: Extent,
+    ) -> HotResult<Option<HeldSample>> {
         match facts_by(table, taken, extent) {
             Ok(held) => Ok(Some(held)),
             Err(code) => Err(self.refuse(taken, code)),
@@ -436,7 +449,9 @@ impl Core {
     fn end(&self) -> HotResult<Option<Code>> {
         // Acquire: pairs with `recovery::sweep`; what the dead had committed is visible.
         let deaths = self.segment.table()?.hot.lifecycle.0.deaths.load(Ordering::Acquire);
-        if self.end_at_deaths.load(Ordering::Relaxed) && self.known_deaths.load(Ordering::Relaxed) != deaths {
+        if self.end_at_deaths.load(Ordering::Relaxed)
+            && self.known_deaths.load(Ordering::Relaxed) != deaths
+        {
             return Ok(Some(Code::PeerDead));
         }
         if self.end_at_retirement.load(Ordering::Relaxed) && self.segment.lost_its_name() {
@@ -474,8 +489,8 @@ impl Drop for Core {
     }
 }
 
-/// Stores in its row how far a reader has come. It has a row, as it joined; to return an error if not
-/// would cost each read 6 instructions.
+/// Stores in its row how far a reader has come. It has a row, as it joined; to return an error if
+/// not would cost each read 6 instructions.
 #[inline(always)]
 fn store_cursor(table: &Table<'_>, member: Member, sequence: u64) {
     if let Some(row) = table.readers.get(member.index as usize) {
@@ -654,7 +669,10 @@ pub struct Sample<'r> {
 
 impl fmt::Debug for Sample<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sample").field("sequence", &self.sequence()).field("len", &self.len()).finish()
+        f.debug_struct("Sample")
+            .field("sequence", &self.sequence())
+            .field("len", &self.len())
+            .finish()
     }
 }
 

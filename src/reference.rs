@@ -248,13 +248,12 @@ impl<Threads> Reference<Threads> {
         let table = self.segment.inner().table()?;
         self.name_all(table, active_readers)?;
         let slot = |wanted| self.reserve_somewhere(table, writer, active_readers, wanted);
-        let token =
-            writer.reserve_large(table, len as u64, Some(Duration::ZERO), slot).map_err(
-                |error| match error.code() {
-                    code @ (Code::NoFreeSlot | Code::TooLarge) => writer.explain(code, len),
-                    _ => error,
-                },
-            )?;
+        let token = writer.reserve_large(table, len as u64, Some(Duration::ZERO), slot).map_err(
+            |error| match error.code() {
+                code @ (Code::NoFreeSlot | Code::TooLarge) => writer.explain(code, len),
+                _ => error,
+            },
+        )?;
         // Relaxed: as in `reserve_counted`.
         table.audience(token.slot())?.store(active_readers, Ordering::Relaxed);
         Ok(self.reference_to(token))
@@ -278,7 +277,10 @@ impl<Threads> Reference<Threads> {
         if self.opened()?.segment().fill_user_header(token.slot(), bytes.into()) {
             Ok(())
         } else {
-            Err(user_header_too_large(bytes.len(), self.segment.inner().geometry().user_header_size))
+            Err(user_header_too_large(
+                bytes.len(),
+                self.segment.inner().geometry().user_header_size,
+            ))
         }
     }
 
@@ -416,7 +418,11 @@ impl<Threads> Reference<Threads> {
         self.segment.inner().payload_bytes(place, target.len()).copy_to(target);
         // The copied bytes belong to one sample only if the slot is still in this generation, and
         // has its region.
-        reference::check_payload_still(self.segment.inner().table()?, self.life(reference)?, place)?;
+        reference::check_payload_still(
+            self.segment.inner().table()?,
+            self.life(reference)?,
+            place,
+        )?;
         Ok(header)
     }
 
@@ -508,7 +514,11 @@ impl<Threads> Reference<Threads> {
     /// The slot and the generation that a reference of this segment names.
     #[inline(always)]
     pub(crate) fn token(&self, Ref { segment_id, token }: Ref) -> HotResult<Token> {
-        if segment_id == self.segment.inner().geometry().segment_id { Ok(token) } else { Err(Code::Stale) }
+        if segment_id == self.segment.inner().geometry().segment_id {
+            Ok(token)
+        } else {
+            Err(Code::Stale)
+        }
     }
 
     #[inline(always)]

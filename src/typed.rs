@@ -178,7 +178,9 @@ impl<T: ShmSafe + TypeName> TypedSegment<T> {
         let (size, room) = (size_of::<T>() as u64, typed.slot_capacity.max(typed.max_payload));
         if room < size {
             return Err(Error::new(Code::BadOptions)
-                .about(format_args!("{size} bytes are wanted, and slot_capacity and max_payload give {room}"))
+                .about(format_args!(
+                    "{size} bytes are wanted, and slot_capacity and max_payload give {room}"
+                ))
                 .with_numbers([size, room, 0]));
         }
         Ok(typed)

@@ -96,7 +96,11 @@ impl fmt::Debug for Interrupter {
 }
 
 impl Interrupter {
-    pub(crate) fn new(segment: &Arc<Attachment>, flag: &Arc<AtomicBool>, what: WaitFor) -> Interrupter {
+    pub(crate) fn new(
+        segment: &Arc<Attachment>,
+        flag: &Arc<AtomicBool>,
+        what: WaitFor,
+    ) -> Interrupter {
         Interrupter { segment: Arc::clone(segment), flag: Arc::clone(flag), what }
     }
 
@@ -109,8 +113,8 @@ impl Interrupter {
 
 /// What ends a wait besides what it waits for, which always comes first.
 ///
-/// A writer and a segment accept [`signal`](EndWaits::signal) and [`retired`](EndWaits::retired), and
-/// refuse the rest.
+/// A writer and a segment accept [`signal`](EndWaits::signal) and [`retired`](EndWaits::retired),
+/// and refuse the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndWaits {
     /// No process has a writer open: [`Code::NoWriters`].
@@ -163,7 +167,8 @@ pub(crate) fn sleep_until<T>(
             &mut one
         }
         _ => {
-            several = segments.iter().map(|segment| what.arm(segment)).collect::<HotResult<Vec<_>>>()?;
+            several =
+                segments.iter().map(|segment| what.arm(segment)).collect::<HotResult<Vec<_>>>()?;
             &mut several
         }
     };
@@ -200,7 +205,11 @@ pub(crate) fn sleep_until<T>(
 
 impl Segment {
     /// Attaches to the segment with this name as soon as there is one; `None` waits without limit.
-    pub fn attach_wait(name: &str, options: &AttachOptions, timeout: Option<Duration>) -> Result<Segment> {
+    pub fn attach_wait(
+        name: &str,
+        options: &AttachOptions,
+        timeout: Option<Duration>,
+    ) -> Result<Segment> {
         let deadline = deadline_of(timeout);
         match Segment::attach(name, options) {
             Err(error) if error.code() == Code::NotFound => {}

@@ -109,7 +109,9 @@ fn sources() -> impl Iterator<Item = PathBuf> {
     std::fs::read_dir(harness::root().join("ctests"))
         .expect("ctests/ is there")
         .map(|entry| entry.expect("ctests/ can be read").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "c" || extension == "cpp"))
+        .filter(|path| {
+            path.extension().is_some_and(|extension| extension == "c" || extension == "cpp")
+        })
         .filter(|path| !name_of(path).starts_with("header_"))
 }
 
@@ -136,8 +138,16 @@ fn tools_are_known() {
         let text = std::fs::read_to_string(&source).expect("a source is text");
         for line in text.lines().filter_map(|line| line.strip_prefix("/* not under ")) {
             let (tools, reason) = line.split_once(": ").unwrap_or((line, ""));
-            assert!(tools.split(", ").all(|tool| known.contains(&tool)), "{}: {line}", source.display());
-            assert!(reason.ends_with(" */"), "{}: the reason ends in its line: {line}", source.display());
+            assert!(
+                tools.split(", ").all(|tool| known.contains(&tool)),
+                "{}: {line}",
+                source.display()
+            );
+            assert!(
+                reason.ends_with(" */"),
+                "{}: the reason ends in its line: {line}",
+                source.display()
+            );
             said += 1;
         }
     }
@@ -155,7 +165,10 @@ fn checks_can_be_chosen() {
     };
     let (status, names) = run(&["--list"]);
     assert_eq!(status, Some(0));
-    assert!(names.lines().count() > 1 && names.lines().any(|name| name == "max_readers"), "{names}");
+    assert!(
+        names.lines().count() > 1 && names.lines().any(|name| name == "max_readers"),
+        "{names}"
+    );
     assert_eq!(run(&["max_readers"]), (Some(0), "max_readers\n".to_owned()));
     assert_eq!(run(&["no_such_check"]), (Some(2), String::new()));
 }

@@ -17,7 +17,8 @@ const NAME: &str = "SHMSLOT_CROWD_NAME";
 const SAMPLES: &str = "SHMSLOT_CROWD_SAMPLES";
 
 fn samples() -> u64 {
-    let given = std::env::var(SAMPLES).ok().map(|count| count.parse().expect("a number of samples"));
+    let given =
+        std::env::var(SAMPLES).ok().map(|count| count.parse().expect("a number of samples"));
     let wanted: u64 = given.unwrap_or(100_000);
     wanted / WRITERS * WRITERS
 }
@@ -98,7 +99,10 @@ fn read_all(segment: &Segment, index: u64) {
         assert_eq!(received + reader.lost(), last, "each one is received or counted lost");
         let (writer, count) = check(&sample);
         let next = &mut next_of[writer as usize];
-        assert!(if lossless { count == *next } else { count >= *next }, "writer {writer}: {count} at {next}");
+        assert!(
+            if lossless { count == *next } else { count >= *next },
+            "writer {writer}: {count} at {next}"
+        );
         *next = count + 1;
         // Half of the readers hold some samples and release them out of order, after a second
         // check.
@@ -176,8 +180,9 @@ fn crowd(policy: Policy, history: u32) {
     };
     let segment = Segment::create(&name, &options).expect("create");
     let unlink = Unlink(&name);
-    let roles =
-        (0..READERS).map(|i| format!("reader {i}")).chain((0..WRITERS).map(|i| format!("writer {i}")));
+    let roles = (0..READERS)
+        .map(|i| format!("reader {i}"))
+        .chain((0..WRITERS).map(|i| format!("writer {i}")));
     let mut members: Vec<Member> = roles.map(|role| Member::start(&name, role)).collect();
     for member in &mut members {
         assert_eq!(member.listen(), "ready");
@@ -201,7 +206,8 @@ fn crowd(policy: Policy, history: u32) {
     // Every slot is free again, except for those that history retains.
     let writer = segment.writer().expect("a writer");
     let free = options.slot_count - history;
-    let loans: Vec<_> = (0..free).map(|_| writer.reserve(1, Some(Duration::ZERO)).expect("a slot")).collect();
+    let loans: Vec<_> =
+        (0..free).map(|_| writer.reserve(1, Some(Duration::ZERO)).expect("a slot")).collect();
     drop(loans);
 }
 

@@ -25,18 +25,23 @@ const UNDER_WAY: u64 = 8;
 fn programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let page = std::fs::read_to_string(harness::root().join("docs/guide.md")).expect("the page is there");
+        let page = std::fs::read_to_string(harness::root().join("docs/guide.md"))
+            .expect("the page is there");
         let folder = harness::scratch("guide");
         let files: Vec<PathBuf> = harness::blocks(&page, "c")
             .map(|text| {
-                let (name, _) =
-                    text.strip_prefix("/* ").and_then(|text| text.split_once(": ")).expect("a file name");
+                let (name, _) = text
+                    .strip_prefix("/* ")
+                    .and_then(|text| text.split_once(": "))
+                    .expect("a file name");
                 let path = folder.join(name);
                 std::fs::write(&path, text).expect("the target folder can be written");
                 path
             })
             .collect();
-        for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "c")) {
+        for file in
+            files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "c"))
+        {
             harness::build(file, &file.with_extension(""));
         }
         folder
@@ -89,8 +94,8 @@ impl Program {
     /// Returns when it is asleep.
     fn until_asleep(&self) {
         loop {
-            let stat =
-                std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it is ours");
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
+                .expect("it is ours");
             // The state follows the name in brackets, which may contain anything.
             match stat.rsplit_once(')').expect("a name").1.trim_start().chars().next() {
                 Some('S') => return,
@@ -224,18 +229,28 @@ fn nobody_waits_for_who_was_killed() {
     await_samples(&frames, 4 * UNDER_WAY);
 
     let picture = harness::scratch("guide").join("snapshot.pgm");
-    Program::start("snapshot", &[&name.0, picture.to_str().expect("a path of text")], Stdio::null()).end();
+    Program::start(
+        "snapshot",
+        &[&name.0, picture.to_str().expect("a path of text")],
+        Stdio::null(),
+    )
+    .end();
     let picture = std::fs::read(picture).expect("it was written");
     let pixels = picture.strip_prefix(b"P5 160 90 255\n").expect("the head of the file");
     assert_eq!(pixels.len(), 160 * 90);
-    let one_picture =
-        |(at, pixel): (usize, &u8)| *pixel == pixels[0].wrapping_add((at % 160 * 2 + at / 160 * 2) as u8);
+    let one_picture = |(at, pixel): (usize, &u8)| {
+        *pixel == pixels[0].wrapping_add((at % 160 * 2 + at / 160 * 2) as u8)
+    };
     assert!(pixels.iter().enumerate().all(one_picture));
 
     camera.signal(Signal::SIGKILL);
     let said = keeper.end();
     let [recorded, missing] = numbers(&said)[..] else { panic!("{said}") };
-    assert_eq!((recorded, missing), (frames.info().expect("it is open").next_sequence - 1, 0), "{said}");
+    assert_eq!(
+        (recorded, missing),
+        (frames.info().expect("it is open").next_sequence - 1, 0),
+        "{said}"
+    );
 
     // Another camera takes its place.
     let keeper = Program::reader("recorder", &[&name.0, "/dev/null"]);

@@ -35,7 +35,9 @@ fn header_is_current() {
         let committed = std::fs::read_to_string(&path).expect("the header is there");
         if let Some(difference) = first_difference(&committed, &generated) {
             let path = path.display();
-            panic!("{path} is not what the sources give; SHMSLOT_BLESS=1 rewrites it\n{difference}");
+            panic!(
+                "{path} is not what the sources give; SHMSLOT_BLESS=1 rewrites it\n{difference}"
+            );
         }
     }
 }
@@ -53,7 +55,8 @@ fn compilers(system: Command, other: &str) -> Vec<Command> {
 /// Compiles sources of `ctests/` into a program, C++ with the library, and runs it.
 fn compile(mut compiler: Command, standard: &str, sources: &[&str]) {
     let compiler_name = compiler.get_program().to_string_lossy().replace('/', "_");
-    let program = harness::scratch("header").join(format!("{}-{standard}-{compiler_name}", sources[0]));
+    let program =
+        harness::scratch("header").join(format!("{}-{standard}-{compiler_name}", sources[0]));
     let folder = harness::root().join("ctests");
     let cpp = sources[0].ends_with(".cpp");
     if cpp {
@@ -72,9 +75,11 @@ fn compile(mut compiler: Command, standard: &str, sources: &[&str]) {
 #[test]
 fn header_compiles_as_c() {
     for standard in ["c99", "c11", "c17"] {
-        for sources in
-            [&["header_alone.c"][..], &["header_pool_alone.c"], &["header_twice_a.c", "header_twice_b.c"]]
-        {
+        for sources in [
+            &["header_alone.c"][..],
+            &["header_pool_alone.c"],
+            &["header_twice_a.c", "header_twice_b.c"],
+        ] {
             for compiler in compilers(harness::c_compiler(), "clang") {
                 compile(compiler, standard, sources);
             }
@@ -152,7 +157,8 @@ fn cpp_header_mixes() {
 /// bindings/README.md.
 #[test]
 fn bindings_are_complete() {
-    let read = |path: &str| std::fs::read_to_string(harness::root().join(path)).expect("it is there");
+    let read =
+        |path: &str| std::fs::read_to_string(harness::root().join(path)).expect("it is there");
     let words = |text: &str| -> BTreeSet<String> {
         text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(str::to_owned).collect()
     };
@@ -213,7 +219,8 @@ fn every_function_is_documented() {
         }
         functions += 1;
         let above = lines[..at].iter().rev().take_while(|line| line.starts_with("///")).count();
-        let comment: String = lines[at - above..at].iter().map(|line| line.trim_start_matches('/')).collect();
+        let comment: String =
+            lines[at - above..at].iter().map(|line| line.trim_start_matches('/')).collect();
         assert!(!comment.is_empty(), "line {}: no comment above {line}", at + 1);
         assert!(comment.contains("Since 0."), "line {}: since when is there {line}", at + 1);
     }
@@ -224,7 +231,9 @@ fn every_function_is_documented() {
 fn names(text: &str, follows: char) -> BTreeSet<&str> {
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.match_indices(follows)
-        .map(|(at, _)| text[..at].rsplit(|c: char| !is_of_name(c)).next().expect("rsplit gives one at least"))
+        .map(|(at, _)| {
+            text[..at].rsplit(|c: char| !is_of_name(c)).next().expect("rsplit gives one at least")
+        })
         .filter(|name| name.starts_with("shmslot_"))
         .collect()
 }
@@ -237,7 +246,8 @@ fn map_lists_the_headers() {
     let declarations: Vec<&str> =
         header.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let functions = declarations.concat();
-    let map = std::fs::read_to_string(harness::root().join("cmake/shmslot.map")).expect("the map is there");
+    let map = std::fs::read_to_string(harness::root().join("cmake/shmslot.map"))
+        .expect("the map is there");
     let nodes = map.split_once("*/").expect("the map begins with a comment").1;
     let (functions, listed) = (names(&functions, '('), names(nodes, ';'));
     let missing: Vec<_> = functions.difference(&listed).collect();
@@ -254,8 +264,9 @@ fn map_lists_the_headers() {
 fn every_code_is_an_error_of_some_call() {
     let header = harness::headers();
     let comments: String = header.lines().filter(|line| line.starts_with("///")).collect();
-    let listed =
-        |name: &str| comments.split(|c: char| !c.is_ascii_uppercase() && c != '_').any(|word| word == name);
+    let listed = |name: &str| {
+        comments.split(|c: char| !c.is_ascii_uppercase() && c != '_').any(|word| word == name)
+    };
     let of_every_call = ["PANIC", "FORKED", "DESCRIPTOR_LOST"];
     for code in shmslot::Code::ALL {
         let named = format!("{code:?}");

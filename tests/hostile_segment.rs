@@ -53,7 +53,8 @@ extern "C" fn report(signal: libc::c_int) {
     let mut line = *b"\nsignal in round SHMSLOT_HOSTILE_SEED=0x0000000000000000\n";
     let digits = line.iter_mut().rev().skip(1);
     for (place, digit) in digits.take(16).enumerate() {
-        *digit = b"0123456789abcdef"[(RUNNING.load(Ordering::Relaxed) >> (4 * place) & 15) as usize];
+        *digit =
+            b"0123456789abcdef"[(RUNNING.load(Ordering::Relaxed) >> (4 * place) & 15) as usize];
     }
     // SAFETY: calls that signal handlers may make, with a buffer of this length and a C string that
     // lives for ever.
@@ -214,9 +215,12 @@ fn seeds_of_the_fuzzers_pass() {
     let _turn = turn();
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
     type Driver = fn(&[u8]);
-    for (target, driver) in [("attach", hostile::attach as Driver), ("peer_moves", hostile::peer_moves)] {
+    for (target, driver) in
+        [("attach", hostile::attach as Driver), ("peer_moves", hostile::peer_moves)]
+    {
         let mut files = 0;
-        for file in std::fs::read_dir(seeds.join(target)).expect("the seeds are in the repository") {
+        for file in std::fs::read_dir(seeds.join(target)).expect("the seeds are in the repository")
+        {
             let path = file.expect("a readable folder").path();
             eprintln!("{}", path.display());
             let _round = Round::begin(0);
@@ -240,17 +244,24 @@ fn child(test: &str, misdeed: &str) -> Output {
 fn ended_by(output: &Output, signal: libc::c_int) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(signal), "{}\n{said}", output.status);
-    assert!(said.contains("SHMSLOT_HOSTILE_SEED=0x00000000c0ffee42"), "the seed is reported, not {said}");
+    assert!(
+        said.contains("SHMSLOT_HOSTILE_SEED=0x00000000c0ffee42"),
+        "the seed is reported, not {said}"
+    );
 }
 
 /// Without this, the tests above would prove less than they claim.
 #[test]
 fn an_overrun_of_one_byte_is_caught() {
     let Ok(misdeed) = std::env::var(MISDEED) else {
-        for misdeed in ["before", "after", "nothing", "behind an attachment", "behind a local segment"] {
+        for misdeed in
+            ["before", "after", "nothing", "behind an attachment", "behind a local segment"]
+        {
             let output = child("an_overrun_of_one_byte_is_caught", misdeed);
             match misdeed {
-                "nothing" => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+                "nothing" => {
+                    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr))
+                }
                 _ => ended_by(&output, libc::SIGSEGV),
             }
         }
@@ -259,11 +270,29 @@ fn an_overrun_of_one_byte_is_caught() {
     let _turn = turn();
     let _round = Round::begin(0xc0ff_ee42);
     let local = misdeed == "behind a local segment";
-    let mut world =
-        World::create(&mut Choices::new(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(local)]));
+    let mut world = World::create(&mut Choices::new(&[
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        u8::from(local),
+    ]));
     let attached = world.attach_again();
-    let place =
-        if misdeed == "behind an attachment" { attached.expect("it has a file") } else { world.place() };
+    let place = if misdeed == "behind an attachment" {
+        attached.expect("it has a file")
+    } else {
+        world.place()
+    };
     let wrong = match misdeed.as_str() {
         "before" => place.start - 1,
         "nothing" => place.start,

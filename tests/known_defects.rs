@@ -61,8 +61,8 @@ fn tests_of(source: &str) -> Vec<String> {
 fn the_page_names_every_test_and_no_other() {
     let mut tests = Vec::new();
     for folder in ["tests", "ctests"] {
-        for entry in
-            std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("it is there")
+        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+            .expect("it is there")
         {
             let name = entry.expect("it can be read").file_name().into_string().expect("ASCII");
             if name.starts_with("known_defects") {
@@ -92,7 +92,10 @@ fn a_case_has_the_name_of_its_test() {
         assert!(case.contains('.') && is_case_test(&case.replace('.', "_")), "{case}");
         assert!(cases.insert(case.as_str()), "{case} stands there twice");
         let own = case.replace('.', "_");
-        assert!(!tests.contains(own.as_str()) || quoted(test).next() == Some(own.as_str()), "{case}: {test}");
+        assert!(
+            !tests.contains(own.as_str()) || quoted(test).next() == Some(own.as_str()),
+            "{case}: {test}"
+        );
         let other = ["none: ", "model", "`ctests/"].iter().any(|reason| test.starts_with(reason));
         assert!(
             quoted(test).next() == Some(own.as_str()) || other,

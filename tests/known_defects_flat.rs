@@ -28,7 +28,8 @@ fn read_ref(reference: &Reference, sample: Ref) -> Vec<u8> {
 #[test]
 fn flat_commit_without_loan() {
     let segment = Segment::create_local(&slots(1)).expect("create");
-    let (reader, reference) = (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
+    let (reader, reference) =
+        (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
     let refused = |used: Ref| {
         assert_eq!(code(reference.commit_copy(used, b"OTHER")), Code::Stale);
         assert_eq!(code(reference.commit_in_place(used, 5)), Code::Stale);
@@ -58,7 +59,8 @@ fn flat_two_processes_one_slot() {
     let segment = Segment::create(&name, &slots(8)).expect("create");
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
     let mut peer = Peer::ready("loan four", &name);
-    let mut loans: Vec<_> = (0..4).map(|_| writer.reserve(64, NOW).expect("half are left")).collect();
+    let mut loans: Vec<_> =
+        (0..4).map(|_| writer.reserve(64, NOW).expect("half are left")).collect();
     assert_eq!(code(writer.reserve(64, NOW)), Code::NoFreeSlot);
     for loan in &mut loans {
         loan.copy_from(&[b'h'; 64]).expect("it fits");
@@ -199,7 +201,8 @@ fn flat_leave_erased_by_commit() {
             }
         });
         let writer = segment.writer().expect("writer");
-        let loans: Vec<_> = (0..4).map(|_| writer.reserve(1, NOW).expect("owed to nobody")).collect();
+        let loans: Vec<_> =
+            (0..4).map(|_| writer.reserve(1, NOW).expect("owed to nobody")).collect();
         drop(loans);
     }
 }
@@ -208,7 +211,8 @@ fn flat_leave_erased_by_commit() {
 #[test]
 fn flat_header_load_hoisted() {
     let segment = Segment::create_local(&slots(2)).expect("create");
-    let (reader, reference) = (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
+    let (reader, reference) =
+        (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
     let start = Barrier::new(2);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -227,7 +231,8 @@ fn flat_header_load_hoisted() {
 #[test]
 fn flat_slot_order() {
     let segment = Segment::create_local(&slots(3)).expect("create");
-    let (reader, reference) = (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
+    let (reader, reference) =
+        (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
     // Slots are reserved in one order and committed in another, so the order of slots is not that
     // of the samples.
     for round in 0..7u8 {
@@ -253,7 +258,8 @@ fn flat_slot_order() {
 #[test]
 fn flat_empty_sample_lost() {
     let segment = Segment::create_local(&slots(1)).expect("create");
-    let (reader, reference) = (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
+    let (reader, reference) =
+        (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
     let empty = reference.reserve(1).expect("a slot");
     assert_eq!(reference.commit_copy(empty, b"").expect("commit"), 1);
     assert_eq!(code(reference.reserve(1)), Code::NoFreeSlot);
@@ -307,7 +313,8 @@ fn flat_late_reader_torn() {
 #[test]
 fn flat_mask_zero_overwrites() {
     let segment = Segment::create_local(&slots(8)).expect("create");
-    let (reader, reference) = (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
+    let (reader, reference) =
+        (segment.reader(0).expect("reader"), segment.reference().expect("reference"));
     for count in 0..8u8 {
         let slot = reference.reserve(0).expect("a slot");
         reference.commit_copy(slot, &[count]).expect("commit");
@@ -320,8 +327,9 @@ fn flat_mask_zero_overwrites() {
     }
 
     // A program that wants overwriting asks for it, and each reader is told what it lost.
-    let segment = Segment::create_local(&CreateOptions { policy: Some(Policy::DropOldest), ..slots(8) })
-        .expect("create");
+    let segment =
+        Segment::create_local(&CreateOptions { policy: Some(Policy::DropOldest), ..slots(8) })
+            .expect("create");
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
     for count in 0..13u8 {
         writer.write(&[count], NOW).expect("the oldest goes");
@@ -337,7 +345,8 @@ fn flat_mask_zero_overwrites() {
 fn forget_pages(segment: &Segment) {
     use std::os::unix::fs::MetadataExt as _;
     let fd = segment.fd().expect("it has one");
-    let inode = std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("it is open").ino();
+    let inode =
+        std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("it is open").ino();
     let maps = std::fs::read_to_string("/proc/self/maps").expect("the kernel tells");
     let mut found = 0;
     for line in maps.lines() {
@@ -362,8 +371,8 @@ fn forget_pages(segment: &Segment) {
 #[test]
 fn flat_linear_scans() {
     const SLOTS: u32 = 1 << 18;
-    let segment =
-        Segment::create_anonymous(&CreateOptions { slot_capacity: 8, ..slots(SLOTS) }).expect("create");
+    let segment = Segment::create_anonymous(&CreateOptions { slot_capacity: 8, ..slots(SLOTS) })
+        .expect("create");
     let (writer, behind) = (segment.writer().expect("writer"), segment.reader(0).expect("reader"));
     for _ in 0..SLOTS / 2 {
         writer.write(b"backlog", NOW).expect("half of the slots");
@@ -411,7 +420,8 @@ fn flat_forever_wait_spins() {
         let write = || {
             segment.writer().expect("writer").write(b"x", NOW).expect("a slot");
         };
-        sleeps(|| segment.reader(0).expect("reader").wait(timeout), write).expect("there is a sample");
+        sleeps(|| segment.reader(0).expect("reader").wait(timeout), write)
+            .expect("there is a sample");
         sleeps(|| segment.writer().expect("writer").wait_space(timeout), || drop(reader.read()))
             .expect("there is space");
         let last = segment.generation().expect("generation");
@@ -432,11 +442,15 @@ fn flat_sn_wrap() {
             let options = CreateOptions { history: 2, policy: Some(policy), ..slots(4) };
             let segment = Segment::create(&name, &options).expect("create");
             poke(&open(&name), word("tail"), &tail.to_le_bytes());
-            let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
+            let (reader, writer) =
+                (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
             for sequence in tail..tail + 10 {
                 assert_eq!(writer.write(&sequence.to_le_bytes(), NOW).expect("write"), sequence);
                 let sample = reader.read().expect("read").expect("a sample");
-                assert_eq!((sample.sequence(), sample.to_vec()), (sequence, sequence.to_le_bytes().to_vec()));
+                assert_eq!(
+                    (sample.sequence(), sample.to_vec()),
+                    (sequence, sequence.to_le_bytes().to_vec())
+                );
                 let latest = segment.reader(1).expect("reader");
                 let retained = latest.read().expect("read").expect("history");
                 assert_eq!(retained.sequence(), sequence);

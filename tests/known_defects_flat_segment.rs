@@ -30,7 +30,11 @@ fn flat_attach_trusts_header() {
     }
     for stride in [0, 1, 13, offsets.payload_stride + 64, 1 << 40, u64::MAX] {
         forge(&file, "payload_stride", stride);
-        assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::Corrupt, "stride {stride}");
+        assert_eq!(
+            code(Segment::attach(&name, &AttachOptions::default())),
+            Code::Corrupt,
+            "stride {stride}"
+        );
         poke(&file, 0, &sound);
     }
 
@@ -110,10 +114,15 @@ fn flat_truncate_sigbus() {
 #[test]
 fn flat_payload_alignment() {
     for (align, capacity) in [(64, 1), (64, 65), (64, 112), (128, 100), (4096, 5000)] {
-        let options =
-            CreateOptions { slot_capacity: capacity, payload_align: align, user_header_size: 3, ..slots(5) };
+        let options = CreateOptions {
+            slot_capacity: capacity,
+            payload_align: align,
+            user_header_size: 3,
+            ..slots(5)
+        };
         let segment = Segment::create_local(&options).expect("create");
-        let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
+        let (reader, writer) =
+            (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
         let mut loans: Vec<_> = (0..5).map(|_| writer.reserve(1, NOW).expect("a slot")).collect();
         let mut lines = std::collections::BTreeSet::new();
         for loan in &mut loans {
@@ -123,7 +132,10 @@ fn flat_payload_alignment() {
             for line in payload / 64..=last / 64 {
                 assert!(lines.insert(line), "two payloads share a cache line");
             }
-            assert!(lines.insert(loan.user_header().addr() / 64), "so do a payload and a user header");
+            assert!(
+                lines.insert(loan.user_header().addr() / 64),
+                "so do a payload and a user header"
+            );
         }
         for loan in loans {
             loan.commit(1).expect("commit");
@@ -169,8 +181,8 @@ fn flat_capacity_mismatch() {
     let directory = Directory::new();
     for capacity in [1u64, 65, 112, 4095, 4097] {
         let name = directory.name("segment");
-        let owner =
-            Segment::create(&name, &CreateOptions { slot_capacity: capacity, ..slots(2) }).expect("create");
+        let owner = Segment::create(&name, &CreateOptions { slot_capacity: capacity, ..slots(2) })
+            .expect("create");
         let attached = Segment::attach(&name, &AttachOptions::default()).expect("attach");
         for segment in [owner, attached] {
             let writer = segment.writer().expect("writer");
@@ -182,7 +194,10 @@ fn flat_capacity_mismatch() {
             let reference = segment.reference().expect("reference");
             let slot = reference.reserve(0).expect("a slot");
             assert_eq!(reference.data_ptr(slot).expect("on loan").1, capacity as usize);
-            assert_eq!(code(reference.commit_in_place(slot, capacity as usize + 1)), Code::BadLength);
+            assert_eq!(
+                code(reference.commit_in_place(slot, capacity as usize + 1)),
+                Code::BadLength
+            );
             reference.discard(slot).expect("discard");
         }
         Segment::unlink(&name).expect("unlink");
@@ -192,7 +207,8 @@ fn flat_capacity_mismatch() {
 /// There reader 32 marked for reader 0.
 #[test]
 fn flat_reader_index_aliases() {
-    let segment = Segment::create_local(&CreateOptions { max_readers: 63, ..slots(1) }).expect("create");
+    let segment =
+        Segment::create_local(&CreateOptions { max_readers: 63, ..slots(1) }).expect("create");
     let reference = segment.reference().expect("reference");
     let all = (1u64 << 63) - 1;
     let slot = reference.reserve(all).expect("a slot");
@@ -223,7 +239,8 @@ fn permissions(address: usize) -> String {
     let line = maps.lines().find(|line| {
         let (start, rest) = line.split_once('-').expect("a range");
         let (end, _) = rest.split_once(' ').expect("a range");
-        let [start, end] = [start, end].map(|text| usize::from_str_radix(text, 16).expect("hexadecimal"));
+        let [start, end] =
+            [start, end].map(|text| usize::from_str_radix(text, 16).expect("hexadecimal"));
         (start..end).contains(&address)
     });
     line.expect("it is mapped").split_whitespace().nth(1).expect("permissions").to_owned()
@@ -232,8 +249,8 @@ fn permissions(address: usize) -> String {
 /// There readers had the whole segment mapped writable.
 #[test]
 fn flat_reader_writes_payload() {
-    let writing =
-        Segment::create_anonymous(&CreateOptions { user_header_size: 8, ..slots(4) }).expect("create");
+    let writing = Segment::create_anonymous(&CreateOptions { user_header_size: 8, ..slots(4) })
+        .expect("create");
     let fd = writing.fd().expect("it has one");
     let reading = Segment::attach_fd(fd, &AttachOptions::default()).expect("attach");
     let reader = reading.reader(0).expect("reader");
@@ -251,7 +268,8 @@ fn flat_reader_writes_payload() {
 fn flat_schema_mismatch() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let typed = |first| CreateOptions { type_hash: [first; 16], type_name: "Pose".into(), ..slots(2) };
+    let typed =
+        |first| CreateOptions { type_hash: [first; 16], type_name: "Pose".into(), ..slots(2) };
     let segment = Segment::create(&name, &typed(1)).expect("create");
     let wanted = |first| AttachOptions { type_hash: [first; 16], ..AttachOptions::default() };
     assert_eq!(code(Segment::attach(&name, &wanted(2))), Code::TypeMismatch);

@@ -50,7 +50,8 @@ fn peer() {
             loan.commit(64).expect("the loan is still its own");
         }
         "busy" => {
-            let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
+            let (reader, writer) =
+                (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
             say("ready");
             loop {
                 let loan = writer.reserve(8, NOW);
@@ -83,8 +84,8 @@ fn flat_dead_reader_blocks() {
     for policy in [Policy::Fail, Policy::Block, Policy::DropOldest] {
         let directory = Directory::new();
         let name = directory.name("segment");
-        let segment =
-            Segment::create(&name, &CreateOptions { policy: Some(policy), ..slots(4) }).expect("create");
+        let segment = Segment::create(&name, &CreateOptions { policy: Some(policy), ..slots(4) })
+            .expect("create");
         let writer = segment.writer().expect("writer");
         let mut dead = Peer::start("reader that holds and owes", &name);
         assert_eq!(dead.hear(), "joined");
@@ -155,8 +156,8 @@ fn vox_recovery_frees_borrowed_slot() {
     for policy in [Policy::Fail, Policy::DropOldest] {
         let directory = Directory::new();
         let name = directory.name("segment");
-        let segment =
-            Segment::create(&name, &CreateOptions { policy: Some(policy), ..slots(3) }).expect("create");
+        let segment = Segment::create(&name, &CreateOptions { policy: Some(policy), ..slots(3) })
+            .expect("create");
         let reader = segment.reader(0).expect("reader");
         let dead = Peer::ready("writer of three", &name);
         let borrowed = reader.read().expect("read").expect("a sample");
@@ -183,7 +184,8 @@ fn vox_commit_spins_on_dead_peer() {
     let directory = Directory::new();
     let name = directory.name("segment");
     let segment =
-        Segment::create(&name, &CreateOptions { policy: Some(Policy::Block), ..slots(2) }).expect("create");
+        Segment::create(&name, &CreateOptions { policy: Some(Policy::Block), ..slots(2) })
+            .expect("create");
     let writer = segment.writer().expect("writer");
     for kill_first in [true, false] {
         let mut dead = Peer::start("reader that holds and owes", &name);
@@ -237,7 +239,10 @@ fn vox_last_message_lost() {
                 assert_eq!(reader.read().expect("read").expect("a sample").to_vec(), text);
             }
             let over = code(reader.wait(None));
-            assert!(over == Code::PeerDead && end.peer_dead || over == Code::NoWriters && end.no_writers);
+            assert!(
+                over == Code::PeerDead && end.peer_dead
+                    || over == Code::NoWriters && end.no_writers
+            );
             // It was not the end of the segment.
             segment.writer().expect("writer").write(b"new", NOW).expect("write");
             assert_eq!(reader.read().expect("read").expect("a sample").to_vec(), b"new");
@@ -255,9 +260,13 @@ fn vox_crash_leaks_peer_slot() {
     for _ in 0..8 {
         let peer = Peer::ready("attached", &name);
         let all = segment.participants().expect("participants");
-        let seen: Vec<_> = all.iter().map(|one| (one.pid, one.alive, one.readers.count_ones())).collect();
+        let seen: Vec<_> =
+            all.iter().map(|one| (one.pid, one.alive, one.readers.count_ones())).collect();
         assert!(seen.contains(&(peer.pid(), true, 1)), "{seen:?}");
-        assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::NoParticipantSlot);
+        assert_eq!(
+            code(Segment::attach(&name, &AttachOptions::default())),
+            Code::NoParticipantSlot
+        );
         peer.kill();
     }
     segment.reader(0).expect("the place of the last reader");
@@ -271,8 +280,8 @@ fn vox_crash_windows() {
     let directory = Directory::new();
     let name = directory.name("segment");
     for policy in [Policy::Fail, Policy::DropOldest] {
-        let segment =
-            Segment::create(&name, &CreateOptions { policy: Some(policy), ..slots(3) }).expect("create");
+        let segment = Segment::create(&name, &CreateOptions { policy: Some(policy), ..slots(3) })
+            .expect("create");
         for round in 0..8 {
             let peers = [(); 2].map(|()| Peer::ready("busy", &name));
             // Some of them are killed later, so that they do not always die at their beginning.
@@ -288,7 +297,8 @@ fn vox_crash_windows() {
             let info = segment.info().expect("info");
             assert_eq!((info.readers, info.participants), (0, 1), "round {round}");
         }
-        let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
+        let (reader, writer) =
+            (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
         let next = segment.info().expect("info").next_sequence;
         assert_eq!(writer.write(b"x", NOW).expect("write"), next);
         assert_eq!(reader.read().expect("read").expect("a sample").sequence(), next);
@@ -315,7 +325,10 @@ fn vox_false_crash_verdict() {
     assert_eq!(code(writer.write(b"x", Some(Duration::from_millis(450)))), Code::NoFreeSlot);
     assert_eq!(segment.recover().expect("recover"), 0);
     let all = segment.participants().expect("participants");
-    assert!(all.iter().any(|one| one.pid == stopped.pid() && one.alive && one.writers == 1), "{all:?}");
+    assert!(
+        all.iter().any(|one| one.pid == stopped.pid() && one.alive && one.writers == 1),
+        "{all:?}"
+    );
     stopped.signal(libc::SIGCONT);
     stopped.go();
     stopped.finish();

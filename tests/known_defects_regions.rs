@@ -11,7 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use defects::{NOW, code, page_faults, this_thread, until_asleep};
-use shmslot::{Attachments, Channel, ChannelOptions, Code, Lease, Mapped, Registry, RegistryOptions, Result};
+use shmslot::{
+    Attachments, Channel, ChannelOptions, Code, Lease, Mapped, Registry, RegistryOptions, Result,
+};
 
 const PAGE: usize = 4096;
 /// Longer than anything takes, so that a hanging test fails.
@@ -82,7 +84,8 @@ fn mapped_bytes() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
     let address = |text| usize::from_str_radix(text, 16).expect("an address");
     let sizes = maps.lines().filter(|line| line.contains("shmslot-region")).map(|line| {
-        let (start, end) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+        let (start, end) =
+            line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
         address(end) - address(start)
     });
     sizes.sum()
@@ -189,7 +192,10 @@ fn vox_no_partial_reclaim() {
     for round in 0..1000u64 {
         let lease = filled(&registry, &round.to_le_bytes().repeat(PAGE / 8));
         offsets.insert(lease.offset());
-        assert_eq!(resolve(&attachments, &lease).expect("announced").to_vec()[..8], round.to_le_bytes());
+        assert_eq!(
+            resolve(&attachments, &lease).expect("announced").to_vec()[..8],
+            round.to_le_bytes()
+        );
         assert_eq!(regions(), 1);
     }
     assert_eq!(offsets.len(), 4, "places are used again");
@@ -235,12 +241,14 @@ fn vox_no_alignment_of_regions() {
     let _alone = alone();
     for align in [64, 256, 4096] {
         let (near, far) = pair();
-        let registry = Registry::new(&RegistryOptions { align, ..RegistryOptions::default() }).expect("one");
+        let registry =
+            Registry::new(&RegistryOptions { align, ..RegistryOptions::default() }).expect("one");
         registry.add(&near, NOW).expect("it is empty");
         let attachments = attachments(&far);
         // All are leased at once, so they lie side by side; the last one has a region of its own.
         let lengths = [1, 63, 64, 65, 0, 4095, 4097, 12345, 3 << 20];
-        let leases: Vec<Lease> = lengths.iter().map(|len| filled(&registry, &vec![7; *len])).collect();
+        let leases: Vec<Lease> =
+            lengths.iter().map(|len| filled(&registry, &vec![7; *len])).collect();
         for lease in &leases {
             let place = resolve(&attachments, lease).expect("announced");
             assert_eq!(lease.offset() % u64::from(align), 0);
@@ -257,13 +265,21 @@ fn vox_alloc_overflow_of_regions() {
     let (registry, attachments) = connected(PAGE, PAGE);
     // Into a region that is empty, and into one that already has leases.
     for used in [0, 64, 128] {
-        for len in [usize::MAX, usize::MAX - 62, usize::MAX - 63, usize::MAX - 64, usize::MAX - 128, 1 << 63]
-        {
+        for len in [
+            usize::MAX,
+            usize::MAX - 62,
+            usize::MAX - 63,
+            usize::MAX - 64,
+            usize::MAX - 128,
+            1 << 63,
+        ] {
             assert_eq!(code(registry.alloc(len, NOW)), Code::NoMemory, "{len} bytes");
         }
         let lease = registry.alloc(1, NOW).expect("memory");
         assert_eq!(lease.offset(), used);
-        let ask = |offset, len| code(attachments.resolve(lease.map_id(), lease.generation(), offset, len));
+        let ask = |offset, len| {
+            code(attachments.resolve(lease.map_id(), lease.generation(), offset, len))
+        };
         for offset in [1, used + 1, PAGE as u64] {
             assert_eq!(ask(offset, u64::MAX), Code::Overflow);
             assert_eq!(ask(offset, u64::MAX - offset), Code::OutOfBounds);
@@ -334,7 +350,8 @@ fn vox_control_queue_limit() {
     assert_eq!(code(registry.alloc(PAGE, Some(Duration::from_millis(1)))), Code::Timeout);
 
     let drain = || assert!(receiver.drain().expect("it drains") as usize >= leases.len());
-    let mut last = asleep_in_poll(|| registry.alloc(PAGE, PATIENT), drain).expect("there is room now");
+    let mut last =
+        asleep_in_poll(|| registry.alloc(PAGE, PATIENT), drain).expect("there is room now");
     last.copy_from(&(leases.len() as u64).to_le_bytes()).expect("it fits");
     leases.push(last);
     for (lease, number) in leases.iter().zip(0u64..) {

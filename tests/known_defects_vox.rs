@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use defects::{
-    Directory, NOW, code, forge, geometry, header, open, page_faults, peek, poke, slots, this_thread,
-    until_asleep, word,
+    Directory, NOW, code, forge, geometry, header, open, page_faults, peek, poke, slots,
+    this_thread, until_asleep, word,
 };
 use shmslot::{AttachOptions, Code, CreateOptions, IfOrphaned, Policy, Segment};
 
@@ -32,7 +32,10 @@ fn vox_ring_wrap_race() {
             for count in 1..=SAMPLES {
                 reader.wait(None).expect("samples come");
                 let sample = reader.read().expect("read").expect("a sample");
-                assert_eq!((sample.sequence(), sample.to_vec()), (count, count.to_le_bytes().to_vec()));
+                assert_eq!(
+                    (sample.sequence(), sample.to_vec()),
+                    (count, count.to_le_bytes().to_vec())
+                );
             }
             assert!(reader.read().expect("read").is_none());
         });
@@ -104,8 +107,8 @@ fn vox_malformed_frame_stalls() {
 #[test]
 fn vox_commit_larger_than_ring() {
     for policy in [Policy::Fail, Policy::Block, Policy::DropOldest] {
-        let segment =
-            Segment::create_local(&CreateOptions { policy: Some(policy), ..slots(2) }).expect("create");
+        let segment = Segment::create_local(&CreateOptions { policy: Some(policy), ..slots(2) })
+            .expect("create");
         let writer = segment.writer().expect("writer");
         assert_eq!(code(writer.reserve(65, None)), Code::TooLarge);
         assert_eq!(code(writer.write(&[0; 4096], None)), Code::TooLarge);
@@ -118,10 +121,11 @@ fn vox_commit_larger_than_ring() {
 #[test]
 fn vox_permit_is_no_reservation() {
     for policy in [Policy::Fail, Policy::Block, Policy::DropOldest] {
-        let segment =
-            Segment::create_local(&CreateOptions { policy: Some(policy), ..slots(4) }).expect("create");
+        let segment = Segment::create_local(&CreateOptions { policy: Some(policy), ..slots(4) })
+            .expect("create");
         let reader = segment.reader(0).expect("reader");
-        let (holder, rival) = (segment.writer().expect("writer"), segment.writer().expect("writer"));
+        let (holder, rival) =
+            (segment.writer().expect("writer"), segment.writer().expect("writer"));
         let mut loans: Vec<_> = (0..2).map(|_| holder.reserve(8, NOW).expect("a slot")).collect();
         for loan in &mut loans {
             loan.copy_from(b"promised").expect("it fits");
@@ -142,10 +146,12 @@ fn vox_permit_is_no_reservation() {
 /// wake-up bytes.
 #[test]
 fn vox_wakes_stolen() {
-    let options = CreateOptions { policy: Some(Policy::Block), spin: Some(Duration::ZERO), ..slots(2) };
+    let options =
+        CreateOptions { policy: Some(Policy::Block), spin: Some(Duration::ZERO), ..slots(2) };
     for data_first in [true, false] {
         let segment = Segment::create_local(&options).expect("create");
-        let (writer, keeper) = (segment.writer().expect("writer"), segment.reader(0).expect("reader"));
+        let (writer, keeper) =
+            (segment.writer().expect("writer"), segment.reader(0).expect("reader"));
         // One slot is unread by the keeper alone, and the other is on loan: there is neither data
         // nor space.
         writer.write(b"old", NOW).expect("write");
@@ -189,7 +195,8 @@ fn vox_wakes_stolen() {
 /// There a payload's part of a pool had any alignment, 4 bytes after its slot.
 #[test]
 fn vox_no_alignment() {
-    let segment = Segment::create_local(&CreateOptions { slot_capacity: 1000, ..slots(8) }).expect("create");
+    let segment =
+        Segment::create_local(&CreateOptions { slot_capacity: 1000, ..slots(8) }).expect("create");
     let writer = segment.writer().expect("writer");
     let mut loans: Vec<_> =
         [1, 3, 1000, 7, 0, 999, 13, 2].map(|len| writer.reserve(len, NOW).expect("a slot")).into();
@@ -222,8 +229,8 @@ fn vox_alloc_overflow() {
 fn vox_fresh_pages() {
     let options = CreateOptions { slot_capacity: 1 << 16, prefault: true, ..slots(64) };
     let segment = Segment::create_anonymous(&options).expect("create");
-    let attached =
-        Segment::attach_fd(segment.fd().expect("it has one"), &AttachOptions::default()).expect("attach");
+    let attached = Segment::attach_fd(segment.fd().expect("it has one"), &AttachOptions::default())
+        .expect("attach");
     let (writer, reader) = (segment.writer().expect("writer"), attached.reader(0).expect("reader"));
     let bytes = vec![1; 1 << 16];
     let mut copy = vec![0; 1 << 16];
@@ -267,10 +274,12 @@ fn vox_length_not_checked_sigbus() {
 fn vox_detach_leaks_peer_slot() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let options = CreateOptions { max_readers: 2, max_participants: 3, single_writer: true, ..slots(2) };
+    let options =
+        CreateOptions { max_readers: 2, max_participants: 3, single_writer: true, ..slots(2) };
     let segment = Segment::create(&name, &options).expect("create");
     for count in 1..=100 {
-        let attached = Segment::attach(&name, &AttachOptions::default()).expect("a place as participant");
+        let attached =
+            Segment::attach(&name, &AttachOptions::default()).expect("a place as participant");
         let writer = attached.writer().expect("the writer's place");
         let readers = [(); 2].map(|()| attached.reader(0).expect("a place as reader"));
         assert_eq!(code(attached.reader(0)), Code::NoReaderSlot);
@@ -292,7 +301,10 @@ fn vox_create_truncates_live_segment() {
     let segment = Segment::create(&name, &slots(4)).expect("create");
     let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
     for if_orphaned in [IfOrphaned::Replace, IfOrphaned::Adopt, IfOrphaned::Refuse] {
-        assert_eq!(code(Segment::create(&name, &CreateOptions { if_orphaned, ..slots(9) })), Code::Exists);
+        assert_eq!(
+            code(Segment::create(&name, &CreateOptions { if_orphaned, ..slots(9) })),
+            Code::Exists
+        );
     }
     assert_eq!(code(Segment::open(&name, &slots(9))), Code::OptionsMismatch);
     let (opened, created) = Segment::open(&name, &slots(4)).expect("open");
@@ -317,14 +329,24 @@ fn vox_attach_panics() {
     let file = open(&name);
     let sound = header(&file);
     let sized = ["total_size", "control_size", "payload_offset", "payload_stride", "slot_capacity"];
-    let counted =
-        ["slot_count", "payload_align", "user_header_size", "max_readers", "max_participants", "history"];
+    let counted = [
+        "slot_count",
+        "payload_align",
+        "user_header_size",
+        "max_readers",
+        "max_participants",
+        "history",
+    ];
     for field in sized.into_iter().chain(counted) {
         for value in [u64::MAX, 1 << 63, (1 << 63) - 1, u64::from(u32::MAX), 1 << 31] {
             // In a field of four bytes these may become 0, which is valid for some.
             forge(&file, field, value);
             if header(&file) != sound {
-                assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::Corrupt, "{field}");
+                assert_eq!(
+                    code(Segment::attach(&name, &AttachOptions::default())),
+                    Code::Corrupt,
+                    "{field}"
+                );
             }
             poke(&file, 0, &sound);
         }
@@ -339,8 +361,9 @@ fn vox_max_guests_cut() {
     let name = directory.name("segment");
     let options = CreateOptions { max_participants: 300, ..slots(4) };
     let segment = Segment::create(&name, &options).expect("create");
-    let others: Vec<Segment> =
-        (1..300).map(|_| Segment::attach(&name, &AttachOptions::default()).expect("one of 300")).collect();
+    let others: Vec<Segment> = (1..300)
+        .map(|_| Segment::attach(&name, &AttachOptions::default()).expect("one of 300"))
+        .collect();
     assert_eq!(code(Segment::attach(&name, &AttachOptions::default())), Code::NoParticipantSlot);
     // The last of them is distinct: its loans are not those of participant 299 - 256.
     let writers: Vec<_> = others.iter().map(|other| other.writer().expect("writer")).collect();
@@ -406,10 +429,11 @@ fn vox_doorbell_inherited() {
 /// There an inline length had 16 bits, and payloads above 64 KiB were cut silently.
 #[test]
 fn vox_inline_length_cut() {
-    let segment =
-        Segment::create_anonymous(&CreateOptions { slot_capacity: 1 << 20, ..slots(2) }).expect("create");
-    let attached = Segment::attach_fd(segment.fd().expect("it has one").as_fd(), &AttachOptions::default())
-        .expect("attach");
+    let segment = Segment::create_anonymous(&CreateOptions { slot_capacity: 1 << 20, ..slots(2) })
+        .expect("create");
+    let attached =
+        Segment::attach_fd(segment.fd().expect("it has one").as_fd(), &AttachOptions::default())
+            .expect("attach");
     let (writer, reader) = (segment.writer().expect("writer"), attached.reader(0).expect("reader"));
     for len in [0xffff, 0x1_0000, 0x1_0001, 1 << 20] {
         let bytes: Vec<u8> = (0..len).map(|at: u32| (at % 251) as u8).collect();

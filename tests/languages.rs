@@ -55,7 +55,8 @@ static CPP_PEER: OnceLock<PathBuf> = OnceLock::new();
 /// A peer that is compiled from `tests/languages`, once.
 fn compiled(source: &str, built: &OnceLock<PathBuf>) -> Command {
     Command::new(built.get_or_init(|| {
-        let program = harness::scratch("languages").join(source).with_file_name(format!("{source}.program"));
+        let program =
+            harness::scratch("languages").join(source).with_file_name(format!("{source}.program"));
         harness::build(&harness::root().join("tests/languages").join(source), &program);
         program
     }))
@@ -77,7 +78,8 @@ fn rust_peer() {
     if std::env::var_os(RUST_PEER).is_none() {
         return;
     }
-    let arguments: Vec<String> = std::env::args().skip_while(|argument| argument != "--").skip(1).collect();
+    let arguments: Vec<String> =
+        std::env::args().skip_while(|argument| argument != "--").skip(1).collect();
     let [job, way, count, name] = &arguments[..] else { panic!("peer JOB WAY COUNT NAME") };
     peer::work(job, way, count.parse().expect("a number"), name);
 }
@@ -89,7 +91,14 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(language: &Language, job: &str, way: &str, count: u64, name: &str, input: Stdio) -> Peer {
+    fn start(
+        language: &Language,
+        job: &str,
+        way: &str,
+        count: u64,
+        name: &str,
+        input: Stdio,
+    ) -> Peer {
         let mut child = (language.peer)()
             .args([job, way, &count.to_string(), name])
             .stdin(input)
@@ -211,7 +220,10 @@ struct Generations {
 impl Generations {
     fn see(&mut self, map_id: u64, generation: u64) {
         if let Some(before) = self.newest.insert(map_id, generation) {
-            assert!(generation >= before, "region {map_id} went back from {before} to {generation}");
+            assert!(
+                generation >= before,
+                "region {map_id} went back from {before} to {generation}"
+            );
             self.risen += u32::from(generation > before);
         }
     }

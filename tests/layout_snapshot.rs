@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use shmslot::layout::{self, BIT_FIELDS, Geometry, HEADER_FIELDS, HEADER_SIZE, HeaderBytes, Offsets};
+use shmslot::layout::{
+    self, BIT_FIELDS, Geometry, HEADER_FIELDS, HEADER_SIZE, HeaderBytes, Offsets,
+};
 use shmslot::{AttachOptions, Code, CreateOptions, Policy, Segment};
 
 // ---- the page ----
@@ -27,7 +29,9 @@ fn table(heading: &str) -> Vec<Vec<String>> {
         .collect();
     let rows: Vec<_> = lines[2..]
         .iter()
-        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect())
+        .map(|line| {
+            line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect()
+        })
         .collect();
     assert!(!rows.is_empty(), "an empty table under {heading:?}");
     rows
@@ -44,7 +48,8 @@ fn number(text: &str) -> u64 {
 /// A table of names and numbers; a name that occurs twice is a mistake of the page.
 fn numbers(heading: &str, column: usize) -> BTreeMap<String, u64> {
     let rows = table(heading);
-    let map: BTreeMap<_, _> = rows.iter().map(|row| (row[0].clone(), number(&row[column]))).collect();
+    let map: BTreeMap<_, _> =
+        rows.iter().map(|row| (row[0].clone(), number(&row[column]))).collect();
     assert_eq!(map.len(), rows.len(), "a name twice under {heading:?}");
     map
 }
@@ -140,9 +145,11 @@ fn constants() {
     let mut rows: BTreeMap<String, String> =
         table("## Constants").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     let magic = rows.remove("MAGIC").expect("MAGIC is there");
-    let bytes: Vec<u8> = magic.split(' ').map(|byte| u8::from_str_radix(byte, 16).expect("a byte")).collect();
+    let bytes: Vec<u8> =
+        magic.split(' ').map(|byte| u8::from_str_radix(byte, 16).expect("a byte")).collect();
     assert_eq!(bytes, layout::MAGIC);
-    let page: BTreeMap<_, _> = rows.into_iter().map(|(name, value)| (name, number(&value))).collect();
+    let page: BTreeMap<_, _> =
+        rows.into_iter().map(|(name, value)| (name, number(&value))).collect();
     let code = named([
         ("LAYOUT_VERSION", u64::from(layout::LAYOUT_VERSION)),
         ("BYTE_ORDER", u64::from(layout::BYTE_ORDER)),
@@ -233,7 +240,8 @@ fn worked_example() {
         ("total", total),
     ]);
     assert_eq!(numbers("### Worked example", 1), code);
-    let slot_5 = [("line", lines + 5 * 64), ("claim", claims + 5 * 16), ("payload", payload + 5 * 4096)];
+    let slot_5 =
+        [("line", lines + 5 * 64), ("claim", claims + 5 * 16), ("payload", payload + 5 * 4096)];
     for (what, at) in slot_5 {
         assert!(page().contains(&format!(" = {at}")), "the {what} of slot 5 is at {at}");
     }
@@ -357,7 +365,11 @@ fn a_changed_byte_is_found() {
             let mut header = valid;
             header[at] ^= change;
             if let Ok(decoded) = Geometry::decode(&header) {
-                assert_eq!(decoded, (geometry.clone(), offsets), "byte {at} changed by {change:#x}");
+                assert_eq!(
+                    decoded,
+                    (geometry.clone(), offsets),
+                    "byte {at} changed by {change:#x}"
+                );
             }
         }
     }
@@ -414,7 +426,8 @@ fn each_check_has_its_code() {
     ];
     for (name, value, expected) in cases {
         let mut header = valid_header();
-        let (_, offset, size) = HEADER_FIELDS.iter().find(|field| field.0 == name).expect("a field");
+        let (_, offset, size) =
+            HEADER_FIELDS.iter().find(|field| field.0 == name).expect("a field");
         header[*offset..offset + size].copy_from_slice(&u64::to_le_bytes(value)[..*size]);
         // Without the right checksum it is corrupt, except for what is checked before that.
         let unforged = match name {
@@ -565,10 +578,17 @@ fn a_real_segment_is_what_the_page_says() {
     assert_ne!(dump.u64(row + word_at("participant.born")), 0);
     let anteroom = layout::ANTEROOM_OFFSET as usize;
     let rows = 1 + options.max_participants as usize;
-    let free = (anteroom..).step_by(layout::PARTICIPANT_ROW_SIZE as usize).take(rows).filter(|at| *at != row);
+    let free = (anteroom..)
+        .step_by(layout::PARTICIPANT_ROW_SIZE as usize)
+        .take(rows)
+        .filter(|at| *at != row);
     let free: Vec<usize> = free.collect();
     for at in &free {
-        assert_eq!(dump.u64(*at), u64::from(layout::NEW_ROW), "the row at {at:#x} of a new segment");
+        assert_eq!(
+            dump.u64(*at),
+            u64::from(layout::NEW_ROW),
+            "the row at {at:#x} of a new segment"
+        );
     }
     let used = [word_at("tail"), dump.at.vacancy as usize, row]
         .into_iter()
@@ -601,7 +621,8 @@ fn a_real_segment_is_what_the_page_says() {
 
     // Committed, with the change bell watched and the data bell armed by a wait that timed out.
     assert_eq!(segment.generation().expect("a number"), 0);
-    let waited = reader.wait(Some(std::time::Duration::from_micros(50))).map_err(|error| error.code());
+    let waited =
+        reader.wait(Some(std::time::Duration::from_micros(50))).map_err(|error| error.code());
     assert_eq!(waited, Err(Code::Timeout));
     let bell = |dump: &Dump, name: &str| {
         ["armed", "watched", "count"].map(|field| bits(dump.u32(word_at(name)), "bells", field))
@@ -621,7 +642,10 @@ fn a_real_segment_is_what_the_page_says() {
     assert_eq!(dump.line(1, "line.sequence", 0), 1);
     let extent = dump.line(1, "line.extent", 0);
     assert_eq!(bits(extent, "line.extent", "length"), 5);
-    assert_eq!((bits(extent, "line.extent", "named"), bits(extent, "line.extent", "region")), (0, 0));
+    assert_eq!(
+        (bits(extent, "line.extent", "named"), bits(extent, "line.extent", "region")),
+        (0, 0)
+    );
     assert_eq!(bits(extent, "line.extent", "writer"), u64::from(writer.id()));
     // History owns place 0, the reader place 20: word 1, bit 4.
     for (word, owed) in [(0, 1), (1, 1 << 4)] {
@@ -650,7 +674,10 @@ fn a_real_segment_is_what_the_page_says() {
 
     drop(writer);
     drop(segment);
-    assert_eq!(Dump::of(&path).u32(row + word_at("participant.state")), u64::from(layout::NEW_ROW) + 2);
+    assert_eq!(
+        Dump::of(&path).u32(row + word_at("participant.state")),
+        u64::from(layout::NEW_ROW) + 2
+    );
     Segment::unlink(name).expect("it has a name");
     assert!(!path.exists());
 }
@@ -668,7 +695,8 @@ fn the_region_of_a_large_payload() {
         ..CreateOptions::default()
     };
     let segment = Segment::create(name, &options).expect("a new segment");
-    let (writer, reader) = (segment.writer().expect("a writer"), segment.reader(0).expect("a reader"));
+    let (writer, reader) =
+        (segment.writer().expect("a writer"), segment.reader(0).expect("a reader"));
     let mut loan = writer.reserve(1 << 20, None).expect("a region");
     loan.copy_from(&vec![7; 1 << 20]).expect("it fits");
     let dump = Dump::of(&path);
@@ -682,7 +710,10 @@ fn the_region_of_a_large_payload() {
     assert_eq!(dump.bytes[dump.at.regions as usize..][..1 << 20], vec![7; 1 << 20]);
     loan.commit(1 << 20).expect("a sequence");
     let extent = Dump::of(&path).line(1, "line.extent", 0);
-    assert_eq!((bits(extent, "line.extent", "region"), bits(extent, "line.extent", "length")), (1, 1 << 20));
+    assert_eq!(
+        (bits(extent, "line.extent", "region"), bits(extent, "line.extent", "length")),
+        (1, 1 << 20)
+    );
     drop((reader, writer));
     assert_eq!(segment.trim(), Ok(1 << 20));
     assert_eq!(Dump::of(&path).u64(row + word_at("region.lease")), 0);
@@ -693,8 +724,12 @@ fn the_writer_word_of_a_single_writer_segment() {
     let folder = Folder::new("layout-single");
     let path = folder.0.join("segment");
     let name = path.to_str().expect("it is text");
-    let options =
-        CreateOptions { single_writer: true, timestamps: true, ephemeral: true, ..CreateOptions::default() };
+    let options = CreateOptions {
+        single_writer: true,
+        timestamps: true,
+        ephemeral: true,
+        ..CreateOptions::default()
+    };
     let segment = Segment::create(name, &options).expect("a new segment");
     assert_eq!(little(field(&Dump::of(&path).bytes, "flags")), 7);
     let writer = segment.writer().expect("a writer");
@@ -723,8 +758,10 @@ fn a_segment_under_replacement_is_not_joined() {
         l_len: 1,
         l_pid: 0,
     };
-    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&replacer)).expect("nobody else replaces it");
-    let refused = Segment::attach(name, &AttachOptions::default()).map(drop).map_err(|error| error.code());
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&replacer))
+        .expect("nobody else replaces it");
+    let refused =
+        Segment::attach(name, &AttachOptions::default()).map(drop).map_err(|error| error.code());
     assert_eq!(refused, Err(Code::NameBusy));
 
     // A replacer that died before it took the name away has replaced nothing.

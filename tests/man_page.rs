@@ -32,16 +32,25 @@ fn every_function_and_every_code_is_listed() {
         .flat_map(|line| names(line, "shmslot_"))
         .collect();
     let declared = functions(&header);
-    assert!(declared.len() > 40, "only {} functions were found: this test does not see them", declared.len());
+    assert!(
+        declared.len() > 40,
+        "only {} functions were found: this test does not see them",
+        declared.len()
+    );
     assert_eq!(listed, declared, "the page against the header");
-    assert_eq!(names(&page, "SHMSLOT_E_"), names(&header, "SHMSLOT_E_"), "the page against the header");
+    assert_eq!(
+        names(&page, "SHMSLOT_E_"),
+        names(&header, "SHMSLOT_E_"),
+        "the page against the header"
+    );
 }
 
 #[test]
 fn every_name_is_in_the_header() {
     let (page, header) = (text("man/shmslot.7"), harness::headers());
     for prefix in ["shmslot_", "SHMSLOT_"] {
-        let unknown: Vec<&str> = names(&page, prefix).difference(&names(&header, prefix)).copied().collect();
+        let unknown: Vec<&str> =
+            names(&page, prefix).difference(&names(&header, prefix)).copied().collect();
         assert!(unknown.is_empty(), "not in the header: {unknown:?}");
     }
 }

@@ -21,7 +21,8 @@ fn run_example_of(page: &str, language: &str, name: &str) {
 /// Two processes, in both orders: the first one makes the segment.
 #[test]
 fn the_first_programs_run() {
-    let page = std::fs::read_to_string(harness::root().join("README.md")).expect("the page is there");
+    let page =
+        std::fs::read_to_string(harness::root().join("README.md")).expect("the page is there");
     let mut examples = harness::blocks(&page, "c");
     let [listen, say] = ["listen", "say"].map(|name| {
         let example = examples.next().expect("the page has two programs in C");

@@ -24,11 +24,18 @@ fn the_one_free_slot_is_found_again_and_again() {
             for number in 0..100_u64 {
                 let loan = slots.reserve(1).expect("a slot");
                 assert_eq!(slots.data_ptr(loan).expect("a loan").0, place);
-                assert_eq!(slots.reserve(1).expect_err("no other is free").code(), Code::NoFreeSlot);
+                assert_eq!(
+                    slots.reserve(1).expect_err("no other is free").code(),
+                    Code::NoFreeSlot
+                );
                 slots.commit_copy(loan, &number.to_ne_bytes()).expect("a commit");
                 assert_eq!(slots.reserve(1).expect_err("it is unread").code(), Code::NoFreeSlot);
                 let sample = slots.next_unread(0).expect("a look").expect("a sample");
-                assert_eq!(slots.next_unread(0).expect("a look"), Some(sample), "until it is marked");
+                assert_eq!(
+                    slots.next_unread(0).expect("a look"),
+                    Some(sample),
+                    "until it is marked"
+                );
                 let mut bytes = [0; 8];
                 // SAFETY: there is one thread.
                 unsafe { slots.read_copy(sample, &mut bytes) }.expect("a sample");
@@ -84,7 +91,8 @@ fn large_payloads_and_user_headers() {
     let segment = segment_with_regions();
     let (writes, reads) = (segment.reference().expect("them"), segment.reference().expect("them"));
     for (number, len) in (1_u8..).zip([0, 1, 64, 65, 4096, LARGE - 1, LARGE]) {
-        let payload: Vec<u8> = (0..len).map(|at| number.wrapping_mul(31).wrapping_add(at as u8)).collect();
+        let payload: Vec<u8> =
+            (0..len).map(|at| number.wrapping_mul(31).wrapping_add(at as u8)).collect();
         let loan = writes.reserve_large(1, len).expect("a slot");
         assert_eq!(writes.data_ptr(loan).expect("a loan").1, len.max(64), "what was reserved");
         writes.write_user_header(loan, &[number; 16]).expect("it fits");
@@ -92,7 +100,10 @@ fn large_payloads_and_user_headers() {
         assert_eq!(refused.code(), Code::TooLarge);
         assert_eq!(reads.read_user_header(loan).expect_err("not yet").code(), Code::Stale);
         writes.commit_copy(loan, &payload).expect("a commit");
-        assert_eq!(writes.write_user_header(loan, &[0]).expect_err("it is over").code(), Code::Stale);
+        assert_eq!(
+            writes.write_user_header(loan, &[0]).expect_err("it is over").code(),
+            Code::Stale
+        );
 
         let sample = reads.next_unread(0).expect("a look").expect("a sample");
         let (mut bytes, mut header) = (vec![0; len], [0; 20]);
@@ -104,7 +115,8 @@ fn large_payloads_and_user_headers() {
         assert_eq!(unsafe { reads.copy_user_header(sample, &mut header) }.expect("a sample"), 16);
         assert_eq!(header[..16], [number; 16]);
         // SAFETY: there is one thread.
-        assert_eq!(unsafe { reads.copy_user_header(sample, &mut header[..3]) }.expect("a sample"), 3);
+        let cut = unsafe { reads.copy_user_header(sample, &mut header[..3]) };
+        assert_eq!(cut.expect("a sample"), 3);
         assert_eq!(reads.read_user_header(sample).expect("a sample").1, 16);
         reads.mark_read(sample, 0).expect("a mark");
     }
@@ -135,7 +147,10 @@ fn regions_that_are_in_use() {
     let loan = slots.reserve_large(0b11, LARGE).expect("the last mark has freed it");
     slots.discard(loan).expect("a loan");
     let refused = slots.reserve_large(1, LARGE + 1).expect_err("too large");
-    assert_eq!((refused.code(), refused.numbers()), (Code::TooLarge, [LARGE as u64 + 1, LARGE as u64, 0]));
+    assert_eq!(
+        (refused.code(), refused.numbers()),
+        (Code::TooLarge, [LARGE as u64 + 1, LARGE as u64, 0])
+    );
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shmslot::{
-    AttachOptions, Attachments, Channel, ChannelOptions, Code, CreateOptions, Lease, Listener, Mapped,
-    PoolInfo, Registry, RegistryOptions, Result, Segment,
+    AttachOptions, Attachments, Channel, ChannelOptions, Code, CreateOptions, Lease, Listener,
+    Mapped, PoolInfo, Registry, RegistryOptions, Result, Segment,
 };
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -109,7 +109,8 @@ fn leases_are_aligned_as_asked() {
     for align in [64, 128, 4096] {
         let options = RegistryOptions { align, ..RegistryOptions::default() };
         let registry = Registry::new(&options).expect("a registry");
-        let leases: Vec<Lease> = (0..5).map(|i| registry.alloc(i * 37, NOW).expect("memory")).collect();
+        let leases: Vec<Lease> =
+            (0..5).map(|i| registry.alloc(i * 37, NOW).expect("memory")).collect();
         for lease in &leases {
             assert_eq!(lease.as_ptr().addr() % align as usize, 0);
         }
@@ -142,7 +143,11 @@ fn impossible_lengths_are_refused() {
     assert_eq!(code(attachments.resolve(id + 1, generation, 0, 1)), Code::UnknownMapping);
     assert_eq!(code(attachments.resolve(id, generation + 1, 0, 1)), Code::UnknownMapping);
     let error = attachments.resolve(id, generation, 4000, 200).expect_err("beyond the end");
-    assert!(error.to_string().starts_with("offset 4000 and length 200 end beyond a region of 4096 bytes; "));
+    assert!(
+        error
+            .to_string()
+            .starts_with("offset 4000 and length 200 end beyond a region of 4096 bytes; ")
+    );
     assert!(attachments.resolve(id, generation, PAGE, 0).expect("the very end").is_empty());
 }
 
@@ -178,7 +183,11 @@ fn generations_rise() {
     // Old bytes stay mapped as long as they are used, and contain what the sender has written
     // since.
     assert_eq!(kept.to_vec(), [2; PAGE as usize]);
-    assert_eq!(mapped_regions(), (2 * (PAGE + PAGE), 2), "one mapping on each side, each with a page more");
+    assert_eq!(
+        mapped_regions(),
+        (2 * (PAGE + PAGE), 2),
+        "one mapping on each side, each with a page more"
+    );
 }
 
 /// A reused region is not announced again. A receiver that never drains still gets new regions, and
@@ -195,7 +204,10 @@ fn use_again_takes_no_message() {
     let last = last.expect("there were rounds");
     let other = filled(&registry, &[7; 3 * PAGE as usize]);
     assert_eq!(attachments.drain().expect("it drains"), 2, "one message for each region");
-    assert_eq!(resolve(&attachments, &last).expect("announced").to_vec()[..4], 1999u32.to_le_bytes());
+    assert_eq!(
+        resolve(&attachments, &last).expect("announced").to_vec()[..4],
+        1999u32.to_le_bytes()
+    );
     assert_eq!(resolve(&attachments, &other).expect("announced").to_vec()[..4], [7; 4]);
     // A lease that is over is over at once, even for a receiver that has not drained since.
     let old = (last.map_id(), last.generation());
@@ -221,17 +233,24 @@ fn use_again_takes_no_message() {
 #[test]
 fn foreign_receivers_are_told_of_every_generation() {
     let _alone = alone();
-    let options =
-        RegistryOptions { region_size: PAGE, foreign_receivers: true, ..RegistryOptions::default() };
+    let options = RegistryOptions {
+        region_size: PAGE,
+        foreign_receivers: true,
+        ..RegistryOptions::default()
+    };
     let registry = Registry::new(&options).expect("a registry");
     let (near, far) = pair();
     registry.add(&near, NOW).expect("there is room");
-    let attachments = Attachments::new(Some(&far), &ChannelOptions::default()).expect("attachments");
+    let attachments =
+        Attachments::new(Some(&far), &ChannelOptions::default()).expect("attachments");
     for round in 0..20u8 {
         let lease = filled(&registry, &[round; PAGE as usize]);
         assert_eq!(lease.map_id(), 0, "the memory was not used again");
         assert_eq!(attachments.drain().expect("it drains"), 1);
-        assert_eq!(resolve(&attachments, &lease).expect("announced").to_vec(), [round; PAGE as usize]);
+        assert_eq!(
+            resolve(&attachments, &lease).expect("announced").to_vec(),
+            [round; PAGE as usize]
+        );
     }
     assert_eq!(mapped_regions(), (2 * (PAGE + PAGE), 2), "the same file keeps its mapping");
 }
@@ -300,7 +319,10 @@ fn a_steady_load_leaves_everything_flat() {
             let now = (registry.info().expect("info"), open_descriptors(), mapped_regions());
             let (first, fds, (bytes, _)) = *after_a_while.get_or_insert(now);
             assert!(now.0.bytes <= first.bytes, "{now:?} after {first:?}");
-            assert!(now.1 <= fds && now.2.0 <= bytes, "{now:?} after {fds} descriptors, {bytes} bytes");
+            assert!(
+                now.1 <= fds && now.2.0 <= bytes,
+                "{now:?} after {fds} descriptors, {bytes} bytes"
+            );
         }
     }
     // Both sides map the same few regions.
@@ -314,8 +336,10 @@ fn idle_memory_is_given_back() {
     let _alone = alone();
     let (before_fds, before) = (open_descriptors(), mapped_regions());
     let (registry, attachments) = both(PAGE, 8 * PAGE);
-    let leases: Vec<Lease> = (0..50).map(|i| filled(&registry, &vec![i; 3 * PAGE as usize])).collect();
-    let mapped: Vec<Mapped> = leases.iter().map(|l| resolve(&attachments, l).expect("announced")).collect();
+    let leases: Vec<Lease> =
+        (0..50).map(|i| filled(&registry, &vec![i; 3 * PAGE as usize])).collect();
+    let mapped: Vec<Mapped> =
+        leases.iter().map(|l| resolve(&attachments, l).expect("announced")).collect();
     assert_eq!(mapped_regions().0 - before.0, 2 * 50 * (3 + 1) * PAGE);
     drop(leases);
     let info = registry.info().expect("info");
@@ -338,7 +362,10 @@ fn numbers_of_regions_are_used_again() {
     for round in 0..1000u32 {
         let lease = filled(&registry, &vec![round as u8; (2 + round as usize % 5) * PAGE as usize]);
         assert!(lease.map_id() < 2);
-        assert!(seen.insert((lease.map_id(), lease.generation())), "a reference was given out twice");
+        assert!(
+            seen.insert((lease.map_id(), lease.generation())),
+            "a reference was given out twice"
+        );
         assert_eq!(resolve(&attachments, &lease).expect("announced").to_vec()[0], round as u8);
     }
 }
@@ -346,15 +373,17 @@ fn numbers_of_regions_are_used_again() {
 #[test]
 fn the_limit_of_all_bytes_holds() {
     let _alone = alone();
-    let options = RegistryOptions { region_size: PAGE, max_bytes: 4 * PAGE, ..RegistryOptions::default() };
+    let options =
+        RegistryOptions { region_size: PAGE, max_bytes: 4 * PAGE, ..RegistryOptions::default() };
     let registry = Registry::new(&options).expect("a registry");
-    let leases: Vec<Lease> = (0..4).map(|_| registry.alloc(PAGE as usize, NOW).expect("memory")).collect();
+    let leases: Vec<Lease> =
+        (0..4).map(|_| registry.alloc(PAGE as usize, NOW).expect("memory")).collect();
     let error = registry.alloc(1, NOW).expect_err("all is used");
     assert_eq!(error.code(), Code::NoMemory);
     assert!(
-        error
-            .to_string()
-            .starts_with("no room for a region of 4096 bytes: 16384 are in use, max_bytes is 16384; ")
+        error.to_string().starts_with(
+            "no room for a region of 4096 bytes: 16384 are in use, max_bytes is 16384; "
+        )
     );
     assert_eq!(error.numbers(), [PAGE, 4 * PAGE, 4 * PAGE]);
     drop(leases);
@@ -376,7 +405,10 @@ fn who_comes_late_hears_of_everything() {
     let attachments = attachments(&far);
     assert_eq!(attachments.drain().expect("it drains"), 20);
     for (i, lease) in leases.iter().enumerate() {
-        assert_eq!(resolve(&attachments, lease).expect("announced").to_vec(), [i as u8; PAGE as usize]);
+        assert_eq!(
+            resolve(&attachments, lease).expect("announced").to_vec(),
+            [i as u8; PAGE as usize]
+        );
     }
     registry.remove(&near).expect("it is there");
     let unheard = filled(&registry, b"unheard");
@@ -409,7 +441,8 @@ fn a_full_channel_holds_nothing_up_for_ever() {
     // Another channel cannot be delayed before it has all of them.
     let attachments = attachments(&far);
     let waiting = std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| registry.alloc(PAGE as usize, PATIENT).expect("there will be room"));
+        let waiting =
+            scope.spawn(|| registry.alloc(PAGE as usize, PATIENT).expect("there will be room"));
         attachments.drain().expect("it drains");
         waiting.join().expect("it ends")
     });
@@ -479,7 +512,10 @@ fn the_last_message_is_not_lost() {
         let place = attachments.resolve(numbers.0, numbers.1, 0, 4).expect("it was sent");
         assert_eq!(place.to_vec(), b"last");
         assert_eq!(code(attachments.drain()), Code::ChannelBroken);
-        assert_eq!(attachments.resolve(numbers.0, numbers.1, 1, 3).expect("known").to_vec(), b"ast");
+        assert_eq!(
+            attachments.resolve(numbers.0, numbers.1, 1, 3).expect("known").to_vec(),
+            b"ast"
+        );
         assert_eq!(code(attachments.resolve(numbers.0 + 1, 1, 0, 1)), Code::ChannelBroken);
         let waited = attachments.resolve_wait(numbers.0 + 1, 1, 0, 1, PATIENT);
         assert_eq!(code(waited), Code::ChannelBroken);
@@ -571,7 +607,8 @@ fn segments_and_regions_share_a_channel() {
 fn any_kind_of_unix_socket_will_do() {
     let _alone = alone();
     let stream = UnixStream::pair().map(|(one, other)| (OwnedFd::from(one), OwnedFd::from(other)));
-    let datagrams = UnixDatagram::pair().map(|(one, other)| (OwnedFd::from(one), OwnedFd::from(other)));
+    let datagrams =
+        UnixDatagram::pair().map(|(one, other)| (OwnedFd::from(one), OwnedFd::from(other)));
     for ends in [stream, datagrams] {
         let (one, other) = ends.expect("a pair");
         let options = ChannelOptions::default();
@@ -655,7 +692,9 @@ fn receivers_can_only_read() {
     let held = std::fs::read_dir("/proc/self/fd")
         .expect("procfs")
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("shmslot-region")))
+        .find(|path| {
+            std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("shmslot-region"))
+        })
         .expect("the region has a descriptor");
     let file = std::fs::OpenOptions::new().read(true).write(true).open(held).expect("ours");
     let refused = |result: std::io::Result<()>| {

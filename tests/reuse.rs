@@ -32,7 +32,8 @@ fn read(reader: &Reader) -> u64 {
 
 /// The addresses of payloads, with a reader that is so many behind.
 fn places(segment: &Segment, behind: u64) -> HashSet<usize> {
-    let (writer, reader) = (segment.writer().expect("a writer"), segment.reader(0).expect("a reader"));
+    let (writer, reader) =
+        (segment.writer().expect("a writer"), segment.reader(0).expect("a reader"));
     let mut places = HashSet::new();
     for number in 0..1000 {
         places.insert(write(&writer, number));
@@ -46,8 +47,11 @@ fn places(segment: &Segment, behind: u64) -> HashSet<usize> {
 /// How many slots are used with readers that are 0, 1, 3 and 9 behind.
 fn used(slot_capacity: u64, single_writer: bool) -> [usize; 4] {
     [0, 1, 3, 9].map(|behind| {
-        places(&segment(slot_capacity, CreateOptions { single_writer, ..CreateOptions::default() }), behind)
-            .len()
+        places(
+            &segment(slot_capacity, CreateOptions { single_writer, ..CreateOptions::default() }),
+            behind,
+        )
+        .len()
     })
 }
 
@@ -101,8 +105,10 @@ fn a_sample_in_hand_stays_while_others_are_reused() {
         .into_iter()
         .flat_map(|size| [Policy::Fail, Policy::DropOldest].map(|policy| (size, policy)))
     {
-        let segment =
-            segment(slot_capacity, CreateOptions { policy: Some(policy), ..CreateOptions::default() });
+        let segment = segment(
+            slot_capacity,
+            CreateOptions { policy: Some(policy), ..CreateOptions::default() },
+        );
         let writer = segment.writer().expect("a writer");
         let [slow, fast] = [(); 2].map(|()| segment.reader(0).expect("a reader"));
         let kept_at = write(&writer, 0);

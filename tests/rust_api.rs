@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use shmslot::{
-    AttachOptions, Code, CreateOptions, EndWaits, Error, IfOrphaned, Policy, Reader, ReaderKind, Ref, Segment,
+    AttachOptions, Code, CreateOptions, EndWaits, Error, IfOrphaned, Policy, Reader, ReaderKind,
+    Ref, Segment,
 };
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -76,14 +77,16 @@ fn a_dropped_loan_leaves_no_hole() {
     writer.reserve(8, NOW).expect("a slot").discard();
     assert_eq!(code(writer.reserve(8, NOW).expect("a slot").commit(9)), Code::BadLength);
     assert_eq!(writer.write(b"b", NOW).expect("the slot came back each time"), 2);
-    let sequences: Vec<u64> =
-        std::iter::from_fn(|| reader.read().expect("read")).map(|sample| sample.sequence()).collect();
+    let sequences: Vec<u64> = std::iter::from_fn(|| reader.read().expect("read"))
+        .map(|sample| sample.sequence())
+        .collect();
     assert_eq!(sequences, [1, 2]);
 }
 
 #[test]
 fn several_samples_are_in_hand_at_once() {
-    let segment = Segment::create_local(&CreateOptions { slot_count: 3, ..small() }).expect("create");
+    let segment =
+        Segment::create_local(&CreateOptions { slot_count: 3, ..small() }).expect("create");
     let reader = segment.reader(0).expect("reader");
     let writer = segment.writer().expect("writer");
     for text in [b"1", b"2", b"3"] {
@@ -167,10 +170,17 @@ fn names_that_a_c_string_cannot_even_hold() {
     let long = "n".repeat(201);
     for name in ["", "a/b", "with\0nul", "/with\0nul", "/ends/in/", &long] {
         assert_eq!(code(Segment::create(name, &small())), Code::BadName, "{name:?}");
-        assert_eq!(code(Segment::attach(name, &AttachOptions::default())), Code::BadName, "{name:?}");
+        assert_eq!(
+            code(Segment::attach(name, &AttachOptions::default())),
+            Code::BadName,
+            "{name:?}"
+        );
         assert_eq!(code(Segment::unlink(name)), Code::BadName, "{name:?}");
     }
-    assert_eq!(code(Segment::attach("nobody-made-this", &AttachOptions::default())), Code::NotFound);
+    assert_eq!(
+        code(Segment::attach("nobody-made-this", &AttachOptions::default())),
+        Code::NotFound
+    );
 }
 
 #[test]
@@ -186,7 +196,8 @@ fn the_name_of_a_dead_segment_can_be_taken() {
     let refuse = CreateOptions { if_orphaned: IfOrphaned::Refuse, ..small() };
     assert_eq!(code(Segment::create(&name, &refuse)), Code::Exists);
     let adopted =
-        Segment::create(&name, &CreateOptions { if_orphaned: IfOrphaned::Adopt, ..small() }).expect("adopt");
+        Segment::create(&name, &CreateOptions { if_orphaned: IfOrphaned::Adopt, ..small() })
+            .expect("adopt");
     assert_eq!(
         (
             adopted.info().expect("not forked").geometry.segment_id,
@@ -212,7 +223,8 @@ fn the_name_of_a_dead_segment_can_be_taken() {
 fn open_compares_what_is_asked_for() {
     let directory = Directory::new();
     let name = directory.name("segment");
-    let there = Segment::create(&name, &CreateOptions { max_readers: 3, ..small() }).expect("create");
+    let there =
+        Segment::create(&name, &CreateOptions { max_readers: 3, ..small() }).expect("create");
     let participants = || there.info().expect("not forked").participants;
     let asked = CreateOptions { max_readers: 4, ..small() };
     let error = Segment::open(&name, &asked).expect_err("not what is there");
@@ -220,7 +232,11 @@ fn open_compares_what_is_asked_for() {
     assert!(error.to_string().contains(": max_readers: 4 wanted, 3 found; "), "{error}");
     assert_eq!(participants(), 1);
     let default = CreateOptions { max_readers: 15, ..small() };
-    assert_eq!(code(Segment::open(&name, &default)), Code::OptionsMismatch, "a default that is asked for");
+    assert_eq!(
+        code(Segment::open(&name, &default)),
+        Code::OptionsMismatch,
+        "a default that is asked for"
+    );
     let left_alone = CreateOptions { max_readers: 0, ..small() };
     let any = CreateOptions { any_geometry: true, ..asked };
     for options in [left_alone, any] {
@@ -273,10 +289,14 @@ fn looking_joins_nothing_and_changes_nothing() {
     let segment = Segment::create_anonymous(&small()).expect("create");
     let fd = segment.fd().expect("a descriptor");
     let look =
-        Segment::attach_fd(fd, &AttachOptions { observer: true, ..AttachOptions::default() }).expect("look");
+        Segment::attach_fd(fd, &AttachOptions { observer: true, ..AttachOptions::default() })
+            .expect("look");
     segment.writer().expect("writer").write(b"x", NOW).expect("write");
     assert_eq!(
-        (look.info().expect("not forked").next_sequence, look.info().expect("not forked").participants),
+        (
+            look.info().expect("not forked").next_sequence,
+            look.info().expect("not forked").participants
+        ),
         (2, 1)
     );
     assert_eq!(code(look.writer()), Code::NotSupported);
@@ -301,7 +321,8 @@ fn who_comes_first_waits() {
             let error = writer.wait_readers(16, None).expect_err("15 is the default");
             assert_eq!((error.code(), error.numbers()), (Code::Invalid, [16, 15, 0]));
         });
-        let segment = Segment::attach_wait(&name, &AttachOptions::default(), None).expect("it comes");
+        let segment =
+            Segment::attach_wait(&name, &AttachOptions::default(), None).expect("it comes");
         let reader = segment.reader(0).expect("reader");
         reader.wait(None).expect("a sample");
         assert_eq!(reader.read().expect("read").expect("a sample").sequence(), 1);
@@ -339,7 +360,8 @@ fn odd_sizes_go_round() {
                 ..CreateOptions::default()
             };
             let segment = Segment::create_local(&options).expect("create");
-            let readers: Vec<Reader> = (0..63).map(|_| segment.reader(0).expect("reader")).collect();
+            let readers: Vec<Reader> =
+                (0..63).map(|_| segment.reader(0).expect("reader")).collect();
             let (first, last) = (&readers[0], &readers[62]);
             let others = &readers[1..62];
             let writer = segment.writer().expect("writer");
@@ -367,7 +389,8 @@ fn odd_sizes_go_round() {
 
 #[test]
 fn more_than_all_memory_is_refused_at_once() {
-    let options = CreateOptions { slot_count: 1 << 20, slot_capacity: 1 << 32, ..CreateOptions::default() };
+    let options =
+        CreateOptions { slot_count: 1 << 20, slot_capacity: 1 << 32, ..CreateOptions::default() };
     assert_eq!(code(Segment::create_anonymous(&options)), Code::NoMemory);
 }
 
@@ -396,7 +419,8 @@ fn options_out_of_range_are_named() {
 
 #[test]
 fn a_slot_taken_past_an_inactive_reader_is_not_owed_to_it_any_more() {
-    let segment = Segment::create_local(&CreateOptions { slot_count: 1, ..small() }).expect("create");
+    let segment =
+        Segment::create_local(&CreateOptions { slot_count: 1, ..small() }).expect("create");
     let reference = segment.reference().expect("reference operations");
     let first = reference.reserve(0b11).expect("a slot");
     reference.commit_copy(first, b"x").expect("commit");
@@ -432,7 +456,8 @@ fn spoiled_words_are_answered() {
                 ..CreateOptions::default()
             };
             let segment = Segment::create(&name, &options).expect("create");
-            let (reader, writer) = (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
+            let (reader, writer) =
+                (segment.reader(0).expect("reader"), segment.writer().expect("writer"));
             for _ in 0..2 {
                 writer.write(b"sound", NOW).expect("write");
             }
@@ -440,8 +465,9 @@ fn spoiled_words_are_answered() {
             std::os::unix::fs::FileExt::write_all_at(&file, &case.to_le_bytes(), offset as u64)
                 .expect("spoil");
 
-            let no_panic =
-                |what: &str, code: Code| assert_ne!(code, Code::Panic, "{what} at {offset:#x} = {case:#x}");
+            let no_panic = |what: &str, code: Code| {
+                assert_ne!(code, Code::Panic, "{what} at {offset:#x} = {case:#x}")
+            };
             for _ in 0..8 {
                 writer.write(b"after", NOW).err().inspect(|error| no_panic("write", error.code()));
                 reader.read().err().inspect(|error| no_panic("read", error.code()));
@@ -450,7 +476,10 @@ fn spoiled_words_are_answered() {
             }
             segment.reader(1).err().inspect(|error| no_panic("join", error.code()));
             if let Ok(reference) = segment.reference() {
-                reference.next_unread(0).err().inspect(|error| no_panic("next_unread", error.code()));
+                reference
+                    .next_unread(0)
+                    .err()
+                    .inspect(|error| no_panic("next_unread", error.code()));
                 reference.reserve(1).err().inspect(|error| no_panic("reserve", error.code()));
             }
             let _ = (segment.info().expect("not forked"), writer.blockers());
@@ -461,7 +490,8 @@ fn spoiled_words_are_answered() {
 
 #[test]
 fn reference_operations_leave_the_hands_of_departed_readers_alone() {
-    let segment = Segment::create_local(&CreateOptions { slot_count: 1, ..small() }).expect("create");
+    let segment =
+        Segment::create_local(&CreateOptions { slot_count: 1, ..small() }).expect("create");
     let reader = segment.reader(0).expect("reader");
     let index = reader.index();
     let reference = segment.reference().expect("reference operations");
@@ -482,8 +512,10 @@ fn reference_operations_leave_the_hands_of_departed_readers_alone() {
 /// of a map, and other readers can use its two numbers.
 #[test]
 fn references_are_kept_and_sent() {
-    let segment = Segment::create_local(&CreateOptions { single_writer: true, ..small() }).expect("create");
-    let (writes, reads) = (segment.reference().expect("reference"), segment.reference().expect("reference"));
+    let segment =
+        Segment::create_local(&CreateOptions { single_writer: true, ..small() }).expect("create");
+    let (writes, reads) =
+        (segment.reference().expect("reference"), segment.reference().expect("reference"));
     let mut books = std::collections::HashMap::new();
     for text in [b"one", b"two"] {
         let slot = writes.reserve(1).expect("a slot");
@@ -548,8 +580,8 @@ fn a_hand_outlives_a_leave_in_the_middle_of_the_commit() {
 #[test]
 fn writers_that_hand_over_are_never_none() {
     let first = Segment::create_anonymous(&CreateOptions::default()).expect("a segment");
-    let second =
-        Segment::attach_fd(first.fd().expect("a file"), &AttachOptions::default()).expect("an attachment");
+    let second = Segment::attach_fd(first.fd().expect("a file"), &AttachOptions::default())
+        .expect("an attachment");
     let reader = second.reader(0).expect("a reader");
     reader.end_waits(EndWaits { no_writers: true, ..EndWaits::default() }).expect("a reader");
     let mut writer = first.writer().expect("a writer");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shmslot::{
-    Code, CreateOptions, Loan, Reader, Reference, Sample, Segment, SharedReference, SharedWriter, Writer,
+    Code, CreateOptions, Loan, Reader, Reference, Sample, Segment, SharedReference, SharedWriter,
+    Writer,
 };
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -146,7 +147,8 @@ fn threads_share_the_reference_operations() {
                         std::thread::yield_now();
                     };
                     // SAFETY: no other thread uses the loan.
-                    unsafe { slots.commit_copy(loan, &number.to_le_bytes().repeat(8)) }.expect("commit");
+                    unsafe { slots.commit_copy(loan, &number.to_le_bytes().repeat(8)) }
+                        .expect("commit");
                 }
             });
         }

@@ -42,7 +42,8 @@ fn frame(number: u64) -> Frame {
 
 #[test]
 fn values_go_through() {
-    let frames = TypedSegment::<Frame>::create_anonymous(&CreateOptions::default()).expect("create");
+    let frames =
+        TypedSegment::<Frame>::create_anonymous(&CreateOptions::default()).expect("create");
     let geometry = frames.untyped().info().expect("not forked").geometry;
     assert_eq!((geometry.slot_capacity, geometry.payload_align), (256, 256));
     let (reader, writer) = (frames.reader(0).expect("reader"), frames.writer().expect("writer"));
@@ -66,7 +67,8 @@ fn values_go_through() {
 #[test]
 fn threads_share_a_typed_writer() {
     let frames = TypedSegment::<Frame>::create_local(&CreateOptions::default()).expect("create");
-    let (reader, writer) = (frames.reader(0).expect("reader"), frames.shared_writer().expect("writer"));
+    let (reader, writer) =
+        (frames.reader(0).expect("reader"), frames.shared_writer().expect("writer"));
     let mut loan = writer.reserve(NOW).expect("a slot");
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -82,7 +84,8 @@ fn threads_share_a_typed_writer() {
 
 #[test]
 fn another_type_is_refused() {
-    let frames = TypedSegment::<Frame>::create_anonymous(&CreateOptions::default()).expect("create");
+    let frames =
+        TypedSegment::<Frame>::create_anonymous(&CreateOptions::default()).expect("create");
     let fd = || frames.untyped().fd().expect("a descriptor");
     TypedSegment::<Frame>::attach_fd(fd(), &AttachOptions::default()).expect("the same type");
     let other = TypedSegment::<Other>::attach_fd(fd(), &AttachOptions::default());

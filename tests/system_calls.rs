@@ -25,7 +25,9 @@ fn listed(page: &str) -> Groups {
 fn seen(said: &str) -> Groups {
     let lines = said.lines().map(|line| line.split_once(':').expect("a group and its calls"));
     lines
-        .map(|(group, names)| (group.to_owned(), names.split_whitespace().map(str::to_owned).collect()))
+        .map(|(group, names)| {
+            (group.to_owned(), names.split_whitespace().map(str::to_owned).collect())
+        })
         .collect()
 }
 
@@ -38,10 +40,11 @@ fn the_page_lists_every_system_call_and_no_other() {
     let seen = seen(&String::from_utf8_lossy(&output.stdout));
     assert!(seen.len() > 8, "only {} groups were traced", seen.len());
 
-    let page =
-        std::fs::read_to_string(harness::root().join("docs/deployment.md")).expect("the page is there");
+    let page = std::fs::read_to_string(harness::root().join("docs/deployment.md"))
+        .expect("the page is there");
     let listed = listed(&page);
-    let row = |names: &BTreeSet<String>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    let row =
+        |names: &BTreeSet<String>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
     for (group, names) in &seen {
         let right = format!("| {group} | {} |", row(names).join(" "));
         assert!(

@@ -119,7 +119,8 @@ pub(crate) fn one_way<const W: usize, T: Transport<W>>(
         let before = meeting.probe();
         if let Some(raw) = &raw {
             let (mut raw_sender, mut raw_receiver) = open::<W, _>(meeting, raw);
-            let mut turns = ping_pong::<W>(meeting, &mut raw_sender, &mut raw_receiver, touch, time / 2);
+            let mut turns =
+                ping_pong::<W>(meeting, &mut raw_sender, &mut raw_receiver, touch, time / 2);
             if meeting.side == Side::Here {
                 turns.sort_unstable();
                 place.put(results::LIMIT, middle(&turns) / 2.0);
@@ -287,16 +288,29 @@ pub(crate) fn wake<const W: usize, T: Transport<W>>(
         let slept = sleeps();
         for _ in 0..BLOCKS {
             let (raw, own) = (sender.as_mut(), receiver.as_mut());
-            let (raw_sender, sender) = raw.map_or((None, None), |(raw, own)| (Some(raw), Some(own)));
-            let (raw_receiver, receiver) = own.map_or((None, None), |(raw, own)| (Some(raw), Some(own)));
+            let (raw_sender, sender) =
+                raw.map_or((None, None), |(raw, own)| (Some(raw), Some(own)));
+            let (raw_receiver, receiver) =
+                own.map_or((None, None), |(raw, own)| (Some(raw), Some(own)));
             let count = turns / BLOCKS;
-            raw_times.extend(wakes::<W>(meeting, raw_sender, raw_receiver, asleep, count, Touch::First));
+            raw_times.extend(wakes::<W>(
+                meeting,
+                raw_sender,
+                raw_receiver,
+                asleep,
+                count,
+                Touch::First,
+            ));
             times.extend(wakes::<W>(meeting, sender, receiver, asleep, count, Touch::First));
         }
         let slept = sleeps() - slept;
         probes[1] = meeting.probe();
         if meeting.side == Side::There {
-            assert!(slept as usize >= 2 * turns * 9 / 10, "it slept only {slept} times of {}", 2 * turns);
+            assert!(
+                slept as usize >= 2 * turns * 9 / 10,
+                "it slept only {slept} times of {}",
+                2 * turns
+            );
             raw_times.sort_unstable();
             place.put(results::LIMIT, middle(&raw_times));
             times.iter().for_each(|&time| place.note(u64::from(time)));
@@ -406,7 +420,11 @@ pub(crate) fn one_thread<const W: usize, T: Transport<W>>(
         });
     });
     // Sixteenths of a tick were recorded, because a round may take only a few.
-    well.then(|| Sample { state: None, figures: Figures::of_turns(place.noted(), 16.0), limit: None })
+    well.then(|| Sample {
+        state: None,
+        figures: Figures::of_turns(place.noted(), 16.0),
+        limit: None,
+    })
 }
 
 /// From nothing to the first payload received, by one thread.
@@ -425,5 +443,9 @@ pub(crate) fn set_up<const W: usize, T: Transport<W>>(
             place.note(in_ticks(start.elapsed()));
         }
     });
-    well.then(|| Sample { state: None, figures: Figures::of_turns(place.noted(), 1.0), limit: None })
+    well.then(|| Sample {
+        state: None,
+        figures: Figures::of_turns(place.noted(), 1.0),
+        limit: None,
+    })
 }

@@ -52,7 +52,8 @@ pub(crate) fn join(children: &[libc::pid_t]) -> bool {
         if status != 0 && well {
             well = false;
             // SAFETY: children that nobody has waited for.
-            left.iter().for_each(|&child| assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0));
+            left.iter()
+                .for_each(|&child| assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0));
         }
     }
     well

@@ -30,7 +30,8 @@ impl Figures {
             let index = (ticks.len() as f64 * share) as usize;
             nanoseconds(u64::from(ticks[index.min(ticks.len() - 1)])) / parts
         };
-        let turns = ticks.iter().map(|&turn| (nanoseconds(u64::from(turn)) / parts) as f32).collect();
+        let turns =
+            ticks.iter().map(|&turn| (nanoseconds(u64::from(turn)) / parts) as f32).collect();
         Figures { min: at(0.0), p50: middle(&ticks) / parts, p99: at(0.99), p999: at(0.999), turns }
     }
 
@@ -157,7 +158,8 @@ impl Measured {
         if samples.is_empty() {
             return None;
         }
-        let median_of = |get: fn(&Figures) -> f64| median(samples.iter().map(|s| get(&s.figures)).collect());
+        let median_of =
+            |get: fn(&Figures) -> f64| median(samples.iter().map(|s| get(&s.figures)).collect());
         let ratios: Vec<_> =
             samples.iter().filter_map(|s| s.limit.map(|limit| s.figures.p50 / limit)).collect();
         Some(Summary {
@@ -238,8 +240,9 @@ pub(crate) fn verdict(aim: f64, figure: f64) -> String {
 }
 
 fn aim_cells(measured: &Measured, all: &[Measured], summary: &Summary) -> [String; 2] {
-    let other =
-        |name: &String| all.iter().find(|row| row.name == *name).and_then(|row| row.p50(summary.state));
+    let other = |name: &String| {
+        all.iter().find(|row| row.name == *name).and_then(|row| row.p50(summary.state))
+    };
     match &measured.aim {
         Aim::None => [String::new(), String::new()],
         Aim::Nanoseconds(most) => [show(*most), verdict(*most, summary.figures.p50)],
@@ -248,11 +251,13 @@ fn aim_cells(measured: &Measured, all: &[Measured], summary: &Summary) -> [Strin
             [format!("{most} × limit"), reach]
         }
         Aim::Row(name, most) => {
-            let reach = other(name).map_or(String::new(), |other| verdict(most * other, summary.figures.p50));
+            let reach = other(name)
+                .map_or(String::new(), |other| verdict(most * other, summary.figures.p50));
             [format!("{most} × {name}"), reach]
         }
         Aim::Above(name, most) => {
-            let reach = other(name).map_or(String::new(), |other| verdict(most + other, summary.figures.p50));
+            let reach = other(name)
+                .map_or(String::new(), |other| verdict(most + other, summary.figures.p50));
             [format!("{name} + {most} ns"), reach]
         }
     }
@@ -274,13 +279,15 @@ pub(crate) fn keep(settings: &Settings, file: &str, text: &str, measured: &[Meas
         fs::create_dir_all(out).expect("a directory for the tables");
         fs::write(out.join(format!("{file}.md")), text).expect("a table");
         fs::write(out.join(format!("{file}.tsv")), figures(measured)).expect("figures");
-        fs::write(out.join(format!("{file}.histogram.tsv")), histograms(measured)).expect("histograms");
+        fs::write(out.join(format!("{file}.histogram.tsv")), histograms(measured))
+            .expect("histograms");
     }
 }
 
 fn table(title: &str, measured: &[Measured]) -> String {
-    let mut text =
-        format!("| {title} | state | samples | middle | p99 | p99.9 | min | × limit | aim | reach |\n");
+    let mut text = format!(
+        "| {title} | state | samples | middle | p99 | p99.9 | min | × limit | aim | reach |\n"
+    );
     text += "|---|---|---:|---:|---:|---:|---:|---:|---|---|\n";
     for row in measured {
         let summaries = row.summaries();
@@ -299,8 +306,11 @@ fn table(title: &str, measured: &[Measured]) -> String {
             let median = show(summary.figures.p50);
             let (name, [aim, reach]) = (&row.name, aim_cells(row, measured, &summary));
             let tails = tails.join(" | ");
-            writeln!(text, "| {name} | {state} | {count} | {median} | {tails} | {ratio} | {aim} | {reach} |")
-                .expect("room");
+            writeln!(
+                text,
+                "| {name} | {state} | {count} | {median} | {tails} | {ratio} | {aim} | {reach} |"
+            )
+            .expect("room");
         }
     }
     text + "\n" + &left_out(measured)
@@ -321,8 +331,11 @@ fn figures(measured: &[Measured]) -> String {
             let ratio = ratio.unwrap_or(f64::NAN);
             let Figures { p50, p99, p999, min, .. } = figures;
             let name = &row.name;
-            writeln!(text, "{name}\t{state}\t{count}\t{p50:.2}\t{p99:.2}\t{p999:.2}\t{min:.2}\t{ratio:.3}")
-                .expect("room");
+            writeln!(
+                text,
+                "{name}\t{state}\t{count}\t{p50:.2}\t{p99:.2}\t{p999:.2}\t{min:.2}\t{ratio:.3}"
+            )
+            .expect("room");
         }
     }
     text
@@ -336,8 +349,9 @@ fn histograms(measured: &[Measured]) -> String {
             let mut buckets = std::collections::BTreeMap::<i32, u64>::new();
             for sample in row.samples.iter().filter(|sample| sample.state == Some(state)) {
                 for &turn in &sample.figures.turns {
-                    *buckets.entry((f64::from(turn.max(1.0)).log10() * 20.0).floor() as i32).or_default() +=
-                        1;
+                    *buckets
+                        .entry((f64::from(turn.max(1.0)).log10() * 20.0).floor() as i32)
+                        .or_default() += 1;
                 }
             }
             for (bucket, turns) in buckets {

@@ -8,7 +8,11 @@ use shmslot::{AttachOptions, CreateOptions, Policy, Reader, Segment, Writer};
 
 use super::transport::{Receiver, Sender, Touch, Transport, check, fill};
 
-pub(crate) fn options<const W: usize>(single_writer: bool, policy: Policy, slots: u32) -> CreateOptions {
+pub(crate) fn options<const W: usize>(
+    single_writer: bool,
+    policy: Policy,
+    slots: u32,
+) -> CreateOptions {
     CreateOptions {
         slot_count: slots,
         slot_capacity: 8 * W as u64,
@@ -53,7 +57,9 @@ impl Shmslot {
         let mut segment = null_mut();
         let fd = self.segment.fd().expect("anonymous").as_raw_fd();
         // SAFETY: as the header declares it, with live arguments.
-        assert_eq!(unsafe { c::shmslot_segment_attach_fd(fd, null_mut(), &mut segment, null_mut()) }, 0);
+        let code =
+            unsafe { c::shmslot_segment_attach_fd(fd, null_mut(), &mut segment, null_mut()) };
+        assert_eq!(code, 0);
         segment
     }
 }
@@ -128,7 +134,8 @@ mod c {
             err: *mut u8,
         ) -> i32;
         pub(super) fn shmslot_segment_close(segment: *mut u8);
-        pub(super) fn shmslot_writer_open(segment: *mut u8, ret: *mut *mut u8, err: *mut u8) -> i32;
+        pub(super) fn shmslot_writer_open(segment: *mut u8, ret: *mut *mut u8, err: *mut u8)
+        -> i32;
         pub(super) fn shmslot_writer_close(writer: *mut u8);
         pub(super) fn shmslot_reader_join(
             segment: *mut u8,
@@ -137,8 +144,12 @@ mod c {
             err: *mut u8,
         ) -> i32;
         pub(super) fn shmslot_reader_leave(reader: *mut u8);
-        pub(super) fn shmslot_slot_reserve(writer: *mut u8, len: usize, timeout: i64, loan: *mut Loan)
-        -> i32;
+        pub(super) fn shmslot_slot_reserve(
+            writer: *mut u8,
+            len: usize,
+            timeout: i64,
+            loan: *mut Loan,
+        ) -> i32;
         pub(super) fn shmslot_slot_commit(
             writer: *mut u8,
             loan: *const Loan,

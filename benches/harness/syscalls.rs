@@ -65,7 +65,8 @@ pub(crate) fn count(place: &Place, children: &[libc::pid_t]) -> Option<u64> {
         } else if left.remove(&process) && status != 0 {
             well = false;
             // SAFETY: children that nobody has waited for.
-            left.iter().for_each(|&child| assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0));
+            left.iter()
+                .for_each(|&child| assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0));
         }
     }
     well.then_some(calls)

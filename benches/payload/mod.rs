@@ -8,7 +8,8 @@ use shmslot::{CreateOptions, Reader, Segment, Writer};
 
 use crate::harness::rows::{median, show};
 
-pub(crate) const SIZES: [(usize, &str); 3] = [(64 << 10, "64 KiB"), (1 << 20, "1 MiB"), (64 << 20, "64 MiB")];
+pub(crate) const SIZES: [(usize, &str); 3] =
+    [(64 << 10, "64 KiB"), (1 << 20, "1 MiB"), (64 << 20, "64 MiB")];
 
 /// Where a payload lies.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,8 @@ pub(crate) fn segment(home: Home, len: usize, prefault: bool) -> Segment {
         },
         Home::Slot => CreateOptions { slot_capacity: len as u64, ..CreateOptions::default() },
     };
-    Segment::create_anonymous(&CreateOptions { slot_count: 4, prefault, ..options }).expect("a segment")
+    Segment::create_anonymous(&CreateOptions { slot_count: 4, prefault, ..options })
+        .expect("a segment")
 }
 
 /// A payload that is copied, and its sum.
@@ -55,7 +57,8 @@ impl Source {
 
 /// Reads every byte, as fast as it can be done.
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
-    let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight")));
+    let words =
+        bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight")));
     words.fold(0, u64::wrapping_add)
 }
 
@@ -148,7 +151,9 @@ pub(crate) fn raw_copy(len: usize) -> f64 {
 /// The same bytes copied between two private buffers, and summed up there.
 pub(crate) fn raw_copy_and_sum(len: usize) -> f64 {
     let mut target = Target::new(len);
-    per_turn(len, Work::WrittenAndRead, usize::MAX, |source| sum(target.copy(source.expect("written"))))
+    per_turn(len, Work::WrittenAndRead, usize::MAX, |source| {
+        sum(target.copy(source.expect("written")))
+    })
 }
 
 /// Nanoseconds for a payload of so many bytes.
@@ -180,7 +185,10 @@ pub(crate) fn table(title: &str, raw: Raw<'_>, rows: &[(String, Measure)], round
             }
         }
     }
-    println!("| {title} (× first row) | {} |\n|---|---:|---:|---:|", SIZES.map(|(_, name)| name).join(" | "));
+    println!(
+        "| {title} (× first row) | {} |\n|---|---:|---:|---:|",
+        SIZES.map(|(_, name)| name).join(" | ")
+    );
     println!("| {} | {} |", raw.0, raws.map(|raws| show(median(raws))).join(" | "));
     for (index, (name, _)) in rows.iter().enumerate() {
         let cells: Vec<_> = std::iter::zip(&figures[index], &ratios[index])

@@ -1,21 +1,21 @@
 /// @file
-/// shmslot for C++17 and later: the calls of shmslot.h with owners that clean up, typed samples, and
-/// ranges.
+/// shmslot for C++17 and later: the calls of shmslot.h with owners that clean up, typed samples,
+/// and ranges.
 ///
-/// - Contract: shmslot.h says what each call does, and its rules hold here: threads, timeouts, forks,
-///   deaths. This file says what C++ adds. bindings/README.md has the table of both.
+/// - Contract: shmslot.h says what each call does, and its rules hold here: threads, timeouts,
+///   forks, deaths. This file says what C++ adds. bindings/README.md has the table of both.
 /// - Failures are returned as Result, which holds a value or an Error. Nothing here throws, and
 ///   -fno-exceptions and -fno-rtti work; or_throw() turns failures into exceptions where these are
 ///   enabled, call by call. It is a function and not a macro or mode, so translation units with and
 ///   without exceptions mix, and so do C++17, 20 and 23: every class is the same in all. Only
 ///   std::string and std::vector, where they are returned, may throw std::bad_alloc as always.
-/// - Ownership: all owners are move-only. A moved-from owner is empty: its calls return Code::invalid
-///   or Code::stale, its pointers are null, its destruction does nothing. Owners may be destroyed in
-///   any order: a Sample, a Lease and Mapped bytes stay valid without the object that they came from;
-///   a Loan ends with its Writer and is empty from then on. Destroying an object while another thread
-///   uses it is a race, as in C.
-/// - Bytes: Loan, Sample, Lease and Mapped are contiguous ranges of std::byte: data() and size(), and
-///   in C++20 they convert to std::span.
+/// - Ownership: all owners are move-only. A moved-from owner is empty: its calls return
+///   Code::invalid or Code::stale, its pointers are null, its destruction does nothing. Owners may
+///   be destroyed in any order: a Sample, a Lease and Mapped bytes stay valid without the object
+///   that they came from; a Loan ends with its Writer and is empty from then on. Destroying an
+///   object while another thread uses it is a race, as in C.
+/// - Bytes: Loan, Sample, Lease and Mapped are contiguous ranges of std::byte: data() and size(),
+///   and in C++20 they convert to std::span.
 #ifndef SHMSLOT_HPP
 #define SHMSLOT_HPP
 
@@ -52,56 +52,105 @@ namespace shmslot {
 
 /// The kind of a failure, SHMSLOT_E_... of shmslot.h; a newer library may have more of them.
 enum class Code : int {
-    ok = SHMSLOT_OK,                                     ///< Success.
-    invalid = SHMSLOT_E_INVALID,                         ///< An argument is impossible, or the object is empty.
-    no_memory = SHMSLOT_E_NO_MEMORY,                     ///< Memory is exhausted.
-    sys = SHMSLOT_E_SYS,                                 ///< A system call failed; Error::os_errno tells which way.
-    exists = SHMSLOT_E_EXISTS,                           ///< A live segment already has this name.
-    not_found = SHMSLOT_E_NOT_FOUND,                     ///< No segment has this name.
-    permission = SHMSLOT_E_PERMISSION,                   ///< It belongs to somebody else, or may not be opened.
-    not_a_segment = SHMSLOT_E_NOT_A_SEGMENT,             ///< The file was not made by this library.
-    layout_version = SHMSLOT_E_LAYOUT_VERSION,           ///< Another layout version, byte order or feature set.
-    type_mismatch = SHMSLOT_E_TYPE_MISMATCH,             ///< The segment carries another type.
-    corrupt = SHMSLOT_E_CORRUPT,                         ///< The segment contradicts itself.
-    again = SHMSLOT_E_AGAIN,                             ///< Nothing to read now.
-    timeout = SHMSLOT_E_TIMEOUT,                         ///< The deadline passed.
-    interrupted = SHMSLOT_E_INTERRUPTED,                 ///< The wait was ended by an interrupt call.
-    no_free_slot = SHMSLOT_E_NO_FREE_SLOT,               ///< Every slot is loaned, held or unread.
-    too_large = SHMSLOT_E_TOO_LARGE,                     ///< The payload is larger than any.
-    stale = SHMSLOT_E_STALE,                             ///< It was used already, or is of another segment.
-    no_reader_slot = SHMSLOT_E_NO_READER_SLOT,           ///< As many readers as possible are joined.
-    not_supported = SHMSLOT_E_NOT_SUPPORTED,             ///< Not with this kind of segment, or on this system.
-    panic = SHMSLOT_E_PANIC,                             ///< A defect in the library was caught.
-    bad_name = SHMSLOT_E_BAD_NAME,                       ///< The name is malformed.
-    bad_timeout = SHMSLOT_E_BAD_TIMEOUT,                 ///< A timeout below -1; Timeout never is.
-    bad_options = SHMSLOT_E_BAD_OPTIONS,                 ///< An option is out of its range.
-    bad_index = SHMSLOT_E_BAD_INDEX,                     ///< A reader index is out of range or somebody else's.
-    bad_length = SHMSLOT_E_BAD_LENGTH,                   ///< More bytes committed than were reserved.
-    not_a_file = SHMSLOT_E_NOT_A_FILE,                   ///< The path names a directory, socket, pipe or device.
-    truncated = SHMSLOT_E_TRUNCATED,                     ///< The file is shorter than its header says.
-    not_sealed = SHMSLOT_E_NOT_SEALED,                   ///< The descriptor lacks seals.
-    writer_exists = SHMSLOT_E_WRITER_EXISTS,             ///< A single-writer segment already has its writer.
-    no_participant_slot = SHMSLOT_E_NO_PARTICIPANT_SLOT, ///< As many participants as possible are attached.
-    held = SHMSLOT_E_HELD,                               ///< This reader already holds that sample.
-    empty = SHMSLOT_E_EMPTY,                             ///< The file is empty.
-    loan_limit = SHMSLOT_E_LOAN_LIMIT,                   ///< This writer has as many loans out as its limit allows.
-    forked = SHMSLOT_E_FORKED,                           ///< The handle was made before a fork, by the parent.
-    peer_dead = SHMSLOT_E_PEER_DEAD,                     ///< A process that was attached died.
-    no_writers = SHMSLOT_E_NO_WRITERS,                   ///< No process has a writer open.
-    unknown_mapping = SHMSLOT_E_UNKNOWN_MAPPING,         ///< No region of this number and generation is known.
-    out_of_bounds = SHMSLOT_E_OUT_OF_BOUNDS,             ///< A reference reaches beyond the end of its region.
-    overflow = SHMSLOT_E_OVERFLOW,                       ///< Offset and length are more than 64 bits together.
-    channel_broken = SHMSLOT_E_CHANNEL_BROKEN,           ///< The other end is gone, or said what no channel says.
-    name_busy = SHMSLOT_E_NAME_BUSY,                     ///< Another process has begun to take the name away, and has not finished.
-    descriptor_lost = SHMSLOT_E_DESCRIPTOR_LOST,         ///< The program has closed or replaced a descriptor of the library.
-    options_mismatch = SHMSLOT_E_OPTIONS_MISMATCH,       ///< The segment that is there does not give what is asked.
-    retired = SHMSLOT_E_RETIRED,                         ///< The segment has lost its name.
-    held_limit = SHMSLOT_E_HELD_LIMIT,                   ///< This reader holds as many samples as the segment allows.
-    too_many = SHMSLOT_E_TOO_MANY,                       ///< More readers than one wait takes.
+    /// Success.
+    ok = SHMSLOT_OK,
+    /// An argument is impossible, or the object is empty.
+    invalid = SHMSLOT_E_INVALID,
+    /// Memory is exhausted.
+    no_memory = SHMSLOT_E_NO_MEMORY,
+    /// A system call failed; Error::os_errno tells which way.
+    sys = SHMSLOT_E_SYS,
+    /// A live segment already has this name.
+    exists = SHMSLOT_E_EXISTS,
+    /// No segment has this name.
+    not_found = SHMSLOT_E_NOT_FOUND,
+    /// It belongs to somebody else, or may not be opened.
+    permission = SHMSLOT_E_PERMISSION,
+    /// The file was not made by this library.
+    not_a_segment = SHMSLOT_E_NOT_A_SEGMENT,
+    /// Another layout version, byte order or feature set.
+    layout_version = SHMSLOT_E_LAYOUT_VERSION,
+    /// The segment carries another type.
+    type_mismatch = SHMSLOT_E_TYPE_MISMATCH,
+    /// The segment contradicts itself.
+    corrupt = SHMSLOT_E_CORRUPT,
+    /// Nothing to read now.
+    again = SHMSLOT_E_AGAIN,
+    /// The deadline passed.
+    timeout = SHMSLOT_E_TIMEOUT,
+    /// The wait was ended by an interrupt call.
+    interrupted = SHMSLOT_E_INTERRUPTED,
+    /// Every slot is loaned, held or unread.
+    no_free_slot = SHMSLOT_E_NO_FREE_SLOT,
+    /// The payload is larger than any.
+    too_large = SHMSLOT_E_TOO_LARGE,
+    /// It was used already, or is of another segment.
+    stale = SHMSLOT_E_STALE,
+    /// As many readers as possible are joined.
+    no_reader_slot = SHMSLOT_E_NO_READER_SLOT,
+    /// Not with this kind of segment, or on this system.
+    not_supported = SHMSLOT_E_NOT_SUPPORTED,
+    /// A defect in the library was caught.
+    panic = SHMSLOT_E_PANIC,
+    /// The name is malformed.
+    bad_name = SHMSLOT_E_BAD_NAME,
+    /// A timeout below -1; Timeout never is.
+    bad_timeout = SHMSLOT_E_BAD_TIMEOUT,
+    /// An option is out of its range.
+    bad_options = SHMSLOT_E_BAD_OPTIONS,
+    /// A reader index is out of range or somebody else's.
+    bad_index = SHMSLOT_E_BAD_INDEX,
+    /// More bytes committed than were reserved.
+    bad_length = SHMSLOT_E_BAD_LENGTH,
+    /// The path names a directory, socket, pipe or device.
+    not_a_file = SHMSLOT_E_NOT_A_FILE,
+    /// The file is shorter than its header says.
+    truncated = SHMSLOT_E_TRUNCATED,
+    /// The descriptor lacks seals.
+    not_sealed = SHMSLOT_E_NOT_SEALED,
+    /// A single-writer segment already has its writer.
+    writer_exists = SHMSLOT_E_WRITER_EXISTS,
+    /// As many participants as possible are attached.
+    no_participant_slot = SHMSLOT_E_NO_PARTICIPANT_SLOT,
+    /// This reader already holds that sample.
+    held = SHMSLOT_E_HELD,
+    /// The file is empty.
+    empty = SHMSLOT_E_EMPTY,
+    /// This writer has as many loans out as its limit allows.
+    loan_limit = SHMSLOT_E_LOAN_LIMIT,
+    /// The handle was made before a fork, by the parent.
+    forked = SHMSLOT_E_FORKED,
+    /// A process that was attached died.
+    peer_dead = SHMSLOT_E_PEER_DEAD,
+    /// No process has a writer open.
+    no_writers = SHMSLOT_E_NO_WRITERS,
+    /// No region of this number and generation is known.
+    unknown_mapping = SHMSLOT_E_UNKNOWN_MAPPING,
+    /// A reference reaches beyond the end of its region.
+    out_of_bounds = SHMSLOT_E_OUT_OF_BOUNDS,
+    /// Offset and length are more than 64 bits together.
+    overflow = SHMSLOT_E_OVERFLOW,
+    /// The other end is gone, or said what no channel says.
+    channel_broken = SHMSLOT_E_CHANNEL_BROKEN,
+    /// Another process has begun to take the name away, and has not finished.
+    name_busy = SHMSLOT_E_NAME_BUSY,
+    /// The program has closed or replaced a descriptor of the library.
+    descriptor_lost = SHMSLOT_E_DESCRIPTOR_LOST,
+    /// The segment that is there does not give what is asked.
+    options_mismatch = SHMSLOT_E_OPTIONS_MISMATCH,
+    /// The segment has lost its name.
+    retired = SHMSLOT_E_RETIRED,
+    /// This reader holds as many samples as the segment allows.
+    held_limit = SHMSLOT_E_HELD_LIMIT,
+    /// More readers than one wait takes.
+    too_many = SHMSLOT_E_TOO_MANY,
 };
 
 /// What a code means and what to do, in one line; never null. Threads: any. shmslot_strerror.
-[[nodiscard]] inline const char *text(Code code) noexcept { return shmslot_strerror(static_cast<int>(code)); }
+[[nodiscard]] inline const char *text(Code code) noexcept
+{
+    return shmslot_strerror(static_cast<int>(code));
+}
 
 /// The version of the library that is running; SHMSLOT_VERSION is that of the header. Threads: any.
 /// shmslot_version.
@@ -166,13 +215,15 @@ private:
     {
         told_.code = told.code;
         told_.os_errno = told.os_errno;
-        for (std::size_t i = 0; i < std::size(told.numbers); i++) told_.numbers[i] = told.numbers[i];
+        for (std::size_t i = 0; i < std::size(told.numbers); i++)
+            told_.numbers[i] = told.numbers[i];
         set_text(told.text);
     }
 
     void set_text(std::string_view text) noexcept
     {
-        const std::size_t len = text.size() < sizeof told_.text ? text.size() : sizeof told_.text - 1;
+        const std::size_t len =
+            text.size() < sizeof told_.text ? text.size() : sizeof told_.text - 1;
         std::memcpy(told_.text, text.data(), len);
         told_.text[len] = '\0';
     }
@@ -290,7 +341,10 @@ public:
     /// The value.
     [[nodiscard]] T &operator*() & noexcept { return checked(); }
     /// The value.
-    [[nodiscard]] const T &operator*() const & noexcept { return const_cast<Result *>(this)->checked(); }
+    [[nodiscard]] const T &operator*() const & noexcept
+    {
+        return const_cast<Result *>(this)->checked();
+    }
     /// The value, to be moved from.
     [[nodiscard]] T &&operator*() && noexcept { return std::move(checked()); }
     /// The value.
@@ -299,7 +353,10 @@ public:
     [[nodiscard]] const T *operator->() const noexcept { return &**this; }
 
     /// The value, or another one if it is a failure.
-    [[nodiscard]] T value_or(T other) && noexcept { return has_value_ ? std::move(value_) : std::move(other); }
+    [[nodiscard]] T value_or(T other) && noexcept
+    {
+        return has_value_ ? std::move(value_) : std::move(other);
+    }
 
 private:
     T &checked() noexcept
@@ -404,7 +461,8 @@ class Timeout {
 public:
     /// At most this long.
     template <class Rep, class Period>
-    constexpr Timeout(std::chrono::duration<Rep, Period> duration) noexcept : ns_(nanoseconds_of(duration))
+    constexpr Timeout(std::chrono::duration<Rep, Period> duration) noexcept
+        : ns_(nanoseconds_of(duration))
     {
     }
 
@@ -418,7 +476,8 @@ private:
     explicit constexpr Timeout(std::int64_t ns) noexcept : ns_(ns) {}
 
     template <class Rep, class Period>
-    static constexpr std::int64_t nanoseconds_of(std::chrono::duration<Rep, Period> duration) noexcept
+    static constexpr std::int64_t
+    nanoseconds_of(std::chrono::duration<Rep, Period> duration) noexcept
     {
         using Nanoseconds = std::chrono::duration<std::int64_t, std::nano>;
         using Duration = std::chrono::duration<Rep, Period>;
@@ -442,10 +501,14 @@ inline constexpr Timeout forever = Timeout::unlimited();
 
 /// What a reserve does that finds nothing free.
 enum class Policy : std::uint32_t {
-    unspecified = 0,                          ///< As block; open takes a segment of whatever policy.
-    block = SHMSLOT_POLICY_BLOCK,             ///< It waits until a reader has marked enough.
-    fail = SHMSLOT_POLICY_FAIL,               ///< It fails at once, whatever its timeout: it never waits.
-    drop_oldest = SHMSLOT_POLICY_DROP_OLDEST, ///< It takes the oldest unread sample that nobody holds.
+    /// As block; open takes a segment of whatever policy.
+    unspecified = 0,
+    /// It waits until a reader has marked enough.
+    block = SHMSLOT_POLICY_BLOCK,
+    /// It fails at once, whatever its timeout: it never waits.
+    fail = SHMSLOT_POLICY_FAIL,
+    /// It takes the oldest unread sample that nobody holds.
+    drop_oldest = SHMSLOT_POLICY_DROP_OLDEST,
 };
 
 /// What to do when the name belongs to a segment that nobody is attached to any more.
@@ -462,44 +525,78 @@ inline constexpr std::uint64_t idle_none = SHMSLOT_IDLE_NONE;
 
 /// How to make or open a segment; shmslot_options. Zero is the default of each field.
 struct Options {
-    std::uint32_t slot_count = 0;                ///< Number of slots; default 64.
-    std::uint64_t slot_capacity = 0;             ///< Payload bytes of a slot; default 4096, or the size of the type.
-    std::uint32_t payload_align = 0;             ///< Alignment of each payload in bytes; default 64, or the type's.
-    std::uint32_t user_header_size = 0;          ///< Bytes of user header beside each slot.
-    std::uint32_t max_readers = 0;               ///< Readers that may be joined at once; default 15.
-    std::uint32_t max_participants = 0;          ///< Processes that may be attached at once; default 64.
-    std::uint32_t history = 0;                   ///< Samples kept for readers that join later.
-    Policy policy = Policy::unspecified;         ///< What a reserve does that finds nothing free.
-    std::uint32_t mode = 0;                      ///< Permission bits of a named segment; default 0600.
-    IfOrphaned if_orphaned = IfOrphaned::replace;            ///< What to do with a segment that nobody is attached to.
-    std::uint32_t spin_ns = 0;                   ///< How long a wait polls, or spin_none; default 10000.
-    std::uint32_t max_loans = 0;                 ///< Loans that one writer may have out at once; default no limit.
-    std::uint32_t region_count = 0;              ///< Payloads in regions that may be there at once.
-    std::uint32_t max_held = 0;                  ///< Samples that one reader may hold at once; default no limit.
-    std::uint64_t max_payload = 0;               ///< Largest payload of all; default slot_capacity, no regions.
-    std::array<std::uint8_t, 16> type_hash = {}; ///< Identity of the sample type; all zero is none.
-    const char *type_name = nullptr;             ///< Name of the sample type, at most 63 bytes; read during the call.
-    bool single_writer = false;                  ///< One writer at a time; cheaper.
-    bool timestamps = false;                     ///< Each commit notes the monotonic time.
-    bool ephemeral = false;                      ///< The name goes with the last participant.
-    bool prefault = false;                       ///< Map all pages at once.
-    bool huge_pages = false;                     ///< Ask for huge pages.
-    bool stream_copies = false;                  ///< Large copies into payloads go around the caches.
-    bool any_geometry = false;                   ///< Open: take what is there with whatever numbers it has.
-    bool any_owner = false;                      ///< Open: also another user's segment, or one with a loosened mode.
+    /// Number of slots; default 64.
+    std::uint32_t slot_count = 0;
+    /// Payload bytes of a slot; default 4096, or the size of the type.
+    std::uint64_t slot_capacity = 0;
+    /// Alignment of each payload in bytes; default 64, or the type's.
+    std::uint32_t payload_align = 0;
+    /// Bytes of user header beside each slot.
+    std::uint32_t user_header_size = 0;
+    /// Readers that may be joined at once; default 15.
+    std::uint32_t max_readers = 0;
+    /// Processes that may be attached at once; default 64.
+    std::uint32_t max_participants = 0;
+    /// Samples kept for readers that join later.
+    std::uint32_t history = 0;
+    /// What a reserve does that finds nothing free.
+    Policy policy = Policy::unspecified;
+    /// Permission bits of a named segment; default 0600.
+    std::uint32_t mode = 0;
+    /// What to do with a segment that nobody is attached to.
+    IfOrphaned if_orphaned = IfOrphaned::replace;
+    /// How long a wait polls, or spin_none; default 10000.
+    std::uint32_t spin_ns = 0;
+    /// Loans that one writer may have out at once; default no limit.
+    std::uint32_t max_loans = 0;
+    /// Payloads in regions that may be there at once.
+    std::uint32_t region_count = 0;
+    /// Samples that one reader may hold at once; default no limit.
+    std::uint32_t max_held = 0;
+    /// Largest payload of all; default slot_capacity, no regions.
+    std::uint64_t max_payload = 0;
+    /// Identity of the sample type; all zero is none.
+    std::array<std::uint8_t, 16> type_hash = {};
+    /// Name of the sample type, at most 63 bytes; read during the call.
+    const char *type_name = nullptr;
+    /// One writer at a time; cheaper.
+    bool single_writer = false;
+    /// Each commit notes the monotonic time.
+    bool timestamps = false;
+    /// The name goes with the last participant.
+    bool ephemeral = false;
+    /// Map all pages at once.
+    bool prefault = false;
+    /// Ask for huge pages.
+    bool huge_pages = false;
+    /// Large copies into payloads go around the caches.
+    bool stream_copies = false;
+    /// Open: take what is there with whatever numbers it has.
+    bool any_geometry = false;
+    /// Open: also another user's segment, or one with a loosened mode.
+    bool any_owner = false;
 };
 
 /// How to attach to a segment; shmslot_attach_options. Zero is the default of each field.
 struct AttachOptions {
-    std::array<std::uint8_t, 16> type_hash = {}; ///< Identity that the sample type must have; all zero is any.
-    const char *type_name = nullptr;             ///< Name that the sample type must have; read during the call.
-    std::uint32_t spin_ns = 0;                   ///< How long a wait polls; 1 is not at all, default 10000.
-    std::uint32_t max_loans = 0;                 ///< Loans that one writer may have out at once; default no limit.
-    bool prefault = false;                       ///< Map all pages at once.
-    bool huge_pages = false;                     ///< Ask for huge pages.
-    bool stream_copies = false;                  ///< Large copies into payloads go around the caches.
-    bool any_owner = false;                      ///< Attach to another user's segment, or one with a loosened mode.
-    bool observer = false;                       ///< Map read-only and join nothing.
+    /// Identity that the sample type must have; all zero is any.
+    std::array<std::uint8_t, 16> type_hash = {};
+    /// Name that the sample type must have; read during the call.
+    const char *type_name = nullptr;
+    /// How long a wait polls; 1 is not at all, default 10000.
+    std::uint32_t spin_ns = 0;
+    /// Loans that one writer may have out at once; default no limit.
+    std::uint32_t max_loans = 0;
+    /// Map all pages at once.
+    bool prefault = false;
+    /// Ask for huge pages.
+    bool huge_pages = false;
+    /// Large copies into payloads go around the caches.
+    bool stream_copies = false;
+    /// Attach to another user's segment, or one with a loosened mode.
+    bool any_owner = false;
+    /// Map read-only and join nothing.
+    bool observer = false;
 };
 
 /// The geometry of a segment, and its use at this moment.
@@ -525,10 +622,14 @@ using PoolInfo = shmslot_pool_info;
 
 /// What ends waits besides what they wait for. Writers and segments accept signal and retired.
 struct EndWaits {
-    bool no_writers = false; ///< No process has a writer open, and everything was read: Code::no_writers.
-    bool peer_dead = false;  ///< A process that was attached died: Code::peer_dead, once each time.
-    bool retired = false;    ///< The segment has lost its name: Code::retired.
-    bool signal = false;     ///< A signal handler has run in the thread that sleeps: Code::interrupted.
+    /// No process has a writer open, and everything was read: Code::no_writers.
+    bool no_writers = false;
+    /// A process that was attached died: Code::peer_dead, once each time.
+    bool peer_dead = false;
+    /// The segment has lost its name: Code::retired.
+    bool retired = false;
+    /// A signal handler has run in the thread that sleeps: Code::interrupted.
+    bool signal = false;
 };
 
 /// How a channel is made.
@@ -580,7 +681,8 @@ constexpr std::array<std::uint8_t, 16> type_hash(std::string_view name, std::uin
 /// `static constexpr const char *shmslot_type_name = "acme.Pose";`, or specialise this template for
 /// a type that you cannot change:
 ///
-///     template <> struct shmslot::TypeName<Pose> { static constexpr const char *value = "acme.Pose"; };
+///     template <> struct shmslot::TypeName<Pose> { static constexpr const char *value =
+///     "acme.Pose"; };
 ///
 /// The name is given and not derived, because compilers, namespaces and renamings change what they
 /// call a type. Change the name when the meaning of the bytes changes. The second parameter is
@@ -658,7 +760,10 @@ struct Close {
     /// Closes it.
     void operator()(shmslot_registry *handle) const noexcept { shmslot_registry_close(handle); }
     /// Closes it.
-    void operator()(shmslot_attachments *handle) const noexcept { shmslot_attachments_close(handle); }
+    void operator()(shmslot_attachments *handle) const noexcept
+    {
+        shmslot_attachments_close(handle);
+    }
 };
 
 /// A handle that is closed once.
@@ -678,7 +783,10 @@ public:
     /// Nothing, to be written and owned, or destroyed.
     explicit Owned(Unwritten /* tag */) noexcept {}
     /// Takes it from the other.
-    Owned(Owned &&other) noexcept : plain_(other.plain_), handle_(std::exchange(other.handle_, nullptr)) {}
+    Owned(Owned &&other) noexcept
+        : plain_(other.plain_), handle_(std::exchange(other.handle_, nullptr))
+    {
+    }
     /// Ends what it had, and takes it from the other.
     Owned &operator=(Owned &&other) noexcept
     {
@@ -749,7 +857,8 @@ inline void keep(WriterShare *share) noexcept
 inline void let_go(WriterShare *share) noexcept
 {
     // Release: pairs with the acquire of the last owner, which frees what the others have used.
-    if (share != nullptr && share->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete share;
+    if (share != nullptr && share->owners.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        delete share;
 }
 
 /// Closes a writer; for std::unique_ptr.
@@ -774,12 +883,16 @@ inline int discard(WriterShare *share, const shmslot_loan *loan) noexcept
 /// As the C calls take it.
 [[nodiscard]] constexpr std::uint32_t bits(EndWaits when) noexcept
 {
-    return (when.no_writers ? SHMSLOT_END_NO_WRITERS : 0U) | (when.peer_dead ? SHMSLOT_END_PEER_DEAD : 0U) |
-           (when.signal ? SHMSLOT_END_SIGNAL : 0U) | (when.retired ? SHMSLOT_END_RETIRED : 0U);
+    return (when.no_writers ? SHMSLOT_END_NO_WRITERS : 0U) |
+           (when.peer_dead ? SHMSLOT_END_PEER_DEAD : 0U) | (when.signal ? SHMSLOT_END_SIGNAL : 0U) |
+           (when.retired ? SHMSLOT_END_RETIRED : 0U);
 }
 
 /// A result without a value, of a C call that returns 0.
-[[nodiscard]] inline Result<void> done(int code) noexcept { return code < 0 ? static_cast<Code>(code) : Code::ok; }
+[[nodiscard]] inline Result<void> done(int code) noexcept
+{
+    return code < 0 ? static_cast<Code>(code) : Code::ok;
+}
 /// The same, with what the call has told of a failure.
 [[nodiscard]] inline Result<void> done(int code, const shmslot_error &told) noexcept
 {
@@ -832,10 +945,13 @@ template <class T, class Handle, class Call>
 [[nodiscard]] inline shmslot_options c_options(const Options &options) noexcept
 {
     shmslot_options c = SHMSLOT_OPTIONS_INIT;
-    c.flags = (options.single_writer ? SHMSLOT_FLAG_SINGLE_WRITER : 0U) | (options.timestamps ? SHMSLOT_FLAG_TIMESTAMPS : 0U) |
+    c.flags = (options.single_writer ? SHMSLOT_FLAG_SINGLE_WRITER : 0U) |
+              (options.timestamps ? SHMSLOT_FLAG_TIMESTAMPS : 0U) |
               (options.ephemeral ? SHMSLOT_FLAG_EPHEMERAL : 0U) |
-              (options.prefault ? SHMSLOT_FLAG_PREFAULT : 0U) | (options.huge_pages ? SHMSLOT_FLAG_HUGE_PAGES : 0U) |
-              (options.stream_copies ? SHMSLOT_FLAG_STREAM_COPIES : 0U) | (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) |
+              (options.prefault ? SHMSLOT_FLAG_PREFAULT : 0U) |
+              (options.huge_pages ? SHMSLOT_FLAG_HUGE_PAGES : 0U) |
+              (options.stream_copies ? SHMSLOT_FLAG_STREAM_COPIES : 0U) |
+              (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) |
               (options.any_geometry ? SHMSLOT_FLAG_ANY_GEOMETRY : 0U);
     c.slot_count = options.slot_count;
     c.payload_align = options.payload_align;
@@ -861,8 +977,10 @@ template <class T, class Handle, class Call>
 [[nodiscard]] inline shmslot_attach_options c_options(const AttachOptions &options) noexcept
 {
     shmslot_attach_options c = SHMSLOT_ATTACH_OPTIONS_INIT;
-    c.flags = (options.prefault ? SHMSLOT_FLAG_PREFAULT : 0U) | (options.huge_pages ? SHMSLOT_FLAG_HUGE_PAGES : 0U) |
-              (options.stream_copies ? SHMSLOT_FLAG_STREAM_COPIES : 0U) | (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) |
+    c.flags = (options.prefault ? SHMSLOT_FLAG_PREFAULT : 0U) |
+              (options.huge_pages ? SHMSLOT_FLAG_HUGE_PAGES : 0U) |
+              (options.stream_copies ? SHMSLOT_FLAG_STREAM_COPIES : 0U) |
+              (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) |
               (options.observer ? SHMSLOT_FLAG_OBSERVER : 0U);
     c.spin_ns = options.spin_ns;
     c.max_loans = options.max_loans;
@@ -874,7 +992,8 @@ template <class T, class Handle, class Call>
 /// Options of a channel as C has them.
 [[nodiscard]] inline std::uint32_t c_flags(ChannelOptions options) noexcept
 {
-    return (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) | (options.unsealed ? SHMSLOT_FLAG_UNSEALED : 0U);
+    return (options.any_owner ? SHMSLOT_FLAG_ANY_OWNER : 0U) |
+           (options.unsealed ? SHMSLOT_FLAG_UNSEALED : 0U);
 }
 
 /// The object in these bytes; null if there are none.
@@ -946,7 +1065,10 @@ public:
 
 private:
     friend class Writer;
-    [[nodiscard]] bool is_out() const noexcept { return detail::writer_of(owned_.handle()) != nullptr; }
+    [[nodiscard]] bool is_out() const noexcept
+    {
+        return detail::writer_of(owned_.handle()) != nullptr;
+    }
 
     detail::Owned<shmslot_loan, detail::WriterShare, detail::discard> owned_{};
 };
@@ -967,21 +1089,27 @@ public:
     /// Reserves, copies and commits; the sequence. shmslot_slot_write.
     Result<std::uint64_t> write(const void *bytes, std::size_t len, Timeout timeout) noexcept
     {
-        return detail::written<std::uint64_t>(
-            [&](std::uint64_t *ret) { return shmslot_slot_write(get(), bytes, len, timeout.ns(), ret); });
+        return detail::written<std::uint64_t>([&](std::uint64_t *ret) {
+            return shmslot_slot_write(get(), bytes, len, timeout.ns(), ret);
+        });
     }
 
     /// The same with the content of a std::vector, std::array, std::string_view, std::span and the
     /// like.
-    template <class Range, class Item = std::remove_pointer_t<decltype(std::declval<const Range &>().data())>>
+    template <class Range,
+              class Item = std::remove_pointer_t<decltype(std::declval<const Range &>().data())>>
     Result<std::uint64_t> write(const Range &range, Timeout timeout) noexcept
     {
-        static_assert(std::is_trivially_copyable_v<Item>, "what has pointers or owners in it means nothing elsewhere");
+        static_assert(std::is_trivially_copyable_v<Item>,
+                      "what has pointers or owners in it means nothing elsewhere");
         return write(range.data(), range.size() * sizeof(Item), timeout);
     }
 
     /// Waits until a slot can be had. shmslot_wait_space.
-    Result<void> wait_space(Timeout timeout) noexcept { return detail::done(shmslot_wait_space(get(), timeout.ns())); }
+    Result<void> wait_space(Timeout timeout) noexcept
+    {
+        return detail::done(shmslot_wait_space(get(), timeout.ns()));
+    }
 
     /// Waits until count readers or more are joined; each of them reads what is committed then.
     /// shmslot_wait_readers.
@@ -1001,7 +1129,8 @@ public:
     [[nodiscard]] Error explain(Code code, std::size_t len = 0) const noexcept
     {
         shmslot_error told;
-        const int result = shmslot_writer_explain(get(), static_cast<int>(code), len, nullptr, &told);
+        const int result =
+            shmslot_writer_explain(get(), static_cast<int>(code), len, nullptr, &told);
         return result < 0 ? Error(static_cast<Code>(result)) : Error(told);
     }
 
@@ -1016,7 +1145,8 @@ public:
     /// Threads: any. shmslot_writer_blockers.
     Result<std::uint64_t> blockers() noexcept
     {
-        return detail::written<std::uint64_t>([&](std::uint64_t *ret) { return shmslot_writer_blockers(get(), ret); });
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_writer_blockers(get(), ret); });
     }
 
     /// Commits the loan whose payload begins at data; no Loan may own it. shmslot_slot_commit_ptr.
@@ -1028,13 +1158,17 @@ public:
 
     /// Discards the loan whose payload begins at data; no Loan may own it.
     /// shmslot_slot_discard_ptr.
-    Result<void> discard_ptr(const void *data) noexcept { return detail::done(shmslot_slot_discard_ptr(get(), data)); }
+    Result<void> discard_ptr(const void *data) noexcept
+    {
+        return detail::done(shmslot_slot_discard_ptr(get(), data));
+    }
 
     /// Owns the loan whose payload begins at data, after Loan::detach. shmslot_loan_from_ptr.
     Result<Loan> loan_from_ptr(const void *data) noexcept
     {
-        return detail::filled<Loan>(
-            [&](Loan &loan) { return give(loan, shmslot_loan_from_ptr(get(), data, loan.owned_.blank())); });
+        return detail::filled<Loan>([&](Loan &loan) {
+            return give(loan, shmslot_loan_from_ptr(get(), data, loan.owned_.blank()));
+        });
     }
 
     /// Whether there is one.
@@ -1100,7 +1234,8 @@ public:
     /// The slot's user header, as many bytes as Info::user_header_size says; null if it has none.
     [[nodiscard]] const std::byte *user_header() const noexcept
     {
-        return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->user_header) : nullptr;
+        return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->user_header)
+                                          : nullptr;
     }
     /// The same for all samples of one writer, and different from those of the others that are
     /// open.
@@ -1151,7 +1286,11 @@ public:
 
         /// At the first one, which is read now. ended_by, if not null, learns why there are no
         /// more.
-        Iterator(ReaderType *reader, Code *ended_by) noexcept : reader_(reader), ended_by_(ended_by), sample_() { ++*this; }
+        Iterator(ReaderType *reader, Code *ended_by) noexcept
+            : reader_(reader), ended_by_(ended_by), sample_()
+        {
+            ++*this;
+        }
         /// Takes the other's place, and its sample.
         Iterator(Iterator &&) noexcept = default;
         /// Takes the other's place, and its sample.
@@ -1184,9 +1323,15 @@ public:
         }
 
         /// Whether there are no more.
-        [[nodiscard]] friend bool operator==(const Iterator &iterator, End) noexcept { return iterator.at_end_; }
+        [[nodiscard]] friend bool operator==(const Iterator &iterator, End) noexcept
+        {
+            return iterator.at_end_;
+        }
         /// Whether there is one.
-        [[nodiscard]] friend bool operator!=(const Iterator &iterator, End) noexcept { return !iterator.at_end_; }
+        [[nodiscard]] friend bool operator!=(const Iterator &iterator, End) noexcept
+        {
+            return !iterator.at_end_;
+        }
 
     private:
         ReaderType *reader_;
@@ -1231,7 +1376,10 @@ public:
     }
 
     /// The samples that are there, for a loop that wants to know why it ended.
-    [[nodiscard]] Samples<Reader, Sample> available() noexcept { return Samples<Reader, Sample>(*this); }
+    [[nodiscard]] Samples<Reader, Sample> available() noexcept
+    {
+        return Samples<Reader, Sample>(*this);
+    }
     /// The first sample that is there: `for (auto &&sample : reader)`. Ends at any failure; see
     /// available().
     [[nodiscard]] Samples<Reader, Sample>::Iterator begin() noexcept { return {this, nullptr}; }
@@ -1239,7 +1387,10 @@ public:
     [[nodiscard]] Samples<Reader, Sample>::End end() const noexcept { return {}; }
 
     /// Waits until there is a sample. shmslot_wait.
-    Result<void> wait(Timeout timeout) noexcept { return detail::done(shmslot_wait(get(), timeout.ns())); }
+    Result<void> wait(Timeout timeout) noexcept
+    {
+        return detail::done(shmslot_wait(get(), timeout.ns()));
+    }
 
     /// Ends one wait of this reader with Code::interrupted. Threads: any, and signal handlers.
     /// shmslot_reader_interrupt.
@@ -1255,7 +1406,8 @@ public:
     /// How many samples Policy::drop_oldest has taken away. Threads: any. shmslot_reader_lost.
     Result<std::uint64_t> lost() const noexcept
     {
-        return detail::written<std::uint64_t>([&](std::uint64_t *ret) { return shmslot_reader_lost(get(), ret); });
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_reader_lost(get(), ret); });
     }
 
     /// The reader's bit in masks of readers. Threads: any. shmslot_reader_index.
@@ -1263,14 +1415,18 @@ public:
 
     /// Marks the sample whose payload begins at data; no Sample may own it. Threads: any.
     /// shmslot_slot_mark_ptr.
-    Result<void> mark_ptr(const void *data) noexcept { return detail::done(shmslot_slot_mark_ptr(get(), data)); }
+    Result<void> mark_ptr(const void *data) noexcept
+    {
+        return detail::done(shmslot_slot_mark_ptr(get(), data));
+    }
 
     /// Owns the sample whose payload begins at data, after Sample::detach. Threads: any.
     /// shmslot_sample_from_ptr.
     Result<Sample> sample_from_ptr(const void *data) noexcept
     {
-        return detail::filled<Sample>(
-            [&](Sample &sample) { return give(sample, shmslot_sample_from_ptr(get(), data, sample.owned_.blank())); });
+        return detail::filled<Sample>([&](Sample &sample) {
+            return give(sample, shmslot_sample_from_ptr(get(), data, sample.owned_.blank()));
+        });
     }
 
     /// Whether there is one.
@@ -1291,7 +1447,10 @@ private:
     friend class TypedReader;
 
     // Reads into an empty sample.
-    Code fill(Sample &sample) noexcept { return give(sample, shmslot_slot_read(get(), sample.owned_.blank())); }
+    Code fill(Sample &sample) noexcept
+    {
+        return give(sample, shmslot_slot_read(get(), sample.owned_.blank()));
+    }
     Code fill_latest(Sample &sample) noexcept
     {
         return give(sample, shmslot_slot_peek_latest(get(), sample.owned_.blank()));
@@ -1310,14 +1469,16 @@ private:
 
 /// Waits until one of count readers has a sample, of whatever segments; which one, the lowest of
 /// several. The array has Reader::get of each. Threads: as the readers. shmslot_wait_any.
-inline Result<std::size_t> wait_any(shmslot_reader *const *readers, std::size_t count, Timeout timeout) noexcept
+inline Result<std::size_t> wait_any(shmslot_reader *const *readers, std::size_t count,
+                                    Timeout timeout) noexcept
 {
     return detail::written<std::size_t>(
         [&](std::size_t *ret) { return shmslot_wait_any(readers, count, timeout.ns(), ret); });
 }
 
 /// The same: `wait_any({left.get(), right.get()}, timeout)`.
-inline Result<std::size_t> wait_any(std::initializer_list<shmslot_reader *> readers, Timeout timeout) noexcept
+inline Result<std::size_t> wait_any(std::initializer_list<shmslot_reader *> readers,
+                                    Timeout timeout) noexcept
 {
     return wait_any(readers.begin(), readers.size(), timeout);
 }
@@ -1334,9 +1495,10 @@ public:
     /// Makes a segment under a name. shmslot_segment_create.
     static Result<Segment> create(const char *name, const Options &options = {}) noexcept
     {
-        return from(options, [name](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
-            return shmslot_segment_create(name, c, ret, reterr);
-        });
+        return from(options,
+                    [name](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+                        return shmslot_segment_create(name, c, ret, reterr);
+                    });
     }
 
     /// Makes a segment without a name, in a sealed memory file. shmslot_segment_create_anonymous.
@@ -1354,15 +1516,18 @@ public:
     /// Attaches to the segment of this name. shmslot_segment_attach.
     static Result<Segment> attach(const char *name, const AttachOptions &options = {}) noexcept
     {
-        return from(options, [name](const shmslot_attach_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+        return from(options, [name](const shmslot_attach_options *c, shmslot_segment **ret,
+                                    shmslot_error *reterr) {
             return shmslot_segment_attach(name, c, ret, reterr);
         });
     }
 
     /// The same, and waits for the name to appear. shmslot_segment_attach_wait.
-    static Result<Segment> attach_wait(const char *name, Timeout timeout, const AttachOptions &options = {}) noexcept
+    static Result<Segment> attach_wait(const char *name, Timeout timeout,
+                                       const AttachOptions &options = {}) noexcept
     {
-        return from(options, [=](const shmslot_attach_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+        return from(options, [=](const shmslot_attach_options *c, shmslot_segment **ret,
+                                 shmslot_error *reterr) {
             return shmslot_segment_attach_wait(name, c, timeout.ns(), ret, reterr);
         });
     }
@@ -1371,20 +1536,23 @@ public:
     /// shmslot_segment_attach_fd.
     static Result<Segment> attach_fd(int fd, const AttachOptions &options = {}) noexcept
     {
-        return from(options, [fd](const shmslot_attach_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+        return from(options, [fd](const shmslot_attach_options *c, shmslot_segment **ret,
+                                  shmslot_error *reterr) {
             return shmslot_segment_attach_fd(fd, c, ret, reterr);
         });
     }
 
     /// Attaches to the segment of this name if it gives what is asked, or creates it. ret_created,
     /// if not null, is set on success: whether this call created it. shmslot_segment_open.
-    static Result<Segment> open(const char *name, const Options &options = {}, bool *ret_created = nullptr) noexcept
+    static Result<Segment> open(const char *name, const Options &options = {},
+                                bool *ret_created = nullptr) noexcept
     {
-        return from(options, [=](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
-            const int code = shmslot_segment_open(name, c, ret, reterr);
-            if (code >= 0 && ret_created != nullptr) *ret_created = code > 0;
-            return code;
-        });
+        return from(options,
+                    [=](const shmslot_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+                        const int code = shmslot_segment_open(name, c, ret, reterr);
+                        if (code >= 0 && ret_created != nullptr) *ret_created = code > 0;
+                        return code;
+                    });
     }
 
     /// Takes the name of a segment away. shmslot_segment_unlink.
@@ -1401,8 +1569,8 @@ public:
         std::vector<SegmentEntry> found;
         for (std::size_t count = 0;; found.resize(count)) { // more may have come meanwhile
             shmslot_error told;
-            const int code =
-                shmslot_segment_list(directory, found.data(), sizeof(SegmentEntry), found.size(), &count, &told);
+            const int code = shmslot_segment_list(directory, found.data(), sizeof(SegmentEntry),
+                                                  found.size(), &count, &told);
             if (code < 0) return Error(told);
             if (count <= found.size()) {
                 found.resize(count);
@@ -1439,15 +1607,17 @@ public:
     /// Joins as a reader, and sees up to history retained samples first. shmslot_reader_join.
     Result<Reader> reader(std::uint32_t history = 0) const noexcept
     {
-        return detail::made<Reader, shmslot_reader>([&](shmslot_reader **ret, shmslot_error *reterr) {
-            return shmslot_reader_join(get(), history, ret, reterr);
-        });
+        return detail::made<Reader, shmslot_reader>(
+            [&](shmslot_reader **ret, shmslot_error *reterr) {
+                return shmslot_reader_join(get(), history, ret, reterr);
+            });
     }
 
     /// What it is made of and how it is used. shmslot_segment_info.
     Result<Info> info() const noexcept
     {
-        return detail::written<Info>([&](Info *ret) { return shmslot_segment_info(get(), ret, sizeof *ret); });
+        return detail::written<Info>(
+            [&](Info *ret) { return shmslot_segment_info(get(), ret, sizeof *ret); });
     }
 
     /// Whether its name leads to it still, however it may have lost it. shmslot_segment_is_named.
@@ -1460,7 +1630,10 @@ public:
 
     /// Every process that is attached, or died so and was not cleaned up after.
     /// shmslot_segment_participants.
-    Result<std::vector<Participant>> participants() const { return list<Participant>(shmslot_segment_participants); }
+    Result<std::vector<Participant>> participants() const
+    {
+        return list<Participant>(shmslot_segment_participants);
+    }
 
     /// What its slots are used for now; also for an observer. shmslot_segment_counters.
     Result<Counters> counters() const noexcept
@@ -1470,10 +1643,16 @@ public:
     }
 
     /// What each reader has now; also for an observer. shmslot_segment_readers.
-    Result<std::vector<ReaderCounters>> readers() const { return list<ReaderCounters>(shmslot_segment_readers); }
+    Result<std::vector<ReaderCounters>> readers() const
+    {
+        return list<ReaderCounters>(shmslot_segment_readers);
+    }
 
     /// The writers that have loans out now; also for an observer. shmslot_segment_writers.
-    Result<std::vector<WriterCounters>> writers() const { return list<WriterCounters>(shmslot_segment_writers); }
+    Result<std::vector<WriterCounters>> writers() const
+    {
+        return list<WriterCounters>(shmslot_segment_writers);
+    }
 
     /// Who died while attached, the latest first. shmslot_segment_deaths.
     Result<std::vector<Death>> deaths() const { return list<Death>(shmslot_segment_deaths); }
@@ -1489,7 +1668,8 @@ public:
     /// Gives unused memory of regions back to the system; how many bytes. shmslot_segment_trim.
     Result<std::uint64_t> trim() const noexcept
     {
-        return detail::written<std::uint64_t>([&](std::uint64_t *ret) { return shmslot_segment_trim(get(), ret); });
+        return detail::written<std::uint64_t>(
+            [&](std::uint64_t *ret) { return shmslot_segment_trim(get(), ret); });
     }
 
     /// A descriptor to be passed on, which stays the segment's. shmslot_segment_fd.
@@ -1546,8 +1726,9 @@ public:
     /// Sleeps until the generation is no longer last; the new one. shmslot_segment_wait_for_change.
     Result<std::uint32_t> wait_for_change(std::uint32_t last, Timeout timeout) const noexcept
     {
-        return detail::written<std::uint32_t>(
-            [&](std::uint32_t *ret) { return shmslot_segment_wait_for_change(get(), last, timeout.ns(), ret); });
+        return detail::written<std::uint32_t>([&](std::uint32_t *ret) {
+            return shmslot_segment_wait_for_change(get(), last, timeout.ns(), ret);
+        });
     }
 
     /// Reserves a slot that no reader of the mask has unread. The ref_ calls are for middleware
@@ -1555,7 +1736,8 @@ public:
     /// shmslot_ref_reserve.
     Result<Ref> ref_reserve(std::uint64_t active_readers) const noexcept
     {
-        return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_reserve(get(), active_readers, ret); });
+        return detail::written<Ref>(
+            [&](Ref *ret) { return shmslot_ref_reserve(get(), active_readers, ret); });
     }
 
     /// Reserves room for up to len bytes: as ref_reserve if a slot takes them, and else a slot and
@@ -1564,7 +1746,8 @@ public:
     {
         Ref ref;
         shmslot_error told;
-        if (shmslot_ref_reserve_large(get(), active_readers, len, &ref, &told) < 0) return Error(told);
+        if (shmslot_ref_reserve_large(get(), active_readers, len, &ref, &told) < 0)
+            return Error(told);
         return ref;
     }
 
@@ -1602,10 +1785,12 @@ public:
 
     /// Copies len bytes into a reserved slot and publishes it; the sequence.
     /// shmslot_ref_commit_copy.
-    Result<std::uint64_t> ref_commit_copy(const Ref &ref, const void *bytes, std::size_t len) const noexcept
+    Result<std::uint64_t> ref_commit_copy(const Ref &ref, const void *bytes,
+                                          std::size_t len) const noexcept
     {
-        return detail::written<std::uint64_t>(
-            [&](std::uint64_t *ret) { return shmslot_ref_commit_copy(get(), &ref, bytes, len, ret); });
+        return detail::written<std::uint64_t>([&](std::uint64_t *ret) {
+            return shmslot_ref_commit_copy(get(), &ref, bytes, len, ret);
+        });
     }
 
     /// Publishes the first len bytes of a reserved slot; the sequence. shmslot_ref_commit_in_place.
@@ -1616,19 +1801,24 @@ public:
     }
 
     /// Gives a reserved slot back. shmslot_ref_discard.
-    Result<void> ref_discard(const Ref &ref) const noexcept { return detail::done(shmslot_ref_discard(get(), &ref)); }
+    Result<void> ref_discard(const Ref &ref) const noexcept
+    {
+        return detail::done(shmslot_ref_discard(get(), &ref));
+    }
 
     /// The oldest sample that a reader has not marked. shmslot_ref_next_unread.
     Result<Ref> ref_next_unread(std::uint32_t reader_index) const noexcept
     {
-        return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_next_unread(get(), reader_index, ret); });
+        return detail::written<Ref>(
+            [&](Ref *ret) { return shmslot_ref_next_unread(get(), reader_index, ret); });
     }
 
     /// The sample that is published in a slot, for whomever it is, read or not; Code::again if
     /// there is none. shmslot_ref_published.
     Result<Ref> ref_published(std::uint32_t slot) const noexcept
     {
-        return detail::written<Ref>([&](Ref *ret) { return shmslot_ref_published(get(), slot, ret); });
+        return detail::written<Ref>(
+            [&](Ref *ret) { return shmslot_ref_published(get(), slot, ret); });
     }
 
     /// The payload of a published slot. shmslot_ref_read_ptr.
@@ -1655,15 +1845,17 @@ public:
     /// What is known of a published slot. shmslot_ref_read_header.
     Result<RefHeader> ref_read_header(const Ref &ref) const noexcept
     {
-        return detail::written<RefHeader>([&](RefHeader *ret) { return shmslot_ref_read_header(get(), &ref, ret); });
+        return detail::written<RefHeader>(
+            [&](RefHeader *ret) { return shmslot_ref_read_header(get(), &ref, ret); });
     }
 
     /// Copies a published slot into a buffer; what is known of it, its length included.
     /// shmslot_ref_read_copy.
     Result<RefHeader> ref_read_copy(const Ref &ref, void *buffer, std::size_t size) const noexcept
     {
-        return detail::written<RefHeader>(
-            [&](RefHeader *ret) { return shmslot_ref_read_copy(get(), &ref, ret, buffer, size, nullptr); });
+        return detail::written<RefHeader>([&](RefHeader *ret) {
+            return shmslot_ref_read_copy(get(), &ref, ret, buffer, size, nullptr);
+        });
     }
 
     /// Marks a published slot as read by one reader. shmslot_ref_mark_read.
@@ -1730,25 +1922,31 @@ public:
         shmslot_channel *one = nullptr;
         shmslot_channel *other = nullptr;
         shmslot_error told;
-        if (shmslot_channel_pair(detail::c_flags(options), &one, &other, &told) < 0) return Error(told);
-        return std::pair(Channel(detail::Owner<shmslot_channel>(one)), Channel(detail::Owner<shmslot_channel>(other)));
+        if (shmslot_channel_pair(detail::c_flags(options), &one, &other, &told) < 0)
+            return Error(told);
+        return std::pair(Channel(detail::Owner<shmslot_channel>(one)),
+                         Channel(detail::Owner<shmslot_channel>(other)));
     }
 
     /// Connects to a listener. shmslot_channel_connect.
-    static Result<Channel> connect(const char *name, Timeout timeout, ChannelOptions options = {}) noexcept
+    static Result<Channel> connect(const char *name, Timeout timeout,
+                                   ChannelOptions options = {}) noexcept
     {
-        return detail::made<Channel, shmslot_channel>([&](shmslot_channel **ret, shmslot_error *reterr) {
-            return shmslot_channel_connect(name, detail::c_flags(options), timeout.ns(), ret, reterr);
-        });
+        return detail::made<Channel, shmslot_channel>(
+            [&](shmslot_channel **ret, shmslot_error *reterr) {
+                return shmslot_channel_connect(name, detail::c_flags(options), timeout.ns(), ret,
+                                               reterr);
+            });
     }
 
     /// Makes a channel of a connected unix socket; the descriptor stays the caller's.
     /// shmslot_channel_from_fd.
     static Result<Channel> from_fd(int fd, ChannelOptions options = {}) noexcept
     {
-        return detail::made<Channel, shmslot_channel>([&](shmslot_channel **ret, shmslot_error *reterr) {
-            return shmslot_channel_from_fd(fd, detail::c_flags(options), ret, reterr);
-        });
+        return detail::made<Channel, shmslot_channel>(
+            [&](shmslot_channel **ret, shmslot_error *reterr) {
+                return shmslot_channel_from_fd(fd, detail::c_flags(options), ret, reterr);
+            });
     }
 
     /// The descriptor, to be polled for input and not to be read. It stays the channel's.
@@ -1766,7 +1964,8 @@ public:
     /// Attaches to the next segment that the other end has sent. shmslot_channel_recv_segment.
     Result<Segment> recv_segment(Timeout timeout, const AttachOptions &options = {}) noexcept
     {
-        return Segment::from(options, [&](const shmslot_attach_options *c, shmslot_segment **ret, shmslot_error *reterr) {
+        return Segment::from(options, [&](const shmslot_attach_options *c, shmslot_segment **ret,
+                                          shmslot_error *reterr) {
             return shmslot_channel_recv_segment(get(), c, timeout.ns(), ret, reterr);
         });
     }
@@ -1796,17 +1995,19 @@ public:
     /// Listens at an absolute path, or at '@' and an abstract name. shmslot_channel_listen.
     static Result<Listener> listen(const char *name, ChannelOptions options = {}) noexcept
     {
-        return detail::made<Listener, shmslot_channel>([&](shmslot_channel **ret, shmslot_error *reterr) {
-            return shmslot_channel_listen(name, detail::c_flags(options), ret, reterr);
-        });
+        return detail::made<Listener, shmslot_channel>(
+            [&](shmslot_channel **ret, shmslot_error *reterr) {
+                return shmslot_channel_listen(name, detail::c_flags(options), ret, reterr);
+            });
     }
 
     /// The next connection. shmslot_channel_accept.
     Result<Channel> accept(Timeout timeout) noexcept
     {
-        return detail::made<Channel, shmslot_channel>([&](shmslot_channel **ret, shmslot_error *reterr) {
-            return shmslot_channel_accept(get(), timeout.ns(), ret, reterr);
-        });
+        return detail::made<Channel, shmslot_channel>(
+            [&](shmslot_channel **ret, shmslot_error *reterr) {
+                return shmslot_channel_accept(get(), timeout.ns(), ret, reterr);
+            });
     }
 
     /// The descriptor, to be polled for input. It stays the listener's. shmslot_channel_fd.
@@ -1821,7 +2022,9 @@ public:
 private:
     template <class T, class Handle, class Call>
     friend Result<T> detail::made(Call call) noexcept;
-    explicit Listener(detail::Owner<shmslot_channel> handle) noexcept : handle_(std::move(handle)) {}
+    explicit Listener(detail::Owner<shmslot_channel> handle) noexcept : handle_(std::move(handle))
+    {
+    }
 
     detail::Owner<shmslot_channel> handle_{};
 };
@@ -1905,7 +2108,9 @@ public:
         c.max_bytes = options.max_bytes;
         c.flags = options.foreign_receivers ? SHMSLOT_FLAG_FOREIGN_RECEIVERS : 0;
         return detail::made<Registry, shmslot_registry>(
-            [&](shmslot_registry **ret, shmslot_error *reterr) { return shmslot_registry_create(&c, ret, reterr); });
+            [&](shmslot_registry **ret, shmslot_error *reterr) {
+                return shmslot_registry_create(&c, ret, reterr);
+            });
     }
 
     /// Announces regions on this channel from now on. shmslot_registry_add.
@@ -1938,7 +2143,8 @@ public:
     {
         Result<Lease> result(std::in_place);
         shmslot_error told;
-        const int removed = shmslot_region_alloc(get(), len, timeout.ns(), result->owned_.blank(), &told);
+        const int removed =
+            shmslot_region_alloc(get(), len, timeout.ns(), result->owned_.blank(), &told);
         if (removed < 0) {
             result = Error(told);
             return result;
@@ -1957,7 +2163,9 @@ public:
 private:
     template <class T, class Handle, class Call>
     friend Result<T> detail::made(Call call) noexcept;
-    explicit Registry(detail::Owner<shmslot_registry> handle) noexcept : handle_(std::move(handle)) {}
+    explicit Registry(detail::Owner<shmslot_registry> handle) noexcept : handle_(std::move(handle))
+    {
+    }
 
     detail::Owner<shmslot_registry> handle_{};
 };
@@ -1989,7 +2197,8 @@ public:
     /// The whole region that contains them.
     [[nodiscard]] const std::byte *region() const noexcept
     {
-        return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->region) : nullptr;
+        return owned_.handle() != nullptr ? static_cast<const std::byte *>(owned_->region)
+                                          : nullptr;
     }
     /// Bytes of the region.
     [[nodiscard]] std::size_t region_size() const noexcept
@@ -2041,7 +2250,8 @@ public:
     Result<Mapped> resolve(const RegionRef &ref) noexcept
     {
         return mapped([&](shmslot_mapped *ret, shmslot_error *reterr) {
-            return shmslot_attachments_resolve(get(), ref.map_id, ref.generation, ref.offset, ref.len, ret, reterr);
+            return shmslot_attachments_resolve(get(), ref.map_id, ref.generation, ref.offset,
+                                               ref.len, ret, reterr);
         });
     }
 
@@ -2050,17 +2260,19 @@ public:
     Result<Mapped> resolve_wait(const RegionRef &ref, Timeout timeout) noexcept
     {
         return mapped([&](shmslot_mapped *ret, shmslot_error *reterr) {
-            return shmslot_attachments_resolve_wait(get(), ref.map_id, ref.generation, ref.offset, ref.len,
-                                                    timeout.ns(), ret, reterr);
+            return shmslot_attachments_resolve_wait(get(), ref.map_id, ref.generation, ref.offset,
+                                                    ref.len, timeout.ns(), ret, reterr);
         });
     }
 
     /// Maps a region whose descriptor arrived by other means; the caller keeps the descriptor.
     /// shmslot_attachments_attach_fd.
-    Result<void> attach_fd(std::uint32_t map_id, std::uint32_t generation, std::uint64_t length, int fd) noexcept
+    Result<void> attach_fd(std::uint32_t map_id, std::uint32_t generation, std::uint64_t length,
+                           int fd) noexcept
     {
         shmslot_error told;
-        const int code = shmslot_attachments_attach_fd(get(), map_id, generation, length, fd, &told);
+        const int code =
+            shmslot_attachments_attach_fd(get(), map_id, generation, length, fd, &told);
         return detail::done(code, told);
     }
 
@@ -2073,13 +2285,17 @@ public:
 private:
     template <class T, class Handle, class Call>
     friend Result<T> detail::made(Call call) noexcept;
-    explicit Attachments(detail::Owner<shmslot_attachments> handle) noexcept : handle_(std::move(handle)) {}
+    explicit Attachments(detail::Owner<shmslot_attachments> handle) noexcept
+        : handle_(std::move(handle))
+    {
+    }
 
     static Result<Attachments> create(shmslot_channel *channel, std::uint32_t flags) noexcept
     {
-        return detail::made<Attachments, shmslot_attachments>([&](shmslot_attachments **ret, shmslot_error *reterr) {
-            return shmslot_attachments_create(channel, flags, ret, reterr);
-        });
+        return detail::made<Attachments, shmslot_attachments>(
+            [&](shmslot_attachments **ret, shmslot_error *reterr) {
+                return shmslot_attachments_create(channel, flags, ret, reterr);
+            });
     }
 
     template <class Call>
@@ -2232,7 +2448,8 @@ public:
             if constexpr (sizeof...(arguments) == 0) {
                 ::new (static_cast<void *>(typed.loan_.data())) T;
             } else {
-                ::new (static_cast<void *>(typed.loan_.data())) T(std::forward<Arguments>(arguments)...);
+                ::new (static_cast<void *>(typed.loan_.data()))
+                    T(std::forward<Arguments>(arguments)...);
             }
             return code;
         });
@@ -2396,13 +2613,15 @@ public:
     /// call returns Code::type_mismatch.
     Result<TypedSample<T, H>> read() noexcept
     {
-        return detail::filled<TypedSample<T, H>>([&](TypedSample<T, H> &typed) { return fill(typed); });
+        return detail::filled<TypedSample<T, H>>(
+            [&](TypedSample<T, H> &typed) { return fill(typed); });
     }
     /// Takes the newest object, and does not move the reader. See Reader::peek_latest.
     Result<TypedSample<T, H>> peek_latest() noexcept
     {
-        return detail::filled<TypedSample<T, H>>(
-            [&](TypedSample<T, H> &typed) { return checked(typed, reader_.fill_latest(typed.sample_)); });
+        return detail::filled<TypedSample<T, H>>([&](TypedSample<T, H> &typed) {
+            return checked(typed, reader_.fill_latest(typed.sample_));
+        });
     }
 
     /// The available objects, for a loop that must know why it ended.
@@ -2412,9 +2631,15 @@ public:
     }
     /// The first available object: `for (auto &&object : reader)`. Ends at any failure; see
     /// available().
-    [[nodiscard]] typename Samples<TypedReader, TypedSample<T, H>>::Iterator begin() noexcept { return {this, nullptr}; }
+    [[nodiscard]] typename Samples<TypedReader, TypedSample<T, H>>::Iterator begin() noexcept
+    {
+        return {this, nullptr};
+    }
     /// Behind the last one.
-    [[nodiscard]] typename Samples<TypedReader, TypedSample<T, H>>::End end() const noexcept { return {}; }
+    [[nodiscard]] typename Samples<TypedReader, TypedSample<T, H>>::End end() const noexcept
+    {
+        return {};
+    }
 
     /// Waits until there is an object.
     Result<void> wait(Timeout timeout) noexcept { return reader_.wait(timeout); }
@@ -2434,7 +2659,10 @@ private:
     friend class Samples;
 
     // Reads into an empty sample.
-    Code fill(TypedSample<T, H> &typed) noexcept { return checked(typed, reader_.fill(typed.sample_)); }
+    Code fill(TypedSample<T, H> &typed) noexcept
+    {
+        return checked(typed, reader_.fill(typed.sample_));
+    }
 
     // Releases a sample that is no T.
     static Code checked(TypedSample<T, H> &typed, Code code) noexcept
@@ -2456,17 +2684,22 @@ class TypedSegment {
     using Item = std::remove_extent_t<T>;
     // A void header is replaced by a type that passes all checks.
     using Header = std::conditional_t<std::is_void_v<H>, char, H>;
-    static constexpr std::uint32_t header_size = std::is_void_v<H> ? 0 : static_cast<std::uint32_t>(sizeof(Header));
-    static_assert(std::is_trivially_copyable_v<Header> && std::is_same_v<Header, std::remove_cv_t<Header>>,
+    static constexpr std::uint32_t header_size =
+        std::is_void_v<H> ? 0 : static_cast<std::uint32_t>(sizeof(Header));
+    static_assert(std::is_trivially_copyable_v<Header> &&
+                      std::is_same_v<Header, std::remove_cv_t<Header>>,
                   "what has pointers or owners in it means nothing in another process");
-    static_assert(sizeof(Header) <= 256 && alignof(Header) <= 64, "user headers have 256 bytes, aligned to 64");
-    static_assert(!std::is_array_v<T> || std::extent_v<T> == 0, "T[N] is a struct with such a member");
+    static_assert(sizeof(Header) <= 256 && alignof(Header) <= 64,
+                  "user headers have 256 bytes, aligned to 64");
+    static_assert(!std::is_array_v<T> || std::extent_v<T> == 0,
+                  "T[N] is a struct with such a member");
     static_assert(std::is_trivially_copyable_v<Item>,
                   "what has pointers or owners in it means nothing in another process");
-    static_assert(std::is_same_v<Item, std::remove_cv_t<Item>>, "a sample is written by one side and read by the other");
+    static_assert(std::is_same_v<Item, std::remove_cv_t<Item>>,
+                  "a sample is written by one side and read by the other");
     static_assert(alignof(Item) <= 4096, "payloads are aligned to 4096 bytes at most");
-    static_assert(!std::string_view(type_name_of<T>).empty() && std::string_view(type_name_of<Item>).size() <=
-                      (std::is_array_v<T> ? 61 : 63),
+    static_assert(!std::string_view(type_name_of<T>).empty() &&
+                      std::string_view(type_name_of<Item>).size() <= (std::is_array_v<T> ? 61 : 63),
                   "a type name has 1 to 63 bytes");
 
 public:
@@ -2495,7 +2728,8 @@ public:
         return of(Segment::attach(name, typed(options)));
     }
     /// As attach, but waits for the name to appear.
-    static Result<TypedSegment> attach_wait(const char *name, Timeout timeout, const AttachOptions &options = {}) noexcept
+    static Result<TypedSegment> attach_wait(const char *name, Timeout timeout,
+                                            const AttachOptions &options = {}) noexcept
     {
         return of(Segment::attach_wait(name, timeout, typed(options)));
     }
@@ -2505,14 +2739,17 @@ public:
         return of(Segment::attach_fd(fd, typed(options)));
     }
     /// Attaches to the next segment that the other end of a channel has sent.
-    static Result<TypedSegment> receive(Channel &channel, Timeout timeout, const AttachOptions &options = {}) noexcept
+    static Result<TypedSegment> receive(Channel &channel, Timeout timeout,
+                                        const AttachOptions &options = {}) noexcept
     {
         return of(channel.recv_segment(timeout, typed(options)));
     }
     /// Attaches to the segment of this name, or creates it; see Segment::open.
-    static Result<TypedSegment> open(const char *name, const Options &options = {}, bool *ret_created = nullptr) noexcept
+    static Result<TypedSegment> open(const char *name, const Options &options = {},
+                                     bool *ret_created = nullptr) noexcept
     {
-        return make(options, [=](const Options &typed) { return Segment::open(name, typed, ret_created); });
+        return make(options,
+                    [=](const Options &typed) { return Segment::open(name, typed, ret_created); });
     }
 
     /// Opens a writer.
@@ -2544,7 +2781,8 @@ private:
     {
         if (options.slot_capacity == 0 && !std::is_array_v<T>) options.slot_capacity = sizeof(Item);
         if (options.user_header_size == 0) options.user_header_size = header_size;
-        if (options.payload_align < alignof(Item) && alignof(Item) > 64) options.payload_align = alignof(Item);
+        if (options.payload_align < alignof(Item) && alignof(Item) > 64)
+            options.payload_align = alignof(Item);
         options.type_hash = type_hash_of<T>;
         options.type_name = type_name_of<T>;
         return options;
@@ -2568,12 +2806,14 @@ private:
     {
         const Options complete = typed(options);
         if (!std::is_void_v<H> && complete.user_header_size != header_size) {
-            return Error(Code::bad_options, "user_header_size is not the size of the header's type");
+            return Error(Code::bad_options,
+                         "user_header_size is not the size of the header's type");
         }
         // Of arrays the default has room for an item, or `of` says that it has not.
         if (!(std::is_array_v<T> && complete.slot_capacity == 0) &&
             !has_room(complete.slot_capacity, complete.max_payload)) {
-            return Error(Code::bad_options, "slot_capacity and max_payload are smaller than the type");
+            return Error(Code::bad_options,
+                         "slot_capacity and max_payload are smaller than the type");
         }
         return of(make_one(complete));
     }
@@ -2585,11 +2825,14 @@ private:
         if (!segment) return segment.error();
         const auto info = segment->info();
         if (!info) return info.error();
-        if (!has_room(info->slot_capacity, info->max_payload) || info->payload_align % alignof(Item) != 0) {
-            return Error(Code::type_mismatch, "its payloads have no room for the type, or not its alignment");
+        if (!has_room(info->slot_capacity, info->max_payload) ||
+            info->payload_align % alignof(Item) != 0) {
+            return Error(Code::type_mismatch,
+                         "its payloads have no room for the type, or not its alignment");
         }
         if (!std::is_void_v<H> && info->user_header_size != header_size) {
-            return Error(Code::type_mismatch, "its user headers have another size than the header's type");
+            return Error(Code::type_mismatch,
+                         "its user headers have another size than the header's type");
         }
         return TypedSegment(*std::move(segment));
     }

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#if SHMSLOT_VERSION != SHMSLOT_VERSION_MAJOR * 65536 + SHMSLOT_VERSION_MINOR * 256 + SHMSLOT_VERSION_PATCH
+#if SHMSLOT_VERSION !=                                                                             \
+    SHMSLOT_VERSION_MAJOR * 65536 + SHMSLOT_VERSION_MINOR * 256 + SHMSLOT_VERSION_PATCH
 #error "the version of the header is not what its parts make"
 #endif
 

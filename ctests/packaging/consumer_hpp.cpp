@@ -8,6 +8,7 @@ int main()
     auto reader = segment->reader();
     auto writer = segment->writer();
     if (!reader || !writer || !writer->write("hello", 5, shmslot::no_wait)) return 2;
-    for (auto &&sample : *reader) return sample.size() == 5 && shmslot::version() == SHMSLOT_VERSION ? 0 : 3;
+    for (auto &&sample : *reader)
+        return sample.size() == 5 && shmslot::version() == SHMSLOT_VERSION ? 0 : 3;
     return 4;
 }

@@ -14,7 +14,8 @@
 #define WRITERS 3
 #define EACH UINT64_C(2000)
 #define STAYING 2
-#define HANDS 2 /* all together hold fewer samples than SLOTS; otherwise blocked writers would wait for ever */
+#define HANDS                                                                                      \
+    2 /* all together hold fewer samples than SLOTS; otherwise blocked writers would wait for ever */
 #define VISITS 100
 
 enum plant { NOTHING, LATE_READ, LATE_WRITE };
@@ -45,7 +46,8 @@ struct writing {
 static void reserve(const struct writing *writing, size_t length, shmslot_loan *loan)
 {
     int result;
-    while ((result = shmslot_slot_reserve(writing->writer, length, FOR_EVER, loan)) == SHMSLOT_E_NO_FREE_SLOT) {
+    while ((result = shmslot_slot_reserve(writing->writer, length, FOR_EVER, loan)) ==
+           SHMSLOT_E_NO_FREE_SLOT) {
         uint64_t blockers;
         CHECK_OK(shmslot_writer_blockers(writing->writer, &blockers));
         CHECK_OK(shmslot_wait_space(writing->writer, FOR_EVER));
@@ -59,12 +61,14 @@ static void fill(const struct writing *writing, uint64_t number, const shmslot_l
     size_t at;
     message->writer = writing->id;
     message->number = number;
-    for (at = 0; at < loan->len - 16; at++) message->filling[at] = message_byte(writing->id, number, at);
+    for (at = 0; at < loan->len - 16; at++)
+        message->filling[at] = message_byte(writing->id, number, at);
     *(uint64_t *)loan->user_header = number;
 }
 
 /* Stores an equal value, so that only the order is wrong and no reader sees a wrong byte. */
-__attribute__((noinline)) static void late_write(const struct writing *writing, const shmslot_loan *loan)
+__attribute__((noinline)) static void late_write(const struct writing *writing,
+                                                 const shmslot_loan *loan)
 {
     ((struct message *)loan->data)->writer = writing->id;
 }
@@ -203,7 +207,8 @@ static void *mark_for_another(void *argument)
         shmslot_sample sample;
         bool taken;
         CHECK(pthread_mutex_lock(&desk->lock) == 0);
-        while (!desk->taken && !desk->over) CHECK(pthread_cond_wait(&desk->changed, &desk->lock) == 0);
+        while (!desk->taken && !desk->over)
+            CHECK(pthread_cond_wait(&desk->changed, &desk->lock) == 0);
         taken = desk->taken;
         if (taken) sample = desk->sample;
         desk->taken = false;
@@ -280,7 +285,8 @@ static void run(const struct setting *setting)
         reading[i].reader = join(segment, 0);
     }
     for (i = 0; i <= STAYING; i++) {
-        read[i] = start_thread(reading[i].desk == NULL ? read_and_hold : read_and_pass_on, &reading[i]);
+        read[i] =
+            start_thread(reading[i].desk == NULL ? read_and_hold : read_and_pass_on, &reading[i]);
     }
     mark = start_thread(mark_for_another, &reading[STAYING]);
     visit = start_thread(come_and_go, &visiting);
@@ -307,7 +313,8 @@ static void run(const struct setting *setting)
 
 static void run_every_setting(void)
 {
-    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK, SHMSLOT_POLICY_DROP_OLDEST};
+    static const uint32_t policies[] = {SHMSLOT_POLICY_FAIL, SHMSLOT_POLICY_BLOCK,
+                                        SHMSLOT_POLICY_DROP_OLDEST};
     unsigned p, others;
     for (p = 0; p < 3; p++) {
         for (others = 0; others < 8; others++) {

@@ -60,8 +60,8 @@ static void report(struct latencies *all, uint64_t received, uint64_t lost, doub
     printf("C receiver:    %.1f MB in %zu samples, %.2f s: %.0f MB/s, %.0f samples/s, "
            "latency p50 %.1f us, p99 %.1f us, max %.1f us, lost = %" PRIu64 "\n",
            (double)received / 1e6, all->count, seconds, (double)received / 1e6 / seconds,
-           (double)all->count / seconds, (double)ns[last / 2] / 1e3, (double)ns[last - last / 100] / 1e3,
-           (double)ns[last] / 1e3, lost);
+           (double)all->count / seconds, (double)ns[last / 2] / 1e3,
+           (double)ns[last - last / 100] / 1e3, (double)ns[last] / 1e3, lost);
 }
 
 static int receive(shmslot_reader *reader, FILE *file)

@@ -103,8 +103,9 @@ static int stream(shmslot_writer *writer, FILE *file, uint64_t size)
     if (on_terminal)
         fputc('\n', stderr);
     seconds = (double)(now_ns() - start) / 1e9;
-    printf("C sender:      %.1f MB in %" PRIu64 " samples, %.2f s: %.0f MB/s, %.0f samples/s\n", (double)sent / 1e6,
-           samples, seconds, (double)sent / 1e6 / seconds, (double)samples / seconds);
+    printf("C sender:      %.1f MB in %" PRIu64 " samples, %.2f s: %.0f MB/s, %.0f samples/s\n",
+           (double)sent / 1e6, samples, seconds, (double)sent / 1e6 / seconds,
+           (double)samples / seconds);
     return 0;
 }
 

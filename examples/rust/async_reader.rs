@@ -1,8 +1,9 @@
 //! A reader in an async runtime: a future that waits for a sample may be dropped at any moment, as
 //! `select!` and timeouts do, and neither the reader nor a sample is lost.
 //!
-//! The library has no runtime and no thread, so a wait needs a thread that may block. `spawn_blocking`
-//! stands for that of the runtime: with tokio, `tokio::task::spawn_blocking(f).await`.
+//! The library has no runtime and no thread, so a wait needs a thread that may block.
+//! `spawn_blocking` stands for that of the runtime: with tokio,
+//! `tokio::task::spawn_blocking(f).await`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,8 +25,8 @@ impl AsyncReader {
     /// The next sample. Of several futures of one reader each gets another sample.
     pub async fn next(self: &Arc<Self>) -> Result<Sample<'static>> {
         loop {
-            // Read here and not in the thread that waits: a sample that it had read would be lost with
-            // the future. This blocks while a wait is on its way out, and no longer.
+            // Read here and not in the thread that waits: a sample that it had read would be lost
+            // with the future. This blocks while a wait is on its way out, and no longer.
             if let Some(sample) = self.lock().read()? {
                 return Ok(sample.into_owned());
             }

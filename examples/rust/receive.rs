@@ -39,12 +39,14 @@ fn receive(reader: &mut Reader, file: &mut File) -> Result<(Vec<u64>, Duration),
 
 fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (Some(name), Some(path), None) = (arguments.next(), arguments.next(), arguments.next()) else {
+    let (Some(name), Some(path), None) = (arguments.next(), arguments.next(), arguments.next())
+    else {
         return Err("usage: receive NAME FILE".into());
     };
     let mut file = File::create(path)?;
     // The sender may start later than this program.
-    let segment = Segment::attach_wait(&name, &AttachOptions::default(), Some(Duration::from_secs(10)))?;
+    let segment =
+        Segment::attach_wait(&name, &AttachOptions::default(), Some(Duration::from_secs(10)))?;
     let mut reader = segment.reader(0)?;
     let (mut latencies, took) = receive(&mut reader, &mut file)?;
 

@@ -20,7 +20,8 @@ use crate::protocol::rows;
 use crate::protocol::shape::Shape;
 use crate::protocol::words::{Audience, Bit, Marks, Wanted};
 use crate::world::{
-    Consumer, ONE_SLOT, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths, sound,
+    Consumer, ONE_SLOT, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths,
+    sound,
 };
 
 /// Participants that are killed; the living ones are 0.
@@ -342,7 +343,11 @@ fn retaining_writer_dies(name: &str, preemptions: usize, shape: Shape, rows: usi
         let last = survivor.try_write(2).expect("a slot is free");
         reader.take_all();
         let committed = world.committed();
-        assert!(committed.len() >= 2 && reader.seen == committed[committed.len() - 2..], "{:?}", reader.seen);
+        assert!(
+            committed.len() >= 2 && reader.seen == committed[committed.len() - 2..],
+            "{:?}",
+            reader.seen
+        );
         assert_eq!(committed.last(), Some(&(last, 2)));
         world.check_members(&[&reader]);
         world.check_at_rest();
@@ -367,7 +372,8 @@ fn retaining_writer_dies_before_an_older_commit_ends() {
     explore_deaths("retaining_writer_dies_before_an_older_commit_ends", 2, |steps| {
         let world = World::new(KEEPING, ROWS);
         let [victim, survivor] = [world.producer_of(VICTIM, 1), world.producer(1)];
-        let [older, newer] = [&survivor, &victim].map(|writer| writer.try_reserve().expect("it is free"));
+        let [older, newer] =
+            [&survivor, &victim].map(|writer| writer.try_reserve().expect("it is free"));
         let committing = thread::spawn(move || survivor.commit(older, 2));
         let survived = live(steps, || victim.commit(newer, 1)).is_some();
         world.free_rows(&[VICTIM]);
@@ -437,9 +443,12 @@ fn writer_dies_over_an_inactive_reader() {
                 victim.try_write(2);
                 let joined = world.hot.active.0.load(Ordering::Relaxed);
                 let waited_for = Audience::of_readers(joined, true);
-                if let Some(loan) =
-                    sound(loan::claim_ignoring(&world.table(), victim.owner, Wanted::AnySlot, waited_for))
-                {
+                if let Some(loan) = sound(loan::claim_ignoring(
+                    &world.table(),
+                    victim.owner,
+                    Wanted::AnySlot,
+                    waited_for,
+                )) {
                     victim.discard(loan);
                 }
             }
@@ -500,7 +509,8 @@ fn sample_of_an_inactive_reader_stays() {
         sound(rows::name(&world.table(), 0));
         survivor.commit_to(loan, 1, Owed::External(1));
         let nobody = Audience::of_readers(0, true);
-        let reserve = || sound(loan::claim_ignoring(&world.table(), victim.owner, Wanted::AnySlot, nobody));
+        let reserve =
+            || sound(loan::claim_ignoring(&world.table(), victim.owner, Wanted::AnySlot, nobody));
         let survived = live(steps, reserve).is_some();
         world.free_rows(&[VICTIM]);
         if owed_to_inactive(&world) > 0 {
@@ -570,7 +580,9 @@ fn reading_reader_dies() {
 
 #[test]
 fn reading_reader_dies_drop_oldest() {
-    reader_dies("reading_reader_dies_drop_oldest", 2, DROPPING, ROWS, None, |mut reader| reader.take_all());
+    reader_dies("reading_reader_dies_drop_oldest", 2, DROPPING, ROWS, None, |mut reader| {
+        reader.take_all()
+    });
 }
 
 fn leave_with_a_sample(mut reader: Consumer) {
@@ -602,13 +614,27 @@ fn peeking_reader_dies() {
 
 #[test]
 fn peeking_reader_dies_in_another_word() {
-    reader_dies("peeking_reader_dies_in_another_word", 2, APART, ROWS_OF_TWO_WORDS, None, peek_and_mark);
+    reader_dies(
+        "peeking_reader_dies_in_another_word",
+        2,
+        APART,
+        ROWS_OF_TWO_WORDS,
+        None,
+        peek_and_mark,
+    );
 }
 
 #[test]
 fn peeking_reader_dies_drop_oldest() {
     let shape = Shape { drop_oldest: true, ..APART };
-    reader_dies("peeking_reader_dies_drop_oldest", 2, shape, ROWS_OF_TWO_WORDS, None, peek_and_mark);
+    reader_dies(
+        "peeking_reader_dies_drop_oldest",
+        2,
+        shape,
+        ROWS_OF_TWO_WORDS,
+        None,
+        peek_and_mark,
+    );
 }
 
 /// A new reader takes the row of a dead one as soon as it is free.
@@ -691,10 +717,15 @@ fn sweep_against(
 
 #[test]
 fn sweep_against_a_commit() {
-    sweep_against("sweep_against_a_commit", 1, Shape { slots: 3, shift: None, ..PLAIN }, |writer, reader| {
-        writer.try_write(2);
-        Some(reader)
-    });
+    sweep_against(
+        "sweep_against_a_commit",
+        1,
+        Shape { slots: 3, shift: None, ..PLAIN },
+        |writer, reader| {
+            writer.try_write(2);
+            Some(reader)
+        },
+    );
 }
 
 #[test]
@@ -766,7 +797,12 @@ fn sweep_of_a_reader_during_a_commit_drop_oldest() {
 
 #[test]
 fn sweep_of_a_reader_during_a_commit_with_history() {
-    sweep_of_a_reader("sweep_of_a_reader_during_a_commit_with_history", 2, APART, ROWS_OF_TWO_WORDS);
+    sweep_of_a_reader(
+        "sweep_of_a_reader_during_a_commit_with_history",
+        2,
+        APART,
+        ROWS_OF_TWO_WORDS,
+    );
 }
 
 /// A new reader with history takes the row of a dead one, while a commit that knew the dead one is
@@ -840,7 +876,12 @@ fn sweep_against_a_join_with_history() {
 
 #[test]
 fn sweep_against_a_join_with_history_in_another_word() {
-    sweep_against_a_join("sweep_against_a_join_with_history_in_another_word", 2, APART, ROWS_OF_TWO_WORDS);
+    sweep_against_a_join(
+        "sweep_against_a_join_with_history_in_another_word",
+        2,
+        APART,
+        ROWS_OF_TWO_WORDS,
+    );
 }
 
 /// Two processes died. Two others recover, each one of them.
@@ -849,7 +890,8 @@ fn two_sweeps_at_once() {
     explore_deaths("two_sweeps_at_once", 2, |steps| {
         let world = World::new(PLAIN, 3);
         let mut reader = world.join(0);
-        let survived = [VICTIM, SECOND_VICTIM].map(|participant| remains(&world, participant, steps));
+        let survived =
+            [VICTIM, SECOND_VICTIM].map(|participant| remains(&world, participant, steps));
         let sweeping = thread::spawn({
             let world = Rc::clone(&world);
             move || world.free_rows(&[SECOND_VICTIM])
@@ -963,9 +1005,14 @@ fn writer_sleeps_until_its_reader_is_found_dead() {
 
 #[test]
 fn writer_sleeps_until_a_leaving_reader_is_found_dead() {
-    writer_sleeps("writer_sleeps_until_a_leaving_reader_is_found_dead", 1, ONE_SLOT, |_, reader| {
-        leave_with_a_sample(reader);
-    });
+    writer_sleeps(
+        "writer_sleeps_until_a_leaving_reader_is_found_dead",
+        1,
+        ONE_SLOT,
+        |_, reader| {
+            leave_with_a_sample(reader);
+        },
+    );
 }
 
 #[test]

@@ -51,7 +51,8 @@ fn slot_read_before_it_is_published() {
             move || {
                 // The first slot that it finds may be the other one; it keeps that while it looks
                 // for more.
-                let loans = [(); 2].map(|()| sound(loan::claim_from_map(&world.table(), two.owner)));
+                let loans =
+                    [(); 2].map(|()| sound(loan::claim_from_map(&world.table(), two.owner)));
                 for loan in loans.into_iter().flatten() {
                     two.discard(loan);
                 }

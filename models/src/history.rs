@@ -43,7 +43,12 @@ fn join_with_history_in_another_word() {
 
 #[test]
 fn join_with_history_drop_oldest() {
-    join("join_with_history_drop_oldest", 2, Shape { drop_oldest: true, ..APART }, ROWS_OF_TWO_WORDS);
+    join(
+        "join_with_history_drop_oldest",
+        2,
+        Shape { drop_oldest: true, ..APART },
+        ROWS_OF_TWO_WORDS,
+    );
 }
 
 /// A reader joins while the last sample is committed: it stays retained, so the reader gets it,

@@ -35,8 +35,10 @@ fn join(name: &str, preemptions: usize, shape: Shape, samples: u64) {
         let writer = writing.join().expect("the writer is done");
         reader.take_all_and_one_more(&writer);
         if shape.drop_oldest {
-            let after =
-                world.committed().into_iter().filter(|(sequence, _)| *sequence >= reader.cursor.since);
+            let after = world
+                .committed()
+                .into_iter()
+                .filter(|(sequence, _)| *sequence >= reader.cursor.since);
             assert!(reader.seen.len() as u64 + reader.cursor.lost <= after.count() as u64);
         } else {
             is_end_of(&reader.seen, &world.committed());
@@ -193,9 +195,12 @@ fn slot_of_an_inactive_reader() {
                 writer.try_write(2);
                 let joined = world.hot.active.0.load(Ordering::Relaxed);
                 let waited_for = Audience::of_readers(joined, true);
-                if let Some(loan) =
-                    sound(loan::claim_ignoring(&world.table(), writer.owner, Wanted::AnySlot, waited_for))
-                {
+                if let Some(loan) = sound(loan::claim_ignoring(
+                    &world.table(),
+                    writer.owner,
+                    Wanted::AnySlot,
+                    waited_for,
+                )) {
                     writer.discard(loan);
                 }
             }

@@ -41,7 +41,8 @@ macro_rules! watched {
             pub(crate) fn store(&self, value: $value, order: Ordering) {
                 // Fails, because no word ever holds this value.
                 const NO_VALUE: $value = <$value>::MAX / 3;
-                let newest = self.word.compare_exchange(NO_VALUE, 0, Ordering::Relaxed, Ordering::Relaxed);
+                let newest =
+                    self.word.compare_exchange(NO_VALUE, 0, Ordering::Relaxed, Ordering::Relaxed);
                 assert!(newest.is_err(), "a word holds what none can");
                 loom::stop_exploring();
                 self.word.store(value, order);
@@ -112,7 +113,8 @@ impl FutexWord {
     pub(crate) fn sleep(&self, expected: u32, _deadline: Deadline) -> bool {
         // Exchanged for itself, the word is the newest; no other thread runs before this one
         // sleeps.
-        if self.0.compare_exchange(expected, expected, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self.0.compare_exchange(expected, expected, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
             self.sleepers().push(thread::current());
             thread::park();
         }

@@ -98,8 +98,13 @@ fn region_of_a_sample_that_is_needed_after_all() {
             let writer = world.producer(2);
             move || {
                 assert!(
-                    sound(loan::claim_ignoring(&writer.table(), writer.owner, Wanted::AnySlot, mask))
-                        .is_none()
+                    sound(loan::claim_ignoring(
+                        &writer.table(),
+                        writer.owner,
+                        Wanted::AnySlot,
+                        mask
+                    ))
+                    .is_none()
                 )
             }
         });
@@ -148,7 +153,10 @@ fn region_that_nobody_keeps() {
         let memory = Rc::new(AtomicU64::new(0));
         let write = |writer: &Producer, memory: &AtomicU64, value| {
             let loan = writer.try_reserve().expect("there is a slot for each");
-            assert!(sound(region::lease(&writer.table(), loan, 1)).is_some(), "nobody is owed a sample");
+            assert!(
+                sound(region::lease(&writer.table(), loan, 1)).is_some(),
+                "nobody is owed a sample"
+            );
             memory.store(value, Ordering::Relaxed);
             writer.commit(loan, value);
             loan

@@ -7,14 +7,18 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool as PlainBool, AtomicU64 as PlainU64, Ordering as PlainOrdering};
+use std::sync::atomic::{
+    AtomicBool as PlainBool, AtomicU64 as PlainU64, Ordering as PlainOrdering,
+};
 use std::time::Instant;
 
 use loom::cell::Cell;
 
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use crate::error::Code;
-use crate::layout::{self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine};
+use crate::layout::{
+    self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine,
+};
 use crate::modelled::step;
 use crate::protocol::bell::Bell;
 use crate::protocol::commit::{self, Owed};
@@ -219,11 +223,14 @@ impl World {
                 continue;
             }
             let entry = sound(Position::of(&self.shape, sequence).look(&table));
-            let of_this = |(slot, _): &(u32, u64)| entry.compare(sequence).is_eq() && entry.slot() == *slot;
+            let of_this =
+                |(slot, _): &(u32, u64)| entry.compare(sequence).is_eq() && entry.slot() == *slot;
             match begun.iter().position(of_this) {
                 Some(index) => all.push((sequence, begun.swap_remove(index).1)),
                 // Others came later, and its entry is overwritten.
-                None if sequence < last => all.extend(begun.pop().map(|(_, value)| (sequence, value))),
+                None if sequence < last => {
+                    all.extend(begun.pop().map(|(_, value)| (sequence, value)))
+                }
                 None => break,
             }
         }
@@ -250,7 +257,10 @@ impl World {
         let retained = (committed as usize).min(self.shape.history as usize);
         let marked = table.lines.iter().filter(|line| !self.is_clear(line)).count();
         let taken = self.shape.drop_oldest && marked < retained;
-        assert!(marked == retained || taken, "{marked} slots with marks, {retained} retained samples");
+        assert!(
+            marked == retained || taken,
+            "{marked} slots with marks, {retained} retained samples"
+        );
         let writer = self.producer(9);
         let mut found = Vec::new();
         while let Some(loan) = sound(loan::claim_from_map(&table, writer.owner)) {
@@ -290,7 +300,11 @@ impl Producer {
     /// A slot, free or taken from readers where the policy allows it.
     pub(crate) fn try_reserve(&self) -> Option<Loan> {
         let found = self.find();
-        if found.is_none() && self.world.shape.drop_oldest { self.try_reclaim() } else { self.noted(found) }
+        if found.is_none() && self.world.shape.drop_oldest {
+            self.try_reclaim()
+        } else {
+            self.noted(found)
+        }
     }
 
     /// A slot that the map knows.
@@ -367,7 +381,8 @@ impl Producer {
         self.world.begun.borrow_mut().push(begun);
         let table = self.world.table();
         let shape = known(&table.shape);
-        let sequence = commit::commit(&table, &shape, loan, value, owed, || 0, |_| ()).expect("a loan");
+        let sequence =
+            commit::commit(&table, &shape, loan, value, owed, || 0, |_| ()).expect("a loan");
         self.world.begun.borrow_mut().retain(|commit| *commit != begun);
         self.world.committed.borrow_mut().push((sequence, value));
         sequence
@@ -463,10 +478,15 @@ impl Consumer {
 
     /// As `mark`, where samples are marked in another order than they were read.
     pub(crate) fn let_go(&mut self, sample: HeldSample) {
-        assert_eq!(self.world.payloads[sample.slot as usize].get(), sample.value, "changed in hand");
+        assert_eq!(
+            self.world.payloads[sample.slot as usize].get(),
+            sample.value,
+            "changed in hand"
+        );
         step();
         let word = self.member.bit.word;
-        let marked = hold::mark(&self.world.table(), sample.slot, word, sample.bit, sample.sequence);
+        let marked =
+            hold::mark(&self.world.table(), sample.slot, word, sample.bit, sample.sequence);
         assert_eq!(marked, Ok(()), "in hand until now");
         self.seen.push((sample.sequence, sample.value));
     }
@@ -516,7 +536,11 @@ impl Consumer {
         let committed = self.world.committed();
         if self.world.shape.drop_oldest {
             assert!(self.seen.iter().all(|sample| committed.contains(sample)), "seen");
-            assert_eq!(self.seen.len() as u64 + self.cursor.lost, committed.len() as u64, "seen and lost");
+            assert_eq!(
+                self.seen.len() as u64 + self.cursor.lost,
+                committed.len() as u64,
+                "seen and lost"
+            );
         } else {
             assert_eq!(self.seen, committed, "seen");
         }

@@ -88,8 +88,16 @@ const WRITER: Role = &[
     (Trim, 2),
     (Recover, 2),
 ];
-const READER: Role =
-    &[(Join, 2), (Leave, 2), (Read, 14), (ReadWaiting, 5), (Take, 12), (Mark, 12), (Peek, 4), (Recover, 2)];
+const READER: Role = &[
+    (Join, 2),
+    (Leave, 2),
+    (Read, 14),
+    (ReadWaiting, 5),
+    (Take, 12),
+    (Mark, 12),
+    (Peek, 4),
+    (Recover, 2),
+];
 const KEEPER: Role = &[
     (NamedWrite, 20),
     (NamedLook, 4),
@@ -209,7 +217,8 @@ pub(crate) const CAPACITY: u64 = 8;
 fn make_plan(random: &mut Random, role: Role, length: usize, plan: &mut Vec<Planned>) {
     // Some operations are left out in each process, so that the others coincide more often.
     let chosen = random.next() as u32;
-    let weight = |(index, (_, weight)): (usize, &(Operation, u32))| match chosen >> (2 * index) & 3 {
+    let weight = |(index, (_, weight)): (usize, &(Operation, u32))| match chosen >> (2 * index) & 3
+    {
         0 => 0,
         1 => 4 * weight,
         _ => *weight,

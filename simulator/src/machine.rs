@@ -195,7 +195,9 @@ impl Machine {
             control.filled.set(0);
         }
         let plans = case.plans.iter().enumerate();
-        let busy = plans.filter(|(_, plan)| !plan.is_empty()).fold(0, |busy, (index, _)| busy | 1 << index);
+        let busy = plans
+            .filter(|(_, plan)| !plan.is_empty())
+            .fold(0, |busy, (index, _)| busy | 1 << index);
         self.ready.set(0);
         self.dead.set(0);
         self.starting.set(busy);
@@ -215,10 +217,11 @@ impl Machine {
             if starting >> index & 1 != 0 {
                 let stack = self.stacks.borrow_mut().pop().unwrap_or_default();
                 self.set_status(index, Status::Ready);
-                *coroutine = Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
-                    self.controls[index].yielder.set(yielder);
-                    process::live(self, index);
-                }));
+                *coroutine =
+                    Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
+                        self.controls[index].yielder.set(yielder);
+                        process::live(self, index);
+                    }));
             }
         }
     }
@@ -238,7 +241,9 @@ impl Machine {
             Status::Stopped(until) => Some(until),
             _ => None,
         };
-        if let Some(stopped) = (0..SCHEDULED).filter(|index| of_stop(index).is_some()).min_by_key(of_stop) {
+        if let Some(stopped) =
+            (0..SCHEDULED).filter(|index| of_stop(index).is_some()).min_by_key(of_stop)
+        {
             self.note(Event::Continued(stopped));
             return self.set_status(stopped, Status::Ready);
         }
@@ -246,7 +251,8 @@ impl Machine {
         if (0..SCHEDULED).any(|index| asleep(&index)) {
             for index in (0..SCHEDULED).filter(asleep) {
                 if self.dead.get() == 0 && self.has_come(self.controls[index].awaited.get()) {
-                    return self.fail_at_rest(format!("process {index} sleeps over what it waits for"));
+                    return self
+                        .fail_at_rest(format!("process {index} sleeps over what it waits for"));
                 }
             }
             for index in (0..SCHEDULED).filter(asleep) {

@@ -100,7 +100,8 @@ fn search(limit: Limit, from: u64) -> ExitCode {
                     let first = next.fetch_add(BLOCK, Ordering::Relaxed);
                     for seed in first..(first + BLOCK).min(end) {
                         if run(machine, seed).is_some() {
-                            let mut failed = failed.lock().expect("no worker panics while it holds the lock");
+                            let mut failed =
+                                failed.lock().expect("no worker panics while it holds the lock");
                             *failed = Some(failed.map_or(seed, |other| other.min(seed)));
                             next.store(u64::MAX / 2, Ordering::Relaxed);
                         }

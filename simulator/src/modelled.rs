@@ -39,7 +39,10 @@ macro_rules! word {
             }
 
             #[inline(always)]
-            fn access(&self, change: impl FnOnce($value) -> Option<$value>) -> Result<$value, $value> {
+            fn access(
+                &self,
+                change: impl FnOnce($value) -> Option<$value>,
+            ) -> Result<$value, $value> {
                 machine::with(|machine| machine.step());
                 let before = self.0.get();
                 let after = change(before);
@@ -48,7 +51,11 @@ macro_rules! word {
                 }
                 machine::with(|machine| {
                     let word = &raw const *self as usize;
-                    machine.made(Access { word, before: before.into(), after: after.map(u64::from) });
+                    machine.made(Access {
+                        word,
+                        before: before.into(),
+                        after: after.map(u64::from),
+                    });
                 });
                 if after.is_some() { Ok(before) } else { Err(before) }
             }

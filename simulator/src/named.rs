@@ -40,7 +40,9 @@ impl Keeper {
         machine.oracle.borrow_mut().wait_for(self.process, Some(named));
         let slot = |wanted| {
             let free = if wanted == Wanted::AnySlot { producer.try_free(&table) } else { None };
-            free.or_else(|| sound(machine, reference::claim_ignoring(&table, producer.owner, wanted, named)))
+            free.or_else(|| {
+                sound(machine, reference::claim_ignoring(&table, producer.owner, wanted, named))
+            })
         };
         let found = if len > CAPACITY {
             let found = producer.try_region(&table, len, named, slot);
@@ -71,7 +73,9 @@ impl Keeper {
         let unread = self.oldest();
         let found = sound(machine, reference::next_unread(&table, bit, &mut self.cursor));
         // A sample that was unread before and is still unread was unread all the time.
-        let Some(unread) = unread.filter(|sequence| self.is_unread(*sequence)) else { return found };
+        let Some(unread) = unread.filter(|sequence| self.is_unread(*sequence)) else {
+            return found;
+        };
         let reader = self.reader;
         match found.map(|life| reference::look(&table, life)) {
             Some(Ok(known)) if known.sequence <= unread => {}
@@ -79,7 +83,9 @@ impl Keeper {
             Some(Err(Code::Stale)) => {}
             other => {
                 let told = other.map(|known| known.map(|known| known.sequence));
-                machine.fail(format!("P3: {unread} is unread by named reader {reader}, told {told:?}"));
+                machine.fail(format!(
+                    "P3: {unread} is unread by named reader {reader}, told {told:?}"
+                ));
             }
         }
         found
@@ -130,10 +136,14 @@ impl Keeper {
         for slot in 0..table.shape.slots {
             let before = self.standing(slot);
             let found = sound(machine, reference::published_in(&table, slot));
-            let told = found.and_then(|life| reference::look(&table, life).ok()).map(|known| known.sequence);
-            let stands = before.filter(|_| self.standing(slot) == before).map(|(_, sequence)| sequence);
-            let is_of_slot =
-                |sequence| machine.oracle.borrow().sample(sequence).is_some_and(|it| it.slot == slot);
+            let told = found
+                .and_then(|life| reference::look(&table, life).ok())
+                .map(|known| known.sequence);
+            let stands =
+                before.filter(|_| self.standing(slot) == before).map(|(_, sequence)| sequence);
+            let is_of_slot = |sequence| {
+                machine.oracle.borrow().sample(sequence).is_some_and(|it| it.slot == slot)
+            };
             if stands.is_some() && told != stands || !told.is_none_or(is_of_slot) {
                 machine.fail(format!("P3: {stands:?} is published in slot {slot}, told {told:?}"));
             }

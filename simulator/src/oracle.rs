@@ -138,10 +138,13 @@ impl Oracle {
             sample.unread = 0;
             let begun = sample.commit.begun;
             let owed = |member: &Member| begun > member.joined && member.cursor <= sequence;
-            let mut members = (0..).zip(&self.members).filter_map(|(row, member)| Some((row, (*member)?)));
+            let mut members =
+                (0..).zip(&self.members).filter_map(|(row, member)| Some((row, (*member)?)));
             match members.find(|(_, member)| owed(member)) {
                 Some((row, _)) if !self.drop_oldest => {
-                    return Err(format!("P3: reserved slot {slot}, and reader {row} is owed {sequence}"));
+                    return Err(format!(
+                        "P3: reserved slot {slot}, and reader {row} is owed {sequence}"
+                    ));
                 }
                 _ => {}
             }
@@ -166,7 +169,9 @@ impl Oracle {
             return Err(format!("P4: {sequence} is published after {}", self.published()));
         }
         let Some(commit) = self.commits.get_mut(slot as usize).and_then(Option::take) else {
-            return Err(format!("P1: slot {slot} is published as {sequence}, and nobody commits it"));
+            return Err(format!(
+                "P1: slot {slot} is published as {sequence}, and nobody commits it"
+            ));
         };
         let disconnecting = self.disconnecting.iter().fold(0, |all, one| all | one);
         self.samples.push(Sample { slot, commit, unread: commit.named & !disconnecting });
@@ -183,23 +188,34 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn hold(&mut self, process: usize, slot: u32, place: Place, sequence: u64) -> Checked {
+    pub(crate) fn hold(
+        &mut self,
+        process: usize,
+        slot: u32,
+        place: Place,
+        sequence: u64,
+    ) -> Checked {
         let Some(sample) = self.sample(sequence) else {
             return Err(format!("P3: got {sequence}, which was never published"));
         };
         if sample.slot != slot || sample.commit.place != place {
             let right = sample.commit.place;
-            return Err(format!("P3: got {sequence} at {place:?}, and it was published at {right:?}"));
+            return Err(format!(
+                "P3: got {sequence} at {place:?}, and it was published at {right:?}"
+            ));
         }
         if let Some(writer) = self.loans[slot as usize] {
-            return Err(format!("P2: got {sequence} from slot {slot}, which process {writer} has on loan"));
+            return Err(format!(
+                "P2: got {sequence} from slot {slot}, which process {writer} has on loan"
+            ));
         }
         self.holds.push(Hold { process, slot, place, sequence });
         Ok(())
     }
 
     pub(crate) fn release(&mut self, process: usize, slot: u32, sequence: u64) {
-        let this = |hold: &Hold| (hold.process, hold.slot, hold.sequence) == (process, slot, sequence);
+        let this =
+            |hold: &Hold| (hold.process, hold.slot, hold.sequence) == (process, slot, sequence);
         if let Some(index) = self.holds.iter().position(this) {
             self.holds.swap_remove(index);
         }
@@ -229,11 +245,15 @@ impl Oracle {
             return Err(format!("P3: went to {}, which is not published", passed.end));
         }
         if look.found.is_none() && look.to <= look.published {
-            return Err(format!("P3: found nothing at {}, and {} was published", look.to, look.published));
+            return Err(format!(
+                "P3: found nothing at {}, and {} was published",
+                look.to, look.published
+            ));
         }
         // Samples that were owed for certain, and those that may have been: commits under way as it
         // joined.
-        let is_owed = |sequence: &u64| self.samples[*sequence as usize - 1].commit.begun > member.joined;
+        let is_owed =
+            |sequence: &u64| self.samples[*sequence as usize - 1].commit.begun > member.joined;
         let owed = passed.clone().filter(is_owed).count() as u64;
         let may_be = passed.end.saturating_sub(passed.start.max(look.since));
         if !self.drop_oldest && owed > 0 {

@@ -35,7 +35,11 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn join(machine: &'static Machine, process: usize, history: u32) -> Option<Consumer> {
+    pub(crate) fn join(
+        machine: &'static Machine,
+        process: usize,
+        history: u32,
+    ) -> Option<Consumer> {
         let table = machine.world.table();
         let (member, cursor) = match members::join(&table, process as u32, history) {
             Err(Code::NoReaderSlot) => return None,
@@ -138,7 +142,8 @@ impl Consumer {
         let peeked = hold::peek_latest(&table, self.member.bit);
         if let Some(Some((slot, sequence))) = sound(machine, not_held(peeked)) {
             if sequence < published {
-                machine.fail(format!("P4: {sequence} is the newest, and {published} was published"));
+                machine
+                    .fail(format!("P4: {sequence} is the newest, and {published} was published"));
             }
             self.take(slot, self.member.bit.held, sequence);
         }
@@ -188,7 +193,8 @@ impl Consumer {
         machine.oracle.borrow_mut().release(self.process, slot, sequence);
         let marked = hold::mark(&machine.world.table(), slot, self.member.bit.word, bit, sequence);
         if let Err(code) = marked {
-            machine.fail(format!("P2: {sequence} was in hand, and its mark is refused with {code:?}"));
+            machine
+                .fail(format!("P2: {sequence} was in hand, and its mark is refused with {code:?}"));
         }
     }
 
@@ -197,7 +203,8 @@ impl Consumer {
         let machine = self.machine;
         machine.oracle.borrow_mut().leave(self.member.index);
         let cursor = self.cursor.place.sequence;
-        members::leave(&machine.world.table(), self.member, self.process as u32, cursor).expect("it has a row");
+        members::leave(&machine.world.table(), self.member, self.process as u32, cursor)
+            .expect("it has a row");
         self.has_left = true;
     }
 

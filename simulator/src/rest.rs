@@ -21,7 +21,9 @@ pub(crate) fn check_free_rows(machine: &Machine) -> Result<(), String> {
         let marked = |line: &SlotLine| line.marks[bit.word].peek() & (bit.owed | bit.held) != 0;
         if row.state.peek() == 0 {
             if let Some(slot) = table.lines.iter().position(marked) {
-                return Err(format!("P5: slot {slot} has marks of reader {reader}, whose row is free"));
+                return Err(format!(
+                    "P5: slot {slot} has marks of reader {reader}, whose row is free"
+                ));
             }
         }
     }
@@ -78,7 +80,9 @@ pub(crate) fn check(machine: &Machine) -> Result<(), String> {
     let owner = Owner::new(UNDERTAKER as u32, 0);
     let mut found = 0;
     let mut regions = 0;
-    while let Some(loan) = loan::claim_from_map(&table, owner).map_err(|code| format!("P5: {code:?}"))? {
+    while let Some(loan) =
+        loan::claim_from_map(&table, owner).map_err(|code| format!("P5: {code:?}"))?
+    {
         found += 1;
         while let Ok(Some(_)) = region::lease(&table, loan, 0) {
             regions += 1;

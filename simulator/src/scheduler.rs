@@ -94,7 +94,10 @@ impl Scheduler {
                     of[running] = *lowest;
                     *lowest -= 1;
                 }
-                (0..SCHEDULED).filter(|p| ready >> p & 1 != 0).max_by_key(|p| of[*p]).unwrap_or(running)
+                (0..SCHEDULED)
+                    .filter(|p| ready >> p & 1 != 0)
+                    .max_by_key(|p| of[*p])
+                    .unwrap_or(running)
             }
             Choice::Repeated { turns, at, left } => repeat(turns, at, left, ready, running),
         };

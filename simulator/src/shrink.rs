@@ -28,7 +28,8 @@ impl Failing {
 
     fn size(&self) -> usize {
         let plans: usize = self.case.plans.iter().map(Vec::len).sum();
-        let faults = self.case.plans.iter().flatten().filter(|planned| planned.fault.is_some()).count();
+        let faults =
+            self.case.plans.iter().flatten().filter(|planned| planned.fault.is_some()).count();
         plans + faults + self.turns.len()
     }
 

@@ -67,11 +67,20 @@ pub(crate) fn tell(machine: &Machine, events: &[Event]) -> String {
                 continue;
             }
             Event::Accessed(process, access) => {
-                writeln!(text, "  {process}  {:<12} {}", doing[*process], tell_access(machine, access))
+                writeln!(
+                    text,
+                    "  {process}  {:<12} {}",
+                    doing[*process],
+                    tell_access(machine, access)
+                )
             }
             Event::Touched(process, place, writes) => {
                 let did = if *writes { "writes to" } else { "reads" };
-                writeln!(text, "  {process}  {:<12} {did} the payload in {place:?}", doing[*process])
+                writeln!(
+                    text,
+                    "  {process}  {:<12} {did} the payload in {place:?}",
+                    doing[*process]
+                )
             }
             Event::Stopped(process) => writeln!(text, "  {process}  is stopped"),
             Event::Continued(process) => writeln!(text, "  {process}  continues"),
@@ -113,6 +122,8 @@ fn tell_access(machine: &Machine, Access { word, before, after }: &Access) -> St
     };
     match after {
         None => format!("looks at {name}{element}{place}: {}", value(*before)),
-        Some(after) => format!("changes  {name}{element}{place}: {} -> {}", value(*before), value(*after)),
+        Some(after) => {
+            format!("changes  {name}{element}{place}: {} -> {}", value(*before), value(*after))
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::cell::Cell;
 
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
 use crate::case::Case;
-use crate::layout::{self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine};
+use crate::layout::{
+    self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine,
+};
 use crate::protocol::order::FIRST;
 use crate::protocol::shape::{Class, Shape};
 use crate::protocol::table::Table;
@@ -59,8 +61,12 @@ impl World {
             lines: (0..MAX_SLOTS).map(|_| line()).collect(),
             claims: (0..MAX_SLOTS).map(|_| Claim { ctl: word(), aux: word() }).collect(),
             vacancy: (0..MAX_VACANCY).map(|_| word()).collect(),
-            rows: (0..MAX_ROWS).map(|_| ReaderRow { state: word(), cursor: word(), lost: word() }).collect(),
-            regions: (0..MAX_REGIONS).map(|_| RegionRow { lease: word(), allocated: word() }).collect(),
+            rows: (0..MAX_ROWS)
+                .map(|_| ReaderRow { state: word(), cursor: word(), lost: word() })
+                .collect(),
+            regions: (0..MAX_REGIONS)
+                .map(|_| RegionRow { lease: word(), allocated: word() })
+                .collect(),
             audiences: (0..MAX_SLOTS).map(|_| word()).collect(),
             payloads: (0..MAX_SLOTS + MAX_REGIONS).map(|_| Default::default()).collect(),
         }
@@ -72,9 +78,13 @@ impl World {
         let HotWords { tail, active, bells, horizon, lifecycle } = &self.hot;
         tail.0.reset(FIRST);
         [&active.0, &horizon.0, &lifecycle.0.looked].into_iter().for_each(|word| word.reset(0));
-        [&bells.0.data, &bells.0.space, &bells.0.change].into_iter().for_each(|bell| bell.0.reset(0));
+        [&bells.0.data, &bells.0.space, &bells.0.change]
+            .into_iter()
+            .for_each(|bell| bell.0.reset(0));
         let life = &lifecycle.0;
-        [&life.retired, &life.writer, &life.deaths, &life.opened].into_iter().for_each(|word| word.reset(0));
+        [&life.retired, &life.writer, &life.deaths, &life.opened]
+            .into_iter()
+            .for_each(|word| word.reset(0));
         let table = self.table();
         for line in table.lines {
             line.entry.iter().chain(&line.marks).for_each(|word| word.reset(0));
@@ -150,7 +160,8 @@ impl World {
         };
         // Some words are arrays: the name is that of the last field that starts before.
         let find = |prefix: &str, offset: usize| {
-            let fields = names.iter().filter(|(name, at)| name.starts_with(prefix) && *at <= offset);
+            let fields =
+                names.iter().filter(|(name, at)| name.starts_with(prefix) && *at <= offset);
             fields.max_by_key(|(_, at)| *at).map_or("a word", |(name, _)| *name)
         };
         for (prefix, base, size, count) in tables {

@@ -217,15 +217,21 @@ impl Producer {
     pub(crate) fn commit(&self, filled: Filled, owed: Owed) {
         let machine = self.machine;
         let Filled { loan, place, len, value } = filled;
-        let named =
-            if let Owed::External(_) = owed { machine.oracle.borrow().named_by(self.process) } else { 0 };
+        let named = if let Owed::External(_) = owed {
+            machine.oracle.borrow().named_by(self.process)
+        } else {
+            0
+        };
         let commit = Commit { value, place, len, begun: machine.steps(), named };
         machine.oracle.borrow_mut().begin_commit(loan.slot, commit);
         let (table, shape) = (machine.world.table(), machine.world.known_shape());
         let committed = commit::commit(&table, &shape, loan, len, owed, || 0, |_| ());
         let sequence = sound(machine, committed);
-        let right =
-            machine.oracle.borrow().sample(sequence).is_some_and(|sample| sample.commit.value == value);
+        let right = machine
+            .oracle
+            .borrow()
+            .sample(sequence)
+            .is_some_and(|sample| sample.commit.value == value);
         if !right {
             machine.fail(format!("P4: its commit was told to be {sequence}"));
         }

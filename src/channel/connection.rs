@@ -44,12 +44,20 @@ impl Channel {
         Channel::with_bell(sys::keep(socket)?, Bell::new()?, options)
     }
 
-    pub(super) fn with_bell(socket: OwnedFd, bell: Bell, options: &ChannelOptions) -> Result<Channel> {
+    pub(super) fn with_bell(
+        socket: OwnedFd,
+        bell: Bell,
+        options: &ChannelOptions,
+    ) -> Result<Channel> {
         Ok(Channel { link: Arc::new(Link::new(socket, bell, options)?) })
     }
 
     /// Connects to a listener; waits while its backlog is full.
-    pub fn connect(name: &str, options: &ChannelOptions, timeout: Option<Duration>) -> Result<Channel> {
+    pub fn connect(
+        name: &str,
+        options: &ChannelOptions,
+        timeout: Option<Duration>,
+    ) -> Result<Channel> {
         // First, so that the listener does not see a connection appear and disappear.
         let bell = Bell::new()?;
         match socket::connect(name, deadline_of(timeout))? {
@@ -87,7 +95,11 @@ impl Channel {
 
     /// Attaches to the next segment that the other side has sent. If this process has no memory or
     /// descriptor for it now, it stays the next.
-    pub fn recv_segment(&self, options: &AttachOptions, timeout: Option<Duration>) -> Result<Segment> {
+    pub fn recv_segment(
+        &self,
+        options: &AttachOptions,
+        timeout: Option<Duration>,
+    ) -> Result<Segment> {
         let deadline = deadline_of(timeout);
         loop {
             let events = self.link.events();
@@ -113,7 +125,8 @@ impl Channel {
         deadline: Deadline,
     ) -> Result<()> {
         if timeout == Some(Duration::ZERO) || !self.link.wait_for_room(bell, deadline)? {
-            return Err(Error::new(timeout_code(timeout)).about("the other end of the channel does not read"));
+            return Err(Error::new(timeout_code(timeout))
+                .about("the other end of the channel does not read"));
         }
         Ok(())
     }

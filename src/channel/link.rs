@@ -105,7 +105,9 @@ impl Link {
         if peer != sys::effective_uid() && !options.any_owner {
             let own = sys::effective_uid();
             return Err(Error::new(Code::Permission)
-                .about(format_args!("this is user {own}, and the other end of the channel is user {peer}"))
+                .about(format_args!(
+                    "this is user {own}, and the other end of the channel is user {peer}"
+                ))
                 .advice("use SHMSLOT_FLAG_ANY_OWNER if you trust that user")
                 .with_numbers([own.into(), peer.into(), 0]));
         }
@@ -145,7 +147,10 @@ impl Link {
             match socket::send(self.fd()?, message, passed) {
                 Ok(MESSAGE) => return Ok(Sent::Yes),
                 // A stream does not split so few bytes; if it did, the rest could not be sent.
-                Ok(_) => break Error::new(Code::ChannelBroken).about("the kernel sent a part of a message"),
+                Ok(_) => {
+                    break Error::new(Code::ChannelBroken)
+                        .about("the kernel sent a part of a message");
+                }
                 Err(Errno::EAGAIN) => return Ok(Sent::Full),
                 Err(Errno::EINTR) => {}
                 Err(errno @ (Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM)) => {
@@ -172,7 +177,11 @@ impl Link {
 
     /// Sleeps until more can be sent, or until the given bell rings; false if the deadline came
     /// first.
-    pub(crate) fn wait_for_room(&self, bell: Option<BorrowedFd<'_>>, deadline: Deadline) -> Result<bool> {
+    pub(crate) fn wait_for_room(
+        &self,
+        bell: Option<BorrowedFd<'_>>,
+        deadline: Deadline,
+    ) -> Result<bool> {
         let socket = (self.fd()?, Ready::ToWrite);
         match bell {
             Some(bell) => socket::wait(&[socket, (bell, Ready::ToRead)], deadline),
@@ -237,7 +246,11 @@ impl Link {
 
     /// The reason why this channel's messages are not trusted any more, if there is one.
     pub(crate) fn poisoned(&self) -> Option<Error> {
-        self.inbox().broken.as_ref().filter(|broken| !broken.ended).map(|broken| broken.reason.clone())
+        self.inbox()
+            .broken
+            .as_ref()
+            .filter(|broken| !broken.ended)
+            .map(|broken| broken.reason.clone())
     }
 
     /// Makes the channel unusable, because the other side violated the protocol.
@@ -299,15 +312,20 @@ impl Link {
         if seen.cut {
             return Err({
                 let count = fds.len();
-                self.reject(inbox, format_args!("a message with more than {count} descriptors, not 1"), count)
+                self.reject(
+                    inbox,
+                    format_args!("a message with more than {count} descriptors, not 1"),
+                    count,
+                )
             });
         }
         if seen.len == 0 && fds.is_empty() && self.is_over()? {
             return Err(match inbox.have {
                 0 => self.end(inbox, ended(), true),
                 have => {
-                    let what =
-                        format_args!("the other end closed after {have} of {MESSAGE} bytes of a message");
+                    let what = format_args!(
+                        "the other end closed after {have} of {MESSAGE} bytes of a message"
+                    );
                     self.reject(inbox, what, have)
                 }
             });
@@ -322,7 +340,9 @@ impl Link {
             let what = format_args!("a message of {} bytes, not {MESSAGE}", seen.len);
             return Err(self.reject(inbox, what, seen.len));
         }
-        for (target, byte) in inbox.bytes.iter_mut().skip(inbox.have).zip(buffer.iter().take(seen.len)) {
+        for (target, byte) in
+            inbox.bytes.iter_mut().skip(inbox.have).zip(buffer.iter().take(seen.len))
+        {
             *target = *byte;
         }
         inbox.have += seen.len;
@@ -348,7 +368,8 @@ impl Link {
 
     /// Breaks the channel because of a message that violates the protocol.
     fn reject(&self, inbox: &mut Inbox, what: impl fmt::Display, number: usize) -> Error {
-        let reason = Error::new(Code::ChannelBroken).about(what).with_numbers([number as u64, 0, 0]);
+        let reason =
+            Error::new(Code::ChannelBroken).about(what).with_numbers([number as u64, 0, 0]);
         self.end(inbox, reason, false)
     }
 

@@ -74,7 +74,9 @@ impl Listener {
         let mode = if options.any_owner { 0o666 } else { 0o600 };
         let socket = match socket::listen(name, mode) {
             Err(error)
-                if error.code() == Code::Exists && name.starts_with('/') && socket::is_abandoned(name) =>
+                if error.code() == Code::Exists
+                    && name.starts_with('/')
+                    && socket::is_abandoned(name) =>
             {
                 take_over(name, mode)?
             }
@@ -122,7 +124,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if self.birth.same_process() && self.file.is_some() && self.file == socket::file_of(&self.name) {
+        if self.birth.same_process()
+            && self.file.is_some()
+            && self.file == socket::file_of(&self.name)
+        {
             // No caller could act on a failure; the next listener replaces the file.
             let _ = sys::unlink_file(self.name.as_ref());
         }

@@ -16,7 +16,11 @@ pub(super) const SEGMENT: u32 = u32::MAX;
 /// A message: map_id, generation and length, little-endian.
 pub(crate) fn encode(map_id: u32, generation: u32, length: u64) -> [u8; MESSAGE] {
     let mut message = [0; MESSAGE];
-    let fields = map_id.to_le_bytes().into_iter().chain(generation.to_le_bytes()).chain(length.to_le_bytes());
+    let fields = map_id
+        .to_le_bytes()
+        .into_iter()
+        .chain(generation.to_le_bytes())
+        .chain(length.to_le_bytes());
     for (target, byte) in message.iter_mut().zip(fields) {
         *target = byte;
     }
@@ -41,7 +45,12 @@ pub(crate) struct Announced {
 
 impl Announced {
     /// Checks what can be checked of a region before it is mapped.
-    pub(crate) fn check(map_id: u32, length: u64, file: BorrowedFd<'_>, unsealed: bool) -> Result<FileFacts> {
+    pub(crate) fn check(
+        map_id: u32,
+        length: u64,
+        file: BorrowedFd<'_>,
+        unsealed: bool,
+    ) -> Result<FileFacts> {
         let refuse = |code, what: &dyn fmt::Display, actual| {
             let about = format_args!("region {map_id}{what}");
             Err(Error::new(code).about(about).with_numbers([u64::from(map_id), length, actual]))
@@ -60,7 +69,8 @@ impl Announced {
             return refuse(Code::NotSealed, &": its file is not sealed", 0);
         }
         if facts.size < length {
-            let what = format_args!(" has {length} bytes by its message, but its file has {}", facts.size);
+            let what =
+                format_args!(" has {length} bytes by its message, but its file has {}", facts.size);
             return refuse(Code::Truncated, &what, facts.size);
         }
         Ok(facts)

@@ -64,7 +64,11 @@ pub unsafe extern "C" fn shmslot_attachments_create(
         ret_attachments.present()?;
         let channel = channel.open_if_any()?.map(shmslot_channel::connected).transpose()?;
         let attachments = Attachments::new(channel, &channel_options(flags)?)?;
-        let handle = shmslot_attachments { attachments, mapped: Given::default(), health: Health::default() };
+        let handle = shmslot_attachments {
+            attachments,
+            mapped: Given::default(),
+            health: Health::default(),
+        };
         boundary::hand_out(&ret_attachments, handle)?;
         Ok(SHMSLOT_OK)
     })

@@ -15,7 +15,10 @@ use crate::sys::Uncancelled;
 /// that code ever after. Nothing but the code of an error is told, so the call passes nothing more
 /// on, and that in a register.
 #[inline(always)]
-pub(crate) fn with<T: Handle>(handle: &HandleRef<'_, T>, call: impl FnOnce(&T) -> HotResult<c_int>) -> c_int {
+pub(crate) fn with<T: Handle>(
+    handle: &HandleRef<'_, T>,
+    call: impl FnOnce(&T) -> HotResult<c_int>,
+) -> c_int {
     let Some(handle) = handle.get() else { return Code::Invalid.number() };
     if handle.health().is_poisoned() {
         return Code::Panic.number();
@@ -109,7 +112,10 @@ fn own_source() -> &'static str {
 fn keep_panics_quiet() {
     static DONE: AtomicBool = AtomicBool::new(false);
     // A thread that panics cannot set a hook; another call will.
-    if DONE.load(Ordering::Relaxed) || std::thread::panicking() || DONE.swap(true, Ordering::Relaxed) {
+    if DONE.load(Ordering::Relaxed)
+        || std::thread::panicking()
+        || DONE.swap(true, Ordering::Relaxed)
+    {
         return;
     }
     let others = std::panic::take_hook();
@@ -121,7 +127,10 @@ fn keep_panics_quiet() {
 }
 
 /// Runs a call that makes or names something and can tell more about a failure.
-pub(crate) fn without_handle(reterr: Out<'_, shmslot_error>, call: impl FnOnce() -> Result<c_int>) -> c_int {
+pub(crate) fn without_handle(
+    reterr: Out<'_, shmslot_error>,
+    call: impl FnOnce() -> Result<c_int>,
+) -> c_int {
     let _whole = Uncancelled::new();
     keep_panics_quiet();
     let outcome = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
@@ -184,7 +193,11 @@ mod tests {
     fn a_panic_is_a_code_and_nothing_else() {
         if std::env::var_os("SHMSLOT_TEST_PANIC").is_none() {
             let child = Command::new(std::env::current_exe().expect("a test has a program"))
-                .args(["--exact", "ffi::boundary::tests::a_panic_is_a_code_and_nothing_else", "--nocapture"])
+                .args([
+                    "--exact",
+                    "ffi::boundary::tests::a_panic_is_a_code_and_nothing_else",
+                    "--nocapture",
+                ])
                 .env("SHMSLOT_TEST_PANIC", "1")
                 .env("RUST_BACKTRACE", "1")
                 .stdin(Stdio::null())
@@ -208,7 +221,11 @@ mod tests {
         assert_eq!(with(&handle(), |_| Ok(1)), 1);
         let numbers = std::hint::black_box([1, 2, 3]);
         assert_eq!(with(&handle(), |_| Ok(numbers[std::hint::black_box(7)])), Code::Panic.number());
-        assert_eq!(with(&handle(), |_| Ok(1)), Code::Panic.number(), "the handle is unusable from then on");
+        assert_eq!(
+            with(&handle(), |_| Ok(1)),
+            Code::Panic.number(),
+            "the handle is unusable from then on"
+        );
         let opened = without_handle(Out::none(), || Ok(handle().open()?.0.is_poisoned().into()));
         assert_eq!(opened, Code::Panic.number());
         // A hook that somebody else has set still hears of the rest.

@@ -9,7 +9,9 @@ use crate::ffi::arguments::{Out, from_c};
 use crate::ffi::boundary;
 use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
-use crate::ffi::options::{SHMSLOT_FLAG_ANY_OWNER, attach_options, shmslot_attach_options, unknown_flags};
+use crate::ffi::options::{
+    SHMSLOT_FLAG_ANY_OWNER, attach_options, shmslot_attach_options, unknown_flags,
+};
 use crate::ffi::segment::{self, shmslot_segment};
 use crate::sys;
 
@@ -238,7 +240,10 @@ pub unsafe extern "C" fn shmslot_channel_recv_segment(
         ret_segment.present()?;
         let options = attach_options(&options)?;
         let channel = channel.open()?.connected()?;
-        segment::hand_out(&ret_segment, channel.recv_segment(&options, boundary::timeout(timeout_ns)?)?)?;
+        segment::hand_out(
+            &ret_segment,
+            channel.recv_segment(&options, boundary::timeout(timeout_ns)?)?,
+        )?;
         Ok(SHMSLOT_OK)
     })
 }

@@ -83,7 +83,9 @@ pub const SHMSLOT_END_SIGNAL: u32 = 4;
 
 // The header spells out the numbers of the enums that the core works with.
 const _: () = {
-    assert!(SHMSLOT_POLICY_FAIL == Policy::Fail as u32 && SHMSLOT_POLICY_BLOCK == Policy::Block as u32);
+    assert!(
+        SHMSLOT_POLICY_FAIL == Policy::Fail as u32 && SHMSLOT_POLICY_BLOCK == Policy::Block as u32
+    );
     assert!(SHMSLOT_POLICY_DROP_OLDEST == Policy::DropOldest as u32);
     assert!(
         SHMSLOT_ORPHANED_REPLACE == IfOrphaned::Replace as u32
@@ -93,8 +95,10 @@ const _: () = {
 };
 
 /// Flags that create, open and attach all take.
-const SHARED_FLAGS: u32 =
-    SHMSLOT_FLAG_PREFAULT | SHMSLOT_FLAG_HUGE_PAGES | SHMSLOT_FLAG_STREAM_COPIES | SHMSLOT_FLAG_ANY_OWNER;
+const SHARED_FLAGS: u32 = SHMSLOT_FLAG_PREFAULT
+    | SHMSLOT_FLAG_HUGE_PAGES
+    | SHMSLOT_FLAG_STREAM_COPIES
+    | SHMSLOT_FLAG_ANY_OWNER;
 
 /// How to make or open a segment. Begin with SHMSLOT_OPTIONS_INIT and set what you need: zero is
 /// the default of each field.
@@ -417,7 +421,11 @@ unsafe fn type_name(name: *const c_char) -> Result<String> {
 /// ret_hash: &options.type_hash. Threads: any. Errors: INVALID (also a name of another length).
 /// Since 0.2.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmslot_type_hash(name: *const c_char, size: u64, ret_hash: *mut [u8; 16]) -> c_int {
+pub unsafe extern "C" fn shmslot_type_hash(
+    name: *const c_char,
+    size: u64,
+    ret_hash: *mut [u8; 16],
+) -> c_int {
     from_c!(name: Text, ret_hash: Out);
     boundary::without_handle(Out::none(), || {
         let name = name.name().map_err(|_| Code::Invalid)?;
@@ -439,7 +447,11 @@ fn spin(ns: u32) -> Option<Duration> {
 
 /// What a sum of these constants says.
 pub(crate) fn end_waits(when: u32) -> HotResult<EndWaits> {
-    if when & !(SHMSLOT_END_NO_WRITERS | SHMSLOT_END_PEER_DEAD | SHMSLOT_END_SIGNAL | SHMSLOT_END_RETIRED)
+    if when
+        & !(SHMSLOT_END_NO_WRITERS
+            | SHMSLOT_END_PEER_DEAD
+            | SHMSLOT_END_SIGNAL
+            | SHMSLOT_END_RETIRED)
         != 0
     {
         return Err(Code::Invalid);
@@ -464,7 +476,8 @@ pub(crate) fn create_options(input: &InSized<'_, shmslot_options>) -> Result<Cre
         return Err(bad("reserved: must be 0"));
     }
     let has = |flag: u32| given.flags & flag != 0;
-    let no_policy = || out_of_range("policy", given.policy.into(), 1, SHMSLOT_POLICY_DROP_OLDEST.into());
+    let no_policy =
+        || out_of_range("policy", given.policy.into(), 1, SHMSLOT_POLICY_DROP_OLDEST.into());
     let policy = match given.policy {
         0 => None,
         number => Some(Policy::from_number(number).ok_or_else(no_policy)?),

@@ -68,10 +68,15 @@ const HELD: u32 = 1;
 impl shmslot_reader {
     /// Hands a sample to the caller.
     #[inline]
-    fn hand_out(&self, held: Option<HeldSample>, ret_sample: &Out<'_, shmslot_sample>) -> HotResult<c_int> {
+    fn hand_out(
+        &self,
+        held: Option<HeldSample>,
+        ret_sample: &Out<'_, shmslot_sample>,
+    ) -> HotResult<c_int> {
         let held = held.ok_or(Code::Again)?;
         // Not one step: only the thread that reads writes it, and `leave` comes after that.
-        self.handed_out.store(self.handed_out.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.handed_out
+            .store(self.handed_out.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         ret_sample.give(self.describe(held))?;
         Ok(SHMSLOT_OK)
     }
@@ -97,7 +102,10 @@ impl shmslot_reader {
 
 /// Marks a sample of a reader that may have left already.
 #[inline(always)]
-fn mark(reader: HandleRef<'_, shmslot_reader>, find: impl FnOnce(&Core) -> HotResult<SampleToken>) -> c_int {
+fn mark(
+    reader: HandleRef<'_, shmslot_reader>,
+    find: impl FnOnce(&Core) -> HotResult<SampleToken>,
+) -> c_int {
     let mark = |handle: &shmslot_reader| {
         handle.core.mark(find(&handle.core)?)?;
         // AcqRel: whoever frees the handle comes after all that others did with it. The last touch
@@ -189,7 +197,10 @@ pub unsafe extern "C" fn shmslot_reader_end_waits(reader: *mut shmslot_reader, w
 /// under the other policies.
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmslot_reader_lost(reader: *const shmslot_reader, ret_lost: *mut u64) -> c_int {
+pub unsafe extern "C" fn shmslot_reader_lost(
+    reader: *const shmslot_reader,
+    ret_lost: *mut u64,
+) -> c_int {
     from_c!(reader: HandleRef, ret_lost: Out);
     boundary::with(&reader, |reader| {
         ret_lost.give(reader.core.lost())?;
@@ -270,7 +281,10 @@ pub unsafe extern "C" fn shmslot_slot_mark(
 /// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader
 /// holds. Since 0.2.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmslot_slot_mark_ptr(reader: *mut shmslot_reader, data: *const c_void) -> c_int {
+pub unsafe extern "C" fn shmslot_slot_mark_ptr(
+    reader: *mut shmslot_reader,
+    data: *const c_void,
+) -> c_int {
     from_c!(reader: HandleRef);
     mark(reader, |core| core.held_at(address(data)?))
 }

@@ -145,7 +145,8 @@ pub unsafe extern "C" fn shmslot_registry_create(
     boundary::without_handle(reterr, || {
         ret_registry.present()?;
         let registry = Registry::new(&registry_options(&options)?)?;
-        let handle = shmslot_registry { registry, leases: Given::default(), health: Health::default() };
+        let handle =
+            shmslot_registry { registry, leases: Given::default(), health: Health::default() };
         boundary::hand_out(&ret_registry, handle)?;
         Ok(SHMSLOT_OK)
     })

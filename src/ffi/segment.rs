@@ -39,9 +39,15 @@ impl Handle for shmslot_segment {
 }
 
 /// Makes a handle and gives it to the caller.
-pub(crate) fn hand_out(ret_segment: &Out<'_, *mut shmslot_segment>, segment: Segment) -> HotResult<()> {
+pub(crate) fn hand_out(
+    ret_segment: &Out<'_, *mut shmslot_segment>,
+    segment: Segment,
+) -> HotResult<()> {
     let reference = SharedReference::new(&segment);
-    boundary::hand_out(ret_segment, shmslot_segment { segment, reference, health: Health::default() })
+    boundary::hand_out(
+        ret_segment,
+        shmslot_segment { segment, reference, health: Health::default() },
+    )
 }
 
 /// Makes a segment and gives it its name in one step: nobody ever sees a half-made one. Allocates
@@ -220,7 +226,10 @@ pub unsafe extern "C" fn shmslot_segment_open(
 /// make), LAYOUT_VERSION and TRUNCATED (a process is attached), NO_MEMORY, SYS (also if the file is
 /// a mount point). Since 0.2.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmslot_segment_unlink(name: *const c_char, reterr: *mut shmslot_error) -> c_int {
+pub unsafe extern "C" fn shmslot_segment_unlink(
+    name: *const c_char,
+    reterr: *mut shmslot_error,
+) -> c_int {
     from_c!(name: Text, reterr: Out);
     boundary::without_handle(reterr, || {
         Segment::unlink(name.name()?)?;
@@ -374,7 +383,10 @@ pub unsafe extern "C" fn shmslot_segment_recover(
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT.
 /// Since 0.2.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmslot_segment_trim(segment: *mut shmslot_segment, ret_bytes: *mut u64) -> c_int {
+pub unsafe extern "C" fn shmslot_segment_trim(
+    segment: *mut shmslot_segment,
+    ret_bytes: *mut u64,
+) -> c_int {
     from_c!(segment: HandleRef, ret_bytes: Out);
     boundary::with_system(&segment, |segment| {
         let bytes = segment.segment.trim()?;
@@ -481,7 +493,10 @@ pub unsafe extern "C" fn shmslot_segment_generation(
 /// SHMSLOT_END_SIGNAL, SHMSLOT_END_RETIRED, their sum, or 0, which is how a segment begins. A
 /// change comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmslot_segment_end_waits(segment: *const shmslot_segment, when: u32) -> c_int {
+pub unsafe extern "C" fn shmslot_segment_end_waits(
+    segment: *const shmslot_segment,
+    when: u32,
+) -> c_int {
     from_c!(segment: HandleRef);
     boundary::with(&segment, |segment| {
         segment.segment.end_waits(end_waits(when)?)?;

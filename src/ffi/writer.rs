@@ -266,7 +266,10 @@ pub unsafe extern "C" fn shmslot_slot_commit_ptr(
 /// Threads and errors as there; STALE if data is not the payload of a loan of this writer. Since
 /// 0.2.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmslot_slot_discard_ptr(writer: *mut shmslot_writer, data: *const c_void) -> c_int {
+pub unsafe extern "C" fn shmslot_slot_discard_ptr(
+    writer: *mut shmslot_writer,
+    data: *const c_void,
+) -> c_int {
     from_c!(writer: HandleRef);
     boundary::with(&writer, |handle| {
         handle.writer.discard_token(handle.writer.token_at(address(data)?)?)?;

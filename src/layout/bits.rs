@@ -1,5 +1,5 @@
-//! The bit fields of words that have several. Whoever packs a word, whoever unpacks it, and the test
-//! that reads the page use the same declaration.
+//! The bit fields of words that have several. Whoever packs a word, whoever unpacks it, and the
+//! test that reads the page use the same declaration.
 #![forbid(unsafe_code)]
 
 /// A bit field: where its lowest bit is, and how many bits it has.
@@ -32,8 +32,8 @@ impl Field {
         value & self.max()
     }
 
-    /// A word with this value in the field, and 0 elsewhere. The value fits; in the highest field of a
-    /// word, what does not fit is cut off.
+    /// A word with this value in the field, and 0 elsewhere. The value fits; in the highest field
+    /// of a word, what does not fit is cut off.
     #[inline(always)]
     pub(crate) const fn put(self, value: u64) -> u64 {
         value << self.low
@@ -45,8 +45,8 @@ impl Field {
         word >> self.low == 0
     }
 
-    /// The value in a word. Masking before the shift costs fewer instructions than after it, because
-    /// callers compare or keep the masked bits too.
+    /// The value in a word. Masking before the shift costs fewer instructions than after it,
+    /// because callers compare or keep the masked bits too.
     #[inline(always)]
     pub(crate) const fn get(self, word: u64) -> u64 {
         (word & self.mask()) >> self.low

@@ -4,8 +4,8 @@
 use core::ops::RangeInclusive;
 
 use super::limits::{
-    MARKS_PER_WORD, MAX_CAPACITY, MAX_PARTICIPANTS, MAX_READERS, MAX_REGIONS, MAX_SLOTS, MAX_TYPE_NAME,
-    MAX_USER_HEADER, REGION_ALIGN,
+    MARKS_PER_WORD, MAX_CAPACITY, MAX_PARTICIPANTS, MAX_READERS, MAX_REGIONS, MAX_SLOTS,
+    MAX_TYPE_NAME, MAX_USER_HEADER, REGION_ALIGN,
 };
 use super::words::{
     CLAIM_SIZE, PAGE, PARTICIPANT_ROW_SIZE, PARTICIPANTS_OFFSET, REGION_ROW_SIZE, SLOT_LINE_SIZE,
@@ -227,7 +227,10 @@ impl Geometry {
         }
         let others = [
             (self.payload_align.is_power_of_two(), "payload_align: not a power of two"),
-            (self.mode & !0o666 == 0 && self.mode & 0o600 == 0o600, "mode: not 0600 plus bits of 0066"),
+            (
+                self.mode & !0o666 == 0 && self.mode & 0o600 == 0o600,
+                "mode: not 0600 plus bits of 0066",
+            ),
             (self.type_name[MAX_TYPE_NAME] == 0, "type_name: longer than 63 bytes"),
             // The arithmetic is valid only if every number is in its range.
             (self.offsets().is_some(), "slot_capacity times slot_count: larger than any file"),
@@ -263,7 +266,8 @@ impl Geometry {
         let payload = round_up(control_size.checked_add(headers)?, align.max(64))?;
         let payload_stride = round_up(self.slot_capacity, align)?;
         let fixed_size = round_up(payload.checked_add(slots.checked_mul(payload_stride)?)?, PAGE)?;
-        let regions = if region_count == 0 { fixed_size } else { round_up(fixed_size, REGION_ALIGN)? };
+        let regions =
+            if region_count == 0 { fixed_size } else { round_up(fixed_size, REGION_ALIGN)? };
         let region_stride = round_up(self.max_payload, REGION_ALIGN)?;
         let total = regions.checked_add(region_count.checked_mul(region_stride)?)?;
         (total <= i64::MAX as u64 && usize::try_from(total).is_ok()).then_some(Offsets {

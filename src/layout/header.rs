@@ -113,7 +113,8 @@ impl Header {
 /// The layout version in the first bytes of a file, if they are those of a segment of any version.
 pub fn version_of(start: &[u8]) -> Option<u32> {
     let (magic, version) = (start.get(..8)?, start.get(8..12)?);
-    (magic == MAGIC).then(|| version.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+    (magic == MAGIC)
+        .then(|| version.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)))
 }
 
 /// FNV-1a over everything before the checksum: detects truncation, holes and stray writes, but no

@@ -170,7 +170,9 @@ const _: () = {
     assert!(size_of::<ParticipantRow>() == PARTICIPANT_ROW_SIZE as usize);
     assert!(size_of::<RegionRow>() == REGION_ROW_SIZE as usize);
     assert!(HOT_OFFSET as usize + size_of::<HotWords>() <= READERS_OFFSET as usize);
-    assert!(READERS_OFFSET + super::limits::MAX_READERS as u64 * READER_ROW_SIZE <= ANTEROOM_OFFSET);
+    assert!(
+        READERS_OFFSET + super::limits::MAX_READERS as u64 * READER_ROW_SIZE <= ANTEROOM_OFFSET
+    );
     assert!(HOT_OFFSET % 128 == 0);
     assert!(offset_of!(HotWords, active) == 0x80 && offset_of!(HotWords, bells) == 0x100);
     assert!(offset_of!(HotWords, horizon) == 0x180 && offset_of!(HotWords, lifecycle) == 0x200);
@@ -192,7 +194,10 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("bells.space", hot + offset_of!(HotWords, bells) + offset_of!(Bells, space)),
         ("bells.change", hot + offset_of!(HotWords, bells) + offset_of!(Bells, change)),
         ("horizon", hot + offset_of!(HotWords, horizon)),
-        ("lifecycle.retired", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, retired)),
+        (
+            "lifecycle.retired",
+            hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, retired),
+        ),
         ("lifecycle.writer", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, writer)),
         ("lifecycle.deaths", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, deaths)),
         ("lifecycle.opened", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, opened)),

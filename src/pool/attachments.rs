@@ -157,7 +157,13 @@ impl Attachments {
 
     /// Maps a region whose descriptor arrived by other means. A region that is already known is
     /// unchanged.
-    pub fn attach_fd(&self, map_id: u32, generation: u32, length: u64, file: OwnedFd) -> Result<()> {
+    pub fn attach_fd(
+        &self,
+        map_id: u32,
+        generation: u32,
+        length: u64,
+        file: OwnedFd,
+    ) -> Result<()> {
         let mut regions = self.regions()?;
         let file = Foreign::new(sys::keep(file)?)?;
         let facts = Announced::check(map_id, length, file.proved()?, self.unsealed)?;
@@ -280,11 +286,14 @@ impl Attachments {
         let deadline = deadline_of(timeout);
         loop {
             let mut regions = self.regions()?;
-            if let Some(reason) = self.channel.as_ref().and_then(|channel| channel.link().poisoned()) {
+            if let Some(reason) =
+                self.channel.as_ref().and_then(|channel| channel.link().poisoned())
+            {
                 return Err(reason);
             }
             let mut events = 0;
-            let unheard_of = regions.newest(map_id).is_none_or(|newest| is_newer(generation, newest));
+            let unheard_of =
+                regions.newest(map_id).is_none_or(|newest| is_newer(generation, newest));
             if let (true, Some(channel)) = (unheard_of, &self.channel) {
                 // Before the check: the wait notices what arrives after that.
                 events = channel.link().events();
@@ -297,8 +306,12 @@ impl Attachments {
             // The region may be in a later generation than its message says.
             self.map_waiting(&mut regions, map_id)?;
             match regions.known.get(&map_id).map(|known| (known, known.now())) {
-                Some((known, newest)) if newest == generation => return Mapped::new(known, offset, len),
-                Some((_, newest)) if is_newer(newest, generation) => return unknown(Code::UnknownMapping),
+                Some((known, newest)) if newest == generation => {
+                    return Mapped::new(known, offset, len);
+                }
+                Some((_, newest)) if is_newer(newest, generation) => {
+                    return unknown(Code::UnknownMapping);
+                }
                 _ => {}
             }
             drop(regions);
@@ -334,12 +347,22 @@ impl Regions {
 impl Known {
     fn mapped(region: &Announced, memory: Arc<Counted>) -> Known {
         let Announced { generation, length, .. } = *region;
-        Known { generation, identity: region.facts.identity, length, memory: Memory::Mapped(memory) }
+        Known {
+            generation,
+            identity: region.facts.identity,
+            length,
+            memory: Memory::Mapped(memory),
+        }
     }
 
     fn waiting(region: Announced) -> Known {
         let Announced { generation, length, .. } = region;
-        Known { generation, identity: region.facts.identity, length, memory: Memory::Waiting(region) }
+        Known {
+            generation,
+            identity: region.facts.identity,
+            length,
+            memory: Memory::Waiting(region),
+        }
     }
 
     /// Its current generation, from its page if it has one. The message may be much older.
@@ -396,7 +419,10 @@ impl Mapped {
 
     /// The address of the bytes. Readable for [`Mapped::len`] bytes while the value lives.
     pub fn as_ptr(&self) -> *const u8 {
-        self.memory.body.at(self.offset, self.len as u64).map_or(std::ptr::null(), <*mut u8>::cast_const)
+        self.memory
+            .body
+            .at(self.offset, self.len as u64)
+            .map_or(std::ptr::null(), <*mut u8>::cast_const)
     }
 
     /// The number of bytes.

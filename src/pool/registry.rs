@@ -277,7 +277,11 @@ impl Registry {
             state.bell = state.bell.take().or_else(|| Bell::new().ok().map(Arc::new));
             let bell = state.bell.clone();
             drop(state);
-            full.wait_for_room(bell.as_ref().map(|bell| bell.fd()).transpose()?, timeout, deadline)?;
+            full.wait_for_room(
+                bell.as_ref().map(|bell| bell.fd()).transpose()?,
+                timeout,
+                deadline,
+            )?;
         }
     }
 }
@@ -355,7 +359,8 @@ impl State {
         let size = if large { pages(room).ok_or(Code::NoMemory)? } else { options.region_size };
         let map_id = match self.idle.best(size) {
             Some(map_id) => {
-                if let Some(region) = self.places.get(map_id as usize).and_then(|place| place.region.as_ref())
+                if let Some(region) =
+                    self.places.get(map_id as usize).and_then(|place| place.region.as_ref())
                 {
                     self.idle.remove(map_id, region);
                 }
@@ -442,7 +447,14 @@ impl State {
         let memory = Arc::clone(&region.memory);
         self.leases += 1;
         Ok(Lease {
-            part: Arc::new(Part { registry: Arc::clone(inner), memory, map_id, generation, offset, len }),
+            part: Arc::new(Part {
+                registry: Arc::clone(inner),
+                memory,
+                map_id,
+                generation,
+                offset,
+                len,
+            }),
         })
     }
 
@@ -561,8 +573,9 @@ impl State {
             }
         }
         // Regions that were retired while this channel was full.
-        let gone =
-            |map_id: &&u32| self.places.get(**map_id as usize).is_none_or(|place| place.region.is_none());
+        let gone = |map_id: &&u32| {
+            self.places.get(**map_id as usize).is_none_or(|place| place.region.is_none())
+        };
         peer.gone = peer.told.keys().filter(gone).copied().collect();
         Ok(Sent::Yes)
     }
@@ -605,7 +618,8 @@ impl Peer {
     fn announce_retired(&mut self, places: &[Place], stone: &KeptFd) -> Result<()> {
         while let Some(map_id) = self.gone.last().copied() {
             // If its number is in use again, the new region already replaces the old one.
-            if let Some(place) = places.get(map_id as usize).filter(|place| place.region.is_none()) {
+            if let Some(place) = places.get(map_id as usize).filter(|place| place.region.is_none())
+            {
                 let message = encode(map_id, place.generation, sys::page_size() as u64);
                 if self.channel.link().send(&message, stone.proved()?.as_fd())? == Sent::Full {
                     return Ok(());

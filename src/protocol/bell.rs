@@ -1,11 +1,11 @@
 //! A bell: one futex word to sleep on. Ringing it costs one load while nobody sleeps.
 //!
-//! The word is a count and three bits: armed, watched and waking. A sleeper arms the bell, checks once more
-//! what it waits for, and sleeps while the word is unchanged. A ringer makes its change visible,
-//! then loads the word. If no bit is set, there is nobody to wake or to tell. A ring clears armed
-//! and watched, so a sleeper that is killed costs at most one needless wake. The ring sets waking,
-//! and the ringer clears it after the wake. If the ringer is stopped in between, the next ringer
-//! finds waking set and wakes.
+//! The word is a count and three bits: armed, watched and waking. A sleeper arms the bell, checks
+//! once more what it waits for, and sleeps while the word is unchanged. A ringer makes its change
+//! visible, then loads the word. If no bit is set, there is nobody to wake or to tell. A ring
+//! clears armed and watched, so a sleeper that is killed costs at most one needless wake. The ring
+//! sets waking, and the ringer clears it after the wake. If the ringer is stopped in between, the
+//! next ringer finds waking set and wakes.
 
 use super::bounds::RETRY_LIMIT;
 use crate::atomics::{Deadline, FutexWord, Ordering, fence};
@@ -118,7 +118,8 @@ impl Bell<'_> {
         self.0.wake_all();
         // Only if the word is unchanged. Otherwise a process has armed or rung meanwhile, and
         // waking stays for the next ringer. Relaxed: no other data depends on it.
-        let _ = self.0.0.compare_exchange(rung, rung & !WAKING, Ordering::Relaxed, Ordering::Relaxed);
+        let _ =
+            self.0.0.compare_exchange(rung, rung & !WAKING, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Counts a ring and sets waking if a wake is due, in one step. Returns the new word.

@@ -44,9 +44,11 @@ pub(crate) fn commit(
     loan::begin_commit(claim, shape, loan)?;
     // Only now is it certain that the word beside the claim belongs to this reservation.
     let reserved = Reserved(claim.aux.load(Ordering::Relaxed));
-    let fits = table.room(reserved.place(loan.slot)).and_then(|room| match len <= reserved.len().min(room) {
-        true => Ok(()),
-        false => Err(Code::BadLength),
+    let fits = table.room(reserved.place(loan.slot)).and_then(|room| {
+        match len <= reserved.len().min(room) {
+            true => Ok(()),
+            false => Err(Code::BadLength),
+        }
     });
     if let Err(code) = fits {
         claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
@@ -58,7 +60,8 @@ pub(crate) fn commit(
         Owed::External(readers) => readers,
     };
     // Relaxed: the exchange that publishes releases these stores.
-    line.extent.store(Extent::of_reserved(len, loan.owner, reserved, named != 0).0, Ordering::Relaxed);
+    line.extent
+        .store(Extent::of_reserved(len, loan.owner, reserved, named != 0).0, Ordering::Relaxed);
     if shape.timestamps {
         claim.aux.store(clock(), Ordering::Relaxed);
     }
@@ -211,7 +214,11 @@ fn confirm_before_overwriting(table: &Table<'_>, entry: Entry) -> Result<(), Cod
     // Acquire: pairs with the store of Publishing in `publish`, so the sequence below belongs to
     // the generation in `ctl`.
     let ctl = Ctl(ctl_word.load(Ordering::Acquire));
-    if ctl.phase() == Some(Phase::Publishing) { confirm(table, entry, ctl_word, ctl) } else { Ok(()) }
+    if ctl.phase() == Some(Phase::Publishing) {
+        confirm(table, entry, ctl_word, ctl)
+    } else {
+        Ok(())
+    }
 }
 
 /// A later generation of the slot has a later sequence, so it is not mistaken for the one in

@@ -19,7 +19,9 @@ impl Dead {
     }
 
     pub(crate) fn contains(&self, participant: u32) -> bool {
-        self.bits.get(participant as usize / 64).is_some_and(|word| word >> (participant % 64) & 1 != 0)
+        self.bits
+            .get(participant as usize / 64)
+            .is_some_and(|word| word >> (participant % 64) & 1 != 0)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {

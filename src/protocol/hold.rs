@@ -50,7 +50,12 @@ pub(crate) enum Step {
 
 /// Takes the sample at a reader's place in the common case: the fast path of [`next`].
 #[inline(always)]
-pub(crate) fn step(table: &Table<'_>, shape: &Shape, bit: Bit, place: Position) -> Result<Step, Code> {
+pub(crate) fn step(
+    table: &Table<'_>,
+    shape: &Shape,
+    bit: Bit,
+    place: Position,
+) -> Result<Step, Code> {
     let entry = place.look(table)?;
     if !entry.is_of(place.sequence) {
         return Ok(if entry.is_before(place.sequence) { Step::Empty } else { Step::Irregular });
@@ -77,7 +82,8 @@ pub(crate) fn next(table: &Table<'_>, bit: Bit, cursor: &mut Cursor) -> Result<O
     let mut steps = StepBudget::of_laps(&table.shape);
     loop {
         let Some(slot) = seek_within(table, bit, cursor, &mut steps)? else { return Ok(None) };
-        if table.shape.drop_oldest && !take_if_owed(table.line(slot)?, bit, cursor.place.sequence)? {
+        if table.shape.drop_oldest && !take_if_owed(table.line(slot)?, bit, cursor.place.sequence)?
+        {
             continue;
         }
         cursor.place = cursor.place.next(&table.shape);
@@ -188,7 +194,9 @@ pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32,
             return Ok(None);
         }
         let entry = Position::of(&table.shape, newest).look(table)?;
-        if entry.compare(newest) == cmp::Ordering::Equal && hold_now(table, entry.slot(), reader, newest)? {
+        if entry.compare(newest) == cmp::Ordering::Equal
+            && hold_now(table, entry.slot(), reader, newest)?
+        {
             return Ok(Some((entry.slot(), newest)));
         }
         if order::settle_tail(table, &mut steps)?.wrapping_sub(1) == newest {
@@ -217,7 +225,8 @@ pub(crate) fn claim_retained(
     Ok(set != SetBit::NotKept)
 }
 
-/// Holds a sample outside the reader's turn; false if the sample is neither owed to it nor retained.
+/// Holds a sample outside the reader's turn; false if the sample is neither owed to it nor
+/// retained.
 fn hold_now(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64) -> Result<bool, Code> {
     match set_bit(table, slot, reader, reader.held, sequence)? {
         SetBit::Set => Ok(true),
@@ -237,7 +246,13 @@ enum SetBit {
 }
 
 /// Sets one of a reader's two bits on a sample that is already owed to it or is retained.
-fn set_bit(table: &Table<'_>, slot: u32, reader: Bit, wanted: u64, sequence: u64) -> Result<SetBit, Code> {
+fn set_bit(
+    table: &Table<'_>,
+    slot: u32,
+    reader: Bit,
+    wanted: u64,
+    sequence: u64,
+) -> Result<SetBit, Code> {
     let line = table.line(slot)?;
     let marks = line.marks.get(reader.word).ok_or(Code::Corrupt)?;
     let beside_history = reader.word == Bit::HISTORY.word;
@@ -297,7 +312,13 @@ fn is_retained(line: &SlotLine, sequence: u64) -> Result<bool, Code> {
 /// Releases a sample: clears `bit` (this reader's owed or held bit), and frees the slot if no other
 /// mark is left.
 #[inline(always)]
-pub(crate) fn mark(table: &Table<'_>, slot: u32, word: usize, bit: u64, sequence: u64) -> Result<(), Code> {
+pub(crate) fn mark(
+    table: &Table<'_>,
+    slot: u32,
+    word: usize,
+    bit: u64,
+    sequence: u64,
+) -> Result<(), Code> {
     let line = table.line(slot).map_err(|_| Code::Stale)?;
     let left = clear(line.marks.get(word).ok_or(Code::Stale)?, sequence, bit)?;
     // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`, and with this fence in a reader

@@ -211,7 +211,8 @@ pub(crate) fn claim_ignoring(
         // The generation stays until it is certain that nobody needs the sample, so its region
         // stays leased.
         let taking = Ctl::new(Phase::Reclaiming, owner, ctl.generation());
-        if ctl_word.compare_exchange(ctl.0, taking.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if ctl_word.compare_exchange(ctl.0, taking.0, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        {
             continue;
         }
         // A reader that joined after `waited_for` was made may have taken this sample from history.

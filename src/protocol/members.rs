@@ -14,7 +14,11 @@ use crate::layout::ReaderRow;
 
 /// Takes a reader row and makes its reader a member. The reader starts with the next sample, or
 /// with up to `history` retained samples before it.
-pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<(Member, Cursor), Code> {
+pub(crate) fn join(
+    table: &Table<'_>,
+    participant: u32,
+    history: u32,
+) -> Result<(Member, Cursor), Code> {
     let (index, row) = take_row(table, participant)?;
     let member = Member { index, bit: Bit::of_reader(index) };
     match become_member(table, member, history) {
@@ -31,7 +35,11 @@ pub(crate) fn join(table: &Table<'_>, participant: u32, history: u32) -> Result<
     }
 }
 
-fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32) -> Result<Cursor, Code> {
+fn become_member(
+    table: &Table<'_>,
+    Member { index, bit }: Member,
+    history: u32,
+) -> Result<Cursor, Code> {
     table.hot.active.0.fetch_or(1 << index, Ordering::AcqRel);
     // Either a commit sees the bit, or its sequence is before the tail loaded below. Pairs with the
     // exchange and the fence in `commit::commit`.
@@ -42,7 +50,8 @@ fn become_member(table: &Table<'_>, Member { index, bit }: Member, history: u32)
     // sweep.
     for (slot, line) in (0..).zip(table.lines) {
         slot::release_reader(table, slot, line, bit, |marks, sequence| {
-            let older = sequence.map_or(marks.is_before(joined_at), |sequence| sequence < joined_at);
+            let older =
+                sequence.map_or(marks.is_before(joined_at), |sequence| sequence < joined_at);
             if older { bit.owed | bit.held } else { 0 }
         });
     }
@@ -80,12 +89,23 @@ fn announce(table: &Table<'_>, row: &ReaderRow, participant: u32, cursor: &Curso
 
 /// Ends a membership. It releases the samples that the reader has not read; samples that the reader
 /// holds stay until they are marked, and the row stays taken until then.
-pub(crate) fn leave(table: &Table<'_>, member: Member, participant: u32, cursor: u64) -> Result<(), Code> {
+pub(crate) fn leave(
+    table: &Table<'_>,
+    member: Member,
+    participant: u32,
+    cursor: u64,
+) -> Result<(), Code> {
     end_membership(table, member, table.reader(member.index)?, participant, cursor);
     Ok(())
 }
 
-fn end_membership(table: &Table<'_>, member: Member, row: &ReaderRow, participant: u32, cursor: u64) {
+fn end_membership(
+    table: &Table<'_>,
+    member: Member,
+    row: &ReaderRow,
+    participant: u32,
+    cursor: u64,
+) {
     // Relaxed: the store of the state releases it, for `clear_departed`.
     row.cursor.store(cursor, Ordering::Relaxed);
     // Release: pairs with the acquire in `clear_departed`.
@@ -98,7 +118,8 @@ fn end_membership(table: &Table<'_>, member: Member, row: &ReaderRow, participan
         slot::release_reader(table, slot, line, member.bit, |_, sequence| {
             // In a lossless segment an owed sample before the cursor is held, and its slot does not
             // change.
-            let held = !table.shape.drop_oldest && sequence.is_some_and(|sequence| sequence < cursor);
+            let held =
+                !table.shape.drop_oldest && sequence.is_some_and(|sequence| sequence < cursor);
             if held { 0 } else { member.bit.owed }
         });
     }

@@ -94,7 +94,9 @@ pub(crate) fn settle_tail(table: &Table<'_>, steps: &mut StepBudget) -> Result<u
     loop {
         steps.take()?;
         let sequence = tail(table);
-        if Position::of(&table.shape, sequence).look(table)?.compare(sequence) != cmp::Ordering::Equal {
+        if Position::of(&table.shape, sequence).look(table)?.compare(sequence)
+            != cmp::Ordering::Equal
+        {
             return Ok(sequence);
         }
         advance(table, sequence);

@@ -76,7 +76,12 @@ fn reclaim_from(
 }
 
 /// Takes one sample away, if some reader has not read it and none holds it.
-fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> Result<Option<Loan>, Code> {
+fn reclaim(
+    table: &Table<'_>,
+    owner: Owner,
+    wanted: Wanted,
+    place: Position,
+) -> Result<Option<Loan>, Code> {
     let entry = place.look(table)?;
     if entry.compare(place.sequence) != cmp::Ordering::Equal {
         return Ok(None);
@@ -88,7 +93,8 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
     // A word may already be revoked, by a search that then met a held bit in the next word.
     let untouched = marks.clone().all(|marks| {
         let seen = Marks(marks.load(Ordering::Acquire));
-        (seen.is_of(place.sequence) || seen.is_revoked_of(place.sequence)) && seen.0 & Marks::HELD == 0
+        (seen.is_of(place.sequence) || seen.is_revoked_of(place.sequence))
+            && seen.0 & Marks::HELD == 0
     });
     // Acquire: pairs with the release in `commit::commit`.
     let ctl = Ctl(ctl_word.load(Ordering::Acquire));
@@ -141,7 +147,10 @@ fn reclaim(table: &Table<'_>, owner: Owner, wanted: Wanted, place: Position) -> 
 fn advance_horizon(table: &Table<'_>, from: u64, tail: u64) -> Result<(), Code> {
     const STEPS: u64 = 8;
     let mut place = Position::of(&table.shape, from);
-    while place.sequence < tail && place.sequence < from.saturating_add(STEPS) && is_finished(table, place)? {
+    while place.sequence < tail
+        && place.sequence < from.saturating_add(STEPS)
+        && is_finished(table, place)?
+    {
         place = place.next(&table.shape);
     }
     // The horizon only grows. Release: pairs with the acquire loads of the horizon.

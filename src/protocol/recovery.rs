@@ -51,7 +51,13 @@ pub(crate) fn announce(table: &Table<'_>) {
     bell::ring_all(&table.hot.bells.0);
 }
 
-fn sweep_slot(table: &Table<'_>, dead: &Dead, readers: Audience, tail: u64, slot: u32) -> Result<(), Code> {
+fn sweep_slot(
+    table: &Table<'_>,
+    dead: &Dead,
+    readers: Audience,
+    tail: u64,
+    slot: u32,
+) -> Result<(), Code> {
     let line = table.line(slot)?;
     let words = table.shape.mark_words;
     if readers.0 != 0 {

@@ -73,7 +73,11 @@ pub(crate) fn claim_ignoring(
 /// overwritten, two laps of newer samples have been published, and its sample may still be unread.
 /// In that case the search visits all slots.
 #[inline(always)]
-pub(crate) fn next_unread(table: &Table<'_>, reader: Bit, cursor: &mut u64) -> Result<Option<Life>, Code> {
+pub(crate) fn next_unread(
+    table: &Table<'_>,
+    reader: Bit,
+    cursor: &mut u64,
+) -> Result<Option<Life>, Code> {
     let mut steps = StepBudget::of_laps(&table.shape);
     let mut place = Position::of(&table.shape, *cursor);
     loop {
@@ -183,7 +187,8 @@ pub(crate) fn look(table: &Table<'_>, life: Life) -> Result<Known, Code> {
     check(table, life)?;
     let line = table.line(life.slot)?;
     let extent = Extent(line.extent.load(Ordering::Relaxed));
-    let audience = if extent.is_named() { table.audience(life.slot)?.load(Ordering::Relaxed) } else { 0 };
+    let audience =
+        if extent.is_named() { table.audience(life.slot)?.load(Ordering::Relaxed) } else { 0 };
     let known = Known {
         sequence: line.sequence.load(Ordering::Relaxed),
         extent,

@@ -25,7 +25,11 @@ const EMPTYING: u64 = 2;
 
 impl Lease {
     fn of(slot: u32, generation: u64) -> Lease {
-        Lease(bits::GENERATION.put(generation) | bits::NUMBER.put(slot.into()) | bits::STATE.put(LEASED))
+        Lease(
+            bits::GENERATION.put(generation)
+                | bits::NUMBER.put(slot.into())
+                | bits::STATE.put(LEASED),
+        )
     }
 
     fn emptying(participant: u32) -> Lease {
@@ -52,7 +56,9 @@ impl Lease {
                 Ok(ctl.generation() != bits::GENERATION.get(self.0)
                     || match ctl.phase() {
                         Some(Phase::Free) => true,
-                        Some(Phase::Published) => is_clear(table.line(slot)?, table.shape.mark_words),
+                        Some(Phase::Published) => {
+                            is_clear(table.line(slot)?, table.shape.mark_words)
+                        }
                         _ => false,
                     })
             }
@@ -72,7 +78,12 @@ pub(crate) fn slot_of(table: &Table<'_>, region: u32) -> Option<u32> {
 /// callers without a mark: what they read from the region before this, followed by an acquire
 /// fence, belongs to this generation. Pairs with the fence in `exchange`.
 #[cold]
-pub(crate) fn check_lease(table: &Table<'_>, region: u32, slot: u32, generation: u64) -> Result<(), Code> {
+pub(crate) fn check_lease(
+    table: &Table<'_>,
+    region: u32,
+    slot: u32,
+    generation: u64,
+) -> Result<(), Code> {
     let row = table.regions.get(region as usize).ok_or(Code::Corrupt)?;
     // Relaxed: ordered by the caller's fence.
     let lease = Lease(row.lease.load(Ordering::Relaxed));
@@ -99,7 +110,8 @@ fn best(table: &Table<'_>, len: u64) -> Result<Option<(u32, Lease)>, Code> {
 /// How many regions are in use. What cannot be told counts as used.
 pub(crate) fn in_use(table: &Table<'_>) -> u32 {
     let is_free = |lease: Lease| lease.is_over(table).unwrap_or(false);
-    let used = table.regions.iter().filter(|row| !is_free(Lease(row.lease.load(Ordering::Acquire))));
+    let used =
+        table.regions.iter().filter(|row| !is_free(Lease(row.lease.load(Ordering::Acquire))));
     used.count() as u32
 }
 
@@ -122,7 +134,11 @@ pub(crate) fn lease(table: &Table<'_>, loan: Loan, len: u64) -> Result<Option<u3
 }
 
 /// Takes a region out of use to give its memory back; false if it is not free.
-pub(crate) fn begin_emptying(table: &Table<'_>, region: u32, participant: u32) -> Result<bool, Code> {
+pub(crate) fn begin_emptying(
+    table: &Table<'_>,
+    region: u32,
+    participant: u32,
+) -> Result<bool, Code> {
     let row = table.regions.get(region as usize).ok_or(Code::Corrupt)?;
     let lease = Lease(row.lease.load(Ordering::Acquire));
     if !lease.is_over(table)? || !exchange(table, region, lease, Lease::emptying(participant)) {

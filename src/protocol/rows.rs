@@ -30,7 +30,8 @@ pub(super) fn state_of(participant: u32, phase: u64) -> u64 {
 
 /// The participant that owns a row, if any: when it is dead, recovery clears the row.
 fn participant_of(state: u64) -> Option<u32> {
-    matches!(state & PHASE, JOINING | JOINED | DRAINING | PARTING).then_some((state >> PHASE_BITS) as u32)
+    matches!(state & PHASE, JOINING | JOINED | DRAINING | PARTING)
+        .then_some((state >> PHASE_BITS) as u32)
 }
 
 /// The participant of a row, if a reader has the row.
@@ -47,7 +48,10 @@ pub(crate) struct Member {
 
 /// Takes a free row from the top, because callers of the reference operations count theirs from 0.
 /// Rows that such callers have named are not free.
-pub(super) fn take_row<'t>(table: &Table<'t>, participant: u32) -> Result<(u32, &'t ReaderRow), Code> {
+pub(super) fn take_row<'t>(
+    table: &Table<'t>,
+    participant: u32,
+) -> Result<(u32, &'t ReaderRow), Code> {
     let mine = state_of(participant, JOINING);
     for (index, row) in table.readers.iter().enumerate().rev() {
         // AcqRel: pairs with the release in `free_row`.
@@ -93,7 +97,12 @@ pub(crate) fn clear_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, 
             && state & PHASE == DRAINING
             && sequence < row.cursor.load(Ordering::Relaxed);
         if !held {
-            slot::clear_owed(line, sequence, Audience::of_readers(1 << index, false), table.shape.mark_words);
+            slot::clear_owed(
+                line,
+                sequence,
+                Audience::of_readers(1 << index, false),
+                table.shape.mark_words,
+            );
         }
     }
 }
@@ -175,8 +184,9 @@ pub(super) fn free_row(row: &ReaderRow) {
 /// Ends the membership of all readers of dead participants, and frees the named numbers that these
 /// were giving up. Returns their rows; the caller clears their marks, and then frees the rows.
 pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
-    let is_of_dead =
-        |row: &ReaderRow| participant_of(row.state.load(Ordering::Acquire)).is_some_and(|p| dead.contains(p));
+    let is_of_dead = |row: &ReaderRow| {
+        participant_of(row.state.load(Ordering::Acquire)).is_some_and(|p| dead.contains(p))
+    };
     let rows = table.readers.iter().enumerate();
     let readers = rows.fold(0, |all, (index, row)| all | u64::from(is_of_dead(row)) << index);
     if readers != 0 {
@@ -198,7 +208,11 @@ pub(crate) fn free_rows(table: &Table<'_>, readers: Audience) {
 /// The rows of one participant's readers, as bits.
 pub(crate) fn rows_of(table: &Table<'_>, participant: u32) -> u64 {
     let of_it = |row: &ReaderRow| reader_of(row.state.load(Ordering::Acquire)) == Some(participant);
-    table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | u64::from(of_it(row)) << index)
+    table
+        .readers
+        .iter()
+        .enumerate()
+        .fold(0, |rows, (index, row)| rows | u64::from(of_it(row)) << index)
 }
 
 /// Reserves a reader number for callers of the reference operations until it is [given

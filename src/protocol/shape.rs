@@ -51,7 +51,12 @@ impl Shape {
     pub(crate) fn classified(self) -> Shape {
         let class = match self {
             Shape {
-                mark_words: 1, history: 0, timestamps: false, shift: Some(shift), drop_oldest, ..
+                mark_words: 1,
+                history: 0,
+                timestamps: false,
+                shift: Some(shift),
+                drop_oldest,
+                ..
             } => {
                 if drop_oldest {
                     Class::CommonDropping { shift }
@@ -73,6 +78,13 @@ impl Shape {
     /// This shape, with constants that the compiler derives from its class.
     #[inline(always)]
     pub(crate) fn common(&self, shift: u32, drop_oldest: bool) -> Shape {
-        Shape { mark_words: 1, history: 0, timestamps: false, shift: Some(shift), drop_oldest, ..*self }
+        Shape {
+            mark_words: 1,
+            history: 0,
+            timestamps: false,
+            shift: Some(shift),
+            drop_oldest,
+            ..*self
+        }
     }
 }

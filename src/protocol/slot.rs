@@ -66,7 +66,11 @@ pub(super) fn is_clear(line: &SlotLine, words: usize) -> bool {
 /// All bits left in the marks of a line.
 pub(super) fn marks_left(line: &SlotLine, words: usize) -> Audience {
     let words = line.marks.iter().take(words).enumerate();
-    Audience(words.fold(0, |all, (word, marks)| all | Marks(marks.load(Ordering::Acquire)).readers(word).0))
+    Audience(
+        words.fold(0, |all, (word, marks)| {
+            all | Marks(marks.load(Ordering::Acquire)).readers(word).0
+        }),
+    )
 }
 
 /// Whether the writer of a slot has not finished its commit, although others may already have seen
@@ -157,7 +161,8 @@ pub(crate) fn release_reader(
     let changed = retry(|| {
         let seen = Marks(marks.load(Ordering::Acquire));
         let sequence = line.sequence.load(Ordering::Relaxed);
-        let bits = which(seen, seen.is_of(sequence).then_some(sequence)) & (reader.owed | reader.held);
+        let bits =
+            which(seen, seen.is_of(sequence).then_some(sequence)) & (reader.owed | reader.held);
         if seen.0 & bits == 0 {
             return Some(false);
         }

@@ -36,7 +36,9 @@ impl Table<'_> {
     pub(crate) fn room(&self, place: Place) -> Result<u64, Code> {
         match place {
             Place::Slot(_) => Ok(self.shape.capacity),
-            Place::Region(region) if (region as usize) < self.regions.len() => Ok(self.shape.max_payload),
+            Place::Region(region) if (region as usize) < self.regions.len() => {
+                Ok(self.shape.max_payload)
+            }
             Place::Region(_) => Err(Code::Corrupt),
         }
     }

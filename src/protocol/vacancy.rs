@@ -78,7 +78,9 @@ pub(crate) fn repair(table: &Table<'_>) {
     let mut levels = levels(table);
     let mut below = levels.next().unwrap_or(&[]);
     for above in levels {
-        for (place, _) in below.iter().enumerate().filter(|(_, word)| word.load(Ordering::Relaxed) != 0) {
+        for (place, _) in
+            below.iter().enumerate().filter(|(_, word)| word.load(Ordering::Relaxed) != 0)
+        {
             let bit = 1 << (place % 64);
             if let Some(above) =
                 above.get(place / 64).filter(|above| above.load(Ordering::Relaxed) & bit == 0)

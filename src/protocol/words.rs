@@ -52,7 +52,8 @@ impl Owner {
     }
 }
 
-/// The claim word of a slot: phase, owner and generation. The generation grows with every loan, so a token of an earlier loan never matches.
+/// The claim word of a slot: phase, owner and generation. The generation grows with every loan, so
+/// a token of an earlier loan never matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ctl(pub(crate) u64);
 
@@ -150,7 +151,8 @@ pub(crate) struct Bit {
 
 impl Bit {
     /// Retained samples: they are owed to no particular reader.
-    pub(crate) const HISTORY: Bit = Bit { word: 0, owed: marks::OWED.put(1), held: marks::HELD.put(1) };
+    pub(crate) const HISTORY: Bit =
+        Bit { word: 0, owed: marks::OWED.put(1), held: marks::HELD.put(1) };
 
     #[inline]
     pub(crate) fn of_reader(index: u32) -> Bit {
@@ -164,8 +166,8 @@ impl Bit {
     }
 }
 
-/// One word of marks: held bits, owed bits and a tag. The tag is the low half of the sequence to which
-/// the bits belong, so a late process cannot change the marks of a later sample.
+/// One word of marks: held bits, owed bits and a tag. The tag is the low half of the sequence to
+/// which the bits belong, so a late process cannot change the marks of a later sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Marks(pub(crate) u64);
 

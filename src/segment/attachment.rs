@@ -118,7 +118,16 @@ impl Attachment {
         // a named one can truncate it later; then an access faults, as the header says, which ends
         // the process and corrupts nothing.
         let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
-        let inner = Attachment::finish(map, table, participants, Some(fd), geometry, offsets, options, path)?;
+        let inner = Attachment::finish(
+            map,
+            table,
+            participants,
+            Some(fd),
+            geometry,
+            offsets,
+            options,
+            path,
+        )?;
         // After the row was taken: see `name::replace`. An observer takes no row, and sees what was
         // there before.
         let retired = inner.table.hot.lifecycle.0.retired.load(Ordering::SeqCst) != 0;

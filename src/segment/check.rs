@@ -17,14 +17,15 @@ pub(crate) fn check_file(
 ) -> Result<(Geometry, Offsets)> {
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
-        return Err(
-            Error::new(Code::NotAFile).about(format_args!("it is {}, not a regular file", facts.kind))
-        );
+        return Err(Error::new(Code::NotAFile)
+            .about(format_args!("it is {}, not a regular file", facts.kind)));
     }
     if facts.owner != sys::effective_uid() && !options.any_owner {
         let (own, owner) = (sys::effective_uid(), facts.owner);
         return Err(Error::new(Code::Permission)
-            .about(format_args!("the segment belongs to user {owner}, and this process runs as user {own}"))
+            .about(format_args!(
+                "the segment belongs to user {owner}, and this process runs as user {own}"
+            ))
             .advice("use SHMSLOT_FLAG_ANY_OWNER if you trust that user")
             .with_numbers([owner.into(), own.into(), 0]));
     }
@@ -44,8 +45,9 @@ pub(crate) fn check_file(
     let (geometry, offsets) =
         Geometry::decode(&header).map_err(|code| match layout::version_of(&header) {
             Some(version) if version != LAYOUT_VERSION => other_version(version),
-            _ if code == Code::LayoutVersion => Error::new(code)
-                .about("the segment has another byte order, or a feature that this library does not know"),
+            _ if code == Code::LayoutVersion => Error::new(code).about(
+                "the segment has another byte order, or a feature that this library does not know",
+            ),
             _ => code.into(),
         })?;
     if facts.mode & !geometry.mode != 0 && !options.any_owner {
@@ -57,9 +59,13 @@ pub(crate) fn check_file(
             .advice("have the owner set the mode option when it creates it, or use SHMSLOT_FLAG_ANY_OWNER"));
     }
     match facts.size.cmp(&offsets.total) {
-        std::cmp::Ordering::Less => return Err(wrong_size(Code::Truncated, facts.size, offsets.total)),
+        std::cmp::Ordering::Less => {
+            return Err(wrong_size(Code::Truncated, facts.size, offsets.total));
+        }
         std::cmp::Ordering::Equal => {}
-        std::cmp::Ordering::Greater => return Err(wrong_size(Code::Corrupt, facts.size, offsets.total)),
+        std::cmp::Ordering::Greater => {
+            return Err(wrong_size(Code::Corrupt, facts.size, offsets.total));
+        }
     }
     options.compare(&geometry)?;
     if let Some(asked) = asked {
@@ -77,6 +83,8 @@ fn wrong_size(code: Code, size: u64, stated: u64) -> Error {
 /// The error about a segment of another layout version.
 fn other_version(found: u32) -> Error {
     Error::new(Code::LayoutVersion)
-        .about(format_args!("this library has layout version {LAYOUT_VERSION}, the segment version {found}"))
+        .about(format_args!(
+            "this library has layout version {LAYOUT_VERSION}, the segment version {found}"
+        ))
         .with_numbers([LAYOUT_VERSION.into(), found.into(), 0])
 }

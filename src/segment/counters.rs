@@ -226,6 +226,9 @@ impl Process {
     /// recovery would have released its readers and loans.
     fn of(participants: &[Participant], index: Option<u32>) -> Process {
         let listed = participants.iter().find(|one| Some(one.index) == index);
-        listed.map_or(Process { pid: 0, alive: true }, |one| Process { pid: one.pid, alive: one.alive })
+        listed.map_or(Process { pid: 0, alive: true }, |one| Process {
+            pid: one.pid,
+            alive: one.alive,
+        })
     }
 }

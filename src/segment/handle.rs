@@ -64,7 +64,11 @@ impl Segment {
         Segment::take_name(path, geometry, options).map_err(|error| error.at(path))
     }
 
-    fn take_name(path: &Path, geometry: Geometry, options: &CreateOptions) -> Result<(Segment, bool)> {
+    fn take_name(
+        path: &Path,
+        geometry: Geometry,
+        options: &CreateOptions,
+    ) -> Result<(Segment, bool)> {
         let mut made = None;
         for _ in 0..NAME_RACES {
             if let Way::Adopted(inner) = name::make_way(path, options)? {
@@ -117,7 +121,9 @@ impl Segment {
     /// threads.
     pub fn create_local(options: &CreateOptions) -> Result<Segment> {
         let geometry = options.nameless_geometry()?;
-        Ok(Segment { inner: Arc::new(Attachment::build(None, geometry, &options.attaching(), None)?) })
+        Ok(Segment {
+            inner: Arc::new(Attachment::build(None, geometry, &options.attaching(), None)?),
+        })
     }
 
     /// Attaches to the segment with this name.
@@ -125,7 +131,11 @@ impl Segment {
         Segment::attach_asking(&name::path_of(name)?, options, None)
     }
 
-    fn attach_asking(path: &Path, options: &AttachOptions, asked: Option<&CreateOptions>) -> Result<Segment> {
+    fn attach_asking(
+        path: &Path,
+        options: &AttachOptions,
+        asked: Option<&CreateOptions>,
+    ) -> Result<Segment> {
         for _ in 0..NAME_RACES {
             let attached = sys::open_file(path, !options.observer)
                 .and_then(|fd| name::attach(path, fd, options, asked))
@@ -257,7 +267,9 @@ impl Segment {
 
 fn name_in_dispute(code: Code) -> Error {
     Error::new(code)
-        .about(format_args!("other processes kept replacing the segment of this name, {NAME_RACES} times"))
+        .about(format_args!(
+            "other processes kept replacing the segment of this name, {NAME_RACES} times"
+        ))
         .advice("try again, or find out who creates and unlinks it all the time")
         .with_numbers([NAME_RACES.into(), 0, 0])
 }

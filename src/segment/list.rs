@@ -155,7 +155,9 @@ fn look(path: &Path, file: &OsStr) -> Result<Option<SegmentEntry>> {
         mode: facts.mode,
         ephemeral: geometry.is_some_and(|geometry| geometry.ephemeral),
         state: if alive { SegmentState::Alive } else { SegmentState::Dead },
-        refusal: check_file(&fd, &AttachOptions::default(), None, false).err().map(|error| error.code()),
+        refusal: check_file(&fd, &AttachOptions::default(), None, false)
+            .err()
+            .map(|error| error.code()),
         ..unknown
     }))
 }

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::atomics::AtomicU64;
 use crate::error::Result;
 use crate::layout::{
-    self, Claim, Geometry, HOT_OFFSET, HotWords, Offsets, ParticipantRow, ReaderRow, RegionRow, SlotLine,
+    self, Claim, Geometry, HOT_OFFSET, HotWords, Offsets, ParticipantRow, ReaderRow, RegionRow,
+    SlotLine,
 };
 use crate::protocol::shape::Shape;
 use crate::protocol::table::Table;
@@ -69,7 +70,11 @@ impl HotPage {
 /// `map` is a shared or private mapping of at least `offsets.total` bytes, which are those of
 /// `geometry`, and outlives every use of the result. If it is read-only, only loads are done
 /// through the view.
-pub(super) unsafe fn view(map: &Span, geometry: &Geometry, offsets: &Offsets) -> (Table<'static>, Rows) {
+pub(super) unsafe fn view(
+    map: &Span,
+    geometry: &Geometry,
+    offsets: &Offsets,
+) -> (Table<'static>, Rows) {
     let base = map.start().as_ptr();
     let slots = geometry.slot_count as usize;
     let at = |offset: u64| base.wrapping_add(offset as usize);
@@ -83,7 +88,10 @@ pub(super) unsafe fn view(map: &Span, geometry: &Geometry, offsets: &Offsets) ->
             hot: &*at(HOT_OFFSET).cast::<HotWords>(),
             lines: std::slice::from_raw_parts(at(offsets.lines).cast::<SlotLine>(), slots),
             claims: std::slice::from_raw_parts(at(offsets.claims).cast::<Claim>(), slots),
-            vacancy: std::slice::from_raw_parts(at(offsets.vacancy).cast::<AtomicU64>(), vacancy_words),
+            vacancy: std::slice::from_raw_parts(
+                at(offsets.vacancy).cast::<AtomicU64>(),
+                vacancy_words,
+            ),
             regions: std::slice::from_raw_parts(
                 at(offsets.region_rows).cast::<RegionRow>(),
                 geometry.region_count as usize,

@@ -114,7 +114,8 @@ impl Right<'_> {
         let this = Process::this();
         let right = Right { fd };
         // Shared: a process that may only read a file may be allowed to unlink it.
-        let alone = sys::lock_shared(fd, SEATS + this.short(), 1)? && right.is_alone(this.pid_namespace)?;
+        let alone =
+            sys::lock_shared(fd, SEATS + this.short(), 1)? && right.is_alone(this.pid_namespace)?;
         Ok(alone.then_some(right))
     }
 
@@ -133,7 +134,9 @@ impl Right<'_> {
             }
             match sys::any_lock(self.fd, from, to - from)? {
                 None => {}
-                Some((seat, 1)) if Process::fate_of(seat.wrapping_sub(SEATS), namespace) == Fate::Gone => {
+                Some((seat, 1))
+                    if Process::fate_of(seat.wrapping_sub(SEATS), namespace) == Fate::Gone =>
+                {
                     found += 1;
                     parts.extend([(from, seat), (seat + 1, to)]);
                 }
@@ -168,7 +171,12 @@ impl Right<'_> {
     fn retire(&self, path: &Path) -> Result<bool> {
         let taken = self.take(path)?;
         let whole = || {
-            check_file(self.fd, &AttachOptions { any_owner: true, ..AttachOptions::default() }, None, false)
+            check_file(
+                self.fd,
+                &AttachOptions { any_owner: true, ..AttachOptions::default() },
+                None,
+                false,
+            )
         };
         if taken && has_lost_all_names(self.fd) && whole().is_ok() {
             if let Ok(page) = HotPage::of(self.fd) {
@@ -299,7 +307,8 @@ pub(crate) fn attach(
     options: &AttachOptions,
     asked: Option<&CreateOptions>,
 ) -> Result<Option<Attachment>> {
-    let Some(attachment) = Attachment::attach(fd, options, asked, Some(path.to_owned()), false)? else {
+    let Some(attachment) = Attachment::attach(fd, options, asked, Some(path.to_owned()), false)?
+    else {
         settle(path, options)?;
         return Ok(None);
     };
@@ -319,9 +328,8 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
     let fd = sys::open_file(path, true).or_else(|_| sys::open_file(path, false))?;
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
-        return Err(
-            Error::new(Code::NotAFile).about(format_args!("it is {}, not a regular file", facts.kind))
-        );
+        return Err(Error::new(Code::NotAFile)
+            .about(format_args!("it is {}, not a regular file", facts.kind)));
     }
     if !is_ours(path, &fd, facts)? {
         return Err(if facts.size == 0 { Code::Empty } else { Code::NotASegment }.into());

@@ -29,7 +29,10 @@ impl Attachment {
             return Ok(true);
         }
         // It may have moved to where this process cannot see it; then only this process knows.
-        if !self.is_retired() && self.own_row().is_ok() && kept.proved().is_ok_and(name::has_lost_all_names) {
+        if !self.is_retired()
+            && self.own_row().is_ok()
+            && kept.proved().is_ok_and(name::has_lost_all_names)
+        {
             name::retire(table.hot);
         }
         Ok(false)

@@ -24,7 +24,9 @@ pub enum IfOrphaned {
 impl IfOrphaned {
     /// The choice with a number that came from outside.
     pub fn from_number(number: u32) -> Option<IfOrphaned> {
-        [IfOrphaned::Replace, IfOrphaned::Adopt, IfOrphaned::Refuse].into_iter().find(|c| *c as u32 == number)
+        [IfOrphaned::Replace, IfOrphaned::Adopt, IfOrphaned::Refuse]
+            .into_iter()
+            .find(|c| *c as u32 == number)
     }
 }
 
@@ -136,9 +138,8 @@ impl AttachOptions {
         if other_hash || other_name {
             let wanted = Type(&name, &self.type_hash);
             let found = Type(&found.type_name, &found.type_hash);
-            return Err(
-                Error::new(Code::TypeMismatch).about(format_args!("its type is {found}, and not {wanted}"))
-            );
+            return Err(Error::new(Code::TypeMismatch)
+                .about(format_args!("its type is {found}, and not {wanted}")));
         }
         Ok(())
     }
@@ -173,8 +174,13 @@ fn padded(type_name: &str) -> Result<[u8; MAX_TYPE_NAME + 1]> {
     let mut padded = [0; MAX_TYPE_NAME + 1];
     let name = type_name.as_bytes();
     match padded.get_mut(..name.len()) {
-        Some(start) if name.len() <= MAX_TYPE_NAME && !name.contains(&0) => start.copy_from_slice(name),
-        _ => return Err(Error::new(Code::BadOptions).about("type_name: longer than 63 bytes, or with a NUL")),
+        Some(start) if name.len() <= MAX_TYPE_NAME && !name.contains(&0) => {
+            start.copy_from_slice(name)
+        }
+        _ => {
+            return Err(Error::new(Code::BadOptions)
+                .about("type_name: longer than 63 bytes, or with a NUL"));
+        }
     }
     Ok(padded)
 }
@@ -255,8 +261,9 @@ impl CreateOptions {
             asked.region_count = 0;
         }
         let found = Geometry { max_payload: found.largest_payload(), ..found.clone() };
-        let numbers =
-            NUMBERS.iter().map(|number| (number.rule, number.name, (number.of)(&asked), (number.of)(&found)));
+        let numbers = NUMBERS
+            .iter()
+            .map(|number| (number.rule, number.name, (number.of)(&asked), (number.of)(&found)));
         let policy = self.policy.map_or(0, |policy| policy as u64);
         let choices = [
             (Rule::Same, "policy", policy, found.policy as u64),

@@ -15,7 +15,9 @@ use std::os::fd::OwnedFd;
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::bits::Field;
-use crate::layout::{ANTEROOM_OFFSET, MAX_PARTICIPANTS, NEW_ROW, PARTICIPANT_ROW_SIZE, ParticipantRow};
+use crate::layout::{
+    ANTEROOM_OFFSET, MAX_PARTICIPANTS, NEW_ROW, PARTICIPANT_ROW_SIZE, ParticipantRow,
+};
 use crate::protocol::dead::Dead;
 use crate::segment::deaths::{self, Death};
 use crate::sys::{self, Fate, KeptFd, Process};
@@ -151,7 +153,11 @@ impl AskLock {
     /// most [`LOCKS_PER_LAP`] if there are no free rows between theirs.
     fn in_lap(lap: u64, index: u32, participants: u32) -> AskLock {
         let stride = u64::from(participants.div_ceil(LOCKS_PER_LAP).max(1));
-        if lap.wrapping_add(u64::from(index)) % stride == 0 { AskLock::Always } else { AskLock::IfUntold }
+        if lap.wrapping_add(u64::from(index)) % stride == 0 {
+            AskLock::Always
+        } else {
+            AskLock::IfUntold
+        }
     }
 }
 
@@ -379,7 +385,8 @@ impl Participants {
         let row = self.rows.anteroom;
         // Acquire: as in `take_row`.
         let state = row.state.load(Ordering::Acquire);
-        if let (Some(kept), true) = (&self.fd, state & TAKEN != 0 && self.is_dead(ANTEROOM, AskLock::Always)?)
+        if let (Some(kept), true) =
+            (&self.fd, state & TAKEN != 0 && self.is_dead(ANTEROOM, AskLock::Always)?)
         {
             // It has nothing to be recovered. This lock decides which of several processes that
             // find it dead erases it.
@@ -415,7 +422,8 @@ impl Participants {
     pub(crate) fn any_writers(&self) -> bool {
         self.rows.participants.iter().any(|row| {
             // Acquire: pairs with `set_writers` and `wipe`.
-            row.state.load(Ordering::Acquire) & TAKEN != 0 && row.writers.load(Ordering::Acquire) != 0
+            row.state.load(Ordering::Acquire) & TAKEN != 0
+                && row.writers.load(Ordering::Acquire) != 0
         })
     }
 
@@ -547,7 +555,11 @@ impl Participants {
         let named = Recoverer::new(own, state);
         // AcqRel: only one of two that have seen one value succeeds, and it sees what the earlier
         // ones have done.
-        if row.recoverer.compare_exchange(seen.0, named.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if row
+            .recoverer
+            .compare_exchange(seen.0, named.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
             return Ok(false);
         }
         // Another process may have recovered it in between, and the row may have a new owner. From
@@ -582,7 +594,8 @@ fn skip_state(row: &ParticipantRow) -> bool {
     let free = row.state.load(Ordering::Relaxed);
     let next = free.wrapping_add(2);
     // AcqRel: as in `Participants::take_row`.
-    free & TAKEN == 0 && row.state.compare_exchange(free, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    free & TAKEN == 0
+        && row.state.compare_exchange(free, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// Frees a row that has this state. No other process does so at the same time.
@@ -594,7 +607,12 @@ fn wipe(row: &ParticipantRow, taken: u32) {
     row.writers.store(0, Ordering::Release);
     // Release: a process that takes the row sees everything done before. Only one process may free
     // a row that is taken.
-    let _ = row.state.compare_exchange(taken, taken.wrapping_add(1), Ordering::Release, Ordering::Relaxed);
+    let _ = row.state.compare_exchange(
+        taken,
+        taken.wrapping_add(1),
+        Ordering::Release,
+        Ordering::Relaxed,
+    );
 }
 
 /// Dead participants that this thread recovers.

@@ -21,8 +21,12 @@ impl Attachment {
     #[inline]
     pub(crate) fn payload(&self, place: Place) -> *mut u8 {
         let offset = match place {
-            Place::Slot(slot) => self.offsets.payload + u64::from(slot) * self.offsets.payload_stride,
-            Place::Region(region) => self.offsets.regions + u64::from(region) * self.offsets.region_stride,
+            Place::Slot(slot) => {
+                self.offsets.payload + u64::from(slot) * self.offsets.payload_stride
+            }
+            Place::Region(region) => {
+                self.offsets.regions + u64::from(region) * self.offsets.region_stride
+            }
         };
         // Both fit a usize, because their sum over all slots and regions does.
         self.map.start().as_ptr().wrapping_add(offset as usize)
@@ -31,14 +35,21 @@ impl Attachment {
     /// The payload of a loan that was reserved for so many bytes.
     #[inline(always)]
     pub(crate) fn place_of_loan(&self, slot: u32, len: u64) -> Place {
-        if len <= self.geometry.slot_capacity { Place::Slot(slot) } else { self.region_of_loan(slot) }
+        if len <= self.geometry.slot_capacity {
+            Place::Slot(slot)
+        } else {
+            self.region_of_loan(slot)
+        }
     }
 
     #[cold]
     fn region_of_loan(&self, slot: u32) -> Place {
-        let reserved = self.table.claim(slot).map(|claim| Reserved(claim.aux.load(Ordering::Relaxed)));
+        let reserved =
+            self.table.claim(slot).map(|claim| Reserved(claim.aux.load(Ordering::Relaxed)));
         match reserved.map(|reserved| reserved.place(slot)) {
-            Ok(Place::Region(region)) if region < self.geometry.region_count => Place::Region(region),
+            Ok(Place::Region(region)) if region < self.geometry.region_count => {
+                Place::Region(region)
+            }
             // The word was overwritten. Any region will do, as long as it exists.
             _ => Place::Region(0),
         }
@@ -58,7 +69,9 @@ impl Attachment {
     fn room(&self, place: Place) -> usize {
         let room = match place {
             Place::Slot(slot) if slot < self.geometry.slot_count => self.geometry.slot_capacity,
-            Place::Region(region) if region < self.geometry.region_count => self.geometry.max_payload,
+            Place::Region(region) if region < self.geometry.region_count => {
+                self.geometry.max_payload
+            }
             Place::Slot(_) | Place::Region(_) => 0,
         };
         room as usize
@@ -92,13 +105,15 @@ impl Attachment {
             (distance % stride == 0 && number < count).then_some(number)
         };
         if offset < self.offsets.fixed_size {
-            let slot = nth(self.offsets.payload, self.offsets.payload_stride, self.geometry.slot_count)?;
+            let slot =
+                nth(self.offsets.payload, self.offsets.payload_stride, self.geometry.slot_count)?;
             return Some((slot, Place::Slot(slot)));
         }
         if self.geometry.region_count == 0 {
             return None;
         }
-        let region = nth(self.offsets.regions, self.offsets.region_stride, self.geometry.region_count)?;
+        let region =
+            nth(self.offsets.regions, self.offsets.region_stride, self.geometry.region_count)?;
         Some((region::slot_of(&self.table, region)?, Place::Region(region)))
     }
 

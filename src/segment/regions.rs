@@ -69,7 +69,9 @@ impl Attachment {
                 Ok(Some(fd)) => sys::deallocate(fd, start, self.offsets.region_stride),
                 // SAFETY: a whole region of private memory, which nobody uses while it is being
                 // emptied.
-                Ok(None) => unsafe { self.map.discard(start as usize, self.offsets.region_stride as usize) },
+                Ok(None) => unsafe {
+                    self.map.discard(start as usize, self.offsets.region_stride as usize)
+                },
             };
             region::end_emptying(&self.table, region, participant);
             // A writer may have found it taken and gone to sleep.

@@ -77,7 +77,9 @@ impl Attachment {
             writers.payload_writable = true;
         }
         let number = writers.take().ok_or_else(|| {
-            Error::new(Code::NoMemory).about("4096 writers are open in this process").advice("close some")
+            Error::new(Code::NoMemory)
+                .about("4096 writers are open in this process")
+                .advice("close some")
         })?;
         self.participants.set_writers(writers.count());
         // Release: pairs with `any_writers`.

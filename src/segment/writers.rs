@@ -18,8 +18,9 @@ impl Writers {
 
     /// The lowest free number, which is taken now; `None` if there is none.
     pub(super) fn take(&mut self) -> Option<u32> {
-        let number = (0..MAX_WRITERS)
-            .find(|n| self.taken.get(*n as usize / 64).is_none_or(|word| word & 1 << (n % 64) == 0))?;
+        let number = (0..MAX_WRITERS).find(|n| {
+            self.taken.get(*n as usize / 64).is_none_or(|word| word & 1 << (n % 64) == 0)
+        })?;
         let word = number as usize / 64;
         if self.taken.len() <= word {
             self.taken.resize(word + 1, 0);

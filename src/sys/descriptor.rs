@@ -43,7 +43,11 @@ pub(super) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(made) })
 }
 
-pub(super) fn open<P: nix::NixPath + ?Sized>(path: &P, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
+pub(super) fn open<P: nix::NixPath + ?Sized>(
+    path: &P,
+    flags: OFlag,
+    mode: Mode,
+) -> Result<OwnedFd> {
     keep(fcntl::open(path, flags | OFlag::O_CLOEXEC, mode)?)
 }
 
@@ -82,7 +86,8 @@ pub(super) fn socket(kind: libc::c_int) -> Result<OwnedFd> {
 pub(super) fn socket_pair(kind: libc::c_int) -> Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     // SAFETY: room for two descriptors.
-    let made = unsafe { libc::socketpair(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
+    let made =
+        unsafe { libc::socketpair(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
     Errno::result(made)?;
     // SAFETY: both were just made.
     let (one, other) = unsafe { (own(ends[0]), own(ends[1])) };
@@ -94,8 +99,9 @@ pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     // Makes sure that it can be moved: a connection that was accepted and cannot be kept is lost.
     let room = duplicate(listener)?;
     // SAFETY: the address of the other side is not requested.
-    let made =
-        unsafe { libc::accept4(listener.as_raw_fd(), nobody, std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
+    let made = unsafe {
+        libc::accept4(listener.as_raw_fd(), nobody, std::ptr::null_mut(), libc::SOCK_CLOEXEC)
+    };
     let made = Errno::result(made);
     drop(room);
     // SAFETY: just made.

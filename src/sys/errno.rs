@@ -11,7 +11,9 @@ use crate::error::{Code, Error};
 pub(super) fn failed(errno: Errno, doing: impl Display) -> Error {
     let code = match errno {
         // EAGAIN: mapping would lock more memory than RLIMIT_MEMLOCK allows.
-        Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT | Errno::ENOBUFS | Errno::EAGAIN => Code::NoMemory,
+        Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT | Errno::ENOBUFS | Errno::EAGAIN => {
+            Code::NoMemory
+        }
         _ => Code::Sys,
     };
     failure(code, errno, doing)

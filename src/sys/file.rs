@@ -38,7 +38,8 @@ pub(crate) fn anonymous_file(name: &CStr) -> Result<OwnedFd> {
 /// unless it is linked.
 pub(crate) fn unnamed_file(directory: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
-    descriptor::open(directory, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno {
+    descriptor::open(directory, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno
+    {
         // The errors of kernels and file systems without O_TMPFILE.
         Errno::EISDIR | Errno::EOPNOTSUPP | Errno::EINVAL => Error::new(Code::NotSupported)
             .errno(errno as i32)
@@ -50,7 +51,8 @@ pub(crate) fn unnamed_file(directory: &Path) -> Result<OwnedFd> {
 
 /// Sets the permission bits, whatever the umask.
 pub(crate) fn set_mode(fd: &OwnedFd, mode: u32) -> Result<()> {
-    stat::fchmod(fd, Mode::from_bits_truncate(mode)).map_err(|errno| failed(errno, "setting the mode"))
+    stat::fchmod(fd, Mode::from_bits_truncate(mode))
+        .map_err(|errno| failed(errno, "setting the mode"))
 }
 
 fn fd_path(fd: BorrowedFd<'_>) -> String {
@@ -61,13 +63,15 @@ fn fd_path(fd: BorrowedFd<'_>) -> String {
 pub(crate) fn link_file(fd: &OwnedFd, path: &Path) -> Result<()> {
     let unnamed = fd_path(fd.as_fd());
     let follow = AtFlags::AT_SYMLINK_FOLLOW;
-    unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow).map_err(|errno| {
-        match errno {
-            // The directory exists: the file was made in it.
-            Errno::ENOENT => failed_at_link(errno, format_args!("naming the segment {path:?}")),
-            _ => failed_at_name(errno, format_args!("naming the segment {path:?}")),
-        }
-    })
+    unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow).map_err(
+        |errno| {
+            match errno {
+                // The directory exists: the file was made in it.
+                Errno::ENOENT => failed_at_link(errno, format_args!("naming the segment {path:?}")),
+                _ => failed_at_name(errno, format_args!("naming the segment {path:?}")),
+            }
+        },
+    )
 }
 
 /// Removes a name.
@@ -117,11 +121,18 @@ pub(crate) fn each_name(path: &Path, mut show: impl FnMut(&OsStr) -> Result<()>)
     loop {
         // SAFETY: as many writable bytes.
         let read = unsafe {
-            libc::syscall(libc::SYS_getdents64, folder.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
+            libc::syscall(
+                libc::SYS_getdents64,
+                folder.as_raw_fd(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+            )
         };
         let read = match Errno::result(read) {
             Err(Errno::EINTR) => continue,
-            read => read.map_err(|errno| failed(errno, format_args!("reading the directory {path:?}")))?,
+            read => {
+                read.map_err(|errno| failed(errno, format_args!("reading the directory {path:?}")))?
+            }
         };
         let mut entries = buffer.get(..read as usize).unwrap_or(&[]);
         if entries.is_empty() {
@@ -174,7 +185,9 @@ pub(crate) fn path_bytes(path: &Path) -> &[u8] {
 
 /// Seals a file against shrinking, growing and unsealing.
 pub(crate) fn seal_size(fd: &OwnedFd) -> Result<()> {
-    fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size_seals())).map(drop).map_err(|errno| failed(errno, "sealing"))
+    fcntl::fcntl(fd, FcntlArg::F_ADD_SEALS(size_seals()))
+        .map(drop)
+        .map_err(|errno| failed(errno, "sealing"))
 }
 
 fn size_seals() -> SealFlag {
@@ -222,8 +235,8 @@ pub(crate) fn file_facts(fd: BorrowedFd<'_>) -> Result<FileFacts> {
 
 /// As [`file_facts`], by name, without following a link.
 pub(crate) fn named_file_facts(path: &Path) -> Result<FileFacts> {
-    let facts =
-        stat::lstat(path).map_err(|errno| failed_at_name(errno, format_args!("looking at {path:?}")))?;
+    let facts = stat::lstat(path)
+        .map_err(|errno| failed_at_name(errno, format_args!("looking at {path:?}")))?;
     Ok(facts_of(&facts))
 }
 
@@ -258,7 +271,8 @@ pub(crate) fn check_room(fd: &OwnedFd, size: u64) -> Result<()> {
 
 /// Free bytes of the file system; `None` if it has no limit of its own, and no blocks at all.
 fn free_bytes(fd: &OwnedFd) -> Result<Option<u64>> {
-    let room = statvfs::fstatvfs(fd).map_err(|errno| failed(errno, "looking at the file system"))?;
+    let room =
+        statvfs::fstatvfs(fd).map_err(|errno| failed(errno, "looking at the file system"))?;
     let free = room.blocks_available().saturating_mul(room.fragment_size());
     Ok((room.blocks() != 0).then_some(free))
 }
@@ -282,7 +296,9 @@ fn check_file_limit(end: u64) -> Result<()> {
     let limit = limit.rlim_cur;
     Err(Error::new(Code::Sys)
         .errno(libc::EFBIG)
-        .about(format_args!("a file of {end} bytes is longer than RLIMIT_FSIZE allows, which is {limit}"))
+        .about(format_args!(
+            "a file of {end} bytes is longer than RLIMIT_FSIZE allows, which is {limit}"
+        ))
         .advice("raise the limit (ulimit -f), or make the segment smaller")
         .with_numbers([end, limit, 0]))
 }
@@ -309,11 +325,14 @@ pub(crate) fn allocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
     let mut done = start;
     while done < end {
         let piece = PIECE.min(end - done);
-        match fcntl::fallocate(fd, FallocateFlags::empty(), file_offset(done)?, file_offset(piece)?) {
+        match fcntl::fallocate(fd, FallocateFlags::empty(), file_offset(done)?, file_offset(piece)?)
+        {
             Ok(()) => done += piece,
             Err(Errno::EINTR) => {}
             Err(Errno::ENOSPC) => return Err(no_room(end - done, free_bytes(fd)?.unwrap_or(0))),
-            Err(errno) => return Err(failed(errno, format_args!("allocating {} bytes", end - done))),
+            Err(errno) => {
+                return Err(failed(errno, format_args!("allocating {} bytes", end - done)));
+            }
         }
     }
     Ok(())

@@ -62,7 +62,14 @@ pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) ->
     // SAFETY: `waiters` has as many entries as the count says, each with the address of a live u32;
     // `until` is null or points to a timespec that outlives the call.
     let result = unsafe {
-        libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), waiters.len(), 0, until, libc::CLOCK_MONOTONIC)
+        libc::syscall(
+            libc::SYS_futex_waitv,
+            waiters.as_ptr(),
+            waiters.len(),
+            0,
+            until,
+            libc::CLOCK_MONOTONIC,
+        )
     };
     match (Errno::result(result), words.first()) {
         (Err(Errno::EINTR), _) => true,

@@ -98,7 +98,9 @@ impl KeptFd {
     fn is_ours(&self) -> Result<bool> {
         let told = match stat::fstat(self.fd.as_fd()) {
             Ok(facts) if (facts.st_dev, facts.st_ino) != self.identity => return Ok(false),
-            Ok(_) => self.own_byte.map_or(Ok(false), |byte| is_in_the_way(&self.fd, libc::F_WRLCK, byte, 1)),
+            Ok(_) => self
+                .own_byte
+                .map_or(Ok(false), |byte| is_in_the_way(&self.fd, libc::F_WRLCK, byte, 1)),
             Err(errno) => Err(errno),
         };
         match told {

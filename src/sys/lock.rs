@@ -60,7 +60,8 @@ pub(super) fn is_in_the_way(
 /// possible byte.
 pub(crate) fn any_lock(fd: &OwnedFd, offset: u64, len: u64) -> Result<Option<(u64, u64)>> {
     let mut range = byte_range(libc::F_WRLCK, offset, len);
-    fcntl::fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range)).map_err(|errno| failed(errno, "locking"))?;
+    fcntl::fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range))
+        .map_err(|errno| failed(errno, "locking"))?;
     let found = range.l_type != libc::F_UNLCK as libc::c_short;
     Ok(found.then_some((range.l_start as u64, range.l_len as u64)))
 }

@@ -34,7 +34,9 @@ pub(crate) fn machine_memory() -> u64 {
 /// Whether the calling thread may run on more than one processor.
 pub(crate) fn several_processors() -> bool {
     match sched::sched_getaffinity(unistd::Pid::from_raw(0)) {
-        Ok(set) => (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).nth(1).is_some(),
+        Ok(set) => {
+            (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).nth(1).is_some()
+        }
         // The machine has more processors than such a set can name.
         Err(_) => true,
     }

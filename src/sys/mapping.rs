@@ -31,7 +31,12 @@ impl Span {
     /// Maps the first `len` bytes of a file that is at least that long, or private memory. The part
     /// behind `used` takes memory only when it is used, even in a process that locks all its
     /// mappings (`mlockall`), because locking would fill it.
-    pub(crate) fn new(fd: Option<BorrowedFd<'_>>, len: u64, used: u64, writable: bool) -> Result<Span> {
+    pub(crate) fn new(
+        fd: Option<BorrowedFd<'_>>,
+        len: u64,
+        used: u64,
+        writable: bool,
+    ) -> Result<Span> {
         let too_large = |_| too_large("segment", len);
         let len = usize::try_from(len).map_err(too_large)?;
         // A partial page counts as a whole page.
@@ -106,8 +111,11 @@ impl Span {
     /// to a page that is not writable faults.
     pub(crate) fn protect(&self, offset: usize, writable: bool) -> Result<()> {
         let (start, len) = self.range(offset, self.len);
-        let access =
-            if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
+        let access = if writable {
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
+        } else {
+            ProtFlags::PROT_READ
+        };
         // SAFETY: inside the span. It changes access, and no byte.
         unsafe { mman::mprotect(start.cast(), len, access) }
             .map_err(|errno| failed(errno, "changing the protection of pages"))
@@ -207,7 +215,9 @@ impl Mapping {
     /// Copies into the mapping; false if the range leaves it, or if it is read-only. The caller
     /// ensures that no other thread of this process writes there.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> bool {
-        let Some(start) = self.at(offset, bytes.len() as u64).filter(|_| self.writable) else { return false };
+        let Some(start) = self.at(offset, bytes.len() as u64).filter(|_| self.writable) else {
+            return false;
+        };
         // SAFETY: inside a writable mapping, which lives as long as `self`; a private slice cannot
         // overlap it.
         unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };

@@ -80,7 +80,10 @@ struct Lack {
 
 impl Group {
     fn of_this_process() -> Option<Group> {
-        Group::find(&text(Path::new("/proc/self/cgroup"))?, &text(Path::new("/proc/self/mountinfo"))?)
+        Group::find(
+            &text(Path::new("/proc/self/cgroup"))?,
+            &text(Path::new("/proc/self/mountinfo"))?,
+        )
     }
 
     /// From the contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
@@ -100,7 +103,8 @@ impl Group {
 
     /// The first group, on the way up, that has no room for so many bytes.
     fn lacks(&self, size: u64, meminfo: &Path) -> Option<Lack> {
-        let groups = self.directory.ancestors().take_while(|directory| directory.starts_with(&self.top));
+        let groups =
+            self.directory.ancestors().take_while(|directory| directory.starts_with(&self.top));
         (0..).zip(groups).find_map(|(level, directory)| {
             let room = self.room(directory, size, meminfo)?;
             (room < size).then_some(Lack { level, room })
@@ -119,12 +123,18 @@ impl Group {
             return Some(room);
         }
         let cache = text(&directory.join("memory.stat")).map_or(0, |stat| {
-            self.names.cache.iter().filter_map(|row| row_of(&stat, row)).fold(0, u64::saturating_add)
+            self.names
+                .cache
+                .iter()
+                .filter_map(|row| row_of(&stat, row))
+                .fold(0, u64::saturating_add)
         });
         let room = room.saturating_add(cache);
         // Moving pages to swap makes room for more.
-        let free =
-            text(meminfo).and_then(|text| row_of(&text, "SwapFree:")).unwrap_or(0).saturating_mul(1024);
+        let free = text(meminfo)
+            .and_then(|text| row_of(&text, "SwapFree:"))
+            .unwrap_or(0)
+            .saturating_mul(1024);
         if free == 0 {
             return Some(room);
         }
@@ -141,7 +151,8 @@ impl Group {
 /// without controllers in version 2.
 fn membership_of(text: &str) -> Option<(&'static Names, &str)> {
     let lines = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    let first = lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
+    let first =
+        lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
     let second = || lines().find(|(controllers, _)| controllers.is_empty());
     first.map(|(_, path)| (&V1, path)).or_else(|| second().map(|(_, path)| (&V2, path)))
 }
@@ -217,7 +228,8 @@ mod tests {
     #[test]
     fn the_group_of_a_process() {
         let found = |membership, mounts| {
-            Group::find(membership, mounts).map(|group| (group.directory, group.top, group.names.limit))
+            Group::find(membership, mounts)
+                .map(|group| (group.directory, group.top, group.names.limit))
         };
         let right = |directory: &str, top: &str, limit| Some((directory.into(), top.into(), limit));
         let v2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
@@ -227,7 +239,9 @@ mod tests {
         );
         assert_eq!(found("0::/\n", v2), right("/sys/fs/cgroup/", "/sys/fs/cgroup", "memory.max"));
         // Both versions are mounted: version 1 has the memory controller, alone or with others.
-        for membership in ["9:pids:/\n4:memory:/job/1\n0::/\n", "5:cpu,memory:/job/1\n0::/elsewhere\n"] {
+        for membership in
+            ["9:pids:/\n4:memory:/job/1\n0::/\n", "5:cpu,memory:/job/1\n0::/elsewhere\n"]
+        {
             let directory = "/sys/fs/cgroup/memory/job/1";
             let right = right(directory, "/sys/fs/cgroup/memory", "memory.limit_in_bytes");
             assert_eq!(found(membership, MOUNTS_V1), right);
@@ -318,8 +332,12 @@ mod tests {
         tree.write("outer/inner/memory.limit_in_bytes", "9223372036854771712\n");
         tree.write("outer/inner/memory.usage_in_bytes", "4096\n");
         assert_eq!(tree.lacks(&V1, 1 << 40), None);
-        tree.write("outer/memory.limit_in_bytes", "9000\n").write("outer/memory.usage_in_bytes", "8900\n");
-        tree.write("outer/memory.stat", "inactive_file 7\ntotal_inactive_file 30\ntotal_active_file 20\n");
+        tree.write("outer/memory.limit_in_bytes", "9000\n")
+            .write("outer/memory.usage_in_bytes", "8900\n");
+        tree.write(
+            "outer/memory.stat",
+            "inactive_file 7\ntotal_inactive_file 30\ntotal_active_file 20\n",
+        );
         assert_eq!((tree.lacks(&V1, 150), tree.lacks(&V1, 151)), (None, Some((1, 150))));
         tree.write("meminfo", "SwapFree: 2 kB\n");
         assert_eq!((tree.lacks(&V1, 2198), tree.lacks(&V1, 2199)), (None, Some((1, 2198))));

@@ -72,7 +72,8 @@ impl Drop for Foreign {
 
 /// Two connected sockets.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    descriptor::socket_pair(libc::SOCK_SEQPACKET).map_err(|errno| failed(errno, "making a pair of sockets"))
+    descriptor::socket_pair(libc::SOCK_SEQPACKET)
+        .map_err(|errno| failed(errno, "making a pair of sockets"))
 }
 
 fn number_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<libc::c_int> {
@@ -88,7 +89,8 @@ fn number_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<libc::c_int>
 
 /// The type of this unix socket.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
-    let foreign = || Error::new(Code::Invalid).about("the descriptor is not a connected unix socket");
+    let foreign =
+        || Error::new(Code::Invalid).about("the descriptor is not a connected unix socket");
     if number_option(fd, libc::SO_DOMAIN).map_err(|_| foreign())? != libc::AF_UNIX
         || number_option(fd, libc::SO_ACCEPTCONN)? != 0
     {
@@ -160,7 +162,8 @@ impl Address {
 }
 
 fn new_socket(flags: libc::c_int) -> Result<OwnedFd> {
-    descriptor::socket(libc::SOCK_SEQPACKET | flags).map_err(|errno| failed(errno, "making a socket"))
+    descriptor::socket(libc::SOCK_SEQPACKET | flags)
+        .map_err(|errno| failed(errno, "making a socket"))
 }
 
 /// A listening socket with this name. If it has a file, the file has this mode from the first
@@ -180,7 +183,9 @@ pub(crate) fn listen(name: &str, mode: u32) -> Result<OwnedFd> {
                 .about(format_args!("a listener has the name {name:?}"))
                 .advice("connect to it, or choose another name"));
         }
-        Err(errno) => return Err(failed_at_name(errno, format_args!("naming the channel {name:?}"))),
+        Err(errno) => {
+            return Err(failed_at_name(errno, format_args!("naming the channel {name:?}")));
+        }
     }
     // SAFETY: takes and returns integers.
     check(unsafe { libc::listen(socket.as_raw_fd(), libc::SOMAXCONN) }, "listening")?;
@@ -228,7 +233,9 @@ pub(crate) fn is_abandoned(name: &str) -> bool {
     let Ok(address) = Address::new(name) else { return false };
     // Of another type, so that a living listener of ours does not see a connection appear and
     // disappear. A foreign listener may be of this type; the call does not wait for it.
-    let Ok(socket) = descriptor::socket(libc::SOCK_STREAM | libc::SOCK_NONBLOCK) else { return false };
+    let Ok(socket) = descriptor::socket(libc::SOCK_STREAM | libc::SOCK_NONBLOCK) else {
+        return false;
+    };
     let (start, size) = address.raw();
     // SAFETY: an address and its size.
     let result = Errno::result(unsafe { libc::connect(socket.as_raw_fd(), start, size) });
@@ -314,7 +321,11 @@ pub(crate) struct Seen {
 
 /// Reads the first message and leaves it in the queue, so a caller without room for its descriptor
 /// can try again.
-pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::result::Result<Seen, Errno> {
+pub(crate) fn peek(
+    fd: BorrowedFd<'_>,
+    kind: Kind,
+    buffer: &mut [u8],
+) -> std::result::Result<Seen, Errno> {
     let mut ancillary = Ancillary([0; 256]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let whole_length = if kind == Kind::Stream { 0 } else { libc::MSG_TRUNC };
@@ -341,7 +352,8 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut [u8]) -> std::re
 pub(crate) fn take(fd: BorrowedFd<'_>, len: usize) -> std::result::Result<bool, Errno> {
     let mut ancillary = Ancillary([0; 256]);
     let mut bytes = [0u8; 64];
-    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len.min(bytes.len()) };
+    let mut part =
+        libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len.min(bytes.len()) };
     // SAFETY: all-zero is a valid msghdr.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_iov = &mut part;
@@ -386,7 +398,9 @@ pub(crate) fn empty(fd: BorrowedFd<'_>, kind: Kind) {
         // SAFETY: the parts of the message live until the call is over, and are writable for their
         // lengths.
         match unsafe { descriptor::receive(fd, &mut message, libc::MSG_DONTWAIT) } {
-            Ok(got) if got.len == 0 && (kind == Kind::Stream || message.msg_controllen == 0) => return,
+            Ok(got) if got.len == 0 && (kind == Kind::Stream || message.msg_controllen == 0) => {
+                return;
+            }
             Ok(got) => got.fds.into_iter().flatten().for_each(|fd| drop(Foreign::new(fd))),
             Err(Errno::ECONNRESET) => {}
             Err(_) => return,
@@ -414,8 +428,9 @@ pub(crate) fn wait(fds: &[(BorrowedFd<'_>, Ready)], deadline: Deadline) -> Resul
         let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: the length of the set is given; `left` is null or outlives the call; the signal
         // mask stays as it is.
-        let count =
-            unsafe { libc::ppoll(set.as_mut_ptr(), set.len() as libc::nfds_t, left, std::ptr::null()) };
+        let count = unsafe {
+            libc::ppoll(set.as_mut_ptr(), set.len() as libc::nfds_t, left, std::ptr::null())
+        };
         match Errno::result(count) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),
@@ -429,7 +444,9 @@ pub(crate) fn wait(fds: &[(BorrowedFd<'_>, Ready)], deadline: Deadline) -> Resul
 pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
     let mut end = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
     // SAFETY: one live pollfd; does not wait.
-    unsafe { libc::poll(&mut end, 1, 0) == 1 && end.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0 }
+    unsafe {
+        libc::poll(&mut end, 1, 0) == 1 && end.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0
+    }
 }
 
 /// Readable from a `ring` to the next `silence`. It is a pipe, because a pipe has an inode of its
@@ -466,7 +483,8 @@ impl Bell {
         let mut rings = [0u8; 256];
         loop {
             // SAFETY: as many writable bytes. It fails only if the pipe is not readable.
-            let got = unsafe { libc::read(read.as_raw_fd(), rings.as_mut_ptr().cast(), rings.len()) };
+            let got =
+                unsafe { libc::read(read.as_raw_fd(), rings.as_mut_ptr().cast(), rings.len()) };
             if got < rings.len() as libc::ssize_t {
                 return;
             }

@@ -21,8 +21,11 @@ use crate::error::{Code, Error, Result};
 
 /// The reported events: a new name, and the end of the directory itself. Adding a watch again under
 /// the same name changes nothing, unless that name now leads elsewhere.
-const EVENTS: u32 =
-    libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_ONLYDIR;
+const EVENTS: u32 = libc::IN_CREATE
+    | libc::IN_MOVED_TO
+    | libc::IN_DELETE_SELF
+    | libc::IN_MOVE_SELF
+    | libc::IN_ONLYDIR;
 
 /// The longest sleep: the kernel does not report what another machine does in the directory, nor
 /// that a directory above it was moved.
@@ -57,13 +60,16 @@ impl Watch {
         if let Some(inotify) = &self.inotify {
             let number = inotify.number();
             // SAFETY: the path is a string that ends in a NUL and outlives the call.
-            let watched = unsafe { libc::inotify_add_watch(number, self.directory.as_ptr(), EVENTS) };
+            let watched =
+                unsafe { libc::inotify_add_watch(number, self.directory.as_ptr(), EVENTS) };
             match Errno::result(watched) {
                 Ok(_) => {
                     forget_events(number);
                     return Ok(());
                 }
-                Err(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => return Err(failed_at_name(errno, ABOUT)),
+                Err(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => {
+                    return Err(failed_at_name(errno, ABOUT));
+                }
                 // Also if the program has closed the number, or put another file in its place;
                 // nothing was read from that file.
                 Err(_) => self.inotify = None,

@@ -291,7 +291,9 @@ impl Core {
     #[inline(always)]
     pub(crate) fn try_claim_free(&self, table: &Table<'_>) -> Option<Loaned> {
         match self.first {
-            First::Next => loan::try_claim_home(table, self.owner).or_else(|| self.try_claim_recent(table)),
+            First::Next => {
+                loan::try_claim_home(table, self.owner).or_else(|| self.try_claim_recent(table))
+            }
             First::Last | First::Few => self.try_claim_recent(table),
         }
     }
@@ -358,7 +360,12 @@ impl Core {
     }
 
     #[inline(never)]
-    fn reserve_slow(&self, table: &Table<'_>, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
+    fn reserve_slow(
+        &self,
+        table: &Table<'_>,
+        len: u64,
+        timeout: Option<Duration>,
+    ) -> HotResult<Token> {
         if len > table.shape.capacity {
             let slot = |wanted| self.slot_for_region(table, wanted);
             return Ok(self.reserve_large(table, len, timeout, slot)?);
@@ -394,8 +401,10 @@ impl Core {
                 let _ = loan::discard(table, loan);
             })
         });
-        made.and_then(|(loan, region)| Ok(store_reservation(table, loan, len, Place::Region(region))?))
-            .inspect_err(|_| self.uncount_loan())
+        made.and_then(|(loan, region)| {
+            Ok(store_reservation(table, loan, len, Place::Region(region))?)
+        })
+        .inspect_err(|_| self.uncount_loan())
     }
 
     /// A slot and a region, as the policy says.
@@ -438,7 +447,11 @@ impl Core {
     }
 
     #[inline(never)]
-    fn reserve_contended(&self, table: &Table<'_>, mut timeout: Option<Duration>) -> HotResult<Loaned> {
+    fn reserve_contended(
+        &self,
+        table: &Table<'_>,
+        mut timeout: Option<Duration>,
+    ) -> HotResult<Loaned> {
         let may_wait = self.may_wait(timeout);
         let blocks = self.segment.geometry().policy == Policy::Block;
         if may_wait && blocks && self.first != First::Few && self.in_order.load(Ordering::Relaxed) {
@@ -453,7 +466,8 @@ impl Core {
             return Ok(loan);
         }
         if !may_wait {
-            let found = if self.segment.recover_if_due()? { self.try_contended(table)? } else { None };
+            let found =
+                if self.segment.recover_if_due()? { self.try_contended(table)? } else { None };
             return found.ok_or(Code::NoFreeSlot);
         }
         let anywhere = || match self.reserve_first(table)? {
@@ -473,7 +487,11 @@ impl Core {
     /// A writer that takes each slot as soon as it is freed follows the reader closely, and both
     /// wait for one line at each sample. So this waits for a run of free slots, but not for long,
     /// because the reader may have stopped.
-    fn spin_for_free_run(&self, table: &Table<'_>, timeout: Option<Duration>) -> HotResult<Option<Loaned>> {
+    fn spin_for_free_run(
+        &self,
+        table: &Table<'_>,
+        timeout: Option<Duration>,
+    ) -> HotResult<Option<Loaned>> {
         let limit = timeout.map_or(self.segment.spin(), |timeout| timeout.min(self.segment.spin()));
         let mut polls = POLLS_FOR_A_RUN - 1;
         let found = spin(limit, || {
@@ -601,10 +619,19 @@ impl Core {
             Class::CommonLossless { shift } => {
                 let commit = |single_writer| {
                     let shape = &Shape { single_writer, ..table.shape.common(shift, false) };
-                    commit::commit(table, shape, self.loaned(token), len, owed, sys::monotonic_ns, |_| ())
+                    commit::commit(
+                        table,
+                        shape,
+                        self.loaned(token),
+                        len,
+                        owed,
+                        sys::monotonic_ns,
+                        |_| (),
+                    )
                 };
                 // As in `commit_token`.
-                let committed = if table.shape.single_writer { commit(true) } else { commit(false) };
+                let committed =
+                    if table.shape.single_writer { commit(true) } else { commit(false) };
                 committed.inspect(|_| self.uncount_loan())
             }
             _ => self.commit_to(token, len, owed),
@@ -625,7 +652,9 @@ impl Core {
     fn prefetch_payload(&self, table: &Table<'_>, sequence: u64) {
         let ahead = sequence.wrapping_add(AHEAD);
         if ahead < self.run_end.load(Ordering::Relaxed) {
-            cache::prefetch_write(self.segment.payload(Place::Slot(table.shape.common_home(ahead))));
+            cache::prefetch_write(
+                self.segment.payload(Place::Slot(table.shape.common_home(ahead))),
+            );
         } else if ahead >= self.next_look.load(Ordering::Relaxed) {
             self.look_for_run(table, sequence);
         }
@@ -785,7 +814,8 @@ fn become_the_writer(segment: &Attachment, owner: Owner) -> Result<()> {
     let table = segment.table()?;
     let word = &table.hot.lifecycle.0.writer;
     // AcqRel: the next writer sees everything that the previous one has done.
-    let take = || word.compare_exchange(0, owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    let take =
+        || word.compare_exchange(0, owner.0 + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     if !take() {
         // It may belong to a dead writer. It may be free now, whoever recovered it.
         segment.recover()?;

@@ -17,7 +17,9 @@ impl Core {
         let geometry = self.segment().geometry();
         match (code, self.segment().table()) {
             (Code::NoFreeSlot, Ok(table)) => self.explain_no_free_slot(table, len as u64),
-            (Code::TooLarge, _) => too_large(len as u64, geometry.max_payload.max(geometry.slot_capacity)),
+            (Code::TooLarge, _) => {
+                too_large(len as u64, geometry.max_payload.max(geometry.slot_capacity))
+            }
             (Code::LoanLimit, _) => {
                 let (loans, most) = (self.loan_count(), self.segment().max_loans());
                 Error::new(code)
@@ -29,7 +31,8 @@ impl Core {
     }
 
     fn explain_no_free_slot(&self, table: &Table<'_>, len: u64) -> Error {
-        let Obstacles { slots, own_loans, unread_by, held_by } = census::obstacles(table, self.owner());
+        let Obstacles { slots, own_loans, unread_by, held_by } =
+            census::obstacles(table, self.owner());
         let (total, readers) = (table.shape.slots, unread_by | held_by);
         let used = total.saturating_sub(slots.free);
         let others = slots.loaned.saturating_sub(own_loans);
@@ -47,8 +50,11 @@ impl Core {
                 ""
             },
         );
-        let error =
-            Error::new(Code::NoFreeSlot).about(about).with_numbers([used.into(), own_loans.into(), readers]);
+        let error = Error::new(Code::NoFreeSlot).about(about).with_numbers([
+            used.into(),
+            own_loans.into(),
+            readers,
+        ]);
         if own_loans == total {
             error.advice("commit or discard a loan first")
         } else if readers == 0 {
@@ -77,7 +83,9 @@ impl Core {
                 }
             }
         };
-        Error::new(Code::Stale).about(about).advice("use each loan once, with the writer that gave it out")
+        Error::new(Code::Stale)
+            .about(about)
+            .advice("use each loan once, with the writer that gave it out")
     }
 }
 

@@ -75,7 +75,9 @@ impl Segment {
         if self.inner().geometry().single_writer {
             return Err(Error::new(Code::NotSupported)
                 .about("a single-writer segment has no writer that several threads share")
-                .advice("open a Writer, which stays with one thread, or create the segment without it"));
+                .advice(
+                    "open a Writer, which stays with one thread, or create the segment without it",
+                ));
         }
         Ok(())
     }
@@ -137,7 +139,11 @@ impl<Threads> Writer<Threads> {
 impl SharedWriter {
     /// As [`Writer::reserve`], with a loan that keeps the writer and borrows nothing: it may move
     /// to a thread of unknown lifetime.
-    pub fn reserve_owned(self: &Arc<Self>, len: usize, timeout: Option<Duration>) -> Result<Loan<Arc<Self>>> {
+    pub fn reserve_owned(
+        self: &Arc<Self>,
+        len: usize,
+        timeout: Option<Duration>,
+    ) -> Result<Loan<Arc<Self>>> {
         Loan::reserve(Arc::clone(self), len, timeout)
     }
 }

@@ -35,7 +35,8 @@ impl Directory {
     pub(crate) fn new() -> Directory {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(format!("/dev/shm/shmslot-defect-{}-{number}", std::process::id()));
+        let path =
+            PathBuf::from(format!("/dev/shm/shmslot-defect-{}-{number}", std::process::id()));
         std::fs::create_dir(&path).expect("a directory");
         Directory(path)
     }
@@ -92,7 +93,8 @@ pub(crate) fn forge(file: &File, name: &str, value: u64) {
 
 pub(crate) fn word(name: &str) -> u64 {
     let words = word_offsets();
-    let (_, offset) = words.iter().find(|(word, _)| *word == name).expect("the layout has this word");
+    let (_, offset) =
+        words.iter().find(|(word, _)| *word == name).expect("the layout has this word");
     *offset as u64
 }
 
@@ -110,7 +112,8 @@ pub(crate) fn peek(file: &File, offset: u64) -> u64 {
 
 /// The kernel's files about the calling thread.
 pub(crate) fn this_thread() -> PathBuf {
-    PathBuf::from("/proc").join(std::fs::read_link("/proc/thread-self").expect("the kernel names it"))
+    PathBuf::from("/proc")
+        .join(std::fs::read_link("/proc/thread-self").expect("the kernel names it"))
 }
 
 /// Returns when the kernel shows that thread as sleeping.

@@ -53,13 +53,15 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
 /// The blocks of the given language in a Markdown text.
 pub(crate) fn blocks<'a>(markdown: &'a str, language: &str) -> impl Iterator<Item = &'a str> {
     let fence = format!("```{language}\n");
-    let starts: Vec<usize> = markdown.match_indices(&fence).map(|(at, fence)| at + fence.len()).collect();
+    let starts: Vec<usize> =
+        markdown.match_indices(&fence).map(|(at, fence)| at + fence.len()).collect();
     starts.into_iter().map(|start| markdown[start..].split_once("```").expect("the block ends").0)
 }
 
 /// Runs a command that must succeed.
 pub(crate) fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     assert!(
         output.status.success(),
         "{command:?} failed with {}\n{}{}",
@@ -77,7 +79,15 @@ pub(crate) fn library() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("staticlib");
         let mut cargo = Command::new(env!("CARGO"));
         cargo
-            .args(["rustc", "--lib", "--crate-type", "staticlib", "--locked", "--offline", "--quiet"])
+            .args([
+                "rustc",
+                "--lib",
+                "--crate-type",
+                "staticlib",
+                "--locked",
+                "--offline",
+                "--quiet",
+            ])
             .arg("--manifest-path")
             .arg(root().join("Cargo.toml"))
             .arg("--target-dir")
@@ -100,7 +110,10 @@ fn host() -> &'static str {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = run(Command::new(rustc).arg("-vV"));
         let text = String::from_utf8(output.stdout).expect("rustc prints text");
-        text.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
+        text.lines()
+            .find_map(|line| line.strip_prefix("host: "))
+            .expect("rustc names its host")
+            .to_owned()
     })
 }
 
@@ -164,7 +177,9 @@ pub(crate) fn check(program: &Path) {
         Some(0) => {}
         // Bypasses the capture of the test runner, so that a skipped test does not look like a
         // passed one.
-        Some(SKIPPED) => drop(writeln!(std::io::stderr(), "{}: {}", program.display(), said.trim_end())),
+        Some(SKIPPED) => {
+            drop(writeln!(std::io::stderr(), "{}: {}", program.display(), said.trim_end()))
+        }
         _ => panic!("{} ended with {}\n{said}", program.display(), output.status),
     }
 }

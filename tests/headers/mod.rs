@@ -60,10 +60,13 @@ const POOL: &str = "
 
 /// The text of a header, as the sources under `root` give it.
 pub(crate) fn generate(root: &Path, header: &Header) -> String {
-    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is right");
-    let about = header.about.or(config.header.as_deref()).expect("cbindgen.toml has the comment").trim();
+    let config =
+        cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is right");
+    let about =
+        header.about.or(config.header.as_deref()).expect("cbindgen.toml has the comment").trim();
     let Header { guard, includes, .. } = header;
-    let sections: String = header.sections.iter().map(|sources| section(root, sources, &config)).collect();
+    let sections: String =
+        header.sections.iter().map(|sources| section(root, sources, &config)).collect();
     format!(
         "{about}
 
@@ -143,7 +146,8 @@ fn fill(start: &str, list: &str, end_of_line: &str) -> String {
 /// `SHMSLOT_..._INIT` for each struct of a section that begins with its size.
 fn initialisers(section: &str) -> String {
     let mut text = String::new();
-    for (name, rest) in section.split("typedef struct ").filter_map(|part| part.split_once(" {\n")) {
+    for (name, rest) in section.split("typedef struct ").filter_map(|part| part.split_once(" {\n"))
+    {
         if !rest.lines().any(|line| line == "    uint32_t struct_size;") {
             continue;
         }
@@ -158,8 +162,9 @@ fn initialisers(section: &str) -> String {
         let values: Vec<String> = fields.map(value).collect();
         let init = format!("{}_INIT", name.to_uppercase());
         let values = fill("    {", &format!("{}}}", values.join(", ")), " \\");
-        text +=
-            &format!("/// How every {name} begins: {name} options = {init};\n#define {init} \\\n{values}\n");
+        text += &format!(
+            "/// How every {name} begins: {name} options = {init};\n#define {init} \\\n{values}\n"
+        );
     }
     text
 }

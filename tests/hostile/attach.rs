@@ -50,7 +50,8 @@ pub(crate) fn attach(bytes: &[u8]) {
     if by == By::Descriptor && sealed {
         let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
         // SAFETY: a call on a descriptor, with a number.
-        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }, 0, "sealing");
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+        assert_eq!(result, 0, "sealing");
     }
 
     let path = file_of_this_process().to_str().expect("plain");
@@ -90,7 +91,9 @@ pub(crate) fn file_of_this_process() -> &'static CString {
 
 fn anonymous_file() -> File {
     // SAFETY: the name is a C string; the result is a new descriptor, or -1.
-    let fd = unsafe { libc::memfd_create(c"hostile".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    let fd = unsafe {
+        libc::memfd_create(c"hostile".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+    };
     assert!(fd >= 0, "memfd_create");
     // SAFETY: just made, and not owned by anything else.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -188,8 +191,9 @@ fn make_consistent(header: &mut [u8]) -> Option<u64> {
     let slots = get(header, "slot_count");
     let align = get(header, "payload_align").max(1);
     let stride = get(header, "slot_capacity").div_ceil(align) * align;
-    let payload =
-        (control + slots * get(header, "user_header_size").div_ceil(64) * 64).div_ceil(align) * align;
+    let payload = (control + slots * get(header, "user_header_size").div_ceil(64) * 64)
+        .div_ceil(align)
+        * align;
     put(header, "total_size", total as u64);
     put(header, "control_size", control as u64);
     put(header, "payload_offset", payload as u64);
@@ -224,7 +228,9 @@ fn templates() -> Vec<Vec<u8>> {
 
 fn template(options: &CreateOptions) -> Vec<u8> {
     let segment = Segment::create_anonymous(options).expect("the shape is right");
-    let file = File::from(segment.fd().expect("it has a file").try_clone_to_owned().expect("a descriptor"));
+    let file = File::from(
+        segment.fd().expect("it has a file").try_clone_to_owned().expect("a descriptor"),
+    );
     {
         let reader = segment.reader(0).expect("room for a reader");
         let writer = segment.writer().expect("the only one");
@@ -279,14 +285,17 @@ const GEOMETRY: [&str; 11] = [
 ];
 
 fn spoil(bytes: &mut Vec<u8>, c: &mut Choices<'_>) {
-    let at = |bytes: &[u8], c: &mut Choices<'_>, step: usize| c.below((bytes.len() / step).max(1)) * step;
+    let at = |bytes: &[u8], c: &mut Choices<'_>, step: usize| {
+        c.below((bytes.len() / step).max(1)) * step
+    };
     match c.below(8) {
         0..4 if bytes.len() >= HEADER_SIZE => {
             let (any, ..) = c.pick(HEADER_FIELDS);
             let name = if c.flag() { c.pick(&GEOMETRY) } else { any };
             let old = get(bytes, name) as u64;
             let random = c.word() >> c.below(64);
-            let numbers = [0, 1, 2, 3, 63, 64, 65, 100, 4095, 4096, 1 << 24, 1 << 32, u64::MAX, random];
+            let numbers =
+                [0, 1, 2, 3, 63, 64, 65, 100, 4095, 4096, 1 << 24, 1 << 32, u64::MAX, random];
             let value = match c.below(4) {
                 0 => old ^ 1 << c.below(64),
                 1 => old.wrapping_add_signed(i64::from(c.byte() as i8)),

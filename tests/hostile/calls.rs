@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use shmslot::layout::Geometry;
 use shmslot::{
-    AttachOptions, Code, CreateOptions, EndWaits, Loan, Policy, Reader, Ref, Reference, Result, Sample,
-    Segment, Writer,
+    AttachOptions, Code, CreateOptions, EndWaits, Loan, Policy, Reader, Ref, Reference, Result,
+    Sample, Segment, Writer,
 };
 
 use super::Choices;
@@ -192,13 +192,23 @@ impl World {
         let like = Segment::create_local(&options).expect("the shape is right");
         let size = geometry_of(&like).offsets().expect("the shape fits").total as usize;
         drop(like);
-        let make =
-            || if local { Segment::create_local(&options) } else { Segment::create_anonymous(&options) };
+        let make = || {
+            if local {
+                Segment::create_local(&options)
+            } else {
+                Segment::create_anonymous(&options)
+            }
+        };
         let (segment, fence) = fenced(size, make).expect("there is memory");
         let fence = fence.expect("there are addresses");
         let peer = Peer::new(&segment, segment.fd().ok(), fence.inside().start);
         let CreateOptions { spin, max_loans, .. } = options;
-        World::new(segment, fence, peer, AttachOptions { spin, max_loans, ..AttachOptions::default() })
+        World::new(
+            segment,
+            fence,
+            peer,
+            AttachOptions { spin, max_loans, ..AttachOptions::default() },
+        )
     }
 
     /// A process that has attached to a segment whose file a peer has, too.
@@ -291,7 +301,10 @@ impl World {
         let start = start.addr();
         let end = start.checked_add(len).expect("memory does not wrap");
         let inside = |fence: &Fence| fence.inside().start <= start && end <= fence.inside().end;
-        assert!(self.fences.iter().any(inside), "{len} bytes at {start:#x} are outside the mappings");
+        assert!(
+            self.fences.iter().any(inside),
+            "{len} bytes at {start:#x} are outside the mappings"
+        );
     }
 
     /// Fails unless this is an aligned payload of at most the capacity of a slot, then reads both
@@ -490,7 +503,12 @@ impl World {
     }
 
     fn end_waits(&mut self, c: &mut Choices<'_>) {
-        let when = EndWaits { no_writers: c.flag(), peer_dead: c.flag(), signal: c.flag(), retired: false };
+        let when = EndWaits {
+            no_writers: c.flag(),
+            peer_dead: c.flag(),
+            signal: c.flag(),
+            retired: false,
+        };
         if let Some(reader) = self.reader(c) {
             answer(reader.end_waits(when));
         }
@@ -500,7 +518,9 @@ impl World {
         if c.flag() {
             self.readers.iter().for_each(|reader| _ = answer(reader.interrupter().interrupt()));
         } else {
-            self.lenders.iter().for_each(|lender| _ = answer(lender.writer().interrupter().interrupt()));
+            self.lenders
+                .iter()
+                .for_each(|lender| _ = answer(lender.writer().interrupter().interrupt()));
         }
     }
 
@@ -525,7 +545,8 @@ impl World {
     pub(crate) fn attach_again(&mut self) -> Option<Range<usize>> {
         let options = AttachOptions { observer: false, ..self.options.clone() };
         let fd = self.segment().fd().ok()?;
-        let (segment, fence) = answer(fenced(self.place().len(), || Segment::attach_fd(fd, &options)))?;
+        let (segment, fence) =
+            answer(fenced(self.place().len(), || Segment::attach_fd(fd, &options)))?;
         let place = fence.as_ref().map(Fence::inside);
         self.segments.push(segment);
         self.fences.extend(fence);

@@ -50,7 +50,10 @@ fn release(place: usize, size: usize) {
 
 /// Makes a segment of `size` bytes, which is mapped once, between two guard pages. `make` may be
 /// called again.
-pub(crate) fn fenced(size: usize, make: impl Fn() -> Result<Segment>) -> Result<(Segment, Option<Fence>)> {
+pub(crate) fn fenced(
+    size: usize,
+    make: impl Fn() -> Result<Segment>,
+) -> Result<(Segment, Option<Fence>)> {
     let size = size.next_multiple_of(page());
     let mut passed_over = Vec::new();
     let mut made = Err(shmslot::Code::NoMemory.into());
@@ -99,8 +102,10 @@ impl Fence {
     fn closed(mut self) -> Fence {
         let gap = self.inside.start - self.below.end;
         if gap > 0 {
-            let flags =
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+            let flags = libc::MAP_PRIVATE
+                | libc::MAP_ANONYMOUS
+                | libc::MAP_NORESERVE
+                | libc::MAP_FIXED_NOREPLACE;
             let place = ptr::with_exposed_provenance_mut(self.below.end);
             // SAFETY: replaces nothing.
             let closed = unsafe { libc::mmap(place, gap, libc::PROT_NONE, flags, -1, 0) };
@@ -122,7 +127,8 @@ impl Fence {
         // not fault.
         let memory = File::open("/proc/self/mem").expect("this process may look at its own memory");
         let mut id = [0; 8];
-        let found = memory.read_exact_at(&mut id, (self.inside.start + SEGMENT_ID_AT) as u64).is_ok();
+        let found =
+            memory.read_exact_at(&mut id, (self.inside.start + SEGMENT_ID_AT) as u64).is_ok();
         found && u64::from_le_bytes(id) == geometry_of(segment).segment_id
     }
 }

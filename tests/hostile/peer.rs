@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use shmslot::Segment;
 use shmslot::layout::{
-    CLAIM_SIZE, Geometry, HOT_OFFSET, Offsets, PARTICIPANT_ROW_SIZE, PARTICIPANTS_OFFSET, READER_ROW_SIZE,
-    READERS_OFFSET, SLOT_LINE_SIZE, word_offsets,
+    CLAIM_SIZE, Geometry, HOT_OFFSET, Offsets, PARTICIPANT_ROW_SIZE, PARTICIPANTS_OFFSET,
+    READER_ROW_SIZE, READERS_OFFSET, SLOT_LINE_SIZE, word_offsets,
 };
 
 use super::Choices;
@@ -25,7 +25,8 @@ struct Words {
 fn words() -> &'static Words {
     static WORDS: OnceLock<Words> = OnceLock::new();
     WORDS.get_or_init(|| {
-        let all: Vec<_> = word_offsets().into_iter().map(|(name, offset)| (name, offset as u64)).collect();
+        let all: Vec<_> =
+            word_offsets().into_iter().map(|(name, offset)| (name, offset as u64)).collect();
         let of = |row: &str| {
             let row = all.iter().filter(|(name, _)| name.starts_with(row));
             row.map(|(name, offset)| (*offset, name.starts_with("participant."))).collect()
@@ -92,7 +93,9 @@ impl Peer {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let size = offsets.control_size as usize;
         // SAFETY: a new mapping at an address that the kernel chooses replaces nothing.
-        let base = unsafe { libc::mmap(ptr::null_mut(), size, access, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+        let base = unsafe {
+            libc::mmap(ptr::null_mut(), size, access, libc::MAP_SHARED, fd.as_raw_fd(), 0)
+        };
         assert_ne!(base, libc::MAP_FAILED, "the control part can be mapped again");
         Peer { base: base.cast(), geometry, offsets, segment: None }
     }
@@ -148,14 +151,20 @@ impl Peer {
     }
 
     fn load(&self, offset: u64) -> u64 {
-        assert!(offset % 8 == 0 && offset < self.offsets.control_size, "a word of the control part");
+        assert!(
+            offset % 8 == 0 && offset < self.offsets.control_size,
+            "a word of the control part"
+        );
         // SAFETY: aligned and inside this peer's mapping, where every access is atomic.
         let word = unsafe { AtomicU64::from_ptr(self.base.add(offset as usize).cast()) };
         word.load(Ordering::Relaxed)
     }
 
     fn store(&self, Target { offset, narrow, .. }: Target, value: u64) {
-        assert!(offset % 4 == 0 && offset < self.offsets.control_size, "a word of the control part");
+        assert!(
+            offset % 4 == 0 && offset < self.offsets.control_size,
+            "a word of the control part"
+        );
         let word = self.base.wrapping_add(offset as usize);
         if narrow {
             // SAFETY: as in `load`.
@@ -181,7 +190,11 @@ impl Peer {
             Kind::Sequence => self.sequence(c),
             Kind::Entry => {
                 let slots = u64::from(self.geometry.slot_count);
-                let slot = if c.byte() < 192 { self.slot(c) } else { c.pick(&[slots, slots + 1, 0xff_ffff]) };
+                let slot = if c.byte() < 192 {
+                    self.slot(c)
+                } else {
+                    c.pick(&[slots, slots + 1, 0xff_ffff])
+                };
                 self.sequence(c) << 24 | slot
             }
             Kind::Marks => {
@@ -281,8 +294,9 @@ impl Drop for Peer {
     fn drop(&mut self) {
         if self.segment.is_none() {
             // SAFETY: made in `new`, of this size, and nothing else has a pointer into it.
-            let result =
-                unsafe { libc::munmap(self.base.cast::<c_void>(), self.offsets.control_size as usize) };
+            let result = unsafe {
+                libc::munmap(self.base.cast::<c_void>(), self.offsets.control_size as usize)
+            };
             assert_eq!(result, 0, "munmap");
         }
     }

@@ -56,7 +56,8 @@ impl Things {
         let paged = file(2, sealed);
         let page = [*b"SHMSLOTG", [3, 0, 0, 0, 0, 0, 0, 0]].concat();
         // SAFETY: readable bytes and their number.
-        let written = unsafe { libc::pwrite(paged.as_raw_fd(), page.as_ptr().cast(), page.len(), 4096) };
+        let written =
+            unsafe { libc::pwrite(paged.as_raw_fd(), page.as_ptr().cast(), page.len(), 4096) };
         assert_eq!(written, page.len() as isize);
         Things(vec![
             file(1, sealed),
@@ -87,7 +88,9 @@ fn send(socket: &OwnedFd, bytes: &[u8], fds: &[libc::c_int]) {
             (*header).cmsg_level = libc::SOL_SOCKET;
             (*header).cmsg_type = libc::SCM_RIGHTS;
             (*header).cmsg_len = libc::CMSG_LEN(size) as _;
-            libc::CMSG_DATA(header).cast::<libc::c_int>().copy_from_nonoverlapping(fds.as_ptr(), fds.len());
+            libc::CMSG_DATA(header)
+                .cast::<libc::c_int>()
+                .copy_from_nonoverlapping(fds.as_ptr(), fds.len());
         }
         libc::sendmsg(socket.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
     }
@@ -102,7 +105,8 @@ pub(crate) fn play(script: &[u8]) -> usize {
     let options = ChannelOptions { unsealed: shape & 0x80 != 0, ..ChannelOptions::default() };
     let mut ends = [0; 2];
     // SAFETY: room for two descriptors.
-    let made = unsafe { libc::socketpair(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
+    let made =
+        unsafe { libc::socketpair(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
     assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
     let hostile = own(ends[0]);
     let channel = Channel::from_fd(own(ends[1]), &options).expect("a unix socket of this user");
@@ -129,14 +133,16 @@ pub(crate) fn play(script: &[u8]) -> usize {
         }
         send(&hostile, &bytes, &fds);
         let number = |at: usize| u32::from(bytes.get(at).copied().unwrap_or(0));
-        let outcome = attachments.resolve(number(0), number(4), u64::from(number(1)), u64::from(number(8)));
+        let outcome =
+            attachments.resolve(number(0), number(4), u64::from(number(1)), u64::from(number(8)));
         if let Ok(place) = &outcome {
             assert_eq!(place.to_vec().len(), place.len());
             resolved += 1;
         }
         let now = Some(std::time::Duration::ZERO);
-        let drained =
-            attachments.drain().and_then(|_| channel.recv_segment(&AttachOptions::default(), now).map(drop));
+        let drained = attachments
+            .drain()
+            .and_then(|_| channel.recv_segment(&AttachOptions::default(), now).map(drop));
         match &drained {
             // The reason stays.
             Err(error) if error.code() == Code::ChannelBroken => {

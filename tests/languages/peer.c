@@ -66,7 +66,9 @@ static void check_bytes(const void *data, uint64_t len, uint64_t i)
     const unsigned char *bytes = data;
     uint64_t at;
     for (at = 0; at < len && bytes[at] == byte_of(i, at); at++) continue;
-    if (at < len) fprintf(stderr, "payload %" PRIu64 " of %" PRIu64 " bytes is wrong at %" PRIu64 "\n", i, len, at);
+    if (at < len)
+        fprintf(stderr, "payload %" PRIu64 " of %" PRIu64 " bytes is wrong at %" PRIu64 "\n", i,
+                len, at);
     CHECK(at == len);
 }
 
@@ -191,8 +193,8 @@ static void lease_all(uint64_t count, const char *name)
             shmslot_lease *lease = &out[i % 2];
             CHECK(shmslot_region_alloc(registry, large_len(i), PATIENT, lease, NULL) == 0);
             fill(lease->data, lease->len, i);
-            snprintf(line, sizeof line, "%" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu64, lease->map_id, lease->generation,
-                     lease->offset, lease->len);
+            snprintf(line, sizeof line, "%" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu64,
+                     lease->map_id, lease->generation, lease->offset, lease->len);
             say(line);
         }
         if (i > 1) {
@@ -219,9 +221,11 @@ static void map_all(uint64_t count, const char *name)
     shmslot_channel_close(channel);
     for (i = 1; i <= count; i++) {
         CHECK(fgets(line, sizeof line, stdin) != NULL);
-        CHECK(sscanf(line, "%" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64, &map_id, &generation, &offset, &len) == 4);
+        CHECK(sscanf(line, "%" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64, &map_id, &generation,
+                     &offset, &len) == 4);
         CHECK(len == large_len(i));
-        CHECK(shmslot_attachments_resolve_wait(attachments, map_id, generation, offset, len, PATIENT, &mapped, NULL) == 0);
+        CHECK(shmslot_attachments_resolve_wait(attachments, map_id, generation, offset, len,
+                                               PATIENT, &mapped, NULL) == 0);
         CHECK(mapped.len == len);
         check_bytes(mapped.data, len, i);
         CHECK(shmslot_attachments_release(attachments, &mapped) == 0);

@@ -7,8 +7,8 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use shmslot::{
-    AttachOptions, Attachments, Channel, ChannelOptions, CreateOptions, EndWaits, Lease, Listener, Policy,
-    Registry, RegistryOptions, Result, Segment,
+    AttachOptions, Attachments, Channel, ChannelOptions, CreateOptions, EndWaits, Lease, Listener,
+    Policy, Registry, RegistryOptions, Result, Segment,
 };
 
 use crate::PATIENT;
@@ -143,7 +143,13 @@ fn lease_all(count: u64, name: &str) {
         let bytes = bytes_of(i, large_len(i));
         let mut lease = registry.alloc(bytes.len(), PATIENT).expect("memory");
         lease.copy_from(&bytes).expect("it fits");
-        say(format_args!("{} {} {} {}", lease.map_id(), lease.generation(), lease.offset(), lease.len()));
+        say(format_args!(
+            "{} {} {} {}",
+            lease.map_id(),
+            lease.generation(),
+            lease.offset(),
+            lease.len()
+        ));
         out.push_back(lease);
         if out.len() == 2 {
             assert_eq!(hear(), "done");
@@ -163,7 +169,8 @@ pub(crate) fn reference(line: &str) -> [u64; 4] {
 
 fn map_all(count: u64, name: &str) {
     let channel = Channel::connect(name, &ChannelOptions::default(), PATIENT).expect("it listens");
-    let attachments = Attachments::new(Some(&channel), &ChannelOptions::default()).expect("attachments");
+    let attachments =
+        Attachments::new(Some(&channel), &ChannelOptions::default()).expect("attachments");
     for i in 1..=count {
         let [map_id, generation, offset, len] = reference(&hear());
         assert_eq!(len, large_len(i));
@@ -211,8 +218,10 @@ fn tell<T>(what: &str, result: Result<T>) {
 
 fn fail_all(name: &str) {
     let missing = format!("{name}-missing");
-    let typed =
-        |name: &str, size| AttachOptions { type_hash: identity(name, size), ..AttachOptions::default() };
+    let typed = |name: &str, size| AttachOptions {
+        type_hash: identity(name, size),
+        ..AttachOptions::default()
+    };
     let probe = typed("languages.Probe", 8);
     tell("missing", Segment::attach(&missing, &AttachOptions::default()));
     tell("name", Segment::attach("a/b", &AttachOptions::default()));
@@ -225,11 +234,13 @@ fn fail_all(name: &str) {
     tell("reader", segment.reader(0));
     tell("history", segment.reader(1));
     drop(segment);
-    let looking = Segment::attach(name, &AttachOptions { observer: true, ..probe }).expect("it is there");
+    let looking =
+        Segment::attach(name, &AttachOptions { observer: true, ..probe }).expect("it is there");
     tell("look", looking.writer());
     tell("unlink", Segment::unlink(&missing));
 
-    let options = CreateOptions { policy: Some(Policy::Fail), slot_count: 2, ..options_of_samples() };
+    let options =
+        CreateOptions { policy: Some(Policy::Fail), slot_count: 2, ..options_of_samples() };
     let own = Segment::create_local(&options).expect("create");
     let (writer, reader) = (own.writer().expect("writer"), own.reader(0).expect("reader"));
     let read = reader.read();
@@ -246,7 +257,8 @@ fn fail_all(name: &str) {
     tell("interrupt", reader.wait(None));
 
     let (one, other) = Channel::pair(&ChannelOptions::default()).expect("a pair");
-    let attachments = Attachments::new(Some(&one), &ChannelOptions::default()).expect("attachments");
+    let attachments =
+        Attachments::new(Some(&one), &ChannelOptions::default()).expect("attachments");
     tell("unknown", attachments.resolve(1, 1, 0, 1));
     drop(other);
     tell("broken", attachments.resolve(1, 1, 0, 1));

@@ -92,7 +92,9 @@ impl<const W: usize> Receiver<W> for End<W> {
     fn receive(&mut self, touch: Touch) -> Option<u64> {
         let payload = self.payload.as_mut_ptr();
         // SAFETY: W words of its own, and a live queue.
-        unsafe { boost_queue_try_receive(self.queue, payload, 8 * W).then(|| check::<W>(payload, touch)) }
+        unsafe {
+            boost_queue_try_receive(self.queue, payload, 8 * W).then(|| check::<W>(payload, touch))
+        }
     }
 
     fn sleep(&mut self) {

@@ -53,7 +53,8 @@ impl Service {
     fn samples<const W: usize>(
         &self,
         node: &Node<ipc::Service>,
-    ) -> iceoryx2::service::port_factory::publish_subscribe::PortFactory<ipc::Service, Payload<W>, ()> {
+    ) -> iceoryx2::service::port_factory::publish_subscribe::PortFactory<ipc::Service, Payload<W>, ()>
+    {
         node.service_builder(&self.name.as_str().try_into().expect("a name"))
             .publish_subscribe::<Payload<W>>()
             .enable_safe_overflow(self.mode == Mode::Overflow)

@@ -28,7 +28,9 @@ impl Lane {
         unsafe {
             let made = match kind {
                 Kind::Pipe => libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC),
-                Kind::Stream => libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr()),
+                Kind::Stream => {
+                    libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr())
+                }
                 Kind::SeqPacket => {
                     libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0, ends.as_mut_ptr())
                 }
@@ -113,8 +115,9 @@ impl<const W: usize> Sender<W> for End<W> {
         let mut done = 0;
         while done < 8 * W {
             // SAFETY: the rest of the payload.
-            let went =
-                unsafe { libc::write(self.fd.as_raw_fd(), payload.byte_add(done).cast(), 8 * W - done) };
+            let went = unsafe {
+                libc::write(self.fd.as_raw_fd(), payload.byte_add(done).cast(), 8 * W - done)
+            };
             done += progress(went).unwrap_or(0);
         }
     }
@@ -126,7 +129,11 @@ impl<const W: usize> Receiver<W> for End<W> {
         while self.done < 8 * W {
             // SAFETY: the rest of the payload.
             let came = unsafe {
-                libc::read(self.fd.as_raw_fd(), payload.byte_add(self.done).cast(), 8 * W - self.done)
+                libc::read(
+                    self.fd.as_raw_fd(),
+                    payload.byte_add(self.done).cast(),
+                    8 * W - self.done,
+                )
             };
             self.done += progress(came)?;
         }

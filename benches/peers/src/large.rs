@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::payload::{self, Home, Measure, Source, Work, one_thread, raw_copy, raw_copy_and_sum, row};
+use crate::payload::{
+    self, Home, Measure, Source, Work, one_thread, raw_copy, raw_copy_and_sum, row,
+};
 use shm_primitives::FileCleanup;
 use vox_shm::mmap_registry::{MmapAttachments, MmapChannelRx, MmapChannelTx, MmapRegistry};
 use vox_shm::{Segment, SegmentConfig, SizeClassConfig, create_test_link_pair};
@@ -37,7 +39,8 @@ fn finish(bytes: &[u8], source: Option<&Source>) -> u64 {
 fn vox_registry(work: Work, len: usize) -> f64 {
     let runtime = runtime();
     let _inside = runtime.enter();
-    let (sender, receiver) = shm_primitives_async::create_mmap_control_pair_connected().expect("a pair");
+    let (sender, receiver) =
+        shm_primitives_async::create_mmap_control_pair_connected().expect("a pair");
     // As its link makes it.
     let mut registry = MmapRegistry::new(MmapChannelTx::Real(sender), 1 << 20);
     let mut attachments = MmapAttachments::new(MmapChannelRx::Real(receiver));
@@ -48,11 +51,13 @@ fn vox_registry(work: Work, len: usize) -> f64 {
             unsafe { allocation.payload_mut(len) }.copy_from_slice(&source.bytes);
         }
         attachments.drain_control();
-        let (id, generation, offset) = (allocation.map_id, allocation.map_generation, allocation.map_offset);
+        let (id, generation, offset) =
+            (allocation.map_id, allocation.map_generation, allocation.map_offset);
         let mapping = attachments.resolve(id, generation, offset, len as u32).expect("announced");
         let region = mapping.region.region();
         // SAFETY: `resolve` has looked that it is inside, and nobody writes to it.
-        let bytes = unsafe { std::slice::from_raw_parts(region.as_ptr().add(offset as usize), len) };
+        let bytes =
+            unsafe { std::slice::from_raw_parts(region.as_ptr().add(offset as usize), len) };
         let result = finish(bytes, source);
         allocation.lease_counter.fetch_sub(1, Ordering::Release);
         registry.try_reclaim();
@@ -75,7 +80,8 @@ fn vox_link(home: Home, work: Work, len: usize) -> f64 {
         size_classes: &size_classes,
     };
     let runtime = runtime();
-    let segment = Segment::create(&unique_path("vox"), config, FileCleanup::Auto).expect("a segment");
+    let segment =
+        Segment::create(&unique_path("vox"), config, FileCleanup::Auto).expect("a segment");
     runtime.block_on(async {
         let (host, guest) = create_test_link_pair(Arc::new(segment)).await.expect("a link");
         let (tx, _) = host.split();
@@ -97,8 +103,8 @@ fn vox_link(home: Home, work: Work, len: usize) -> f64 {
 
 /// reserve, commit in place, next unread and mark of zerodds-flatdata.
 fn flatdata(work: Work, len: usize) -> f64 {
-    let allocator =
-        PosixSlotAllocator::create(unique_path("flatdata"), SLOTS as usize, len).expect("a segment");
+    let allocator = PosixSlotAllocator::create(unique_path("flatdata"), SLOTS as usize, len)
+        .expect("a segment");
     payload::per_turn(len, work, usize::MAX, |source| {
         let loan = allocator.reserve_slot(1).expect("a slot");
         let (start, room) = allocator.slot_data_ptr(loan).expect("a loan");

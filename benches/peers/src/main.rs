@@ -76,9 +76,11 @@ fn add_stream<const W: usize, T: Transport<W>>(
     prepare: impl Fn() -> T + Copy + 'static,
 ) {
     let (place, time) = (contest.place, contest.time);
-    contest.crossing(&format!("streaming 1 → 1, lossless, {size}, written and read"), name, move || {
-        streaming::<W, T>(place, time, prepare, Touch::Whole)
-    });
+    contest.crossing(
+        &format!("streaming 1 → 1, lossless, {size}, written and read"),
+        name,
+        move || streaming::<W, T>(place, time, prepare, Touch::Whole),
+    );
 }
 
 /// All that is measured of payloads of `W` words.
@@ -104,7 +106,8 @@ fn add_size<const W: usize>(contest: &mut Contest, size: &'static str) {
     add_busy::<W, _>(contest, ("Boost message_queue", size, false), Queue::new::<W>);
     add_busy::<W, _>(contest, ("ZeroMQ", size, false), zeromq::Address::new);
 
-    let block = |single| Shmslot::new(never_asleep(options::<W>(single, Policy::Block, rooms::<W>())));
+    let block =
+        |single| Shmslot::new(never_asleep(options::<W>(single, Policy::Block, rooms::<W>())));
     add_stream::<W, _>(contest, OURS, size, move || block(true));
     add_stream::<W, _>(contest, OURS_MANY, size, move || block(false));
     add_stream::<W, _>(contest, OURS_C, size, move || ThroughC(block(true)));
@@ -159,7 +162,13 @@ fn add_fill_levels(contest: &mut Contest) {
             add(
                 OURS_C,
                 Box::new(move || {
-                    one_thread::<FILL, _>(place, time / 2, || ThroughC(segment(true)), Touch::First, kept)
+                    one_thread::<FILL, _>(
+                        place,
+                        time / 2,
+                        || ThroughC(segment(true)),
+                        Touch::First,
+                        kept,
+                    )
                 }),
             );
             add(

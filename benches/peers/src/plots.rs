@@ -22,7 +22,9 @@ fn read(path: &Path) -> Vec<BTreeMap<String, String>> {
     let Some(names) = lines.next() else { return Vec::new() };
     let names: Vec<_> = names.collect();
     lines
-        .map(|cells| names.iter().map(|name| name.to_string()).zip(cells.map(String::from)).collect())
+        .map(|cells| {
+            names.iter().map(|name| name.to_string()).zip(cells.map(String::from)).collect()
+        })
         .collect()
 }
 
@@ -58,7 +60,9 @@ fn plot(path: &Path, title: &str, [x, y]: [&str; 2], lines: &Lines) -> Result<()
     for (index, (name, points)) in lines.iter().enumerate() {
         let colour = Palette99::pick(index).to_rgba();
         chart
-            .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(2))?
+            .draw_series(
+                LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(2),
+            )?
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }
@@ -130,15 +134,26 @@ fn draw_all(directory: &Path) -> Result<(), Box<dyn Error>> {
             .filter(|(name, _)| name.contains(mode))
             .map(|(name, line)| (name.clone(), line.clone()))
             .collect();
-        let whole =
-            |name: &str| name.starts_with("reserve + commit + read") || name.starts_with("reserve that");
+        let whole = |name: &str| {
+            name.starts_with("reserve + commit + read") || name.starts_with("reserve that")
+        };
         let lines = lines.into_iter().filter(|(name, _)| whole(name)).collect();
         let path = directory.join(format!("slots-{}.svg", mode.replace(' ', "-")));
-        plot(&path, &format!("Cost against the number of slots, {mode}"), ["slots", "nanoseconds"], &lines)?;
+        plot(
+            &path,
+            &format!("Cost against the number of slots, {mode}"),
+            ["slots", "nanoseconds"],
+            &lines,
+        )?;
     }
     let readers = against(directory, "reserve + commit", "readers");
     let labels = ["readers (none at 0.5)", "nanoseconds"];
-    plot(&directory.join("readers.svg"), "Reserve and commit against the number of readers", labels, &readers)
+    plot(
+        &directory.join("readers.svg"),
+        "Reserve and commit against the number of readers",
+        labels,
+        &readers,
+    )
 }
 
 /// Draws what can be drawn; panics if the directory cannot be written to.

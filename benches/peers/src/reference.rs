@@ -262,7 +262,9 @@ impl Level {
         let mut all: Vec<_> = (0..self.slots).map(reserve).collect();
         all.sort_by_key(|slot| operations.data(slot));
         match self.taken {
-            Taken::OnLoan => all[self.free.clone()].iter().for_each(|slot| operations.discard(slot)),
+            Taken::OnLoan => {
+                all[self.free.clone()].iter().for_each(|slot| operations.discard(slot))
+            }
             Taken::Unread => {
                 for slot in &all {
                     operations.commit(slot, 8);
@@ -289,7 +291,11 @@ fn round<const W: usize, P, O: Operations>(
         let block = if W > 512 { 4 } else { 64 };
         turns(place, time / 2, block, |value| operations.turn::<W>(level, value));
     });
-    well.then(|| Sample { state: None, figures: Figures::of_turns(place.noted(), 16.0), limit: None })
+    well.then(|| Sample {
+        state: None,
+        figures: Figures::of_turns(place.noted(), 16.0),
+        limit: None,
+    })
 }
 
 fn add_level<const W: usize>(contest: &mut Contest, what: &str, level: Level) {
@@ -352,14 +358,17 @@ pub(crate) fn add(contest: &mut Contest) {
 fn add_many<const W: usize>(contest: &mut Contest, size: &str) {
     let (place, time) = (contest.place, contest.time);
     let theirs = || Slots::new::<W>(MANY);
-    let segment = |single, policy| Shmslot::new(never_asleep(options::<W>(single, policy, MANY as u32)));
+    let segment =
+        |single, policy| Shmslot::new(never_asleep(options::<W>(single, policy, MANY as u32)));
     let what = format!("one thread, {size}, {MANY} slots, written and read");
     for (name, single) in [(OURS, true), (OURS_MANY, false)] {
         contest.staying(&what, name, move || {
             one_thread::<W, _>(place, time / 2, || segment(single, Policy::Fail), Touch::Whole, 0)
         });
     }
-    contest.staying(&what, THEIRS, move || one_thread::<W, _>(place, time / 2, theirs, Touch::Whole, 0));
+    contest.staying(&what, THEIRS, move || {
+        one_thread::<W, _>(place, time / 2, theirs, Touch::Whole, 0)
+    });
     let what = format!("streaming 1 → 1, lossless, {size}, {MANY} slots, written and read");
     for (name, single) in [(OURS, true), (OURS_MANY, false)] {
         contest.crossing(&what, name, move || {

@@ -51,7 +51,10 @@ impl<const W: usize> Transport<W> for Ring<W> {
 
     fn sender(&self) -> Sending<W> {
         let [memory, empty, full] = self.files();
-        Sending(sharedring::Sender::open(self.capacity, memory, empty, full).expect("opened"), self.waking)
+        Sending(
+            sharedring::Sender::open(self.capacity, memory, empty, full).expect("opened"),
+            self.waking,
+        )
     }
 
     fn receiver(&self) -> Receiving<W> {

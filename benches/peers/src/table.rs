@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::harness::place::Place;
 use crate::harness::rows::{
-    Aim, Measured, Row, Sample, Settings, Summary, crossing, keep, left_out, measure, show, staying, verdict,
+    Aim, Measured, Row, Sample, Settings, Summary, crossing, keep, left_out, measure, show,
+    staying, verdict,
 };
 use crate::harness::state::State;
 
@@ -49,7 +50,13 @@ pub(crate) struct Contest {
 
 impl Contest {
     pub(crate) fn new(place: &'static Place, settings: &Settings) -> Contest {
-        Contest { place, time: settings.time, quick: settings.quick, rows: Vec::new(), calls: Vec::new() }
+        Contest {
+            place,
+            time: settings.time,
+            quick: settings.quick,
+            rows: Vec::new(),
+            calls: Vec::new(),
+        }
     }
 
     pub(crate) fn staying(
@@ -83,15 +90,23 @@ impl Contest {
             }
         }
         self.rows.sort_by_key(|(what, ..)| works.iter().position(|work| work == what));
-        let names: Vec<_> =
-            self.rows.iter().map(|(what, who, row)| (row.name.clone(), what.clone(), *who)).collect();
+        let names: Vec<_> = self
+            .rows
+            .iter()
+            .map(|(what, who, row)| (row.name.clone(), what.clone(), *who))
+            .collect();
         let rows = self.rows.into_iter().map(|(.., row)| row).collect();
         let measured = measure(settings, rows);
-        let find = |row: &Measured| names.iter().find(|(name, ..)| *name == row.name).expect("its own row");
+        let find = |row: &Measured| {
+            names.iter().find(|(name, ..)| *name == row.name).expect("its own row")
+        };
         let mut text = String::new();
         for work in &works {
-            let entries: Vec<_> =
-                measured.iter().filter(|row| find(row).1 == *work).map(|row| (find(row).2, row)).collect();
+            let entries: Vec<_> = measured
+                .iter()
+                .filter(|row| find(row).1 == *work)
+                .map(|row| (find(row).2, row))
+                .collect();
             if !entries.is_empty() {
                 text += &table(work, &entries);
             }
@@ -106,7 +121,8 @@ impl Contest {
 }
 
 fn reach(work: &str, who: &str, figure: f64, ours: impl Fn(&str) -> Option<f64>) -> String {
-    let wanted = REACH.iter().find(|(row, library, ..)| work.starts_with(row) && who.starts_with(library));
+    let wanted =
+        REACH.iter().find(|(row, library, ..)| work.starts_with(row) && who.starts_with(library));
     let Some(&(.., way, factor)) = wanted else { return String::new() };
     let Some(ours) = ours(way) else { return String::new() };
     let by = way.strip_prefix(OURS).unwrap_or_default().trim_start_matches(", ");
@@ -121,7 +137,8 @@ fn reach(work: &str, who: &str, figure: f64, ours: impl Fn(&str) -> Option<f64>)
 }
 
 fn table(work: &str, entries: &[(&str, &Measured)]) -> String {
-    let mut text = format!("| {work} | state | samples | middle | p99 | p99.9 | × shmslot | to reach |\n");
+    let mut text =
+        format!("| {work} | state | samples | middle | p99 | p99.9 | × shmslot | to reach |\n");
     text += "|---|---|---:|---:|---:|---:|---:|---|\n";
     for (who, row) in entries {
         let summaries = row.summaries();
@@ -129,15 +146,20 @@ fn table(work: &str, entries: &[(&str, &Measured)]) -> String {
             writeln!(text, "| {who} | {} | 0 | | | | | |", row.without_samples()).expect("room");
         }
         for Summary { state, count, figures, .. } in summaries {
-            let ours =
-                |way: &str| entries.iter().find(|(who, _)| *who == way).and_then(|(_, row)| row.p50(state));
-            let times = ours(OURS).map_or(String::new(), |ours| format!("{:.2}", figures.p50 / ours));
+            let ours = |way: &str| {
+                entries.iter().find(|(who, _)| *who == way).and_then(|(_, row)| row.p50(state))
+            };
+            let times =
+                ours(OURS).map_or(String::new(), |ours| format!("{:.2}", figures.p50 / ours));
             let reach = reach(work, who, figures.p50, ours);
             let [median, p99, p999] = [figures.p50, figures.p99, figures.p999].map(show);
             let tails = if row.has_turns() { format!("{p99} | {p999}") } else { " | ".into() };
             let state = state.as_ref().map_or(String::new(), State::to_string);
-            writeln!(text, "| {who} | {state} | {count} | {median} | {tails} | {times} | {reach} |")
-                .expect("room");
+            writeln!(
+                text,
+                "| {who} | {state} | {count} | {median} | {tails} | {times} | {reach} |"
+            )
+            .expect("room");
         }
     }
     text + "\n"

@@ -48,10 +48,11 @@ fn remove(of: impl Fn(&str) -> bool) {
     for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let run = name.strip_prefix("peers").and_then(|rest| rest.split_once('_')).map(|(run, _)| run);
-        if run
-            .is_some_and(|run| run.bytes().all(|digit| digit.is_ascii_digit()) && !run.is_empty() && of(run))
-        {
+        let run =
+            name.strip_prefix("peers").and_then(|rest| rest.split_once('_')).map(|(run, _)| run);
+        if run.is_some_and(|run| {
+            run.bytes().all(|digit| digit.is_ascii_digit()) && !run.is_empty() && of(run)
+        }) {
             let _ = fs::remove_file(entry.path());
             let _ = fs::remove_dir_all(entry.path());
         }

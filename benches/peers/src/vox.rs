@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 use nix::cmsg_space;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
 };
 use shm_primitives::{FileCleanup, PeerId};
 use vox_shm::{HostHub, Segment, SegmentConfig, ShmLink, SizeClassConfig, guest_link_from_raw};
@@ -45,8 +45,9 @@ impl Segments {
             size_classes: &size_classes,
         };
         let owner = Segment::create(&path, config, FileCleanup::Manual).expect("a segment");
-        let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .expect("sockets");
+        let (one, other) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .expect("sockets");
         Segments { path, _owner: owner, invitation: [one, other] }
     }
 
@@ -71,10 +72,16 @@ impl Segments {
         let mut byte = [0];
         let mut room = cmsg_space!([RawFd; 3]);
         let mut parts = [IoSliceMut::new(&mut byte)];
-        let message =
-            recvmsg::<()>(self.invitation[1].as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::empty())
-                .expect("received");
-        let Some(ControlMessageOwned::ScmRights(descriptors)) = message.cmsgs().expect("whole").next() else {
+        let message = recvmsg::<()>(
+            self.invitation[1].as_raw_fd(),
+            &mut parts,
+            Some(&mut room),
+            MsgFlags::empty(),
+        )
+        .expect("received");
+        let Some(ControlMessageOwned::ScmRights(descriptors)) =
+            message.cmsgs().expect("whole").next()
+        else {
             panic!("no descriptors");
         };
         (PeerId::new(byte[0]).expect("a number"), descriptors.try_into().expect("three"))
@@ -114,7 +121,8 @@ impl<const W: usize> Transport<W> for Segments {
     fn sender(&self) -> Sending<W> {
         let runtime = runtime();
         let inside = runtime.enter();
-        let (host, guest) = HostHub::new(self.attach()).prepare_peer().expect("a peer").into_parts();
+        let (host, guest) =
+            HostHub::new(self.attach()).prepare_peer().expect("a peer").into_parts();
         let descriptors = [guest.doorbell.as_raw_fd(), guest.mmap_rx.as_raw_fd(), guest.mmap_tx_fd];
         self.invite(guest.peer_id, descriptors);
         let (tx, rx) = host.into_link().expect("a link").split();
@@ -127,7 +135,8 @@ impl<const W: usize> Transport<W> for Segments {
         let inside = runtime.enter();
         let (peer, [doorbell, mmap_rx, mmap_tx]) = self.invited();
         // SAFETY: the descriptors have just come, and are used for nothing else.
-        let link = unsafe { guest_link_from_raw(self.attach(), peer, doorbell, mmap_rx, mmap_tx, true) };
+        let link =
+            unsafe { guest_link_from_raw(self.attach(), peer, doorbell, mmap_rx, mmap_tx, true) };
         let (tx, rx) = link.expect("a link").split();
         drop(inside);
         Receiving { rx, _tx: tx, runtime }
@@ -172,7 +181,8 @@ impl<const W: usize> Receiver<W> for Receiving<W> {
     }
 
     fn receive_asleep(&mut self, touch: Touch) -> u64 {
-        let backing = self.runtime.block_on(self.rx.recv()).expect("a link").expect("the other side lives");
+        let backing =
+            self.runtime.block_on(self.rx.recv()).expect("a link").expect("the other side lives");
         value::<W>(&backing, touch)
     }
 }

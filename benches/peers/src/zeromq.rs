@@ -15,7 +15,12 @@ unsafe extern "C" {
     fn zmq_ctx_term(context: *mut c_void) -> c_int;
     fn zmq_socket(context: *mut c_void, kind: c_int) -> *mut c_void;
     fn zmq_close(socket: *mut c_void) -> c_int;
-    fn zmq_setsockopt(socket: *mut c_void, option: c_int, value: *const c_void, size: usize) -> c_int;
+    fn zmq_setsockopt(
+        socket: *mut c_void,
+        option: c_int,
+        value: *const c_void,
+        size: usize,
+    ) -> c_int;
     fn zmq_bind(socket: *mut c_void, address: *const c_char) -> c_int;
     fn zmq_connect(socket: *mut c_void, address: *const c_char) -> c_int;
     fn zmq_send(socket: *mut c_void, bytes: *const c_void, size: usize, flags: c_int) -> c_int;
@@ -39,7 +44,10 @@ pub(crate) struct End<const W: usize> {
 }
 
 impl<const W: usize> End<W> {
-    fn new(address: &Address, begin: unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int) -> End<W> {
+    fn new(
+        address: &Address,
+        begin: unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int,
+    ) -> End<W> {
         // SAFETY: as its manual has it, with a live address.
         unsafe {
             let context = zmq_ctx_new();

@@ -31,7 +31,8 @@ int main(void)
 
         if (calls(segment) || second_run() != 0)
             return 1;
-        if (pthread_create(&thread, NULL, calls, segment) != 0 || pthread_join(thread, &failed) != 0 || failed)
+        if (pthread_create(&thread, NULL, calls, segment) != 0 ||
+            pthread_join(thread, &failed) != 0 || failed)
             return 1;
     }
     shmslot_segment_close(segment);

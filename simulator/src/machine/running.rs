@@ -60,7 +60,8 @@ impl Machine {
         self.hold_true(self.oracle.borrow_mut().publish(entry));
         let count = self.oracle.borrow().published();
         for index in 0..SCHEDULED {
-            if matches!(self.controls[index].status.get(), Status::Stopped(until) if until <= count) {
+            if matches!(self.controls[index].status.get(), Status::Stopped(until) if until <= count)
+            {
                 self.note(Event::Continued(index));
                 self.set_status(index, Status::Ready);
             }
@@ -87,7 +88,9 @@ impl Machine {
 
     pub(crate) fn wake(&'static self, word: usize) {
         self.step();
-        for index in (0..SCHEDULED).filter(|i| self.controls[*i].status.get() == Status::Asleep(word)) {
+        for index in
+            (0..SCHEDULED).filter(|i| self.controls[*i].status.get() == Status::Asleep(word))
+        {
             self.note(Event::Woken(index));
             self.set_status(index, Status::Ready);
         }
@@ -130,7 +133,8 @@ impl Machine {
         let planned = *self.case.borrow().plans.get(process)?.get(next)?;
         control.next_operation.set(next + 1);
         control.steps.set(0);
-        let (alarm, fault) = planned.fault.map_or((ENDLESS, None), |(step, fault)| (step, Some(fault)));
+        let (alarm, fault) =
+            planned.fault.map_or((ENDLESS, None), |(step, fault)| (step, Some(fault)));
         control.alarm.set(alarm);
         control.fault.set(fault);
         self.note(Event::Began(process, planned));
@@ -186,7 +190,12 @@ impl Machine {
 
     /// A step on one of the two cells of a payload, which is checked against the oracle if it is a
     /// write.
-    pub(crate) fn touch<T>(&'static self, place: Place, writes: bool, touched: impl FnOnce() -> T) -> T {
+    pub(crate) fn touch<T>(
+        &'static self,
+        place: Place,
+        writes: bool,
+        touched: impl FnOnce() -> T,
+    ) -> T {
         self.step();
         self.note(Event::Touched(self.running.get(), place, writes));
         if writes {
