@@ -847,9 +847,10 @@ struct WriterShare {
     return share != nullptr ? share->writer.load(std::memory_order_acquire) : nullptr;
 }
 
-/// One owner more.
+/// One owner more. Null is none.
 inline void keep(WriterShare *share) noexcept
 {
+    if (share == nullptr) return;
     share->owners.fetch_add(1, std::memory_order_relaxed); // the caller is one already
 }
 

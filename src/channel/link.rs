@@ -322,12 +322,13 @@ impl Link {
         if seen.len == 0 && fds.is_empty() && self.is_over()? {
             return Err(match inbox.have {
                 0 => self.end(inbox, ended(), true),
-                have => {
-                    let what = format_args!(
+                have => self.reject(
+                    inbox,
+                    format_args!(
                         "the other end closed after {have} of {MESSAGE} bytes of a message"
-                    );
-                    self.reject(inbox, what, have)
-                }
+                    ),
+                    have,
+                ),
             });
         }
         let carried = match socket::take(self.fd()?, seen.len.min(wanted)) {
@@ -337,8 +338,11 @@ impl Link {
             Err(errno) => return Err(not_received(errno)),
         };
         if self.kind != Kind::Stream && seen.len != MESSAGE {
-            let what = format_args!("a message of {} bytes, not {MESSAGE}", seen.len);
-            return Err(self.reject(inbox, what, seen.len));
+            return Err(self.reject(
+                inbox,
+                format_args!("a message of {} bytes, not {MESSAGE}", seen.len),
+                seen.len,
+            ));
         }
         for (target, byte) in
             inbox.bytes.iter_mut().skip(inbox.have).zip(buffer.iter().take(seen.len))

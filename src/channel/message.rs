@@ -52,8 +52,11 @@ impl Announced {
         unsealed: bool,
     ) -> Result<FileFacts> {
         let refuse = |code, what: &dyn fmt::Display, actual| {
-            let about = format_args!("region {map_id}{what}");
-            Err(Error::new(code).about(about).with_numbers([u64::from(map_id), length, actual]))
+            Err(Error::new(code).about(format_args!("region {map_id}{what}")).with_numbers([
+                u64::from(map_id),
+                length,
+                actual,
+            ]))
         };
         if map_id == SEGMENT {
             return refuse(Code::Invalid, &" has the number that is reserved for segments", 0);
@@ -69,9 +72,14 @@ impl Announced {
             return refuse(Code::NotSealed, &": its file is not sealed", 0);
         }
         if facts.size < length {
-            let what =
-                format_args!(" has {length} bytes by its message, but its file has {}", facts.size);
-            return refuse(Code::Truncated, &what, facts.size);
+            return refuse(
+                Code::Truncated,
+                &format_args!(
+                    " has {length} bytes by its message, but its file has {}",
+                    facts.size
+                ),
+                facts.size,
+            );
         }
         Ok(facts)
     }

@@ -16,13 +16,6 @@ pub const SHMSLOT_READER_LEFT: u32 = 2;
 /// shmslot_reader_counters.kind: a number that callers of shmslot_ref_ calls use.
 pub const SHMSLOT_READER_NAMED: u32 = 3;
 
-// The header spells out the numbers of the enum that the core works with.
-const _: () = {
-    assert!(SHMSLOT_READER_JOINED == ReaderKind::Joined as u32);
-    assert!(SHMSLOT_READER_LEFT == ReaderKind::Left as u32);
-    assert!(SHMSLOT_READER_NAMED == ReaderKind::Named as u32);
-};
-
 /// What a segment is used for at one moment. Each slot is counted once: free, loaned, unread, held
 /// and retained add up to the number of slots.
 #[repr(C)]
@@ -124,7 +117,11 @@ impl From<&ReaderCounters> for shmslot_reader_counters {
     fn from(reader: &ReaderCounters) -> shmslot_reader_counters {
         shmslot_reader_counters {
             index: reader.index,
-            kind: reader.kind as u32,
+            kind: match reader.kind {
+                ReaderKind::Joined => SHMSLOT_READER_JOINED,
+                ReaderKind::Left => SHMSLOT_READER_LEFT,
+                ReaderKind::Named => SHMSLOT_READER_NAMED,
+            },
             participant: reader.participant,
             pid: reader.pid,
             alive: u32::from(reader.alive),

@@ -229,15 +229,12 @@ impl Attachments {
         // Relaxed: a count. It grows only under the lock of the regions.
         let total = self.bytes.load(Ordering::Relaxed).saturating_add(region.length);
         if total > self.most {
-            let about = format_args!(
-                "region {} makes {total} bytes of this sender mapped, more than {}",
-                region.map_id, self.most
-            );
-            return Err(Error::new(Code::Invalid).about(about).with_numbers([
-                region.map_id.into(),
-                total,
-                self.most,
-            ]));
+            return Err(Error::new(Code::Invalid)
+                .about(format_args!(
+                    "region {} makes {total} bytes of this sender mapped, more than {}",
+                    region.map_id, self.most
+                ))
+                .with_numbers([region.map_id.into(), total, self.most]));
         }
         let body = Body::attach(region.file.proved()?, region.length, region.facts.size)?;
         self.bytes.fetch_add(body.mapped(), Ordering::Relaxed);

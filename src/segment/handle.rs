@@ -168,8 +168,8 @@ impl Segment {
     /// Attaches to the segment with this name, or creates it; true if this call created it. If
     /// several processes call this at once, one of them creates the segment. An existing segment
     /// must give what `options` ask for, see [`CreateOptions`]; otherwise the call does not attach.
-    /// If nobody is attached to it any more, `if_orphaned` decides; here [`IfOrphaned::Refuse`]
-    /// means the same as `Adopt`.
+    /// If nobody is attached to it any more, `if_orphaned` decides; here
+    /// [`Refuse`](crate::IfOrphaned::Refuse) means the same as `Adopt`.
     pub fn open(name: &str, options: &CreateOptions) -> Result<(Segment, bool)> {
         let path = name::path_of(name)?;
         for _ in 0..NAME_RACES {

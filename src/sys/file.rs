@@ -105,12 +105,14 @@ pub(crate) fn open_file(path: &Path, writable: bool) -> Result<OwnedFd> {
 
 /// Opens a directory, to lock it.
 pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd> {
-    let doing = format_args!("opening the directory {path:?}");
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
-    descriptor::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+    descriptor::open(path, flags, Mode::empty()).map_err(|errno| {
         // NOT_A_FILE would describe the file at the name itself.
-        Errno::EISDIR | Errno::ENXIO => failed(errno, doing),
-        _ => failed_at_name(errno, doing),
+        let failed = match errno {
+            Errno::EISDIR | Errno::ENXIO => failed,
+            _ => failed_at_name,
+        };
+        failed(errno, format_args!("opening the directory {path:?}"))
     })
 }
 

@@ -36,7 +36,7 @@ impl Core {
         let (total, readers) = (table.shape.slots, unread_by | held_by);
         let used = total.saturating_sub(slots.free);
         let others = slots.loaned.saturating_sub(own_loans);
-        let about = format_args!(
+        let error = Error::new(Code::NoFreeSlot).about(format_args!(
             "{used} of {total} slots are in use: {own_loans} loaned by this writer, {others} by others, \
              {} unread, {} held, {} kept as history{}{}{}",
             slots.unread,
@@ -49,8 +49,7 @@ impl Core {
             } else {
                 ""
             },
-        );
-        let error = Error::new(Code::NoFreeSlot).about(about).with_numbers([
+        )).with_numbers([
             used.into(),
             own_loans.into(),
             readers,
