@@ -180,10 +180,10 @@ uint32_t shmslot_version(void);
 const char *shmslot_strerror(int code);
 
 /* ---- Options: how to make a segment, how to attach to one, and what ends waits ---- */
-/// How every shmslot_options begins: shmslot_options options = SHMSLOT_OPTIONS_INIT;
+/// The initial value of a shmslot_options: all defaults.
 #define SHMSLOT_OPTIONS_INIT \
     {sizeof(shmslot_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL}
-/// How every shmslot_attach_options begins: shmslot_attach_options options = SHMSLOT_ATTACH_OPTIONS_INIT;
+/// The initial value of a shmslot_attach_options: all defaults.
 #define SHMSLOT_ATTACH_OPTIONS_INIT \
     {sizeof(shmslot_attach_options), 0, 0, 0, {0}, NULL}
 

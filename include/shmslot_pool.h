@@ -100,7 +100,7 @@ int shmslot_channel_recv_segment(shmslot_channel *channel, const shmslot_attach_
 void shmslot_channel_close(shmslot_channel *channel);
 
 /* ---- Registries: memory in regions, on lease for payloads of any size ---- */
-/// How every shmslot_registry_options begins: shmslot_registry_options options = SHMSLOT_REGISTRY_OPTIONS_INIT;
+/// The initial value of a shmslot_registry_options: all defaults.
 #define SHMSLOT_REGISTRY_OPTIONS_INIT \
     {sizeof(shmslot_registry_options), 0, 0, 0, 0, 0}
 

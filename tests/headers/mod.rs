@@ -163,7 +163,7 @@ fn initialisers(section: &str) -> String {
         let init = format!("{}_INIT", name.to_uppercase());
         let values = fill("    {", &format!("{}}}", values.join(", ")), " \\");
         text += &format!(
-            "/// How every {name} begins: {name} options = {init};\n#define {init} \\\n{values}\n"
+            "/// The initial value of a {name}: all defaults.\n#define {init} \\\n{values}\n"
         );
     }
     text
