@@ -2457,9 +2457,10 @@ public:
     }
 
     /// Reserves, copies and commits; returns the sequence. For samples without a user header.
+    template <class Header = H>
     Result<std::uint64_t> write(const T &object, Timeout timeout) noexcept
     {
-        static_assert(std::is_void_v<H>, "reserve, fill object and header, and commit");
+        static_assert(std::is_void_v<Header>, "reserve, fill object and header, and commit");
         return writer_.write(std::addressof(object), sizeof(T), timeout);
     }
 
@@ -2502,9 +2503,10 @@ public:
 
     /// Reserves, copies count items and commits; returns the sequence. For samples without a user
     /// header.
+    template <class Header = H>
     Result<std::uint64_t> write(const T *items, std::size_t count, Timeout timeout) noexcept
     {
-        static_assert(std::is_void_v<H>, "reserve, fill items and header, and commit");
+        static_assert(std::is_void_v<Header>, "reserve, fill items and header, and commit");
         if (count > static_cast<std::size_t>(-1) / sizeof(T)) return Code::too_large;
         return writer_.write(static_cast<const void *>(items), count * sizeof(T), timeout);
     }
