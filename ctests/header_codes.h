@@ -124,7 +124,7 @@ static inline code_set codes_of_call(const char *function, int depth)
     at = strstr(header_text(), pattern);
     if (at == NULL) return 0;
     comment_above(at, comment, sizeof comment);
-    list = first_of(strstr(comment, "rrors"), strstr(comment, "Else as"));
+    list = first_of(strstr(comment, "rrors"), strstr(comment, "Otherwise as"));
     if (strstr(comment, "rrors as there") != NULL) list = comment;
     if (list != NULL) codes = codes_in(list, depth);
     if (strncmp(function, "shmslot_ref_", 12) == 0) {

@@ -57,8 +57,8 @@ extern "C" {
 /// Patch version of this header.
 #define SHMSLOT_VERSION_PATCH 0
 
-/// Version of this header, as shmslot_version() gives that of the library: major * 65536 + minor *
-/// 256 + patch.
+/// Version of this header, as shmslot_version() returns that of the library: major * 65536 + minor
+/// * 256 + patch.
 #define SHMSLOT_VERSION 512
 
 /// Success. Every other success is positive.
@@ -142,13 +142,13 @@ typedef enum shmslot_e {
     SHMSLOT_E_OUT_OF_BOUNDS = -37,
     /// The sum of an offset and a length is larger than a number can be.
     SHMSLOT_E_OVERFLOW = -38,
-    /// The other end of a channel is gone, or said what no channel says.
+    /// The other end of a channel is gone, or violated the channel protocol.
     SHMSLOT_E_CHANNEL_BROKEN = -39,
-    /// Another process has begun to take the name away, and has not finished.
+    /// Another process is replacing or unlinking this name, and has not finished.
     SHMSLOT_E_NAME_BUSY = -40,
-    /// The program has closed or replaced a descriptor of the library.
+    /// The program closed or replaced a descriptor of the library.
     SHMSLOT_E_DESCRIPTOR_LOST = -41,
-    /// The segment that is there does not give what the options ask for.
+    /// The existing segment does not give what the options ask for.
     SHMSLOT_E_OPTIONS_MISMATCH = -42,
     /// The segment has lost its name.
     SHMSLOT_E_RETIRED = -43,
@@ -171,7 +171,7 @@ typedef struct shmslot_error {
 } shmslot_error;
 
 /// The version of the library that is running: major * 65536 + minor * 256 + patch. Compare it with
-/// SHMSLOT_VERSION, which is that of the header. Threads: any. Since 0.2.
+/// SHMSLOT_VERSION, which is the version of the header. Threads: any. Since 0.2.
 uint32_t shmslot_version(void);
 
 /// What a code means and what to do, in one line. Never NULL, whatever the number; static, not to
@@ -247,15 +247,14 @@ const char *shmslot_strerror(int code);
 /// SHMSLOT_E_NO_WRITERS.
 #define SHMSLOT_END_NO_WRITERS 1
 
-/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait
-/// returns SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths
-/// tells who.
+/// End of waits: a process that was attached died and has been recovered; the wait returns
+/// SHMSLOT_E_PEER_DEAD once for each time that this is noticed; shmslot_segment_deaths tells who.
 #define SHMSLOT_END_PEER_DEAD 2
 
-/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment;
-/// the wait returns SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms
-/// where the name went in another way (rm, RemoveIPC of systemd). What helps is to open or attach
-/// by name anew.
+/// End of waits: the segment has lost its name, so that a process which attaches by that name gets
+/// another segment; the wait returns SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after
+/// up to 200 ms where the name went in another way (rm, RemoveIPC of systemd). Then open or attach
+/// by name again.
 #define SHMSLOT_END_RETIRED 8
 
 /// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it,
@@ -343,7 +342,7 @@ typedef struct shmslot_attach_options {
     const char *type_name;
 } shmslot_attach_options;
 
-/// What a segment is made of and how it is used at this moment.
+/// The geometry of a segment, and its use at this moment.
 typedef struct shmslot_info {
     /// Random number that tells this segment from every other.
     uint64_t segment_id;
@@ -398,9 +397,9 @@ typedef struct shmslot_info {
     uint32_t max_held;
 } shmslot_info;
 
-/// A process that is attached to a segment, or died so and was not cleaned up after yet.
+/// A process that is attached to a segment, or died and has not been recovered yet.
 typedef struct shmslot_participant {
-    /// Its place, from 0.
+    /// Its index, from 0.
     uint32_t index;
     /// Its process number, as its own pid namespace has it.
     uint32_t pid;
@@ -498,7 +497,7 @@ int shmslot_segment_create_local(const shmslot_options *options, shmslot_segment
 int shmslot_segment_attach(const char *name, const shmslot_attach_options *options,
                            shmslot_segment **ret_segment, shmslot_error *reterr);
 
-/// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of
+/// Attaches as soon as a segment has this name, even a dead one. It sleeps where the kernel reports
 /// new files, and with looks 50 ms apart at most where it does not. Signals do not end it.
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: any. Errors: those of
 /// shmslot_segment_attach, NOT_FOUND if there is no such directory, BAD_TIMEOUT, AGAIN (timeout 0),
@@ -529,7 +528,7 @@ int shmslot_segment_attach_fd(int fd, const shmslot_attach_options *options,
 int shmslot_segment_open(const char *name, const shmslot_options *options,
                          shmslot_segment **ret_segment, shmslot_error *reterr);
 
-/// Takes the name of a segment away, and never that of another which gets the name meanwhile.
+/// Removes the name of a segment, and never that of another segment which gets the name meanwhile.
 /// Attached processes stay attached, and learn it: by shmslot_info.retired,
 /// shmslot_segment_is_named, and waits that SHMSLOT_END_RETIRED ends. The memory goes with the last
 /// of them. One of another layout version is unlinked only if nobody is attached.
@@ -570,19 +569,19 @@ int shmslot_segment_unlink_dead(const char *directory, uint32_t *ret_removed,
 /// Threads: any, once. Since 0.2.
 void shmslot_segment_close(shmslot_segment *segment);
 
-/// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older
-/// library does not know is filled with zeros. Threads: any. Errors: INVALID. Since 0.2.
+/// The geometry of the segment, and its use at this moment. info_size: sizeof(shmslot_info); fields
+/// that an older library does not know are 0. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_info(const shmslot_segment *segment, shmslot_info *ret_info, size_t info_size);
 
 /// Whether the name of this segment leads to it still: 1, or 0 if it leads to another file or to
 /// none, however that came about (shmslot_segment_unlink, rm, RemoveIPC of systemd). Where the
-/// answer is 0, whoever comes by the name gets another segment; open or attach anew to meet them.
-/// The path is looked at as this process sees it.
+/// answer is 0, a process that attaches by the name gets another segment; open or attach again to
+/// join it. The path is looked at as this process sees it.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (without a name), PERMISSION (a directory of the
 /// path may not be searched any more), NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_is_named(const shmslot_segment *segment);
 
-/// Every process that is attached, and those that died so and were not cleaned up after yet.
+/// Every process that is attached, and those that died and have not been recovered yet.
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if
 /// capacity is 0.
 /// ret_count: how many there are, which may be more than there was room for. Looking makes a few
@@ -592,8 +591,7 @@ int shmslot_segment_is_named(const shmslot_segment *segment);
 int shmslot_segment_participants(const shmslot_segment *segment, shmslot_participant *array,
                                  size_t element_size, size_t capacity, size_t *ret_count);
 
-/// Cleans up after processes that died while they were attached; returns how many they were, 0 or
-/// greater.
+/// Recovers processes that died while they were attached; returns how many, 0 or greater.
 ///
 /// Their loans, their unread samples, the samples they held and their rows are released, and what
 /// they were committing is finished or undone. Every sleeper looks again. Death is reported by the
@@ -606,22 +604,23 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// to look), NO_MEMORY, SYS, CORRUPT. Since 0.2.
 int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 
-/// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it
-/// for the next payload, because new memory costs far more than used one. ret_bytes: how much it
-/// was; NULL if not wanted.
+/// Returns the memory of all unused regions to the system. Otherwise regions keep it for the next
+/// payload, because new memory costs far more than used memory. ret_bytes: how much it was, or
+/// NULL.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT.
 /// Since 0.2.
 int shmslot_segment_trim(shmslot_segment *segment, uint64_t *ret_bytes);
 
 /// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the
-/// segment's: do not close it. Who has it can attach; it does not keep this participant alive.
+/// segment's: do not close it. A process that has it can attach. It does not keep this participant
+/// alive.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted),
 /// PERMISSION (this process may not open it any more), NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_fd(const shmslot_segment *segment);
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending
-/// in a NUL; *ret_len is the whole length without it, as of snprintf. buffer may be NULL if size is
-/// 0.
+/// in a NUL; *ret_len is the whole length without it, as snprintf returns it. buffer may be NULL if
+/// size is 0.
 /// Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_path(const shmslot_segment *segment, char *buffer, size_t size,
                          size_t *ret_len);
@@ -637,9 +636,9 @@ int shmslot_segment_slot_total_size(const shmslot_segment *segment, uint64_t *re
 /// 0.2.
 int shmslot_segment_slot_capacity(const shmslot_segment *segment, uint64_t *ret_bytes);
 
-/// A number that changes with the first commit, discard or mark after this call, by whatever
-/// process. Ask for it, look at what you wait for, then give it to shmslot_segment_wait_for_change:
-/// no change is missed in between. For one reader shmslot_wait is cheaper and says more.
+/// A number that changes with the first commit, discard or mark after this call, in any process.
+/// Ask for it, look at what you wait for, then give it to shmslot_segment_wait_for_change: no
+/// change is missed in between. For one reader shmslot_wait is cheaper and says more.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer). Since 0.2.
 int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_generation);
 
@@ -769,8 +768,8 @@ typedef struct shmslot_death {
 /// It walks all slots, reading 80 bytes of each, and asks for each participant whether it is alive,
 /// which makes a few system calls. In a segment at rest the numbers are exact; while others run,
 /// each is as exact as a count of moving things can be, and the slots still add up. docs/guide.md
-/// says what it costs. counters_size: sizeof(shmslot_counters); what an older library does not know
-/// is filled with zeros. Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
+/// says what it costs. counters_size: sizeof(shmslot_counters); fields that an older library does
+/// not know are 0. Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_counters(const shmslot_segment *segment, shmslot_counters *ret_counters,
                              size_t counters_size);
 
@@ -789,9 +788,9 @@ int shmslot_segment_writers(const shmslot_segment *segment, shmslot_writer_count
                             size_t element_size, size_t capacity, size_t *ret_count);
 
 /// Who died while attached: of each participant index the last death, the latest of all first. To
-/// be asked after SHMSLOT_E_PEER_DEAD, when whoever died is already there. A death is recorded when
-/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may
-/// ask.
+/// be asked after SHMSLOT_E_PEER_DEAD, when the dead participant is already listed. A death is
+/// recorded when somebody recovers it; until then shmslot_segment_participants lists it as dead. An
+/// observer may ask.
 /// array, element_size, capacity, ret_count: as in shmslot_segment_participants. Makes no system
 /// call.
 /// Threads: any. Errors: INVALID. Since 0.2.
@@ -815,7 +814,7 @@ typedef struct shmslot_loan {
     void *user_header;
     /// The segment that it belongs to.
     uint64_t segment_id;
-    /// Which slot, in which of its lives.
+    /// For the library: which slot, and which use of it.
     uint64_t token;
 } shmslot_loan;
 
@@ -835,7 +834,7 @@ void shmslot_writer_close(shmslot_writer *writer);
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.2.
 int shmslot_writer_interrupt(shmslot_writer *writer);
 
-/// The readers that keep the slots which this writer would take next: bit i is reader i, as
+/// The readers that still hold the slots which this writer would reuse next: bit i is reader i, as
 /// shmslot_reader_index tells. They are those of the 64 oldest samples that readers keep. To be
 /// asked after SHMSLOT_E_NO_FREE_SLOT. 0: no reader keeps a slot, so all are loaned or retained;
 /// shmslot_segment_counters tells. Threads: any. Errors: INVALID. Since 0.2.
@@ -856,7 +855,7 @@ int shmslot_writer_explain(const shmslot_writer *writer, int code, size_t len,
                            const shmslot_loan *loan, shmslot_error *ret_error);
 
 /// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended
-/// in any order. Payload and user header begin with whatever bytes were there before. More than
+/// in any order. Payload and user header contain whatever bytes were there before. More than
 /// slot_capacity, up to max_payload, is in a region, and needs a free slot and a free region;
 /// nothing else differs.
 ///
@@ -881,7 +880,7 @@ int shmslot_slot_reserve(shmslot_writer *writer, size_t len, int64_t timeout_ns,
 int shmslot_slot_commit(shmslot_writer *writer, const shmslot_loan *loan, size_t len,
                         uint64_t *ret_sequence);
 
-/// Gives a loan back unpublished. It leaves no hole in the sequence.
+/// Releases a loan without publishing it. It leaves no hole in the sequence.
 /// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.2.
 int shmslot_slot_discard(shmslot_writer *writer, const shmslot_loan *loan);
 
@@ -920,7 +919,7 @@ int shmslot_writer_end_waits(shmslot_writer *writer, uint32_t when);
 int shmslot_wait_space(shmslot_writer *writer, int64_t timeout_ns);
 
 /// Waits until count readers or more are joined: each of them reads whatever is committed after
-/// this call. One that is dead counts until somebody has cleaned up after it. timeout_ns and
+/// this call. A dead reader counts until it is recovered. timeout_ns and
 /// threads: as in shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more
 /// than max_readers), BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as
 /// shmslot_writer_end_waits says). Since 0.2.
@@ -950,8 +949,7 @@ typedef struct shmslot_sample {
     uint64_t segment_id;
     /// The slot that it is in.
     uint32_t slot;
-    /// The same for all samples of one writer, and different from those of the others that are
-    /// open.
+    /// Equal in all samples of one writer, and different from that of every other open writer.
     uint32_t writer_id;
     /// How it is held; for the library.
     uint32_t flags;
@@ -981,7 +979,7 @@ void shmslot_reader_leave(shmslot_reader *reader);
 /// Threads: any, and signal handlers. Errors: INVALID. Since 0.2.
 int shmslot_reader_interrupt(shmslot_reader *reader);
 
-/// Says what ends waits of this reader beside samples, from now on: a sum of
+/// Sets what ends waits of this reader, beside samples, from now on: a sum of
 /// SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD, SHMSLOT_END_SIGNAL and SHMSLOT_END_RETIRED, or 0,
 /// which is how a reader begins. Samples that are there are always read first.
 ///
@@ -997,7 +995,8 @@ int shmslot_reader_lost(const shmslot_reader *reader, uint64_t *ret_lost);
 /// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_reader_index(const shmslot_reader *reader);
 
-/// Takes the next sample. Several may be held, and marked in any order. No system call.
+/// Reads the next sample in place. Several may be held, and marked in any order. Makes no system
+/// call.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN
 /// (nothing there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds
@@ -1014,8 +1013,8 @@ int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 /// or it was read and is not retained), HELD (already), HELD_LIMIT, CORRUPT. Since 0.2.
 int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample);
 
-/// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is
-/// marked once, in any order, also after shmslot_reader_leave. A second mark is STALE; but after
+/// Releases a sample: its slot can be reused as soon as all readers have released it. Each sample
+/// is marked once, in any order, also after shmslot_reader_leave. A second mark is STALE; but after
 /// leaving, the mark of the last sample ends the handle.
 ///
 /// Threads: any. Errors: INVALID, STALE. Since 0.2.
@@ -1027,7 +1026,7 @@ int shmslot_slot_mark(shmslot_reader *reader, const shmslot_sample *sample);
 int shmslot_slot_mark_ptr(shmslot_reader *reader, const void *data);
 
 /// The sample that this reader holds whose payload begins at data, found in constant time. It is
-/// not taken once more.
+/// not held a second time.
 /// Threads: any. Errors: INVALID, STALE if there is none. Since 0.2.
 int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sample *ret_sample);
 
@@ -1045,15 +1044,15 @@ int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 /// is the lowest that has.
 ///
 /// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in
-/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Else as shmslot_wait; also TOO_MANY.
+/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Otherwise as shmslot_wait; also
+/// TOO_MANY.
 /// Threads: see shmslot_reader. Since 0.2.
 int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeout_ns,
                      size_t *ret_index);
 
 /* ---- Reference operations: for middleware that tracks its readers itself ---- */
 
-/// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is
-/// over.
+/// One use of a slot: reserved, or published. Plain data; stale as soon as the slot is reused.
 ///
 /// The shmslot_ref_ calls are for middleware that tracks its readers itself: readers are the
 /// caller's own numbers from 0 to max_readers - 1, and each reserve says which of them are active.
@@ -1067,7 +1066,7 @@ int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeo
 typedef struct shmslot_ref {
     /// The segment that it belongs to.
     uint64_t segment_id;
-    /// Which slot, in which of its lives.
+    /// For the library: which slot, and which use of it.
     uint64_t token;
 } shmslot_ref;
 
@@ -1095,7 +1094,7 @@ int shmslot_ref_reserve(shmslot_segment *segment, uint64_t active_readers, shmsl
 /// Reserves room for up to len bytes: as shmslot_ref_reserve if a slot takes them. More, up to
 /// max_payload, is in a region, and needs one that no reader of active_readers has unread beside
 /// such a slot. All other calls are the same. reterr: NULL or filled on failure. Threads: as there.
-/// Else as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.2.
+/// Otherwise as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.2.
 int shmslot_ref_reserve_large(shmslot_segment *segment, uint64_t active_readers, size_t len,
                               shmslot_ref *ret_ref, shmslot_error *reterr);
 
@@ -1121,8 +1120,8 @@ int shmslot_ref_commit_copy(shmslot_segment *segment, const shmslot_ref *referen
 int shmslot_ref_commit_in_place(shmslot_segment *segment, const shmslot_ref *reference, size_t len,
                                 uint64_t *ret_sequence);
 
-/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE,
-/// NOT_SUPPORTED. Since 0.2.
+/// Releases a reserved slot without publishing it. Threads: as shmslot_ref_reserve. Errors:
+/// INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_discard(shmslot_segment *segment, const shmslot_ref *reference);
 
 /// The oldest sample that a reader has not marked. It stays the answer until it is marked. Threads:
@@ -1131,10 +1130,10 @@ int shmslot_ref_discard(shmslot_segment *segment, const shmslot_ref *reference);
 /// Since 0.2.
 int shmslot_ref_next_unread(shmslot_segment *segment, uint32_t reader_index, shmslot_ref *ret_ref);
 
-/// The sample that is published in a slot, 0 to slot_count - 1, for whomever it is, read or not. It
-/// stays until the slot is reserved again: what was committed for nobody (a mask of 0) is found
-/// here, and as long. A payload in a region may be gone before, if nobody has it unread: to read it
-/// is STALE then.
+/// The sample that is published in a slot, 0 to slot_count - 1, whichever readers it is for, read
+/// or not. It stays until the slot is reserved again: what was committed for nobody (a mask of 0)
+/// is found here, and as long. A payload in a region may be gone before, if nobody has it unread:
+/// to read it is STALE then.
 /// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.2.
 int shmslot_ref_published(shmslot_segment *segment, uint32_t slot, shmslot_ref *ret_ref);
 

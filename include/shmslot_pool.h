@@ -58,7 +58,7 @@ int shmslot_channel_accept(shmslot_channel *listener, int64_t timeout_ns,
 
 /// Connects to a listener. timeout_ns: how long to wait while its backlog is full; signals do not
 /// end that.
-/// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens),
+/// Otherwise as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens),
 /// PERMISSION (another user does). Threads: any. Since 0.2.
 int shmslot_channel_connect(const char *name, uint32_t flags, int64_t timeout_ns,
                             shmslot_channel **ret_channel, shmslot_error *reterr);
@@ -78,8 +78,8 @@ int shmslot_channel_fd(const shmslot_channel *channel);
 
 /// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end
 /// attaches to it.
-/// timeout_ns: for another end that does not read. Signals do not end the wait. reterr: NULL or
-/// filled on failure.
+/// timeout_ns: how long to wait while the other end does not read. Signals do not end the wait.
+/// reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN,
 /// NOT_SEALED (a named one), NOT_SUPPORTED (a local one), NO_MEMORY (also too many descriptors
 /// under way), SYS, and those of shmslot_segment_fd. Since 0.2.
@@ -105,7 +105,8 @@ void shmslot_channel_close(shmslot_channel *channel);
     {sizeof(shmslot_registry_options), 0, 0, 0, 0, 0}
 
 /// Registry flag: receivers are not of this library. They may map regions to write to them, and
-/// each generation is announced. Whoever gets a region can then change any byte of it at any time.
+/// each generation is announced. A process that gets a region can then change any byte of it at any
+/// time.
 #define SHMSLOT_FLAG_FOREIGN_RECEIVERS 1
 
 /// max_idle: no region is kept without leases.
@@ -184,9 +185,9 @@ void shmslot_registry_close(shmslot_registry *registry);
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel
 /// may be in one registry on each side, and closed afterwards: the registry keeps it. Adding it
 /// twice changes nothing.
-/// timeout_ns: for one that does not read. Signals do not end the wait. reterr: NULL or filled on
-/// failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT,
-/// CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
+/// timeout_ns: how long to wait while the other end does not read. Signals do not end the wait.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0)
+/// or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
 int shmslot_registry_add(shmslot_registry *registry, shmslot_channel *channel, int64_t timeout_ns,
                          shmslot_error *reterr);
 
@@ -204,9 +205,10 @@ int shmslot_registry_info(shmslot_registry *registry, shmslot_pool_info *ret_sta
 int shmslot_registry_reclaim(shmslot_registry *registry);
 
 /// Leases memory for len bytes, in a region that all channels of the registry have been told of:
-/// send the lease's numbers to the receivers by whatever way. Returns how many channels were
+/// send the lease's numbers to the receivers in any way. Returns how many channels were
 /// removed since the last success because their other ends are gone, usually 0.
-/// timeout_ns: for another end that does not read. ret_lease: ends with shmslot_region_release.
+/// timeout_ns: how long to wait while the other end does not read. ret_lease: ends with
+/// shmslot_region_release.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, NO_MEMORY (also
 /// max_bytes, too many descriptors under way), AGAIN (timeout 0) or TIMEOUT (another end does not
 /// read), SYS. Since 0.2.
@@ -217,8 +219,9 @@ int shmslot_region_alloc(shmslot_registry *registry, size_t len, int64_t timeout
 /// INVALID, STALE. Since 0.2.
 int shmslot_region_retain(shmslot_registry *registry, const shmslot_lease *lease);
 
-/// Gives the lease back, with the last release: nobody may look at its memory any more, here or in
-/// a receiver. Also after shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.2.
+/// Ends one use of the lease. After the last release nobody may look at its memory any more, here
+/// or in a receiver. Also after shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since
+/// 0.2.
 int shmslot_region_release(shmslot_registry *registry, const shmslot_lease *lease);
 
 /* ---- Attachments: the regions of a sender, mapped to be read ---- */
@@ -241,8 +244,8 @@ typedef struct shmslot_mapped {
     uint64_t token;
 } shmslot_mapped;
 
-/// Makes attachments of what comes over a channel; one for each channel, which may be closed
-/// afterwards.
+/// Makes attachments that map the regions announced on a channel. A channel has at most one, and
+/// may be closed afterwards.
 /// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_FLAG_UNSEALED for
 /// shmslot_attachments_attach_fd; for the rest those of the channel count. ret_attachments: close
 /// it with shmslot_attachments_close. reterr: NULL or filled on failure. Threads: any. Errors:
@@ -250,14 +253,15 @@ typedef struct shmslot_mapped {
 int shmslot_attachments_create(shmslot_channel *channel, uint32_t flags,
                                shmslot_attachments **ret_attachments, shmslot_error *reterr);
 
-/// Maps every region that has come; returns how many. Never waits. To be called when
-/// shmslot_channel_fd is ready: it also lets go of regions that the sender has given up.
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (ever after;
+/// Maps every region that has arrived; returns how many. Never waits. To be called when
+/// shmslot_channel_fd is ready: it also unmaps regions that the sender has retired.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (permanently;
 /// the detail says why), NO_MEMORY (a region waits for it; the others are mapped), SYS (EMFILE);
 /// AGAIN (64 segments wait). Since 0.2.
 int shmslot_attachments_drain(shmslot_attachments *attachments, shmslot_error *reterr);
 
-/// Where a reference points to: the numbers of the sender's lease. Never waits, and drains the
+/// The bytes that a reference, the numbers of the sender's lease, points to. Never waits, and
+/// drains the
 /// channel only if the region is not known yet.
 /// ret_mapped: mapped until shmslot_attachments_release. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, UNKNOWN_MAPPING, OUT_OF_BOUNDS, OVERFLOW, CHANNEL_BROKEN; and
@@ -266,16 +270,18 @@ int shmslot_attachments_resolve(shmslot_attachments *attachments, uint32_t map_i
                                 uint32_t generation, uint64_t offset, uint64_t len,
                                 shmslot_mapped *ret_mapped, shmslot_error *reterr);
 
-/// The same, and sleeps on the channel until the region is known: for references that travel faster
-/// than descriptors. UNKNOWN_MAPPING if it cannot be known any more. Signals do not end it.
-/// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. Else as shmslot_attachments_resolve;
-/// also BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Threads: any. Since 0.2.
+/// Resolves as shmslot_attachments_resolve does, but sleeps on the channel until the region is
+/// known: for references that travel faster than descriptors. UNKNOWN_MAPPING if it cannot be known
+/// any more. Signals do not end it.
+/// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. Otherwise as
+/// shmslot_attachments_resolve; also BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Threads: any. Since
+/// 0.2.
 int shmslot_attachments_resolve_wait(shmslot_attachments *attachments, uint32_t map_id,
                                      uint32_t generation, uint64_t offset, uint64_t len,
                                      int64_t timeout_ns, shmslot_mapped *ret_mapped,
                                      shmslot_error *reterr);
 
-/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID,
+/// Releases resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID,
 /// STALE. Since 0.2.
 int shmslot_attachments_release(shmslot_attachments *attachments, const shmslot_mapped *mapped);
 

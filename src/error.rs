@@ -129,13 +129,13 @@ pub enum Code {
     OutOfBounds = -37,
     /// The sum of an offset and a length is larger than a number can be.
     Overflow = -38,
-    /// The other end of a channel is gone, or said what no channel says.
+    /// The other end of a channel is gone, or violated the channel protocol.
     ChannelBroken = -39,
-    /// Another process has begun to take the name away, and has not finished.
+    /// Another process is replacing or unlinking this name, and has not finished.
     NameBusy = -40,
-    /// The program has closed or replaced a descriptor of the library.
+    /// The program closed or replaced a descriptor of the library.
     DescriptorLost = -41,
-    /// The segment that is there does not give what the options ask for.
+    /// The existing segment does not give what the options ask for.
     OptionsMismatch = -42,
     /// The segment has lost its name.
     Retired = -43,

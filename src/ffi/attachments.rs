@@ -46,8 +46,8 @@ pub struct shmslot_mapped {
 // SAFETY: integers and a pointer.
 unsafe impl Plain for shmslot_mapped {}
 
-/// Makes attachments of what comes over a channel; one for each channel, which may be closed
-/// afterwards.
+/// Makes attachments that map the regions announced on a channel. A channel has at most one, and
+/// may be closed afterwards.
 /// channel: NULL if all descriptors come by other means. flags: 0, or SHMSLOT_FLAG_UNSEALED for
 /// shmslot_attachments_attach_fd; for the rest those of the channel count. ret_attachments: close
 /// it with shmslot_attachments_close. reterr: NULL or filled on failure. Threads: any. Errors:
@@ -74,9 +74,9 @@ pub unsafe extern "C" fn shmslot_attachments_create(
     })
 }
 
-/// Maps every region that has come; returns how many. Never waits. To be called when
-/// shmslot_channel_fd is ready: it also lets go of regions that the sender has given up.
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (ever after;
+/// Maps every region that has arrived; returns how many. Never waits. To be called when
+/// shmslot_channel_fd is ready: it also unmaps regions that the sender has retired.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, CHANNEL_BROKEN (permanently;
 /// the detail says why), NO_MEMORY (a region waits for it; the others are mapped), SYS (EMFILE);
 /// AGAIN (64 segments wait). Since 0.2.
 #[unsafe(no_mangle)]
@@ -91,7 +91,8 @@ pub unsafe extern "C" fn shmslot_attachments_drain(
     })
 }
 
-/// Where a reference points to: the numbers of the sender's lease. Never waits, and drains the
+/// The bytes that a reference, the numbers of the sender's lease, points to. Never waits, and
+/// drains the
 /// channel only if the region is not known yet.
 /// ret_mapped: mapped until shmslot_attachments_release. reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, UNKNOWN_MAPPING, OUT_OF_BOUNDS, OVERFLOW, CHANNEL_BROKEN; and
@@ -112,10 +113,12 @@ pub unsafe extern "C" fn shmslot_attachments_resolve(
     })
 }
 
-/// The same, and sleeps on the channel until the region is known: for references that travel faster
-/// than descriptors. UNKNOWN_MAPPING if it cannot be known any more. Signals do not end it.
-/// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. Else as shmslot_attachments_resolve;
-/// also BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Threads: any. Since 0.2.
+/// Resolves as shmslot_attachments_resolve does, but sleeps on the channel until the region is
+/// known: for references that travel faster than descriptors. UNKNOWN_MAPPING if it cannot be known
+/// any more. Signals do not end it.
+/// timeout_ns: nanoseconds, 0 not to wait, -1 for no limit. Otherwise as
+/// shmslot_attachments_resolve; also BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT. Threads: any. Since
+/// 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_resolve_wait(
     attachments: *mut shmslot_attachments,
@@ -151,7 +154,7 @@ fn resolve(
     })
 }
 
-/// Lets go of resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID,
+/// Releases resolved bytes, also after shmslot_attachments_close. Threads: any. Errors: INVALID,
 /// STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_attachments_release(

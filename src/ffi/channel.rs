@@ -144,7 +144,7 @@ pub unsafe extern "C" fn shmslot_channel_accept(
 
 /// Connects to a listener. timeout_ns: how long to wait while its backlog is full; signals do not
 /// end that.
-/// Else as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens),
+/// Otherwise as shmslot_channel_listen and shmslot_channel_accept; also NOT_FOUND (nobody listens),
 /// PERMISSION (another user does). Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_channel_connect(
@@ -202,8 +202,8 @@ pub unsafe extern "C" fn shmslot_channel_fd(channel: *const shmslot_channel) -> 
 
 /// Sends the descriptor of a segment made by shmslot_segment_create_anonymous; the other end
 /// attaches to it.
-/// timeout_ns: for another end that does not read. Signals do not end the wait. reterr: NULL or
-/// filled on failure.
+/// timeout_ns: how long to wait while the other end does not read. Signals do not end the wait.
+/// reterr: NULL or filled on failure.
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, CHANNEL_BROKEN,
 /// NOT_SEALED (a named one), NOT_SUPPORTED (a local one), NO_MEMORY (also too many descriptors
 /// under way), SYS, and those of shmslot_segment_fd. Since 0.2.

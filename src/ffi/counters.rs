@@ -174,8 +174,8 @@ impl From<&WriterCounters> for shmslot_writer_counters {
 /// It walks all slots, reading 80 bytes of each, and asks for each participant whether it is alive,
 /// which makes a few system calls. In a segment at rest the numbers are exact; while others run,
 /// each is as exact as a count of moving things can be, and the slots still add up. docs/guide.md
-/// says what it costs. counters_size: sizeof(shmslot_counters); what an older library does not know
-/// is filled with zeros. Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
+/// says what it costs. counters_size: sizeof(shmslot_counters); fields that an older library does
+/// not know are 0. Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_counters(
     segment: *const shmslot_segment,
@@ -268,9 +268,9 @@ impl From<&Death> for shmslot_death {
 }
 
 /// Who died while attached: of each participant index the last death, the latest of all first. To
-/// be asked after SHMSLOT_E_PEER_DEAD, when whoever died is already there. A death is recorded when
-/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may
-/// ask.
+/// be asked after SHMSLOT_E_PEER_DEAD, when the dead participant is already listed. A death is
+/// recorded when somebody recovers it; until then shmslot_segment_participants lists it as dead. An
+/// observer may ask.
 /// array, element_size, capacity, ret_count: as in shmslot_segment_participants. Makes no system
 /// call.
 /// Threads: any. Errors: INVALID. Since 0.2.

@@ -13,8 +13,8 @@ pub const SHMSLOT_VERSION_MAJOR: u32 = 0;
 pub const SHMSLOT_VERSION_MINOR: u32 = 2;
 /// Patch version of this header.
 pub const SHMSLOT_VERSION_PATCH: u32 = 0;
-/// Version of this header, as shmslot_version() gives that of the library: major * 65536 + minor *
-/// 256 + patch.
+/// Version of this header, as shmslot_version() returns that of the library: major * 65536 + minor
+/// * 256 + patch.
 pub const SHMSLOT_VERSION: u32 = 512;
 /// Success. Every other success is positive.
 pub const SHMSLOT_OK: i32 = 0;
@@ -99,7 +99,7 @@ impl fmt::Write for Text {
 unsafe impl Plain for shmslot_error {}
 
 /// The version of the library that is running: major * 65536 + minor * 256 + patch. Compare it with
-/// SHMSLOT_VERSION, which is that of the header. Threads: any. Since 0.2.
+/// SHMSLOT_VERSION, which is the version of the header. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_version() -> u32 {
     SHMSLOT_VERSION

@@ -65,14 +65,13 @@ pub const SHMSLOT_SPIN_NONE: u32 = 1;
 /// End of waits: no process has a writer open, and everything was read; the wait returns
 /// SHMSLOT_E_NO_WRITERS.
 pub const SHMSLOT_END_NO_WRITERS: u32 = 1;
-/// End of waits: a process that was attached died, and somebody has cleaned up after it; the wait
-/// returns SHMSLOT_E_PEER_DEAD, once for each time that this is noticed; shmslot_segment_deaths
-/// tells who.
+/// End of waits: a process that was attached died and has been recovered; the wait returns
+/// SHMSLOT_E_PEER_DEAD once for each time that this is noticed; shmslot_segment_deaths tells who.
 pub const SHMSLOT_END_PEER_DEAD: u32 = 2;
-/// End of waits: the segment has lost its name, so that whoever comes by it gets another segment;
-/// the wait returns SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after up to 200 ms
-/// where the name went in another way (rm, RemoveIPC of systemd). What helps is to open or attach
-/// by name anew.
+/// End of waits: the segment has lost its name, so that a process which attaches by that name gets
+/// another segment; the wait returns SHMSLOT_E_RETIRED. At once after shmslot_segment_unlink; after
+/// up to 200 ms where the name went in another way (rm, RemoveIPC of systemd). Then open or attach
+/// by name again.
 pub const SHMSLOT_END_RETIRED: u32 = 8;
 /// A signal handler has run in the thread that sleeps: the wait ends with INTERRUPTED. Without it,
 /// signals do not end waits. A signal that comes before the sleep, as while the wait polls, is not
@@ -179,7 +178,7 @@ pub struct shmslot_attach_options {
 // SAFETY: integers and a pointer.
 unsafe impl Plain for shmslot_attach_options {}
 
-/// What a segment is made of and how it is used at this moment.
+/// The geometry of a segment, and its use at this moment.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_info {
@@ -273,11 +272,11 @@ impl From<&Info> for shmslot_info {
     }
 }
 
-/// A process that is attached to a segment, or died so and was not cleaned up after yet.
+/// A process that is attached to a segment, or died and has not been recovered yet.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct shmslot_participant {
-    /// Its place, from 0.
+    /// Its index, from 0.
     pub index: u32,
     /// Its process number, as its own pid namespace has it.
     pub pid: u32,

@@ -51,8 +51,7 @@ pub struct shmslot_sample {
     pub segment_id: u64,
     /// The slot that it is in.
     pub slot: u32,
-    /// The same for all samples of one writer, and different from those of the others that are
-    /// open.
+    /// Equal in all samples of one writer, and different from that of every other open writer.
     pub writer_id: u32,
     /// How it is held; for the library.
     pub flags: u32,
@@ -178,7 +177,7 @@ pub unsafe extern "C" fn shmslot_reader_interrupt(reader: *mut shmslot_reader) -
     })
 }
 
-/// Says what ends waits of this reader beside samples, from now on: a sum of
+/// Sets what ends waits of this reader, beside samples, from now on: a sum of
 /// SHMSLOT_END_NO_WRITERS, SHMSLOT_END_PEER_DEAD, SHMSLOT_END_SIGNAL and SHMSLOT_END_RETIRED, or 0,
 /// which is how a reader begins. Samples that are there are always read first.
 ///
@@ -215,7 +214,8 @@ pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> 
     boundary::with(&reader, |reader| Ok(reader.core.index() as c_int))
 }
 
-/// Takes the next sample. Several may be held, and marked in any order. No system call.
+/// Reads the next sample in place. Several may be held, and marked in any order. Makes no system
+/// call.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN
 /// (nothing there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds
@@ -252,8 +252,8 @@ pub unsafe extern "C" fn shmslot_slot_peek_latest(
     })
 }
 
-/// Lets go of a sample: its slot can be used again as soon as all readers have. Each sample is
-/// marked once, in any order, also after shmslot_reader_leave. A second mark is STALE; but after
+/// Releases a sample: its slot can be reused as soon as all readers have released it. Each sample
+/// is marked once, in any order, also after shmslot_reader_leave. A second mark is STALE; but after
 /// leaving, the mark of the last sample ends the handle.
 ///
 /// Threads: any. Errors: INVALID, STALE. Since 0.2.
@@ -290,7 +290,7 @@ pub unsafe extern "C" fn shmslot_slot_mark_ptr(
 }
 
 /// The sample that this reader holds whose payload begins at data, found in constant time. It is
-/// not taken once more.
+/// not held a second time.
 /// Threads: any. Errors: INVALID, STALE if there is none. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_sample_from_ptr(
@@ -328,7 +328,8 @@ pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i
 /// is the lowest that has.
 ///
 /// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in
-/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Else as shmslot_wait; also TOO_MANY.
+/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Otherwise as shmslot_wait; also
+/// TOO_MANY.
 /// Threads: see shmslot_reader. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_any(

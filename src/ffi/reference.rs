@@ -10,8 +10,7 @@ use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
 use crate::reference::{Ref, RefHeader, SharedReference};
 
-/// A slot in one of its lives: reserved, or published. Plain data; stale as soon as that life is
-/// over.
+/// One use of a slot: reserved, or published. Plain data; stale as soon as the slot is reused.
 ///
 /// The shmslot_ref_ calls are for middleware that tracks its readers itself: readers are the
 /// caller's own numbers from 0 to max_readers - 1, and each reserve says which of them are active.
@@ -27,7 +26,7 @@ use crate::reference::{Ref, RefHeader, SharedReference};
 pub struct shmslot_ref {
     /// The segment that it belongs to.
     pub segment_id: u64,
-    /// Which slot, in which of its lives.
+    /// For the library: which slot, and which use of it.
     pub token: u64,
 }
 
@@ -96,7 +95,7 @@ pub unsafe extern "C" fn shmslot_ref_reserve(
 /// Reserves room for up to len bytes: as shmslot_ref_reserve if a slot takes them. More, up to
 /// max_payload, is in a region, and needs one that no reader of active_readers has unread beside
 /// such a slot. All other calls are the same. reterr: NULL or filled on failure. Threads: as there.
-/// Else as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.2.
+/// Otherwise as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_reserve_large(
     segment: *mut shmslot_segment,
@@ -204,8 +203,8 @@ pub unsafe extern "C" fn shmslot_ref_commit_in_place(
     })
 }
 
-/// Gives a reserved slot back. Threads: as shmslot_ref_reserve. Errors: INVALID, STALE,
-/// NOT_SUPPORTED. Since 0.2.
+/// Releases a reserved slot without publishing it. Threads: as shmslot_ref_reserve. Errors:
+/// INVALID, STALE, NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_discard(
     segment: *mut shmslot_segment,
@@ -238,10 +237,10 @@ pub unsafe extern "C" fn shmslot_ref_next_unread(
     })
 }
 
-/// The sample that is published in a slot, 0 to slot_count - 1, for whomever it is, read or not. It
-/// stays until the slot is reserved again: what was committed for nobody (a mask of 0) is found
-/// here, and as long. A payload in a region may be gone before, if nobody has it unread: to read it
-/// is STALE then.
+/// The sample that is published in a slot, 0 to slot_count - 1, whichever readers it is for, read
+/// or not. It stays until the slot is reserved again: what was committed for nobody (a mask of 0)
+/// is found here, and as long. A payload in a region may be gone before, if nobody has it unread:
+/// to read it is STALE then.
 /// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_ref_published(

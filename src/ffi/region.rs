@@ -29,7 +29,8 @@ impl Handle for shmslot_registry {
 }
 
 /// Registry flag: receivers are not of this library. They may map regions to write to them, and
-/// each generation is announced. Whoever gets a region can then change any byte of it at any time.
+/// each generation is announced. A process that gets a region can then change any byte of it at any
+/// time.
 pub const SHMSLOT_FLAG_FOREIGN_RECEIVERS: u32 = 1;
 
 /// max_idle: no region is kept without leases.
@@ -172,9 +173,9 @@ pub unsafe extern "C" fn shmslot_registry_close(registry: *mut shmslot_registry)
 /// Announces regions on this channel from now on, beginning with those that have leases. A channel
 /// may be in one registry on each side, and closed afterwards: the registry keeps it. Adding it
 /// twice changes nothing.
-/// timeout_ns: for one that does not read. Signals do not end the wait. reterr: NULL or filled on
-/// failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0) or TIMEOUT,
-/// CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
+/// timeout_ns: how long to wait while the other end does not read. Signals do not end the wait.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0)
+/// or TIMEOUT, CHANNEL_BROKEN, NO_MEMORY (also too many descriptors under way), SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_registry_add(
     registry: *mut shmslot_registry,
@@ -231,9 +232,10 @@ pub unsafe extern "C" fn shmslot_registry_reclaim(registry: *mut shmslot_registr
 }
 
 /// Leases memory for len bytes, in a region that all channels of the registry have been told of:
-/// send the lease's numbers to the receivers by whatever way. Returns how many channels were
+/// send the lease's numbers to the receivers in any way. Returns how many channels were
 /// removed since the last success because their other ends are gone, usually 0.
-/// timeout_ns: for another end that does not read. ret_lease: ends with shmslot_region_release.
+/// timeout_ns: how long to wait while the other end does not read. ret_lease: ends with
+/// shmslot_region_release.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, BAD_TIMEOUT, NO_MEMORY (also
 /// max_bytes, too many descriptors under way), AGAIN (timeout 0) or TIMEOUT (another end does not
 /// read), SYS. Since 0.2.
@@ -280,8 +282,9 @@ pub unsafe extern "C" fn shmslot_region_retain(
     })
 }
 
-/// Gives the lease back, with the last release: nobody may look at its memory any more, here or in
-/// a receiver. Also after shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since 0.2.
+/// Ends one use of the lease. After the last release nobody may look at its memory any more, here
+/// or in a receiver. Also after shmslot_registry_close. Threads: any. Errors: INVALID, STALE. Since
+/// 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_region_release(
     registry: *mut shmslot_registry,

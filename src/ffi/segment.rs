@@ -144,7 +144,7 @@ pub unsafe extern "C" fn shmslot_segment_attach(
     })
 }
 
-/// The same, as soon as a segment has this name, also a dead one: asleep where the kernel tells of
+/// Attaches as soon as a segment has this name, even a dead one. It sleeps where the kernel reports
 /// new files, and with looks 50 ms apart at most where it does not. Signals do not end it.
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: any. Errors: those of
 /// shmslot_segment_attach, NOT_FOUND if there is no such directory, BAD_TIMEOUT, AGAIN (timeout 0),
@@ -217,7 +217,7 @@ pub unsafe extern "C" fn shmslot_segment_open(
     })
 }
 
-/// Takes the name of a segment away, and never that of another which gets the name meanwhile.
+/// Removes the name of a segment, and never that of another segment which gets the name meanwhile.
 /// Attached processes stay attached, and learn it: by shmslot_info.retired,
 /// shmslot_segment_is_named, and waits that SHMSLOT_END_RETIRED ends. The memory goes with the last
 /// of them. One of another layout version is unlinked only if nobody is attached.
@@ -300,8 +300,8 @@ pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {
     unsafe { boundary::close(segment) };
 }
 
-/// What the segment is made of and how it is used. info_size: sizeof(shmslot_info); what an older
-/// library does not know is filled with zeros. Threads: any. Errors: INVALID. Since 0.2.
+/// The geometry of the segment, and its use at this moment. info_size: sizeof(shmslot_info); fields
+/// that an older library does not know are 0. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_info(
     segment: *const shmslot_segment,
@@ -318,8 +318,8 @@ pub unsafe extern "C" fn shmslot_segment_info(
 
 /// Whether the name of this segment leads to it still: 1, or 0 if it leads to another file or to
 /// none, however that came about (shmslot_segment_unlink, rm, RemoveIPC of systemd). Where the
-/// answer is 0, whoever comes by the name gets another segment; open or attach anew to meet them.
-/// The path is looked at as this process sees it.
+/// answer is 0, a process that attaches by the name gets another segment; open or attach again to
+/// join it. The path is looked at as this process sees it.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (without a name), PERMISSION (a directory of the
 /// path may not be searched any more), NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
@@ -328,7 +328,7 @@ pub unsafe extern "C" fn shmslot_segment_is_named(segment: *const shmslot_segmen
     boundary::with_system(&segment, |segment| Ok(c_int::from(segment.segment.is_named()?)))
 }
 
-/// Every process that is attached, and those that died so and were not cleaned up after yet.
+/// Every process that is attached, and those that died and have not been recovered yet.
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_participant). NULL if
 /// capacity is 0.
 /// ret_count: how many there are, which may be more than there was room for. Looking makes a few
@@ -353,8 +353,7 @@ pub unsafe extern "C" fn shmslot_segment_participants(
     })
 }
 
-/// Cleans up after processes that died while they were attached; returns how many they were, 0 or
-/// greater.
+/// Recovers processes that died while they were attached; returns how many, 0 or greater.
 ///
 /// Their loans, their unread samples, the samples they held and their rows are released, and what
 /// they were committing is finished or undone. Every sleeper looks again. Death is reported by the
@@ -377,9 +376,9 @@ pub unsafe extern "C" fn shmslot_segment_recover(
     })
 }
 
-/// Gives the memory of all regions that nobody uses back to the system. Otherwise regions keep it
-/// for the next payload, because new memory costs far more than used one. ret_bytes: how much it
-/// was; NULL if not wanted.
+/// Returns the memory of all unused regions to the system. Otherwise regions keep it for the next
+/// payload, because new memory costs far more than used memory. ret_bytes: how much it was, or
+/// NULL.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT.
 /// Since 0.2.
 #[unsafe(no_mangle)]
@@ -396,7 +395,8 @@ pub unsafe extern "C" fn shmslot_segment_trim(
 }
 
 /// A descriptor of the segment, 0 or greater, to be passed on or duplicated. It stays the
-/// segment's: do not close it. Who has it can attach; it does not keep this participant alive.
+/// segment's: do not close it. A process that has it can attach. It does not keep this participant
+/// alive.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (a local segment has none; /proc is not mounted),
 /// PERMISSION (this process may not open it any more), NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
@@ -406,8 +406,8 @@ pub unsafe extern "C" fn shmslot_segment_fd(segment: *const shmslot_segment) -> 
 }
 
 /// The absolute path of a named segment, "" for one without a name. Writes as much as fits, ending
-/// in a NUL; *ret_len is the whole length without it, as of snprintf. buffer may be NULL if size is
-/// 0.
+/// in a NUL; *ret_len is the whole length without it, as snprintf returns it. buffer may be NULL if
+/// size is 0.
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_path(
@@ -472,9 +472,9 @@ pub unsafe extern "C" fn shmslot_segment_slot_capacity(
     })
 }
 
-/// A number that changes with the first commit, discard or mark after this call, by whatever
-/// process. Ask for it, look at what you wait for, then give it to shmslot_segment_wait_for_change:
-/// no change is missed in between. For one reader shmslot_wait is cheaper and says more.
+/// A number that changes with the first commit, discard or mark after this call, in any process.
+/// Ask for it, look at what you wait for, then give it to shmslot_segment_wait_for_change: no
+/// change is missed in between. For one reader shmslot_wait is cheaper and says more.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_generation(

@@ -39,7 +39,7 @@ pub struct shmslot_loan {
     pub user_header: *mut c_void,
     /// The segment that it belongs to.
     pub segment_id: u64,
-    /// Which slot, in which of its lives.
+    /// For the library: which slot, and which use of it.
     pub token: u64,
 }
 
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn shmslot_writer_interrupt(writer: *mut shmslot_writer) -
     })
 }
 
-/// The readers that keep the slots which this writer would take next: bit i is reader i, as
+/// The readers that still hold the slots which this writer would reuse next: bit i is reader i, as
 /// shmslot_reader_index tells. They are those of the 64 oldest samples that readers keep. To be
 /// asked after SHMSLOT_E_NO_FREE_SLOT. 0: no reader keeps a slot, so all are loaned or retained;
 /// shmslot_segment_counters tells. Threads: any. Errors: INVALID. Since 0.2.
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn shmslot_writer_explain(
 }
 
 /// Reserves room for up to len bytes, for this writer alone. Several loans at once are fine, ended
-/// in any order. Payload and user header begin with whatever bytes were there before. More than
+/// in any order. Payload and user header contain whatever bytes were there before. More than
 /// slot_capacity, up to max_payload, is in a region, and needs a free slot and a free region;
 /// nothing else differs.
 ///
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn shmslot_slot_commit(
     boundary::with(&writer, |handle| handle.commit(handle.token_of(&loan)?, len, &ret_sequence))
 }
 
-/// Gives a loan back unpublished. It leaves no hole in the sequence.
+/// Releases a loan without publishing it. It leaves no hole in the sequence.
 /// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_discard(
@@ -323,7 +323,7 @@ pub unsafe extern "C" fn shmslot_wait_space(writer: *mut shmslot_writer, timeout
 }
 
 /// Waits until count readers or more are joined: each of them reads whatever is committed after
-/// this call. One that is dead counts until somebody has cleaned up after it. timeout_ns and
+/// this call. A dead reader counts until it is recovered. timeout_ns and
 /// threads: as in shmslot_wait_space. reterr: NULL or filled on failure. Errors: INVALID (also more
 /// than max_readers), BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, RETIRED (as
 /// shmslot_writer_end_waits says). Since 0.2.
