@@ -283,6 +283,7 @@ static void check_generation(void)
     shmslot_sample held;
     shmslot_loan loan;
     uint32_t last = generation_of(segment), next = last;
+    unsigned round = 0;
 
     CHECK_CODE(shmslot_segment_wait_for_change(segment, last, AT_ONCE, &next), SHMSLOT_E_AGAIN);
     CHECK_CODE(shmslot_segment_wait_for_change(segment, last, MILLISECOND, &next),
@@ -302,6 +303,18 @@ static void check_generation(void)
     CHECK_OK(shmslot_slot_discard(writer, &loan)); /* discard */
     CHECK_CODE(shmslot_segment_wait_for_change(segment, last, FOR_EVER, &next), SHMSLOT_OK);
     CHECK(next != last);
+    /* What a wait returns can be given to the next one, and no change in between is missed. */
+    for (last = next; round < 3; round++) {
+        (void)put(writer, 10 + round);
+        CHECK_CODE(shmslot_segment_wait_for_change(segment, last, FOR_EVER, &next), SHMSLOT_OK);
+        CHECK(next != last);
+        last = next;
+        held = hold(reader);
+        CHECK_OK(shmslot_slot_mark(reader, &held));
+        CHECK_CODE(shmslot_segment_wait_for_change(segment, last, FOR_EVER, &next), SHMSLOT_OK);
+        CHECK(next != last);
+        last = next;
+    }
 
     memset(&waiting, 0, sizeof waiting);
     waiting.segment = segment;
@@ -310,6 +323,11 @@ static void check_generation(void)
     (void)put(writer, 2);
     CHECK_CODE(finish(&waiting), SHMSLOT_OK);
     CHECK(waiting.generation != last);
+    last = waiting.generation; /* after a sleep, too */
+    held = hold(reader);
+    CHECK_OK(shmslot_slot_mark(reader, &held));
+    CHECK_CODE(shmslot_segment_wait_for_change(segment, last, FOR_EVER, NULL), SHMSLOT_OK);
+    (void)put(writer, 3);
 
     waiting.generation = generation_of(segment);
     held = hold(reader);

@@ -204,8 +204,9 @@ const char *shmslot_strerror(int code);
 /// Flag: accept a segment of another user, or one whose mode was loosened, if one is there already.
 #define SHMSLOT_FLAG_ANY_OWNER 16
 
-/// Flag of attach: map read-only and join nothing. Then only info, participants, path, fd and slot
-/// sizes work.
+/// Flag of attach: map read-only and join nothing. Only calls that change nothing work then: info,
+/// counters, readers, writers, participants, deaths, path, fd, sizes, and reading by shmslot_ref_
+/// calls.
 #define SHMSLOT_FLAG_OBSERVER 32
 
 /// Flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half
@@ -217,8 +218,8 @@ const char *shmslot_strerror(int code);
 #define SHMSLOT_FLAG_ANY_GEOMETRY 256
 
 /// Flag of create and open: the name goes with the last participant: when it closes, or, if it was
-/// killed, with the next call that attaches to the name, opens it, or removes what is dead
-/// (shmslot_segment_unlink_dead). if_orphaned is of no use then.
+/// killed, with the next call that attaches to the name (an observer does not), opens it, or
+/// removes what is dead (shmslot_segment_unlink_dead). if_orphaned is of no use then.
 #define SHMSLOT_FLAG_EPHEMERAL 512
 
 /// Policy: a reserve that finds nothing free waits until a reader has marked enough. The default.
@@ -565,7 +566,8 @@ int shmslot_segment_unlink_dead(const char *directory, uint32_t *ret_removed,
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it
 /// may be closed before or after: the mapping lives as long as any of them. A named segment keeps
-/// its name until it is unlinked.
+/// its name until it is unlinked; one made with SHMSLOT_FLAG_EPHEMERAL loses it with the last
+/// participant.
 /// Threads: any, once. Since 0.2.
 void shmslot_segment_close(shmslot_segment *segment);
 
@@ -791,8 +793,7 @@ int shmslot_segment_writers(const shmslot_segment *segment, shmslot_writer_count
 /// be asked after SHMSLOT_E_PEER_DEAD, when the dead participant is already listed. A death is
 /// recorded when somebody recovers it; until then shmslot_segment_participants lists it as dead. An
 /// observer may ask.
-/// array, element_size, capacity, ret_count: as in shmslot_segment_participants. Makes no system
-/// call.
+/// array, element_size, capacity, ret_count: as in shmslot_segment_participants.
 /// Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_deaths(const shmslot_segment *segment, shmslot_death *array,
                            size_t element_size, size_t capacity, size_t *ret_count);

@@ -126,7 +126,7 @@ impl Core {
                     "{history} retained samples were asked for, and the segment keeps {kept}"
                 ))
                 .advice("ask for fewer, or create the segment with a larger history")
-                .with_numbers([history.into(), kept.into(), 0]));
+                .with_numbers([history.into(), 0, kept.into()]));
         }
         let (member, cursor) = match members::join(table, participant, history) {
             // One of the rows may belong to a dead reader. It may be free now, whoever recovered
@@ -244,8 +244,8 @@ impl Core {
     /// Whether this reader may hold one more sample.
     #[inline(always)]
     fn may_hold(&self) -> HotResult<()> {
-        // Relaxed: whoever knows that a sample was marked in another thread has synchronised with
-        // that.
+        // Relaxed: a thread that knows that a sample was marked, from the marking thread or from
+        // the segment, has synchronized with the mark, and the count was lowered before that.
         let full = self.max_held != 0 && self.held.load(Ordering::Relaxed) >= self.max_held;
         if full { Err(Code::HeldLimit) } else { Ok(()) }
     }
@@ -351,12 +351,26 @@ impl Core {
             }
             Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
-        hold::mark(self.segment.table()?, taken.slot(), self.member.bit.word, bit, taken.sequence)?;
-        if self.max_held != 0 {
-            // Relaxed: as in `may_hold`.
-            self.held.fetch_sub(1, Ordering::Relaxed);
+        let table = self.segment.table()?;
+        if self.max_held == 0 {
+            return hold::mark(table, taken.slot(), self.member.bit.word, bit, taken.sequence);
         }
-        Ok(())
+        self.mark_counted(table, taken, bit)
+    }
+
+    /// Counts first: the reader may learn of the mark through the segment, by a sample that a writer
+    /// has put into the slot, and must not find the limit reached then. So it may hold one more
+    /// than the limit while a mark is under way.
+    #[inline(never)]
+    fn mark_counted(&self, table: &Table<'_>, taken: SampleToken, bit: u64) -> HotResult<()> {
+        // Release: ordered before the mark, which releases as well; pairs with the load in
+        // `may_hold`.
+        self.held.fetch_sub(1, Ordering::Release);
+        hold::mark(table, taken.slot(), self.member.bit.word, bit, taken.sequence).inspect_err(
+            |_| {
+                self.held.fetch_add(1, Ordering::Relaxed);
+            },
+        )
     }
 
     /// Out of line, so that it is not compiled into every place where a [`Sample`] ends.
@@ -558,14 +572,25 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
     if let Some(index) = spin(timeout.map_or(longest, |timeout| timeout.min(longest)), ready)? {
         return Ok(index);
     }
-    let segments: Vec<&Attachment> = readers.iter().map(|reader| &*reader.segment).collect();
+    // A wait of one reader allocates no memory.
+    let (one, several): ([&Attachment; 1], Vec<&Attachment>);
+    let segments: &[&Attachment] = match readers {
+        [reader] => {
+            one = [&*reader.segment];
+            &one
+        }
+        _ => {
+            several = readers.iter().map(|reader| &*reader.segment).collect();
+            &several
+        }
+    };
     let interrupted = |signalled| {
         readers.iter().any(|reader| {
             reader.interrupted.swap(false, Ordering::Acquire)
                 || signalled && reader.end_at_signals.load(Ordering::Relaxed)
         })
     };
-    Ok(sleep_until(&segments, WaitFor::Data, deadline, ready_or_over, interrupted)?)
+    Ok(sleep_until(segments, WaitFor::Data, deadline, ready_or_over, interrupted)?)
 }
 
 /// Reads the samples of a segment, in the order of their sequence.

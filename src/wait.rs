@@ -159,7 +159,7 @@ pub(crate) fn sleep_until<T>(
     mut ready: impl FnMut() -> HotResult<Option<T>>,
     mut interrupted: impl FnMut(bool) -> bool,
 ) -> HotResult<T> {
-    // Few waits are for several segments; a wait for one allocates no memory.
+    // Few waits are for several segments; for one, no memory is allocated here.
     let (mut one, mut several);
     let armed: &mut [_] = match segments {
         [segment] => {
@@ -255,19 +255,23 @@ impl Segment {
         let inner: &Attachment = self.inner();
         inner.writable()?;
         let bell = WaitFor::Change.bell(inner.table()?);
-        if bell.count() != last {
-            return Ok(bell.count());
+        // The number that is returned is watched, as that of `generation`: the next change must
+        // differ from it even if nobody sleeps then.
+        let changed = || {
+            if bell.count() != last {
+                return Ok(Some(bell.watch()));
+            }
+            if inner.ends_at_retirement() && inner.lost_its_name() {
+                return Err(Code::Retired);
+            }
+            Ok(None)
+        };
+        if let Some(generation) = changed()? {
+            return Ok(generation);
         }
         if timeout == Some(Duration::ZERO) {
             return Err(Code::Again.into());
         }
-        let changed = || {
-            let count = bell.count();
-            if count == last && inner.ends_at_retirement() && inner.lost_its_name() {
-                return Err(Code::Retired);
-            }
-            Ok((count != last).then_some(count))
-        };
         Ok(sleep_until(&[inner], WaitFor::Change, deadline_of(timeout), changed, |signalled| {
             signalled && inner.ends_at_signals()
         })?)

@@ -271,8 +271,7 @@ impl From<&Death> for shmslot_death {
 /// be asked after SHMSLOT_E_PEER_DEAD, when the dead participant is already listed. A death is
 /// recorded when somebody recovers it; until then shmslot_segment_participants lists it as dead. An
 /// observer may ask.
-/// array, element_size, capacity, ret_count: as in shmslot_segment_participants. Makes no system
-/// call.
+/// array, element_size, capacity, ret_count: as in shmslot_segment_participants.
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_deaths(

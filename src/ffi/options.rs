@@ -28,8 +28,9 @@ pub const SHMSLOT_FLAG_PREFAULT: u32 = 4;
 pub const SHMSLOT_FLAG_HUGE_PAGES: u32 = 8;
 /// Flag: accept a segment of another user, or one whose mode was loosened, if one is there already.
 pub const SHMSLOT_FLAG_ANY_OWNER: u32 = 16;
-/// Flag of attach: map read-only and join nothing. Then only info, participants, path, fd and slot
-/// sizes work.
+/// Flag of attach: map read-only and join nothing. Only calls that change nothing work then: info,
+/// counters, readers, writers, participants, deaths, path, fd, sizes, and reading by shmslot_ref_
+/// calls.
 pub const SHMSLOT_FLAG_OBSERVER: u32 = 32;
 
 /// Flag: copies of 64 KiB and more into payloads go around the caches. That takes less than half
@@ -40,8 +41,8 @@ pub const SHMSLOT_FLAG_STREAM_COPIES: u32 = 128;
 pub const SHMSLOT_FLAG_ANY_GEOMETRY: u32 = 256;
 
 /// Flag of create and open: the name goes with the last participant: when it closes, or, if it was
-/// killed, with the next call that attaches to the name, opens it, or removes what is dead
-/// (shmslot_segment_unlink_dead). if_orphaned is of no use then.
+/// killed, with the next call that attaches to the name (an observer does not), opens it, or
+/// removes what is dead (shmslot_segment_unlink_dead). if_orphaned is of no use then.
 pub const SHMSLOT_FLAG_EPHEMERAL: u32 = 512;
 
 /// Policy: a reserve that finds nothing free waits until a reader has marked enough. The default.

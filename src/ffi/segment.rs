@@ -291,7 +291,8 @@ pub unsafe extern "C" fn shmslot_segment_unlink_dead(
 
 /// Closes the handle; NULL is fine. Never fails and never waits. Writers, readers and samples of it
 /// may be closed before or after: the mapping lives as long as any of them. A named segment keeps
-/// its name until it is unlinked.
+/// its name until it is unlinked; one made with SHMSLOT_FLAG_EPHEMERAL loses it with the last
+/// participant.
 /// Threads: any, once. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_close(segment: *mut shmslot_segment) {

@@ -128,7 +128,7 @@ impl Attachment {
             options,
             path,
         )?;
-        // After the row was taken: see `name::replace`. An observer takes no row, and sees what was
+        // After the row was taken: see `Right::take_from_dead`. An observer takes no row, and sees what was
         // there before.
         let retired = inner.table.hot.lifecycle.0.retired.load(Ordering::SeqCst) != 0;
         if retired && !options.observer {
@@ -198,6 +198,10 @@ impl Attachment {
                 self.participants.enter_anteroom()?;
                 let recovered = self.recover();
                 self.participants.give_back();
+                // The last of the others may have left the name to this participant.
+                if recovered.is_err() && self.geometry.ephemeral {
+                    self.give_up_name();
+                }
                 recovered?;
                 self.participants.take()
             }

@@ -144,7 +144,7 @@ impl Attachment {
             dead: participants.iter().filter(|one| !one.alive).count() as u32,
             // Relaxed, here and below: these are only shown.
             recovered: table.hot.lifecycle.0.deaths.load(Ordering::Relaxed),
-            retired: table.hot.lifecycle.0.retired.load(Ordering::Relaxed) != 0,
+            retired: self.is_retired(),
         })
     }
 
@@ -188,7 +188,7 @@ impl Attachment {
         let table = self.table()?;
         let participants = self.list_participants()?;
         let mut owners = Vec::new();
-        // The number of slots comes from the segment, which a peer can change.
+        // A segment may have 2^24 slots, each with a writer of its own.
         let mut room = Ok(());
         census::loans(table, |owner| {
             if room.is_ok() {
@@ -211,7 +211,12 @@ impl Attachment {
                 loans: loans.len() as u32,
             })
         });
-        Ok(counted.collect())
+        let mut writers = Vec::new();
+        for writer in counted {
+            writers.try_reserve(1).map_err(|_| Code::NoMemory)?;
+            writers.push(writer);
+        }
+        Ok(writers)
     }
 }
 
@@ -224,8 +229,12 @@ struct Process {
 impl Process {
     /// Nothing is known of a participant that is not listed any more. It cannot be dead, because
     /// recovery would have released its readers and loans.
+    ///
+    /// `participants` are in the order of their indexes.
     fn of(participants: &[Participant], index: Option<u32>) -> Process {
-        let listed = participants.iter().find(|one| Some(one.index) == index);
+        let found =
+            index.and_then(|index| participants.binary_search_by_key(&index, |one| one.index).ok());
+        let listed = found.and_then(|at| participants.get(at));
         listed.map_or(Process { pid: 0, alive: true }, |one| Process {
             pid: one.pid,
             alive: one.alive,

@@ -36,7 +36,8 @@ pub(super) fn record(row: &ParticipantRow, readers: u64, now: u64) {
     let pid = row.pid.load(Ordering::Relaxed);
     let state = row.state.load(Ordering::Relaxed) << STATE_SHIFT;
     let is_recorded = row.died.load(Ordering::Relaxed) != 0
-        && row.dead_pid.load(Ordering::Relaxed) == pid
+        // 0: the process that recorded it died while it freed the row.
+        && (pid == 0 || row.dead_pid.load(Ordering::Relaxed) == pid)
         && row.dead_of.load(Ordering::Relaxed) & !WRITERS == state;
     if is_recorded {
         return;

@@ -93,6 +93,7 @@ fn each_segment(
     mut show: impl FnMut(&Path, SegmentEntry) -> Result<()>,
 ) -> Result<()> {
     let folder = directory.unwrap_or(Path::new(sys::SHM_DIRECTORY));
+    let mut failed = None;
     sys::each_name(folder, |file| {
         let ours = name::short_name(file);
         let name = if directory.is_none() { ours } else { file.to_str() };
@@ -103,9 +104,14 @@ fn each_segment(
             Ok(None) => Ok(()),
             // It disappeared, or changed, meanwhile.
             Err(error) if !matches!(error.code(), Code::Sys | Code::NoMemory) => Ok(()),
-            Err(error) => Err(error),
+            // One file that cannot be read does not hide the others.
+            Err(error) => {
+                failed.get_or_insert(error);
+                Ok(())
+            }
         }
-    })
+    })?;
+    failed.map_or(Ok(()), Err)
 }
 
 /// Examines a regular file that may be a segment. It is examined before it is opened, because

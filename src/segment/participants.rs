@@ -373,7 +373,7 @@ impl Participants {
         // this process is alive.
         row.pid.store(self.this.pid, Ordering::Release);
         // Orders the state before the load that shows whether the segment is being replaced; pairs
-        // with the fence in `name::replace`.
+        // with the fence in `Right::take_from_dead`.
         fence(Ordering::SeqCst);
         self.own = Some((index, taken));
         Ok(true)

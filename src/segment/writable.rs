@@ -78,7 +78,7 @@ impl Attachment {
         }
         let number = writers.take().ok_or_else(|| {
             Error::new(Code::NoMemory)
-                .about("4096 writers are open in this process")
+                .about("4096 writers of this attachment are open")
                 .advice("close some")
         })?;
         self.participants.set_writers(writers.count());

@@ -233,9 +233,14 @@ impl Core {
             return Ok(());
         }
         if timeout == Some(Duration::ZERO) {
-            return Err(Code::Again);
+            return Err(if self.is_over() { Code::Retired } else { Code::Again });
         }
         self.wait(timeout, ready, ready)
+    }
+
+    /// Whether the segment has lost its name, if that ends waits.
+    fn is_over(&self) -> bool {
+        self.end_at_retirement.load(Ordering::Relaxed) && self.segment.lost_its_name()
     }
 
     pub(crate) fn interrupter(&self) -> Interrupter {
@@ -550,12 +555,7 @@ impl Core {
         };
         let found_or_over = || {
             let found = thorough()?;
-            let over = self.end_at_retirement.load(Ordering::Relaxed);
-            if found.is_none() && over && self.segment.lost_its_name() {
-                Err(Code::Retired)
-            } else {
-                Ok(found)
-            }
+            if found.is_none() && self.is_over() { Err(Code::Retired) } else { Ok(found) }
         };
         sleep_until(&[&self.segment], WaitFor::Space, deadline, found_or_over, interrupted)
     }
@@ -565,11 +565,17 @@ impl Core {
         if self.segment.max_loans() == 0 {
             return Ok(());
         }
-        if self.loans.fetch_add(1, Ordering::Relaxed) >= self.segment.max_loans() {
-            self.loans.fetch_sub(1, Ordering::Relaxed);
-            return Err(Code::LoanLimit);
+        self.count_limited_loan()
+    }
+
+    /// Never above the limit, not even for a moment: another thread would be refused for that.
+    #[inline(never)]
+    fn count_limited_loan(&self) -> HotResult<()> {
+        let one_more = |loans| (loans < self.segment.max_loans()).then(|| loans + 1);
+        match self.loans.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Code::LoanLimit),
         }
-        Ok(())
     }
 
     #[inline(always)]
