@@ -351,26 +351,25 @@ impl Core {
             }
             Hold::Owed | Hold::Moved => return Err(Code::Stale),
         };
-        let table = self.segment.table()?;
-        if self.max_held == 0 {
-            return hold::mark(table, taken.slot(), self.member.bit.word, bit, taken.sequence);
+        if self.max_held != 0 {
+            return self.mark_counted(taken.slot(), taken.sequence, bit);
         }
-        self.mark_counted(table, taken, bit)
+        hold::mark(self.segment.table()?, taken.slot(), self.member.bit.word, bit, taken.sequence)
     }
 
-    /// Counts first: the reader may learn of the mark through the segment, by a sample that a writer
-    /// has put into the slot, and must not find the limit reached then. So it may hold one more
-    /// than the limit while a mark is under way.
+    /// Counts before it marks: the reader may learn of the mark through the segment, by a sample
+    /// that a writer has put into the slot, and must not find the limit reached then. So it may
+    /// hold one more than the limit while a mark is under way.
     #[inline(never)]
-    fn mark_counted(&self, table: &Table<'_>, taken: SampleToken, bit: u64) -> HotResult<()> {
-        // Release: ordered before the mark, which releases as well; pairs with the load in
-        // `may_hold`.
+    fn mark_counted(&self, slot: u32, sequence: u64, bit: u64) -> HotResult<()> {
+        let table = self.segment.table()?;
+        // Release: ordered before the mark, which releases as well; as `may_hold` says.
         self.held.fetch_sub(1, Ordering::Release);
-        hold::mark(table, taken.slot(), self.member.bit.word, bit, taken.sequence).inspect_err(
-            |_| {
-                self.held.fetch_add(1, Ordering::Relaxed);
-            },
-        )
+        let marked = hold::mark(table, slot, self.member.bit.word, bit, sequence);
+        if marked.is_err() {
+            self.count_held();
+        }
+        marked
     }
 
     /// Out of line, so that it is not compiled into every place where a [`Sample`] ends.
