@@ -15,6 +15,7 @@
 
 #include <shmslot_pool.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -260,6 +261,20 @@ static inline const char *own_directory(char *buffer, size_t size)
     CHECK(mkdtemp(buffer) != NULL);
     cleanup_path(buffer);
     return buffer;
+}
+
+/* How many files a directory has. */
+static inline unsigned files_in(const char *directory)
+{
+    unsigned count = 0;
+    struct dirent *entry;
+    DIR *listing = opendir(directory);
+    CHECK(listing != NULL);
+    while ((entry = readdir(listing)) != NULL) {
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    }
+    CHECK(closedir(listing) == 0);
+    return count;
 }
 
 /* `directory`/`file` into `buffer`. It is removed at exit. */

@@ -239,7 +239,10 @@ static void user_headers_have_a_type()
     CHECK(Stamped::attach_fd(fd));
     const auto other = Marked::attach_fd(fd);
     CHECK_IS(other, type_mismatch);
-    CHECK(strstr(other.error().text(), "user headers") != nullptr);
+    CHECK(strcmp(other.error().text(),
+                 "the user header's type has 8 bytes, and the segment's user headers 16; "
+                 "build both sides from one type definition") == 0);
+    CHECK(other.error().numbers()[0] == 8 && other.error().numbers()[1] == 16);
     shmslot::Options narrow;
     narrow.user_header_size = 4;
     CHECK_IS(Stamped::create_local(narrow), bad_options);

@@ -8,7 +8,6 @@
 #include "samples.h"
 #include "single_steps.h"
 
-#include <dirent.h>
 
 struct scenario {
     const char *operation_name;
@@ -74,23 +73,11 @@ static void prepare_nothing(void *path)
     (void)path;
 }
 
-/* How many files a directory has. */
-static int files_in(const char *directory)
-{
-    DIR *open_directory = opendir(directory);
-    const struct dirent *entry;
-    int count = 0;
-    CHECK(open_directory != NULL);
-    while ((entry = readdir(open_directory)) != NULL) count += entry->d_name[0] != '.';
-    CHECK(closedir(open_directory) == 0);
-    return count;
-}
-
 static void check_name(const char *directory, const char *path)
 {
     shmslot_segment *segment = NULL, *again = NULL;
     shmslot_reader *reader;
-    int result = shmslot_segment_attach(path, NULL, &segment, NULL), files = files_in(directory);
+    int result = shmslot_segment_attach(path, NULL, &segment, NULL), files = (int)files_in(directory);
     CHECK_U64((uint64_t)files, result == SHMSLOT_OK ? 1 : 0);
     if (result == SHMSLOT_OK) {
         CHECK_U64(info_of(segment).slot_count, 2);
@@ -104,9 +91,9 @@ static void check_name(const char *directory, const char *path)
     reader = join(again, 0);
     CHECK(put(open_writer(segment), 5) >= 1);
     CHECK_U64(take(reader), 5);
-    CHECK_U64((uint64_t)files_in(directory), 1);
+    CHECK_U64(files_in(directory), 1);
     CHECK_OK(shmslot_segment_unlink(path, NULL));
-    CHECK_U64((uint64_t)files_in(directory), 0);
+    CHECK_U64(files_in(directory), 0);
     shmslot_reader_leave(reader);
     shmslot_segment_close(again);
     shmslot_segment_close(segment);

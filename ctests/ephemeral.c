@@ -7,8 +7,6 @@
 #include "samples.h"
 #include "single_steps.h"
 
-#include <dirent.h>
-
 static char directory[128], path[256], other_path[256];
 
 static shmslot_options ephemeral(uint32_t if_orphaned)
@@ -23,17 +21,6 @@ static shmslot_segment *make(void)
 {
     shmslot_options options = ephemeral(SHMSLOT_ORPHANED_REPLACE);
     return make_named(path, &options);
-}
-
-static int files(void)
-{
-    DIR *open_directory = opendir(directory);
-    const struct dirent *entry;
-    int count = 0;
-    CHECK(open_directory != NULL);
-    while ((entry = readdir(open_directory)) != NULL) count += entry->d_name[0] != '.';
-    CHECK(closedir(open_directory) == 0);
-    return count;
 }
 
 static void attach_finds_nothing(void)
@@ -65,13 +52,13 @@ static void check_the_last_of_three_takes_it(void)
         hear(others[i].link);
     }
     shmslot_segment_close(segment);
-    CHECK_U64((uint64_t)files(), 1);
+    CHECK_U64(files_in(directory), 1);
     say(others[0].link);
     CHECK_CHILD(others[0]);
-    CHECK_U64((uint64_t)files(), 1);
+    CHECK_U64(files_in(directory), 1);
     say(others[1].link);
     CHECK_CHILD(others[1]);
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
     attach_finds_nothing();
 }
 
@@ -87,9 +74,9 @@ static void check_handles_keep_it(void)
     shmslot_segment_close(segment);
     shmslot_writer_close(writer);
     shmslot_reader_leave(reader);
-    CHECK_U64((uint64_t)files(), 1);
+    CHECK_U64(files_in(directory), 1);
     CHECK_OK(shmslot_slot_mark(reader, &sample));
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
 }
 
 static void check_an_observer_does_not_keep_it(void)
@@ -100,7 +87,7 @@ static void check_an_observer_does_not_keep_it(void)
     CHECK_OK(shmslot_segment_attach(path, &options, &observer, NULL));
     CHECK_U64(info_of(observer).retired, 0);
     shmslot_segment_close(segment);
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
     CHECK_U64(info_of(observer).retired, 1);
     shmslot_segment_close(observer);
 }
@@ -118,7 +105,7 @@ static void check_a_forked_child_leaves_it(void)
     CHECK(waitpid(pid, &status, 0) == pid && status == 0);
     CHECK_CODE(shmslot_segment_is_named(segment), 1);
     shmslot_segment_close(segment);
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
 }
 
 static void check_never_the_name_of_another(void)
@@ -130,7 +117,7 @@ static void check_never_the_name_of_another(void)
     CHECK_CODE(shmslot_segment_is_named(next), 1);
     CHECK(unlink(other_path) == 0);
     shmslot_segment_close(next);
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
 }
 
 /* ---- kills ---- */
@@ -157,7 +144,7 @@ static void leave_a_dead_one(void)
     }
     for (i = 0; i < 3; i++) CHECK(kill(others[i].pid, SIGKILL) == 0);
     for (i = 0; i < 3; i++) CHECK_U64((uint64_t)end_child(others[i]), 128 + SIGKILL);
-    CHECK_U64((uint64_t)files(), 1);
+    CHECK_U64(files_in(directory), 1);
 }
 
 static void check_attach_after_a_kill(void)
@@ -170,9 +157,9 @@ static void check_attach_after_a_kill(void)
     CHECK_OK(shmslot_segment_attach(path, &options, &observer, NULL));
     CHECK_U64(info_of(observer).participants, 3);
     shmslot_segment_close(observer);
-    CHECK_U64((uint64_t)files(), 1);
+    CHECK_U64(files_in(directory), 1);
     attach_finds_nothing();
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
 }
 
 static void check_open_after_a_kill(uint32_t if_orphaned, int creates)
@@ -188,7 +175,7 @@ static void check_open_after_a_kill(uint32_t if_orphaned, int creates)
     CHECK_U64(info_of(segment).participants, 1);
     CHECK_U64(info_of(segment).next_sequence, 1);
     shmslot_segment_close(segment);
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
 }
 
 static void check_the_last_one_alive_takes_it(void)
@@ -199,7 +186,7 @@ static void check_the_last_one_alive_takes_it(void)
     CHECK(kill(other.pid, SIGKILL) == 0);
     CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
     shmslot_segment_close(segment);
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
 }
 
 /* ---- a kill, or another call, at each step ---- */
@@ -262,7 +249,7 @@ static int try_point(const struct operation *operation, int killed, int point)
     if (killed) {
         steps_kill(pid);
         attach_finds_nothing();
-        CHECK_U64((uint64_t)files(), 0);
+        CHECK_U64(files_in(directory), 0);
         return more;
     }
     /* BUSY: the stopped process is just taking the name away. */
@@ -276,7 +263,7 @@ static int try_point(const struct operation *operation, int killed, int point)
         CHECK_U64(info_of(segment).retired, 0);
     }
     shmslot_segment_close(segment);
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
     steps_kill(pid);
     return more;
 }
@@ -332,7 +319,7 @@ static void check_at_random(void)
     for (i = 0; i < 3; i++) racers[i] = start_child(come_and_go, &seeds[i]);
     for (i = 0; i < 3; i++) CHECK_CHILD(racers[i]);
     attach_finds_nothing();
-    CHECK_U64((uint64_t)files(), 0);
+    CHECK_U64(files_in(directory), 0);
 }
 
 CHECK_MAIN()

@@ -5,7 +5,6 @@
 
 #include "samples.h"
 
-#include <dirent.h>
 #include <grp.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -30,19 +29,6 @@ static inline unsigned mappings_of(const char *text)
     CHECK(maps != NULL);
     while (fgets(line, sizeof line, maps) != NULL) count += strstr(line, text) != NULL;
     CHECK(fclose(maps) == 0);
-    return count;
-}
-
-static inline unsigned files_in(const char *directory)
-{
-    unsigned count = 0;
-    struct dirent *entry;
-    DIR *listing = opendir(directory);
-    CHECK(listing != NULL);
-    while ((entry = readdir(listing)) != NULL) {
-        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
-    }
-    CHECK(closedir(listing) == 0);
     return count;
 }
 

@@ -4,18 +4,6 @@
 
 #include <dirent.h>
 
-static int count_entries(const char *directory)
-{
-    int count = 0;
-    const struct dirent *entry;
-    DIR *stream = opendir(directory);
-    CHECK(stream != NULL);
-    while ((entry = readdir(stream)) != NULL)
-        count += entry->d_name[0] != '.' || entry->d_name[1] > '.';
-    CHECK(closedir(stream) == 0);
-    return count;
-}
-
 /* Mappings of that very file; the kernel may show it under the name that it had before it was
  * linked. */
 static int count_mappings(ino_t inode)
@@ -114,7 +102,7 @@ static void check_mode_is_what_was_asked_for(void)
 static void check_one_file_one_descriptor_few_mappings(void)
 {
     char directory[128], path[256];
-    int descriptors = count_entries("/proc/self/fd");
+    unsigned descriptors = files_in("/proc/self/fd");
     struct stat status;
     shmslot_options options = options_of(8, 100);
     shmslot_segment *creator, *other;
@@ -127,22 +115,22 @@ static void check_one_file_one_descriptor_few_mappings(void)
     creator = make_named(path, &options);
     writer = open_writer(creator);
     reader = join(creator, 0);
-    CHECK_U64((uint64_t)count_entries(directory), 1);
-    CHECK_U64((uint64_t)count_entries("/proc/self/fd"), (uint64_t)descriptors + 1);
+    CHECK_U64(files_in(directory), 1);
+    CHECK_U64(files_in("/proc/self/fd"), descriptors + 1);
     CHECK(stat(path, &status) == 0);
     CHECK(count_mappings(status.st_ino) >= 1);
     CHECK(count_mappings(status.st_ino) <= 3);
     other = attach(path);
-    CHECK(count_entries("/proc/self/fd") <= descriptors + 2);
+    CHECK(files_in("/proc/self/fd") <= descriptors + 2);
     each_descriptor(check_close_on_exec);
 
     shmslot_reader_leave(reader);
     shmslot_writer_close(writer);
     shmslot_segment_close(other);
     CHECK_OK(shmslot_segment_unlink(path, NULL));
-    CHECK_U64((uint64_t)count_entries(directory), 0);
+    CHECK_U64(files_in(directory), 0);
     shmslot_segment_close(creator);
-    CHECK_U64((uint64_t)count_entries("/proc/self/fd"), (uint64_t)descriptors);
+    CHECK_U64(files_in("/proc/self/fd"), descriptors);
     CHECK_U64((uint64_t)count_mappings(status.st_ino), 0);
 }
 

@@ -265,10 +265,10 @@ const char *shmslot_strerror(int code);
 /// readers continues after a handler with SA_RESTART. Since 0.2.
 #define SHMSLOT_END_SIGNAL 4
 
-/// State: this process may not open the file, so it cannot be told.
+/// State: unknown, because this process may not open the file.
 #define SHMSLOT_STATE_UNKNOWN 0
 
-/// State: a process is attached to the segment; a stopped process is.
+/// State: a process, which may be stopped, is attached to the segment.
 #define SHMSLOT_STATE_ALIVE 1
 
 /// State: no process is attached to the segment.
@@ -332,7 +332,7 @@ typedef struct shmslot_attach_options {
     uint32_t struct_size;
     /// Any of SHMSLOT_FLAG_PREFAULT, _HUGE_PAGES, _STREAM_COPIES, _ANY_OWNER and _OBSERVER.
     uint32_t flags;
-    /// How long a wait polls before it sleeps, in nanoseconds; 1 is not at all, default 10000.
+    /// How long a wait polls before it sleeps, in nanoseconds, or SHMSLOT_SPIN_NONE; default 10000.
     uint32_t spin_ns;
     /// Loans that one writer may have out at once; default no limit.
     uint32_t max_loans;
@@ -424,8 +424,7 @@ typedef struct shmslot_segment_entry {
     /// told without attaching: SHMSLOT_E_LAYOUT_VERSION, SHMSLOT_E_CORRUPT, SHMSLOT_E_TRUNCATED,
     /// SHMSLOT_E_EMPTY, SHMSLOT_E_PERMISSION.
     int32_t refusal;
-    /// Attached processes, and those that died so and were not cleaned up after; 0 if it cannot be
-    /// read.
+    /// Attached processes, and those that died and have not been recovered; 0 if it cannot be read.
     uint32_t participants;
     /// Version of its bytes; 0 if it cannot be read.
     uint32_t layout_version;
@@ -602,8 +601,8 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// millisecond at most), when no place for a reader or a single writer is left, and every 200 ms in
 /// a wait; of more than 64 participants such a look asks some, and the next goes on there.
 ///
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only
-/// to look), NO_MEMORY, SYS, CORRUPT. Since 0.2.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer),
+/// NO_MEMORY, SYS, CORRUPT. Since 0.2.
 int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 
 /// Returns the memory of all unused regions to the system. Otherwise regions keep it for the next

@@ -41,9 +41,17 @@ pub(crate) fn prefetch_read(address: *const u8) {
     // it.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        core::arch::asm!("prefetcht0 [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        core::arch::asm!(
+            "prefetcht0 [{}]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
         #[cfg(target_arch = "aarch64")]
-        core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        core::arch::asm!(
+            "prfm pldl1keep, [{}]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
     }
 }
 
@@ -53,8 +61,16 @@ pub(crate) fn prefetch_write(address: *mut u8) {
     // SAFETY: as above; x86-64 processors without `prefetchw` execute it as a no-op.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        core::arch::asm!(
+            "prefetchw [{}]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
         #[cfg(target_arch = "aarch64")]
-        core::arch::asm!("prfm pstl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        core::arch::asm!(
+            "prfm pstl1keep, [{}]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
     }
 }

@@ -169,7 +169,8 @@ codes! {
         "choose another name, or remove the file";
     LayoutVersion = -8,
         "the segment has another layout version, byte order or feature set",
-        "use one version of shmslot on both sides; to replace the segment, end its users, then create it with SHMSLOT_ORPHANED_REPLACE or unlink it";
+        "use one version of shmslot on both sides; to replace the segment, end its users, then create \
+         it with SHMSLOT_ORPHANED_REPLACE or unlink it";
     TypeMismatch = -9,
         "the segment carries another type",
         "build both sides from one type definition, or attach without a type to inspect the segment";
@@ -187,7 +188,8 @@ codes! {
         "wait again, or stop";
     NoFreeSlot = -14,
         "no slot or region is free: all are loaned, unread or held",
-        "ask shmslot_writer_explain who has them, then mark samples sooner, add slots, or choose another policy";
+        "ask shmslot_writer_explain who has them, then mark samples sooner, add slots, or choose \
+         another policy";
     TooLarge = -15,
         "the payload is larger than max_payload, or than the buffer",
         "split it, or create the segment with a larger max_payload";
@@ -271,7 +273,8 @@ codes! {
         "make the handle anew, and close only what you opened (closefrom, dup2)";
     OptionsMismatch = -42,
         "the segment of this name does not give what the options ask for",
-        "ask for what it has or leave the field at 0, unlink it and create it anew, or use SHMSLOT_FLAG_ANY_GEOMETRY";
+        "ask for what it has or leave the field at 0, unlink it and create it anew, or use \
+         SHMSLOT_FLAG_ANY_GEOMETRY";
     Retired = -43,
         "the name of the segment was taken away, or leads to another segment",
         "close this segment, and open or attach by name anew";

@@ -21,11 +21,13 @@
 
 #include <shmslot_pool.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
@@ -174,8 +176,16 @@ public:
     /// The error that a C call has filled.
     explicit Error(const shmslot_error &told) noexcept { set(told); }
 
-    /// A failure that this header has found, and its subject.
-    Error(Code code, std::string_view about) noexcept : Error(code) { set_text(about); }
+    /// A failure that this header has found. The format takes two numbers, each as %llu.
+    Error(Code code, const char *format, std::uint64_t wanted, std::uint64_t found) noexcept
+        : Error(code)
+    {
+        told_.numbers[0] = wanted;
+        told_.numbers[1] = found;
+        std::snprintf(told_.text, sizeof told_.text, format,
+                      static_cast<unsigned long long>(wanted),
+                      static_cast<unsigned long long>(found));
+    }
 
     /// A copy.
     Error(const Error &other) noexcept { set(other.told_); }
@@ -1629,7 +1639,7 @@ public:
         return code != 0;
     }
 
-    /// Every process that is attached, or died so and was not cleaned up after.
+    /// Every process that is attached, or died and has not been recovered.
     /// shmslot_segment_participants.
     Result<std::vector<Participant>> participants() const
     {
@@ -2329,6 +2339,56 @@ void begin_header(Loan &loan) noexcept
     }
 }
 
+/// What every typed loan has.
+template <class H>
+class LoanBase {
+public:
+    /// The user header, which was made as `H header;` makes it.
+    template <class Header = H>
+    [[nodiscard]] Header &user_header() noexcept
+    {
+        return *object<Header>(loan_.user_header());
+    }
+    /// Whether it can still be committed.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(loan_); }
+    /// Gives the slot back without publishing it.
+    Result<void> discard() noexcept { return loan_.discard(); }
+    /// The bytes, and the user header.
+    [[nodiscard]] Loan &untyped() noexcept { return loan_; }
+
+protected:
+    LoanBase() noexcept = default;
+    explicit LoanBase(Unwritten tag) noexcept : loan_(tag) {}
+
+    Loan loan_{};
+};
+
+/// What every typed sample has.
+template <class H>
+class SampleBase {
+public:
+    /// The user header.
+    template <class Header = H>
+    [[nodiscard]] const Header &user_header() const noexcept
+    {
+        return *object<const Header>(sample_.user_header());
+    }
+    /// Whether it is held.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(sample_); }
+    /// Releases it.
+    Result<void> mark() noexcept { return sample_.mark(); }
+    /// Its place in the order of all samples of the segment; the first is 1.
+    [[nodiscard]] std::uint64_t sequence() const noexcept { return sample_.sequence(); }
+    /// The untyped sample, with all its other calls.
+    [[nodiscard]] Sample &untyped() noexcept { return sample_; }
+
+protected:
+    SampleBase() noexcept = default;
+    explicit SampleBase(Unwritten tag) noexcept : sample_(tag) {}
+
+    Sample sample_{};
+};
+
 /// Whether a sample of len bytes is a T; an array has any number of items.
 template <class T>
 [[nodiscard]] constexpr bool fits(std::size_t len) noexcept
@@ -2345,12 +2405,15 @@ template <class T>
 /// A Loan that is an object of type T, with a user header of type H unless that is void. Ends as a
 /// Loan does.
 template <class T, class H = void>
-class TypedLoan {
+class TypedLoan : public detail::LoanBase<H> {
+    using Base = detail::LoanBase<H>;
+    using Base::loan_;
+
 public:
     /// None.
     TypedLoan() noexcept = default;
     /// For this header: to be written by a call.
-    explicit TypedLoan(detail::Unwritten tag) noexcept : loan_(tag) {}
+    explicit TypedLoan(detail::Unwritten tag) noexcept : Base(tag) {}
 
     /// The object; null if there is none any more.
     [[nodiscard]] T *get() noexcept { return detail::object<T>(loan_.data()); }
@@ -2358,36 +2421,22 @@ public:
     [[nodiscard]] T &operator*() noexcept { return *get(); }
     /// The object.
     [[nodiscard]] T *operator->() noexcept { return get(); }
-    /// The user header, which was made as `H header;` makes it.
-    template <class Header = H>
-    [[nodiscard]] Header &user_header() noexcept
-    {
-        return *detail::object<Header>(loan_.user_header());
-    }
-    /// Whether it can still be committed.
-    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(loan_); }
 
     /// Publishes the object; returns the sequence of the sample. See Loan::commit.
     Result<std::uint64_t> commit() noexcept { return loan_.commit(sizeof(T)); }
-    /// Gives the slot back without publishing it.
-    Result<void> discard() noexcept { return loan_.discard(); }
-    /// The bytes, and the user header.
-    [[nodiscard]] Loan &untyped() noexcept { return loan_; }
-
-private:
-    template <class, class>
-    friend class TypedWriter;
-    Loan loan_{};
 };
 
 /// A Loan that is an array of T, of as many items as were reserved.
 template <class T, class H>
-class TypedLoan<T[], H> {
+class TypedLoan<T[], H> : public detail::LoanBase<H> {
+    using Base = detail::LoanBase<H>;
+    using Base::loan_;
+
 public:
     /// None.
     TypedLoan() noexcept = default;
     /// For this header: to be written by a call.
-    explicit TypedLoan(detail::Unwritten tag) noexcept : loan_(tag) {}
+    explicit TypedLoan(detail::Unwritten tag) noexcept : Base(tag) {}
 
     /// The items; null if there are none any more.
     [[nodiscard]] T *data() noexcept { return detail::object<T>(loan_.data()); }
@@ -2399,14 +2448,6 @@ public:
     [[nodiscard]] T *end() noexcept { return data() + size(); }
     /// An item; at is less than size().
     [[nodiscard]] T &operator[](std::size_t at) noexcept { return data()[at]; }
-    /// The user header, which was made as `H header;` makes it.
-    template <class Header = H>
-    [[nodiscard]] Header &user_header() noexcept
-    {
-        return *detail::object<Header>(loan_.user_header());
-    }
-    /// Whether it can still be committed.
-    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(loan_); }
 
     /// Publishes all items; returns the sequence of the sample. See Loan::commit.
     Result<std::uint64_t> commit() noexcept { return loan_.commit(size() * sizeof(T)); }
@@ -2416,15 +2457,6 @@ public:
         if (loan_ && count > size()) return Code::bad_length;
         return loan_.commit(loan_ ? count * sizeof(T) : 0);
     }
-    /// Gives the slot back without publishing it.
-    Result<void> discard() noexcept { return loan_.discard(); }
-    /// The bytes, and the user header.
-    [[nodiscard]] Loan &untyped() noexcept { return loan_; }
-
-private:
-    template <class, class>
-    friend class TypedWriter;
-    Loan loan_{};
 };
 
 /// A Writer of objects of type T, which are made in place, with user headers of type H unless that
@@ -2443,13 +2475,13 @@ public:
         static_assert(std::is_nothrow_constructible_v<T, Arguments...>,
                       "T cannot be made of these without throwing");
         return detail::filled<TypedLoan<T, H>>([&](TypedLoan<T, H> &typed) {
-            const Code code = writer_.fill(typed.loan_, sizeof(T), timeout);
+            const Code code = writer_.fill(typed.untyped(), sizeof(T), timeout);
             if (code != Code::ok) return code;
-            detail::begin_header<H>(typed.loan_);
+            detail::begin_header<H>(typed.untyped());
             if constexpr (sizeof...(arguments) == 0) {
-                ::new (static_cast<void *>(typed.loan_.data())) T;
+                ::new (static_cast<void *>(typed.untyped().data())) T;
             } else {
-                ::new (static_cast<void *>(typed.loan_.data()))
+                ::new (static_cast<void *>(typed.untyped().data()))
                     T(std::forward<Arguments>(arguments)...);
             }
             return code;
@@ -2491,11 +2523,11 @@ public:
         static_assert(std::is_nothrow_default_constructible_v<T>, "an item that throws");
         if (count > static_cast<std::size_t>(-1) / sizeof(T)) return Code::too_large;
         return detail::filled<TypedLoan<T[], H>>([&](TypedLoan<T[], H> &typed) {
-            const Code code = writer_.fill(typed.loan_, count * sizeof(T), timeout);
+            const Code code = writer_.fill(typed.untyped(), count * sizeof(T), timeout);
             if (code != Code::ok) return code;
-            detail::begin_header<H>(typed.loan_);
+            detail::begin_header<H>(typed.untyped());
             for (std::size_t at = 0; at < count; ++at) {
-                ::new (static_cast<void *>(typed.loan_.data() + at * sizeof(T))) T;
+                ::new (static_cast<void *>(typed.untyped().data() + at * sizeof(T))) T;
             }
             return code;
         });
@@ -2527,12 +2559,15 @@ private:
 /// A Sample that is an object of type T, with a user header of type H unless that is void. Ends as
 /// a Sample does.
 template <class T, class H = void>
-class TypedSample {
+class TypedSample : public detail::SampleBase<H> {
+    using Base = detail::SampleBase<H>;
+    using Base::sample_;
+
 public:
     /// None.
     TypedSample() noexcept = default;
     /// For this header: to be written by a call.
-    explicit TypedSample(detail::Unwritten tag) noexcept : sample_(tag) {}
+    explicit TypedSample(detail::Unwritten tag) noexcept : Base(tag) {}
 
     /// The object; null if there is none any more.
     [[nodiscard]] const T *get() const noexcept { return detail::object<const T>(sample_.data()); }
@@ -2540,36 +2575,19 @@ public:
     [[nodiscard]] const T &operator*() const noexcept { return *get(); }
     /// The object.
     [[nodiscard]] const T *operator->() const noexcept { return get(); }
-    /// The user header.
-    template <class Header = H>
-    [[nodiscard]] const Header &user_header() const noexcept
-    {
-        return *detail::object<const Header>(sample_.user_header());
-    }
-    /// Whether it is held.
-    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(sample_); }
-
-    /// Releases it.
-    Result<void> mark() noexcept { return sample_.mark(); }
-    /// Its place in the order of all samples of the segment; the first is 1.
-    [[nodiscard]] std::uint64_t sequence() const noexcept { return sample_.sequence(); }
-    /// The untyped sample, with all its other calls.
-    [[nodiscard]] Sample &untyped() noexcept { return sample_; }
-
-private:
-    template <class, class>
-    friend class TypedReader;
-    Sample sample_{};
 };
 
 /// A Sample that is an array of T.
 template <class T, class H>
-class TypedSample<T[], H> {
+class TypedSample<T[], H> : public detail::SampleBase<H> {
+    using Base = detail::SampleBase<H>;
+    using Base::sample_;
+
 public:
     /// None.
     TypedSample() noexcept = default;
     /// For this header: to be written by a call.
-    explicit TypedSample(detail::Unwritten tag) noexcept : sample_(tag) {}
+    explicit TypedSample(detail::Unwritten tag) noexcept : Base(tag) {}
 
     /// The items; null if there are none any more.
     [[nodiscard]] const T *data() const noexcept { return detail::object<const T>(sample_.data()); }
@@ -2581,26 +2599,6 @@ public:
     [[nodiscard]] const T *end() const noexcept { return data() + size(); }
     /// An item; at is less than size().
     [[nodiscard]] const T &operator[](std::size_t at) const noexcept { return data()[at]; }
-    /// The user header.
-    template <class Header = H>
-    [[nodiscard]] const Header &user_header() const noexcept
-    {
-        return *detail::object<const Header>(sample_.user_header());
-    }
-    /// Whether it is held.
-    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(sample_); }
-
-    /// Releases it.
-    Result<void> mark() noexcept { return sample_.mark(); }
-    /// Its place in the order of all samples of the segment; the first is 1.
-    [[nodiscard]] std::uint64_t sequence() const noexcept { return sample_.sequence(); }
-    /// The untyped sample, with all its other calls.
-    [[nodiscard]] Sample &untyped() noexcept { return sample_; }
-
-private:
-    template <class, class>
-    friend class TypedReader;
-    Sample sample_{};
 };
 
 /// A Reader of objects of type T, or of arrays if that is an array type. Threads: as Reader.
@@ -2623,7 +2621,7 @@ public:
     Result<TypedSample<T, H>> peek_latest() noexcept
     {
         return detail::filled<TypedSample<T, H>>([&](TypedSample<T, H> &typed) {
-            return checked(typed, reader_.fill_latest(typed.sample_));
+            return checked(typed, reader_.fill_latest(typed.untyped()));
         });
     }
 
@@ -2664,13 +2662,13 @@ private:
     // Reads into an empty sample.
     Code fill(TypedSample<T, H> &typed) noexcept
     {
-        return checked(typed, reader_.fill(typed.sample_));
+        return checked(typed, reader_.fill(typed.untyped()));
     }
 
     // Releases a sample that is no T.
     static Code checked(TypedSample<T, H> &typed, Code code) noexcept
     {
-        if (code != Code::ok || detail::fits<T>(typed.sample_.size())) return code;
+        if (code != Code::ok || detail::fits<T>(typed.untyped().size())) return code;
         typed = TypedSample<T, H>();
         return Code::type_mismatch;
     }
@@ -2799,24 +2797,23 @@ private:
         return options;
     }
 
-    static bool has_room(std::uint64_t slot_capacity, std::uint64_t max_payload) noexcept
-    {
-        return slot_capacity >= sizeof(Item) || max_payload >= sizeof(Item);
-    }
-
     template <class Make>
     static Result<TypedSegment> make(const Options &options, Make make_one) noexcept
     {
         const Options complete = typed(options);
         if (!std::is_void_v<H> && complete.user_header_size != header_size) {
             return Error(Code::bad_options,
-                         "user_header_size is not the size of the header's type");
+                         "the user header's type has %llu bytes, and user_header_size is %llu; "
+                         "leave that at 0",
+                         header_size, complete.user_header_size);
         }
-        // Of arrays the default has room for an item, or `of` says that it has not.
-        if (!(std::is_array_v<T> && complete.slot_capacity == 0) &&
-            !has_room(complete.slot_capacity, complete.max_payload)) {
+        const std::uint64_t room = std::max(complete.slot_capacity, complete.max_payload);
+        // 0: arrays with the default capacity, which `of` compares.
+        if (complete.slot_capacity != 0 && room < sizeof(Item)) {
             return Error(Code::bad_options,
-                         "slot_capacity and max_payload are smaller than the type");
+                         "the type has %llu bytes, and slot_capacity and max_payload allow %llu; "
+                         "leave them at 0, or ask for more",
+                         sizeof(Item), room);
         }
         return of(make_one(complete));
     }
@@ -2828,14 +2825,24 @@ private:
         if (!segment) return segment.error();
         const auto info = segment->info();
         if (!info) return info.error();
-        if (!has_room(info->slot_capacity, info->max_payload) ||
-            info->payload_align % alignof(Item) != 0) {
+        const std::uint64_t room = std::max(info->slot_capacity, info->max_payload);
+        if (room < sizeof(Item)) {
             return Error(Code::type_mismatch,
-                         "its payloads have no room for the type, or not its alignment");
+                         "the type has %llu bytes, and the segment's payloads at most %llu; "
+                         "build both sides from one type definition",
+                         sizeof(Item), room);
+        }
+        if (info->payload_align % alignof(Item) != 0) {
+            return Error(Code::type_mismatch,
+                         "the type is aligned to %llu bytes, and the segment's payloads to %llu; "
+                         "build both sides from one type definition",
+                         alignof(Item), info->payload_align);
         }
         if (!std::is_void_v<H> && info->user_header_size != header_size) {
             return Error(Code::type_mismatch,
-                         "its user headers have another size than the header's type");
+                         "the user header's type has %llu bytes, and the segment's user headers "
+                         "%llu; build both sides from one type definition",
+                         header_size, info->user_header_size);
         }
         return TypedSegment(*std::move(segment));
     }

@@ -16,6 +16,7 @@ use std::ptr::NonNull;
 
 use crate::error::{Code, Error, HotResult, Result};
 use crate::ffi::handle::Handle;
+use crate::ffi::library::SHMSLOT_OK;
 use crate::ffi::plain::Plain;
 use crate::segment::payload::Bytes;
 
@@ -306,12 +307,23 @@ impl<'c, T: Plain> OutArray<'c, T> {
         OutArray { to, element_size: size, capacity, call: PhantomData }
     }
 
-    /// Writes as many as there is room for.
-    pub(crate) fn give(&self, values: impl Iterator<Item = T>) -> HotResult<()> {
-        for (index, value) in values.take(self.capacity).enumerate() {
-            self.give_nth(index, &value)?;
+    /// Writes as many of a list as there is room for, and how many there are. `list` is called only
+    /// if the number can be written.
+    pub(crate) fn give_list<V>(
+        &self,
+        ret_count: &Out<'_, usize>,
+        list: impl FnOnce() -> Result<Vec<V>>,
+    ) -> Result<c_int>
+    where
+        T: for<'a> From<&'a V>,
+    {
+        ret_count.present()?;
+        let values = list()?;
+        for (index, value) in values.iter().take(self.capacity).enumerate() {
+            self.give_nth(index, &T::from(value))?;
         }
-        Ok(())
+        ret_count.give(values.len())?;
+        Ok(SHMSLOT_OK)
     }
 
     /// Writes as much of a struct as the caller's version of the header has, and zeros after it.

@@ -209,7 +209,7 @@ mod tests {
         }
         std::panic::set_hook(Box::new(|_| eprintln!("elsewhere")));
         let call = Call::new();
-        let mut detail = shmslot_error::NONE;
+        let mut detail = shmslot_error::from(&Code::Again.into());
         // SAFETY: `detail` lives as long.
         let reterr = unsafe { Out::new(&raw mut detail, &call) };
         assert_eq!(without_handle(reterr, || panic!("a defect")), Code::Panic.number());

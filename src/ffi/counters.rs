@@ -203,11 +203,7 @@ pub unsafe extern "C" fn shmslot_segment_readers(
 ) -> c_int {
     from_c!(segment: HandleRef, array[element_size, capacity]: OutArray, ret_count: Out);
     boundary::with_system(&segment, |segment| {
-        ret_count.present()?;
-        let readers = segment.segment.readers()?;
-        array.give(readers.iter().map(shmslot_reader_counters::from))?;
-        ret_count.give(readers.len())?;
-        Ok(SHMSLOT_OK)
+        Ok(array.give_list(&ret_count, || segment.segment.readers())?)
     })
 }
 
@@ -225,11 +221,7 @@ pub unsafe extern "C" fn shmslot_segment_writers(
 ) -> c_int {
     from_c!(segment: HandleRef, array[element_size, capacity]: OutArray, ret_count: Out);
     boundary::with_system(&segment, |segment| {
-        ret_count.present()?;
-        let writers = segment.segment.writers()?;
-        array.give(writers.iter().map(shmslot_writer_counters::from))?;
-        ret_count.give(writers.len())?;
-        Ok(SHMSLOT_OK)
+        Ok(array.give_list(&ret_count, || segment.segment.writers())?)
     })
 }
 
@@ -282,11 +274,8 @@ pub unsafe extern "C" fn shmslot_segment_deaths(
     ret_count: *mut usize,
 ) -> c_int {
     from_c!(segment: HandleRef, array[element_size, capacity]: OutArray, ret_count: Out);
-    boundary::with(&segment, |segment| {
-        ret_count.present()?;
-        let deaths = segment.segment.deaths()?;
-        array.give(deaths.iter().map(shmslot_death::from))?;
-        ret_count.give(deaths.len())?;
-        Ok(SHMSLOT_OK)
-    })
+    boundary::with(
+        &segment,
+        |segment| Ok(array.give_list(&ret_count, || segment.segment.deaths())?),
+    )
 }

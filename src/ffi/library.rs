@@ -1,5 +1,4 @@
 //! Library: its version, the codes of failures and their texts.
-#![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
 use std::ffi::{c_char, c_int};
 use std::fmt::{self, Write as _};
@@ -29,16 +28,6 @@ const fn number(digits: &str) -> u32 {
     value
 }
 
-const _: () = {
-    assert!(SHMSLOT_VERSION_MAJOR == number(env!("CARGO_PKG_VERSION_MAJOR")));
-    assert!(SHMSLOT_VERSION_MINOR == number(env!("CARGO_PKG_VERSION_MINOR")));
-    assert!(SHMSLOT_VERSION_PATCH == number(env!("CARGO_PKG_VERSION_PATCH")));
-    assert!(
-        SHMSLOT_VERSION
-            == SHMSLOT_VERSION_MAJOR << 16 | SHMSLOT_VERSION_MINOR << 8 | SHMSLOT_VERSION_PATCH
-    );
-};
-
 /// What a failed call can tell beside its code. Owned by the caller; written on failure only.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -55,12 +44,6 @@ pub struct shmslot_error {
 
 /// Bytes of a text, with its NUL.
 const TEXT: usize = 512;
-
-impl shmslot_error {
-    /// No error.
-    pub(crate) const NONE: shmslot_error =
-        shmslot_error { code: SHMSLOT_OK, os_errno: 0, numbers: [0; 3], text: [0; TEXT] };
-}
 
 impl From<&Error> for shmslot_error {
     fn from(error: &Error) -> shmslot_error {
@@ -102,6 +85,16 @@ unsafe impl Plain for shmslot_error {}
 /// SHMSLOT_VERSION, which is the version of the header. Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_version() -> u32 {
+    // The header generator needs the numbers spelled out.
+    const {
+        assert!(SHMSLOT_VERSION_MAJOR == number(env!("CARGO_PKG_VERSION_MAJOR")));
+        assert!(SHMSLOT_VERSION_MINOR == number(env!("CARGO_PKG_VERSION_MINOR")));
+        assert!(SHMSLOT_VERSION_PATCH == number(env!("CARGO_PKG_VERSION_PATCH")));
+        assert!(
+            SHMSLOT_VERSION
+                == SHMSLOT_VERSION_MAJOR << 16 | SHMSLOT_VERSION_MINOR << 8 | SHMSLOT_VERSION_PATCH
+        );
+    }
     SHMSLOT_VERSION
 }
 

@@ -1,5 +1,4 @@
 //! Options: how to make a segment, how to attach to one, and what ends waits.
-#![allow(dead_code)] // The header has the constants; what only assertions use is unused to older compilers.
 
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
@@ -81,19 +80,6 @@ pub const SHMSLOT_END_RETIRED: u32 = 8;
 /// readers continues after a handler with SA_RESTART. Since 0.2.
 pub const SHMSLOT_END_SIGNAL: u32 = 4;
 
-// The header spells out the numbers of the enums that the core works with.
-const _: () = {
-    assert!(
-        SHMSLOT_POLICY_FAIL == Policy::Fail as u32 && SHMSLOT_POLICY_BLOCK == Policy::Block as u32
-    );
-    assert!(SHMSLOT_POLICY_DROP_OLDEST == Policy::DropOldest as u32);
-    assert!(
-        SHMSLOT_ORPHANED_REPLACE == IfOrphaned::Replace as u32
-            && SHMSLOT_ORPHANED_ADOPT == IfOrphaned::Adopt as u32
-    );
-    assert!(SHMSLOT_ORPHANED_REFUSE == IfOrphaned::Refuse as u32);
-};
-
 /// Flags that create, open and attach all take.
 const SHARED_FLAGS: u32 = SHMSLOT_FLAG_PREFAULT
     | SHMSLOT_FLAG_HUGE_PAGES
@@ -165,7 +151,7 @@ pub struct shmslot_attach_options {
     pub struct_size: u32,
     /// Any of SHMSLOT_FLAG_PREFAULT, _HUGE_PAGES, _STREAM_COPIES, _ANY_OWNER and _OBSERVER.
     pub flags: u32,
-    /// How long a wait polls before it sleeps, in nanoseconds; 1 is not at all, default 10000.
+    /// How long a wait polls before it sleeps, in nanoseconds, or SHMSLOT_SPIN_NONE; default 10000.
     pub spin_ns: u32,
     /// Loans that one writer may have out at once; default no limit.
     pub max_loans: u32,
@@ -256,7 +242,11 @@ impl From<&Info> for shmslot_info {
             max_readers: geometry.max_readers,
             max_participants: geometry.max_participants,
             history: geometry.history,
-            policy: geometry.policy as u32,
+            policy: match geometry.policy {
+                Policy::Block => SHMSLOT_POLICY_BLOCK,
+                Policy::Fail => SHMSLOT_POLICY_FAIL,
+                Policy::DropOldest => SHMSLOT_POLICY_DROP_OLDEST,
+            },
             flags: if geometry.single_writer { SHMSLOT_FLAG_SINGLE_WRITER } else { 0 }
                 | if geometry.timestamps { SHMSLOT_FLAG_TIMESTAMPS } else { 0 }
                 | if geometry.ephemeral { SHMSLOT_FLAG_EPHEMERAL } else { 0 },
@@ -304,18 +294,12 @@ impl From<&Participant> for shmslot_participant {
     }
 }
 
-/// State: this process may not open the file, so it cannot be told.
+/// State: unknown, because this process may not open the file.
 pub const SHMSLOT_STATE_UNKNOWN: u32 = 0;
-/// State: a process is attached to the segment; a stopped process is.
+/// State: a process, which may be stopped, is attached to the segment.
 pub const SHMSLOT_STATE_ALIVE: u32 = 1;
 /// State: no process is attached to the segment.
 pub const SHMSLOT_STATE_DEAD: u32 = 2;
-
-const _: () = {
-    assert!(SHMSLOT_STATE_UNKNOWN == SegmentState::Unknown as u32);
-    assert!(SHMSLOT_STATE_ALIVE == SegmentState::Alive as u32);
-    assert!(SHMSLOT_STATE_DEAD == SegmentState::Dead as u32);
-};
 
 /// A segment as shmslot_segment_list finds it in a directory.
 #[repr(C)]
@@ -331,8 +315,7 @@ pub struct shmslot_segment_entry {
     /// told without attaching: SHMSLOT_E_LAYOUT_VERSION, SHMSLOT_E_CORRUPT, SHMSLOT_E_TRUNCATED,
     /// SHMSLOT_E_EMPTY, SHMSLOT_E_PERMISSION.
     pub refusal: i32,
-    /// Attached processes, and those that died so and were not cleaned up after; 0 if it cannot be
-    /// read.
+    /// Attached processes, and those that died and have not been recovered; 0 if it cannot be read.
     pub participants: u32,
     /// Version of its bytes; 0 if it cannot be read.
     pub layout_version: u32,
@@ -361,7 +344,11 @@ impl From<&SegmentEntry> for shmslot_segment_entry {
         shmslot_segment_entry {
             size: entry.size,
             segment_id: entry.segment_id,
-            state: entry.state as u32,
+            state: match entry.state {
+                SegmentState::Unknown => SHMSLOT_STATE_UNKNOWN,
+                SegmentState::Alive => SHMSLOT_STATE_ALIVE,
+                SegmentState::Dead => SHMSLOT_STATE_DEAD,
+            },
             refusal: entry.refusal.map_or(0, Code::number),
             participants: entry.participants,
             layout_version: entry.layout_version,
@@ -412,7 +399,7 @@ unsafe fn type_name(name: *const c_char) -> Result<String> {
     let call = Call::new();
     // SAFETY: as the caller says.
     let name = unsafe { Text::new(name, &call) }.get().unwrap_or_default();
-    Ok(name.to_str().map_err(|_| bad("type_name"))?.to_owned())
+    Ok(name.to_str().map_err(|_| bad("type_name is not UTF-8"))?.to_owned())
 }
 
 /// The identity of a sample type, to be put into type_hash: of its name, 1 to 63 bytes of UTF-8,
@@ -476,14 +463,24 @@ pub(crate) fn create_options(input: &InSized<'_, shmslot_options>) -> Result<Cre
         return Err(bad("reserved: must be 0"));
     }
     let has = |flag: u32| given.flags & flag != 0;
-    let no_policy =
-        || out_of_range("policy", given.policy.into(), 1, SHMSLOT_POLICY_DROP_OLDEST.into());
     let policy = match given.policy {
         0 => None,
-        number => Some(Policy::from_number(number).ok_or_else(no_policy)?),
+        SHMSLOT_POLICY_BLOCK => Some(Policy::Block),
+        SHMSLOT_POLICY_FAIL => Some(Policy::Fail),
+        SHMSLOT_POLICY_DROP_OLDEST => Some(Policy::DropOldest),
+        other => {
+            return Err(out_of_range("policy", other.into(), 1, SHMSLOT_POLICY_DROP_OLDEST.into()));
+        }
     };
-    let no_choice =
-        || out_of_range("if_orphaned", given.if_orphaned.into(), 0, SHMSLOT_ORPHANED_REFUSE.into());
+    let if_orphaned = match given.if_orphaned {
+        SHMSLOT_ORPHANED_REPLACE => IfOrphaned::Replace,
+        SHMSLOT_ORPHANED_ADOPT => IfOrphaned::Adopt,
+        SHMSLOT_ORPHANED_REFUSE => IfOrphaned::Refuse,
+        other => {
+            let highest = SHMSLOT_ORPHANED_REFUSE.into();
+            return Err(out_of_range("if_orphaned", other.into(), 0, highest));
+        }
+    };
     Ok(CreateOptions {
         slot_count: given.slot_count,
         slot_capacity: given.slot_capacity,
@@ -500,7 +497,7 @@ pub(crate) fn create_options(input: &InSized<'_, shmslot_options>) -> Result<Cre
         timestamps: has(SHMSLOT_FLAG_TIMESTAMPS),
         ephemeral: has(SHMSLOT_FLAG_EPHEMERAL),
         mode: given.mode,
-        if_orphaned: IfOrphaned::from_number(given.if_orphaned).ok_or_else(no_choice)?,
+        if_orphaned,
         any_geometry: has(SHMSLOT_FLAG_ANY_GEOMETRY),
         type_hash: given.type_hash,
         // SAFETY: `InSized` requires what the field's comment says.

@@ -258,11 +258,7 @@ pub unsafe extern "C" fn shmslot_segment_list(
 ) -> c_int {
     from_c!(directory: Text, array[element_size, capacity]: OutArray, ret_count: Out, reterr: Out);
     boundary::without_handle(reterr, || {
-        ret_count.present()?;
-        let entries = Segment::list(directory.path())?;
-        array.give(entries.iter().map(shmslot_segment_entry::from))?;
-        ret_count.give(entries.len())?;
-        Ok(SHMSLOT_OK)
+        array.give_list(&ret_count, || Segment::list(directory.path()))
     })
 }
 
@@ -346,11 +342,7 @@ pub unsafe extern "C" fn shmslot_segment_participants(
 ) -> c_int {
     from_c!(segment: HandleRef, array[element_size, capacity]: OutArray, ret_count: Out);
     boundary::with_system(&segment, |segment| {
-        ret_count.present()?;
-        let participants = segment.segment.participants()?;
-        array.give(participants.iter().map(shmslot_participant::from))?;
-        ret_count.give(participants.len())?;
-        Ok(SHMSLOT_OK)
+        Ok(array.give_list(&ret_count, || segment.segment.participants())?)
     })
 }
 
@@ -363,8 +355,8 @@ pub unsafe extern "C" fn shmslot_segment_participants(
 /// millisecond at most), when no place for a reader or a single writer is left, and every 200 ms in
 /// a wait; of more than 64 participants such a look asks some, and the next goes on there.
 ///
-/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (attached only
-/// to look), NO_MEMORY, SYS, CORRUPT. Since 0.2.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer),
+/// NO_MEMORY, SYS, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_recover(
     segment: *mut shmslot_segment,

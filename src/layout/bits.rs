@@ -55,7 +55,9 @@ impl Field {
 
 /// Declares the fields of words: each with its lowest bit and its number of bits.
 macro_rules! fields {
-    ($($word:ident $table:literal of $size:literal { $($field:ident $name:literal $low:literal $bits:literal;)+ })+) => {
+    ($($word:ident $table:literal of $size:literal {
+        $($field:ident $name:literal $low:literal $bits:literal;)+
+    })+) => {
         $(
             pub(crate) mod $word {
                 use super::Field;

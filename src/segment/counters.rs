@@ -47,14 +47,13 @@ pub struct Counters {
 
 /// The use of a reader index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum ReaderKind {
     /// A reader that is joined.
-    Joined = 1,
+    Joined,
     /// A reader that has left and still holds samples.
-    Left = 2,
+    Left,
     /// A number of callers of the reference operations.
-    Named = 3,
+    Named,
 }
 
 /// The samples of one reader at one moment.

@@ -15,14 +15,13 @@ use crate::sys;
 
 /// Whether a process uses a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum SegmentState {
     /// This process may not open the file.
-    Unknown = 0,
+    Unknown,
     /// A process is attached to it.
-    Alive = 1,
+    Alive,
     /// No process is attached to it.
-    Dead = 2,
+    Dead,
 }
 
 /// A segment in a directory.

@@ -381,7 +381,8 @@ fn clear_away(path: &Path, fd: &OwnedFd, why: Code) -> Result<bool> {
     Err(match version_of(fd)? {
         Some(found) if found != LAYOUT_VERSION => Error::new(Code::LayoutVersion)
             .about(format_args!(
-                "this library has layout version {LAYOUT_VERSION}, the segment version {found}, and a process is attached to it"
+                "this library has layout version {LAYOUT_VERSION}, the segment version {found}, and \
+                 a process is attached to it"
             ))
             .with_numbers([LAYOUT_VERSION.into(), found.into(), 0]),
         _ => Error::new(why).about("a process is attached to it"),

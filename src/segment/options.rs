@@ -10,24 +10,14 @@ use crate::sys;
 
 /// What `create` does when the name belongs to a segment to which nobody is attached any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(u32)]
 pub enum IfOrphaned {
     /// Take its name for a new segment.
     #[default]
-    Replace = 0,
+    Replace,
     /// Attach to it as it is, if it gives what is asked: see [`CreateOptions`].
-    Adopt = 1,
+    Adopt,
     /// Fail with [`Code::Exists`].
-    Refuse = 2,
-}
-
-impl IfOrphaned {
-    /// The choice with a number that came from outside.
-    pub fn from_number(number: u32) -> Option<IfOrphaned> {
-        [IfOrphaned::Replace, IfOrphaned::Adopt, IfOrphaned::Refuse]
-            .into_iter()
-            .find(|c| *c as u32 == number)
-    }
+    Refuse,
 }
 
 /// How to attach to a segment. Zero, `None`, `false` and an empty name are the default of each

@@ -282,7 +282,10 @@ fn free_bytes(fd: &OwnedFd) -> Result<Option<u64>> {
 fn no_room(size: u64, free: u64) -> Error {
     failed(Errno::ENOSPC, "allocating memory")
         .about(format_args!("{size} bytes are needed, and the file system has {free} free"))
-        .advice("free some, ask for fewer or smaller slots, or make it larger (a container's /dev/shm often has 64 MB)")
+        .advice(
+            "free some, ask for fewer or smaller slots, or make it larger (a container's /dev/shm \
+             often has 64 MB)",
+        )
         .with_numbers([size, free, 0])
 }
 

@@ -24,7 +24,8 @@ pub(crate) fn check_memory_limit(size: u64) -> Result<()> {
         None => Ok(()),
         Some(Lack { level, room }) => Err(Error::new(Code::NoMemory)
             .about(format_args!(
-                "no room for {size} bytes: a memory limit leaves {room} (control group {level} levels above /proc/self/cgroup)"
+                "no room for {size} bytes: a memory limit leaves {room} (control group {level} levels \
+                 above /proc/self/cgroup)"
             ))
             .advice("raise that limit, or ask for fewer or smaller slots")
             .with_numbers([size, room, level])),
