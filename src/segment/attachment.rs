@@ -16,22 +16,19 @@ use crate::protocol::table::Table;
 use crate::protocol::{order, rows, vacancy};
 use crate::segment::check::check_file;
 use crate::segment::deaths::Death;
-use crate::segment::mapping::{map_file, map_private, view};
+use crate::segment::mapping::{MappedSegment, map_file, map_private};
 use crate::segment::options::{AttachOptions, CreateOptions};
-use crate::segment::participants::{self, MARK_BASE, Participant, Participants, Rows};
+use crate::segment::participants::{self, MARK_BASE, Membership, Participant, Participants};
 use crate::segment::writers::Writers;
-use crate::sys::mapping::Span;
 use crate::sys::{self, ForkGuard, KeptFd};
 
 /// One attachment: the mapping, its checked view, and this process's row.
 pub(crate) struct Attachment {
-    /// Valid as long as `map`; given out only with the lifetime of `self`.
-    pub(super) table: Table<'static>,
+    pub(super) mapped: MappedSegment,
     /// The process that it belongs to. A forked child has the mapping, too, and must not use it.
     pub(super) birth: ForkGuard,
-    /// Valid as long as `map`. It has this process's row, and the file with its lock.
-    pub(super) participants: Participants,
-    pub(super) map: Span,
+    /// This process's row, and the file with its lock.
+    pub(super) membership: Membership,
     pub(super) path: Option<PathBuf>,
     /// Made on request; null before. It is not a lock, because a forked child, which may ask as
     /// well, would find a lock taken by a thread that it does not have.
@@ -62,7 +59,7 @@ impl fmt::Debug for Attachment {
         f.debug_struct("Segment")
             .field("path", &self.path)
             .field("geometry", &self.geometry)
-            .field("participant", &self.participants.own())
+            .field("participant", &self.membership.own())
             .finish_non_exhaustive()
     }
 }
@@ -91,13 +88,12 @@ impl Attachment {
         let header = geometry.encode(&offsets);
         // SAFETY: the mapping is larger than the header, writable, and not shared yet.
         unsafe { map.start().as_ptr().copy_from_nonoverlapping(header.as_ptr(), HEADER_SIZE) };
-        // Newly allocated memory is zero, which is right for all words except these. SAFETY: the
-        // mapping is `offsets.total` bytes of a segment of this geometry.
-        let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
-        table.hot.tail.0.store(order::FIRST, Ordering::Relaxed);
-        vacancy::offer_all(&table);
-        participants.begin();
-        Attachment::finish(map, table, participants, fd, geometry, offsets, options, path)
+        let mapped = MappedSegment::new(map, &geometry, &offsets)?;
+        // Newly allocated memory is zero, which is right for all words except these.
+        mapped.table().hot.tail.0.store(order::FIRST, Ordering::Relaxed);
+        vacancy::offer_all(mapped.table());
+        mapped.rows().begin();
+        Attachment::finish(mapped, fd, geometry, offsets, options, path)
     }
 
     /// Attaches to an arbitrary file; `None` if it has lost its name, or is losing it.
@@ -114,27 +110,18 @@ impl Attachment {
             return Ok(None);
         }
         let map = map_file(&fd, &offsets, options)?;
-        // SAFETY: `check_file` made sure that the file is as long as `offsets.total`. The owner of
-        // a named one can truncate it later; then an access faults, as the header says, which ends
-        // the process and corrupts nothing.
-        let (table, participants) = unsafe { view(&map, &geometry, &offsets) };
-        let inner = Attachment::finish(
-            map,
-            table,
-            participants,
-            Some(fd),
-            geometry,
-            offsets,
-            options,
-            path,
-        )?;
+        // `check_file` made sure that the file is as long as `offsets.total`. The owner of a named
+        // one can truncate it later; then an access faults, as the header says, which ends the
+        // process and corrupts nothing.
+        let mapped = MappedSegment::new(map, &geometry, &offsets)?;
+        let inner = Attachment::finish(mapped, Some(fd), geometry, offsets, options, path)?;
         // After the row was taken: see `Right::take_from_dead`. An observer takes no row, and sees what was
         // there before.
-        let retired = inner.table.hot.lifecycle.0.retired.load(Ordering::SeqCst) != 0;
+        let retired = inner.mapped.table().hot.lifecycle.0.retired.load(Ordering::SeqCst) != 0;
         if retired && !options.observer {
             return Ok(None);
         }
-        if inner.participants.own().is_some() {
+        if inner.membership.own().is_some() {
             // A process can also attach to a segment whose words are corrupt; then each call says
             // so.
             let _ = inner.recover_some();
@@ -142,11 +129,8 @@ impl Attachment {
         Ok(Some(inner))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one struct, from two callers")]
     fn finish(
-        map: Span,
-        table: Table<'static>,
-        participants: Rows,
+        mapped: MappedSegment,
         fd: Option<OwnedFd>,
         geometry: Geometry,
         offsets: Offsets,
@@ -159,10 +143,9 @@ impl Attachment {
             kept.mark(MARK_BASE)?;
         }
         let mut inner = Attachment {
-            table,
+            mapped,
             birth: ForkGuard::of_this_process()?,
-            participants: Participants::new(participants, kept),
-            map,
+            membership: Membership::new(kept),
             path,
             shareable: AtomicPtr::new(std::ptr::null_mut()),
             geometry,
@@ -181,7 +164,8 @@ impl Attachment {
             stream_copies: options.stream_copies,
         };
         if options.huge_pages {
-            inner.huge_bytes = inner.map.collapse(inner.offsets.fixed_size as usize) as u64;
+            inner.huge_bytes =
+                inner.mapped.span().collapse(inner.offsets.fixed_size as usize) as u64;
         }
         if !options.observer {
             inner.take_row()?;
@@ -192,18 +176,18 @@ impl Attachment {
 
     /// Takes a row, or that of a dead participant if no other is left.
     fn take_row(&mut self) -> Result<()> {
-        match self.participants.take() {
+        match self.membership.take(self.mapped.rows()) {
             // A dead participant's row will do. It may be free now, whoever recovered it.
             Err(error) if error.code() == Code::NoParticipantSlot => {
-                self.participants.enter_anteroom()?;
+                self.membership.enter_anteroom(self.mapped.rows())?;
                 let recovered = self.recover();
-                self.participants.give_back();
+                self.membership.give_back(self.mapped.rows());
                 // The last of the others may have left the name to this participant.
                 if recovered.is_err() && self.geometry.ephemeral {
                     self.give_up_name();
                 }
                 recovered?;
-                self.participants.take()
+                self.membership.take(self.mapped.rows())
             }
             taken => taken,
         }
@@ -212,25 +196,30 @@ impl Attachment {
     /// The shared words; an error in a forked child, which would use them in its parent's name.
     #[inline(always)]
     pub(crate) fn table(&self) -> std::result::Result<&Table<'_>, Code> {
-        if self.birth.same_process() { Ok(&self.table) } else { Err(Code::Forked) }
+        if self.birth.same_process() { Ok(self.mapped.table()) } else { Err(Code::Forked) }
+    }
+
+    /// The participants of the segment.
+    pub(super) fn participants(&self) -> Participants<'_> {
+        Participants::new(self.mapped.rows(), &self.membership)
     }
 
     /// The attached participants.
     pub(crate) fn list_participants(&self) -> Result<Vec<Participant>> {
         let table = self.table()?;
-        self.participants.list(|participant| rows::rows_of(table, participant))
+        self.participants().list(|participant| rows::rows_of(table, participant))
     }
 
     /// The recorded deaths.
     pub(crate) fn deaths(&self) -> Result<Vec<Death>> {
         self.table()?;
-        Ok(self.participants.deaths())
+        Ok(self.mapped.rows().deaths())
     }
 
     /// The part of the geometry that the protocol uses.
     #[inline(always)]
     pub(crate) fn shape(&self) -> &Shape {
-        &self.table.shape
+        &self.mapped.table().shape
     }
 
     pub(crate) fn geometry(&self) -> &Geometry {
@@ -244,7 +233,7 @@ impl Attachment {
     /// The file, if the memory is not private; `DescriptorLost` if the program closed the
     /// descriptor.
     pub(crate) fn fd(&self) -> Result<Option<&OwnedFd>> {
-        self.participants.fd().map(KeptFd::proved).transpose()
+        self.membership.fd().map(KeptFd::proved).transpose()
     }
 
     /// A descriptor to pass on. It is not the one with this participant's lock, because a process
@@ -258,7 +247,7 @@ impl Attachment {
                     .about("a local segment has no descriptor")
                     .advice("make an anonymous or a named one")
             })?;
-            let file = sys::reopen(own.as_fd(), self.participants.own().is_some())?;
+            let file = sys::reopen(own.as_fd(), self.membership.own().is_some())?;
             let mut made = KeptFd::new(file, "of shmslot_segment_fd")?;
             made.mark_and_pin(MARK_BASE)?;
             let made = Box::into_raw(Box::new(made));
@@ -293,7 +282,7 @@ impl Attachment {
 
     /// Attached processes.
     pub(crate) fn participant_count(&self) -> u32 {
-        self.participants.count()
+        self.mapped.rows().count()
     }
 
     /// Relaxed, as the loads: nothing else depends on it.
@@ -328,7 +317,7 @@ impl Attachment {
     /// As above, in a call that already has the words and so is in its own process.
     #[inline(always)]
     pub(crate) fn own_row(&self) -> Result<u32> {
-        self.participants.own().ok_or_else(only_looks)
+        self.membership.own().ok_or_else(only_looks)
     }
 }
 
@@ -340,8 +329,8 @@ impl Drop for Attachment {
             drop(unsafe { Box::from_raw(shareable) });
         }
         if self.birth.same_process() {
-            let was_attached = self.participants.own().is_some();
-            self.participants.give_back();
+            let was_attached = self.membership.own().is_some();
+            self.membership.give_back(self.mapped.rows());
             if was_attached && self.geometry.ephemeral {
                 self.give_up_name();
             }

@@ -2,9 +2,10 @@
 #![allow(unsafe_code)] // Makes memory typed.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::slice;
 
 use crate::atomics::AtomicU64;
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::layout::{
     self, Claim, Geometry, HOT_OFFSET, HotWords, Offsets, ParticipantRow, ReaderRow, RegionRow,
     SlotLine,
@@ -64,51 +65,76 @@ impl HotPage {
     }
 }
 
-/// The typed view of a mapped segment.
-///
-/// # Safety
-/// `map` is a shared or private mapping of at least `offsets.total` bytes, which are those of
-/// `geometry`, and outlives every use of the result. If it is read-only, only loads are done
-/// through the view.
-pub(super) unsafe fn view(
-    map: &Span,
-    geometry: &Geometry,
-    offsets: &Offsets,
-) -> (Table<'static>, Rows) {
-    let base = map.start().as_ptr();
-    let slots = geometry.slot_count as usize;
-    let at = |offset: u64| base.wrapping_add(offset as usize);
-    let vacancy_words = layout::vacancy_words(geometry.slot_count) as usize;
-    // SAFETY: `Geometry::offsets` places the parts one after another inside `offsets.total`, each
-    // aligned for its type from the page-aligned base. Each type consists of atomics alone, for
-    // which every bit pattern is valid and which others may change at any time.
-    unsafe {
-        let table = Table {
-            shape: Shape::new(geometry),
-            hot: &*at(HOT_OFFSET).cast::<HotWords>(),
-            lines: std::slice::from_raw_parts(at(offsets.lines).cast::<SlotLine>(), slots),
-            claims: std::slice::from_raw_parts(at(offsets.claims).cast::<Claim>(), slots),
-            vacancy: std::slice::from_raw_parts(
-                at(offsets.vacancy).cast::<AtomicU64>(),
-                vacancy_words,
-            ),
-            regions: std::slice::from_raw_parts(
-                at(offsets.region_rows).cast::<RegionRow>(),
-                geometry.region_count as usize,
-            ),
-            audiences: std::slice::from_raw_parts(at(offsets.audiences).cast::<AtomicU64>(), slots),
-            readers: std::slice::from_raw_parts(
-                at(layout::READERS_OFFSET).cast::<ReaderRow>(),
-                geometry.max_readers as usize,
-            ),
+/// A mapped segment, and the typed view of it.
+pub(super) struct MappedSegment {
+    // Both point into `span`. They are returned only with the lifetime of a reference to this.
+    table: Table<'static>,
+    rows: Rows<'static>,
+    span: Span,
+}
+
+impl MappedSegment {
+    /// A read-only mapping can be viewed, too, but an attempt to change a word of it ends the
+    /// process: [`Attachment`](super::attachment::Attachment) refuses such calls of observers.
+    pub(super) fn new(span: Span, geometry: &Geometry, offsets: &Offsets) -> Result<MappedSegment> {
+        if geometry.offsets() != Some(*offsets) || (span.len() as u64) < offsets.total {
+            return Err(Code::Corrupt.into());
+        }
+        let base = span.start().as_ptr();
+        let slots = geometry.slot_count as usize;
+        let at = |offset: u64| base.wrapping_add(offset as usize);
+        let vacancy_words = layout::vacancy_words(geometry.slot_count) as usize;
+        // SAFETY: `Geometry::offsets` places the parts one after another inside `offsets.total`
+        // bytes, which the span has, each aligned for its type from the page-aligned base. Each type
+        // consists of atomics alone, for which every bit pattern is valid and which others may
+        // change at any time. The references do not outlive the span, because they leave this value
+        // only with the lifetime of a reference to it.
+        let (table, rows) = unsafe {
+            let table = Table {
+                shape: Shape::new(geometry),
+                hot: &*at(HOT_OFFSET).cast::<HotWords>(),
+                lines: slice::from_raw_parts(at(offsets.lines).cast::<SlotLine>(), slots),
+                claims: slice::from_raw_parts(at(offsets.claims).cast::<Claim>(), slots),
+                vacancy: slice::from_raw_parts(
+                    at(offsets.vacancy).cast::<AtomicU64>(),
+                    vacancy_words,
+                ),
+                regions: slice::from_raw_parts(
+                    at(offsets.region_rows).cast::<RegionRow>(),
+                    geometry.region_count as usize,
+                ),
+                audiences: slice::from_raw_parts(at(offsets.audiences).cast::<AtomicU64>(), slots),
+                readers: slice::from_raw_parts(
+                    at(layout::READERS_OFFSET).cast::<ReaderRow>(),
+                    geometry.max_readers as usize,
+                ),
+            };
+            let rows = Rows {
+                anteroom: &*at(layout::ANTEROOM_OFFSET).cast::<ParticipantRow>(),
+                participants: slice::from_raw_parts(
+                    at(layout::PARTICIPANTS_OFFSET).cast::<ParticipantRow>(),
+                    geometry.max_participants as usize,
+                ),
+            };
+            (table, rows)
         };
-        let rows = Rows {
-            anteroom: &*at(layout::ANTEROOM_OFFSET).cast::<ParticipantRow>(),
-            participants: std::slice::from_raw_parts(
-                at(layout::PARTICIPANTS_OFFSET).cast::<ParticipantRow>(),
-                geometry.max_participants as usize,
-            ),
-        };
-        (table, rows)
+        Ok(MappedSegment { table, rows, span })
+    }
+
+    /// The shared words of the protocol.
+    #[inline(always)]
+    pub(super) fn table(&self) -> &Table<'_> {
+        &self.table
+    }
+
+    /// The rows of the participants.
+    pub(super) fn rows(&self) -> Rows<'_> {
+        self.rows
+    }
+
+    /// The memory.
+    #[inline(always)]
+    pub(super) fn span(&self) -> &Span {
+        &self.span
     }
 }

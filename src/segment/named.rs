@@ -14,13 +14,13 @@ impl Attachment {
     /// Whether a call of this library has recorded that the segment has lost its name.
     pub(crate) fn is_retired(&self) -> bool {
         // Acquire: pairs with the store in `name::retire`.
-        self.table.hot.lifecycle.0.retired.load(Ordering::Acquire) == RETIRED
+        self.mapped.table().hot.lifecycle.0.retired.load(Ordering::Acquire) == RETIRED
     }
 
     /// Whether the name through which this process attached still leads to the segment.
     pub(crate) fn is_named(&self) -> Result<bool> {
         let table = self.table()?;
-        let (Some(path), Some(kept)) = (&self.path, self.participants.fd()) else {
+        let (Some(path), Some(kept)) = (&self.path, self.membership.fd()) else {
             return Err(Error::new(Code::NotSupported).about("the segment has no name"));
         };
         // By its identity at the attach: the mapping keeps the inode from being reused for another

@@ -263,26 +263,48 @@ pub struct Participant {
 
 /// The rows of a mapped segment.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows {
-    pub(crate) anteroom: &'static ParticipantRow,
-    pub(crate) participants: &'static [ParticipantRow],
+pub(crate) struct Rows<'m> {
+    pub(crate) anteroom: &'m ParticipantRow,
+    pub(crate) participants: &'m [ParticipantRow],
 }
 
-impl Rows {
-    fn get(&self, index: u32) -> Option<&'static ParticipantRow> {
+impl<'m> Rows<'m> {
+    fn get(self, index: u32) -> Option<&'m ParticipantRow> {
         if index == ANTEROOM { Some(self.anteroom) } else { self.participants.get(index as usize) }
     }
 
     /// Makes the rows of a new segment.
-    pub(crate) fn begin(&self) {
+    pub(crate) fn begin(self) {
         for row in iter::once(self.anteroom).chain(self.participants) {
             // Relaxed: no other process uses them yet.
             row.state.store(NEW_ROW, Ordering::Relaxed);
         }
     }
 
-    fn numbered(&self) -> impl Iterator<Item = (u32, &'static ParticipantRow)> + use<> {
+    fn numbered(self) -> impl Iterator<Item = (u32, &'m ParticipantRow)> {
         (0u32..).zip(self.participants)
+    }
+
+    /// Whether any process has a writer open. A dead one counts until it is recovered.
+    pub(crate) fn any_writers(self) -> bool {
+        self.participants.iter().any(|row| {
+            // Acquire: pairs with `set_writers` and `wipe`.
+            row.state.load(Ordering::Acquire) & TAKEN != 0
+                && row.writers.load(Ordering::Acquire) != 0
+        })
+    }
+
+    /// How many are taken.
+    pub(crate) fn count(self) -> u32 {
+        self.participants.iter().filter(|row| Facts::of(row).is_taken()).count() as u32
+    }
+
+    /// The last death in each row, the latest first.
+    pub(crate) fn deaths(self) -> Vec<Death> {
+        let recorded = self.numbered().filter_map(|(index, row)| deaths::read(index, row));
+        let mut deaths: Vec<Death> = recorded.collect();
+        deaths.sort_unstable_by_key(|death| Reverse(death.noticed_ns));
+        deaths
     }
 }
 
@@ -296,9 +318,8 @@ pub(crate) enum Look {
     Bounded,
 }
 
-/// The participant rows of a mapped segment, and the file whose locks show who is alive.
-pub(crate) struct Participants {
-    rows: Rows,
+/// This process as a participant, and the file whose locks show who is alive.
+pub(crate) struct Membership {
     /// `None`: private memory, where there is no other process.
     fd: Option<KeptFd>,
     this: Process,
@@ -309,9 +330,9 @@ pub(crate) struct Participants {
     lists: AtomicU64,
 }
 
-impl Participants {
-    pub(crate) fn new(rows: Rows, fd: Option<KeptFd>) -> Participants {
-        Participants { rows, fd, this: Process::this(), own: None, lists: AtomicU64::new(0) }
+impl Membership {
+    pub(crate) fn new(fd: Option<KeptFd>) -> Membership {
+        Membership { fd, this: Process::this(), own: None, lists: AtomicU64::new(0) }
     }
 
     pub(crate) fn fd(&self) -> Option<&KeptFd> {
@@ -323,18 +344,14 @@ impl Participants {
         self.own.map(|(index, _)| index)
     }
 
-    fn row(&self, index: u32) -> Result<&'static ParticipantRow> {
-        Ok(self.rows.get(index).ok_or(Code::Corrupt)?)
-    }
-
     /// Takes a free row for this process.
-    pub(crate) fn take(&mut self) -> Result<()> {
-        for (index, row) in self.rows.numbered() {
+    pub(crate) fn take(&mut self, rows: Rows<'_>) -> Result<()> {
+        for (index, row) in rows.numbered() {
             if self.take_row(index, row)? {
                 return Ok(());
             }
         }
-        for (index, row) in self.rows.numbered() {
+        for (index, row) in rows.numbered() {
             if skip_state(row) && self.take_row(index, row)? {
                 return Ok(());
             }
@@ -381,13 +398,15 @@ impl Participants {
 
     /// Takes the row in the anteroom, so that this process, which recovers others, has a row by
     /// which they see that it is alive.
-    pub(crate) fn enter_anteroom(&mut self) -> Result<()> {
-        let row = self.rows.anteroom;
+    pub(crate) fn enter_anteroom(&mut self, rows: Rows<'_>) -> Result<()> {
+        let row = rows.anteroom;
         // Acquire: as in `take_row`.
         let state = row.state.load(Ordering::Acquire);
-        if let (Some(kept), true) =
-            (&self.fd, state & TAKEN != 0 && self.is_dead(ANTEROOM, AskLock::Always)?)
-        {
+        if let (Some(kept), true) = (
+            &self.fd,
+            state & TAKEN != 0
+                && Participants::new(rows, self).is_dead(ANTEROOM, AskLock::Always)?,
+        ) {
             // It has nothing to be recovered. This lock decides which of several processes that
             // find it dead erases it.
             let alone = sys::lock(kept.proved()?, lock_of(ANTEROOM, state.wrapping_add(2)), 1)?;
@@ -402,42 +421,45 @@ impl Participants {
     }
 
     /// Gives this process's row back. The lock is released after this, with the file.
-    pub(crate) fn give_back(&mut self) {
+    pub(crate) fn give_back(&mut self, rows: Rows<'_>) {
         let Some((index, taken)) = self.own.take() else { return };
-        if let Some(row) = self.rows.get(index) {
+        if let Some(row) = rows.get(index) {
             wipe(row, taken);
         }
     }
+}
+
+/// The participants of a mapped segment, as this process sees them.
+#[derive(Clone, Copy)]
+pub(crate) struct Participants<'m> {
+    rows: Rows<'m>,
+    this: &'m Membership,
+}
+
+impl<'m> Participants<'m> {
+    pub(crate) fn new(rows: Rows<'m>, this: &'m Membership) -> Participants<'m> {
+        Participants { rows, this }
+    }
+
+    fn row(self, index: u32) -> Result<&'m ParticipantRow> {
+        Ok(self.rows.get(index).ok_or(Code::Corrupt)?)
+    }
 
     /// Stores how many writers this process has.
-    pub(crate) fn set_writers(&self, count: u32) {
-        if let Some(row) = self.own().and_then(|index| self.rows.get(index)) {
+    pub(crate) fn set_writers(self, count: u32) {
+        if let Some(row) = self.this.own().and_then(|index| self.rows.get(index)) {
             // Release: a process that finds no writers left sees everything that they committed,
             // and the writers that took over from them.
             row.writers.store(count, Ordering::Release);
         }
     }
 
-    /// Whether any process has a writer open. A dead one counts until it is recovered.
-    pub(crate) fn any_writers(&self) -> bool {
-        self.rows.participants.iter().any(|row| {
-            // Acquire: pairs with `set_writers` and `wipe`.
-            row.state.load(Ordering::Acquire) & TAKEN != 0
-                && row.writers.load(Ordering::Acquire) != 0
-        })
-    }
-
-    /// Rows that are taken.
-    pub(crate) fn count(&self) -> u32 {
-        self.rows.participants.iter().filter(|row| Facts::of(row).is_taken()).count() as u32
-    }
-
     /// Every process that is attached, or that died and is not recovered. `readers_of` returns the
     /// readers of a participant.
-    pub(crate) fn list(&self, readers_of: impl Fn(u32) -> u64) -> Result<Vec<Participant>> {
+    pub(crate) fn list(self, readers_of: impl Fn(u32) -> u64) -> Result<Vec<Participant>> {
         // Relaxed: two lists of one lap do no harm.
-        let lap = self.lists.fetch_add(1, Ordering::Relaxed);
-        let taken = self.count();
+        let lap = self.this.lists.fetch_add(1, Ordering::Relaxed);
+        let taken = self.rows.count();
         let mut list = Vec::new();
         for (index, row) in self.rows.numbered() {
             let facts = Facts::of(row);
@@ -454,20 +476,12 @@ impl Participants {
         Ok(list)
     }
 
-    /// The last death in each row, the latest first.
-    pub(crate) fn deaths(&self) -> Vec<Death> {
-        let recorded = self.rows.numbered().filter_map(|(index, row)| deaths::read(index, row));
-        let mut deaths: Vec<Death> = recorded.collect();
-        deaths.sort_unstable_by_key(|death| Reverse(death.noticed_ns));
-        deaths
-    }
-
-    fn is_dead(&self, index: u32, ask_lock: AskLock) -> Result<bool> {
+    fn is_dead(self, index: u32, ask_lock: AskLock) -> Result<bool> {
         let row = self.row(index)?;
-        match &self.fd {
-            Some(kept) if self.own() != Some(index) => is_dead(
+        match &self.this.fd {
+            Some(kept) if self.this.own() != Some(index) => is_dead(
                 |byte| is_free(kept, byte),
-                self.this.pid_namespace,
+                self.this.this.pid_namespace,
                 index,
                 ask_lock,
                 || Ok(Facts::of(row)),
@@ -480,15 +494,15 @@ impl Participants {
     /// look checks those with readers, because others wait for them, and some of the others.
     /// `asked` is the word that says where to continue.
     pub(crate) fn claim_dead(
-        &self,
+        self,
         look: Look,
         asked: &AtomicU64,
         with_readers: impl Iterator<Item = u32>,
-    ) -> Result<Claimed<'_>> {
+    ) -> Result<Claimed<'m>> {
         let mut claimed = Claimed { participants: self, dead: Dead::default() };
-        let (Some(_), Some(own)) = (&self.fd, self.own) else { return Ok(claimed) };
+        let (Some(_), Some(own)) = (&self.this.fd, self.this.own) else { return Ok(claimed) };
         let rows = self.rows.participants.len() as u64;
-        let taken = self.count();
+        let taken = self.rows.count();
         let limit = if look == Look::Whole { rows } else { ROWS_PER_LOOK };
         // Relaxed: checking a participant twice, or leaving one to the next lap, does no harm.
         let from = asked.load(Ordering::Relaxed);
@@ -513,7 +527,7 @@ impl Participants {
     }
 
     /// Whether the named recoverer is at work, or may continue.
-    fn is_at_work(&self, recoverer: Recoverer) -> Result<bool> {
+    fn is_at_work(self, recoverer: Recoverer) -> Result<bool> {
         let (index, state) = recoverer.participant();
         match self.rows.get(index) {
             // Acquire: a recoverer that has given its row back, or lost it, is done with what it
@@ -528,7 +542,7 @@ impl Participants {
     /// Makes this process the recoverer of a dead participant; false if that is not dead, or has
     /// another recoverer. There is no lock, because a forked child would keep it: the word in the
     /// row names a participant, and whether that is alive is checked in the usual way.
-    fn claim(&self, index: u32, own: (u32, u32), ask_lock: AskLock) -> Result<bool> {
+    fn claim(self, index: u32, own: (u32, u32), ask_lock: AskLock) -> Result<bool> {
         let row = self.row(index)?;
         // Acquire: as in `take_row`.
         let state = row.state.load(Ordering::Acquire);
@@ -537,7 +551,7 @@ impl Participants {
         }
         // A process that lost its descriptor cannot prove that others are dead. It must say so
         // always, and not only now and then.
-        if let Some(kept) = &self.fd {
+        if let Some(kept) = &self.this.fd {
             kept.proved()?;
         }
         // Acquire: pairs with the releases here and in `abandon`; and the state loaded below is not
@@ -617,7 +631,7 @@ fn wipe(row: &ParticipantRow, taken: u32) {
 
 /// Dead participants that this thread recovers.
 pub(crate) struct Claimed<'p> {
-    participants: &'p Participants,
+    participants: Participants<'p>,
     pub(crate) dead: Dead,
 }
 
@@ -652,7 +666,7 @@ impl Drop for Claimed<'_> {
     /// Leaves what is not recovered to the next process. After a complete recovery this only
     /// removes the name: a process that finds the name then finds the row changed.
     fn drop(&mut self) {
-        let Some(own) = self.participants.own else { return };
+        let Some(own) = self.participants.this.own else { return };
         for row in self.dead.iter().filter_map(|index| self.participants.rows.get(index)) {
             abandon(row, own);
         }

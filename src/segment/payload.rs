@@ -29,7 +29,7 @@ impl Attachment {
             }
         };
         // Both fit a usize, because their sum over all slots and regions does.
-        self.map.start().as_ptr().wrapping_add(offset as usize)
+        self.mapped.span().start().as_ptr().wrapping_add(offset as usize)
     }
 
     /// The payload of a loan that was reserved for so many bytes.
@@ -44,8 +44,11 @@ impl Attachment {
 
     #[cold]
     fn region_of_loan(&self, slot: u32) -> Place {
-        let reserved =
-            self.table.claim(slot).map(|claim| Reserved(claim.aux.load(Ordering::Relaxed)));
+        let reserved = self
+            .mapped
+            .table()
+            .claim(slot)
+            .map(|claim| Reserved(claim.aux.load(Ordering::Relaxed)));
         match reserved.map(|reserved| reserved.place(slot)) {
             Ok(Place::Region(region)) if region < self.geometry.region_count => {
                 Place::Region(region)
@@ -62,7 +65,7 @@ impl Attachment {
             return std::ptr::null_mut();
         }
         let offset = self.offsets.user_headers + u64::from(slot) * self.offsets.user_header_stride;
-        self.map.start().as_ptr().wrapping_add(offset as usize)
+        self.mapped.span().start().as_ptr().wrapping_add(offset as usize)
     }
 
     /// The capacity of a place in the mapping; 0 if the place does not exist.
@@ -98,7 +101,7 @@ impl Attachment {
     /// The slot whose payload starts at this address, and its place: in a region, if the slot still
     /// has that region.
     pub(crate) fn slot_of(&self, payload: *const u8) -> Option<(u32, Place)> {
-        let offset = payload.addr().checked_sub(self.map.start().as_ptr().addr())? as u64;
+        let offset = payload.addr().checked_sub(self.mapped.span().start().as_ptr().addr())? as u64;
         let nth = |start: u64, stride: u64, count: u32| {
             let distance = offset.checked_sub(start)?;
             let number = u32::try_from(distance / stride).ok()?;
@@ -114,18 +117,18 @@ impl Attachment {
         }
         let region =
             nth(self.offsets.regions, self.offsets.region_stride, self.geometry.region_count)?;
-        Some((region::slot_of(&self.table, region)?, Place::Region(region)))
+        Some((region::slot_of(self.mapped.table(), region)?, Place::Region(region)))
     }
 
     /// Payloads and user headers are read-only in a process until it opens a writer: a stray store
     /// of a reader faults instead of corrupting what others read.
     pub(super) fn protect_payload(&self, writable: bool) -> Result<()> {
         let control = whole_pages(self.offsets.control_size);
-        if control >= self.map.len() {
+        if control >= self.mapped.span().len() {
             return Ok(());
         }
         // Access is removed only at attach, before any pointer is given out.
-        self.map.protect(control, writable)
+        self.mapped.span().protect(control, writable)
     }
 }
 

@@ -36,7 +36,7 @@ impl Attachment {
         let _whole = sys::Uncancelled::new();
         let table = self.table()?;
         let asked = &table.hot.lifecycle.0.asked;
-        let claimed = self.participants.claim_dead(look, asked, rows::participants(table))?;
+        let claimed = self.participants().claim_dead(look, asked, rows::participants(table))?;
         if claimed.dead.count() == 0 {
             return Ok(0);
         }
@@ -77,7 +77,7 @@ impl Attachment {
     /// For waiting processes: of all of them one looks, once in [`SLICE`].
     pub(crate) fn recover_each_slice(&self) -> std::result::Result<(), Code> {
         let now = sys::monotonic_ns();
-        let looked = &self.table.hot.lifecycle.0.looked;
+        let looked = &self.mapped.table().hot.lifecycle.0.looked;
         // Relaxed: an estimate of time. Whatever the value, a look is due again when it is not from
         // the last slice.
         let last = looked.load(Ordering::Relaxed);

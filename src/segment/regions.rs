@@ -15,7 +15,7 @@ const REGION_STEP: u64 = 1 << 16;
 impl Attachment {
     /// Ensures that the first `len` bytes of a region leased by this thread have memory.
     pub(crate) fn provide(&self, region: u32, len: u64) -> Result<()> {
-        let row = self.table.regions.get(region as usize).ok_or(Code::Corrupt)?;
+        let row = self.mapped.table().regions.get(region as usize).ok_or(Code::Corrupt)?;
         // Relaxed: the previous holder stored it before this thread leased the region.
         let before = row.allocated.load(Ordering::Relaxed);
         if before >= len {
@@ -45,7 +45,7 @@ impl Attachment {
             })?;
         }
         if self.prefault {
-            self.map.advise(start as usize, size as usize, Advice::Populate);
+            self.mapped.span().advise(start as usize, size as usize, Advice::Populate);
         }
         row.allocated.store(size, Ordering::Relaxed);
         Ok(())
@@ -56,11 +56,11 @@ impl Attachment {
     pub(crate) fn trim(&self) -> Result<u64> {
         let participant = self.writable()?;
         let mut given_back = 0;
-        for (region, row) in (0u32..).zip(self.table.regions) {
+        for (region, row) in (0u32..).zip(self.mapped.table().regions) {
             let allocated = row.allocated.load(Ordering::Relaxed);
             // Even if nothing is recorded, because a process that died in between has left memory
             // there.
-            if !region::begin_emptying(&self.table, region, participant)? {
+            if !region::begin_emptying(self.mapped.table(), region, participant)? {
                 continue;
             }
             let start = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
@@ -70,13 +70,13 @@ impl Attachment {
                 // SAFETY: a whole region of private memory, which nobody uses while it is being
                 // emptied.
                 Ok(None) => unsafe {
-                    self.map.discard(start as usize, self.offsets.region_stride as usize)
+                    self.mapped.span().discard(start as usize, self.offsets.region_stride as usize)
                 },
             };
-            region::end_emptying(&self.table, region, participant);
+            region::end_emptying(self.mapped.table(), region, participant);
             // A writer may have found it taken and gone to sleep.
             fence(Ordering::SeqCst);
-            Bell(&self.table.hot.bells.0.space).ring();
+            Bell(&self.mapped.table().hot.bells.0.space).ring();
             emptied?;
             given_back += allocated.min(self.offsets.region_stride);
         }
@@ -86,6 +86,11 @@ impl Attachment {
     /// Memory of all regions, in bytes.
     pub(crate) fn region_bytes(&self) -> u64 {
         let stride = self.offsets.region_stride;
-        self.table.regions.iter().map(|row| row.allocated.load(Ordering::Relaxed).min(stride)).sum()
+        self.mapped
+            .table()
+            .regions
+            .iter()
+            .map(|row| row.allocated.load(Ordering::Relaxed).min(stride))
+            .sum()
     }
 }

@@ -50,12 +50,12 @@ impl Drop for Writable {
 impl Attachment {
     /// Whether any process has a writer open.
     pub(crate) fn any_writers(&self) -> bool {
-        let opened = &self.table.hot.lifecycle.0.opened;
+        let opened = &self.mapped.table().hot.lifecycle.0.opened;
         for _ in 0..RACE_LIMIT {
             // Acquire: pairs with `add_writer`; a process that sees a count sees the writers that
             // it counts.
             let before = opened.load(Ordering::Acquire);
-            if self.participants.any_writers() {
+            if self.mapped.rows().any_writers() {
                 return true;
             }
             // A writer may have been opened in a row that was already passed, and only then the
@@ -81,9 +81,9 @@ impl Attachment {
                 .about("4096 writers of this attachment are open")
                 .advice("close some")
         })?;
-        self.participants.set_writers(writers.count());
+        self.participants().set_writers(writers.count());
         // Release: pairs with `any_writers`.
-        self.table.hot.lifecycle.0.opened.fetch_add(1, Ordering::Release);
+        self.mapped.table().hot.lifecycle.0.opened.fetch_add(1, Ordering::Release);
         Ok(number)
     }
 
@@ -91,12 +91,12 @@ impl Attachment {
         self.forget_writer(number);
         // Readers may wait for the end of all writers. Pairs with the fence in `Bell::arm`.
         fence(Ordering::SeqCst);
-        Bell(&self.table.hot.bells.0.data).ring();
+        Bell(&self.mapped.table().hot.bells.0.data).ring();
     }
 
     fn forget_writer(&self, number: u32) {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         writers.free(number);
-        self.participants.set_writers(writers.count());
+        self.participants().set_writers(writers.count());
     }
 }
