@@ -69,17 +69,17 @@ pub(super) fn begin_life() {
 /// [`claim_home`].
 #[inline(always)]
 pub(crate) fn try_claim_home(table: &Table<'_>, owner: Owner) -> Option<Loan> {
-    take(table, owner, |shape| home(table, shape).line)
+    try_claim(table, owner, |shape| home(table, shape).line)
 }
 
 /// Claims the slot of a number: the fast path of [`claim_slot`].
 #[inline(always)]
 pub(crate) fn try_claim_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Option<Loan> {
-    take(table, owner, |_| slot)
+    try_claim(table, owner, |_| slot)
 }
 
 #[inline(always)]
-fn take(table: &Table<'_>, owner: Owner, which: impl FnOnce(&Shape) -> u32) -> Option<Loan> {
+fn try_claim(table: &Table<'_>, owner: Owner, which: impl FnOnce(&Shape) -> u32) -> Option<Loan> {
     match table.shape.class {
         Class::CommonLossless { shift } | Class::CommonDropping { shift } => {
             // both policies reserve a free slot in one way
