@@ -176,6 +176,9 @@ public:
     /// The error that a C call has filled.
     explicit Error(const shmslot_error &told) noexcept { set(told); }
 
+    /// A failure with a text of the caller's.
+    Error(Code code, std::string_view about) noexcept : Error(code) { set_text(about); }
+
     /// A failure that this header has found. The format takes two numbers, each as %llu.
     Error(Code code, const char *format, std::uint64_t wanted, std::uint64_t found) noexcept
         : Error(code)
