@@ -516,22 +516,22 @@ int shmslot_segment_attach_fd(int fd, const shmslot_attach_options *options,
 /// Attaches to the segment of this name, or creates it. Of several processes that do so at once one
 /// creates. If nobody is attached to it, options.if_orphaned decides, with REFUSE like ADOPT.
 ///
-/// What is there must give what is asked: counts and sizes not less; user_header_size, policy,
-/// type, SINGLE_WRITER, TIMESTAMPS and EPHEMERAL the same. Fields that are 0 and flags that are off
-/// ask nothing. Else it is OPTIONS_MISMATCH or TYPE_MISMATCH, and nothing is attached.
-/// Samples of a segment that nobody is attached to, of a publisher that has ended before its
-/// readers began for example, are lost when it is replaced, which is the default; ADOPT keeps as
-/// many as options.history.
-/// Returns 1 if this call created the segment, so that no sample is there, 0 if it attached.
+/// What is there must give what is asked: counts and sizes not less; user_header_size, max_held,
+/// policy, type, SINGLE_WRITER, TIMESTAMPS and EPHEMERAL the same. Fields that are 0 and flags that
+/// are off ask nothing. Otherwise the call returns OPTIONS_MISMATCH or TYPE_MISMATCH, and attaches
+/// nothing. By default a segment that nobody is attached to is replaced, and its samples are lost:
+/// for example those of a publisher that ended before its readers began. ADOPT keeps as many as
+/// options.history.
+/// Returns 1 if this call created the segment, which has no sample then, and 0 if it attached.
 /// Arguments and errors as in shmslot_segment_create and shmslot_segment_attach. Threads: any.
 /// Since 0.2.
 int shmslot_segment_open(const char *name, const shmslot_options *options,
                          shmslot_segment **ret_segment, shmslot_error *reterr);
 
 /// Removes the name of a segment, and never that of another segment which gets the name meanwhile.
-/// Attached processes stay attached, and learn it: by shmslot_info.retired,
+/// Attached processes stay attached, and learn of it by shmslot_info.retired,
 /// shmslot_segment_is_named, and waits that SHMSLOT_END_RETIRED ends. The memory goes with the last
-/// of them. One of another layout version is unlinked only if nobody is attached.
+/// of them. A segment of another layout version is unlinked only if nobody is attached.
 /// Threads: any. Errors: INVALID, BAD_NAME, NOT_FOUND (also if another call was faster), NAME_BUSY,
 /// PERMISSION, NOT_A_FILE, EMPTY and NOT_A_SEGMENT (nothing is removed that this library did not
 /// make), LAYOUT_VERSION and TRUNCATED (a process is attached), NO_MEMORY, SYS (also if the file is
@@ -540,7 +540,7 @@ int shmslot_segment_unlink(const char *name, shmslot_error *reterr);
 
 /// The segments of a directory, without attaching to any and without changing anything; also dead
 /// ones, and those of other users and layout versions. Whatever else is in the directory is left
-/// out. For each file a few system calls are made, and at most 4096 rows of participants looked at.
+/// out. For each file it makes a few system calls, and reads at most 4096 rows of participants.
 /// directory: a path, or NULL for the system's; there only names that begin with "shmslot." count.
 /// array: room for capacity of them, element_size bytes each: sizeof(shmslot_segment_entry). NULL
 /// if capacity is 0.
@@ -555,10 +555,10 @@ int shmslot_segment_list(const char *directory, shmslot_segment_entry *array, si
 /// to, of whatever layout version, and so frees its memory. The kernel proves that nobody is
 /// attached; a stopped process is attached. A process that attaches at that moment gets the
 /// segment, or NOT_FOUND. Whatever is no segment stays. Nothing waits: a name that another process
-/// is just taking away is left to it. Beware of directories with copies of segments, such as
-/// backups. directory: as in shmslot_segment_list. ret_removed: how many were unlinked; NULL if not
-/// wanted. reterr: NULL or filled on failure. If one cannot be unlinked, all others are, and then
-/// the error is that one's.
+/// is just taking away is left to it. Copies of segments, such as backups, are unlinked as well.
+/// directory: as in shmslot_segment_list. ret_removed: how many were unlinked; NULL if not wanted.
+/// reterr: NULL or filled on failure. If one cannot be unlinked, the call unlinks the others, and
+/// returns the error of that one.
 /// Threads: any. Errors: those of shmslot_segment_list. Since 0.2.
 int shmslot_segment_unlink_dead(const char *directory, uint32_t *ret_removed,
                                 shmslot_error *reterr);
@@ -574,10 +574,10 @@ void shmslot_segment_close(shmslot_segment *segment);
 /// that an older library does not know are 0. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_info(const shmslot_segment *segment, shmslot_info *ret_info, size_t info_size);
 
-/// Whether the name of this segment leads to it still: 1, or 0 if it leads to another file or to
-/// none, however that came about (shmslot_segment_unlink, rm, RemoveIPC of systemd). Where the
-/// answer is 0, a process that attaches by the name gets another segment; open or attach again to
-/// join it. The path is looked at as this process sees it.
+/// Whether the name of this segment still leads to it: 1, or 0 if it leads to another file or to
+/// none, for whatever reason (shmslot_segment_unlink, rm, RemoveIPC of systemd). Where the answer
+/// is 0, a process that attaches by the name gets another segment; open or attach again to join it.
+/// The path is looked at as this process sees it.
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (without a name), PERMISSION (a directory of the
 /// path may not be searched any more), NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_is_named(const shmslot_segment *segment);
@@ -599,7 +599,8 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// kernel; a stopped process is not dead. Any process may call it at any time, several at once. It
 /// is rarely needed: it runs by itself on attach, when a reserve finds nothing free (once a
 /// millisecond at most), when no place for a reader or a single writer is left, and every 200 ms in
-/// a wait; of more than 64 participants such a look asks some, and the next goes on there.
+/// a wait; if there are more than 64 participants, each such look checks some of them, and the next
+/// look continues there.
 ///
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer),
 /// NO_MEMORY, SYS, CORRUPT. Since 0.2.
@@ -643,14 +644,14 @@ int shmslot_segment_slot_capacity(const shmslot_segment *segment, uint64_t *ret_
 /// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer). Since 0.2.
 int shmslot_segment_generation(const shmslot_segment *segment, uint32_t *ret_generation);
 
-/// Says what ends shmslot_segment_wait_for_change of this handle beside a change, from now on:
+/// Sets what ends shmslot_segment_wait_for_change of this handle, beside a change, from now on:
 /// SHMSLOT_END_SIGNAL, SHMSLOT_END_RETIRED, their sum, or 0, which is how a segment begins. A
 /// change comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 int shmslot_segment_end_waits(const shmslot_segment *segment, uint32_t when);
 
 /// Sleeps until the generation is no longer last. No interrupt call ends it; use a timeout.
-/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. ret_generation: the new one; NULL if
-/// not wanted.
+/// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. ret_generation: the new one, which the
+/// next call can take as last; or NULL.
 /// Threads: any. Errors: INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED and RETIRED
 /// (as shmslot_segment_end_waits says), NOT_SUPPORTED (an observer). Since 0.2.
 int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t last,
@@ -775,23 +776,24 @@ int shmslot_segment_counters(const shmslot_segment *segment, shmslot_counters *r
                              size_t counters_size);
 
 /// What each reader has now: joined ones, those that left and still hold samples, and the numbers
-/// that shmslot_ref_ calls use. Works and costs as shmslot_segment_counters. array, element_size,
-/// capacity, ret_count: as in shmslot_segment_participants; there are 63 readers at most. Threads:
-/// any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
+/// that shmslot_ref_ calls use. Works on observers, too, and costs as much as
+/// shmslot_segment_counters. array, element_size, capacity, ret_count: as in
+/// shmslot_segment_participants; there are 63 readers at most. Threads: any. Errors: INVALID,
+/// NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_readers(const shmslot_segment *segment, shmslot_reader_counters *array,
                             size_t element_size, size_t capacity, size_t *ret_count);
 
 /// The writers that have loans out now. One without loans leaves no trace in a segment;
-/// shmslot_participant.writers counts all that a process has open. Works and costs as
-/// shmslot_segment_counters. array, element_size, capacity, ret_count: as in
+/// shmslot_participant.writers counts all that a process has open. Works on observers, too, and
+/// costs as much as shmslot_segment_counters. array, element_size, capacity, ret_count: as in
 /// shmslot_segment_participants. Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
 int shmslot_segment_writers(const shmslot_segment *segment, shmslot_writer_counters *array,
                             size_t element_size, size_t capacity, size_t *ret_count);
 
-/// Who died while attached: of each participant index the last death, the latest of all first. To
-/// be asked after SHMSLOT_E_PEER_DEAD, when the dead participant is already listed. A death is
-/// recorded when somebody recovers it; until then shmslot_segment_participants lists it as dead. An
-/// observer may ask.
+/// The participants that died while attached: for each index its last death, the latest of all
+/// first. After SHMSLOT_E_PEER_DEAD the dead participant is listed. A death is recorded when
+/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may
+/// ask.
 /// array, element_size, capacity, ret_count: as in shmslot_segment_participants.
 /// Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_deaths(const shmslot_segment *segment, shmslot_death *array,
@@ -905,7 +907,7 @@ int shmslot_slot_discard_ptr(shmslot_writer *writer, const void *data);
 /// Threads: see shmslot_writer. Errors: INVALID, STALE if there is none. Since 0.2.
 int shmslot_loan_from_ptr(shmslot_writer *writer, const void *data, shmslot_loan *ret_loan);
 
-/// Says what ends reserves and waits of this writer beside what they wait for, from now on:
+/// Sets what ends reserves and waits of this writer, beside what they wait for, from now on:
 /// SHMSLOT_END_SIGNAL, SHMSLOT_END_RETIRED, their sum, or 0, which is how a writer begins. A slot
 /// that is free comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 int shmslot_writer_end_waits(shmslot_writer *writer, uint32_t when);

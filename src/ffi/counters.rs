@@ -190,9 +190,10 @@ pub unsafe extern "C" fn shmslot_segment_counters(
 }
 
 /// What each reader has now: joined ones, those that left and still hold samples, and the numbers
-/// that shmslot_ref_ calls use. Works and costs as shmslot_segment_counters. array, element_size,
-/// capacity, ret_count: as in shmslot_segment_participants; there are 63 readers at most. Threads:
-/// any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
+/// that shmslot_ref_ calls use. Works on observers, too, and costs as much as
+/// shmslot_segment_counters. array, element_size, capacity, ret_count: as in
+/// shmslot_segment_participants; there are 63 readers at most. Threads: any. Errors: INVALID,
+/// NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_readers(
     segment: *const shmslot_segment,
@@ -208,8 +209,8 @@ pub unsafe extern "C" fn shmslot_segment_readers(
 }
 
 /// The writers that have loans out now. One without loans leaves no trace in a segment;
-/// shmslot_participant.writers counts all that a process has open. Works and costs as
-/// shmslot_segment_counters. array, element_size, capacity, ret_count: as in
+/// shmslot_participant.writers counts all that a process has open. Works on observers, too, and
+/// costs as much as shmslot_segment_counters. array, element_size, capacity, ret_count: as in
 /// shmslot_segment_participants. Threads: any. Errors: INVALID, NO_MEMORY, SYS. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_writers(
@@ -259,10 +260,10 @@ impl From<&Death> for shmslot_death {
     }
 }
 
-/// Who died while attached: of each participant index the last death, the latest of all first. To
-/// be asked after SHMSLOT_E_PEER_DEAD, when the dead participant is already listed. A death is
-/// recorded when somebody recovers it; until then shmslot_segment_participants lists it as dead. An
-/// observer may ask.
+/// The participants that died while attached: for each index its last death, the latest of all
+/// first. After SHMSLOT_E_PEER_DEAD the dead participant is listed. A death is recorded when
+/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may
+/// ask.
 /// array, element_size, capacity, ret_count: as in shmslot_segment_participants.
 /// Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]

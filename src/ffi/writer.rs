@@ -295,7 +295,7 @@ pub unsafe extern "C" fn shmslot_loan_from_ptr(
     })
 }
 
-/// Says what ends reserves and waits of this writer beside what they wait for, from now on:
+/// Sets what ends reserves and waits of this writer, beside what they wait for, from now on:
 /// SHMSLOT_END_SIGNAL, SHMSLOT_END_RETIRED, their sum, or 0, which is how a writer begins. A slot
 /// that is free comes first. Threads: any. Errors: INVALID (also any other bit). Since 0.2.
 #[unsafe(no_mangle)]
