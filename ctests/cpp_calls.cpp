@@ -121,6 +121,21 @@ static void participants_are_listed()
     CHECK(MUST(segment.deaths()).empty());
 }
 
+static void readers_are_expelled()
+{
+    const auto segment = MUST(shmslot::Segment::create_anonymous());
+    auto reader = MUST(segment.reader());
+    const auto listed = MUST(segment.readers());
+    CHECK(listed.size() == 1 && listed[0].kind == SHMSLOT_READER_JOINED);
+    CHECK(segment.expel(listed[0]));
+    CHECK_IS(reader.read(), expelled);
+    CHECK_IS(reader.wait(no_wait), expelled);
+    CHECK(MUST(segment.readers())[0].kind == SHMSLOT_READER_EXPELLED);
+    shmslot::ReaderCounters later = listed[0];
+    later.generation++;
+    CHECK_IS(segment.expel(later), not_found);
+}
+
 static void slots_are_counted()
 {
     shmslot::Options options;
@@ -381,6 +396,7 @@ CHECK_MAIN()
 {
     RUN(options_arrive());
     RUN(participants_are_listed());
+    RUN(readers_are_expelled());
     RUN(slots_are_counted());
     RUN(history_is_joined());
     RUN(who_blocks_is_told());

@@ -161,6 +161,53 @@ static void add_a_leaver(struct stage *stage)
     stage->leaver_since = 3;
 }
 
+/* A reader of the survivors, which holds one sample and has not read the others. */
+static int index_of_leaver;
+static shmslot_sample held_by_leaver;
+
+static void add_a_stuck_reader(struct stage *stage)
+{
+    stage->leaver = join(stage->segment, 0);
+    index_of_leaver = shmslot_reader_index(stage->leaver);
+    first_sample(stage);
+    put_one(stage, 2);
+    put_one(stage, 3);
+    held_by_leaver = hold(stage->leaver);
+}
+
+/* It is the first reader in its row. */
+static void expel_the_leaver(struct victim *victim)
+{
+    CHECK_OK(shmslot_segment_expel(victim->segment, (uint32_t)index_of_leaver, 1, NULL));
+}
+
+/* However far the victim came: the reader reads on, or is told; and a second expeller completes
+ * what the first began. */
+static void complete_it(struct stage *stage)
+{
+    shmslot_sample sample;
+    int result = shmslot_slot_read(stage->leaver, &sample);
+    if (result == SHMSLOT_OK) {
+        CHECK_U64(value_of(&sample), 2);
+        CHECK_OK(shmslot_slot_mark(stage->leaver, &sample));
+    } else {
+        CHECK_CODE(result, SHMSLOT_E_EXPELLED);
+    }
+    CHECK_OK(shmslot_segment_expel(stage->segment, (uint32_t)index_of_leaver, 1, NULL));
+    CHECK_CODE(shmslot_slot_read(stage->leaver, &sample), SHMSLOT_E_EXPELLED);
+    CHECK_U64(value_of(&held_by_leaver), 1);
+    CHECK_OK(shmslot_slot_mark(stage->leaver, &held_by_leaver));
+    let_it_leave(stage);
+}
+
+/* The reader leaves after the victim died, and nobody expels it again. */
+static void let_it_leave_by_itself(struct stage *stage)
+{
+    CHECK_U64(value_of(&held_by_leaver), 1);
+    CHECK_OK(shmslot_slot_mark(stage->leaver, &held_by_leaver));
+    let_it_leave(stage);
+}
+
 /* ---- other processes ---- */
 
 static child other; /* dead or asleep */
@@ -464,6 +511,13 @@ static const struct scenario scenarios[] = {
     {"recover", 0, 0, 2, 3, add_another, nothing, recover_others, NULL, 0, kill_the_other, NULL},
     {"recover", DROP, 0, 2, 20, add_another, nothing, recover_others, NULL, 0, kill_the_other,
      NULL},
+    {"expel", 0, 0, 0, 3, add_a_stuck_reader, nothing, expel_the_leaver, NULL, 0, NULL, complete_it},
+    {"expel, two words of marks", 0, 0, 2, 20, add_a_stuck_reader, nothing, expel_the_leaver, NULL,
+     0, NULL, complete_it},
+    {"expel", DROP, 0, 0, 3, add_a_stuck_reader, nothing, expel_the_leaver, NULL, 0, NULL,
+     complete_it},
+    {"expel, the reader leaves afterwards", 0, 0, 2, 3, add_a_stuck_reader, nothing,
+     expel_the_leaver, NULL, 0, NULL, let_it_leave_by_itself},
     {"reserve by mask", 0, 0, 0, 3, two_samples, nothing, reserve_by_mask, NULL, 0, NULL, NULL},
     {"reserve a region", 0, 0, 0, 3, three_large_samples, open_it, reserve_large, NULL, 0, NULL,
      NULL},

@@ -432,6 +432,20 @@ static int get_retired(void)
     return result;
 }
 
+static int get_expelled(void)
+{
+    shmslot_options options = options_of(2, 8);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_sample sample;
+    int result;
+    CHECK_OK(shmslot_segment_expel(segment, (uint32_t)shmslot_reader_index(reader), 1, NULL));
+    result = shmslot_slot_read(reader, &sample);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+    return result;
+}
+
 static int call_no_writers(struct parts *parts)
 {
     CHECK_OK(shmslot_reader_end_waits(parts->reader, SHMSLOT_END_NO_WRITERS));
@@ -618,6 +632,7 @@ static const struct {
     {SHMSLOT_E_RETIRED, "RETIRED", get_retired, NULL},
     {SHMSLOT_E_HELD_LIMIT, "HELD_LIMIT", get_held_limit, NULL},
     {SHMSLOT_E_TOO_MANY, "TOO_MANY", get_too_many, NULL},
+    {SHMSLOT_E_EXPELLED, "EXPELLED", get_expelled, NULL},
 };
 #define ENTRIES (sizeof table / sizeof table[0])
 

@@ -331,6 +331,34 @@ static void check_readers_to_wait_for(void)
     shmslot_segment_close(segment);
 }
 
+static void check_expelled(void)
+{
+    shmslot_options options = options_of(4, 8);
+    shmslot_attach_options looking = SHMSLOT_ATTACH_OPTIONS_INIT;
+    shmslot_segment *segment = make_anonymous(&options), *observer = NULL;
+    shmslot_reader *reader = join(segment, 0);
+    const uint32_t index = (uint32_t)shmslot_reader_index(reader);
+    CHECK_CODE(shmslot_segment_expel(segment, index, 2, &error), SHMSLOT_E_NOT_FOUND);
+    CHECK(error.numbers[0] == index && error.numbers[1] == 2);
+    says("reader %u of generation 2 is not joined: it has left, or its process died; list the "
+         "readers again",
+         index);
+    CHECK_CODE(shmslot_segment_expel(segment, 15, 1, &error), SHMSLOT_E_BAD_INDEX);
+    says("the reader index is out of range, or a joined reader has it; use 0 to max_readers - 1, "
+         "and none that a joined reader has");
+    looking.flags = SHMSLOT_FLAG_OBSERVER;
+    CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(segment), &looking, &observer, NULL));
+    CHECK_CODE(shmslot_segment_expel(observer, index, 1, &error), SHMSLOT_E_NOT_SUPPORTED);
+    says("an observer can change nothing; attach without SHMSLOT_FLAG_OBSERVER");
+    shmslot_segment_close(observer);
+    CHECK_OK(shmslot_segment_expel(segment, index, 1, &error));
+    CHECK(strcmp(shmslot_strerror(SHMSLOT_E_EXPELLED),
+                 "this reader was expelled: another process ended its membership; mark what it "
+                 "holds, leave, and join anew if it should read on") == 0);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
 /* Of a long path the end is shown, so that there is room for the rest. */
 static void check_long_names(void)
 {
@@ -357,6 +385,7 @@ CHECK_MAIN()
     RUN(check_options());
     RUN(check_memory());
     RUN(check_readers_to_wait_for());
+    RUN(check_expelled());
     RUN(check_long_names());
     RUN(check_no_free_slot());
     RUN(check_limits_of_a_writer());

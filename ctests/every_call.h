@@ -381,6 +381,12 @@ static int counters_of_writers(void)
     return shmslot_segment_writers(world.segment, list, sizeof list[0], 8, &count);
 }
 
+static int expel(void)
+{
+    const int index = world.reader == NULL ? 0 : shmslot_reader_index(world.reader);
+    return shmslot_segment_expel(world.segment, (uint32_t)index, 1, &world.detail);
+}
+
 static int recover(void)
 {
     int count = shmslot_segment_recover(world.segment, &world.detail);
@@ -714,6 +720,8 @@ static const scenario scenarios[] = {
     {"readers", "shmslot_segment_readers", dead_participant, counters_of_readers, 0},
     {"writers", "shmslot_segment_writers", dead_participant, counters_of_writers, 0},
     {"recover", "shmslot_segment_recover", dead_participant, recover, 0},
+    {"expel", "shmslot_segment_expel", both_ends, expel, 0},
+    {"expel_nobody", "shmslot_segment_expel", plain_segment, expel, SHMSLOT_E_NOT_FOUND},
     {"trim", "shmslot_segment_trim", region_kept, trim, 0},
     {"wait_for_change", "shmslot_segment_wait_for_change", plain_segment, wait_for_change,
      SHMSLOT_E_TIMEOUT},

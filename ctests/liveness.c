@@ -338,6 +338,7 @@ static int use_what_was_inherited(int link, void *argument)
     FORKED(shmslot_segment_writers(parent->segment, NULL, 0, 0, &length));
     FORKED(shmslot_segment_deaths(parent->segment, NULL, 0, 0, &length));
     FORKED(shmslot_segment_recover(parent->segment, NULL));
+    FORKED(shmslot_segment_expel(parent->segment, 0, 1, NULL));
     FORKED(shmslot_segment_generation(parent->segment, &generation));
     FORKED(shmslot_segment_wait_for_change(parent->segment, 0, AT_ONCE, &generation));
     FORKED(shmslot_writer_open(parent->segment, &writer, NULL));

@@ -86,6 +86,7 @@ static void check_segment_calls(void)
     INVALID(shmslot_segment_deaths(segment, &death, sizeof death, 1, NULL));
     CHECK_OK(shmslot_segment_deaths(segment, NULL, 0, 0, &length));
     CHECK_U64(length, 0);
+    INVALID(shmslot_segment_expel(NULL, 0, 1, NULL));
     INVALID(shmslot_segment_fd(NULL));
     INVALID(shmslot_segment_path(NULL, path, sizeof path, &length));
     INVALID(shmslot_segment_path(segment, NULL, sizeof path, &length));

@@ -156,6 +156,8 @@ typedef enum shmslot_e {
     SHMSLOT_E_HELD_LIMIT = -44,
     /// More readers than one wait takes.
     SHMSLOT_E_TOO_MANY = -45,
+    /// Another process ended the membership of this reader.
+    SHMSLOT_E_EXPELLED = -46,
 } shmslot_e;
 
 /// What a failed call can tell beside its code. Owned by the caller; written on failure only.
@@ -606,6 +608,21 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// NO_MEMORY, SYS, CORRUPT. Since 0.2.
 int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 
+/// Ends the membership of a reader whose process is alive, for example because it is stuck and
+/// blocks the writers.
+///
+/// Its unread samples are released, and nothing more is owed to it. What it holds stays valid until
+/// it is marked, and so does a sample that it is taking at this moment. Its reads and waits return
+/// SHMSLOT_E_EXPELLED from now on; its index is free when it has left. Without
+/// SHMSLOT_POLICY_DROP_OLDEST the call takes some 30 ms. It may be repeated.
+///
+/// reader, generation: from shmslot_reader_counters; no later reader is expelled in its place.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_FOUND (it has left), AGAIN
+/// (another process is expelling it), BAD_INDEX, NOT_SUPPORTED (an observer; or a system without
+/// membarrier: then the reader is stopped, and its unread samples stay), CORRUPT. Since 0.2.
+int shmslot_segment_expel(shmslot_segment *segment, uint32_t reader, uint32_t generation,
+                          shmslot_error *reterr);
+
 /// Returns the memory of all unused regions to the system. Otherwise regions keep it for the next
 /// payload, because new memory costs far more than used memory. ret_bytes: how much it was, or
 /// NULL.
@@ -668,6 +685,9 @@ int shmslot_segment_wait_for_change(const shmslot_segment *segment, uint32_t las
 /// shmslot_reader_counters.kind: a number that callers of shmslot_ref_ calls use.
 #define SHMSLOT_READER_NAMED 3
 
+/// shmslot_reader_counters.kind: a reader that was expelled, and has not left.
+#define SHMSLOT_READER_EXPELLED 4
+
 /// What a segment is used for at one moment. Each slot is counted once: free, loaned, unread, held
 /// and retained add up to the number of slots.
 typedef struct shmslot_counters {
@@ -706,7 +726,7 @@ typedef struct shmslot_counters {
 typedef struct shmslot_reader_counters {
     /// Its bit in masks of readers.
     uint32_t index;
-    /// SHMSLOT_READER_JOINED, SHMSLOT_READER_LEFT or SHMSLOT_READER_NAMED.
+    /// SHMSLOT_READER_JOINED, SHMSLOT_READER_LEFT, SHMSLOT_READER_NAMED or SHMSLOT_READER_EXPELLED.
     uint32_t kind;
     /// The index of its participant; 0 for SHMSLOT_READER_NAMED, which belongs to nobody.
     uint32_t participant;
@@ -718,8 +738,8 @@ typedef struct shmslot_reader_counters {
     uint32_t unread;
     /// Samples that it holds.
     uint32_t held;
-    /// 0.
-    uint32_t reserved;
+    /// Tells it from earlier and later readers with its index; shmslot_segment_expel wants it.
+    uint32_t generation;
     /// The sequence that it reads next; 0 unless it is SHMSLOT_READER_JOINED, and while it joins.
     uint64_t next_sequence;
     /// Samples from there to the newest; 0 likewise.
@@ -775,8 +795,8 @@ typedef struct shmslot_death {
 int shmslot_segment_counters(const shmslot_segment *segment, shmslot_counters *ret_counters,
                              size_t counters_size);
 
-/// What each reader has now: joined ones, those that left and still hold samples, and the numbers
-/// that shmslot_ref_ calls use. Works on observers, too, and costs as much as
+/// What each reader has now: joined and expelled ones, those that left and still hold samples, and
+/// the numbers that shmslot_ref_ calls use. Works on observers, too, and costs as much as
 /// shmslot_segment_counters. array, element_size, capacity, ret_count: as in
 /// shmslot_segment_participants; there are 63 readers at most. Threads: any. Errors: INVALID,
 /// NO_MEMORY, SYS. Since 0.2.
@@ -964,8 +984,8 @@ typedef struct shmslot_sample {
 ///
 /// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or
 /// filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (an
-/// observer), NO_MEMORY, SYS, CORRUPT. Since 0.2.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, EXPELLED (before it had
+/// joined), NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT. Since 0.2.
 int shmslot_reader_join(shmslot_segment *segment, uint32_t history, shmslot_reader **ret_reader,
                         shmslot_error *reterr);
 
@@ -1002,7 +1022,7 @@ int shmslot_reader_index(const shmslot_reader *reader);
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN
 /// (nothing there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds
-/// max_held samples, whether or not there is another), CORRUPT. Since 0.2.
+/// max_held samples, whether or not there is another), EXPELLED, CORRUPT. Since 0.2.
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Takes the newest sample of all, if this reader has not read and marked it or the segment retains
@@ -1012,7 +1032,7 @@ int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 /// HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none,
-/// or it was read and is not retained), HELD (already), HELD_LIMIT, CORRUPT. Since 0.2.
+/// or it was read and is not retained), HELD (already), HELD_LIMIT, EXPELLED, CORRUPT. Since 0.2.
 int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Releases a sample: its slot can be reused as soon as all readers have released it. Each sample
@@ -1038,16 +1058,14 @@ int shmslot_sample_from_ptr(shmslot_reader *reader, const void *data, shmslot_sa
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors:
 /// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED
-/// (as shmslot_reader_end_waits says), CORRUPT.
-/// Since 0.2.
+/// (as shmslot_reader_end_waits says), EXPELLED, CORRUPT. Since 0.2.
 int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index
 /// is the lowest that has.
 ///
 /// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in
-/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Otherwise as shmslot_wait; also
-/// TOO_MANY.
+/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Errors: as shmslot_wait, and TOO_MANY.
 /// Threads: see shmslot_reader. Since 0.2.
 int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeout_ns,
                      size_t *ret_index);

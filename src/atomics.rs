@@ -26,6 +26,29 @@ pub(crate) fn fence_after_rmw() {
     fence(Ordering::SeqCst);
 }
 
+/// The cheap half of a pair of fences: it keeps the compiler from moving an access over it, and
+/// costs no instruction. It orders a store before a load only against a [`heavy_fence`] in another
+/// thread.
+#[inline(always)]
+pub(crate) fn light_fence() {
+    #[cfg(not(loom))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}
+
+/// The expensive half: every running thread of the system passes a sequentially consistent fence
+/// before it returns. It takes some 30 ms. False if the system cannot do that.
+pub(crate) fn heavy_fence() -> bool {
+    #[cfg(not(any(loom, shmslot_sim)))]
+    return crate::sys::fence_everybody();
+    #[cfg(any(loom, shmslot_sim))]
+    {
+        fence(Ordering::SeqCst);
+        true
+    }
+}
+
 /// A moment of the monotonic clock, in nanoseconds; `None` is never.
 #[cfg(any(loom, shmslot_sim))]
 pub(crate) type Deadline = Option<u64>;

@@ -143,6 +143,8 @@ pub enum Code {
     HeldLimit = -44,
     /// More readers than one wait takes.
     TooMany = -45,
+    /// Another process ended the membership of this reader.
+    Expelled = -46,
 }
 
 codes! {
@@ -284,6 +286,9 @@ codes! {
     TooMany = -45,
         "more readers than one wait takes: at most 128",
         "wait for fewer, or with several threads";
+    Expelled = -46,
+        "this reader was expelled: another process ended its membership",
+        "mark what it holds, leave, and join anew if it should read on";
 }
 
 impl Code {

@@ -85,7 +85,6 @@ impl HeldSample {
 pub(crate) struct Core {
     segment: Arc<Attachment>,
     member: Member,
-    participant: u32,
     /// The cursor. It is atomic because marks from other threads load it. Only the reading thread
     /// stores it.
     sequence: AtomicU64,
@@ -142,7 +141,6 @@ impl Core {
         let core = Core {
             segment,
             member,
-            participant,
             sequence: AtomicU64::new(cursor.place.sequence),
             since: cursor.since,
             adopts: cursor.adopts,
@@ -172,11 +170,12 @@ impl Core {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// Stores how far it has come; false if it was expelled.
     #[inline(always)]
-    fn set_sequence(&self, table: &Table<'_>, sequence: u64) {
+    fn set_sequence(&self, table: &Table<'_>, sequence: u64) -> bool {
         // Relaxed: a thread that marks a sample got it from the thread that read it.
         self.sequence.store(sequence, Ordering::Relaxed);
-        store_cursor(table, self.member, sequence);
+        rows::move_cursor(table, self.member, sequence)
     }
 
     fn cursor(&self, table: &Table<'_>) -> Cursor {
@@ -188,12 +187,14 @@ impl Core {
         }
     }
 
-    fn set_cursor(&self, table: &Table<'_>, cursor: Cursor) {
-        self.set_sequence(table, cursor.place.sequence);
+    /// The same with all of its cursor.
+    fn set_cursor(&self, table: &Table<'_>, cursor: Cursor) -> bool {
         self.lost.store(cursor.lost, Ordering::Relaxed);
         if let Some(row) = table.readers.get(self.member.index as usize) {
+            // Relaxed: for tools.
             row.lost.store(cursor.lost, Ordering::Relaxed);
         }
+        self.set_sequence(table, cursor.place.sequence)
     }
 
     /// The next sample, which is held from now on.
@@ -206,7 +207,7 @@ impl Core {
         };
         let shape = &table.shape.common(shift, false);
         match self.step(table, shape) {
-            Ok((_, Step::Empty)) => Ok(None),
+            Ok((_, Step::Empty)) => self.nothing(table),
             Ok((sequence, Step::Sample(slot, extent))) => {
                 self.show(table, Core::read_of(shape, slot, sequence), extent)
             }
@@ -218,9 +219,18 @@ impl Core {
     /// The next sample, for any segment and whatever is found.
     #[inline(always)]
     fn next_slowly(&self, table: &Table<'_>) -> HotResult<Option<HeldSample>> {
-        let Some(slot) = self.next_slot(table)? else { return Ok(None) };
+        let Some(slot) = self.next_slot(table)? else { return self.nothing(table) };
         let sequence = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
         self.show(table, Core::read_of(&table.shape, slot, sequence), extent_of(table, slot)?)
+    }
+
+    /// There is nothing to read, and never will be if the reader was expelled.
+    #[inline(always)]
+    fn nothing(&self, table: &Table<'_>) -> HotResult<Option<HeldSample>> {
+        match rows::is_still_joined(table, self.member) {
+            true => Ok(None),
+            false => Err(rows::why_not_joined(table, self.member)),
+        }
     }
 
     /// Moves to the next sample; returns its slot. It is out of line, and its result fits one
@@ -272,11 +282,34 @@ impl Core {
             // The code below finds the error again.
             Ok((_, Step::Irregular)) | Err(_) => {}
         }
+        if !rows::is_still_joined(table, self.member) {
+            return Err(rows::why_not_joined(table, self.member));
+        }
         let mut cursor = self.cursor(table);
+        let before = cursor.place.sequence;
         let found = hold::next(table, self.member.bit, &mut cursor);
-        self.set_cursor(table, cursor);
+        if !self.set_cursor(table, cursor) {
+            return Err(self.give_up(table, before, found.ok().flatten()));
+        }
         self.set_waiting(found == Ok(None));
         found
+    }
+
+    /// The reader was expelled while it took a sample, so it does not hold that; returns the error. The cursor goes
+    /// back to where it was: what is before it is held, and on its way it may have passed samples
+    /// that were owed to it, because nobody waits for an expelled reader.
+    #[cold]
+    #[inline(never)]
+    fn give_up(&self, table: &Table<'_>, before: u64, found: Option<u32>) -> Code {
+        let taken = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
+        self.set_sequence(table, before);
+        if let Some(slot) = found {
+            let bit = self.member.bit;
+            let hold = if table.shape.drop_oldest { bit.held } else { bit.owed };
+            // Stale, if the expeller was faster.
+            let _ = hold::mark(table, slot, bit.word, hold, taken);
+        }
+        rows::why_not_joined(table, self.member)
     }
 
     /// The fast path to the next sample, and its sequence.
@@ -287,8 +320,10 @@ impl Core {
         self.prefetch_next(place.line);
         let step = hold::step(table, shape, self.member.bit, place)?;
         self.set_waiting(matches!(step, Step::Empty));
-        if let Step::Sample(..) = step {
-            self.set_sequence(table, sequence.wrapping_add(1));
+        if let Step::Sample(slot, _) = step {
+            if !self.set_sequence(table, sequence.wrapping_add(1)) {
+                return Err(self.give_up(table, sequence, Some(slot)));
+            }
         }
         Ok((sequence, step))
     }
@@ -323,10 +358,10 @@ impl Core {
         let before = cursor.place.sequence;
         self.prefetch_next(cursor.place.line);
         let found = hold::seek(table, self.member.bit, &mut cursor);
-        self.set_waiting(found == Ok(None));
-        if cursor.place.sequence != before {
-            self.set_cursor(table, cursor);
+        if !self.set_cursor(table, cursor) {
+            return Err(self.give_up(table, before, None));
         }
+        self.set_waiting(found == Ok(None));
         Ok(found?.is_some())
     }
 
@@ -334,10 +369,14 @@ impl Core {
         let table = self.segment.table()?;
         self.may_hold()?;
         let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else {
-            return Ok(None);
+            return self.nothing(table);
         };
         self.count_held();
-        self.show(table, SampleToken::new(slot, sequence, Hold::Held), extent_of(table, slot)?)
+        let taken = SampleToken::new(slot, sequence, Hold::Held);
+        if !rows::is_still_joined(table, self.member) {
+            return Err(self.refuse(taken, rows::why_not_joined(table, self.member)));
+        }
+        self.show(table, taken, extent_of(table, slot)?)
     }
 
     /// Releases a sample; stale if this reader does not hold it.
@@ -488,7 +527,7 @@ impl Core {
         let cursor = self.sequence.load(Ordering::Relaxed);
         if let Ok(table) = self.segment.table() {
             // It joined, so it has a row, and leaving cannot fail.
-            let _ = members::leave(table, self.member, self.participant, cursor);
+            let _ = members::leave(table, self.member, cursor);
         }
     }
 }
@@ -499,16 +538,6 @@ impl Drop for Core {
             // As in `leave`.
             let _ = rows::give_row_back(table, self.member);
         }
-    }
-}
-
-/// Stores in its row how far a reader has come. It has a row, as it joined; to return an error if
-/// not would cost each read 6 instructions.
-#[inline(always)]
-fn store_cursor(table: &Table<'_>, member: Member, sequence: u64) {
-    if let Some(row) = table.readers.get(member.index as usize) {
-        // Relaxed: for tools that show how far readers have come.
-        row.cursor.store(sequence, Ordering::Relaxed);
     }
 }
 

@@ -52,6 +52,7 @@ c_programs! {
     ephemeral
     error_codes
     error_texts
+    expel
     fault_injection
     full_filesystem
     heirs

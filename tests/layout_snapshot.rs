@@ -605,7 +605,11 @@ fn a_real_segment_is_what_the_page_says() {
     assert_eq!(reader.index(), 19);
     let dump = Dump::of(&path);
     assert_eq!(dump.hot("active"), 1 << 19);
-    assert_eq!((dump.reader(19, "reader.state"), dump.reader(19, "reader.cursor")), (1, 1));
+    let state = |dump: &Dump| {
+        let word = dump.reader(19, "reader.state");
+        ["phase", "participant", "generation"].map(|field| bits(word, "reader.state", field))
+    };
+    assert_eq!((state(&dump), dump.reader(19, "reader.cursor")), ([1, 0, 1], 1));
 
     // Loaned: the home slot of sequence 1.
     let writer = segment.writer().expect("a writer");
@@ -668,9 +672,25 @@ fn a_real_segment_is_what_the_page_says() {
     assert_eq!(bits(Dump::of(&path).line(1, "line.marks", 1), "line.marks", "held"), 1 << 4);
     drop(reader);
     let dump = Dump::of(&path);
-    assert_eq!((dump.hot("active"), dump.reader(19, "reader.state") & 0xff), (0, 2));
+    assert_eq!((dump.hot("active"), state(&dump)), (0, [2, 0, 1]));
     drop(peeked);
-    assert_eq!(Dump::of(&path).reader(19, "reader.state"), 0);
+    let dump = Dump::of(&path);
+    assert_eq!((state(&dump), dump.reader(19, "reader.cursor")), ([0, 0, 1], 0));
+
+    // Expelled, with one sample read and one unread.
+    let reader = segment.reader(0).expect("a reader");
+    for _ in 0..2 {
+        writer.write(b"x", None).expect("a slot is free");
+    }
+    let held = reader.read().expect("no failure").expect("a sample");
+    let counters = segment.readers().expect("the readers");
+    segment.expel(&counters[0]).expect("membarrier");
+    let dump = Dump::of(&path);
+    assert_eq!((dump.hot("active"), state(&dump)), (0, [7, 0, 2]));
+    let words = ["reader.cut", "reader.expeller"].map(|word| dump.reader(19, word));
+    assert_eq!(words, [held.sequence() + 1, 0]);
+    drop(held);
+    drop(reader);
 
     drop(writer);
     drop(segment);

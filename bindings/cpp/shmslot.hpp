@@ -146,6 +146,8 @@ enum class Code : int {
     held_limit = SHMSLOT_E_HELD_LIMIT,
     /// More readers than one wait takes.
     too_many = SHMSLOT_E_TOO_MANY,
+    /// Another process ended the membership of this reader.
+    expelled = SHMSLOT_E_EXPELLED,
 };
 
 /// What a code means and what to do, in one line; never null. Threads: any. shmslot_strerror.
@@ -1677,6 +1679,14 @@ public:
         shmslot_error told;
         const int code = shmslot_segment_recover(get(), &told);
         return detail::number(code, told);
+    }
+
+    /// Ends the membership of a reader that lives. shmslot_segment_expel.
+    Result<void> expel(const ReaderCounters &reader) const noexcept
+    {
+        shmslot_error told;
+        const int code = shmslot_segment_expel(get(), reader.index, reader.generation, &told);
+        return detail::done(code, told);
     }
 
     /// Gives unused memory of regions back to the system; how many bytes. shmslot_segment_trim.

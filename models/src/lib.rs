@@ -15,6 +15,7 @@ mod layout;
 mod protocol;
 
 mod death;
+mod expel;
 mod hints;
 mod history;
 mod late;

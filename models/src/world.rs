@@ -23,6 +23,7 @@ use crate::modelled::step;
 use crate::protocol::bell::Bell;
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::dead::Dead;
+use crate::protocol::expel::{self, Outcome, Target};
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::loan;
 use crate::protocol::members;
@@ -111,6 +112,9 @@ pub(crate) struct World {
     /// Sequence and payload of each sample. Not a part of the model: loom runs one thread at a
     /// time.
     committed: RefCell<Vec<(u64, u64)>>,
+    /// Whether somebody expels readers. Elsewhere readers do not look whether they are expelled: each
+    /// look would multiply the orders.
+    expels: PlainBool,
     /// Slot and payload of each commit that is under way, or whose writer died in it.
     begun: RefCell<Vec<(u32, u64)>>,
 }
@@ -129,7 +133,13 @@ impl World {
             sequence: word(),
             extent: word(),
         };
-        let row = || ReaderRow { state: word(), cursor: word(), lost: word() };
+        let row = || ReaderRow {
+            state: word(),
+            cursor: word(),
+            lost: word(),
+            cut: word(),
+            expeller: word(),
+        };
         let bell = || FutexWord::new(0);
         let shape = shape.classified();
         let world = World {
@@ -157,6 +167,7 @@ impl World {
             payloads: (0..slots).map(|_| Cell::new(0)).collect(),
             committed: RefCell::default(),
             begun: RefCell::default(),
+            expels: PlainBool::new(false),
         };
         vacancy::offer_all(&world.table());
         Rc::new(world)
@@ -195,9 +206,27 @@ impl World {
     pub(crate) fn try_join(self: &Rc<World>, participant: u32, history: u32) -> Option<Consumer> {
         let (member, cursor) = match members::join(&self.table(), participant, history) {
             Err(Code::NoReaderSlot) => return None,
+            Err(Code::Expelled) if self.expels() => return None,
             joined => sound(joined),
         };
-        Some(Consumer { world: Rc::clone(self), participant, member, cursor, seen: Vec::new() })
+        let world = Rc::clone(self);
+        Some(Consumer { world, member, cursor, seen: Vec::new(), is_expelled: false })
+    }
+
+    /// A world in which readers may be expelled.
+    pub(crate) fn expelling(shape: Shape, rows: usize) -> Rc<World> {
+        let world = World::new(shape, rows);
+        world.expels.store(true, PlainOrdering::Relaxed);
+        world
+    }
+
+    fn expels(&self) -> bool {
+        self.expels.load(PlainOrdering::Relaxed)
+    }
+
+    /// Expels the reader of a row and generation.
+    pub(crate) fn expel(&self, participant: u32, index: u32, generation: u32) -> Outcome {
+        sound(expel::expel(&self.table(), Target { index, generation }, participant))
     }
 
     /// What a process does that finds these participants dead.
@@ -409,9 +438,10 @@ impl Producer {
 /// A reader, and what it has read.
 pub(crate) struct Consumer {
     pub(crate) world: Rc<World>,
-    participant: u32,
     pub(crate) member: Member,
     pub(crate) cursor: Cursor,
+    /// Whether it has found that it was expelled.
+    pub(crate) is_expelled: bool,
     /// Sequence and payload of each sample that it has marked.
     pub(crate) seen: Vec<(u64, u64)>,
 }
@@ -428,17 +458,33 @@ pub(crate) struct HeldSample {
 impl Consumer {
     pub(crate) fn read(&mut self) -> Option<HeldSample> {
         let table = self.world.table();
-        let bit = self.member.bit;
+        let (bit, before) = (self.member.bit, self.cursor.place);
         let slot = match sound(hold::step(&table, &known(&table.shape), bit, self.cursor.place)) {
-            Step::Empty => return None,
+            Step::Empty => None,
             Step::Sample(slot, _) => {
                 self.cursor.place = self.cursor.place.next(&table.shape);
-                slot
+                Some(slot)
             }
-            Step::Irregular => sound(hold::next(&table, bit, &mut self.cursor))?,
+            Step::Irregular => sound(hold::next(&table, bit, &mut self.cursor)),
         };
-        let bit = if table.shape.drop_oldest { bit.held } else { bit.owed };
-        Some(self.show(slot, bit, self.cursor.place.sequence - 1))
+        let hold = if table.shape.drop_oldest { bit.held } else { bit.owed };
+        let sequence = self.cursor.place.sequence;
+        if self.world.expels() && !self.shows_as_joined() {
+            self.is_expelled = true;
+            self.cursor.place = before;
+            if let Some(slot) = slot {
+                // Stale, if the expeller was faster.
+                let _ = hold::mark(&table, slot, bit.word, hold, sequence - 1);
+            }
+            return None;
+        }
+        Some(self.show(slot?, hold, sequence - 1))
+    }
+
+    /// Stores how far it has come, and looks whether it is still a member.
+    fn shows_as_joined(&self) -> bool {
+        let table = self.world.table();
+        rows::move_cursor(&table, self.member, self.cursor.place.sequence)
     }
 
     /// The next sample; sleeps until there is one.
@@ -519,12 +565,7 @@ impl Consumer {
 
     /// Gives back everything that it does not hold; the row stays taken.
     pub(crate) fn leave(&self) {
-        sound(members::leave(
-            &self.world.table(),
-            self.member,
-            self.participant,
-            self.cursor.place.sequence,
-        ));
+        sound(members::leave(&self.world.table(), self.member, self.cursor.place.sequence));
     }
 
     pub(crate) fn give_row_back(&self) {

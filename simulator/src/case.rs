@@ -31,6 +31,8 @@ pub(crate) enum Operation {
     Mark,
     Peek,
     Recover,
+    /// Ends the membership of a reader.
+    Expel,
     /// Reserves and commits for readers that are named.
     NamedWrite,
     /// Looks for the oldest sample that a named reader has not marked.
@@ -87,6 +89,7 @@ const WRITER: Role = &[
     (CloseWriter, 1),
     (Trim, 2),
     (Recover, 2),
+    (Expel, 1),
 ];
 const READER: Role = &[
     (Join, 2),
@@ -97,6 +100,7 @@ const READER: Role = &[
     (Mark, 12),
     (Peek, 4),
     (Recover, 2),
+    (Expel, 1),
 ];
 const KEEPER: Role = &[
     (NamedWrite, 20),

@@ -11,6 +11,7 @@ mod layout;
 mod protocol;
 
 mod case;
+mod expeller;
 mod machine;
 mod modelled;
 mod named;

@@ -47,6 +47,8 @@ struct Member {
     joined: u64,
     /// It has read, or lost, everything before this.
     cursor: u64,
+    /// Of its row.
+    generation: u32,
 }
 
 /// What a look for the next sample did to a reader.
@@ -75,6 +77,8 @@ pub(crate) struct Oracle {
     last: Vec<Option<u64>>,
     holds: Vec<Hold>,
     members: Vec<Option<Member>>,
+    /// By row: the generation of the last reader that somebody began to expel; 0 if none.
+    expelled: Vec<u32>,
     /// By process, while it reserves: the named readers that it waits for.
     waiting: [Option<u64>; SCHEDULED],
     /// By process: the readers that it has named for its next commit, and that nobody has
@@ -99,6 +103,8 @@ impl Oracle {
         self.last.resize(MAX_SLOTS as usize, None);
         self.members.clear();
         self.members.resize(MAX_ROWS as usize, None);
+        self.expelled.clear();
+        self.expelled.resize(MAX_ROWS as usize, 0);
         self.waiting = [None; SCHEDULED];
         self.naming = [0; SCHEDULED];
         self.disconnecting = [0; SCHEDULED];
@@ -138,8 +144,13 @@ impl Oracle {
             sample.unread = 0;
             let begun = sample.commit.begun;
             let owed = |member: &Member| begun > member.joined && member.cursor <= sequence;
-            let mut members =
-                (0..).zip(&self.members).filter_map(|(row, member)| Some((row, (*member)?)));
+            // One that somebody has begun to expel reads rightly as long as it reads, and is owed
+            // nothing.
+            let rows = (0..).zip(&self.members).zip(&self.expelled);
+            let mut members = rows.filter_map(|((row, member), expelled)| {
+                let member = (*member)?;
+                (member.generation != *expelled).then_some((row, member))
+            });
             match members.find(|(_, member)| owed(member)) {
                 Some((row, _)) if !self.drop_oldest => {
                     return Err(format!(
@@ -221,8 +232,16 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn join(&mut self, process: usize, row: u32, joined: u64, cursor: u64) -> Checked {
-        match self.members[row as usize].replace(Member { process, joined, cursor }) {
+    pub(crate) fn join(
+        &mut self,
+        process: usize,
+        row: u32,
+        generation: u32,
+        joined: u64,
+        cursor: u64,
+    ) -> Checked {
+        let member = Member { process, joined, cursor, generation };
+        match self.members[row as usize].replace(member) {
             Some(other) => Err(format!("row {row} belongs to process {}", other.process)),
             None => Ok(()),
         }
@@ -230,6 +249,11 @@ impl Oracle {
 
     pub(crate) fn leave(&mut self, row: u32) {
         self.members[row as usize] = None;
+    }
+
+    /// A process begins to expel the reader of a row.
+    pub(crate) fn expel(&mut self, row: u32, generation: u32) {
+        self.expelled[row as usize] = generation;
     }
 
     /// A member looked for its next sample.

@@ -3,6 +3,7 @@
 
 use crate::case::{CAPACITY, NAMED_READERS, Operation, Planned};
 use crate::error::Code;
+use crate::expeller;
 use crate::machine::{Machine, Part, UNDERTAKER};
 use crate::named::{self, Keeper};
 use crate::protocol::commit::Owed;
@@ -78,6 +79,7 @@ impl Life {
             Operation::Recover => {
                 recoverer::recover(self.machine, number);
             }
+            Operation::Expel => expeller::expel(self.machine, self.process, number),
             Operation::NamedWrite => {
                 if self.producer.open() {
                     self.keeper.write(&self.producer, number, self.len(number));
@@ -199,6 +201,13 @@ impl Life {
                 reader.read();
             }
         }
+        self.leave_if_expelled();
+    }
+
+    fn leave_if_expelled(&mut self) {
+        if self.reader.as_ref().is_some_and(|reader| reader.is_expelled) {
+            self.leave();
+        }
     }
 
     fn peek(&mut self, number: u32) {
@@ -206,6 +215,7 @@ impl Life {
         if let Some(reader) = self.reader.as_mut().filter(|reader| reader.has_hand_free()) {
             reader.peek();
         }
+        self.leave_if_expelled();
     }
 
     fn mark(&mut self, number: u32) {
@@ -245,6 +255,8 @@ impl Life {
                 }
             }
         }
+        // It may still be owed what a dead expeller did not take from it.
+        self.leave_if_expelled();
     }
 }
 

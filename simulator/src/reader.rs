@@ -10,7 +10,7 @@ use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members;
 use crate::protocol::rows::{self, Member};
-use crate::protocol::words::Extent;
+use crate::protocol::words::{Extent, RowState};
 use crate::recoverer;
 
 /// Most samples that one reader holds.
@@ -31,7 +31,8 @@ pub(crate) struct Consumer {
     member: Member,
     cursor: Cursor,
     in_hand: [Option<HeldSample>; HANDS],
-    pub(crate) has_left: bool,
+    /// Whether it has found that it was expelled.
+    pub(crate) is_expelled: bool,
 }
 
 impl Consumer {
@@ -42,15 +43,24 @@ impl Consumer {
     ) -> Option<Consumer> {
         let table = machine.world.table();
         let (member, cursor) = match members::join(&table, process as u32, history) {
-            Err(Code::NoReaderSlot) => return None,
+            Err(Code::NoReaderSlot | Code::Expelled) => return None,
             joined => sound(machine, joined),
         };
         let row = &table.readers[member.index as usize];
-        row.cursor.store(cursor.place.sequence, Ordering::Relaxed);
+        let generation = RowState(row.state.peek()).generation();
         let joined = machine.steps();
         let at = cursor.place.sequence;
-        machine.hold_true(machine.oracle.borrow_mut().join(process, member.index, joined, at));
-        Some(Consumer { machine, process, member, cursor, in_hand: [None; HANDS], has_left: false })
+        let index = member.index;
+        let noted = machine.oracle.borrow_mut().join(process, index, generation, joined, at);
+        machine.hold_true(noted);
+        Some(Consumer {
+            machine,
+            process,
+            member,
+            cursor,
+            in_hand: [None; HANDS],
+            is_expelled: false,
+        })
     }
 
     pub(crate) fn has_hand_free(&self) -> bool {
@@ -80,7 +90,9 @@ impl Consumer {
                     Some(found) => found,
                     None => {
                         // It holds the sample by a peek, and may have lost others before that.
-                        self.tell(before, self.cursor.place.sequence, None, 0);
+                        if self.shows_as_joined(before) {
+                            self.tell(before, self.cursor.place.sequence, None, 0);
+                        }
                         return false;
                     }
                 }
@@ -88,13 +100,37 @@ impl Consumer {
         };
         let to = self.cursor.place.sequence;
         let sequence = found.map(|_| to - 1);
+        let bit = self.member.bit;
+        let hold = if table.shape.drop_oldest { bit.held } else { bit.owed };
+        if !self.shows_as_joined(before) {
+            if let Some(slot) = found {
+                self.refuse(slot, hold, to - 1);
+            }
+            return false;
+        }
         if let Some(slot) = found {
-            let bit = self.member.bit;
-            let bit = if table.shape.drop_oldest { bit.held } else { bit.owed };
-            self.take(slot, bit, to - 1);
+            self.take(slot, hold, to - 1);
         }
         self.tell(before, to, sequence, published);
         found.is_some()
+    }
+
+    /// Stores how far it has come, and looks whether it is still a member. If not, it goes back to
+    /// where it was.
+    fn shows_as_joined(&mut self, before: Cursor) -> bool {
+        let table = self.machine.world.table();
+        self.is_expelled = !rows::move_cursor(&table, self.member, self.cursor.place.sequence);
+        if self.is_expelled {
+            self.cursor = before;
+        }
+        !self.is_expelled
+    }
+
+    /// Releases a sample that it found, and was expelled before it had taken it.
+    fn refuse(&self, slot: u32, bit: u64, sequence: u64) {
+        let table = self.machine.world.table();
+        // Stale, if the expeller was faster.
+        let _ = hold::mark(&table, slot, self.member.bit.word, bit, sequence);
     }
 
     /// Compares what a look found with what it should have found, and records how far it came.
@@ -109,8 +145,6 @@ impl Consumer {
         };
         let machine = self.machine;
         machine.hold_true(machine.oracle.borrow_mut().look(self.member.index, look));
-        let table = machine.world.table();
-        table.readers[self.member.index as usize].cursor.store(to, Ordering::Relaxed);
     }
 
     /// Takes the next sample; sleeps until there is one, or until nothing more can come.
@@ -118,12 +152,15 @@ impl Consumer {
         let table = self.machine.world.table();
         let bell = Bell(&table.hot.bells.0.data);
         for _ in 0..3 {
-            if self.read() {
+            if self.read() || self.is_expelled {
                 return;
             }
             let armed = bell.arm();
             let (before, published) = (self.cursor, self.machine.oracle.borrow().published());
             let found = sound(self.machine, hold::seek(&table, self.member.bit, &mut self.cursor));
+            if !self.shows_as_joined(before) {
+                return;
+            }
             let to = self.cursor.place.sequence;
             // What it would read next is still to come.
             self.tell(before, to, None, if found.is_some() { 0 } else { published });
@@ -141,6 +178,9 @@ impl Consumer {
         let published = machine.oracle.borrow().published();
         let peeked = hold::peek_latest(&table, self.member.bit);
         if let Some(Some((slot, sequence))) = sound(machine, not_held(peeked)) {
+            if !self.shows_as_joined(self.cursor) {
+                return self.refuse(slot, self.member.bit.held, sequence);
+            }
             if sequence < published {
                 machine
                     .fail(format!("P4: {sequence} is the newest, and {published} was published"));
@@ -203,9 +243,7 @@ impl Consumer {
         let machine = self.machine;
         machine.oracle.borrow_mut().leave(self.member.index);
         let cursor = self.cursor.place.sequence;
-        members::leave(&machine.world.table(), self.member, self.process as u32, cursor)
-            .expect("it has a row");
-        self.has_left = true;
+        members::leave(&machine.world.table(), self.member, cursor).expect("it has a row");
     }
 
     /// Frees the row: it has left, and holds nothing.

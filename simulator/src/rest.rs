@@ -10,7 +10,7 @@ use crate::protocol::order::{self, FIRST};
 use crate::protocol::reclaim;
 use crate::protocol::region;
 use crate::protocol::rows;
-use crate::protocol::words::{self, Bit, Marks, Owner, Place};
+use crate::protocol::words::{self, Bit, Marks, Owner, Place, RowPhase, RowState};
 
 /// No process is in a call, and none is dead: a reader whose row is free is owed nothing and holds
 /// nothing.
@@ -19,7 +19,7 @@ pub(crate) fn check_free_rows(machine: &Machine) -> Result<(), String> {
     for (reader, row) in (0u32..).zip(table.readers) {
         let bit = Bit::of_reader(reader);
         let marked = |line: &SlotLine| line.marks[bit.word].peek() & (bit.owed | bit.held) != 0;
-        if row.state.peek() == 0 {
+        if RowState(row.state.peek()).is(RowPhase::Free) {
             if let Some(slot) = table.lines.iter().position(marked) {
                 return Err(format!(
                     "P5: slot {slot} has marks of reader {reader}, whose row is free"
@@ -74,6 +74,8 @@ pub(crate) fn check(machine: &Machine) -> Result<(), String> {
     expect("the tail is", order::settled_tail(&table).unwrap_or(0), FIRST + published)?;
     expect("members", table.hot.active.0.load(Ordering::Relaxed), 0)?;
     expect("rows that are taken", rows::taken_rows(&table), 0)?;
+    let expelling = table.readers.iter().filter(|row| row.expeller.peek() != 0).count();
+    expect("rows with an expeller", expelling as u64, 0)?;
     expect("the only writer", u64::from(table.hot.lifecycle.0.writer.load(Ordering::Relaxed)), 0)?;
 
     let marked = check_marks(machine)?;

@@ -62,7 +62,13 @@ impl World {
             claims: (0..MAX_SLOTS).map(|_| Claim { ctl: word(), aux: word() }).collect(),
             vacancy: (0..MAX_VACANCY).map(|_| word()).collect(),
             rows: (0..MAX_ROWS)
-                .map(|_| ReaderRow { state: word(), cursor: word(), lost: word() })
+                .map(|_| ReaderRow {
+                    state: word(),
+                    cursor: word(),
+                    lost: word(),
+                    cut: word(),
+                    expeller: word(),
+                })
                 .collect(),
             regions: (0..MAX_REGIONS)
                 .map(|_| RegionRow { lease: word(), allocated: word() })
@@ -96,7 +102,9 @@ impl World {
             claim.aux.reset(0);
         }
         for row in table.readers {
-            [&row.state, &row.cursor, &row.lost].into_iter().for_each(|word| word.reset(0));
+            [&row.state, &row.cursor, &row.lost, &row.cut, &row.expeller]
+                .into_iter()
+                .for_each(|word| word.reset(0));
         }
         table.audiences.iter().for_each(|word| word.reset(0));
         for row in table.regions {

@@ -15,6 +15,8 @@ pub const SHMSLOT_READER_JOINED: u32 = 1;
 pub const SHMSLOT_READER_LEFT: u32 = 2;
 /// shmslot_reader_counters.kind: a number that callers of shmslot_ref_ calls use.
 pub const SHMSLOT_READER_NAMED: u32 = 3;
+/// shmslot_reader_counters.kind: a reader that was expelled, and has not left.
+pub const SHMSLOT_READER_EXPELLED: u32 = 4;
 
 /// What a segment is used for at one moment. Each slot is counted once: free, loaned, unread, held
 /// and retained add up to the number of slots.
@@ -82,7 +84,7 @@ impl From<Counters> for shmslot_counters {
 pub struct shmslot_reader_counters {
     /// Its bit in masks of readers.
     pub index: u32,
-    /// SHMSLOT_READER_JOINED, SHMSLOT_READER_LEFT or SHMSLOT_READER_NAMED.
+    /// SHMSLOT_READER_JOINED, SHMSLOT_READER_LEFT, SHMSLOT_READER_NAMED or SHMSLOT_READER_EXPELLED.
     pub kind: u32,
     /// The index of its participant; 0 for SHMSLOT_READER_NAMED, which belongs to nobody.
     pub participant: u32,
@@ -94,8 +96,8 @@ pub struct shmslot_reader_counters {
     pub unread: u32,
     /// Samples that it holds.
     pub held: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Tells it from earlier and later readers with its index; shmslot_segment_expel wants it.
+    pub generation: u32,
     /// The sequence that it reads next; 0 unless it is SHMSLOT_READER_JOINED, and while it joins.
     pub next_sequence: u64,
     /// Samples from there to the newest; 0 likewise.
@@ -121,13 +123,14 @@ impl From<&ReaderCounters> for shmslot_reader_counters {
                 ReaderKind::Joined => SHMSLOT_READER_JOINED,
                 ReaderKind::Left => SHMSLOT_READER_LEFT,
                 ReaderKind::Named => SHMSLOT_READER_NAMED,
+                ReaderKind::Expelled => SHMSLOT_READER_EXPELLED,
             },
             participant: reader.participant,
             pid: reader.pid,
             alive: u32::from(reader.alive),
             unread: reader.unread,
             held: reader.held,
-            reserved: 0,
+            generation: reader.generation,
             next_sequence: reader.next_sequence,
             lag: reader.lag,
             lost: reader.lost,
@@ -189,8 +192,8 @@ pub unsafe extern "C" fn shmslot_segment_counters(
     })
 }
 
-/// What each reader has now: joined ones, those that left and still hold samples, and the numbers
-/// that shmslot_ref_ calls use. Works on observers, too, and costs as much as
+/// What each reader has now: joined and expelled ones, those that left and still hold samples, and
+/// the numbers that shmslot_ref_ calls use. Works on observers, too, and costs as much as
 /// shmslot_segment_counters. array, element_size, capacity, ret_count: as in
 /// shmslot_segment_participants; there are 63 readers at most. Threads: any. Errors: INVALID,
 /// NO_MEMORY, SYS. Since 0.2.

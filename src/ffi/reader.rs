@@ -121,8 +121,8 @@ fn mark(
 ///
 /// history: at most the segment's. ret_reader: end it with shmslot_reader_leave. reterr: NULL or
 /// filled on failure.
-/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, NOT_SUPPORTED (an
-/// observer), NO_MEMORY, SYS, CORRUPT. Since 0.2.
+/// Threads: any. Errors: INVALID, BAD_OPTIONS (history), NO_READER_SLOT, EXPELLED (before it had
+/// joined), NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_join(
     segment: *mut shmslot_segment,
@@ -219,7 +219,7 @@ pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> 
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN
 /// (nothing there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds
-/// max_held samples, whether or not there is another), CORRUPT. Since 0.2.
+/// max_held samples, whether or not there is another), EXPELLED, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_read(
     reader: *mut shmslot_reader,
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn shmslot_slot_read(
 /// HELD until the mark.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN (none,
-/// or it was read and is not retained), HELD (already), HELD_LIMIT, CORRUPT. Since 0.2.
+/// or it was read and is not retained), HELD (already), HELD_LIMIT, EXPELLED, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_peek_latest(
     reader: *mut shmslot_reader,
@@ -313,8 +313,7 @@ pub unsafe extern "C" fn shmslot_sample_from_ptr(
 ///
 /// timeout_ns: nanoseconds, 0 only to ask, -1 for no limit. Threads: see shmslot_reader. Errors:
 /// INVALID, BAD_TIMEOUT, AGAIN (timeout 0), TIMEOUT, INTERRUPTED, NO_WRITERS, PEER_DEAD and RETIRED
-/// (as shmslot_reader_end_waits says), CORRUPT.
-/// Since 0.2.
+/// (as shmslot_reader_end_waits says), EXPELLED, CORRUPT. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i64) -> c_int {
     from_c!(reader: HandleRef);
@@ -328,8 +327,7 @@ pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i
 /// is the lowest that has.
 ///
 /// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in
-/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Otherwise as shmslot_wait; also
-/// TOO_MANY.
+/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Errors: as shmslot_wait, and TOO_MANY.
 /// Threads: see shmslot_reader. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_any(

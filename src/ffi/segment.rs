@@ -13,6 +13,7 @@ use crate::ffi::options::{
     attach_options, create_options, shmslot_attach_options, shmslot_info, shmslot_options,
     shmslot_participant, shmslot_segment_entry,
 };
+use crate::protocol::expel::Target;
 use crate::reference::SharedReference;
 use crate::segment::Segment;
 use crate::sys;
@@ -367,6 +368,33 @@ pub unsafe extern "C" fn shmslot_segment_recover(
     boundary::without_handle(reterr, || {
         let recovered = segment.open()?.segment.recover()?;
         Ok(c_int::try_from(recovered).unwrap_or(c_int::MAX))
+    })
+}
+
+/// Ends the membership of a reader whose process is alive, for example because it is stuck and
+/// blocks the writers.
+///
+/// Its unread samples are released, and nothing more is owed to it. What it holds stays valid until
+/// it is marked, and so does a sample that it is taking at this moment. Its reads and waits return
+/// SHMSLOT_E_EXPELLED from now on; its index is free when it has left. Without
+/// SHMSLOT_POLICY_DROP_OLDEST the call takes some 30 ms. It may be repeated.
+///
+/// reader, generation: from shmslot_reader_counters; no later reader is expelled in its place.
+/// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_FOUND (it has left), AGAIN
+/// (another process is expelling it), BAD_INDEX, NOT_SUPPORTED (an observer; or a system without
+/// membarrier: then the reader is stopped, and its unread samples stay), CORRUPT. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_segment_expel(
+    segment: *mut shmslot_segment,
+    reader: u32,
+    generation: u32,
+    reterr: *mut shmslot_error,
+) -> c_int {
+    from_c!(segment: HandleRef, reterr: Out);
+    boundary::without_handle(reterr, || {
+        let target = Target { index: reader, generation };
+        segment.open()?.segment.inner().expel(target)?;
+        Ok(SHMSLOT_OK)
     })
 }
 

@@ -111,6 +111,11 @@ fields! {
         NUMBER "number" 4 24;
         GENERATION "generation" 28 36;
     }
+    reader "reader.state" of 64 {
+        PHASE "phase" 0 8;
+        PARTICIPANT "participant" 8 24;
+        GENERATION "generation" 32 32;
+    }
     bell "bells" of 32 {
         ARMED "armed" 0 1;
         WATCHED "watched" 1 1;

@@ -115,12 +115,17 @@ pub(crate) struct RegionRow {
 /// A joined reader.
 #[repr(C, align(64))]
 pub(crate) struct ReaderRow {
-    /// Phase and participant.
+    /// Phase, participant and generation.
     pub(crate) state: AtomicU64,
-    /// The sequence that it reads next. After it has left, it holds only samples before this.
+    /// The sequence that it reads next, 0 if there is no reader. After it has left, it holds only
+    /// samples before this.
     pub(crate) cursor: AtomicU64,
     /// Samples it lost; a hint for tools.
     pub(crate) lost: AtomicU64,
+    /// The sequence from which on an expelled reader holds nothing.
+    pub(crate) cut: AtomicU64,
+    /// The participant that is expelling the reader, + 1; or 0. Nobody takes the row meanwhile.
+    pub(crate) expeller: AtomicU64,
 }
 
 /// An attached process.
@@ -214,6 +219,8 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("reader.state", offset_of!(ReaderRow, state)),
         ("reader.cursor", offset_of!(ReaderRow, cursor)),
         ("reader.lost", offset_of!(ReaderRow, lost)),
+        ("reader.cut", offset_of!(ReaderRow, cut)),
+        ("reader.expeller", offset_of!(ReaderRow, expeller)),
         ("participant.state", offset_of!(ParticipantRow, state)),
         ("participant.pid", offset_of!(ParticipantRow, pid)),
         ("participant.pid_namespace", offset_of!(ParticipantRow, pid_namespace)),

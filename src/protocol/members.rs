@@ -4,10 +4,10 @@ use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
 use super::hold::{self, Cursor};
 use super::order::{self, FIRST, Position};
-use super::rows::{DRAINING, JOINED, Member, free_row, state_of, take_row};
+use super::rows::{Member, change, free_row, take_row, why_not_joined};
 use super::slot;
 use super::table::Table;
-use super::words::Bit;
+use super::words::RowPhase;
 use crate::atomics::{Ordering, fence, fence_after_rmw, spin_loop};
 use crate::error::Code;
 use crate::layout::ReaderRow;
@@ -19,25 +19,23 @@ pub(crate) fn join(
     participant: u32,
     history: u32,
 ) -> Result<(Member, Cursor), Code> {
-    let (index, row) = take_row(table, participant)?;
-    let member = Member { index, bit: Bit::of_reader(index) };
-    match become_member(table, member, history) {
-        Ok(cursor) => {
-            announce(table, row, participant, &cursor);
-            Ok((member, cursor))
-        }
-        Err(code) => {
-            // Only a corrupt order leads here. Nothing of the membership remains.
-            end_membership(table, member, row, participant, 0);
-            free_row(row);
-            Err(code)
-        }
+    let (member, row) = take_row(table, participant)?;
+    let joined = become_member(table, member, history).and_then(|cursor| {
+        announce(table, row, member, &cursor)?;
+        Ok((member, cursor))
+    });
+    if joined.is_err() {
+        // The order is corrupt, or the reader was expelled already. Nothing of the membership
+        // remains.
+        end_membership(table, member, row, 0);
+        free_row(row);
     }
+    joined
 }
 
 fn become_member(
     table: &Table<'_>,
-    Member { index, bit }: Member,
+    Member { index, bit, .. }: Member,
     history: u32,
 ) -> Result<Cursor, Code> {
     table.hot.active.0.fetch_or(1 << index, Ordering::AcqRel);
@@ -76,40 +74,37 @@ fn become_member(
 
 /// Wakes writers that wait for readers. This comes last: what they commit then is behind the tail
 /// that this reader has seen.
-fn announce(table: &Table<'_>, row: &ReaderRow, participant: u32, cursor: &Cursor) {
+fn announce(
+    table: &Table<'_>,
+    row: &ReaderRow,
+    member: Member,
+    cursor: &Cursor,
+) -> Result<(), Code> {
     // Relaxed: released with the state.
     row.cursor.store(cursor.place.sequence, Ordering::Relaxed);
     row.lost.store(cursor.lost, Ordering::Relaxed);
-    // Release: pairs with the acquire in `rows::joined` and in `rows::look`.
-    row.state.store(state_of(participant, JOINED), Ordering::Release);
+    if !change(row, member.joined.with(RowPhase::Joining), member.joined) {
+        return Err(why_not_joined(table, member));
+    }
     // Pairs with the fence in `Bell::arm`.
     fence(Ordering::SeqCst);
     Bell(&table.hot.bells.0.space).ring();
+    Ok(())
 }
 
 /// Ends a membership. It releases the samples that the reader has not read; samples that the reader
 /// holds stay until they are marked, and the row stays taken until then.
-pub(crate) fn leave(
-    table: &Table<'_>,
-    member: Member,
-    participant: u32,
-    cursor: u64,
-) -> Result<(), Code> {
-    end_membership(table, member, table.reader(member.index)?, participant, cursor);
+pub(crate) fn leave(table: &Table<'_>, member: Member, cursor: u64) -> Result<(), Code> {
+    end_membership(table, member, table.reader(member.index)?, cursor);
     Ok(())
 }
 
-fn end_membership(
-    table: &Table<'_>,
-    member: Member,
-    row: &ReaderRow,
-    participant: u32,
-    cursor: u64,
-) {
-    // Relaxed: the store of the state releases it, for `clear_departed`.
+fn end_membership(table: &Table<'_>, member: Member, row: &ReaderRow, cursor: u64) {
+    // Relaxed: released with the state, for `clear_departed`.
     row.cursor.store(cursor, Ordering::Relaxed);
-    // Release: pairs with the acquire in `clear_departed`.
-    row.state.store(state_of(participant, DRAINING), Ordering::Release);
+    // Whether the reader was expelled or not: now it says itself what it holds. An exchange, AcqRel:
+    // the process that takes the row next sees an expeller that is still at work.
+    row.state.swap(member.joined.with(RowPhase::Draining).0, Ordering::AcqRel);
     table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);
     // Either a commit sees that the bit is clear and clears the mark that it set, or the sweep
     // below sees the mark. Pairs with the fence in `commit::commit`.

@@ -15,7 +15,8 @@
 //! - [`loan`]: a writer claims a slot; [`reclaim`]: it takes an unread sample instead; [`region`]:
 //!   it leases room for a large payload.
 //! - [`commit`]: the slot becomes a sample.
-//! - [`hold`]: a reader takes the sample and holds it; [`members`]: readers join and leave.
+//! - [`hold`]: a reader takes the sample and holds it; [`members`]: readers join and leave;
+//!   [`expel`]: others end the membership of a living reader.
 //! - [`recovery`]: repairs what dead participants left.
 //! - [`mod@reference`]: callers that track their readers themselves.
 //! - [`census`]: counts the use of slots, by loads only.
@@ -28,6 +29,7 @@ pub(crate) mod bounds;
 pub(crate) mod census;
 pub(crate) mod commit;
 pub(crate) mod dead;
+pub(crate) mod expel;
 pub(crate) mod history;
 pub(crate) mod hold;
 pub(crate) mod loan;

@@ -13,7 +13,7 @@ use super::order::{self, Position};
 use super::slot::{self, is_clear, marks_left, retry, swap};
 use super::table::Table;
 use super::words::{Audience, Ctl, Entry, Extent, Marks, Owner, Phase};
-use super::{history, region, rows, vacancy};
+use super::{expel, history, region, rows, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
 use crate::layout::SlotLine;
@@ -29,6 +29,7 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
     }
     vacancy::repair(table);
     rows::free_rows(table, readers);
+    expel::complete(table, dead);
     for participant in dead.iter() {
         for region in region::emptied_by(table, participant) {
             region::end_emptying(table, region, participant);

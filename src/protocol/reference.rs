@@ -45,6 +45,19 @@ pub(crate) fn name_all(table: &Table<'_>, readers: u64) -> Result<bool, Code> {
     if readers.checked_shr(table.readers.len() as u32).unwrap_or(0) != 0 {
         return Err(Code::BadIndex);
     }
+    let mut left = readers;
+    while left != 0 {
+        if !rows::is_named(table, left.trailing_zeros()) {
+            return name_each(table, readers);
+        }
+        left &= left - 1;
+    }
+    Ok(true)
+}
+
+#[cold]
+#[inline(never)]
+fn name_each(table: &Table<'_>, readers: u64) -> Result<bool, Code> {
     let mut all = true;
     let mut left = readers;
     while left != 0 {

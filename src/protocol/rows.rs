@@ -1,42 +1,35 @@
 //! Reader rows: which reader has which bit of the marks.
 
 use super::dead::Dead;
-use super::slot;
+use super::slot::{self, retry};
 use super::table::Table;
-use super::words::{Audience, Bit};
-use crate::atomics::{Ordering, fence_after_rmw};
+use super::words::{Audience, Bit, RowPhase, RowState};
+use crate::atomics::{Ordering, fence_after_rmw, light_fence};
 use crate::error::Code;
 use crate::layout::{ReaderRow, SlotLine};
 
-/// Phases of a reader row, in its lowest bits; above them the participant.
-const FREE: u64 = 0;
-pub(super) const JOINED: u64 = 1;
-/// The reader has left, but still holds samples.
-pub(super) const DRAINING: u64 = 2;
-/// Callers of the reference operations use this number. No participant owns the row, so none is
-/// stored beside this phase.
-const NAMED: u64 = 3;
-/// Such a number is being given up, and the participant clears its marks.
-const PARTING: u64 = 4;
-/// Samples are already owed to the reader, but it has not settled yet where it begins to read.
-const JOINING: u64 = 5;
-const PHASE_BITS: u32 = 8;
-const PHASE: u64 = (1 << PHASE_BITS) - 1;
+/// The state of a row.
+pub(super) fn state_of(row: &ReaderRow) -> RowState {
+    // Acquire: pairs with every exchange of the state; each of them releases what its process did
+    // before.
+    RowState(row.state.load(Ordering::Acquire))
+}
 
-/// The state of a row that a participant owns.
-pub(super) fn state_of(participant: u32, phase: u64) -> u64 {
-    u64::from(participant) << PHASE_BITS | phase
+/// Changes the state of a row, if it is exactly as seen; false otherwise. AcqRel: whoever sees a
+/// state sees what was done before each earlier one.
+pub(super) fn change(row: &ReaderRow, seen: RowState, to: RowState) -> bool {
+    row.state.compare_exchange(seen.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// The participant that owns a row, if any: when it is dead, recovery clears the row.
-fn participant_of(state: u64) -> Option<u32> {
-    matches!(state & PHASE, JOINING | JOINED | DRAINING | PARTING)
-        .then_some((state >> PHASE_BITS) as u32)
+fn participant_of(state: RowState) -> Option<u32> {
+    let is_owned = !state.is(RowPhase::Free) && !state.is(RowPhase::Named);
+    is_owned.then(|| state.participant())
 }
 
 /// The participant of a row, if a reader has the row.
-fn reader_of(state: u64) -> Option<u32> {
-    participant_of(state).filter(|_| state & PHASE != PARTING)
+fn reader_of(state: RowState) -> Option<u32> {
+    participant_of(state).filter(|_| !state.is(RowPhase::Parting))
 }
 
 /// A reader that is a member.
@@ -44,22 +37,72 @@ fn reader_of(state: u64) -> Option<u32> {
 pub(crate) struct Member {
     pub(crate) index: u32,
     pub(crate) bit: Bit,
+    /// The state of its row while it is joined.
+    pub(super) joined: RowState,
 }
 
 /// Takes a free row from the top, because callers of the reference operations count theirs from 0.
-/// Rows that such callers have named are not free.
+/// Rows that such callers have named are not free. The reader is a member when its caller has made
+/// it one.
 pub(super) fn take_row<'t>(
     table: &Table<'t>,
     participant: u32,
-) -> Result<(u32, &'t ReaderRow), Code> {
-    let mine = state_of(participant, JOINING);
+) -> Result<(Member, &'t ReaderRow), Code> {
     for (index, row) in table.readers.iter().enumerate().rev() {
-        // AcqRel: pairs with the release in `free_row`.
-        if row.state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            return Ok((index as u32, row));
+        let index = index as u32;
+        let free = state_of(row);
+        let joining = free.taken_by(participant, RowPhase::Joining);
+        if is_free(row, free) && change(row, free, joining) {
+            let joined = joining.with(RowPhase::Joined);
+            return Ok((Member { index, bit: Bit::of_reader(index), joined }, row));
         }
     }
     Err(Code::NoReaderSlot)
+}
+
+/// Whether a row in this state can be taken: nobody has it, and nobody is still expelling its last
+/// reader.
+fn is_free(row: &ReaderRow, state: RowState) -> bool {
+    // Relaxed: who sees the state sees an expeller that changed an earlier one, and another cannot
+    // do anything to a row without a reader. The exchange that follows fails if the row was taken
+    // since `state` was loaded.
+    state.is(RowPhase::Free) && row.expeller.load(Ordering::Relaxed) == 0
+}
+
+/// Stores how far a reader has come: it reads `cursor` next, and holds what is before it. False if
+/// the reader was expelled; then it may not hold what was not before its last cursor.
+///
+/// Either this sees that it is expelled, or the expeller sees the cursor.
+#[inline(always)]
+pub(crate) fn move_cursor(table: &Table<'_>, member: Member, cursor: u64) -> bool {
+    let Some(row) = table.readers.get(member.index as usize) else { return false };
+    // Relaxed: ordered by the fence, or by the exchange of the state with which the reader leaves.
+    row.cursor.store(cursor, Ordering::Relaxed);
+    // Pairs with the heavy fence in `expel::expel`.
+    light_fence();
+    is_joined(row, member)
+}
+
+/// Whether a reader is joined, and not expelled.
+#[inline(always)]
+pub(crate) fn is_still_joined(table: &Table<'_>, member: Member) -> bool {
+    table.readers.get(member.index as usize).is_some_and(|row| is_joined(row, member))
+}
+
+#[inline(always)]
+fn is_joined(row: &ReaderRow, member: Member) -> bool {
+    // Relaxed: what the reader has looked at before this load was not yet taken away from it.
+    row.state.load(Ordering::Relaxed) == member.joined.0
+}
+
+/// Why a reader is not joined any more: it was expelled, or somebody has written over its row.
+#[cold]
+pub(crate) fn why_not_joined(table: &Table<'_>, member: Member) -> Code {
+    let expelled = [RowPhase::Expelled, RowPhase::Cut].map(|phase| member.joined.with(phase));
+    match table.readers.get(member.index as usize) {
+        Some(row) if expelled.contains(&state_of(row)) => Code::Expelled,
+        _ => Code::Corrupt,
+    }
 }
 
 /// Of the readers that a published sample is owed to, those that are gone: they are not members,
@@ -73,8 +116,7 @@ pub(crate) fn departed(table: &Table<'_>, owed: u64, named: u64) -> u64 {
     while named != 0 {
         let reader = named.trailing_zeros();
         named &= named - 1;
-        // Acquire: pairs with `begin_parting`.
-        let is_named = |row: &ReaderRow| row.state.load(Ordering::Acquire) == NAMED;
+        let is_named = |row: &ReaderRow| state_of(row).is(RowPhase::Named);
         if table.readers.get(reader as usize).is_some_and(is_named) {
             left &= !(1 << reader);
         }
@@ -89,13 +131,19 @@ pub(crate) fn departed(table: &Table<'_>, owed: u64, named: u64) -> u64 {
 #[cold]
 pub(crate) fn clear_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, left: u64) {
     for (index, row) in (0u32..).zip(table.readers).filter(|(index, _)| left >> index & 1 != 0) {
-        // Acquire: the cursor below belongs to this state or to a later one. The caller has seen
-        // the bit clear in `active`, so the state is not from before the reader left.
-        let state = row.state.load(Ordering::Acquire);
-        // In a lossless segment, a reader that left may still hold a sample by this very bit.
+        // The caller has seen the bit clear in `active`, so the state is not from before the reader
+        // left or was expelled.
+        let state = state_of(row);
+        // In a lossless segment, a reader that left may still hold a sample by this very bit. What
+        // an expelled one holds may not be known yet; but then its expeller sweeps later, and so
+        // does the reader when it leaves. Relaxed: the words belong to this state or a later one.
         let held = !table.shape.drop_oldest
-            && state & PHASE == DRAINING
-            && sequence < row.cursor.load(Ordering::Relaxed);
+            && match state.phase() {
+                Some(RowPhase::Draining) => sequence < row.cursor.load(Ordering::Relaxed),
+                Some(RowPhase::Expelled) => true,
+                Some(RowPhase::Cut) => sequence < row.cut.load(Ordering::Relaxed),
+                _ => false,
+            };
         if !held {
             slot::clear_owed(
                 line,
@@ -109,15 +157,13 @@ pub(crate) fn clear_departed(table: &Table<'_>, line: &SlotLine, sequence: u64, 
 
 /// How many readers have joined. Each of them reads whatever is committed after this call.
 pub(crate) fn joined(table: &Table<'_>) -> u32 {
-    // Acquire: pairs with the release in `members::announce`.
-    let joined = |row: &&ReaderRow| row.state.load(Ordering::Acquire) & PHASE == JOINED;
+    let joined = |row: &&ReaderRow| state_of(row).is(RowPhase::Joined);
     table.readers.iter().filter(joined).count() as u32
 }
 
-/// The rows that readers have, as bits: joining, joined, or left with samples held.
+/// The rows that readers have, as bits: joining, joined, expelled, or left with samples held.
 pub(crate) fn taken_rows(table: &Table<'_>) -> u64 {
-    // Acquire: pairs with the releases in `members::leave` and `free_row`.
-    let taken = |row: &ReaderRow| u64::from(reader_of(row.state.load(Ordering::Acquire)).is_some());
+    let taken = |row: &ReaderRow| u64::from(reader_of(state_of(row)).is_some());
     table.readers.iter().enumerate().fold(0, |rows, (index, row)| rows | taken(row) << index)
 }
 
@@ -128,6 +174,8 @@ pub(crate) enum Seat {
     Joined,
     /// A reader that has left and still holds samples.
     Left,
+    /// A reader that was expelled, and has not left yet.
+    Expelled,
     /// A number of callers of the reference operations.
     Named,
 }
@@ -138,6 +186,8 @@ pub(crate) struct Seen {
     pub(crate) seat: Seat,
     /// `None`: it has none, as callers of the reference operations share a number.
     pub(crate) participant: Option<u32>,
+    /// How often the row has been taken.
+    pub(crate) generation: u32,
     /// The sequence that it reads next, or where it left; `None` if nobody knows.
     pub(crate) cursor: Option<u64>,
     /// Samples that it has found to be lost.
@@ -146,27 +196,40 @@ pub(crate) struct Seen {
 
 /// Looks at a row; `None` if it is free, or holds what no row can.
 pub(crate) fn look(row: &ReaderRow) -> Option<Seen> {
-    // Acquire: pairs with the releases in `members`; cursor and count below are of this reader.
-    let state = row.state.load(Ordering::Acquire);
-    let (seat, has_cursor) = match state & PHASE {
-        JOINED => (Seat::Joined, true),
-        JOINING => (Seat::Joined, false),
-        DRAINING => (Seat::Left, true),
-        NAMED | PARTING => (Seat::Named, false),
-        _ => return None,
+    // Relaxed, for the words below: they are of this reader or a later one.
+    let state = state_of(row);
+    let cursor = || Some(row.cursor.load(Ordering::Relaxed));
+    let (seat, cursor) = match state.phase()? {
+        RowPhase::Joined => (Seat::Joined, cursor()),
+        RowPhase::Joining => (Seat::Joined, None),
+        RowPhase::Draining => (Seat::Left, cursor()),
+        RowPhase::Expelled => (Seat::Expelled, cursor()),
+        RowPhase::Cut => (Seat::Expelled, Some(row.cut.load(Ordering::Relaxed))),
+        RowPhase::Named | RowPhase::Parting => (Seat::Named, None),
+        RowPhase::Free => return None,
     };
     Some(Seen {
         seat,
         participant: reader_of(state),
-        cursor: has_cursor.then(|| row.cursor.load(Ordering::Relaxed)),
-        lost: if has_cursor { row.lost.load(Ordering::Relaxed) } else { 0 },
+        generation: state.generation(),
+        cursor,
+        lost: cursor.map_or(0, |_| row.lost.load(Ordering::Relaxed)),
     })
 }
 
-/// The participants that own rows; one with several rows is returned several times.
+/// The participants that own rows, or are expelling readers; one may be returned several times.
 pub(crate) fn participants(table: &Table<'_>) -> impl Iterator<Item = u32> {
-    // The state of a row that is taken.
-    table.readers.iter().filter_map(|row| participant_of(row.state.load(Ordering::Relaxed)))
+    table
+        .readers
+        .iter()
+        .flat_map(|row| [participant_of(state_of(row)), expeller_of(row)].into_iter().flatten())
+}
+
+/// The participant that is expelling the reader of a row.
+pub(super) fn expeller_of(row: &ReaderRow) -> Option<u32> {
+    // Acquire: pairs with the exchange in `expel::expel`; a recoverer sees what a dead expeller did
+    // to the row.
+    u32::try_from(row.expeller.load(Ordering::Acquire)).ok()?.checked_sub(1)
 }
 
 /// Frees the row of a reader that has left and holds nothing any more.
@@ -177,18 +240,33 @@ pub(crate) fn give_row_back(table: &Table<'_>, member: Member) -> Result<(), Cod
 
 /// Frees a row of which no bit is left in any marks.
 pub(super) fn free_row(row: &ReaderRow) {
-    // Release: pairs with the exchange in `take_row`.
-    row.state.store(FREE, Ordering::Release);
+    // Relaxed: released with the state. A reader that takes the row and is expelled before it has
+    // stored its own cursor holds nothing.
+    row.cursor.store(0, Ordering::Relaxed);
+    let state = state_of(row);
+    // An expeller may change the phase at this moment. AcqRel, and an exchange: the process that
+    // takes the row next sees that there is one.
+    row.state.swap(state.owned_by(0, RowPhase::Free).0, Ordering::AcqRel);
 }
 
 /// Ends the membership of all readers of dead participants, and frees the named numbers that these
 /// were giving up. Returns their rows; the caller clears their marks, and then frees the rows.
 pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
-    let is_of_dead = |row: &ReaderRow| {
-        participant_of(row.state.load(Ordering::Acquire)).is_some_and(|p| dead.contains(p))
-    };
-    let rows = table.readers.iter().enumerate();
-    let readers = rows.fold(0, |all, (index, row)| all | u64::from(is_of_dead(row)) << index);
+    let mut readers = 0;
+    for (index, row) in table.readers.iter().enumerate() {
+        // Only an expeller may change the state meanwhile, at most twice; a hostile peer could go on.
+        let evicted = retry(|| {
+            let state = state_of(row);
+            if !participant_of(state).is_some_and(|participant| dead.contains(participant)) {
+                return Some(false);
+            }
+            // It has left: so a commit that owes it a sample clears that mark, and does not leave it
+            // to an expeller.
+            let is_left = state.is(RowPhase::Parting) || state.is(RowPhase::Draining);
+            (is_left || change(row, state, state.with(RowPhase::Draining))).then_some(true)
+        });
+        readers |= u64::from(evicted == Ok(true)) << index;
+    }
     if readers != 0 {
         table.hot.active.0.fetch_and(!readers, Ordering::AcqRel);
         // As in `members::leave`; pairs with the fence in `commit::commit`.
@@ -207,12 +285,21 @@ pub(crate) fn free_rows(table: &Table<'_>, readers: Audience) {
 
 /// The rows of one participant's readers, as bits.
 pub(crate) fn rows_of(table: &Table<'_>, participant: u32) -> u64 {
-    let of_it = |row: &ReaderRow| reader_of(row.state.load(Ordering::Acquire)) == Some(participant);
+    let of_it = |row: &ReaderRow| reader_of(state_of(row)) == Some(participant);
     table
         .readers
         .iter()
         .enumerate()
         .fold(0, |rows, (index, row)| rows | u64::from(of_it(row)) << index)
+}
+
+/// Whether a reader number is reserved for callers of the reference operations.
+#[inline(always)]
+pub(crate) fn is_named(table: &Table<'_>, reader: u32) -> bool {
+    // Relaxed: nothing else depends on it; marks that a former reader has left do not concern this
+    // one.
+    let named = |row: &ReaderRow| RowState(row.state.load(Ordering::Relaxed)).is(RowPhase::Named);
+    table.readers.get(reader as usize).is_some_and(named)
 }
 
 /// Reserves a reader number for callers of the reference operations until it is [given
@@ -221,20 +308,23 @@ pub(crate) fn rows_of(table: &Table<'_>, participant: u32) -> u64 {
 /// for it then is owed to nobody.
 #[inline(always)]
 pub(crate) fn name(table: &Table<'_>, reader: u32) -> Result<bool, Code> {
-    let row = table.reader(reader)?;
-    // Relaxed: nothing else depends on it; marks that a former reader has left do not concern this
-    // one.
-    if row.state.load(Ordering::Relaxed) == NAMED { Ok(true) } else { name_now(row) }
+    if is_named(table, reader) { Ok(true) } else { name_now(table.reader(reader)?) }
 }
 
 #[cold]
+#[inline(never)]
 fn name_now(row: &ReaderRow) -> Result<bool, Code> {
-    // AcqRel: pairs with the exchange in `take_row`, and with the releases of those that free rows.
-    match row.state.compare_exchange(FREE, NAMED, Ordering::AcqRel, Ordering::Relaxed) {
-        Ok(_) | Err(NAMED) => Ok(true),
-        Err(state) if state & PHASE == PARTING => Ok(false),
-        Err(_) => Err(Code::BadIndex),
-    }
+    retry(|| {
+        let state = state_of(row);
+        match state.phase() {
+            Some(RowPhase::Named) => Some(Ok(true)),
+            Some(RowPhase::Parting) => Some(Ok(false)),
+            _ if is_free(row, state) => {
+                change(row, state, state.taken_by(0, RowPhase::Named)).then_some(Ok(true))
+            }
+            _ => Some(Err(Code::BadIndex)),
+        }
+    })?
 }
 
 /// What a caller finds that gives up a number.
@@ -256,19 +346,24 @@ pub(crate) fn begin_parting<'t>(
     participant: u32,
 ) -> Result<Parting<'t>, Code> {
     let row = table.reader(reader)?;
-    // AcqRel: pairs with the exchange in `take_row`, and with the load of the rows in `departed`.
-    let parting = state_of(participant, PARTING);
-    match row.state.compare_exchange(NAMED, parting, Ordering::AcqRel, Ordering::Relaxed) {
-        Ok(_) => {
-            // Either a commit that names this reader sees this state and clears the mark that it
-            // set, or the caller's sweep sees the mark. Pairs with the fence in `commit::commit`.
-            fence_after_rmw();
-            Ok(Parting::Begun(row))
+    retry(|| {
+        let state = state_of(row);
+        match state.phase() {
+            Some(RowPhase::Named) => {
+                if !change(row, state, state.owned_by(participant, RowPhase::Parting)) {
+                    return None;
+                }
+                // Either a commit that names this reader sees this state and clears the mark that
+                // it set, or the caller's sweep sees the mark. Pairs with the fence in
+                // `commit::commit`.
+                fence_after_rmw();
+                Some(Ok(Parting::Begun(row)))
+            }
+            Some(RowPhase::Free) => Some(Ok(Parting::Over)),
+            Some(RowPhase::Parting) => Some(Ok(Parting::Busy)),
+            _ => Some(Err(Code::BadIndex)),
         }
-        Err(FREE) => Ok(Parting::Over),
-        Err(state) if state & PHASE == PARTING => Ok(Parting::Busy),
-        Err(_) => Err(Code::BadIndex),
-    }
+    })?
 }
 
 /// Frees the row of a number that was given up, after its marks were cleared.

@@ -3,7 +3,7 @@
 use core::cmp::Ordering;
 
 use crate::layout::MARKS_PER_WORD;
-use crate::layout::bits::{ctl, entry, extent, marks, owner};
+use crate::layout::bits::{ctl, entry, extent, marks, owner, reader};
 
 /// The phase of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +138,86 @@ impl Entry {
     #[inline(always)]
     fn difference(self, sequence: u64) -> i64 {
         (self.0 & entry::SEQUENCE.mask()).wrapping_sub(entry::SEQUENCE.put(sequence)) as i64
+    }
+}
+
+/// The phase of a reader row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowPhase {
+    Free,
+    /// A reader has joined.
+    Joined,
+    /// The reader has left, but still holds samples.
+    Draining,
+    /// Callers of the reference operations use this number. No participant owns the row, so none is
+    /// stored beside this phase.
+    Named,
+    /// Such a number is being given up, and the participant clears its marks.
+    Parting,
+    /// Samples are already owed to the reader, but it has not settled yet where it begins to read.
+    Joining,
+    /// Another process has ended the membership. What the reader holds is not known yet.
+    Expelled,
+    /// As well, and the reader holds nothing from `cut` on.
+    Cut,
+}
+
+/// The state of a reader row: phase, participant and generation. The generation grows whenever the
+/// row is taken, so a reader is never mistaken for a later one in its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowState(pub(crate) u64);
+
+impl RowState {
+    #[inline(always)]
+    pub(crate) fn phase(self) -> Option<RowPhase> {
+        match reader::PHASE.get(self.0) {
+            0 => Some(RowPhase::Free),
+            1 => Some(RowPhase::Joined),
+            2 => Some(RowPhase::Draining),
+            3 => Some(RowPhase::Named),
+            4 => Some(RowPhase::Parting),
+            5 => Some(RowPhase::Joining),
+            6 => Some(RowPhase::Expelled),
+            7 => Some(RowPhase::Cut),
+            _ => None,
+        }
+    }
+
+    /// Whether the row is in this phase; without a table of all phases.
+    #[inline(always)]
+    pub(crate) fn is(self, phase: RowPhase) -> bool {
+        reader::PHASE.get(self.0) == phase as u64
+    }
+
+    #[inline]
+    pub(crate) fn participant(self) -> u32 {
+        reader::PARTICIPANT.get(self.0) as u32
+    }
+
+    #[inline]
+    pub(crate) fn generation(self) -> u32 {
+        reader::GENERATION.get(self.0) as u32
+    }
+
+    /// The state in another phase.
+    #[inline]
+    pub(crate) fn with(self, phase: RowPhase) -> RowState {
+        RowState(self.0 & !reader::PHASE.mask() | reader::PHASE.put(phase as u64))
+    }
+
+    /// The state of the same generation with an owner; 0 if nobody owns the row.
+    #[inline]
+    pub(crate) fn owned_by(self, participant: u32, phase: RowPhase) -> RowState {
+        let others = self.0 & reader::GENERATION.mask();
+        let participant = reader::PARTICIPANT.cut(participant.into());
+        RowState(others | reader::PARTICIPANT.put(participant) | reader::PHASE.put(phase as u64))
+    }
+
+    /// The first state of the next generation.
+    #[inline]
+    pub(crate) fn taken_by(self, participant: u32, phase: RowPhase) -> RowState {
+        let next = RowState(self.0.wrapping_add(reader::GENERATION.put(1)));
+        next.owned_by(participant, phase)
     }
 }
 

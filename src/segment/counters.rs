@@ -54,6 +54,8 @@ pub enum ReaderKind {
     Left,
     /// A number of callers of the reference operations.
     Named,
+    /// A reader that was [expelled](Segment::expel) and has not left.
+    Expelled,
 }
 
 /// The samples of one reader at one moment.
@@ -70,6 +72,8 @@ pub struct ReaderCounters {
     pub pid: u32,
     /// Whether its process is alive; true for a named reader.
     pub alive: bool,
+    /// Tells it from earlier and later readers with its index; see [`Segment::expel`].
+    pub generation: u32,
     /// The sequence that it reads next; 0 if it has left, is joining, or is a named reader.
     pub next_sequence: u64,
     /// Samples from that one to the newest; 0 in the same cases.
@@ -159,6 +163,7 @@ impl Attachment {
                 Seat::Joined => ReaderKind::Joined,
                 Seat::Left => ReaderKind::Left,
                 Seat::Named => ReaderKind::Named,
+                Seat::Expelled => ReaderKind::Expelled,
             };
             let process = Process::of(&participants, seen.participant);
             let cursor = seen.cursor.filter(|_| seen.seat == Seat::Joined).unwrap_or(0);
@@ -171,6 +176,7 @@ impl Attachment {
                 participant: seen.participant.unwrap_or(0),
                 pid: process.pid,
                 alive: process.alive,
+                generation: seen.generation,
                 next_sequence: cursor,
                 lag: if cursor == 0 { 0 } else { tail.saturating_sub(cursor) },
                 unread: tally.unread,

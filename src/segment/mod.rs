@@ -7,7 +7,7 @@
 //! - `mapping`: from a mapped file to a typed view.
 //! - `attachment`: one process's attachment: the view, its row, and its other parts.
 //! - `payload`, `regions`, `writable`, `recover`: what an attachment does with payloads, with the
-//!   memory of regions, with its writers, and with the dead.
+//!   memory of regions, with its writers, and with the dead; `expel`: and with the stuck.
 //! - `name`: which file a name means, and how it passes from one to the next.
 //! - `named`: what an attachment knows of its name.
 //! - `list`: the segments of a directory, and the removal of those that no process uses.
@@ -17,6 +17,7 @@ pub(crate) mod attachment;
 mod check;
 mod counters;
 mod deaths;
+mod expel;
 mod handle;
 mod list;
 mod mapping;

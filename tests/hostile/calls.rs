@@ -72,9 +72,10 @@ const CALLS: &[Call] = &[
     World::books_scan,
     |world, _| counted(world.segment()),
     |world, _| _ = answer(world.segment().is_named()),
+    |world, c| expel(world.segment(), c.below(64)),
 ];
 /// Steps are numbered below one of these: the larger it is, the more of them belong to the peer.
-const STEPS: [usize; 4] = [40, 48, 64, 128];
+const STEPS: [usize; 4] = [42, 48, 64, 128];
 const _: () = assert!(CALLS.len() < STEPS[0]);
 
 /// Timeouts that end soon.
@@ -99,6 +100,15 @@ fn counted(segment: &Segment) {
         assert_eq!(sum + u64::from(seen.held) + u64::from(seen.retained), slots, "{seen:?}");
     }
     let _ = (answer(segment.readers()), answer(segment.writers()), answer(segment.deaths()));
+}
+
+/// Whatever a row holds.
+fn expel(segment: &Segment, number: usize) {
+    if let Some(readers) = answer(segment.readers()) {
+        if let Some(reader) = number.checked_rem(readers.len()).and_then(|nth| readers.get(nth)) {
+            let _ = answer(segment.expel(reader));
+        }
+    }
 }
 
 /// A writer and its loans.

@@ -40,6 +40,7 @@ static const struct {
     CALL(listen),
     CALL(lseek),
     CALL(madvise),
+    CALL(membarrier),
     CALL(memfd_create),
     CALL(mmap),
     CALL(mprotect),
@@ -242,6 +243,12 @@ static void sleep_on_one(void *unused)
     CHECK_CODE(shmslot_wait_readers(writer, 2, A_SLEEP, NULL), SHMSLOT_E_TIMEOUT);
 }
 
+static void expel(void *unused)
+{
+    (void)unused;
+    CHECK_OK(shmslot_segment_expel(segment, (uint32_t)shmslot_reader_index(reader), 1, NULL));
+}
+
 static shmslot_reader *readers[2];
 
 static void prepare_two_readers(void *unused)
@@ -376,6 +383,7 @@ static const struct {
     {"a wait", prepare_both, sleep_on_one},
     {"a wait for several", prepare_two_readers, sleep_on_several},
     {"recovery", prepare_death, recover},
+    {"expelling a reader", prepare_both, expel},
     {"large payloads", nothing, large},
     {"memory of 4 MiB or more at once", prepare_larger, larger},
     {"channels", nothing, sockets},
