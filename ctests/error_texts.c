@@ -26,6 +26,12 @@ static void explain(shmslot_writer *writer, int code, size_t len, const shmslot_
     CHECK(error.code == code && error.os_errno == 0);
 }
 
+static void explain_to(shmslot_reader *reader, int code, const shmslot_sample *sample)
+{
+    CHECK_OK(shmslot_reader_explain(reader, code, sample, &error));
+    CHECK(error.code == code && error.os_errno == 0);
+}
+
 /* ---- why a writer gets no slot ---- */
 
 static void check_no_free_slot(void)
@@ -331,6 +337,74 @@ static void check_readers_to_wait_for(void)
     shmslot_segment_close(segment);
 }
 
+/* What a mark refuses. */
+static void check_stale_samples(void)
+{
+    static const char way_out[] = "mark each sample once, with the reader that gave it out";
+    shmslot_options options = options_of(4, 8);
+    shmslot_segment *segment = make_anonymous(&options), *elsewhere = make_anonymous(&options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0), *other = join(segment, 0),
+                   *far = join(elsewhere, 0);
+    shmslot_sample first, second, never;
+    (void)put(writer, 1);
+    (void)put(writer, 2);
+    first = hold(reader);
+    CHECK_CODE(shmslot_slot_mark(far, &first), SHMSLOT_E_STALE);
+    explain_to(far, SHMSLOT_E_STALE, &first);
+    says("the sample is of another segment, or was never given out; %s", way_out);
+    CHECK_CODE(shmslot_slot_mark(other, &first), SHMSLOT_E_STALE);
+    explain_to(other, SHMSLOT_E_STALE, &first);
+    CHECK(error.numbers[0] == 1 && error.numbers[1] == 1);
+    says("this reader has not read sample 1 yet; %s", way_out);
+    CHECK_OK(shmslot_slot_mark(reader, &first));
+    CHECK_CODE(shmslot_slot_mark(reader, &first), SHMSLOT_E_STALE);
+    explain_to(reader, SHMSLOT_E_STALE, &first);
+    CHECK(error.numbers[0] == 1 && error.numbers[1] == 2);
+    says("this reader does not hold sample 1: it has marked it, or another reader got it; %s",
+         way_out);
+    second = hold(reader);
+    CHECK_CODE(shmslot_slot_mark(other, &second), SHMSLOT_E_STALE);
+    never = second;
+    never.sequence = 3;
+    CHECK_CODE(shmslot_slot_mark(reader, &never), SHMSLOT_E_STALE);
+    explain_to(reader, SHMSLOT_E_STALE, &never);
+    says("no sample 3 was committed yet; %s", way_out);
+    CHECK_OK(shmslot_slot_mark(reader, &second));
+    shmslot_reader_leave(far);
+    shmslot_reader_leave(other);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(elsewhere);
+    shmslot_segment_close(segment);
+}
+
+static void check_limit_of_a_reader(void)
+{
+    shmslot_options options = options_of(4, 8);
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    shmslot_reader *reader;
+    shmslot_sample sample;
+    options.max_held = 1;
+    segment = make_anonymous(&options);
+    writer = open_writer(segment);
+    reader = join(segment, 0);
+    (void)put(writer, 1);
+    (void)put(writer, 2);
+    sample = hold(reader);
+    CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_HELD_LIMIT);
+    explain_to(reader, SHMSLOT_E_HELD_LIMIT, NULL);
+    CHECK(error.numbers[0] == 1 && error.numbers[1] == 1);
+    says("this reader holds 1 samples, and max_held is 1; mark one first");
+    explain_to(reader, SHMSLOT_E_AGAIN, NULL);
+    CHECK_CODE(shmslot_reader_explain(reader, 7, NULL, &error), SHMSLOT_E_INVALID);
+    CHECK_OK(shmslot_slot_mark(reader, &sample));
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
 static void check_expelled(void)
 {
     shmslot_options options = options_of(4, 8);
@@ -385,6 +459,8 @@ CHECK_MAIN()
     RUN(check_options());
     RUN(check_memory());
     RUN(check_readers_to_wait_for());
+    RUN(check_stale_samples());
+    RUN(check_limit_of_a_reader());
     RUN(check_expelled());
     RUN(check_long_names());
     RUN(check_no_free_slot());

@@ -152,6 +152,9 @@ static void check_reader_calls(void)
     INVALID(shmslot_writer_explain(writer, SHMSLOT_E_STALE, 0, NULL, NULL));
     INVALID(shmslot_writer_explain(writer, SHMSLOT_OK, 0, NULL, &detail));
     INVALID(shmslot_writer_explain(writer, -9999, 0, NULL, &detail));
+    INVALID(shmslot_reader_explain(NULL, SHMSLOT_E_STALE, NULL, &detail));
+    INVALID(shmslot_reader_explain(reader, SHMSLOT_E_STALE, NULL, NULL));
+    INVALID(shmslot_reader_explain(reader, SHMSLOT_OK, NULL, &detail));
     INVALID(shmslot_writer_end_waits(NULL, 0));
     INVALID(shmslot_writer_end_waits(writer, SHMSLOT_END_NO_WRITERS));
     INVALID(shmslot_segment_end_waits(NULL, 0));

@@ -176,8 +176,7 @@ typedef struct shmslot_error {
 /// SHMSLOT_VERSION, which is the version of the header. Threads: any. Since 0.2.
 uint32_t shmslot_version(void);
 
-/// What a code means and what to do, in one line. Never NULL, whatever the number; static, not to
-/// be freed.
+/// What a code means and what to do, in one line; static, and never NULL, whatever the number.
 /// Threads: any. Since 0.2.
 const char *shmslot_strerror(int code);
 
@@ -608,8 +607,7 @@ int shmslot_segment_participants(const shmslot_segment *segment, shmslot_partici
 /// NO_MEMORY, SYS, CORRUPT. Since 0.2.
 int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 
-/// Ends the membership of a reader whose process is alive, for example because it is stuck and
-/// blocks the writers.
+/// Ends the membership of a reader whose process lives, for example one that is stuck.
 ///
 /// Its unread samples are released, and nothing more is owed to it. What it holds stays valid until
 /// it is marked, and so does a sample that it is taking at this moment. Its reads and waits return
@@ -625,8 +623,7 @@ int shmslot_segment_expel(shmslot_segment *segment, uint32_t reader, uint32_t ge
 
 /// Returns the memory of all unused regions to the system. Otherwise regions keep it for the next
 /// payload, because new memory costs far more than used memory. ret_bytes: how much it was, or
-/// NULL.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT.
+/// NULL. Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT.
 /// Since 0.2.
 int shmslot_segment_trim(shmslot_segment *segment, uint64_t *ret_bytes);
 
@@ -647,12 +644,10 @@ int shmslot_segment_path(const shmslot_segment *segment, char *buffer, size_t si
 /// The number of slots. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_slot_count(const shmslot_segment *segment, uint64_t *ret_count);
 
-/// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since
-/// 0.2.
+/// Bytes from one slot's payload to the next. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_slot_total_size(const shmslot_segment *segment, uint64_t *ret_bytes);
 
-/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since
-/// 0.2.
+/// The payload bytes of a slot. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_segment_slot_capacity(const shmslot_segment *segment, uint64_t *ret_bytes);
 
 /// A number that changes with the first commit, discard or mark after this call, in any process.
@@ -812,10 +807,9 @@ int shmslot_segment_writers(const shmslot_segment *segment, shmslot_writer_count
 
 /// The participants that died while attached: for each index its last death, the latest of all
 /// first. After SHMSLOT_E_PEER_DEAD the dead participant is listed. A death is recorded when
-/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may
-/// ask.
-/// array, element_size, capacity, ret_count: as in shmslot_segment_participants.
-/// Threads: any. Errors: INVALID. Since 0.2.
+/// somebody recovers it; until then shmslot_segment_participants lists it as dead. Also for an
+/// observer. array, element_size, capacity, ret_count: as in shmslot_segment_participants. Threads:
+/// any. Errors: INVALID. Since 0.2.
 int shmslot_segment_deaths(const shmslot_segment *segment, shmslot_death *array,
                            size_t element_size, size_t capacity, size_t *ret_count);
 
@@ -1016,6 +1010,14 @@ int shmslot_reader_lost(const shmslot_reader *reader, uint64_t *ret_lost);
 
 /// The reader's bit in masks of readers, 0 to 62. Threads: any. Errors: INVALID. Since 0.2.
 int shmslot_reader_index(const shmslot_reader *reader);
+
+/// Says in numbers why a call of this reader has just failed with this code. ret_error gets the code
+/// and a text. HELD_LIMIT: the samples held and max_held; both in numbers. STALE: what is known of
+/// *sample; numbers: its sequence, and the one that the reader reads next. Any other code: the text
+/// of shmslot_strerror. sample: looked at for STALE only; may be NULL.
+/// Threads: any. Errors: INVALID (also no code of this header). Since 0.2.
+int shmslot_reader_explain(const shmslot_reader *reader, int code, const shmslot_sample *sample,
+                           shmslot_error *ret_error);
 
 /// Reads the next sample in place. Several may be held, and marked in any order. Makes no system
 /// call.

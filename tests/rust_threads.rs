@@ -15,13 +15,13 @@ const NOW: Option<Duration> = Some(Duration::ZERO);
 /// `true` if the type has the trait: an inherent constant goes before one of a trait.
 macro_rules! has {
     ($type:ty: $trait:path) => {{
-        #[allow(dead_code)] // One of the two constants is not used.
+        #[allow(dead_code, reason = "one of the two constants is not used")]
         trait Otherwise {
             const HAS: bool = false;
         }
         impl<T: ?Sized> Otherwise for T {}
         struct Probe<T: ?Sized>(std::marker::PhantomData<T>);
-        #[allow(dead_code)]
+        #[allow(dead_code, reason = "as above")]
         impl<T: ?Sized + $trait> Probe<T> {
             const HAS: bool = true;
         }

@@ -1,7 +1,7 @@
 //! Shared by all benchmarks: pairs of pinned processes, the probe that goes with each sample, the
 //! measurements of a transport, and the tables. The method is in `benches/README.md`.
 
-#![allow(dead_code)] // Each benchmark uses a part of it.
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 pub(crate) mod clock;
 pub(crate) mod limits;

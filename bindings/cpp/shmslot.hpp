@@ -1412,6 +1412,15 @@ public:
     /// shmslot_reader_interrupt.
     Result<void> interrupt() noexcept { return detail::done(shmslot_reader_interrupt(get())); }
 
+    /// Why a call of this reader has just failed with this code, in numbers. Threads: any.
+    /// shmslot_reader_explain.
+    [[nodiscard]] Error explain(Code code) const noexcept
+    {
+        shmslot_error told;
+        const int result = shmslot_reader_explain(get(), static_cast<int>(code), nullptr, &told);
+        return result < 0 ? Error(static_cast<Code>(result)) : Error(told);
+    }
+
     /// What ends waits of this reader beside samples, from now on. Threads: any.
     /// shmslot_reader_end_waits.
     Result<void> end_waits(EndWaits when) noexcept

@@ -265,10 +265,9 @@ impl From<&Death> for shmslot_death {
 
 /// The participants that died while attached: for each index its last death, the latest of all
 /// first. After SHMSLOT_E_PEER_DEAD the dead participant is listed. A death is recorded when
-/// somebody recovers it; until then shmslot_segment_participants lists it as dead. An observer may
-/// ask.
-/// array, element_size, capacity, ret_count: as in shmslot_segment_participants.
-/// Threads: any. Errors: INVALID. Since 0.2.
+/// somebody recovers it; until then shmslot_segment_participants lists it as dead. Also for an
+/// observer. array, element_size, capacity, ret_count: as in shmslot_segment_participants. Threads:
+/// any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_deaths(
     segment: *const shmslot_segment,

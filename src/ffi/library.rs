@@ -98,8 +98,7 @@ pub extern "C" fn shmslot_version() -> u32 {
     SHMSLOT_VERSION
 }
 
-/// What a code means and what to do, in one line. Never NULL, whatever the number; static, not to
-/// be freed.
+/// What a code means and what to do, in one line; static, and never NULL, whatever the number.
 /// Threads: any. Since 0.2.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmslot_strerror(code: c_int) -> *const c_char {

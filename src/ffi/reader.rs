@@ -99,6 +99,20 @@ impl shmslot_reader {
     }
 }
 
+/// The token of a sample of this segment.
+#[inline(always)]
+fn token_of(core: &Core, sample: &shmslot_sample) -> HotResult<SampleToken> {
+    if sample.segment_id != core.segment().geometry().segment_id {
+        return Err(Code::Stale);
+    }
+    let hold = match sample.flags {
+        0 => Hold::Owed,
+        HELD => Hold::Held,
+        _ => return Err(Code::Stale),
+    };
+    Ok(SampleToken::new(sample.slot, sample.sequence, hold))
+}
+
 /// Marks a sample of a reader that may have left already.
 #[inline(always)]
 fn mark(
@@ -214,6 +228,32 @@ pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> 
     boundary::with(&reader, |reader| Ok(reader.core.index() as c_int))
 }
 
+/// Says in numbers why a call of this reader has just failed with this code. ret_error gets the code
+/// and a text. HELD_LIMIT: the samples held and max_held; both in numbers. STALE: what is known of
+/// *sample; numbers: its sequence, and the one that the reader reads next. Any other code: the text
+/// of shmslot_strerror. sample: looked at for STALE only; may be NULL.
+/// Threads: any. Errors: INVALID (also no code of this header). Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_reader_explain(
+    reader: *const shmslot_reader,
+    code: c_int,
+    sample: *const shmslot_sample,
+    ret_error: *mut shmslot_error,
+) -> c_int {
+    from_c!(reader: HandleRef, sample: In, ret_error: Out);
+    boundary::with(&reader, |reader| {
+        let code = Code::from_number(code).ok_or(Code::Invalid)?;
+        let error = match (code, sample.take()) {
+            (Code::Stale, Ok(sample)) => {
+                reader.core.explain_stale(token_of(&reader.core, &sample).ok())
+            }
+            _ => reader.core.explain(code),
+        };
+        ret_error.give(shmslot_error::from(&error))?;
+        Ok(SHMSLOT_OK)
+    })
+}
+
 /// Reads the next sample in place. Several may be held, and marked in any order. Makes no system
 /// call.
 ///
@@ -263,18 +303,7 @@ pub unsafe extern "C" fn shmslot_slot_mark(
     sample: *const shmslot_sample,
 ) -> c_int {
     from_c!(reader: HandleRef, sample: In);
-    mark(reader, |core| {
-        let sample = sample.take()?;
-        if sample.segment_id != core.segment().geometry().segment_id {
-            return Err(Code::Stale);
-        }
-        let hold = match sample.flags {
-            0 => Hold::Owed,
-            HELD => Hold::Held,
-            _ => return Err(Code::Stale),
-        };
-        Ok(SampleToken::new(sample.slot, sample.sequence, hold))
-    })
+    mark(reader, |core| token_of(core, &sample.take()?))
 }
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.

@@ -371,8 +371,7 @@ pub unsafe extern "C" fn shmslot_segment_recover(
     })
 }
 
-/// Ends the membership of a reader whose process is alive, for example because it is stuck and
-/// blocks the writers.
+/// Ends the membership of a reader whose process lives, for example one that is stuck.
 ///
 /// Its unread samples are released, and nothing more is owed to it. What it holds stays valid until
 /// it is marked, and so does a sample that it is taking at this moment. Its reads and waits return
@@ -400,8 +399,7 @@ pub unsafe extern "C" fn shmslot_segment_expel(
 
 /// Returns the memory of all unused regions to the system. Otherwise regions keep it for the next
 /// payload, because new memory costs far more than used memory. ret_bytes: how much it was, or
-/// NULL.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT.
+/// NULL. Threads: any. Errors: INVALID, NOT_SUPPORTED (an observer), NO_MEMORY, SYS, CORRUPT.
 /// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_trim(
@@ -466,8 +464,7 @@ pub unsafe extern "C" fn shmslot_segment_slot_count(
     })
 }
 
-/// The distance between the payloads of two slots in bytes. Threads: any. Errors: INVALID. Since
-/// 0.2.
+/// Bytes from one slot's payload to the next. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_slot_total_size(
     segment: *const shmslot_segment,
@@ -480,8 +477,7 @@ pub unsafe extern "C" fn shmslot_segment_slot_total_size(
     })
 }
 
-/// The payload bytes of a slot, the same in every process. Threads: any. Errors: INVALID. Since
-/// 0.2.
+/// The payload bytes of a slot. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_segment_slot_capacity(
     segment: *const shmslot_segment,

@@ -445,13 +445,13 @@ impl<'m> Participants<'m> {
         Ok(self.rows.get(index).ok_or(Code::Corrupt)?)
     }
 
-    /// Stores how many writers this process has.
-    pub(crate) fn set_writers(self, count: u32) {
-        if let Some(row) = self.this.own().and_then(|index| self.rows.get(index)) {
-            // Release: a process that finds no writers left sees everything that they committed,
-            // and the writers that took over from them.
-            row.writers.store(count, Ordering::Release);
-        }
+    /// Stores how many writers this process has. An observer can have none.
+    pub(crate) fn set_writers(self, count: u32) -> Result<()> {
+        let own = self.this.own().ok_or(Code::NotSupported)?;
+        // Release: a process that finds no writers left sees everything that they committed, and
+        // the writers that took over from them.
+        self.row(own)?.writers.store(count, Ordering::Release);
+        Ok(())
     }
 
     /// Every process that is attached, or that died and is not recovered. `readers_of` returns the
@@ -644,21 +644,22 @@ impl Claimed<'_> {
     }
 
     /// Records the deaths. `readers_of` returns the readers of a participant.
-    pub(crate) fn record(&self, readers_of: impl Fn(u32) -> u64) {
+    pub(crate) fn record(&self, readers_of: impl Fn(u32) -> u64) -> Result<()> {
         let now = sys::monotonic_ns();
         for index in self.dead.iter() {
-            if let Some(row) = self.participants.rows.get(index) {
-                deaths::record(row, readers_of(index), now);
-            }
+            deaths::record(self.participants.row(index)?, readers_of(index), now);
         }
+        Ok(())
     }
 
     /// Frees the rows of the dead, when their recovery is complete.
-    pub(crate) fn free_rows(&self) {
-        for row in self.dead.iter().filter_map(|index| self.participants.rows.get(index)) {
+    pub(crate) fn free_rows(&self) -> Result<()> {
+        for index in self.dead.iter() {
+            let row = self.participants.row(index)?;
             // Relaxed: nobody else changes it while this process is named in the row.
             wipe(row, row.state.load(Ordering::Relaxed));
         }
+        Ok(())
     }
 }
 

@@ -42,9 +42,9 @@ impl Attachment {
         }
         // Before the sweep counts them: a process that learns of a death from the count finds the
         // record.
-        claimed.record(|participant| rows::rows_of(table, participant));
+        claimed.record(|participant| rows::rows_of(table, participant))?;
         recovery::sweep(table, &claimed.dead)?;
-        claimed.free_rows();
+        claimed.free_rows()?;
         // After the rows, because a reader that waits for the end of all writers checks them.
         recovery::announce(table);
         Ok(claimed.dead.count())

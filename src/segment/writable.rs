@@ -81,7 +81,7 @@ impl Attachment {
                 .about("4096 writers of this attachment are open")
                 .advice("close some")
         })?;
-        self.participants().set_writers(writers.count());
+        self.participants().set_writers(writers.count())?;
         // Release: pairs with `any_writers`.
         self.mapped.table().hot.lifecycle.0.opened.fetch_add(1, Ordering::Release);
         Ok(number)
@@ -97,6 +97,7 @@ impl Attachment {
     fn forget_writer(&self, number: u32) {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         writers.free(number);
-        self.participants().set_writers(writers.count());
+        // It cannot fail: the writer was opened, so this process has a row.
+        let _ = self.participants().set_writers(writers.count());
     }
 }

@@ -1,4 +1,7 @@
 //! What a writing program holds: writers and loans.
+//!
+//! - `core`: the path of a loan, and what each policy does when no slot is free.
+//! - `explain`: why a call has failed.
 #![forbid(unsafe_code)]
 
 mod core;

@@ -1,9 +1,6 @@
-//! What a reading program holds: readers and samples.
+//! The core of a reader: a membership, and the samples that it holds.
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
-use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +14,6 @@ use crate::protocol::rows::{self, Member};
 use crate::protocol::shape::{Class, Shape};
 use crate::protocol::table::Table;
 use crate::protocol::words::{Extent, Marks, Place};
-use crate::segment::Segment;
 use crate::segment::attachment::Attachment;
 use crate::sys;
 use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
@@ -105,13 +101,6 @@ pub(crate) struct Core {
     known_deaths: AtomicU32,
     /// Whether the last poll found nothing: a hint for prefetching, so all accesses are relaxed.
     waiting: AtomicBool,
-}
-
-impl Segment {
-    /// Joins as a reader, starting with up to `history` retained samples.
-    pub fn reader(&self, history: u32) -> Result<Reader> {
-        Reader::join(Arc::clone(self.inner()), history)
-    }
 }
 
 impl Core {
@@ -258,6 +247,16 @@ impl Core {
         // the segment, has synchronized with the mark, and the count was lowered before that.
         let full = self.max_held != 0 && self.held.load(Ordering::Relaxed) >= self.max_held;
         if full { Err(Code::HeldLimit) } else { Ok(()) }
+    }
+
+    /// Samples that it holds; 0 if there is no limit.
+    pub(super) fn held_count(&self) -> u32 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// The sequence that it reads next.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed)
     }
 
     #[inline(always)]
@@ -411,9 +410,9 @@ impl Core {
         marked
     }
 
-    /// Out of line, so that it is not compiled into every place where a [`Sample`] ends.
+    /// Out of line, so that it is not compiled into every place where a sample ends.
     #[inline(never)]
-    fn mark_out_of_line(&self, taken: SampleToken) -> HotResult<()> {
+    pub(super) fn mark_out_of_line(&self, taken: SampleToken) -> HotResult<()> {
         self.mark(taken)
     }
 
@@ -486,6 +485,10 @@ impl Core {
 
     pub(crate) fn interrupt(&self) -> HotResult<()> {
         interrupt(&self.segment, &self.interrupted, WaitFor::Data)
+    }
+
+    pub(crate) fn interrupter(&self) -> Interrupter {
+        Interrupter::new(&self.segment, &self.interrupted, WaitFor::Data)
     }
 
     pub(crate) fn end_waits(&self, when: EndWaits) -> HotResult<()> {
@@ -619,201 +622,4 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         })
     };
     Ok(sleep_until(segments, WaitFor::Data, deadline, ready_or_over, interrupted)?)
-}
-
-/// Reads the samples of a segment, in the order of their sequence.
-///
-/// A `Reader` may move to another thread, and is used by one thread at a time. Its samples may move
-/// anywhere.
-pub struct Reader {
-    core: Arc<Core>,
-    one_thread: PhantomData<Cell<()>>,
-}
-
-impl fmt::Debug for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("index", &self.core.index()).finish_non_exhaustive()
-    }
-}
-
-impl Reader {
-    pub(crate) fn join(segment: Arc<Attachment>, history: u32) -> Result<Reader> {
-        Ok(Reader { core: Arc::new(Core::join(segment, history)?), one_thread: PhantomData })
-    }
-
-    /// The next sample; `None` if there is none yet. Several samples may be held, and dropped in
-    /// any order.
-    #[inline(always)]
-    pub fn read(&self) -> Result<Option<Sample<'_>>> {
-        Ok(self.core.next()?.map(|held| self.sample(held)))
-    }
-
-    /// The newest sample, if this reader has not read and dropped it or history retains it. It does
-    /// not move the reader: the next peek returns this sample until there is a newer one.
-    pub fn peek_latest(&self) -> Result<Option<Sample<'_>>> {
-        Ok(self.core.peek_latest()?.map(|held| self.sample(held)))
-    }
-
-    #[inline]
-    fn sample(&self, held: HeldSample) -> Sample<'_> {
-        Sample { reader: Hand::Borrowed(&self.core), held }
-    }
-
-    /// Waits until there is a sample to read; `None` waits without limit.
-    pub fn wait(&self, timeout: Option<Duration>) -> Result<()> {
-        self.core.wait(timeout)
-    }
-
-    /// Waits until one of several readers, of any segments, has a sample; returns its index in the
-    /// slice.
-    pub fn wait_any(readers: &[&Reader], timeout: Option<Duration>) -> Result<usize> {
-        let cores: Vec<&Core> = readers.iter().map(|reader| &*reader.core).collect();
-        wait_any(&cores, timeout)
-    }
-
-    /// A handle that ends waits of this reader from another thread.
-    pub fn interrupter(&self) -> Interrupter {
-        Interrupter::new(&self.core.segment, &self.core.interrupted, WaitFor::Data)
-    }
-
-    /// What also ends waits of this reader, from now on. By default nothing does.
-    pub fn end_waits(&self, when: EndWaits) -> Result<()> {
-        Ok(self.core.end_waits(when)?)
-    }
-
-    /// Samples that were taken away from this reader before it read them (drop-oldest only).
-    pub fn lost(&self) -> u64 {
-        self.core.lost()
-    }
-
-    /// This reader's bit in masks of readers.
-    pub fn index(&self) -> u32 {
-        self.core.index()
-    }
-}
-
-impl Drop for Reader {
-    /// Leaves. Held samples that were [made independent](Sample::into_owned) stay valid until they
-    /// are dropped.
-    fn drop(&mut self) {
-        self.core.leave();
-    }
-}
-
-/// Keeps a sample's membership alive.
-enum Hand<'r> {
-    Borrowed(&'r Arc<Core>),
-    #[expect(
-        clippy::redundant_allocation,
-        reason = "the drop of a bare Arc takes its address, which keeps every sample in memory and \
-                  costs each round 17 instructions (benches/instructions)"
-    )]
-    Owned(Box<Arc<Core>>),
-}
-
-/// A held sample: its bytes do not change or move until it is dropped, which marks it.
-///
-/// It borrows its reader, which costs nothing; [`Sample::into_owned`] makes one that may outlive
-/// the reader. Payload bytes are shared memory: they are read through copies or raw pointers, never
-/// through references.
-pub struct Sample<'r> {
-    reader: Hand<'r>,
-    held: HeldSample,
-}
-
-impl fmt::Debug for Sample<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sample")
-            .field("sequence", &self.sequence())
-            .field("len", &self.len())
-            .finish()
-    }
-}
-
-impl<'r> Sample<'r> {
-    #[inline]
-    fn core(&self) -> &Core {
-        match &self.reader {
-            Hand::Borrowed(core) => core,
-            Hand::Owned(core) => core,
-        }
-    }
-
-    /// This sample, independent of its reader. It allocates.
-    pub fn into_owned(mut self) -> Sample<'static> {
-        let core = match &self.reader {
-            Hand::Borrowed(core) => Box::new(Arc::clone(core)),
-            Hand::Owned(core) => core.clone(),
-        };
-        let held = self.held;
-        // The hold moves to the new sample, so this one must not end it.
-        self.held.taken = SampleToken::new(held.taken.slot(), held.taken.sequence, Hold::Moved);
-        Sample { reader: Hand::Owned(core), held }
-    }
-
-    /// The payload, aligned as the segment says; readable for [`Sample::len`] bytes.
-    pub fn as_ptr(&self) -> *const u8 {
-        self.core().segment.payload(self.held.place())
-    }
-
-    /// Length of the payload in bytes.
-    pub fn len(&self) -> usize {
-        // At most the capacity, which fits the address space because the mapping does.
-        self.held.extent.len() as usize
-    }
-
-    /// Whether the payload has no bytes; such a sample is valid like any other.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Its place in the order of all samples of the segment; the first is 1.
-    pub fn sequence(&self) -> u64 {
-        self.held.taken.sequence
-    }
-
-    /// Monotonic time of its commit in nanoseconds; 0 if the segment keeps none, and in a forked
-    /// child.
-    pub fn timestamp_ns(&self) -> u64 {
-        self.core().timestamp_ns(self.held.taken)
-    }
-
-    /// The [`Writer::id`](crate::Writer::id) of its writer.
-    pub fn writer_id(&self) -> u32 {
-        self.held.extent.writer()
-    }
-
-    /// The slot's user header, whose size the segment decides; null if it has none.
-    pub fn user_header(&self) -> *const u8 {
-        self.core().segment.user_header(self.held.taken.slot())
-    }
-
-    /// Copies the start of the user header into `buffer`, as much as exists and fits; returns how
-    /// many bytes.
-    pub fn read_user_header(&self, buffer: &mut [u8]) -> usize {
-        self.core().segment.user_header_bytes(self.held.taken.slot()).copy_to(buffer)
-    }
-
-    /// Copies the start of the payload into `buffer`, as much as fits; returns how many bytes.
-    pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
-        self.core().segment.payload_bytes(self.held.place(), self.len()).copy_to(buffer)
-    }
-
-    /// A copy of the payload.
-    pub fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.len()];
-        self.copy_to(&mut bytes);
-        bytes
-    }
-}
-
-impl Drop for Sample<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.held.taken.hold() != Hold::Moved {
-            // It is held exactly once; in a segment that was corrupted meanwhile there is nothing
-            // to release.
-            let _ = self.core().mark_out_of_line(self.held.taken);
-        }
-    }
 }
