@@ -148,6 +148,45 @@ static void check_leave_with_samples_held(void)
     shmslot_segment_close(segment);
 }
 
+/* Calls of an expelled reader change nothing: they take no retained sample, count no loss, and say
+ * EXPELLED whatever else they could say. */
+static void check_calls_afterwards(uint32_t policy)
+{
+    shmslot_options options = options_of(SLOTS, 8);
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    shmslot_reader *reader;
+    shmslot_sample held, none;
+    uint64_t value, lost_before = 0, lost_after = 0;
+    uint32_t i;
+    options.policy = policy;
+    options.history = 2;
+    options.max_held = 1;
+    segment = make_anonymous(&options);
+    writer = open_writer(segment);
+    reader = join(segment, 2);
+    (void)put(writer, 1);
+    CHECK_OK(shmslot_slot_peek_latest(reader, &held));
+    CHECK_CODE(shmslot_slot_read(reader, &none), SHMSLOT_E_HELD_LIMIT);
+    CHECK_OK(expel(segment, shmslot_reader_index(reader)));
+    CHECK_OK(shmslot_reader_lost(reader, &lost_before));
+    for (i = 0; i < 3; i++) {
+        for (value = 0; value < 5 * SLOTS; value++) (void)put(writer, value);
+        CHECK_CODE(shmslot_slot_read(reader, &none), SHMSLOT_E_EXPELLED);
+        CHECK_CODE(shmslot_slot_peek_latest(reader, &none), SHMSLOT_E_EXPELLED);
+        CHECK_CODE(shmslot_wait(reader, AT_ONCE), SHMSLOT_E_EXPELLED);
+    }
+    CHECK_OK(shmslot_reader_lost(reader, &lost_after));
+    CHECK_U64(lost_after, lost_before);
+    CHECK_U64(value_of(&held), 1);
+    CHECK_OK(shmslot_slot_mark(reader, &held));
+    CHECK_U64(counters_of(segment, shmslot_reader_index(reader)).unread, 0);
+    CHECK_U64(free_slots(writer), policy == SHMSLOT_POLICY_DROP_OLDEST ? SLOTS : SLOTS - 2);
+    check_expelled(segment, reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
 /* A reader in a process that stands still blocks the writers until it is expelled; when the process
  * goes on, it finds what it held, and is told. */
 struct meeting {
@@ -399,6 +438,8 @@ CHECK_MAIN()
 {
     RUN(check_policies());
     RUN(check_leave_with_samples_held());
+    RUN(check_calls_afterwards(SHMSLOT_POLICY_BLOCK));
+    RUN(check_calls_afterwards(SHMSLOT_POLICY_DROP_OLDEST));
     RUN(check_stopped_process());
     RUN(check_killed_process());
     RUN(check_sleepers());

@@ -485,11 +485,16 @@ impl<Threads> Reference<Threads> {
     /// Names these readers.
     #[inline(always)]
     fn name_all(&self, table: &Table<'_>, readers: u64) -> HotResult<()> {
-        if reference::name_all(table, readers)? { Ok(()) } else { self.name_again(table, readers) }
+        match reference::name_all(table, readers) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(Code::BadIndex) => self.name_again(table, readers),
+            Err(code) => Err(code),
+        }
     }
 
-    /// A participant that is giving one of them up may be dead. If not, what is committed for that
-    /// reader now is owed to nobody.
+    /// A participant that is giving one of them up may be dead, and so may one that has one of them,
+    /// or is expelling it. If the first is not, what is committed for that reader now is owed to
+    /// nobody.
     #[cold]
     fn name_again(&self, table: &Table<'_>, readers: u64) -> HotResult<()> {
         self.segment.inner().recover_if_due()?;
@@ -500,8 +505,8 @@ impl<Threads> Reference<Threads> {
     #[inline(always)]
     fn bit_of(&self, table: &Table<'_>, reader: u32) -> HotResult<Bit> {
         self.segment.inner().own_row()?;
-        if !rows::name(table, reader)? {
-            self.name_again(table, 1 << reader)?;
+        if rows::name(table, reader) != Ok(true) {
+            self.name_again(table, 1u64.checked_shl(reader).ok_or(Code::BadIndex)?)?;
         }
         Ok(Bit::of_reader(reader))
     }

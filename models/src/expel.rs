@@ -13,7 +13,7 @@ use crate::protocol::recovery;
 use crate::protocol::reference;
 use crate::protocol::rows::{self, Seat};
 use crate::protocol::shape::Shape;
-use crate::protocol::words::Marks;
+use crate::protocol::words::{Marks, RowPhase, RowState};
 use crate::world::{
     Consumer, ONE_SLOT, PLAIN, Producer, ROWS, World, explore, explore_deaths, sound,
 };
@@ -240,7 +240,7 @@ fn join_while_expelled(name: &str, preemptions: usize, shape: Shape) {
 
 #[test]
 fn expel_during_a_join() {
-    join_while_expelled("expel_during_a_join", 3, PLAIN);
+    join_while_expelled("expel_during_a_join", 2, PLAIN);
 }
 
 #[test]
@@ -266,6 +266,51 @@ fn two_expellers() {
     });
 }
 
+/// A reader that was expelled is expelled again, while it leaves and another takes its row.
+#[test]
+fn rejoin_while_expelled_again() {
+    explore("rejoin_while_expelled_again", 3, || {
+        let world = World::expelling(PLAIN, 1);
+        let first = world.join(0);
+        let writer = world.producer(1);
+        assert_eq!(world.expel(EXPELLER + 1, 0, 1), Outcome::Expelled);
+        let expelling = expelling(&world, 0);
+        first.leave();
+        first.give_row_back();
+        let second = world.try_join(0, 0);
+        end(expelling);
+        let mut second = second.unwrap_or_else(|| world.join(0));
+        world.check_members(&[&second]);
+        second.take_all_and_one_more(&writer);
+        world.check_at_rest();
+    });
+}
+
+/// Between the expeller's first step and its cut, two laps of samples pass that are not owed to the
+/// reader. A read passes over those that are, before it finds that the reader was expelled: they
+/// are released nevertheless.
+#[test]
+fn pass_over_samples_while_expelled() {
+    explore("pass_over_samples_while_expelled", 2, || {
+        let world = World::expelling(PLAIN, 1);
+        let mut reader = world.join(0);
+        let writer = world.producer(1);
+        writer.try_write(1).expect("a slot is free");
+        let expelling = expelling(&world, 0);
+        for value in 2..7 {
+            writer.try_write(value);
+        }
+        let in_hand = reader.read();
+        assert_eq!(end(expelling), Outcome::Expelled);
+        if let Some(sample) = in_hand {
+            reader.mark(sample);
+        }
+        assert!(!reader.take(), "it reads nothing more");
+        let loans = [writer.try_reserve(), writer.try_reserve()];
+        assert!(loans.iter().all(Option::is_some), "it keeps no slot");
+    });
+}
+
 /// What the reader does while its expeller dies.
 type Life = fn(&mut Consumer);
 
@@ -286,6 +331,10 @@ fn expeller_dies(name: &str, preemptions: usize, shape: Shape, life: Life) {
         let seat = rows::look(&world.table().readers[0]).map(|seen| seen.seat);
         let is_member = world.hot.active.0.load(Ordering::Acquire) != 0;
         assert!(seat != Some(Seat::Expelled) || !is_member, "nothing more is owed to it");
+        let state = RowState(world.table().readers[0].state.load(Ordering::Acquire));
+        if state.is(RowPhase::Cut) {
+            writer.discard(writer.try_reserve().expect("what it does not hold is released"));
+        }
         let outcome = world.expel(EXPELLER, 0, 1);
         let has_left = rows::taken_rows(&world.table()) == 0;
         assert_eq!(outcome, if has_left { Outcome::Gone } else { Outcome::Expelled });

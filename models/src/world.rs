@@ -472,10 +472,11 @@ impl Consumer {
         if self.world.expels() && !self.shows_as_joined() {
             self.is_expelled = true;
             self.cursor.place = before;
-            if let Some(slot) = slot {
-                // Stale, if the expeller was faster.
+            self.shows_as_joined();
+            if let Some(slot) = slot.filter(|_| table.shape.drop_oldest) {
                 let _ = hold::mark(&table, slot, bit.word, hold, sequence - 1);
             }
+            members::release_all_unread(&table, self.member, before.sequence);
             return None;
         }
         Some(self.show(slot?, hold, sequence - 1))

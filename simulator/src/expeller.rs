@@ -14,7 +14,6 @@ pub(crate) fn expel(machine: &'static Machine, process: usize, number: u32) {
     // As a list of the readers told it some time ago.
     let generation = RowState(table.readers[index as usize].state.peek()).generation();
     let target = Target { index, generation };
-    machine.oracle.borrow_mut().expel(index, generation);
     let expelled = sound(machine, expel::expel(&table, target, process as u32));
     if matches!(expelled, expel::Outcome::Busy(_)) && recoverer::recover(machine, 0) {
         sound(machine, expel::expel(&table, target, process as u32));

@@ -77,7 +77,7 @@ pub(crate) struct Oracle {
     last: Vec<Option<u64>>,
     holds: Vec<Hold>,
     members: Vec<Option<Member>>,
-    /// By row: the generation of the last reader that somebody began to expel; 0 if none.
+    /// By row: the generation of its last reader that was expelled; 0 if none was.
     expelled: Vec<u32>,
     /// By process, while it reserves: the named readers that it waits for.
     waiting: [Option<u64>; SCHEDULED],
@@ -144,8 +144,7 @@ impl Oracle {
             sample.unread = 0;
             let begun = sample.commit.begun;
             let owed = |member: &Member| begun > member.joined && member.cursor <= sequence;
-            // One that somebody has begun to expel reads rightly as long as it reads, and is owed
-            // nothing.
+            // An expelled one is owed nothing.
             let rows = (0..).zip(&self.members).zip(&self.expelled);
             let mut members = rows.filter_map(|((row, member), expelled)| {
                 let member = (*member)?;
@@ -251,7 +250,7 @@ impl Oracle {
         self.members[row as usize] = None;
     }
 
-    /// A process begins to expel the reader of a row.
+    /// The state of a row says that its reader is expelled.
     pub(crate) fn expel(&mut self, row: u32, generation: u32) {
         self.expelled[row as usize] = generation;
     }

@@ -201,11 +201,12 @@ impl Life {
                 reader.read();
             }
         }
-        self.leave_if_expelled();
+        self.leave_if_expelled(number);
     }
 
-    fn leave_if_expelled(&mut self) {
-        if self.reader.as_ref().is_some_and(|reader| reader.is_expelled) {
+    /// Some readers stay.
+    fn leave_if_expelled(&mut self, number: u32) {
+        if number >> 16 & 1 == 0 && self.reader.as_ref().is_some_and(|reader| reader.is_expelled) {
             self.leave();
         }
     }
@@ -215,7 +216,7 @@ impl Life {
         if let Some(reader) = self.reader.as_mut().filter(|reader| reader.has_hand_free()) {
             reader.peek();
         }
-        self.leave_if_expelled();
+        self.leave_if_expelled(number);
     }
 
     fn mark(&mut self, number: u32) {
@@ -255,8 +256,11 @@ impl Life {
                 }
             }
         }
-        // It may still be owed what a dead expeller did not take from it.
-        self.leave_if_expelled();
+        if let Some(reader) = self.reader.as_ref().filter(|reader| reader.is_expelled) {
+            reader.check_expelled();
+            // It may still be owed what a dead expeller did not take from it.
+            self.leave();
+        }
     }
 }
 

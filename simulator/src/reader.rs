@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::Code;
+use crate::layout::SlotLine;
 use crate::machine::{Awaited, Machine};
 use crate::oracle::Look;
 use crate::process::sound;
@@ -10,7 +11,7 @@ use crate::protocol::bell::Bell;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members;
 use crate::protocol::rows::{self, Member};
-use crate::protocol::words::{Extent, RowState};
+use crate::protocol::words::{Extent, RowPhase, RowState};
 use crate::recoverer;
 
 /// Most samples that one reader holds.
@@ -103,7 +104,7 @@ impl Consumer {
         let bit = self.member.bit;
         let hold = if table.shape.drop_oldest { bit.held } else { bit.owed };
         if !self.shows_as_joined(before) {
-            if let Some(slot) = found {
+            if let Some(slot) = found.filter(|_| table.shape.drop_oldest) {
                 self.refuse(slot, hold, to - 1);
             }
             return false;
@@ -116,12 +117,14 @@ impl Consumer {
     }
 
     /// Stores how far it has come, and looks whether it is still a member. If not, it goes back to
-    /// where it was.
+    /// where it was, and releases what it does not hold.
     fn shows_as_joined(&mut self, before: Cursor) -> bool {
         let table = self.machine.world.table();
         self.is_expelled = !rows::move_cursor(&table, self.member, self.cursor.place.sequence);
         if self.is_expelled {
             self.cursor = before;
+            rows::move_cursor(&table, self.member, before.place.sequence);
+            members::release_all_unread(&table, self.member, before.place.sequence);
         }
         !self.is_expelled
     }
@@ -129,7 +132,6 @@ impl Consumer {
     /// Releases a sample that it found, and was expelled before it had taken it.
     fn refuse(&self, slot: u32, bit: u64, sequence: u64) {
         let table = self.machine.world.table();
-        // Stale, if the expeller was faster.
         let _ = hold::mark(&table, slot, self.member.bit.word, bit, sequence);
     }
 
@@ -156,6 +158,10 @@ impl Consumer {
                 return;
             }
             let armed = bell.arm();
+            self.is_expelled = !rows::is_still_joined(&table, self.member);
+            if self.is_expelled {
+                return;
+            }
             let (before, published) = (self.cursor, self.machine.oracle.borrow().published());
             let found = sound(self.machine, hold::seek(&table, self.member.bit, &mut self.cursor));
             if !self.shows_as_joined(before) {
@@ -214,6 +220,24 @@ impl Consumer {
             let found = machine.touch(commit.place, false, || cell.get());
             if found != right {
                 machine.fail(format!("P2: {sequence} has the bytes {found:#x}, not {right:#x}"));
+            }
+        }
+    }
+
+    /// It has marked everything that it held. If its expeller came to the cut, nothing is owed to it
+    /// either.
+    pub(crate) fn check_expelled(&self) {
+        let table = self.machine.world.table();
+        let row = &table.readers[self.member.index as usize];
+        let state = RowState(row.state.peek());
+        let bit = self.member.bit;
+        let is_marked = |line: &SlotLine| line.marks[bit.word].peek() & (bit.owed | bit.held) != 0;
+        if state.is(RowPhase::Cut) && row.expeller.peek() == 0 {
+            if let Some(slot) = table.lines.iter().position(is_marked) {
+                let reader = self.member.index;
+                self.machine.fail(format!(
+                    "P5: slot {slot} has marks of reader {reader}, who was expelled"
+                ));
             }
         }
     }

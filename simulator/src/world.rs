@@ -154,6 +154,15 @@ impl World {
         offset < self.lines.len() * size_of::<SlotLine>() && offset % size_of::<SlotLine>() < 16
     }
 
+    /// The row whose state the word is.
+    #[inline(always)]
+    pub(crate) fn row_of_state(&self, word: usize) -> Option<u32> {
+        let offset = word.wrapping_sub(self.rows.as_ptr() as usize);
+        let is_state = offset < self.rows.len() * size_of::<ReaderRow>()
+            && offset % size_of::<ReaderRow>() == 0;
+        is_state.then_some((offset / size_of::<ReaderRow>()) as u32)
+    }
+
     /// The name of a word in `docs/segment-layout.md`, and its row.
     pub(crate) fn name(&self, word: usize) -> (&'static str, Option<usize>) {
         let tables = [

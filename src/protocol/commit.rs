@@ -81,8 +81,8 @@ pub(crate) fn commit(
             return Err(code);
         }
     };
-    // Orders the exchange before the loads below; pairs with the fences in `members::leave` and
-    // `Bell::arm`.
+    // Orders the exchange before the loads below; pairs with the fences in `members::leave`,
+    // `rows::evict`, `expel` and `Bell::arm`.
     fence_after_rmw();
 
     // A reader that left meanwhile may have swept this slot before the marks were stored. Its mark

@@ -8,8 +8,9 @@
 
 use super::bell;
 use super::dead::Dead;
+use super::members;
 use super::rows::{change, expeller_of, state_of};
-use super::slot::{self, retry};
+use super::slot::retry;
 use super::table::Table;
 use super::words::{Bit, RowPhase, RowState};
 use crate::atomics::{Ordering, fence, fence_after_rmw, heavy_fence};
@@ -75,12 +76,7 @@ fn expel_alone(table: &Table<'_>, row: &ReaderRow, target: Target) -> Result<Out
         // It fails if the reader leaves. Then the reader does the rest.
         change(row, expelled, state.with(RowPhase::Cut));
     }
-    // Either a commit that owes a sample to this reader sees the cut, and clears that mark, or the
-    // sweep sees the mark. Pairs with the fence in `commit::commit`.
-    fence(Ordering::SeqCst);
-    if state_of(row) == state.with(RowPhase::Cut) {
-        sweep(table, Bit::of_reader(target.index), row.cut.load(Ordering::Relaxed));
-    }
+    sweep(table, target.index, row, state.with(RowPhase::Cut));
     Ok(Outcome::Expelled)
 }
 
@@ -100,8 +96,13 @@ fn stop(row: &ReaderRow, generation: u32) -> Result<Option<RowState>, Code> {
         if !is_target(state, generation) {
             return Some(None);
         }
-        let is_stopped = matches!(state.phase(), Some(RowPhase::Expelled | RowPhase::Cut));
-        (is_stopped || change(row, state, state.with(RowPhase::Expelled))).then_some(Some(state))
+        // An exchange also of one that was stopped before: who takes the row next sees this
+        // expeller.
+        let stopped = match state.phase() {
+            Some(RowPhase::Cut) => state,
+            _ => state.with(RowPhase::Expelled),
+        };
+        change(row, state, stopped).then_some(Some(state))
     })
 }
 
@@ -113,13 +114,20 @@ fn end_debts(table: &Table<'_>, index: u32) {
     fence_after_rmw();
 }
 
-/// Releases what the reader cannot hold. Its held bits stay: each says that it holds a sample.
-fn sweep(table: &Table<'_>, bit: Bit, cut: u64) {
+/// Releases what the reader cannot hold, if its row is Cut, as `cut` says; else the reader has left,
+/// and does that itself. Its held bits stay: each says that it holds a sample.
+fn sweep(table: &Table<'_>, index: u32, row: &ReaderRow, cut: RowState) {
+    // Either a commit that owes a sample to this reader sees Cut, and clears that mark, or the sweep
+    // sees the mark. Pairs with the fence in `commit::commit`.
+    fence(Ordering::SeqCst);
+    if state_of(row) != cut {
+        return;
+    }
+    // Relaxed: of this state. The cursor may be ahead of the cut, or behind it if the reader has
+    // taken it back since.
+    let cut = row.cut.load(Ordering::Relaxed).min(row.cursor.load(Ordering::Relaxed));
     for (slot, line) in (0..).zip(table.lines) {
-        slot::release_reader(table, slot, line, bit, |_, sequence| {
-            let held = !table.shape.drop_oldest && sequence.is_some_and(|sequence| sequence < cut);
-            if held { 0 } else { bit.owed }
-        });
+        members::release_unread(table, slot, line, Bit::of_reader(index), cut);
     }
 }
 
@@ -128,15 +136,17 @@ fn release(row: &ReaderRow, mine: u64) {
     let _ = row.expeller.compare_exchange(mine, 0, Ordering::Release, Ordering::Relaxed);
 }
 
-/// Completes what dead participants had begun to expel. If they did not come to the cut, the reader
+/// Completes what dead participants had begun to expel. If one did not come to the cut, the reader
 /// gets nothing new, but keeps what it was owed until it leaves or is expelled again.
 pub(super) fn complete(table: &Table<'_>, dead: &Dead) {
     for (index, row) in (0u32..).zip(table.readers) {
         let Some(expeller) = expeller_of(row).filter(|expeller| dead.contains(*expeller)) else {
             continue;
         };
-        if matches!(state_of(row).phase(), Some(RowPhase::Expelled | RowPhase::Cut)) {
+        let state = state_of(row);
+        if state.is(RowPhase::Expelled) || state.is(RowPhase::Cut) {
             end_debts(table, index);
+            sweep(table, index, row, state.with(RowPhase::Cut));
         }
         release(row, u64::from(expeller) + 1);
     }

@@ -7,10 +7,10 @@ use super::order::{self, FIRST, Position};
 use super::rows::{Member, change, free_row, take_row, why_not_joined};
 use super::slot;
 use super::table::Table;
-use super::words::RowPhase;
+use super::words::{Bit, RowPhase};
 use crate::atomics::{Ordering, fence, fence_after_rmw, spin_loop};
 use crate::error::Code;
-use crate::layout::ReaderRow;
+use crate::layout::{ReaderRow, SlotLine};
 
 /// Takes a reader row and makes its reader a member. The reader starts with the next sample, or
 /// with up to `history` retained samples before it.
@@ -109,13 +109,29 @@ fn end_membership(table: &Table<'_>, member: Member, row: &ReaderRow, cursor: u6
     // Either a commit sees that the bit is clear and clears the mark that it set, or the sweep
     // below sees the mark. Pairs with the fence in `commit::commit`.
     fence_after_rmw();
+    release_all_unread(table, member, cursor);
+}
+
+/// Releases what a reader that is no member any more does not hold. `cursor`: it holds samples
+/// before this only.
+pub(crate) fn release_all_unread(table: &Table<'_>, member: Member, cursor: u64) {
     for (slot, line) in (0..).zip(table.lines) {
-        slot::release_reader(table, slot, line, member.bit, |_, sequence| {
-            // In a lossless segment an owed sample before the cursor is held, and its slot does not
-            // change.
-            let held =
-                !table.shape.drop_oldest && sequence.is_some_and(|sequence| sequence < cursor);
-            if held { 0 } else { member.bit.owed }
-        });
+        release_unread(table, slot, line, member.bit, cursor);
     }
+}
+
+/// Releases the sample in one slot if a reader that holds nothing from `cursor` on is owed it.
+pub(super) fn release_unread(
+    table: &Table<'_>,
+    slot: u32,
+    line: &SlotLine,
+    reader: Bit,
+    cursor: u64,
+) {
+    slot::release_reader(table, slot, line, reader, |_, sequence| {
+        // In a lossless segment an owed sample before the cursor is held, and its slot does not
+        // change.
+        let held = !table.shape.drop_oldest && sequence.is_some_and(|sequence| sequence < cursor);
+        if held { 0 } else { reader.owed }
+    });
 }

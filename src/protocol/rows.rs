@@ -78,7 +78,7 @@ pub(crate) fn move_cursor(table: &Table<'_>, member: Member, cursor: u64) -> boo
     let Some(row) = table.readers.get(member.index as usize) else { return false };
     // Relaxed: ordered by the fence, or by the exchange of the state with which the reader leaves.
     row.cursor.store(cursor, Ordering::Relaxed);
-    // Pairs with the heavy fence in `expel::expel`.
+    // Pairs with the heavy fence in `expel::expel_alone`.
     light_fence();
     is_joined(row, member)
 }
@@ -110,7 +110,8 @@ pub(crate) fn why_not_joined(table: &Table<'_>, member: Member) -> Code {
 /// the publication.
 #[inline(always)]
 pub(crate) fn departed(table: &Table<'_>, owed: u64, named: u64) -> u64 {
-    // Acquire: pairs with `members::leave`; the reader's row shows by now that it has left.
+    // Acquire: pairs with `members::leave`, `expel::end_debts` and `evict`; the reader's row shows
+    // by now that it is no member.
     let mut left = owed & !table.hot.active.0.load(Ordering::Acquire);
     let mut named = named & left;
     while named != 0 {
@@ -240,12 +241,13 @@ pub(crate) fn give_row_back(table: &Table<'_>, member: Member) -> Result<(), Cod
 
 /// Frees a row of which no bit is left in any marks.
 pub(super) fn free_row(row: &ReaderRow) {
-    // Relaxed: released with the state. A reader that takes the row and is expelled before it has
-    // stored its own cursor holds nothing.
+    // Relaxed: released with the state. A reader that takes the row, and is expelled before it has
+    // stored its own, holds nothing.
     row.cursor.store(0, Ordering::Relaxed);
+    row.lost.store(0, Ordering::Relaxed);
     let state = state_of(row);
-    // An expeller may change the phase at this moment. AcqRel, and an exchange: the process that
-    // takes the row next sees that there is one.
+    // AcqRel, and an exchange: the process that takes the row next sees an expeller that changed an
+    // earlier state.
     row.state.swap(state.owned_by(0, RowPhase::Free).0, Ordering::AcqRel);
 }
 

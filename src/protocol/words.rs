@@ -158,7 +158,7 @@ pub(crate) enum RowPhase {
     Joining,
     /// Another process has ended the membership. What the reader holds is not known yet.
     Expelled,
-    /// As well, and the reader holds nothing from `cut` on.
+    /// Expelled, and the reader holds nothing from `cut` on.
     Cut,
 }
 

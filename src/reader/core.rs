@@ -178,12 +178,13 @@ impl Core {
 
     /// The same with all of its cursor.
     fn set_cursor(&self, table: &Table<'_>, cursor: Cursor) -> bool {
-        self.lost.store(cursor.lost, Ordering::Relaxed);
-        if let Some(row) = table.readers.get(self.member.index as usize) {
+        let joined = self.set_sequence(table, cursor.place.sequence);
+        if let Some(row) = table.readers.get(self.member.index as usize).filter(|_| joined) {
+            self.lost.store(cursor.lost, Ordering::Relaxed);
             // Relaxed: for tools.
             row.lost.store(cursor.lost, Ordering::Relaxed);
         }
-        self.set_sequence(table, cursor.place.sequence)
+        joined
     }
 
     /// The next sample, which is held from now on.
@@ -216,8 +217,14 @@ impl Core {
     /// There is nothing to read, and never will be if the reader was expelled.
     #[inline(always)]
     fn nothing(&self, table: &Table<'_>) -> HotResult<Option<HeldSample>> {
+        self.check_joined(table)?;
+        Ok(None)
+    }
+
+    #[inline(always)]
+    fn check_joined(&self, table: &Table<'_>) -> HotResult<()> {
         match rows::is_still_joined(table, self.member) {
-            true => Ok(None),
+            true => Ok(()),
             false => Err(rows::why_not_joined(table, self.member)),
         }
     }
@@ -232,6 +239,7 @@ impl Core {
     #[cold]
     #[inline(never)]
     fn next_within_limit(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
+        self.check_joined(table)?;
         self.may_hold()?;
         let found = self.find_next(table)?;
         if found.is_some() {
@@ -281,9 +289,7 @@ impl Core {
             // The code below finds the error again.
             Ok((_, Step::Irregular)) | Err(_) => {}
         }
-        if !rows::is_still_joined(table, self.member) {
-            return Err(rows::why_not_joined(table, self.member));
-        }
+        self.check_joined(table)?;
         let mut cursor = self.cursor(table);
         let before = cursor.place.sequence;
         let found = hold::next(table, self.member.bit, &mut cursor);
@@ -294,20 +300,23 @@ impl Core {
         found
     }
 
-    /// The reader was expelled while it took a sample, so it does not hold that; returns the error. The cursor goes
-    /// back to where it was: what is before it is held, and on its way it may have passed samples
-    /// that were owed to it, because nobody waits for an expelled reader.
+    /// The reader was expelled while it took a sample, so it does not hold that; returns the error.
+    ///
+    /// Its cursor goes back to where it was, because what is before it is held; on its way it may
+    /// have passed samples that were owed to it, as nobody waits for an expelled reader. And an
+    /// expeller may have taken the cursor that goes back for the last one, so the reader itself
+    /// releases what it does not hold.
     #[cold]
     #[inline(never)]
     fn give_up(&self, table: &Table<'_>, before: u64, found: Option<u32>) -> Code {
         let taken = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
         self.set_sequence(table, before);
-        if let Some(slot) = found {
+        if let Some(slot) = found.filter(|_| table.shape.drop_oldest) {
+            // It has just taken the sample, so it holds it by this bit.
             let bit = self.member.bit;
-            let hold = if table.shape.drop_oldest { bit.held } else { bit.owed };
-            // Stale, if the expeller was faster.
-            let _ = hold::mark(table, slot, bit.word, hold, taken);
+            let _ = hold::mark(table, slot, bit.word, bit.held, taken);
         }
+        members::release_all_unread(table, self.member, before);
         rows::why_not_joined(table, self.member)
     }
 
@@ -353,6 +362,7 @@ impl Core {
     /// Whether `next` would find a sample.
     pub(crate) fn is_ready(&self) -> HotResult<bool> {
         let table = self.segment.table()?;
+        self.check_joined(table)?;
         let mut cursor = self.cursor(table);
         let before = cursor.place.sequence;
         self.prefetch_next(cursor.place.line);
@@ -366,6 +376,7 @@ impl Core {
 
     pub(crate) fn peek_latest(&self) -> HotResult<Option<HeldSample>> {
         let table = self.segment.table()?;
+        self.check_joined(table)?;
         self.may_hold()?;
         let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else {
             return self.nothing(table);

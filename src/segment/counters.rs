@@ -74,7 +74,7 @@ pub struct ReaderCounters {
     pub alive: bool,
     /// Tells it from earlier and later readers with its index; see [`Segment::expel`].
     pub generation: u32,
-    /// The sequence that it reads next; 0 if it has left, is joining, or is a named reader.
+    /// The sequence that it reads next; 0 unless it is joined.
     pub next_sequence: u64,
     /// Samples from that one to the newest; 0 in the same cases.
     pub lag: u64,

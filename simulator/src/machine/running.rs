@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use super::{Access, Awaited, Control, ENDLESS, Machine, Part, SCHEDULED, Status};
 use crate::case::{Fault, Planned};
-use crate::protocol::words::{Entry, Place};
+use crate::protocol::words::{Entry, Place, RowPhase, RowState};
 use crate::trace::Event;
 
 impl Machine {
@@ -52,6 +52,12 @@ impl Machine {
         }
         if let Some(entry) = access.after.filter(|_| self.world.is_entry(access.word)) {
             self.published(Entry(entry));
+        }
+        if let (Some(state), Some(row)) = (access.after, self.world.row_of_state(access.word)) {
+            let state = RowState(state);
+            if state.is(RowPhase::Expelled) {
+                self.oracle.borrow_mut().expel(row, state.generation());
+            }
         }
     }
 
