@@ -240,6 +240,21 @@ static void kill_the_other(struct stage *stage)
     CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
 }
 
+/* Whoever recovered it, and however many died doing that: the record of its death says what it
+ * had, although some of that may have been released before the record was completed. */
+static void check_its_record(struct stage *stage)
+{
+    shmslot_death deaths[PARTICIPANTS];
+    size_t count = 0, i;
+    CHECK_OK(shmslot_segment_recover(stage->segment, NULL));
+    CHECK_OK(shmslot_segment_deaths(stage->segment, deaths, sizeof deaths[0], PARTICIPANTS, &count));
+    for (i = 0; i < count && deaths[i].pid != (uint32_t)other.pid; i++) continue;
+    CHECK(i < count);
+    CHECK_U64(deaths[i].writers, 1);
+    CHECK(deaths[i].readers != 0 && (deaths[i].readers & (deaths[i].readers - 1)) == 0);
+    CHECK(deaths[i].noticed_ns != 0);
+}
+
 static int sleep_for_a_sample(int link, void *stage)
 {
     shmslot_reader *reader = join(attach_to(stage), 0);
@@ -380,7 +395,8 @@ static void run_operation(void *argument)
 /* The victim is stopped there, which blocks nobody else. */
 static void go_on(struct stage *stage, const struct scenario *scenario)
 {
-    if (scenario->after != NULL) return; /* others sleep for what the victim has */
+    if (scenario->after == let_it_wake || scenario->after == let_it_write)
+        return; /* others sleep for what the victim has */
     if (stage->writer != NULL && scenario->policy != SHMSLOT_POLICY_BLOCK) put_one(stage, 99);
     drain(stage);
 }
@@ -508,9 +524,10 @@ static const struct scenario scenarios[] = {
      add_a_sleeping_writer, let_it_write},
     {"wait for space", BLOCK, 0, 0, 3, two_samples, take_all_slots, wait_for_space, NULL, 0, NULL,
      NULL},
-    {"recover", 0, 0, 2, 3, add_another, nothing, recover_others, NULL, 0, kill_the_other, NULL},
+    {"recover", 0, 0, 2, 3, add_another, nothing, recover_others, NULL, 0, kill_the_other,
+     check_its_record},
     {"recover", DROP, 0, 2, 20, add_another, nothing, recover_others, NULL, 0, kill_the_other,
-     NULL},
+     check_its_record},
     {"expel", 0, 0, 0, 3, add_a_stuck_reader, nothing, expel_the_leaver, NULL, 0, NULL, complete_it},
     {"expel, two words of marks", 0, 0, 2, 20, add_a_stuck_reader, nothing, expel_the_leaver, NULL,
      0, NULL, complete_it},
