@@ -17,6 +17,8 @@ pub(crate) struct Sample {
     pub(crate) commit: Commit,
     /// The named readers that have not marked it.
     pub(crate) unread: u64,
+    /// The step at which its commit had ended, if it has.
+    ended: Option<u64>,
 }
 
 /// What a writer passes to its readers.
@@ -43,8 +45,11 @@ struct Hold {
 #[derive(Clone, Copy, Debug)]
 struct Member {
     process: usize,
-    /// The step at which it had joined.
+    /// The steps at which its join began, and at which it had joined.
+    joining: u64,
     joined: u64,
+    /// Whether it has read a sample.
+    has_read: bool,
     /// It has read, or lost, everything before this.
     cursor: u64,
     /// Of its row.
@@ -184,10 +189,22 @@ impl Oracle {
             ));
         };
         let disconnecting = self.disconnecting.iter().fold(0, |all, one| all | one);
-        self.samples.push(Sample { slot, commit, unread: commit.named & !disconnecting });
+        self.samples.push(Sample {
+            slot,
+            commit,
+            unread: commit.named & !disconnecting,
+            ended: None,
+        });
         self.last[slot as usize] = Some(sequence);
         self.loans[slot as usize] = None;
         Ok(())
+    }
+
+    /// A commit has ended.
+    pub(crate) fn end_commit(&mut self, sequence: u64, ended: u64) {
+        if let Some(sample) = self.samples.get_mut(sequence as usize - 1) {
+            sample.ended = Some(ended);
+        }
     }
 
     /// A process writes to a payload: no process may hold it.
@@ -236,10 +253,10 @@ impl Oracle {
         process: usize,
         row: u32,
         generation: u32,
-        joined: u64,
+        [joining, joined]: [u64; 2],
         cursor: u64,
     ) -> Checked {
-        let member = Member { process, joined, cursor, generation };
+        let member = Member { process, joining, joined, has_read: false, cursor, generation };
         match self.members[row as usize].replace(member) {
             Some(other) => Err(format!("row {row} belongs to process {}", other.process)),
             None => Ok(()),
@@ -282,6 +299,14 @@ impl Oracle {
         if !self.drop_oldest && owed > 0 {
             return Err(format!("P3: passed over {passed:?}, of which it is owed {owed}"));
         }
+        // What a reader gets from history has no hole, except where a commit was under way as it
+        // joined.
+        let before_it = |sample: &&Sample| sample.ended.is_some_and(|ended| ended < member.joining);
+        let holes = passed.clone().filter(|sequence| *sequence < look.since);
+        let holes = holes.filter_map(|sequence| self.samples.get(sequence as usize - 1));
+        if !self.drop_oldest && member.has_read && holes.filter(before_it).count() > 0 {
+            return Err(format!("P3: passed over {passed:?} of history, after older ones"));
+        }
         let most = if self.drop_oldest { may_be } else { 0 };
         if look.lost < owed || look.lost > most {
             let lost = look.lost;
@@ -289,7 +314,11 @@ impl Oracle {
                 "P3: passed over {passed:?}, owed {owed} to {may_be}, and counted {lost} lost"
             ));
         }
-        self.members[row as usize] = Some(Member { cursor: look.to, ..member });
+        self.members[row as usize] = Some(Member {
+            cursor: look.to,
+            has_read: member.has_read || look.found.is_some(),
+            ..member
+        });
         Ok(())
     }
 

@@ -43,6 +43,7 @@ impl Consumer {
         history: u32,
     ) -> Option<Consumer> {
         let table = machine.world.table();
+        let joining = machine.steps();
         let (member, cursor) = match members::join(&table, process as u32, history) {
             Err(Code::NoReaderSlot | Code::Expelled) => return None,
             joined => sound(machine, joined),
@@ -52,7 +53,8 @@ impl Consumer {
         let joined = machine.steps();
         let at = cursor.place.sequence;
         let index = member.index;
-        let noted = machine.oracle.borrow_mut().join(process, index, generation, joined, at);
+        let noted =
+            machine.oracle.borrow_mut().join(process, index, generation, [joining, joined], at);
         machine.hold_true(noted);
         Some(Consumer {
             machine,

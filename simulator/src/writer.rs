@@ -227,6 +227,7 @@ impl Producer {
         let (table, shape) = (machine.world.table(), machine.world.known_shape());
         let committed = commit::commit(&table, &shape, loan, len, owed, || 0, |_| ());
         let sequence = sound(machine, committed);
+        machine.oracle.borrow_mut().end_commit(sequence, machine.steps());
         let right = machine
             .oracle
             .borrow()

@@ -1,5 +1,7 @@
 //! Membership: readers join and leave.
 
+use core::ops::Range;
+
 use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
 use super::hold::{self, Cursor};
@@ -53,23 +55,37 @@ fn become_member(
             if older { bit.owed | bit.held } else { 0 }
         });
     }
-    let mut place = Position::of(&table.shape, start);
-    let mut patience = RETRY_LIMIT;
-    while place.sequence < joined_at {
-        let entry = place.look(table)?;
-        if entry.compare(place.sequence).is_eq() {
-            // Its writer is a few steps from done, unless it is stopped here. In that case the
-            // sample is left for later.
-            while slot::is_committing(table, entry.slot())? && patience > 0 {
-                patience -= 1;
-                spin_loop();
-            }
-            hold::claim_retained(table, entry.slot(), bit, place.sequence, joined_at)?;
-        }
-        place = place.next(&table.shape);
-    }
+    let start = take_history(table, bit, start..joined_at)?;
     let place = Position::of(&table.shape, start);
     Ok(Cursor { place, since: joined_at, adopts: history > 0, lost: 0 })
+}
+
+/// Takes retained samples for a reader that joins, the newest first; returns the first sequence
+/// that it is to look at. Commits meanwhile push the oldest out of history. The reader gets none
+/// that is older than one which was pushed out, so what it gets has no hole, except where a commit
+/// is under way.
+fn take_history(table: &Table<'_>, bit: Bit, range: Range<u64>) -> Result<u64, Code> {
+    let joined_at = range.end;
+    let mut patience = RETRY_LIMIT;
+    for sequence in range.clone().rev() {
+        let entry = Position::of(&table.shape, sequence).look(table)?;
+        if !entry.compare(sequence).is_eq() {
+            return Ok(sequence.wrapping_add(1));
+        }
+        // Its writer is a few steps from done, unless it is stopped here. In that case the sample is
+        // left for later.
+        while slot::is_committing(table, entry.slot())? && patience > 0 {
+            patience -= 1;
+            spin_loop();
+        }
+        let take = || hold::claim_retained(table, entry.slot(), bit, sequence, joined_at);
+        // Again, because the commit may have ended between two looks.
+        let is_for_later = || slot::is_committing(table, entry.slot());
+        if !take()? && !is_for_later()? && !take()? {
+            return Ok(sequence.wrapping_add(1));
+        }
+    }
+    Ok(range.start)
 }
 
 /// Wakes writers that wait for readers. This comes last: what they commit then is behind the tail
