@@ -54,10 +54,15 @@ impl Fill {
     }
 }
 
+/// How many rounds later a sample is marked. Then the slot that a writer got last is not free yet.
+const LATE: usize = 4;
+
 /// The part of a round that is timed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Whole,
+    /// All of it, with samples that are marked [`LATE`] rounds later.
+    WholeLate,
     Reserve,
     Commit,
     Read,
@@ -65,8 +70,9 @@ enum Part {
 }
 
 impl Part {
-    const ALL: [(Part, &str); 5] = [
+    const ALL: [(Part, &str); 6] = [
         (Part::Whole, "reserve + commit + read + mark"),
+        (Part::WholeLate, "reserve + commit + read, mark 4 rounds later"),
         (Part::Reserve, "reserve"),
         (Part::Commit, "commit"),
         (Part::Read, "read"),
@@ -111,12 +117,32 @@ fn turns(writer: &Writer, reader: &Reader) -> u64 {
     ticks() - start
 }
 
+/// As `turns`, with samples that are marked later.
+fn late_turns<'r>(
+    writer: &Writer,
+    reader: &'r Reader,
+    held: &mut [Option<::shmslot::Sample<'r>>; LATE],
+) -> u64 {
+    let start = ticks();
+    for _ in 0..BLOCK as usize / LATE {
+        for place in held.iter_mut() {
+            let mut loan = writer.reserve(PAYLOAD, None).expect("a slot");
+            black_box(loan.as_mut_ptr());
+            loan.commit(PAYLOAD).expect("a commit");
+            let sample = reader.read().expect("a read").expect("a sample");
+            black_box(sample.as_ptr());
+            *place = Some(sample);
+        }
+    }
+    ticks() - start
+}
+
 /// Ticks of one part of a block of rounds, without the clock reads. These are subtracted from the
 /// sum, because a part may be shorter than a tick.
 fn parts(writer: &Writer, reader: &Reader, part: Part, looks: u64) -> u64 {
     let mut sum = 0;
     for _ in 0..BLOCK {
-        let mut at = [ticks_when_done(); 5];
+        let mut at = [ticks_when_done(); 6];
         let loan = writer.reserve(PAYLOAD, None).expect("a slot");
         at[Part::Reserve as usize] = ticks_when_done();
         loan.commit(PAYLOAD).expect("a commit");
@@ -160,12 +186,14 @@ fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
         };
         let hands: Vec<_> = (0..case.fill.held(case.slots)).map(hold).collect();
         let looks = looks();
+        let mut late = [const { None }; LATE];
         // Enough that every slot has its turn.
         let blocks = u64::from(case.slots).clamp(least_turns, 1 << 20) / BLOCK;
         for block in 0..blocks + blocks / 4 {
             let ticks = match (case.fill, case.part) {
                 (Fill::NoneFree, _) => failing_reserves(&writer),
                 (_, Part::Whole) => turns(&writer, &reader),
+                (_, Part::WholeLate) => late_turns(&writer, &reader, &mut late),
                 (_, part) => parts(&writer, &reader, part, looks),
             };
             if block >= blocks / 4 {
@@ -235,15 +263,26 @@ fn fill_levels(place: &'static Place, quick: bool) -> Vec<Row> {
                 let (calls, aim) = match (fill, part) {
                     (Fill::NoneFree, Part::Whole) => ("reserve that fails", Aim::None),
                     (Fill::NoneFree, _) => continue,
-                    (_, Part::Whole) => (calls, Aim::Nanoseconds(most)),
+                    (Fill::AllFree, Part::Whole) => (calls, Aim::Nanoseconds(most)),
                     _ => (calls, Aim::None),
                 };
+                let is_whole = matches!(part, Part::Whole | Part::WholeLate);
                 for &slots in counts {
+                    let free = slots - fill.held(slots);
+                    if part == Part::WholeLate && free as usize <= LATE {
+                        continue;
+                    }
                     let case = Case { single_writer, slots, fill, part };
-                    let name = format!("{calls}, {}, {level}, {slots} slots", mode(single_writer));
-                    rows.push(staying(name, aim.clone(), move || {
-                        measured(place, case, least_turns)
-                    }));
+                    let name =
+                        |level| format!("{calls}, {}, {level}, {slots} slots", mode(single_writer));
+                    let aim = match fill {
+                        Fill::HalfHeld | Fill::AllButOneHeld if is_whole => {
+                            Aim::Row(name("all free"), 1.3)
+                        }
+                        _ => aim.clone(),
+                    };
+                    let name = name(level);
+                    rows.push(staying(name, aim, move || measured(place, case, least_turns)));
                 }
             }
         }

@@ -101,9 +101,9 @@ impl First {
 /// How many slots a writer remembers.
 const RECENT: usize = 4;
 
-/// Slots that this writer got out of order or for large payloads, newest first: guesses where one
-/// is free that no other writer tries. Each is stored plus one, and 0 is none. All accesses are
-/// relaxed, because they are guesses.
+/// Slots that this writer got for large payloads, newest first: guesses where one is free that no
+/// other writer tries. Each is stored plus one, and 0 is none. All accesses are relaxed, because
+/// they are guesses.
 #[derive(Default)]
 struct Recent([AtomicU32; RECENT]);
 
@@ -130,6 +130,71 @@ impl Recent {
     }
 }
 
+/// How many loans ago a slot can have been used that is guessed to be free.
+const CYCLE: u32 = 8;
+
+/// After a search of the cycle that found nothing, so many reserves go on without one.
+const SEARCHES_LEFT_OUT: u32 = 8;
+
+/// Slots that this writer got out of order, in the order of their use. A reader that marks each
+/// sample some samples later frees them in that order, so the slot that was used as many loans ago
+/// as last time is likely to be free again. All accesses are relaxed, because these are guesses.
+#[derive(Default)]
+struct Cycle {
+    /// Each plus one; 0 is none.
+    used: [AtomicU32; CYCLE as usize],
+    /// How many were noted.
+    noted: AtomicU32,
+    /// How many loans before the last one the slot was used that was free last time.
+    lag: AtomicU32,
+    searches_left_out: AtomicU32,
+}
+
+impl Cycle {
+    /// The slot that was used so many loans before the last one.
+    #[inline(always)]
+    fn before_last(&self, lag: u32) -> Option<u32> {
+        let place = self.noted.load(Ordering::Relaxed).wrapping_sub(1 + lag) % CYCLE;
+        self.used.get(place as usize)?.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    #[inline(always)]
+    fn guess(&self) -> Option<u32> {
+        self.before_last(self.lag.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    fn note(&self, slot: u32) {
+        let noted = self.noted.load(Ordering::Relaxed);
+        if let Some(place) = self.used.get((noted % CYCLE) as usize) {
+            place.store(slot + 1, Ordering::Relaxed);
+        }
+        self.noted.store(noted.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Tries one slot after the other, newest first, and remembers where one was free.
+    fn search<T>(
+        &self,
+        mut claim: impl FnMut(u32) -> HotResult<Option<T>>,
+    ) -> HotResult<Option<T>> {
+        let left_out = self.searches_left_out.load(Ordering::Relaxed);
+        if left_out > 0 {
+            self.searches_left_out.store(left_out - 1, Ordering::Relaxed);
+            return Ok(None);
+        }
+        for lag in 0..CYCLE {
+            let Some(slot) = self.before_last(lag) else { break };
+            if let Some(claimed) = claim(slot)? {
+                self.lag.store(lag, Ordering::Relaxed);
+                self.note(slot);
+                return Ok(Some(claimed));
+            }
+        }
+        self.searches_left_out.store(SEARCHES_LEFT_OUT, Ordering::Relaxed);
+        Ok(None)
+    }
+}
+
 /// How many times a writer that finds the next slot taken looks for a run of free ones before it
 /// tries that slot again.
 const POLLS_FOR_A_RUN: u32 = 64;
@@ -146,10 +211,11 @@ pub struct Core {
     /// Current loans, counted only if there is a limit.
     loans: AtomicU32,
     first: First,
-    /// Whether the next slot in the order is tried first, and no loan is counted: then a reserve is
-    /// short.
+    /// Whether the next slot in the order is tried first, no loan is counted, and the shape is a
+    /// common one: then a reserve is short.
     quick: bool,
     recent: Recent,
+    cycle: Cycle,
     /// Where the last search for the oldest unread sample ended.
     resume: AtomicU64,
     /// Whether the last search for a slot out of order found none: then slots are freed in order,
@@ -179,8 +245,11 @@ impl Core {
         let looks_ahead = first != First::Few && u64::from(slots) >= 4 * AHEAD;
         Ok(Core {
             first,
-            quick: first == First::Next && segment.max_loans() == 0,
+            quick: first == First::Next
+                && segment.max_loans() == 0
+                && segment.shape().class != Class::General,
             recent: Recent::default(),
+            cycle: Cycle::default(),
             segment,
             owner,
             loans: AtomicU32::new(0),
@@ -284,7 +353,8 @@ impl Core {
     pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
         let table = self.segment.table()?;
         if len <= table.shape.capacity && self.quick {
-            if let Some(loan) = loan::try_claim_home(table, self.owner) {
+            let next = loan::try_claim_home(table, self.owner);
+            if let Some(loan) = next.or_else(|| self.try_claim_out_of_order(table)) {
                 return store_reservation(table, loan, len, Place::Slot(loan.slot));
             }
         }
@@ -292,31 +362,50 @@ impl Core {
     }
 
     /// A free slot for callers that do not need the order, in the common case: the next one for
-    /// small payloads, or the one that this writer last got out of order.
+    /// small payloads, or one that this writer had before.
     #[inline(always)]
     pub(crate) fn try_claim_free(&self, table: &Table<'_>) -> Option<Loaned> {
         match self.first {
             First::Next => {
-                loan::try_claim_home(table, self.owner).or_else(|| self.try_claim_recent(table))
+                loan::try_claim_home(table, self.owner).or_else(|| self.try_claim_guess(table))
             }
-            First::Last | First::Few => self.try_claim_recent(table),
+            First::Last | First::Few => {
+                self.recent.first().and_then(|slot| loan::try_claim_slot(table, self.owner, slot))
+            }
         }
     }
 
-    /// The slot that this writer got last, if it is free.
+    /// The slot that is guessed to be free, if it is.
     #[inline(always)]
-    fn try_claim_recent(&self, table: &Table<'_>) -> Option<Loaned> {
-        self.recent.first().and_then(|slot| loan::try_claim_slot(table, self.owner, slot))
+    fn try_claim_guess(&self, table: &Table<'_>) -> Option<Loaned> {
+        let loan = loan::try_claim_slot(table, self.owner, self.cycle.guess()?)?;
+        self.cycle.note(loan.slot);
+        Some(loan)
+    }
+
+    /// The same, unless slots are freed in order: then it is not free, and a look at it would take
+    /// its line from the reader.
+    #[inline(always)]
+    fn try_claim_out_of_order(&self, table: &Table<'_>) -> Option<Loaned> {
+        if self.in_order.load(Ordering::Relaxed) { None } else { self.try_claim_guess(table) }
     }
 
     /// A free slot, wherever it is.
     pub(crate) fn claim_free(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
-        if let Some(loan) = self.reserve_recent(table, 1)? {
+        if let Some(loan) = self.claim_used(table)? {
             return Ok(Some(loan));
         }
         match self.reserve_first(table)? {
             None => self.claim_from_map(table),
             found => Ok(found),
+        }
+    }
+
+    /// A slot that this writer had before, without a search of the vacancy map.
+    fn claim_used(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
+        match self.first {
+            First::Next => self.cycle.search(|slot| loan::claim_slot(table, self.owner, slot)),
+            First::Last | First::Few => self.reserve_recent(table, 1),
         }
     }
 
@@ -361,7 +450,10 @@ impl Core {
 
     fn claim_from_map(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
         let found = loan::claim_from_map(table, self.owner)?;
-        Ok(found.inspect(|loan| self.recent.note(loan.slot)))
+        Ok(found.inspect(|loan| match self.first {
+            First::Next => self.cycle.note(loan.slot),
+            First::Last | First::Few => self.recent.note(loan.slot),
+        }))
     }
 
     #[inline(never)]
@@ -513,7 +605,7 @@ impl Core {
     /// A slot out of order, or one taken from readers if the policy allows it.
     fn try_contended(&self, table: &Table<'_>) -> HotResult<Option<Loaned>> {
         if !self.in_order.load(Ordering::Relaxed) {
-            if let Some(loan) = self.reserve_recent(table, 1)? {
+            if let Some(loan) = self.claim_used(table)? {
                 return Ok(Some(loan));
             }
         }
