@@ -418,8 +418,8 @@ static void check_expelled(void)
          "readers again",
          index);
     CHECK_CODE(shmslot_segment_expel(segment, 15, 1, &error), SHMSLOT_E_BAD_INDEX);
-    says("the reader index is out of range, or a joined reader has it; use 0 to max_readers - 1, "
-         "and none that a joined reader has");
+    says("there is no reader 15: max_readers is 15; use an index that shmslot_segment_readers "
+         "lists");
     looking.flags = SHMSLOT_FLAG_OBSERVER;
     CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(segment), &looking, &observer, NULL));
     CHECK_CODE(shmslot_segment_expel(observer, index, 1, &error), SHMSLOT_E_NOT_SUPPORTED);

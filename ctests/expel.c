@@ -2,6 +2,10 @@
  * and nobody else loses anything. */
 #include "sleeper.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+
 #define SLOTS 8
 
 static shmslot_segment *make(uint32_t policy, uint32_t history)
@@ -339,6 +343,69 @@ static void check_targets(void)
     shmslot_segment_close(segment);
 }
 
+/* Makes membarrier fail in this process, as many sandboxes do; false if that is not possible here. */
+static int refuse_membarrier(void)
+{
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program;
+    program.len = sizeof rules / sizeof rules[0];
+    program.filter = rules;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
+}
+
+/* Without membarrier nobody can know what a lossless reader holds: it is stopped and gets nothing
+ * new, and what it was owed stays until it leaves. Where samples can be taken away it is not
+ * needed. */
+static int expel_without_membarrier(int link, void *argument)
+{
+    const uint32_t policy = *(const uint32_t *)argument;
+    const int lossless = policy != SHMSLOT_POLICY_DROP_OLDEST;
+    char wanted[256];
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    shmslot_reader *reader;
+    shmslot_error error;
+    int index, i;
+    (void)link;
+    if (!refuse_membarrier()) return 0;
+    segment = make(policy, 0);
+    writer = open_writer(segment);
+    reader = join(segment, 0);
+    index = shmslot_reader_index(reader);
+    for (i = 0; i < SLOTS; i++) (void)put(writer, 1);
+    for (i = 0; i < 2; i++) { /* again makes no difference */
+        int result = shmslot_segment_expel(segment, (uint32_t)index, 1, &error);
+        CHECK_CODE(result, lossless ? SHMSLOT_E_NOT_SUPPORTED : SHMSLOT_OK);
+        if (!lossless) continue;
+        snprintf(wanted, sizeof wanted,
+                 "reader %d reads nothing more, but its unread samples stay: this system refuses "
+                 "membarrier, which shows what a reader holds; end the process of the reader",
+                 index);
+        CHECK(strcmp(error.text, wanted) == 0);
+    }
+    CHECK_U64(counters_of(segment, index).kind, SHMSLOT_READER_EXPELLED);
+    CHECK_U64(counters_of(segment, index).unread, lossless ? SLOTS : 0);
+    CHECK_U64(info_of(segment).readers, 0);
+    check_expelled(segment, reader);
+    CHECK_U64(free_slots(writer), SLOTS);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+    return 0;
+}
+
+static void check_without_membarrier(void)
+{
+    uint32_t policy;
+    for (policy = SHMSLOT_POLICY_FAIL; policy <= SHMSLOT_POLICY_DROP_OLDEST; policy++)
+        CHECK_U64((uint64_t)run_child(expel_without_membarrier, &policy), 0);
+}
+
 /* A number that callers of the reference operations use is none of a reader. */
 static void check_named_number(void)
 {
@@ -444,6 +511,7 @@ CHECK_MAIN()
     RUN(check_killed_process());
     RUN(check_sleepers());
     RUN(check_targets());
+    RUN(check_without_membarrier());
     RUN(check_named_number());
     RUN(check_races());
 }

@@ -612,7 +612,7 @@ int shmslot_segment_recover(shmslot_segment *segment, shmslot_error *reterr);
 /// Its unread samples are released, and nothing more is owed to it. What it holds stays valid until
 /// it is marked, and so does a sample that it is taking at this moment. Its reads and waits return
 /// SHMSLOT_E_EXPELLED from now on; its index is free when it has left. Without
-/// SHMSLOT_POLICY_DROP_OLDEST the call takes some 30 ms. It may be repeated.
+/// SHMSLOT_POLICY_DROP_OLDEST the call takes milliseconds. It may be repeated.
 ///
 /// reader, generation: from shmslot_reader_counters; no later reader is expelled in its place.
 /// reterr: NULL or filled on failure. Threads: any. Errors: INVALID, NOT_FOUND (it has left), AGAIN

@@ -38,7 +38,7 @@ pub(crate) fn light_fence() {
 }
 
 /// The expensive half: every running thread of the system passes a sequentially consistent fence
-/// before it returns. It takes some 30 ms. False if the system cannot do that.
+/// before it returns. It takes milliseconds. False if the system cannot do that.
 pub(crate) fn heavy_fence() -> bool {
     #[cfg(not(any(loom, shmslot_sim)))]
     return crate::sys::fence_everybody();

@@ -492,9 +492,9 @@ impl<Threads> Reference<Threads> {
         }
     }
 
-    /// A participant that is giving one of them up may be dead, and so may one that has one of them,
-    /// or is expelling it. If the first is not, what is committed for that reader now is owed to
-    /// nobody.
+    /// Whoever gives one of them up, has it, or expels it may be dead: then recovery makes it free.
+    /// Otherwise a number that is being given up counts as named, and what is committed for it now
+    /// is owed to nobody; the other two are errors.
     #[cold]
     fn name_again(&self, table: &Table<'_>, readers: u64) -> HotResult<()> {
         self.segment.inner().recover_if_due()?;

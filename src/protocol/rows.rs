@@ -69,8 +69,8 @@ fn is_free(row: &ReaderRow, state: RowState) -> bool {
     state.is(RowPhase::Free) && row.expeller.load(Ordering::Relaxed) == 0
 }
 
-/// Stores how far a reader has come: it reads `cursor` next, and holds what is before it. False if
-/// the reader was expelled; then it may not hold what was not before its last cursor.
+/// Stores how far a reader has come: it reads `cursor` next, and may hold what is before it. False
+/// if the reader was expelled: then it may hold only what was before its last cursor.
 ///
 /// Either this sees that it is expelled, or the expeller sees the cursor.
 #[inline(always)]
@@ -262,8 +262,8 @@ pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
             if !participant_of(state).is_some_and(|participant| dead.contains(participant)) {
                 return Some(false);
             }
-            // It has left: so a commit that owes it a sample clears that mark, and does not leave it
-            // to an expeller.
+            // From now on it counts as left, so a commit that owes it a sample clears that mark, and
+            // does not leave it to an expeller.
             let is_left = state.is(RowPhase::Parting) || state.is(RowPhase::Draining);
             (is_left || change(row, state, state.with(RowPhase::Draining))).then_some(true)
         });

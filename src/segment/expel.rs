@@ -14,7 +14,7 @@ impl Segment {
     /// Its unread samples are released, and nothing more is owed to it. What it holds stays valid
     /// until it is marked, and so does a sample that it is taking at this moment. Its reads and
     /// waits return [`Code::Expelled`] from now on; its index is free when it has left. In a
-    /// lossless segment this takes some 30 ms, in which all processors pass a fence.
+    /// lossless segment this takes milliseconds, in which all processors pass a fence.
     ///
     /// A reader that was expelled already is expelled again, which releases what an expeller that
     /// died has left. Errors: NOT_FOUND if the reader has left; AGAIN if another process is
@@ -53,6 +53,12 @@ impl Attachment {
                      refuses membarrier, which shows what a reader holds"
                 ))
                 .advice("end the process of the reader"),
+            Err(Code::BadIndex) => Error::new(Code::BadIndex)
+                .about(format_args!(
+                    "there is no reader {index}: max_readers is {}",
+                    self.geometry().max_readers
+                ))
+                .advice("use an index that shmslot_segment_readers lists"),
             Err(code) => code.into(),
         };
         Err(error.with_numbers([index.into(), generation.into(), 0]))
