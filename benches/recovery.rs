@@ -320,6 +320,24 @@ fn looking(slots: u32, rounds: usize) -> [(&'static str, Vec<u64>); 3] {
     figures
 }
 
+/// An operator expels a reader that has read nothing. In a lossless segment that contains a fence
+/// of all processors.
+fn expelling(policy: Policy, slots: u32, rounds: usize) -> Vec<u64> {
+    let segment = create(policy, slots);
+    let writer = segment.writer().expect("a writer");
+    let once = |_| {
+        let reader = segment.reader(0).expect("a reader");
+        for _ in 0..slots {
+            writer.write(&[0; PAYLOAD], Some(Duration::ZERO)).expect("a slot");
+        }
+        let readers = segment.readers().expect("the readers");
+        let took = time(&mut || segment.expel(&readers[0]).expect("membarrier"));
+        drop(reader);
+        took
+    };
+    (0..rounds).map(once).collect()
+}
+
 fn main() {
     // Under `cargo test --benches` only show that it runs.
     let given = |wanted: &str| std::env::args().any(|arg| arg == wanted);
@@ -353,6 +371,18 @@ fn main() {
             let middle = median(&mut figures);
             println!(
                 "| {name} | {slots} | {:.1} | {:.1} |",
+                microseconds(middle),
+                microseconds(figures[figures.len() - 1])
+            );
+        }
+    }
+    println!("\n| expelling a reader | slots | median µs | worst µs |\n|---|---:|---:|---:|");
+    for (policy, name) in [(Policy::Fail, "lossless"), (Policy::DropOldest, "drop-oldest")] {
+        for slots in [64, 65_536] {
+            let mut figures = expelling(policy, slots, rounds);
+            let middle = median(&mut figures);
+            println!(
+                "| {name} | {slots} | {:.0} | {:.0} |",
                 microseconds(middle),
                 microseconds(figures[figures.len() - 1])
             );

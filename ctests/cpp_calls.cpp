@@ -130,6 +130,7 @@ static void readers_are_expelled()
     CHECK(segment.expel(listed[0]));
     CHECK_IS(reader.read(), expelled);
     CHECK_IS(reader.wait(no_wait), expelled);
+    CHECK(reader.explain(shmslot::Code::expelled).code() == shmslot::Code::expelled);
     CHECK(MUST(segment.readers())[0].kind == SHMSLOT_READER_EXPELLED);
     shmslot::ReaderCounters later = listed[0];
     later.generation++;

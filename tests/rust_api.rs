@@ -616,3 +616,25 @@ fn a_segment_that_lost_its_name_says_so() {
     let local = Segment::create_local(&CreateOptions::default()).expect("a segment");
     assert_eq!(code(local.is_named()), Code::NotSupported);
 }
+
+/// A reader and a segment say why a call has failed, with numbers.
+#[test]
+fn a_reader_explains() {
+    let options = CreateOptions { max_held: 1, ..CreateOptions::default() };
+    let segment = Segment::create_anonymous(&options).expect("a segment");
+    let (reader, writer) =
+        (segment.reader(0).expect("a reader"), segment.writer().expect("a writer"));
+    writer.write(b"x", None).expect("a slot");
+    let held = reader.read().expect("no failure").expect("a sample");
+    assert_eq!(reader.read().expect_err("one is the limit").code(), Code::HeldLimit);
+    let error = reader.explain(Code::HeldLimit);
+    assert_eq!((error.code(), error.numbers()), (Code::HeldLimit, [1, 1, 0]));
+    assert_eq!(error.to_string(), "this reader holds 1 samples, and max_held is 1; mark one first");
+
+    let mut listed = segment.readers().expect("the readers").remove(0);
+    listed.generation += 1;
+    let error = segment.expel(&listed).expect_err("it has not joined yet");
+    let numbers = [listed.index.into(), listed.generation.into(), 0];
+    assert_eq!((error.code(), error.numbers()), (Code::NotFound, numbers));
+    drop(held);
+}

@@ -20,8 +20,8 @@ use crate::protocol::rows;
 use crate::protocol::shape::Shape;
 use crate::protocol::words::{Audience, Bit, Marks, Wanted};
 use crate::world::{
-    Consumer, ONE_SLOT, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore, explore_deaths,
-    sound,
+    Consumer, ONE_SLOT, PLAIN, Producer, ROWS, ROWS_OF_TWO_WORDS, World, dying, end, explore,
+    explore_deaths, sound,
 };
 
 /// Participants that are killed; the living ones are 0.
@@ -32,11 +32,6 @@ const DROPPING: Shape = Shape { drop_oldest: true, ..PLAIN };
 const ONE_DROPPING: Shape = Shape { drop_oldest: true, ..ONE_SLOT };
 const KEEPING: Shape = Shape { history: 1, ..PLAIN };
 const APART: Shape = Shape { mark_words: 2, ..KEEPING };
-
-/// A thread that is killed; returns whether it ended before that.
-fn dying<T: 'static>(steps: u32, life: impl FnOnce() -> T + 'static) -> JoinHandle<bool> {
-    thread::spawn(move || live(steps, life).is_some())
-}
 
 /// As [`dying`], and its thread continues as the one that finds it dead.
 fn dying_then_buried<T>(
@@ -50,20 +45,6 @@ fn dying_then_buried<T>(
         world.free_rows(&[VICTIM]);
         survived
     })
-}
-
-fn end<T>(thread: JoinHandle<T>) -> T {
-    thread.join().expect("the thread did not fail")
-}
-
-/// A reader that joins after all of it sees what is written then.
-fn check_newcomer(world: &Rc<World>) {
-    let mut reader = world.join(0);
-    let last = world.producer(8).try_write(9).expect("a slot is free");
-    reader.take_all();
-    assert_eq!(reader.seen, [(last, 9)]);
-    reader.leave();
-    reader.give_row_back();
 }
 
 // Writers.
@@ -133,7 +114,7 @@ fn clearing_writer_dies(name: &str, preemptions: usize, shape: Shape, holds: boo
         end(marking);
         world.check_members(&[]);
         world.check_at_rest();
-        check_newcomer(&world);
+        world.check_newcomer();
         survived
     });
 }
@@ -164,7 +145,7 @@ fn reserving_writer_dies(name: &str, preemptions: usize, shape: Shape, life: fn(
         survivor.try_fill();
         world.free_rows(&[VICTIM]);
         world.check_at_rest();
-        check_newcomer(&world);
+        world.check_newcomer();
         survived
     });
 }
@@ -493,7 +474,7 @@ fn caller_dies_giving_a_reader_up() {
         assert!(sound(reference::disconnect(&world.table(), 0, 0)), "nobody else is at it");
         world.check_members(&[]);
         world.check_at_rest();
-        check_newcomer(&world);
+        world.check_newcomer();
         survived
     });
 }
@@ -550,7 +531,7 @@ fn reader_dies(
         world.free_rows(&[VICTIM]);
         world.check_members(&[]);
         world.check_at_rest();
-        check_newcomer(&world);
+        world.check_newcomer();
         survived
     });
 }

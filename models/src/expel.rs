@@ -15,7 +15,7 @@ use crate::protocol::rows::{self, Seat};
 use crate::protocol::shape::Shape;
 use crate::protocol::words::{Marks, RowPhase, RowState};
 use crate::world::{
-    Consumer, ONE_SLOT, PLAIN, Producer, ROWS, World, explore, explore_deaths, sound,
+    Consumer, ONE_SLOT, PLAIN, ROWS, World, dying, end, explore, explore_deaths, sound,
 };
 
 /// Participants that expel, one of which is killed; writers and readers are of 0.
@@ -24,10 +24,6 @@ const VICTIM: u32 = 1;
 
 const ONE_DROPPING: Shape = Shape { drop_oldest: true, ..ONE_SLOT };
 const KEEPING: Shape = Shape { history: 1, ..PLAIN };
-
-fn end<T>(thread: JoinHandle<T>) -> T {
-    thread.join().expect("the thread did not fail")
-}
 
 fn expelling(world: &Rc<World>, index: u32) -> JoinHandle<Outcome> {
     let world = Rc::clone(world);
@@ -321,10 +317,10 @@ fn expeller_dies(name: &str, preemptions: usize, shape: Shape, life: Life) {
         let mut reader = world.join(0);
         let writer = world.producer(1);
         writer.try_write(1).expect("a slot is free");
-        let dying = {
+        let dying = dying(steps, {
             let world = Rc::clone(&world);
-            thread::spawn(move || live(steps, || world.expel(VICTIM, 0, 1)).is_some())
-        };
+            move || world.expel(VICTIM, 0, 1)
+        });
         life(&mut reader);
         let survived = end(dying);
         world.free_rows(&[VICTIM]);
@@ -344,16 +340,9 @@ fn expeller_dies(name: &str, preemptions: usize, shape: Shape, life: Life) {
         }
         world.check_members(&[]);
         world.check_at_rest();
-        check_newcomer(&world, &writer);
+        world.check_newcomer();
         survived
     });
-}
-
-fn check_newcomer(world: &Rc<World>, writer: &Producer) {
-    let mut reader = world.join(0);
-    reader.take_all_and_one_more(writer);
-    reader.leave();
-    reader.give_row_back();
 }
 
 #[test]
@@ -396,15 +385,14 @@ fn expeller_dies_during_a_commit() {
         };
         let writing = thread::spawn(move || {
             writer.try_write(1);
-            writer
         });
         let survived = end(dying);
         reader.leave();
         reader.give_row_back();
-        let writer = end(writing);
+        end(writing);
         world.check_members(&[]);
         world.check_at_rest();
-        check_newcomer(&world, &writer);
+        world.check_newcomer();
         survived
     });
 }

@@ -13,13 +13,14 @@ use std::sync::atomic::{
 use std::time::Instant;
 
 use loom::cell::Cell;
+use loom::thread::{self, JoinHandle};
 
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use crate::error::Code;
 use crate::layout::{
     self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine,
 };
-use crate::modelled::step;
+use crate::modelled::{live, step};
 use crate::protocol::bell::Bell;
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::dead::Dead;
@@ -96,6 +97,19 @@ pub(crate) fn explore_deaths(
             return;
         }
     }
+}
+
+/// A thread that is killed; returns whether it ended before that.
+pub(crate) fn dying<T: 'static>(
+    steps: u32,
+    life: impl FnOnce() -> T + 'static,
+) -> JoinHandle<bool> {
+    thread::spawn(move || live(steps, life).is_some())
+}
+
+/// Waits for the end of a thread.
+pub(crate) fn end<T>(thread: JoinHandle<T>) -> T {
+    thread.join().expect("the thread did not fail")
 }
 
 /// A segment, its payloads, and what was committed to it.
@@ -298,6 +312,16 @@ impl World {
         }
         assert_eq!(found.len() + marked, self.shape.slots as usize, "slots that a writer finds");
         found.into_iter().for_each(|loan| writer.discard(loan));
+    }
+
+    /// A reader that joins after all of it sees what is written then.
+    pub(crate) fn check_newcomer(self: &Rc<World>) {
+        let mut reader = self.join(0);
+        let last = self.producer(8).try_write(9).expect("a slot is free");
+        reader.take_all();
+        assert_eq!(reader.seen, [(last, 9)]);
+        reader.leave();
+        reader.give_row_back();
     }
 
     fn is_clear(&self, line: &SlotLine) -> bool {

@@ -1,11 +1,13 @@
 //! What a writing program holds: writers and loans.
 //!
+//! - `guess`: which free slot is tried first.
 //! - `core`: the path of a loan, and what each policy does when no slot is free.
 //! - `explain`: why a call has failed.
 #![forbid(unsafe_code)]
 
 mod core;
 mod explain;
+mod guess;
 
 use std::cell::Cell;
 use std::fmt;
