@@ -114,8 +114,7 @@ impl Right<'_> {
         let this = Process::this();
         let right = Right { fd };
         // Shared: a process that may only read a file may be allowed to unlink it.
-        let alone =
-            sys::lock_shared(fd, SEATS + this.short(), 1)? && right.is_alone(this.pid_namespace)?;
+        let alone = sys::lock_shared(fd, SEATS + this.short(), 1)? && right.is_alone(&this)?;
         Ok(alone.then_some(right))
     }
 
@@ -125,7 +124,7 @@ impl Right<'_> {
     }
 
     /// Whether all other processes that have such a lock are dead.
-    fn is_alone(&self, namespace: u64) -> Result<bool> {
+    fn is_alone(&self, this: &Process) -> Result<bool> {
         let mut parts = vec![(SEATS, SEATS_END)];
         let mut found = 0;
         while let Some((from, to)) = parts.pop().filter(|_| found < MOST_SEATS) {
@@ -135,7 +134,7 @@ impl Right<'_> {
             match sys::any_lock(self.fd, from, to - from)? {
                 None => {}
                 Some((seat, 1))
-                    if Process::fate_of(seat.wrapping_sub(SEATS), namespace) == Fate::Gone =>
+                    if Process::fate_of(seat.wrapping_sub(SEATS), this) == Fate::Gone =>
                 {
                     found += 1;
                     parts.extend([(from, seat), (seat + 1, to)]);

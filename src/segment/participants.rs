@@ -165,7 +165,7 @@ impl AskLock {
 /// participant that left or attached in between is not taken for the dead one.
 fn is_dead(
     is_free: impl Fn(u64) -> Result<bool>,
-    namespace: u64,
+    this: &Process,
     index: u32,
     ask_lock: AskLock,
     look: impl Fn() -> Result<Facts>,
@@ -174,7 +174,7 @@ fn is_dead(
     if !facts.is_taken() {
         return Ok(false);
     }
-    let dead = match facts.process.fate(namespace) {
+    let dead = match facts.process.fate(this) {
         Fate::Gone => true,
         Fate::Here if ask_lock == AskLock::IfUntold => false,
         // It may have executed another program. If that is unknown, it counts as alive.
@@ -220,7 +220,7 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
     if !sys::is_locked(fd, LOCK_BASE, u64::from(MAX_PARTICIPANTS + 1) * ROW_LOCKS)? {
         return Ok(false);
     }
-    let namespace = Process::this().pid_namespace;
+    let this = Process::this();
     let rows = read_rows(fd, count)?;
     for ((index, row), offset) in iter::once(ANTEROOM)
         .chain(0..count)
@@ -239,7 +239,7 @@ pub(crate) fn anyone_alive(fd: &OwnedFd, count: u32) -> Result<bool> {
             Ok(Facts::of_bytes(&now))
         };
         let is_free = |byte| Ok(!sys::is_locked(fd, byte, 1)?);
-        if facts.is_taken() && !is_dead(is_free, namespace, index, AskLock::Always, look)? {
+        if facts.is_taken() && !is_dead(is_free, &this, index, AskLock::Always, look)? {
             return Ok(true);
         }
     }
@@ -481,7 +481,7 @@ impl<'m> Participants<'m> {
         match &self.this.fd {
             Some(kept) if self.this.own() != Some(index) => is_dead(
                 |byte| is_free(kept, byte),
-                self.this.this.pid_namespace,
+                &self.this.this,
                 index,
                 ask_lock,
                 || Ok(Facts::of(row)),

@@ -1,4 +1,4 @@
-//! Tells a process from the children that it forks.
+//! Tells a process from the children that it forks, and keeps what holds for one process only.
 #![allow(unsafe_code)] // One page that is never unmapped.
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::errno::failed;
 use super::machine::page_size;
+use super::process::Known;
 use crate::error::Result;
 
 /// Tells the process that created this value from a child that was forked since. A check costs one
@@ -16,15 +17,23 @@ pub(crate) struct ForkGuard {
     stamp: u32,
 }
 
-/// A word of a page that the kernel wipes in a forked child.
-static WIPED: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// The contents of a page that the kernel wipes in a forked child.
+#[repr(C)]
+pub(super) struct Wiped {
+    /// For [`ForkGuard`].
+    stamp: AtomicU32,
+    /// The identity of this process.
+    pub(super) known: Known,
+}
+
+static WIPED: AtomicPtr<Wiped> = AtomicPtr::new(std::ptr::null_mut());
 /// The last stamp that this process, or one that it was forked from, has given.
 static LAST_STAMP: AtomicU32 = AtomicU32::new(0);
 
 impl ForkGuard {
     /// A guard for what belongs to this process.
     pub(crate) fn of_this_process() -> Result<ForkGuard> {
-        let word = wiped_word()?;
+        let word = &wiped()?.stamp;
         // Relaxed: a fork orders it, and among threads each stamp gives the same answer.
         let seen = word.load(Ordering::Relaxed);
         if seen != 0 {
@@ -46,15 +55,16 @@ impl ForkGuard {
     }
 }
 
-/// The word, made at the first call. It lives as long as the process.
-fn wiped_word() -> Result<&'static AtomicU32> {
+/// The page, made at the first call. It lives as long as the process.
+pub(super) fn wiped() -> Result<&'static Wiped> {
     let known = WIPED.load(Ordering::Acquire);
-    let word = if known.is_null() { make_wiped_word()? } else { known };
-    // SAFETY: aligned, and never unmapped once it is stored; every bit pattern is a valid atomic.
-    Ok(unsafe { &*word })
+    let page = if known.is_null() { make_wiped()? } else { known };
+    // SAFETY: aligned, large enough, and never unmapped once it is stored; the type consists of
+    // atomics, for which every bit pattern is valid.
+    Ok(unsafe { &*page })
 }
 
-fn make_wiped_word() -> Result<*mut AtomicU32> {
+fn make_wiped() -> Result<*mut Wiped> {
     let len = page_size();
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -70,10 +80,10 @@ fn make_wiped_word() -> Result<*mut AtomicU32> {
         unsafe { libc::munmap(page, len) };
         return Err(error);
     }
-    let word = page.cast::<AtomicU32>();
-    // AcqRel: a thread that finds the word finds a mapped page.
-    match WIPED.compare_exchange(std::ptr::null_mut(), word, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Ok(word),
+    let made = page.cast::<Wiped>();
+    // AcqRel: a thread that finds the address finds a mapped page.
+    match WIPED.compare_exchange(std::ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(made),
         Err(other_thread) => {
             // SAFETY: the page just mapped, which nothing else uses.
             unsafe { libc::munmap(page, len) };

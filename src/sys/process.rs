@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // `poll` as the kernel defines it.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -10,6 +11,7 @@ use nix::sys::statfs;
 
 use super::descriptor;
 use super::file::read_at;
+use super::fork;
 
 /// The identity of a process. No other process of this machine has the same one, not even one that
 /// gets its number later.
@@ -29,6 +31,46 @@ pub(crate) struct Process {
 /// 32 of the start time.
 const BY_START: u64 = 1 << 63;
 
+/// What a process has found out about itself, which takes seven system calls. All zero, as the
+/// kernel leaves it in a forked child, means nothing yet. It is stored once.
+#[repr(C)]
+pub(super) struct Known {
+    /// Stored last; [`BEING_STORED`] before.
+    pid: AtomicU32,
+    pid_namespace: AtomicU64,
+    born: AtomicU64,
+}
+
+/// No process has this number.
+const BEING_STORED: u32 = u32::MAX;
+
+impl Known {
+    /// What is known of the process with this number.
+    fn recall(&self, pid: u32) -> Option<Process> {
+        // Acquire: pairs with the release in `keep`.
+        (self.pid.load(Ordering::Acquire) == pid).then(|| Process {
+            pid,
+            pid_namespace: self.pid_namespace.load(Ordering::Relaxed),
+            born: self.born.load(Ordering::Relaxed),
+        })
+    }
+
+    fn keep(&self, process: Process) {
+        // What could not be found out may be found out later.
+        if process.pid_namespace == 0 || process.born == 0 {
+            return;
+        }
+        // Relaxed: whoever is first stores all words, and nobody reads them before the number.
+        if self.pid.compare_exchange(0, BEING_STORED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.pid_namespace.store(process.pid_namespace, Ordering::Relaxed);
+            self.born.store(process.born, Ordering::Relaxed);
+            // Release: a thread that finds the number finds the other words.
+            self.pid.store(process.pid, Ordering::Release);
+        }
+    }
+}
+
 /// What the kernel says about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -42,9 +84,19 @@ pub(crate) enum Fate {
 }
 
 impl Process {
-    /// The calling process.
+    /// The calling process. None of this changes while it lives, so it is found out once.
     pub(crate) fn this() -> Process {
+        // A child that was made by `vfork` shares the memory of its parent, and has its own number.
         let pid = std::process::id();
+        let Ok(page) = fork::wiped() else { return Process::find(pid) };
+        page.known.recall(pid).unwrap_or_else(|| {
+            let found = Process::find(pid);
+            page.known.keep(found);
+            found
+        })
+    }
+
+    fn find(pid: u32) -> Process {
         let pid_namespace = stat::stat("/proc/self/ns/pid").map_or(0, |facts| facts.st_ino);
         let born = open(pid).map_or(0, |pidfd| {
             if is_of_pidfs(&pidfd) { inode_of(&pidfd) } else { started(&pidfd, pid).unwrap_or(0) }
@@ -52,10 +104,14 @@ impl Process {
         Process { pid, pid_namespace, born }
     }
 
-    /// The state of the process, as far as a process of that pid namespace can tell.
-    pub(crate) fn fate(&self, own_namespace: u64) -> Fate {
-        if own_namespace == 0 || self.pid_namespace != own_namespace {
+    /// The state of the process, as far as the calling process, which is `this`, can tell.
+    pub(crate) fn fate(&self, this: &Process) -> Fate {
+        if this.pid_namespace == 0 || self.pid_namespace != this.pid_namespace {
             return Fate::Untold;
+        }
+        // It runs this code; nothing has to be asked.
+        if self.born != 0 && self == this {
+            return Fate::Here;
         }
         let pidfd = match open(self.pid) {
             Ok(pidfd) => pidfd,
@@ -100,13 +156,13 @@ impl Process {
 
     /// The state of a process of which only the short form is known. One of 64 later processes with
     /// its number cannot be told from it.
-    pub(crate) fn fate_of(short: u64, own_namespace: u64) -> Fate {
+    pub(crate) fn fate_of(short: u64, this: &Process) -> Fate {
         let known = Process {
             pid: (short >> BORN_BITS) as u32 & ((1 << PID_BITS) - 1),
             pid_namespace: short >> (BORN_BITS + PID_BITS),
             born: 0,
         };
-        let fate = known.fate(own_namespace);
+        let fate = known.fate(this);
         let born = short & ((1 << BORN_BITS) - 1);
         if fate != Fate::Here || born == 0 {
             return fate;
@@ -190,34 +246,58 @@ mod tests {
     #[test]
     fn a_process_is_known_by_more_than_its_number() {
         let this = Process::this();
-        assert_eq!(this.fate(this.pid_namespace), Fate::Here);
-        assert_eq!(this.fate(this.pid_namespace ^ 1), Fate::Untold);
-        assert_eq!(this.fate(0), Fate::Untold);
-        assert_eq!(Process { born: 0, ..this }.fate(this.pid_namespace), Fate::Here);
-        assert_eq!(Process { born: this.born ^ 1, ..this }.fate(this.pid_namespace), Fate::Gone);
-        assert_eq!(Process { pid: 0, ..this }.fate(this.pid_namespace), Fate::Untold);
-        assert_eq!(Process { pid: u32::MAX, ..this }.fate(this.pid_namespace), Fate::Untold);
+        assert_eq!(this, Process::find(std::process::id()));
+        let elsewhere = Process { pid_namespace: this.pid_namespace ^ 1, ..this };
+        let nowhere = Process { pid_namespace: 0, ..this };
+        assert_eq!(this.fate(&Process::this()), Fate::Here);
+        assert_eq!(this.fate(&elsewhere), Fate::Untold);
+        assert_eq!(this.fate(&nowhere), Fate::Untold);
+        assert_eq!(Process { born: 0, ..this }.fate(&this), Fate::Here);
+        assert_eq!(Process { born: this.born ^ 1, ..this }.fate(&this), Fate::Gone);
+        assert_eq!(Process { pid: 0, ..this }.fate(&this), Fate::Untold);
+        assert_eq!(Process { pid: u32::MAX, ..this }.fate(&this), Fate::Untold);
+    }
+
+    /// What a process knows of itself is not true of its child.
+    #[test]
+    fn a_forked_child_is_another_process() {
+        let this = Process::this();
+        // SAFETY: the child makes system calls only, and ends without running any destructor.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            let own = Process::this();
+            let right = own == Process::find(std::process::id()) && own == Process::this();
+            let other = own.pid != this.pid;
+            // SAFETY: as above.
+            unsafe { libc::_exit(if right && other { 0 } else { 1 }) };
+        }
+        let mut status = -1;
+        // SAFETY: a child that nobody has waited for, and a local that lives.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert_eq!(this, Process::this());
     }
 
     #[test]
     fn a_short_form_means_the_same_process() {
         let this = Process::this();
-        let here = this.pid_namespace;
+        let elsewhere = Process { pid_namespace: this.pid_namespace ^ 1, ..this };
         assert_eq!(this.short() >> SHORT_BITS, 0);
-        assert_eq!(Process::fate_of(this.short(), here), Fate::Here);
-        assert_eq!(Process::fate_of(this.short(), here ^ 1), Fate::Untold);
-        assert_eq!(Process::fate_of(0, here), Fate::Untold);
-        assert_eq!(Process::fate_of((1 << SHORT_BITS) - 1, here), Fate::Untold);
+        assert_eq!(Process::fate_of(this.short(), &this), Fate::Here);
+        assert_eq!(Process::fate_of(this.short(), &elsewhere), Fate::Untold);
+        assert_eq!(Process::fate_of(0, &this), Fate::Untold);
+        assert_eq!(Process::fate_of((1 << SHORT_BITS) - 1, &this), Fate::Untold);
         let mut child = other();
         let former = Process { pid: child.id(), ..this };
         // Its inode differs; whether it also differs in these bits is a matter of chance.
         let chance = (1..1 << BORN_BITS).map(|born| Process { born, ..former }.short());
-        let gone = chance.filter(|short| Process::fate_of(*short, here) == Fate::Gone).count();
+        let gone = chance.filter(|short| Process::fate_of(*short, &this) == Fate::Gone).count();
         let pidfs = this.born & BY_START == 0;
         assert!(gone >= if pidfs { (1 << BORN_BITS) - 2 } else { 0 }, "{gone}");
         drop(child.stdin.take());
         child.wait().expect("it ends");
-        assert_eq!(Process::fate_of(former.short(), here), Fate::Gone);
+        assert_eq!(Process::fate_of(former.short(), &this), Fate::Gone);
         assert_eq!(Process { pid_namespace: 1 << 32, ..this }.short(), 0);
     }
 
@@ -233,7 +313,7 @@ mod tests {
                 let _ = ended.recv();
             });
             let thread = u32::try_from(told.recv().expect("a number")).expect("positive");
-            assert_eq!(Process { pid: thread, ..this }.fate(this.pid_namespace), Fate::Gone);
+            assert_eq!(Process { pid: thread, ..this }.fate(&this), Fate::Gone);
             drop(end);
         });
     }
@@ -242,17 +322,17 @@ mod tests {
     #[test]
     fn a_process_is_known_by_its_start() {
         let this = Process { born: start_of(std::process::id()), ..Process::this() };
-        assert_eq!(this.fate(this.pid_namespace), Fate::Here);
+        assert_eq!(this.fate(&Process::this()), Fate::Here);
         // Start times have a resolution of ten milliseconds.
         std::thread::sleep(Duration::from_millis(50));
         let mut child = other();
         let successor = Process { born: start_of(child.id()), pid: child.id(), ..this };
-        assert_eq!(successor.fate(this.pid_namespace), Fate::Here);
-        assert_eq!(Process { born: this.born, ..successor }.fate(this.pid_namespace), Fate::Gone);
+        assert_eq!(successor.fate(&this), Fate::Here);
+        assert_eq!(Process { born: this.born, ..successor }.fate(&this), Fate::Gone);
         let moved_clock = this.born ^ 1 << 32;
-        assert_eq!(Process { born: moved_clock, ..successor }.fate(this.pid_namespace), Fate::Here);
+        assert_eq!(Process { born: moved_clock, ..successor }.fate(&this), Fate::Here);
         drop(child.stdin.take());
         child.wait().expect("it ends");
-        assert_eq!(successor.fate(this.pid_namespace), Fate::Gone);
+        assert_eq!(successor.fate(&this), Fate::Gone);
     }
 }

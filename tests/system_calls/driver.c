@@ -87,6 +87,15 @@ static void nothing(void *unused) { (void)unused; }
 
 /* ---- segments ---- */
 
+/* What a process finds out about itself and keeps. A local segment needs no descriptor. */
+static void first_use(void *unused)
+{
+    shmslot_options options = options_of(4, 64);
+    (void)unused;
+    CHECK_OK(shmslot_segment_create_local(&options, &segment, NULL));
+    shmslot_segment_close(segment);
+}
+
 static void prepare_dead(void *unused)
 {
     shmslot_options options = options_of(4, 64);
@@ -274,11 +283,22 @@ static int join_and_die(int link, void *unused)
     return 0;
 }
 
+static int join_and_stay(int link, void *unused)
+{
+    char end;
+    (void)unused;
+    (void)join(attach(name), 0);
+    say(link);
+    return recv(link, &end, 1, 0) == 0 ? 0 : 1;
+}
+
+/* One participant is dead, and another one lives, in another process. */
 static void prepare_death(void *unused)
 {
     shmslot_options options = options_of(4, 64);
     (void)unused;
     segment = make_named(name, &options);
+    hear(start_child(join_and_stay, NULL).link);
     CHECK_U64((uint64_t)run_child(join_and_die, NULL), 0);
 }
 
@@ -372,6 +392,7 @@ static const struct {
     void (*prepare)(void *unused);
     void (*body)(void *unused);
 } groups[] = {
+    {"the first segment of a process", nothing, first_use},
     {"named segments", prepare_dead, named},
     {"segments of a directory", prepare_dead_in_directory, of_a_directory},
     {"an attach that waits", prepare_dead, attach_wait},
@@ -412,6 +433,7 @@ int main(void)
     unique_name(name, sizeof name, "system-calls");
     own_directory(directory, sizeof directory);
     own_path(path, sizeof path, directory, "socket");
+    free(strdup(name)); /* the first allocation of a process asks the system for memory */
     for (group = 0; group < sizeof groups / sizeof groups[0]; group++) {
         unsigned char seen[1024] = {0};
         pid_t pid = steps_start(groups[group].prepare, groups[group].body, NULL, NULL);
