@@ -2,7 +2,6 @@
 #![allow(unsafe_code)] // Numbers that only the C library provides.
 
 use nix::errno::Errno;
-use nix::sched::{self, CpuSet};
 use nix::unistd;
 
 use super::errno::failed;
@@ -33,12 +32,11 @@ pub(crate) fn machine_memory() -> u64 {
 
 /// Whether the calling thread may run on more than one processor.
 pub(crate) fn several_processors() -> bool {
-    match sched::sched_getaffinity(unistd::Pid::from_raw(0)) {
-        Ok(set) => {
-            (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).nth(1).is_some()
-        }
-        // The machine has more processors than such a set can name.
-        Err(_) => true,
+    // SAFETY: an all-zero set is valid; the calls write inside it, and read it.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        // The call fails if the machine has more processors than such a set can name.
+        libc::sched_getaffinity(0, size_of_val(&set), &mut set) != 0 || libc::CPU_COUNT(&set) > 1
     }
 }
 
