@@ -20,6 +20,7 @@ use crate::segment::mapping::{MappedSegment, map_file, map_private};
 use crate::segment::options::{AttachOptions, CreateOptions};
 use crate::segment::participants::{self, MARK_BASE, Membership, Participant, Participants};
 use crate::segment::writers::Writers;
+use crate::sys::mapping::Advice;
 use crate::sys::{self, ForkGuard, KeptFd};
 
 /// One attachment: the mapping, its checked view, and this process's row.
@@ -81,7 +82,7 @@ impl Attachment {
                 sys::check_memory_limit(offsets.fixed_size)?;
                 sys::set_size(fd, offsets.total)?;
                 sys::allocate(fd, 0, offsets.fixed_size)?;
-                map_file(fd, &offsets, options)?
+                map_file(fd, &offsets, options, Advice::Populate)?
             }
             None => map_private(&offsets)?,
         };
@@ -109,7 +110,7 @@ impl Attachment {
         if may_be_over && !participants::anyone_alive(&fd, geometry.max_participants)? {
             return Ok(None);
         }
-        let map = map_file(&fd, &offsets, options)?;
+        let map = map_file(&fd, &offsets, options, Advice::PopulateKnown)?;
         // `check_file` made sure that the file is as long as `offsets.total`. The owner of a named
         // one can truncate it later; then an access faults, as the header says, which ends the
         // process and corrupts nothing.

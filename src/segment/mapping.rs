@@ -23,14 +23,20 @@ pub(super) fn map_private(offsets: &Offsets) -> Result<Span> {
     Ok(map)
 }
 
-pub(super) fn map_file(fd: &OwnedFd, offsets: &Offsets, options: &AttachOptions) -> Result<Span> {
+/// Maps the file of a segment; `populate` is how its pages are made present.
+pub(super) fn map_file(
+    fd: &OwnedFd,
+    offsets: &Offsets,
+    options: &AttachOptions,
+    populate: Advice,
+) -> Result<Span> {
     let map = Span::new(Some(fd.as_fd()), offsets.total, offsets.fixed_size, !options.observer)?;
     dump_only_control(&map, offsets);
     if !options.observer {
         // The first touch of a page on the data path costs as much as 20 to 70 samples. Kernels
         // before 5.14 do not know this advice, and there pages are mapped when they are touched.
         let early = if options.prefault { offsets.fixed_size } else { offsets.control_size };
-        map.advise(0, early as usize, Advice::Populate);
+        map.advise(0, early as usize, populate);
     }
     Ok(map)
 }
