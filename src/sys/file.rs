@@ -61,17 +61,21 @@ fn fd_path(fd: BorrowedFd<'_>) -> String {
 
 /// Gives an unnamed file its name, in one step; `Exists` if the name is taken.
 pub(crate) fn link_file(fd: &OwnedFd, path: &Path) -> Result<()> {
-    let unnamed = fd_path(fd.as_fd());
-    let follow = AtFlags::AT_SYMLINK_FOLLOW;
-    unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow).map_err(
-        |errno| {
-            match errno {
-                // The directory exists: the file was made in it.
-                Errno::ENOENT => failed_at_link(errno, format_args!("naming the segment {path:?}")),
-                _ => failed_at_name(errno, format_args!("naming the segment {path:?}")),
-            }
-        },
-    )
+    let direct = unistd::linkat(fd, c"", fcntl::AT_FDCWD, path, AtFlags::AT_EMPTY_PATH);
+    let linked = match direct {
+        // What a kernel before 6.10 says to a process without privileges.
+        Err(Errno::ENOENT) => {
+            let unnamed = fd_path(fd.as_fd());
+            let follow = AtFlags::AT_SYMLINK_FOLLOW;
+            unistd::linkat(fcntl::AT_FDCWD, unnamed.as_str(), fcntl::AT_FDCWD, path, follow)
+        }
+        direct => direct,
+    };
+    linked.map_err(|errno| match errno {
+        // The directory exists: the file was made in it.
+        Errno::ENOENT => failed_at_link(errno, format_args!("naming the segment {path:?}")),
+        _ => failed_at_name(errno, format_args!("naming the segment {path:?}")),
+    })
 }
 
 /// Removes a name.
