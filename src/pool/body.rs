@@ -100,9 +100,8 @@ impl Body {
 fn new_file(size: u64) -> Result<OwnedFd> {
     let file = sys::anonymous_file(c"shmslot-region")?;
     sys::check_memory_limit(size)?;
-    sys::set_size(&file, size)?;
-    sys::allocate(&file, 0, size)?;
-    Ok(file)
+    sys::set_size(&file.fd, size, size)?;
+    Ok(file.fd)
 }
 
 /// The file announced in place of a retired region: a single page, sealed.

@@ -14,14 +14,17 @@ use crate::layout::{Geometry, HEADER_SIZE, Offsets};
 use crate::protocol::shape::Shape;
 use crate::protocol::table::Table;
 use crate::protocol::{order, rows, vacancy};
-use crate::segment::check::check_file;
+use crate::segment::check::{Checked, check_file};
 use crate::segment::deaths::Death;
 use crate::segment::mapping::{MappedSegment, map_file, map_private};
 use crate::segment::options::{AttachOptions, CreateOptions};
 use crate::segment::participants::{self, MARK_BASE, Membership, Participant, Participants};
 use crate::segment::writers::Writers;
 use crate::sys::mapping::Advice;
-use crate::sys::{self, ForkGuard, KeptFd};
+use crate::sys::{self, ForkGuard, KeptFd, Unseen};
+
+/// Whose descriptor it is, in errors.
+const OF_SEGMENT: &str = "of the segment";
 
 /// One attachment: the mapping, its checked view, and this process's row.
 pub(crate) struct Attachment {
@@ -66,9 +69,9 @@ impl fmt::Debug for Attachment {
 }
 
 impl Attachment {
-    /// Makes a segment in `fd`, which no other process can see yet, or in private memory.
+    /// Makes a segment in a new file, which no other process can see yet, or in private memory.
     pub(crate) fn build(
-        fd: Option<OwnedFd>,
+        file: Option<Unseen>,
         geometry: Geometry,
         options: &AttachOptions,
         path: Option<PathBuf>,
@@ -76,12 +79,14 @@ impl Attachment {
         let offsets = geometry
             .offsets()
             .ok_or_else(|| Error::new(Code::BadOptions).about("slot_capacity times slot_count"))?;
-        let map = match &fd {
-            Some(fd) => {
-                sys::check_room(fd, offsets.fixed_size)?;
+        let map = match &file {
+            Some(Unseen { fd, .. }) => {
                 sys::check_memory_limit(offsets.fixed_size)?;
-                sys::set_size(fd, offsets.total)?;
-                sys::allocate(fd, 0, offsets.fixed_size)?;
+                sys::set_size(fd, offsets.fixed_size, offsets.total)?;
+                // A file with a name cannot be sealed.
+                if path.is_none() {
+                    sys::seal_size(fd)?;
+                }
                 map_file(fd, &offsets, options, Advice::Populate)?
             }
             None => map_private(&offsets)?,
@@ -94,7 +99,8 @@ impl Attachment {
         mapped.table().hot.tail.0.store(order::FIRST, Ordering::Relaxed);
         vacancy::offer_all(mapped.table());
         mapped.rows().begin();
-        Attachment::finish(mapped, fd, geometry, offsets, options, path)
+        let kept = file.map(|file| KeptFd::known(file.fd, file.identity, OF_SEGMENT));
+        Attachment::finish(mapped, kept, geometry, offsets, options, path)
     }
 
     /// Attaches to an arbitrary file; `None` if it has lost its name, or is losing it.
@@ -105,7 +111,8 @@ impl Attachment {
         path: Option<PathBuf>,
         must_be_sealed: bool,
     ) -> Result<Option<Attachment>> {
-        let (geometry, offsets) = check_file(&fd, options, asked, must_be_sealed)?;
+        let Checked { geometry, offsets, identity } =
+            check_file(&fd, options, asked, must_be_sealed)?;
         let may_be_over = geometry.ephemeral && path.is_some() && !options.observer;
         if may_be_over && !participants::anyone_alive(&fd, geometry.max_participants)? {
             return Ok(None);
@@ -115,7 +122,8 @@ impl Attachment {
         // one can truncate it later; then an access faults, as the header says, which ends the
         // process and corrupts nothing.
         let mapped = MappedSegment::new(map, &geometry, &offsets)?;
-        let inner = Attachment::finish(mapped, Some(fd), geometry, offsets, options, path)?;
+        let kept = Some(KeptFd::known(fd, identity, OF_SEGMENT));
+        let inner = Attachment::finish(mapped, kept, geometry, offsets, options, path)?;
         // After the row was taken: see `Right::take_from_dead`. An observer takes no row, and sees what was
         // there before.
         let retired = inner.mapped.table().hot.lifecycle.0.retired.load(Ordering::SeqCst) != 0;
@@ -132,13 +140,12 @@ impl Attachment {
 
     fn finish(
         mapped: MappedSegment,
-        fd: Option<OwnedFd>,
+        mut kept: Option<KeptFd>,
         geometry: Geometry,
         offsets: Offsets,
         options: &AttachOptions,
         path: Option<PathBuf>,
     ) -> Result<Attachment> {
-        let mut kept = fd.map(|fd| KeptFd::new(fd, "of the segment")).transpose()?;
         if let (true, Some(kept)) = (options.observer, &mut kept) {
             // Without a row it has no lock.
             kept.mark(MARK_BASE)?;
@@ -188,6 +195,8 @@ impl Attachment {
                     self.give_up_name();
                 }
                 recovered?;
+                // The recovery may have taken long.
+                self.fd()?;
                 self.membership.take(self.mapped.rows())
             }
             taken => taken,
@@ -234,43 +243,50 @@ impl Attachment {
     /// The file, if the memory is not private; `DescriptorLost` if the program closed the
     /// descriptor.
     pub(crate) fn fd(&self) -> Result<Option<&OwnedFd>> {
-        self.membership.fd().map(KeptFd::proved).transpose()
+        self.kept().map(KeptFd::proved).transpose()
+    }
+
+    /// The file, if the memory is not private.
+    pub(super) fn kept(&self) -> Option<&KeptFd> {
+        self.membership.fd()
     }
 
     /// A descriptor to pass on. It is not the one with this participant's lock, because a process
     /// that has that one keeps the participant alive.
     pub(crate) fn shareable_fd(&self) -> Result<BorrowedFd<'_>> {
         // Acquire: pairs with the release of the thread that made it.
-        let mut found = self.shareable.load(Ordering::Acquire);
-        if found.is_null() {
-            let own = self.fd()?.ok_or_else(|| {
-                Error::new(Code::NotSupported)
-                    .about("a local segment has no descriptor")
-                    .advice("make an anonymous or a named one")
-            })?;
-            let file = sys::reopen(own.as_fd(), self.membership.own().is_some())?;
-            let mut made = KeptFd::new(file, "of shmslot_segment_fd")?;
-            made.mark_and_pin(MARK_BASE)?;
-            let made = Box::into_raw(Box::new(made));
-            // Release: a thread that finds it finds it complete.
-            let offered = self.shareable.compare_exchange(
-                std::ptr::null_mut(),
-                made,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
-            found = match offered {
-                Ok(_) => made,
-                Err(others) => {
-                    // SAFETY: made above, and not seen by any other thread.
-                    drop(unsafe { Box::from_raw(made) });
-                    others
-                }
-            };
+        let found = self.shareable.load(Ordering::Acquire);
+        if !found.is_null() {
+            // SAFETY: once stored, it stays until `self` is dropped.
+            return Ok(unsafe { &*found }.proved()?.as_fd());
         }
+        let own = self.kept().ok_or_else(|| {
+            Error::new(Code::NotSupported)
+                .about("a local segment has no descriptor")
+                .advice("make an anonymous or a named one")
+        })?;
+        let file = sys::reopen(own.proved()?.as_fd(), self.membership.own().is_some())?;
+        // The same file, opened once more.
+        let mut made = KeptFd::known(file, own.identity(), "of shmslot_segment_fd");
+        made.mark_and_pin(MARK_BASE)?;
+        let made = Box::into_raw(Box::new(made));
+        // Release: a thread that finds it finds it complete.
+        let offered = self.shareable.compare_exchange(
+            std::ptr::null_mut(),
+            made,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        let found = match offered {
+            Ok(_) => made,
+            Err(others) => {
+                // SAFETY: made above, and not seen by any other thread.
+                drop(unsafe { Box::from_raw(made) });
+                others
+            }
+        };
         // SAFETY: once stored, it stays until `self` is dropped.
-        let shareable = unsafe { &*found };
-        Ok(shareable.proved()?.as_fd())
+        Ok(unsafe { &*found }.unproved().as_fd())
     }
 
     pub(crate) fn path(&self) -> Option<&Path> {

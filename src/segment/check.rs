@@ -8,13 +8,21 @@ use crate::layout::{self, Geometry, HEADER_SIZE, LAYOUT_VERSION, Offsets};
 use crate::segment::options::{AttachOptions, CreateOptions};
 use crate::sys;
 
+/// What a file was found to be.
+pub(crate) struct Checked {
+    pub(crate) geometry: Geometry,
+    pub(crate) offsets: Offsets,
+    /// Device and inode of the file.
+    pub(crate) identity: (u64, u64),
+}
+
 /// Makes all checks of a file before it is mapped. `asked` is what its geometry must give.
 pub(crate) fn check_file(
     fd: &OwnedFd,
     options: &AttachOptions,
     asked: Option<&CreateOptions>,
     must_be_sealed: bool,
-) -> Result<(Geometry, Offsets)> {
+) -> Result<Checked> {
     let facts = sys::file_facts(fd.as_fd())?;
     if !facts.is_regular {
         return Err(Error::new(Code::NotAFile)
@@ -71,7 +79,7 @@ pub(crate) fn check_file(
     if let Some(asked) = asked {
         asked.compare(&geometry)?;
     }
-    Ok((geometry, offsets))
+    Ok(Checked { geometry, offsets, identity: facts.identity })
 }
 
 fn wrong_size(code: Code, size: u64, stated: u64) -> Error {

@@ -78,10 +78,8 @@ impl Segment {
                 Some(inner) => inner,
                 None => {
                     let directory = path.parent().unwrap_or(Path::new("/"));
-                    let fd = sys::unnamed_file(directory)?;
-                    sys::set_mode(&fd, geometry.mode)?;
                     Attachment::build(
-                        Some(fd),
+                        Some(sys::unnamed_file(directory, geometry.mode)?),
                         geometry.clone(),
                         &options.attaching(),
                         Some(path.to_owned()),
@@ -102,18 +100,17 @@ impl Segment {
     pub fn create_anonymous(options: &CreateOptions) -> Result<Segment> {
         let mut geometry = options.nameless_geometry()?;
         geometry.mode = 0o600;
+        let size = geometry.offsets().map_or(u64::MAX, |offsets| offsets.fixed_size);
+        let memory = if size > sys::PIECE { sys::machine_memory() } else { u64::MAX };
         // A memfd has no file system whose size would end the allocation before the machine's
-        // memory does.
-        if geometry.offsets().is_none_or(|offsets| offsets.fixed_size > sys::machine_memory()) {
-            let size = geometry.offsets().map_or(u64::MAX, |offsets| offsets.fixed_size);
-            let memory = sys::machine_memory();
+        // memory does. A single piece fits every machine.
+        if size > memory {
             return Err(Error::new(Code::NoMemory)
                 .about(format_args!("{size} bytes are needed, and the machine has {memory}"))
                 .with_numbers([size, memory, 0]));
         }
-        let fd = sys::anonymous_file(c"shmslot")?;
-        let inner = Attachment::build(Some(fd), geometry, &options.attaching(), None)?;
-        inner.fd()?.map_or(Ok(()), sys::seal_size)?;
+        let file = sys::anonymous_file(c"shmslot")?;
+        let inner = Attachment::build(Some(file), geometry, &options.attaching(), None)?;
         Ok(Segment { inner: Arc::new(inner) })
     }
 

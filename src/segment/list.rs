@@ -144,7 +144,7 @@ fn look(path: &Path, file: &OsStr) -> Result<Option<SegmentEntry>> {
         return Ok(None);
     }
     let any_owner = AttachOptions { any_owner: true, ..AttachOptions::default() };
-    let geometry = check_file(&fd, &any_owner, None, false).ok().map(|(geometry, _)| geometry);
+    let geometry = check_file(&fd, &any_owner, None, false).ok().map(|checked| checked.geometry);
     let alive = match &geometry {
         Some(geometry) => participants::anyone_alive(&fd, geometry.max_participants)?,
         // Only their own version knows these rows.

@@ -23,7 +23,7 @@ use crate::error::{Code, Error, Result};
 use crate::layout::{self, BEING_TAKEN, Geometry, HOT_OFFSET, HotWords, LAYOUT_VERSION, RETIRED};
 use crate::protocol::bell;
 use crate::segment::attachment::Attachment;
-use crate::segment::check::check_file;
+use crate::segment::check::{Checked, check_file};
 use crate::segment::mapping::HotPage;
 use crate::segment::options::{AttachOptions, CreateOptions, IfOrphaned};
 use crate::segment::participants::{self, LOCK_BASE, MARK_BASE};
@@ -267,7 +267,7 @@ pub(crate) fn make_way(path: &Path, options: &CreateOptions) -> Result<Way> {
     // A process that replaces it need not agree with its type or its geometry.
     let any_type = AttachOptions { any_owner: options.any_owner, ..AttachOptions::default() };
     match check_file(&fd, &any_type, None, false) {
-        Ok((geometry, _)) => {
+        Ok(Checked { geometry, .. }) => {
             if participants::anyone_alive(&fd, geometry.max_participants)? {
                 return Err(Code::Exists.into());
             }
@@ -312,8 +312,9 @@ pub(crate) fn attach(
         return Ok(None);
     };
     // This process now counts as attached, so only `unlink` takes the name away after this check.
-    let named = match attachment.fd()? {
-        Some(fd) => leads_to_file(path, fd)?,
+    // The mapping keeps the inode from being reused for another file.
+    let named = match attachment.kept() {
+        Some(kept) => leads_to(path, kept.identity())?,
         None => false,
     };
     Ok(named.then_some(attachment))
@@ -441,7 +442,7 @@ pub(crate) fn unlink_if_dead(path: &Path) -> Result<bool> {
     }
     let any_mode = AttachOptions { any_owner: true, ..AttachOptions::default() };
     match check_file(&fd, &any_mode, None, false) {
-        Ok((geometry, _)) => take_if_dead(path, &fd, geometry.max_participants),
+        Ok(Checked { geometry, .. }) => take_if_dead(path, &fd, geometry.max_participants),
         Err(_) => match Right::if_free(&fd)? {
             Some(right) if right.keeps_out_all()? => right.take(path),
             _ => Ok(false),
@@ -459,7 +460,9 @@ fn settle(path: &Path, options: &AttachOptions) -> Result<()> {
     };
     let right = Right::to_take_from(&fd)?;
     // The name may lead to any file by now.
-    let Ok((geometry, _)) = check_file(&fd, options, None, false) else { return Ok(()) };
+    let Ok(Checked { geometry, .. }) = check_file(&fd, options, None, false) else {
+        return Ok(());
+    };
     if geometry.ephemeral {
         return match right.take_from_dead(path, geometry.max_participants) {
             Err(error) if error.code() == Code::Exists => Ok(()),

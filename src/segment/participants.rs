@@ -344,7 +344,7 @@ impl Membership {
         self.own.map(|(index, _)| index)
     }
 
-    /// Takes a free row for this process.
+    /// Takes a free row for this process, whose descriptor has just been made or proved.
     pub(crate) fn take(&mut self, rows: Rows<'_>) -> Result<()> {
         for (index, row) in rows.numbered() {
             if self.take_row(index, row)? {
@@ -368,7 +368,7 @@ impl Membership {
         }
         let taken = free.wrapping_add(1);
         if let Some(kept) = &self.fd {
-            if !sys::lock(kept.proved()?, lock_of(index, taken), 1)? {
+            if !sys::lock(kept.unproved(), lock_of(index, taken), 1)? {
                 return Ok(false);
             }
         }

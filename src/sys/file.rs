@@ -22,31 +22,49 @@ pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
 
 // ---- made, named, opened ----
 
+/// A file that this process has just made, and that nobody else can see.
+pub(crate) struct Unseen {
+    pub(crate) fd: OwnedFd,
+    /// Device and inode.
+    pub(crate) identity: (u64, u64),
+}
+
+impl Unseen {
+    /// Gives the file these permission bits, whatever the umask.
+    fn with_mode(fd: OwnedFd, mode: u32) -> Result<Unseen> {
+        let facts = file_facts(fd.as_fd())?;
+        if facts.mode != mode {
+            set_mode(&fd, mode)?;
+        }
+        Ok(Unseen { fd, identity: facts.identity })
+    }
+}
+
 /// An anonymous file that can be sealed, with mode 0600.
-pub(crate) fn anonymous_file(name: &CStr) -> Result<OwnedFd> {
+pub(crate) fn anonymous_file(name: &CStr) -> Result<Unseen> {
     let flags = MFdFlags::MFD_ALLOW_SEALING;
     // Not executable, if the kernel knows the flag (6.3); older kernels refuse it.
     let never_run = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
     let fd = descriptor::memory_file(name, flags | never_run)
         .or_else(|_| descriptor::memory_file(name, flags))
         .map_err(|errno| failed(errno, "making an anonymous file"))?;
-    set_mode(&fd, 0o600)?;
-    Ok(fd)
+    Unseen::with_mode(fd, 0o600)
 }
 
-/// A file without a name in `directory`, with mode 0600: it disappears with its last descriptor
+/// A file without a name in `directory`, with this mode: it disappears with its last descriptor
 /// unless it is linked.
-pub(crate) fn unnamed_file(directory: &Path) -> Result<OwnedFd> {
+pub(crate) fn unnamed_file(directory: &Path, mode: u32) -> Result<Unseen> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
-    descriptor::open(directory, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno
-    {
+    let made = descriptor::open(directory, flags, Mode::from_bits_truncate(0o600));
+    let fd = made.map_err(|errno| match errno {
         // The errors of kernels and file systems without O_TMPFILE.
         Errno::EISDIR | Errno::EOPNOTSUPP | Errno::EINVAL => Error::new(Code::NotSupported)
             .errno(errno as i32)
             .about(format_args!("the file system of {directory:?} has no unnamed files"))
             .advice("use a tmpfs"),
         errno => failed_at_name(errno, format_args!("making a file in {directory:?}")),
-    })
+    })?;
+    Unseen::with_mode(fd, mode)
 }
 
 /// Sets the permission bits, whatever the umask.
@@ -268,7 +286,7 @@ fn facts_of(facts: &stat::FileStat) -> FileFacts {
 // ---- its memory ----
 
 /// Refuses a size for which the file system has no room, before anything is allocated.
-pub(crate) fn check_room(fd: &OwnedFd, size: u64) -> Result<()> {
+fn check_room(fd: &OwnedFd, size: u64) -> Result<()> {
     match free_bytes(fd)? {
         Some(free) if free < size => Err(no_room(size, free)),
         _ => Ok(()),
@@ -312,9 +330,19 @@ fn check_file_limit(end: u64) -> Result<()> {
         .with_numbers([end, limit, 0]))
 }
 
-/// Sets the size of a file. Nothing is allocated yet.
-pub(crate) fn set_size(fd: &OwnedFd, size: u64) -> Result<()> {
+/// Makes a new, empty file so long, and allocates its first `used` bytes. If there is no room,
+/// nothing is allocated.
+pub(crate) fn set_size(fd: &OwnedFd, used: u64, size: u64) -> Result<()> {
     check_file_limit(size)?;
+    // A single piece is allocated as a whole or not at all.
+    if used > PIECE {
+        check_room(fd, used)?;
+    }
+    // This makes the file longer, too.
+    allocate(fd, 0, used)?;
+    if size <= used {
+        return Ok(());
+    }
     let len = file_offset(size)?;
     loop {
         match unistd::ftruncate(fd, len) {
@@ -324,12 +352,13 @@ pub(crate) fn set_size(fd: &OwnedFd, size: u64) -> Result<()> {
     }
 }
 
+/// A signal ends an allocation and undoes it, so memory is allocated in pieces of about a
+/// millisecond.
+pub(crate) const PIECE: u64 = 4 << 20;
+
 /// Allocates every page of a range now, so that a full file system is an error here and never a
 /// SIGBUS later.
 pub(crate) fn allocate(fd: &OwnedFd, start: u64, len: u64) -> Result<()> {
-    // A signal ends the call and undoes it, so the range is allocated in pieces of about a
-    // millisecond.
-    const PIECE: u64 = 4 << 20;
     let end = start.saturating_add(len);
     let mut done = start;
     while done < end {

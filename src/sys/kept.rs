@@ -38,9 +38,13 @@ pub(crate) struct KeptFd {
 impl KeptFd {
     pub(crate) fn new(fd: OwnedFd, whose: &'static str) -> Result<KeptFd> {
         let facts = stat::fstat(&fd).map_err(|errno| failed(errno, "looking at the descriptor"))?;
+        Ok(KeptFd::known(fd, (facts.st_dev, facts.st_ino), whose))
+    }
+
+    /// As above, if the caller knows the identity of the file.
+    pub(crate) fn known(fd: OwnedFd, identity: (u64, u64), whose: &'static str) -> KeptFd {
         let fd = ManuallyDrop::new(fd);
-        let identity = (facts.st_dev, facts.st_ino);
-        Ok(KeptFd { fd, identity, own_byte: None, pin: None, whose, lost: AtomicBool::new(false) })
+        KeptFd { fd, identity, own_byte: None, pin: None, whose, lost: AtomicBool::new(false) }
     }
 
     /// Identifies this open file by its lock on a byte from now on. The file is mapped, which keeps
@@ -80,7 +84,7 @@ impl KeptFd {
     }
 
     /// The descriptor, whatever its number means now: for questions whose answer is proved
-    /// afterwards.
+    /// afterwards, and for the call that has just made it.
     pub(crate) fn unproved(&self) -> &OwnedFd {
         &self.fd
     }

@@ -33,7 +33,7 @@ pub(crate) use cancel::Uncancelled;
 pub(crate) use clock::{Deadline, monotonic_ns, nanoseconds};
 pub(crate) use fence::fence_everybody;
 pub(crate) use file::{
-    FileFacts, SHM_DIRECTORY, allocate, anonymous_file, check_room, deallocate, duplicate,
+    FileFacts, PIECE, SHM_DIRECTORY, Unseen, allocate, anonymous_file, deallocate, duplicate,
     each_name, file_facts, is_size_sealed, keep, link_file, named_file_facts, open_file,
     open_folder, path_bytes, read_at, read_word, reopen, seal_for_readers, seal_size, set_mode,
     set_size, unlink_file, unnamed_file, write_word,

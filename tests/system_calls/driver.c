@@ -107,6 +107,8 @@ static void named(void *unused)
 {
     shmslot_options options = options_of(4, 64);
     (void)unused;
+    options.mode = 0640;        /* other than the default */
+    options.max_payload = 4096; /* the file is longer than what is allocated */
     CHECK_OK(shmslot_segment_create(name, &options, &segment, NULL)); /* over a dead one */
     CHECK_OK(shmslot_segment_attach(name, NULL, &other, NULL));
     shmslot_segment_close(other);
@@ -330,9 +332,12 @@ static void prepare_larger(void *unused)
 /* A size that is first compared with the memory limits. */
 static void larger(void *unused)
 {
+    shmslot_options options = options_of(4, 2 << 20);
     shmslot_loan loan;
     (void)unused;
     CHECK_OK(shmslot_slot_reserve(writer, 8 << 20, AT_ONCE, &loan));
+    CHECK_OK(shmslot_segment_create_anonymous(&options, &other, NULL));
+    shmslot_segment_close(other);
 }
 
 /* ---- channels and regions ---- */
