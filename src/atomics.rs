@@ -17,12 +17,12 @@ pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 ///
 /// On x86-64 that instruction was already a full barrier, whether it succeeded or not, so only the
 /// compiler must be restrained; the difference is 2 to 3 ns on every commit and mark. Elsewhere
-/// this is the fence itself.
+/// this is the fence itself. The simulated machine is an x86-64, whatever it runs on.
 #[inline(always)]
 pub(crate) fn fence_after_rmw() {
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    #[cfg(all(any(target_arch = "x86_64", shmslot_sim), not(loom)))]
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    #[cfg(not(all(any(target_arch = "x86_64", shmslot_sim), not(loom))))]
     fence(Ordering::SeqCst);
 }
 
@@ -42,11 +42,12 @@ pub(crate) fn light_fence() {
 pub(crate) fn heavy_fence() -> bool {
     #[cfg(not(any(loom, shmslot_sim)))]
     return crate::sys::fence_everybody();
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+    #[cfg(shmslot_sim)]
+    crate::modelled::fence_everybody();
     #[cfg(any(loom, shmslot_sim))]
-    {
-        fence(Ordering::SeqCst);
-        true
-    }
+    true
 }
 
 /// A moment of the monotonic clock, in nanoseconds; `None` is never.

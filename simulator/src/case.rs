@@ -74,6 +74,9 @@ pub(crate) struct Case {
     /// Whether writers wait when nothing is free.
     pub(crate) waits: bool,
     pub(crate) pace: Pace,
+    /// The logarithm of the most steps for which a store waits in the buffer of its process; at 0
+    /// there are no buffers.
+    pub(crate) longest_delay: u32,
     pub(crate) plans: Vec<Vec<Planned>>,
 }
 
@@ -135,6 +138,7 @@ impl Case {
             named: false,
             waits: false,
             pace: Pace::Uniform(1),
+            longest_delay: 0,
             plans,
         }
     }
@@ -193,6 +197,7 @@ impl Case {
             0..4 => Pace::Uniform(1 << random.below(5)),
             _ => Pace::Priorities { changes: random.within(1, 5), among: steps as u32 },
         };
+        self.longest_delay = random.below(11);
         for _ in 0..random.below(3) * (1 + length / 50) {
             self.befall(random, Fault::Kill);
         }

@@ -1,5 +1,6 @@
 //! Runs a case: processes as coroutines of one thread, one step at a time, and their faults.
 
+mod buffers;
 mod running;
 
 use std::cell::{Cell, RefCell};
@@ -14,9 +15,12 @@ use crate::protocol::hold::{self, Cursor};
 use crate::protocol::loan;
 use crate::protocol::words::Bit;
 use crate::rest;
-use crate::scheduler::{SCHEDULED, Scheduler, Turn};
+use crate::scheduler::{DRAINS, SCHEDULED, Scheduler, Turn};
 use crate::trace::Event;
 use crate::world::World;
+
+use buffers::Buffers;
+pub(crate) use buffers::{Noted, Stored};
 
 /// The process that recovers what nobody else recovered.
 pub(crate) const UNDERTAKER: usize = MAX_PROCESSES;
@@ -24,7 +28,7 @@ pub(crate) const UNDERTAKER: usize = MAX_PROCESSES;
 /// More accesses than any call makes: a joining reader polls a commit that is not over 65536 times.
 const ENDLESS: u32 = 1_000_000;
 
-/// An access to a word.
+/// An access to a word in memory, or a load of a value that waits in the buffer of its process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
     pub(crate) word: usize,
@@ -91,6 +95,7 @@ pub(crate) struct Machine {
     pub(crate) case: RefCell<Case>,
     controls: [Control; SCHEDULED],
     scheduler: RefCell<Scheduler>,
+    buffers: Buffers,
     /// Processes that can make a step, as bits; killed ones that nobody has recovered; those to be
     /// started.
     ready: Cell<u32>,
@@ -110,10 +115,16 @@ thread_local! {
     static RUNNING: Cell<Option<&'static Machine>> = const { Cell::new(None) };
 }
 
+/// The machine whose process runs.
+#[inline(always)]
+pub(crate) fn running() -> Option<&'static Machine> {
+    RUNNING.get()
+}
+
 /// Acts on the machine if a process runs; what happens between runs is no step of a process.
 #[inline(always)]
 pub(crate) fn with(act: impl FnOnce(&'static Machine)) {
-    if let Some(machine) = RUNNING.get() {
+    if let Some(machine) = running() {
         act(machine);
     }
 }
@@ -138,6 +149,7 @@ impl Machine {
             case: RefCell::new(Case::empty()),
             controls: std::array::from_fn(control),
             scheduler: RefCell::new(Scheduler::repeating(Vec::new())),
+            buffers: Buffers::default(),
             ready: Cell::new(0),
             dead: Cell::new(0),
             starting: Cell::new(0),
@@ -165,7 +177,13 @@ impl Machine {
                 self.unstick();
                 continue;
             }
-            let chosen = self.next.take().unwrap_or_else(|| self.choose());
+            let chosen = match self.next.take().map_or_else(|| self.choose(), Ok) {
+                Ok(chosen) => chosen,
+                Err(broken) => {
+                    self.fail_at_rest(broken);
+                    break;
+                }
+            };
             self.running.set(chosen);
             let Some(coroutine) = &mut coroutines[chosen] else {
                 unreachable!("a ready process has started")
@@ -187,6 +205,7 @@ impl Machine {
     fn reset(&self) {
         let case = self.case.borrow();
         self.world.reset(&case);
+        self.buffers.reset(case.longest_delay);
         self.oracle.borrow_mut().reset(&case.shape);
         for control in &self.controls {
             control.status.set(Status::Gone);
@@ -221,6 +240,7 @@ impl Machine {
                     Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
                         self.controls[index].yielder.set(yielder);
                         process::live(self, index);
+                        self.drain_own();
                     }));
             }
         }
@@ -235,7 +255,9 @@ impl Machine {
     }
 
     /// No process can make a step: continues stopped ones, ends sleeps, or goes to the next part.
+    /// All buffers are empty, because each of these begins with a drain.
     fn unstick(&self) {
+        debug_assert!(self.buffers.are_empty(), "a process waits with stores in its buffer");
         let status = |index: usize| self.controls[index].status.get();
         let of_stop = |index: &usize| match status(*index) {
             Status::Stopped(until) => Some(until),
@@ -305,8 +327,21 @@ impl Machine {
         self.ready.set(others | u32::from(status == Status::Ready) << index);
     }
 
-    fn choose(&self) -> usize {
-        self.scheduler.borrow_mut().choose(self.ready.get(), self.running.get())
+    /// Called when no process runs.
+    fn choose(&self) -> Result<usize, String> {
+        loop {
+            let chosen = self.scheduler.borrow_mut().choose(self.able(), self.running.get());
+            if chosen < SCHEDULED {
+                return Ok(chosen);
+            }
+            self.drain_one(chosen - DRAINS)?;
+        }
+    }
+
+    /// What may happen next, as bits: the steps of processes and the drains of buffers.
+    #[inline(always)]
+    fn able(&self) -> u32 {
+        self.ready.get() | self.buffers.filled() << DRAINS
     }
 
     fn fail_at_rest(&self, broken: String) {

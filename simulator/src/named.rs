@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::case::{CAPACITY, NAMED_READERS};
 use crate::error::Code;
-use crate::machine::Machine;
+use crate::machine::{Machine, Noted};
 use crate::process::sound;
 use crate::protocol::commit::Owed;
 use crate::protocol::order::FIRST;
@@ -115,7 +115,7 @@ impl Keeper {
         let bit = self.bit();
         // Before the call, because at its end another writer may have the slot. A writer that does
         // not wait for this reader may have it already; then the mark is refused.
-        machine.oracle.borrow_mut().mark_named(self.reader, life.slot);
+        machine.note_in_order(Noted::Marked { reader: self.reader, slot: life.slot });
         match reference::mark_read(&table, life, bit) {
             Ok(sequence) => {
                 if self.cursor == sequence {
@@ -141,8 +141,11 @@ impl Keeper {
                 .map(|known| known.sequence);
             let stands =
                 before.filter(|_| self.standing(slot) == before).map(|(_, sequence)| sequence);
+            // Its own commit may be in its buffer.
             let is_of_slot = |sequence| {
-                machine.oracle.borrow().sample(sequence).is_some_and(|it| it.slot == slot)
+                let oracle = machine.oracle.borrow();
+                oracle.sample(sequence).is_some_and(|it| it.slot == slot)
+                    || oracle.is_committing(self.process, slot)
             };
             if stands.is_some() && told != stands || !told.is_none_or(is_of_slot) {
                 machine.fail(format!("P3: {stands:?} is published in slot {slot}, told {told:?}"));

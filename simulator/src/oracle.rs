@@ -4,6 +4,14 @@
 //! Each check is one of the properties of `docs/protocol.md`: P1 one loan a slot, P2 no change
 //! while held, P3 each sample once or counted, P4 rising sequences. P5, nothing is leaked, is in
 //! `rest.rs`.
+//!
+//! Stores wait in the buffers of their processes, so each check has to choose its moment. What a
+//! process says about *itself* (its commit begins, it gives a sample back, it leaves) holds from
+//! its call on, because nothing that it did before can be seen later than what it does after. What
+//! others can *see* (an entry, the bytes of a payload, a loan) happens when it reaches the memory:
+//! the machine calls `publish`, `write` and `expel` then, and holds what a writer notes between its
+//! stores until those before it have drained (`Noted`). So this model knows one order, that of the
+//! memory.
 
 use crate::protocol::shape::Shape;
 use crate::protocol::words::{Entry, Place};
@@ -24,6 +32,8 @@ pub(crate) struct Sample {
 /// What a writer passes to its readers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Commit {
+    pub(crate) process: usize,
+    pub(crate) slot: u32,
     pub(crate) value: u64,
     pub(crate) place: Place,
     pub(crate) len: u64,
@@ -75,11 +85,13 @@ pub(crate) struct Oracle {
     drop_oldest: bool,
     /// The sample of sequence s is at s - 1.
     samples: Vec<Sample>,
-    /// By slot: the process that has it on loan; what is being committed in it; the last sequence
-    /// in it.
+    /// By slot: the process that has it on loan; the last sequence in it.
     loans: Vec<Option<usize>>,
-    commits: Vec<Option<Commit>>,
     last: Vec<Option<u64>>,
+    /// What is being committed, in the order in which the commits began. A writer that owes nothing
+    /// to anybody may fill a slot again while its publication is in its buffer, so a slot may occur
+    /// twice.
+    commits: Vec<Commit>,
     holds: Vec<Hold>,
     members: Vec<Option<Member>>,
     /// By row: the generation of its last reader that was expelled; 0 if none was.
@@ -103,7 +115,6 @@ impl Oracle {
         self.loans.clear();
         self.loans.resize(MAX_SLOTS as usize, None);
         self.commits.clear();
-        self.commits.resize(MAX_SLOTS as usize, None);
         self.last.clear();
         self.last.resize(MAX_SLOTS as usize, None);
         self.members.clear();
@@ -129,6 +140,9 @@ impl Oracle {
 
     /// A slot was reserved; its readers and other writers are done with it. `waited_for` are the
     /// named readers whose marks it requires.
+    ///
+    /// This counts from the drain: the loan comes after the publication of what the same writer had
+    /// committed in the slot before.
     pub(crate) fn reserve(&mut self, process: usize, slot: u32, waited_for: u64) -> Checked {
         let index = slot as usize;
         if let Some(other) = self.loans[index] {
@@ -165,29 +179,40 @@ impl Oracle {
             }
         }
         self.loans[index] = Some(process);
-        self.commits[index] = None;
         Ok(())
     }
 
+    /// This counts from the drain, because the loan does.
     pub(crate) fn discard(&mut self, slot: u32) {
         self.loans[slot as usize] = None;
     }
 
-    pub(crate) fn begin_commit(&mut self, slot: u32, commit: Commit) {
-        self.commits[slot as usize] = Some(commit);
+    /// This counts from the call: a reader that has joined before is owed the sample, whenever it
+    /// is published.
+    pub(crate) fn begin_commit(&mut self, commit: Commit) {
+        self.commits.push(commit);
     }
 
-    /// An entry of the order was written, which is the publication.
-    pub(crate) fn publish(&mut self, entry: Entry) -> Checked {
+    /// Whether a process has begun a commit in this slot that is not published.
+    pub(crate) fn is_committing(&self, process: usize, slot: u32) -> bool {
+        self.commits.iter().any(|commit| (commit.process, commit.slot) == (process, slot))
+    }
+
+    /// An entry of the order was written, which is the publication. This counts from the drain: a
+    /// commit that has returned may have its publication in the buffer of its process, and then no
+    /// reader has to find it, and no writer to come after it.
+    pub(crate) fn publish(&mut self, process: usize, entry: Entry) -> Checked {
         let (sequence, slot) = (entry.0 >> 24, entry.slot());
         if sequence != self.published() + 1 {
             return Err(format!("P4: {sequence} is published after {}", self.published()));
         }
-        let Some(commit) = self.commits.get_mut(slot as usize).and_then(Option::take) else {
+        let this = |commit: &Commit| (commit.process, commit.slot) == (process, slot);
+        let Some(index) = self.commits.iter().position(this) else {
             return Err(format!(
-                "P1: slot {slot} is published as {sequence}, and nobody commits it"
+                "P1: slot {slot} is published as {sequence}, and its writer does not commit it"
             ));
         };
+        let commit = self.commits.remove(index);
         let disconnecting = self.disconnecting.iter().fold(0, |all, one| all | one);
         self.samples.push(Sample {
             slot,
@@ -200,14 +225,21 @@ impl Oracle {
         Ok(())
     }
 
-    /// A commit has ended.
-    pub(crate) fn end_commit(&mut self, sequence: u64, ended: u64) {
-        if let Some(sample) = self.samples.get_mut(sequence as usize - 1) {
-            sample.ended = Some(ended);
+    /// A commit has ended, and told its caller this sequence. This counts from the drain: until
+    /// then others see a commit under way.
+    pub(crate) fn end_commit(&mut self, sequence: u64, value: u64, ended: u64) -> Checked {
+        let sample = sequence.checked_sub(1).and_then(|at| self.samples.get_mut(at as usize));
+        match sample.filter(|sample| sample.commit.value == value) {
+            Some(sample) => {
+                sample.ended = Some(ended);
+                Ok(())
+            }
+            None => Err(format!("P4: its commit was told to be {sequence}")),
         }
     }
 
-    /// A process writes to a payload: no process may hold it.
+    /// A process writes to a payload: no process may hold it. This counts from the drain, when the
+    /// bytes change.
     pub(crate) fn write(&self, place: Place) -> Checked {
         match self.holds.iter().find(|hold| hold.place == place) {
             Some(hold) => Err(format!("P2: wrote to {place:?}, {}", hold.tell())),
@@ -215,6 +247,8 @@ impl Oracle {
         }
     }
 
+    /// A reader has taken a sample. This counts from the call, whose loads have seen the sample; its
+    /// mark ends the hold when its call begins, as the reader has read the bytes by then.
     pub(crate) fn hold(
         &mut self,
         process: usize,
@@ -338,7 +372,8 @@ impl Oracle {
         self.naming[process]
     }
 
-    /// A named reader marks the sample in a slot.
+    /// A named reader marks the sample in a slot. This counts from the drain, because the reader
+    /// may have written the sample itself.
     pub(crate) fn mark_named(&mut self, reader: u32, slot: u32) {
         if let Some(sequence) = self.last[slot as usize] {
             self.samples[sequence as usize - 1].unread &= !(1 << reader);
@@ -351,13 +386,14 @@ impl Oracle {
         let gone = reader.map_or(self.disconnecting[process], |reader| 1 << reader);
         self.disconnecting[process] = if reader.is_some() { gone } else { 0 };
         self.samples.iter_mut().for_each(|sample| sample.unread &= !gone);
-        self.commits.iter_mut().flatten().for_each(|commit| commit.named &= !gone);
+        self.commits.iter_mut().for_each(|commit| commit.named &= !gone);
         self.naming.iter_mut().for_each(|readers| *readers &= !gone);
     }
 
-    /// A process was killed. It reads nothing any more; its loans stay its own until it is
-    /// recovered.
+    /// A process was killed, and its buffer has drained. It reads nothing any more, and what it has
+    /// not published never will be; its loans stay its own until it is recovered.
     pub(crate) fn die(&mut self, process: usize) {
+        self.commits.retain(|commit| commit.process != process);
         self.holds.retain(|hold| hold.process != process);
         for member in &mut self.members {
             member.take_if(|member| member.process == process);

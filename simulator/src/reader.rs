@@ -219,7 +219,7 @@ impl Consumer {
         let Some(commit) = commit else { machine.fail("P3: a sample that was never published") };
         let [first, second] = machine.world.payload(commit.place);
         for (cell, right) in [(first, commit.value), (second, !commit.value)] {
-            let found = machine.touch(commit.place, false, || cell.get());
+            let found = machine.read(commit.place, cell);
             if found != right {
                 machine.fail(format!("P2: {sequence} has the bytes {found:#x}, not {right:#x}"));
             }

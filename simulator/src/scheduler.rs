@@ -6,6 +6,11 @@ use crate::random::{self, Random};
 /// Every process that can be scheduled, and the one that recovers at the end.
 pub(crate) const SCHEDULED: usize = MAX_PROCESSES + 1;
 
+/// The number of a process, plus this: a drain of its buffer, as a choice beside the steps of
+/// processes.
+pub(crate) const DRAINS: usize = 16;
+const STEPS: u32 = (1 << SCHEDULED) - 1;
+
 /// How a run chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -16,7 +21,7 @@ pub(crate) enum Pace {
     Priorities { changes: u32, among: u32 },
 }
 
-/// One process for so many steps.
+/// One process for so many steps, or so many drains of its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
     pub(crate) process: u8,
@@ -75,10 +80,11 @@ impl Scheduler {
         Scheduler { random: Random::new(0), choice, taken: None }
     }
 
-    /// One of the processes in `ready`, of which there is at least one; `running` made the last
-    /// step.
+    /// One of the processes in `able`, of which there is at least one; `running` made the last
+    /// step. In the order of another run it may be a drain; other drains come when they are due.
     #[inline]
-    pub(crate) fn choose(&mut self, ready: u32, running: usize) -> usize {
+    pub(crate) fn choose(&mut self, able: u32, running: usize) -> usize {
+        let ready = able & STEPS;
         let chosen = match &mut self.choice {
             Choice::Uniform { stay_below } => {
                 let number = self.random.next();
@@ -99,20 +105,37 @@ impl Scheduler {
                     .max_by_key(|p| of[*p])
                     .unwrap_or(running)
             }
-            Choice::Repeated { turns, at, left } => repeat(turns, at, left, ready, running),
+            Choice::Repeated { turns, at, left } => repeat(turns, at, left, able, running),
         };
         self.note(chosen);
         chosen
     }
 
     /// As `choose`, after a step that leads to nothing until another process makes one.
-    pub(crate) fn choose_another(&mut self, ready: u32, running: usize) -> usize {
-        let others = ready & !(1 << running);
+    pub(crate) fn choose_another(&mut self, able: u32, running: usize) -> usize {
+        let others = able & !(1 << running);
         if let Choice::Priorities { of, lowest, .. } = &mut self.choice {
             of[running] = *lowest;
             *lowest -= 1;
         }
-        self.choose(if others == 0 { ready } else { others }, running)
+        self.choose(if others & STEPS == 0 { able } else { others }, running)
+    }
+
+    /// For how many steps a store waits in its buffer, if nothing else drains it: for less than a
+    /// power of two, of which each up to the one of `longest` is equally likely. `None`: until the
+    /// other run drained it.
+    pub(crate) fn delay(&mut self, longest: u32) -> Option<u64> {
+        if matches!(self.choice, Choice::Repeated { .. }) {
+            return None;
+        }
+        let number = self.random.next();
+        let below = 1 << random::scale(number as u32, longest + 1);
+        Some(random::scale((number >> 32) as u32, below).into())
+    }
+
+    /// A drain that was due.
+    pub(crate) fn drains(&mut self, process: usize) {
+        self.note(DRAINS + process);
     }
 
     #[inline]
@@ -133,12 +156,12 @@ fn nth_of(mut ready: u32, n: u32) -> usize {
     ready.trailing_zeros() as usize
 }
 
-fn repeat(turns: &[Turn], at: &mut usize, left: &mut u32, ready: u32, running: usize) -> usize {
+fn repeat(turns: &[Turn], at: &mut usize, left: &mut u32, able: u32, running: usize) -> usize {
     // `left` are the steps of the turn before `at`.
     loop {
         if *left > 0 {
             let process = usize::from(turns[*at - 1].process);
-            if ready >> process & 1 != 0 {
+            if able >> process & 1 != 0 {
                 *left -= 1;
                 return process;
             }
@@ -147,5 +170,5 @@ fn repeat(turns: &[Turn], at: &mut usize, left: &mut u32, ready: u32, running: u
         *left = turn.steps;
         *at += 1;
     }
-    if ready >> running & 1 != 0 { running } else { ready.trailing_zeros() as usize }
+    if able >> running & 1 != 0 { running } else { (able & STEPS).trailing_zeros() as usize }
 }

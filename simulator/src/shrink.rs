@@ -1,5 +1,5 @@
 //! Makes a failing run smaller as long as it fails in the same way: fewer operations, faults and
-//! switches.
+//! switches, and no store buffers if it fails without them.
 
 use crate::case::{Case, Planned};
 use crate::machine::Machine;
@@ -43,6 +43,7 @@ pub(crate) fn shrink(machine: &'static Machine, failing: Failing) -> Failing {
     let mut shrinker = Shrinker { machine, best: failing, tries: 0 };
     loop {
         let before = shrinker.best.size();
+        shrinker.drop_buffers();
         shrinker.drop_plans();
         shrinker.drop_operations();
         shrinker.drop_faults();
@@ -74,6 +75,13 @@ impl Shrinker {
             self.best = failing;
         }
         same
+    }
+
+    fn drop_buffers(&mut self) {
+        if self.best.case.longest_delay > 0 {
+            let case = Case { longest_delay: 0, ..self.best.case.clone() };
+            self.accepts(case, self.best.turns.clone());
+        }
     }
 
     fn drop_plans(&mut self) {
@@ -138,7 +146,8 @@ impl Shrinker {
         }
     }
 
-    /// Lets each turn continue until its process cannot: then the next turn was no preemption.
+    /// Lets each turn continue until its process cannot: then the next turn was no preemption. A
+    /// drain continues until the buffer is empty.
     fn shorten_turns(&mut self) {
         let mut at = 0;
         while at < self.best.turns.len() {

@@ -11,8 +11,14 @@ use crate::protocol::words::{Ctl, Entry, Marks, Place};
 pub(crate) enum Event {
     Began(usize, Planned),
     Accessed(usize, Access),
-    /// A payload; whether it was written.
-    Touched(usize, Place, bool),
+    /// A store went to the buffer.
+    Buffered(usize, Access),
+    /// It reached the memory.
+    Drained(usize, Access),
+    /// A payload.
+    Read(usize, Place),
+    Wrote(usize, Place),
+    DrainedPayload(usize, Place),
     Stopped(usize),
     Continued(usize),
     Killed(usize),
@@ -28,7 +34,7 @@ pub(crate) fn tell_case(machine: &Machine) -> String {
     let case = machine.case.borrow();
     let shape = &case.shape;
     let mut text = format!(
-        "seed {}: {} slots, {} rows, {} regions, history {}, {}, {}, {:?}\n",
+        "seed {}: {} slots, {} rows, {} regions, history {}, {}, {}, {:?}, {}\n",
         case.seed,
         shape.slots,
         case.rows,
@@ -37,6 +43,10 @@ pub(crate) fn tell_case(machine: &Machine) -> String {
         if shape.drop_oldest { "drop-oldest" } else { "lossless" },
         if shape.single_writer { "single writer" } else { "many writers" },
         case.pace,
+        match case.longest_delay {
+            0 => "no store buffers".into(),
+            longest => format!("stores wait for up to {} steps", 1 << longest),
+        },
     );
     for (process, plan) in case.plans.iter().enumerate().filter(|(_, plan)| !plan.is_empty()) {
         let _ = write!(text, "process {process}:");
@@ -67,20 +77,46 @@ pub(crate) fn tell(machine: &Machine, events: &[Event]) -> String {
                 continue;
             }
             Event::Accessed(process, access) => {
+                let did = if access.after.is_some() { "changes " } else { "looks at" };
                 writeln!(
                     text,
-                    "  {process}  {:<12} {}",
+                    "  {process}  {:<12} {did} {}",
                     doing[*process],
                     tell_access(machine, access)
                 )
             }
-            Event::Touched(process, place, writes) => {
-                let did = if *writes { "writes to" } else { "reads" };
+            Event::Buffered(process, access) => {
                 writeln!(
                     text,
-                    "  {process}  {:<12} {did} the payload in {place:?}",
+                    "  {process}  {:<12} stores   {}, in its buffer",
+                    doing[*process],
+                    tell_access(machine, access)
+                )
+            }
+            Event::Drained(process, access) => {
+                writeln!(
+                    text,
+                    "  {process}  {:<12} drains   {}",
+                    "(buffer)",
+                    tell_access(machine, access)
+                )
+            }
+            Event::Read(process, place) => {
+                writeln!(
+                    text,
+                    "  {process}  {:<12} reads the payload in {place:?}",
                     doing[*process]
                 )
+            }
+            Event::Wrote(process, place) => {
+                writeln!(
+                    text,
+                    "  {process}  {:<12} writes to the payload in {place:?}",
+                    doing[*process]
+                )
+            }
+            Event::DrainedPayload(process, place) => {
+                writeln!(text, "  {process}  {:<12} drains   the payload in {place:?}", "(buffer)")
             }
             Event::Stopped(process) => writeln!(text, "  {process}  is stopped"),
             Event::Continued(process) => writeln!(text, "  {process}  continues"),
@@ -121,9 +157,9 @@ fn tell_access(machine: &Machine, Access { word, before, after }: &Access) -> St
         _ => format!("{value:#x}"),
     };
     match after {
-        None => format!("looks at {name}{element}{place}: {}", value(*before)),
+        None => format!("{name}{element}{place}: {}", value(*before)),
         Some(after) => {
-            format!("changes  {name}{element}{place}: {} -> {}", value(*before), value(*after))
+            format!("{name}{element}{place}: {} -> {}", value(*before), value(*after))
         }
     }
 }

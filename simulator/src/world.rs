@@ -1,5 +1,6 @@
 //! A segment on the heap, as large as any run needs, and the names of its words.
 
+use std::array::from_fn;
 use std::cell::Cell;
 
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
@@ -18,18 +19,19 @@ pub(crate) const MAX_ROWS: u32 = 17;
 pub(crate) const MAX_REGIONS: u32 = 4;
 const MAX_VACANCY: usize = 3;
 
-/// The words and payloads that the processes of a run share.
+/// The words and payloads that the processes of a run share. They are in one object, so one
+/// comparison tells whether a word is shared.
 pub(crate) struct World {
     case: Cell<(Shape, u32, u32)>,
     pub(crate) hot: HotWords,
-    lines: Vec<SlotLine>,
-    claims: Vec<Claim>,
-    vacancy: Vec<AtomicU64>,
-    rows: Vec<ReaderRow>,
-    regions: Vec<RegionRow>,
-    audiences: Vec<AtomicU64>,
+    lines: [SlotLine; MAX_SLOTS as usize],
+    claims: [Claim; MAX_SLOTS as usize],
+    vacancy: [AtomicU64; MAX_VACANCY],
+    rows: [ReaderRow; MAX_ROWS as usize],
+    regions: [RegionRow; MAX_REGIONS as usize],
+    audiences: [AtomicU64; MAX_SLOTS as usize],
     /// Two cells per place, slots first, then regions.
-    payloads: Vec<[Cell<u64>; 2]>,
+    payloads: [[Cell<u64>; 2]; (MAX_SLOTS + MAX_REGIONS) as usize],
 }
 
 impl World {
@@ -37,8 +39,8 @@ impl World {
         let word = || AtomicU64::new(0);
         let bell = || FutexWord::new(0);
         let line = || SlotLine {
-            entry: std::array::from_fn(|_| word()),
-            marks: std::array::from_fn(|_| word()),
+            entry: from_fn(|_| word()),
+            marks: from_fn(|_| word()),
             sequence: word(),
             extent: word(),
         };
@@ -58,23 +60,19 @@ impl World {
                     asked: word(),
                 }),
             },
-            lines: (0..MAX_SLOTS).map(|_| line()).collect(),
-            claims: (0..MAX_SLOTS).map(|_| Claim { ctl: word(), aux: word() }).collect(),
-            vacancy: (0..MAX_VACANCY).map(|_| word()).collect(),
-            rows: (0..MAX_ROWS)
-                .map(|_| ReaderRow {
-                    state: word(),
-                    cursor: word(),
-                    lost: word(),
-                    cut: word(),
-                    expeller: word(),
-                })
-                .collect(),
-            regions: (0..MAX_REGIONS)
-                .map(|_| RegionRow { lease: word(), allocated: word() })
-                .collect(),
-            audiences: (0..MAX_SLOTS).map(|_| word()).collect(),
-            payloads: (0..MAX_SLOTS + MAX_REGIONS).map(|_| Default::default()).collect(),
+            lines: from_fn(|_| line()),
+            claims: from_fn(|_| Claim { ctl: word(), aux: word() }),
+            vacancy: from_fn(|_| word()),
+            rows: from_fn(|_| ReaderRow {
+                state: word(),
+                cursor: word(),
+                lost: word(),
+                cut: word(),
+                expeller: word(),
+            }),
+            regions: from_fn(|_| RegionRow { lease: word(), allocated: word() }),
+            audiences: from_fn(|_| word()),
+            payloads: from_fn(|_| Default::default()),
         }
     }
 
@@ -147,19 +145,24 @@ impl World {
         &self.payloads[place_index(place)]
     }
 
+    /// Whether the word is shared; the others belong to a handle of one process.
+    #[inline(always)]
+    pub(crate) fn has(&self, word: usize) -> bool {
+        word.wrapping_sub(&raw const *self as usize) < size_of::<World>()
+    }
+
     /// Whether the word is an entry of the order.
     #[inline(always)]
     pub(crate) fn is_entry(&self, word: usize) -> bool {
         let offset = word.wrapping_sub(self.lines.as_ptr() as usize);
-        offset < self.lines.len() * size_of::<SlotLine>() && offset % size_of::<SlotLine>() < 16
+        offset < size_of_val(&self.lines) && offset % size_of::<SlotLine>() < 16
     }
 
     /// The row whose state the word is.
     #[inline(always)]
     pub(crate) fn row_of_state(&self, word: usize) -> Option<u32> {
         let offset = word.wrapping_sub(self.rows.as_ptr() as usize);
-        let is_state = offset < self.rows.len() * size_of::<ReaderRow>()
-            && offset % size_of::<ReaderRow>() == 0;
+        let is_state = offset < size_of_val(&self.rows) && offset % size_of::<ReaderRow>() == 0;
         is_state.then_some((offset / size_of::<ReaderRow>()) as u32)
     }
 

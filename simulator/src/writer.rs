@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::atomics::AtomicU64;
 use crate::case::CAPACITY;
-use crate::machine::{Awaited, Machine};
+use crate::machine::{Awaited, Machine, Noted};
 use crate::oracle::Commit;
 use crate::process::sound;
 use crate::protocol::bell::Bell;
@@ -196,8 +196,7 @@ impl Producer {
     /// A slot was just reserved; of the named readers, those of `waited_for` must have marked what
     /// it held.
     pub(crate) fn store_reservation(&self, loan: Loan, waited_for: u64) {
-        let machine = self.machine;
-        machine.hold_true(machine.oracle.borrow_mut().reserve(self.process, loan.slot, waited_for));
+        self.machine.note_in_order(Noted::Reserved { slot: loan.slot, waited_for });
     }
 
     pub(crate) fn fill(&self, loan: Loan, place: Place, len: u64) -> Filled {
@@ -209,7 +208,7 @@ impl Producer {
         let value = (self.process as u64 + 1) << 32 | u64::from(count.get());
         let [first, second] = machine.world.payload(place);
         for (cell, value) in [(first, value), (second, !value)] {
-            machine.touch(place, true, || cell.set(value));
+            machine.write(place, cell, value);
         }
         Filled { loan, place, len, value }
     }
@@ -222,20 +221,13 @@ impl Producer {
         } else {
             0
         };
-        let commit = Commit { value, place, len, begun: machine.steps(), named };
-        machine.oracle.borrow_mut().begin_commit(loan.slot, commit);
+        let (process, slot, begun) = (self.process, loan.slot, machine.steps());
+        let commit = Commit { process, slot, value, place, len, begun, named };
+        machine.oracle.borrow_mut().begin_commit(commit);
         let (table, shape) = (machine.world.table(), machine.world.known_shape());
         let committed = commit::commit(&table, &shape, loan, len, owed, || 0, |_| ());
         let sequence = sound(machine, committed);
-        machine.oracle.borrow_mut().end_commit(sequence, machine.steps());
-        let right = machine
-            .oracle
-            .borrow()
-            .sample(sequence)
-            .is_some_and(|sample| sample.commit.value == value);
-        if !right {
-            machine.fail(format!("P4: its commit was told to be {sequence}"));
-        }
+        machine.note_in_order(Noted::Committed { sequence, value });
     }
 
     pub(crate) fn discard(&self, filled: Filled) {
@@ -243,7 +235,7 @@ impl Producer {
     }
 
     fn give_back(&self, loan: Loan) {
-        self.machine.oracle.borrow_mut().discard(loan.slot);
+        self.machine.note_in_order(Noted::Discarded { slot: loan.slot });
         sound(self.machine, loan::discard(&self.machine.world.table(), loan));
     }
 
@@ -253,7 +245,7 @@ impl Producer {
         if sound(self.machine, region::begin_emptying(&table, region, self.owner.participant())) {
             // The hole: the bytes are gone.
             let [first, _] = self.machine.world.payload(Place::Region(region));
-            self.machine.touch(Place::Region(region), true, || first.set(0));
+            self.machine.erase(Place::Region(region), first);
             region::end_emptying(&table, region, self.owner.participant());
         }
     }

@@ -1,9 +1,10 @@
 //! The calls of the running process: each access is a step, before which others may run and the
 //! process may meet a fault.
 
+use std::cell::Cell;
 use std::fmt::Display;
 
-use super::{Access, Awaited, Control, ENDLESS, Machine, Part, SCHEDULED, Status};
+use super::{Access, Awaited, Control, DRAINS, ENDLESS, Machine, Part, SCHEDULED, Status, Stored};
 use crate::case::{Fault, Planned};
 use crate::protocol::words::{Entry, Place, RowPhase, RowState};
 use crate::trace::Event;
@@ -20,16 +21,31 @@ impl Machine {
         if steps > control.alarm.get() {
             self.alarm(running);
         }
+        if self.steps.get() >= self.buffers.next_due() {
+            self.drain_due();
+        }
         self.yield_to_chosen(running);
     }
 
     #[inline(always)]
     fn yield_to_chosen(&self, running: usize) {
-        let ready = self.ready.get();
-        if ready == 0 {
+        if self.ready.get() == 0 {
             return self.suspend(running);
         }
-        let chosen = self.scheduler.borrow_mut().choose(ready, running);
+        let chosen = self.scheduler.borrow_mut().choose(self.able(), running);
+        if chosen != running {
+            self.yield_to(chosen, running);
+        }
+    }
+
+    /// Lets another process run, or drains the buffer of one and chooses again.
+    fn yield_to(&self, mut chosen: usize, running: usize) {
+        while chosen >= DRAINS {
+            if let Err(broken) = self.drain_one(chosen - DRAINS) {
+                self.fail_with(broken);
+            }
+            chosen = self.scheduler.borrow_mut().choose(self.able(), running);
+        }
         if chosen != running {
             self.next.set(Some(chosen));
             self.suspend(running);
@@ -44,26 +60,47 @@ impl Machine {
         unsafe { (*self.controls[running].yielder.get()).suspend(()) };
     }
 
-    /// After an access.
+    /// After a load; the value may be one that waits in the buffer.
     #[inline(always)]
-    pub(crate) fn made(&'static self, access: Access) {
-        if let Some(trace) = &mut *self.trace.borrow_mut() {
-            trace.push(Event::Accessed(self.running.get(), access));
+    pub(crate) fn loaded(&self, word: Stored, value: u64) {
+        if self.trace.borrow().is_some() {
+            let access = Access { word: word.address(), before: value, after: None };
+            self.note(Event::Accessed(self.running.get(), access));
         }
-        if let Some(entry) = access.after.filter(|_| self.world.is_entry(access.word)) {
-            self.published(Entry(entry));
+    }
+
+    /// After a change of memory.
+    #[inline(always)]
+    pub(crate) fn changed(&self, word: Stored, before: u64, after: u64) {
+        let access = Access { word: word.address(), before, after: Some(after) };
+        let running = self.running.get();
+        if self.trace.borrow().is_some() {
+            self.note(Event::Accessed(running, access));
         }
-        if let (Some(state), Some(row)) = (access.after, self.world.row_of_state(access.word)) {
-            let state = RowState(state);
+        if let Err(broken) = self.appeared(running, access) {
+            self.fail(broken);
+        }
+    }
+
+    /// A new value in memory, which other processes see from now on.
+    #[inline(always)]
+    pub(super) fn appeared(&self, process: usize, access: Access) -> Result<(), String> {
+        let Some(after) = access.after else { return Ok(()) };
+        if self.world.is_entry(access.word) {
+            self.published(process, Entry(after))?;
+        }
+        if let Some(row) = self.world.row_of_state(access.word) {
+            let state = RowState(after);
             if state.is(RowPhase::Expelled) {
                 self.oracle.borrow_mut().expel(row, state.generation());
             }
         }
+        Ok(())
     }
 
     #[inline(never)]
-    fn published(&'static self, entry: Entry) {
-        self.hold_true(self.oracle.borrow_mut().publish(entry));
+    fn published(&self, process: usize, entry: Entry) -> Result<(), String> {
+        self.oracle.borrow_mut().publish(process, entry)?;
         let count = self.oracle.borrow().published();
         for index in 0..SCHEDULED {
             if matches!(self.controls[index].status.get(), Status::Stopped(until) if until <= count)
@@ -72,17 +109,14 @@ impl Machine {
                 self.set_status(index, Status::Ready);
             }
         }
+        Ok(())
     }
 
     /// A look that leads to nothing until another process makes a step.
     pub(crate) fn relax(&'static self) {
         let running = self.running.get();
-        let ready = self.ready.get();
-        let chosen = self.scheduler.borrow_mut().choose_another(ready, running);
-        if chosen != running {
-            self.next.set(Some(chosen));
-            self.suspend(running);
-        }
+        let chosen = self.scheduler.borrow_mut().choose_another(self.able(), running);
+        self.yield_to(chosen, running);
     }
 
     pub(crate) fn sleep(&'static self, word: usize) {
@@ -94,6 +128,7 @@ impl Machine {
 
     pub(crate) fn wake(&'static self, word: usize) {
         self.step();
+        self.drain_own();
         for index in
             (0..SCHEDULED).filter(|i| self.controls[*i].status.get() == Status::Asleep(word))
         {
@@ -118,11 +153,15 @@ impl Machine {
             None => {}
             Some(Fault::Stop(samples)) => {
                 self.note(Event::Stopped(running));
+                // It gives its processor away, which is a barrier.
+                self.drain_own();
                 let until = self.oracle.borrow().published() + u64::from(samples);
                 self.set_status(running, Status::Stopped(until));
             }
             Some(Fault::Kill) => {
                 self.note(Event::Killed(running));
+                // Its finished stores reach the memory, whatever becomes of the process.
+                self.drain_own();
                 self.dead.set(self.dead.get() | 1 << running);
                 control.sweeps.set(0);
                 self.oracle.borrow_mut().die(running);
@@ -158,6 +197,7 @@ impl Machine {
     /// Waits for the others to reach this part of the run.
     pub(crate) fn wait_for(&'static self, part: Part) {
         let running = self.running.get();
+        self.drain_own();
         if self.part.get() < part {
             self.set_status(running, Status::Waits(part));
             self.yield_to_chosen(running);
@@ -194,20 +234,31 @@ impl Machine {
         &self.controls[process]
     }
 
-    /// A step on one of the two cells of a payload, which is checked against the oracle if it is a
-    /// write.
-    pub(crate) fn touch<T>(
-        &'static self,
-        place: Place,
-        writes: bool,
-        touched: impl FnOnce() -> T,
-    ) -> T {
+    /// A step that reads one of the two cells of a payload.
+    pub(crate) fn read(&'static self, place: Place, cell: &Cell<u64>) -> u64 {
         self.step();
-        self.note(Event::Touched(self.running.get(), place, writes));
-        if writes {
+        self.note(Event::Read(self.running.get(), place));
+        self.own(Stored::U64(cell)).unwrap_or(cell.get())
+    }
+
+    /// A step that writes to one of them: a plain store as any other, which must not come before
+    /// those that the process has made earlier.
+    pub(crate) fn write(&'static self, place: Place, cell: &Cell<u64>, value: u64) {
+        self.step();
+        self.note(Event::Wrote(self.running.get(), place));
+        if !self.buffer_payload(place, cell, value) {
             self.hold_true(self.oracle.borrow().write(place));
+            cell.set(value);
         }
-        touched()
+    }
+
+    /// A step that gives the memory of one of them back, which is a system call.
+    pub(crate) fn erase(&'static self, place: Place, cell: &Cell<u64>) {
+        self.step();
+        self.drain_own();
+        self.note(Event::Wrote(self.running.get(), place));
+        self.hold_true(self.oracle.borrow().write(place));
+        cell.set(0);
     }
 
     /// Ends the run if a property is broken.
@@ -220,13 +271,16 @@ impl Machine {
 
     /// Ends the run: its processes are not scheduled any more.
     #[cold]
-    pub(crate) fn fail(&'static self, broken: impl Display) -> ! {
-        let running = self.running.get();
-        let at = format!("process {running}: {broken}");
-        self.note(Event::Failed(at.clone()));
-        self.failure.borrow_mut().get_or_insert(at);
+    pub(crate) fn fail(&self, broken: impl Display) -> ! {
+        self.fail_with(format!("process {}: {broken}", self.running.get()))
+    }
+
+    #[cold]
+    pub(super) fn fail_with(&self, broken: String) -> ! {
+        self.note(Event::Failed(broken.clone()));
+        self.failure.borrow_mut().get_or_insert(broken);
         self.ready.set(0);
-        self.suspend(running);
+        self.suspend(self.running.get());
         unreachable!("a run that failed goes on")
     }
 }
