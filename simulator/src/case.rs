@@ -8,6 +8,7 @@ use crate::scheduler::Pace;
 pub(crate) const MAX_PROCESSES: usize = 8;
 /// Readers of reference operations, which have no rows: these numbers are left free for them.
 pub(crate) const NAMED_READERS: u32 = 2;
+const MAX_WRITERS: u32 = 3;
 /// Processes that read. Each may have two rows: one that is joined, and one that has left with
 /// samples held.
 const MAX_READERS: u32 = 3;
@@ -157,8 +158,9 @@ impl Case {
         self.named = !drop_oldest && random.one_in(3);
         self.rows = match (two_words, self.named) {
             (true, _) => random.within(15, 17),
-            // So many that no reader gets the number of a named one.
-            (false, true) => NAMED_READERS + 2 * MAX_READERS,
+            // So many that no reader gets the number of a named one, even if each process is still
+            // expelling the last reader of another row.
+            (false, true) => NAMED_READERS + 2 * MAX_READERS + MAX_WRITERS + MAX_READERS,
             (false, false) => random.within(1, 4),
         };
         self.regions = if random.one_in(3) { random.within(history + 1, 4) } else { 0 };
@@ -183,7 +185,7 @@ impl Case {
             _ => random.within(12, 30),
         };
         self.plans.iter_mut().for_each(Vec::clear);
-        let (writers, readers) = (random.within(1, 3), random.within(1, MAX_READERS));
+        let (writers, readers) = (random.within(1, MAX_WRITERS), random.within(1, MAX_READERS));
         let keepers = if self.named { random.within(1, 2) } else { 0 };
         let mut plans = self.plans.iter_mut();
         for (role, count) in [(WRITER, writers), (READER, readers), (KEEPER, keepers)] {
