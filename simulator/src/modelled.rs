@@ -4,9 +4,9 @@
 //! One thread runs all processes of a run, and accesses to memory are in one order. A machine with
 //! the memory model of x86-64 (TSO) differs from that in one way: a plain store waits in the buffer
 //! of its process, where only that process sees it, and reaches the memory later
-//! (`machine/buffers.rs`). So loads may come before earlier stores of other words, and nothing else
-//! changes its place. This is why acquire, release and the weaker fences do nothing here; the models
-//! under loom examine them.
+//! (`machine/buffers.rs`). So a load may come before earlier stores to other words, and nothing
+//! else changes its place. This is why acquire, release and the weaker fences do nothing here; the
+//! models under loom examine them.
 
 use std::cell::Cell;
 pub(crate) use std::sync::atomic::Ordering;

@@ -247,8 +247,8 @@ impl Oracle {
         }
     }
 
-    /// A reader has taken a sample. This counts from the call, whose loads have seen the sample; its
-    /// mark ends the hold when its call begins, as the reader has read the bytes by then.
+    /// A reader has taken a sample. This counts from the call, whose loads have seen the sample.
+    /// The hold ends when the call of the mark begins, as the reader has read the bytes by then.
     pub(crate) fn hold(
         &mut self,
         process: usize,
