@@ -41,8 +41,8 @@ impl Stored {
         reason = "the entries of the buffers outlive the references to the words"
     )]
     fn set(self, value: u64) -> u64 {
-        // SAFETY: only words of the world wait in a buffer. They live as long as the program, and
-        // are used by one thread, in cells.
+        // SAFETY: only words and payloads of the world wait in a buffer. They live as long as the
+        // program, and are used by one thread, in cells.
         unsafe {
             match self {
                 Stored::U8(word) => (*word).replace(value as u8).into(),
@@ -253,7 +253,10 @@ impl Machine {
     pub(super) fn drain_due(&self) {
         let now = self.steps.get();
         let mut next_due = u64::MAX;
-        for process in 0..SCHEDULED {
+        let mut filled = self.buffers.filled();
+        while filled != 0 {
+            let process = filled.trailing_zeros() as usize;
+            filled &= filled - 1;
             while let Some(due) = self.buffers.due(process) {
                 if due > now {
                     next_due = next_due.min(due);
