@@ -1,27 +1,37 @@
-//! The third table: payloads larger than a slot, compared with a copy between private buffers and
-//! with slots of that size.
+//! Large payloads: in regions and in slots, compared with a copy between private buffers, and with
+//! one through plain shared memory.
 //!
 //! `cargo bench --bench large` prints Markdown. The method is in `benches/README.md`.
 
 #![allow(unsafe_code)] // Measures with raw memory and fork.
 
+use std::cell::Cell;
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use shmslot::{
-    AttachOptions, Attachments, Channel, ChannelOptions, Registry, RegistryOptions, Segment,
+use ::shmslot::{
+    AttachOptions, Attachments, Channel, ChannelOptions, CreateOptions, Policy, Registry,
+    RegistryOptions, Segment,
 };
 
-use harness::place::SharedMemory;
-use harness::process::{fork, join, pin};
-use harness::rows::{Settings, median};
+use harness::measures::{StreamLimit, one_thread_beside_copy, streaming};
+use harness::place::{Place, SharedMemory};
+use harness::process::{Side, pair, pin};
+use harness::rows::{Aim, Row, Settings, crossing, keep, median, place, run, staying};
+use harness::shmslot::{Shmslot, never_asleep, options};
+use harness::transport::Touch;
 use payload::{
-    Home, Source, Work, one_thread, raw_copy, raw_copy_and_sum, receive, row, segment, send,
+    Home, Source, Table, Work, one_thread, raw_copy, raw_copy_and_sum, receive, row, segment, send,
+    table,
 };
 
 mod harness;
 mod payload;
+
+/// Words of 64 KiB and of 1 MiB.
+const MIDDLE: usize = (64 << 10) / 8;
+const LARGE: usize = (1 << 20) / 8;
 
 fn attach(segment: &Segment) -> Segment {
     let options = AttachOptions { prefault: true, ..AttachOptions::default() };
@@ -68,21 +78,35 @@ fn first_use(what: First, prefault: bool, len: usize) -> f64 {
     median((0..((4 << 20) / len).clamp(1, 16)).map(once).collect())
 }
 
-/// Runs `there` in a child on the second processor and `here` on the first.
-fn with_child<T>(there: impl FnOnce(), here: impl FnOnce() -> T) -> T {
-    let child = fork(1, there);
-    let result = here();
-    assert!(join(&[child]), "the other process failed");
-    result
+/// Runs `there` on the second processor, and `here` on the first; what that measured.
+fn apart(place: &Place, there: impl FnOnce(), here: impl FnOnce() -> f64) -> f64 {
+    // Each of the two processes has its own.
+    let sides = Cell::new(Some((there, here)));
+    let well = pair(place, |meeting| {
+        let (there, here) = sides.take().expect("one side");
+        match meeting.side {
+            Side::Here => place.put(0, here()),
+            Side::There => there(),
+        }
+    });
+    assert!(well, "one of the processes failed");
+    place.get(0)
 }
 
 /// Half a round trip, payload written on one side and read on the other. `send` and `receive` are
 /// those of this side.
-fn ping_pong(len: usize, mut send: impl FnMut(&Source), mut receive: impl FnMut() -> u64) -> f64 {
-    payload::per_turn(len, Work::WrittenAndRead, 1000, |source| {
+fn ping_pong(
+    place: &Place,
+    len: usize,
+    mut send: impl FnMut(&Source),
+    mut receive: impl FnMut() -> u64,
+) -> f64 {
+    let blocks = payload::blocks(len, Work::WrittenAndRead, 1000, |source| {
         send(source.expect("written"));
         receive()
-    }) / 2.0
+    });
+    blocks.iter().for_each(|&block| place.note(block as u64));
+    median(blocks) / 2.0
 }
 
 /// The other side: answers until it is told to end.
@@ -95,13 +119,13 @@ fn pong(source: &Source, mut receive: impl FnMut() -> Option<u64>, mut send: imp
 
 /// Copied into shared memory and summed up there, with one flag each way: nothing that is shared
 /// can be faster.
-fn raw_one_way(len: usize) -> f64 {
+fn raw_one_way(place: &Place, len: usize) -> f64 {
     const STOP: u64 = u64::MAX;
     let shared = SharedMemory::new(4096 + 2 * len);
-    let place = |way: usize| shared.start().wrapping_add(4096 + way * len);
+    let payload = |way: usize| shared.start().wrapping_add(4096 + way * len);
     let put = |way: usize, source: &Source| {
         // SAFETY: inside the mapping; the other side looks there after the flag only.
-        unsafe { place(way).copy_from_nonoverlapping(source.bytes.as_ptr(), len) };
+        unsafe { payload(way).copy_from_nonoverlapping(source.bytes.as_ptr(), len) };
         let flag = shared.word(way);
         flag.store(flag.load(Ordering::Relaxed) + 1, Ordering::Release);
     };
@@ -115,15 +139,20 @@ fn raw_one_way(len: usize) -> f64 {
             }
         }
         // SAFETY: inside the mapping; the other side writes there after the next flag only.
-        Some(payload::sum(unsafe { std::slice::from_raw_parts(place(way), len) }))
+        Some(payload::sum(unsafe { std::slice::from_raw_parts(payload(way), len) }))
     };
     let source = Source::new(len);
     let (mut here, mut there) = (0, 0);
-    with_child(
+    apart(
+        place,
         || pong(&source, || get(0, &mut there), |source| put(1, source)),
         || {
-            let took =
-                ping_pong(len, |source| put(0, source), || get(1, &mut here).expect("an answer"));
+            let took = ping_pong(
+                place,
+                len,
+                |source| put(0, source),
+                || get(1, &mut here).expect("an answer"),
+            );
             shared.word(0).store(STOP, Ordering::Release);
             took
         },
@@ -131,12 +160,12 @@ fn raw_one_way(len: usize) -> f64 {
 }
 
 /// Through two segments, one each way; both sides poll.
-fn one_way(home: Home, len: usize) -> f64 {
+fn one_way(place: &Place, home: Home, len: usize) -> f64 {
     let (there, back) = (segment(home, len, true), segment(home, len, true));
-    let answers = back.reader(0).expect("a reader");
     let source = Source::new(len);
     let go = SharedMemory::new(4096);
-    with_child(
+    apart(
+        place,
         || {
             let (there, back) = (attach(&there), attach(&back));
             let reader = there.reader(0).expect("a reader");
@@ -158,11 +187,15 @@ fn one_way(home: Home, len: usize) -> f64 {
             pong(&source, next, |source| send(&writer, len, Some(source)));
         },
         || {
+            let (there, back) = (attach(&there), attach(&back));
+            // An answer comes only after the first payload.
+            let answers = back.reader(0).expect("a reader");
             let writer = there.writer().expect("a writer");
             while go.word(0).load(Ordering::Acquire) == 0 {
                 spin_loop();
             }
             let took = ping_pong(
+                place,
                 len,
                 |source| send(&writer, len, Some(source)),
                 || black_box(receive(&answers, true)),
@@ -202,48 +235,110 @@ fn over_a_channel(every_region_new: bool, len: usize) -> f64 {
     median((0..33).map(once).collect())
 }
 
+/// Slots, or regions, of a segment in which few are in use at a time: payloads come back to those
+/// that are warm.
+const MANY: u32 = 32;
+
+/// Where payloads of `W` words lie, in a segment of [`MANY`].
+fn warm<const W: usize>(home: Home, policy: Policy) -> Shmslot {
+    let options = options::<W>(false, policy, MANY);
+    Shmslot::new(never_asleep(match home {
+        Home::Slot => options,
+        Home::Region => CreateOptions {
+            slot_capacity: 64,
+            max_payload: 8 * W as u64,
+            region_count: MANY,
+            ..options
+        },
+    }))
+}
+
+fn warm_rows<const W: usize>(place: &'static Place, time: Duration, size: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (home, name) in [(Home::Slot, "slots"), (Home::Region, "regions")] {
+        rows.push(staying(format!("one thread, {size}, {MANY} {name}"), Aim::None, move || {
+            one_thread_beside_copy::<W, _>(place, time, || warm::<W>(home, Policy::Fail))
+        }));
+        rows.push(crossing(
+            format!("streaming 1 → 1, {size}, {MANY} {name}"),
+            Aim::None,
+            move || {
+                let segment = || warm::<W>(home, Policy::Block);
+                streaming::<W, _>(place, time, segment, StreamLimit::Copy, Touch::Whole)
+            },
+        ));
+    }
+    rows
+}
+
 fn main() {
-    let rounds = if Settings::from_args(false).quick { 1 } else { 7 };
+    let settings = Settings::from_args(false);
+    let (quick, rounds) = (settings.quick, settings.rounds.min(7));
     pin(0);
-    let before = payload::load();
-    payload::table(
-        "one thread, payload untouched",
-        ("in a slot of that size", |len| one_thread(Home::Slot, Work::Untouched, len)),
-        &[row("in a region", |len| one_thread(Home::Region, Work::Untouched, len))],
-        rounds,
-    );
-    payload::table(
-        "one thread, payload written and read",
-        ("copy and sum, private buffers", raw_copy_and_sum),
-        &[
-            row("copy alone, private buffers", raw_copy),
-            row("in a region", |len| one_thread(Home::Region, Work::WrittenAndRead, len)),
-            row("in a slot of that size", |len| one_thread(Home::Slot, Work::WrittenAndRead, len)),
-            row("first use of a region", |len| first_use(First::Whole, false, len)),
-            row("of that, reserve", |len| first_use(First::Reserve, false, len)),
-            row("first use, PREFAULT", |len| first_use(First::Whole, true, len)),
-            row("of that, reserve", |len| first_use(First::Reserve, true, len)),
-            row("first read through another mapping", |len| {
-                first_use(First::ReadElsewhere, false, len)
+    let place = place();
+    let tables = [
+        Table {
+            title: "one thread, payload untouched",
+            raw: row("in a slot of that size", |len| one_thread(Home::Slot, Work::Untouched, len)),
+            rows: vec![row("in a region", |len| one_thread(Home::Region, Work::Untouched, len))],
+            rounds,
+            quick,
+            crosses: false,
+        },
+        Table {
+            title: "one thread, payload written and read",
+            raw: row("copy and sum, private buffers", raw_copy_and_sum),
+            rows: vec![
+                row("copy alone, private buffers", raw_copy),
+                row("in a region", |len| one_thread(Home::Region, Work::WrittenAndRead, len)),
+                row("in a slot of that size", |len| {
+                    one_thread(Home::Slot, Work::WrittenAndRead, len)
+                }),
+                row("first use of a region", |len| first_use(First::Whole, false, len)),
+                row("of that, reserve", |len| first_use(First::Reserve, false, len)),
+                row("first use, PREFAULT", |len| first_use(First::Whole, true, len)),
+                row("of that, reserve", |len| first_use(First::Reserve, true, len)),
+                row("first read through another mapping", |len| {
+                    first_use(First::ReadElsewhere, false, len)
+                }),
+            ],
+            rounds,
+            quick,
+            crosses: false,
+        },
+        Table {
+            title: "one way between two processes, written and read",
+            raw: row("shared memory and a flag", move |len| raw_one_way(place, len)),
+            rows: vec![
+                row("in a region", move |len| one_way(place, Home::Region, len)),
+                row("in a slot of that size", move |len| one_way(place, Home::Slot, len)),
+            ],
+            // It needs two processors, which others want, too: more rounds, which cost little here.
+            rounds: 3 * rounds,
+            quick,
+            crosses: true,
+        },
+        Table {
+            title: "over a channel, payload untouched",
+            raw: row("a region used again, in its next generation", |len| {
+                over_a_channel(false, len)
             }),
-        ],
-        rounds,
-    );
-    payload::table(
-        "one way between two processes, written and read",
-        ("shared memory and a flag", raw_one_way),
-        &[
-            row("in a region", |len| one_way(Home::Region, len)),
-            row("in a slot of that size", |len| one_way(Home::Slot, len)),
-        ],
-        // It needs two processors, which others want, too: more rounds, which cost little here.
-        3 * rounds,
-    );
-    payload::table(
-        "over a channel, payload untouched",
-        ("a region used again, in its next generation", |len| over_a_channel(false, len)),
-        &[row("a new region each time", |len| over_a_channel(true, len))],
-        rounds,
-    );
-    println!("Load average {before} before, {} after.", payload::load());
+            rows: vec![row("a new region each time", |len| over_a_channel(true, len))],
+            rounds,
+            quick,
+            crosses: false,
+        },
+    ];
+    let mut text = String::new();
+    for wanted in tables.iter().filter(|table| settings.wants(table.title)) {
+        let table = table(wanted, place);
+        print!("{table}");
+        text += &table;
+    }
+    if !text.is_empty() {
+        keep(&settings, "large", &text);
+    }
+    let mut rows = warm_rows::<MIDDLE>(place, settings.time, "64 KiB");
+    rows.extend(warm_rows::<LARGE>(place, settings.time, "1 MiB"));
+    run(&settings, place, "warm memory, written and read", "warm", rows);
 }

@@ -9,13 +9,11 @@ use std::hint::black_box;
 
 use ::shmslot::{Code, CreateOptions, Policy, Reader, Segment, Writer};
 
-use harness::clock::{ticks, ticks_when_done};
-use harness::measures::one_thread;
+use harness::clock::ticks;
+use harness::measures::{one_thread, staying_sample};
 use harness::place::Place;
 use harness::process::{alone, pin};
-use harness::rows::{
-    Aim, Figures, Row, Sample, Settings, measure, place, print, staying, surroundings,
-};
+use harness::rows::{Aim, Row, Sample, Settings, place, run, staying};
 use harness::shmslot::{Shmslot, ThroughC, options};
 use harness::transport::Touch;
 
@@ -57,26 +55,18 @@ impl Fill {
 /// How many rounds later a sample is marked. Then the slot that a writer got last is not free yet.
 const LATE: usize = 4;
 
-/// The part of a round that is timed.
+/// When a sample of a round is marked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Whole,
-    /// All of it, with samples that are marked [`LATE`] rounds later.
-    WholeLate,
-    Reserve,
-    Commit,
-    Read,
-    Mark,
+enum Mark {
+    AtOnce,
+    /// [`LATE`] rounds later.
+    Late,
 }
 
-impl Part {
-    const ALL: [(Part, &str); 6] = [
-        (Part::Whole, "reserve + commit + read + mark"),
-        (Part::WholeLate, "reserve + commit + read, mark 4 rounds later"),
-        (Part::Reserve, "reserve"),
-        (Part::Commit, "commit"),
-        (Part::Read, "read"),
-        (Part::Mark, "mark"),
+impl Mark {
+    const ALL: [(Mark, &str); 2] = [
+        (Mark::AtOnce, "reserve + commit + read + mark"),
+        (Mark::Late, "reserve + commit + read, mark 4 rounds later"),
     ];
 }
 
@@ -87,21 +77,6 @@ fn mode(single_writer: bool) -> &'static str {
 /// Leaves in `place` what each block of turns took, in sixteenths of a tick a turn.
 fn note(place: &Place, ticks: u64, turns: u64) {
     place.note(ticks * 16 / turns);
-}
-
-fn noted(place: &Place) -> Sample {
-    Sample { state: None, figures: Figures::of_turns(place.noted(), 16.0), limit: None }
-}
-
-/// Ticks of a block of clock reads, one of which is in every part that is timed alone.
-fn looks() -> u64 {
-    let block = |_| {
-        let start = ticks_when_done();
-        (0..BLOCK).fold(start, |_, _| ticks_when_done()) - start
-    };
-    let mut blocks: Vec<_> = (0..1001).map(block).collect();
-    blocks.sort_unstable();
-    blocks[blocks.len() / 2]
 }
 
 /// Ticks of a block of rounds. The addresses that a caller needs must not be optimised away: a
@@ -137,25 +112,6 @@ fn late_turns<'r>(
     ticks() - start
 }
 
-/// Ticks of one part of a block of rounds, without the clock reads. These are subtracted from the
-/// sum, because a part may be shorter than a tick.
-fn parts(writer: &Writer, reader: &Reader, part: Part, looks: u64) -> u64 {
-    let mut sum = 0;
-    for _ in 0..BLOCK {
-        let mut at = [ticks_when_done(); 6];
-        let loan = writer.reserve(PAYLOAD, None).expect("a slot");
-        at[Part::Reserve as usize] = ticks_when_done();
-        loan.commit(PAYLOAD).expect("a commit");
-        at[Part::Commit as usize] = ticks_when_done();
-        let sample = reader.read().expect("a read").expect("a sample");
-        at[Part::Read as usize] = ticks_when_done();
-        drop(sample);
-        at[Part::Mark as usize] = ticks_when_done();
-        sum += at[part as usize] - at[part as usize - 1];
-    }
-    sum.saturating_sub(looks)
-}
-
 /// Ticks of a block of reserves that find nothing.
 fn failing_reserves(writer: &Writer) -> u64 {
     let start = ticks();
@@ -171,7 +127,7 @@ struct Case {
     single_writer: bool,
     slots: u32,
     fill: Fill,
-    part: Part,
+    mark: Mark,
 }
 
 fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
@@ -185,16 +141,14 @@ fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
             reader.read().expect("a read").expect("a sample")
         };
         let hands: Vec<_> = (0..case.fill.held(case.slots)).map(hold).collect();
-        let looks = looks();
         let mut late = [const { None }; LATE];
         // Enough that every slot has its turn.
         let blocks = u64::from(case.slots).clamp(least_turns, 1 << 20) / BLOCK;
         for block in 0..blocks + blocks / 4 {
-            let ticks = match (case.fill, case.part) {
+            let ticks = match (case.fill, case.mark) {
                 (Fill::NoneFree, _) => failing_reserves(&writer),
-                (_, Part::Whole) => turns(&writer, &reader),
-                (_, Part::WholeLate) => late_turns(&writer, &reader, &mut late),
-                (_, part) => parts(&writer, &reader, part, looks),
+                (_, Mark::AtOnce) => turns(&writer, &reader),
+                (_, Mark::Late) => late_turns(&writer, &reader, &mut late),
             };
             if block >= blocks / 4 {
                 note(place, ticks, BLOCK);
@@ -202,7 +156,7 @@ fn measured(place: &Place, case: Case, least_turns: u64) -> Option<Sample> {
         }
         black_box(&hands);
     });
-    well.then(|| noted(place))
+    well.then(|| staying_sample(place, None))
 }
 
 /// Reserve and commit, each in blocks of `BATCH`; between them the readers read, which is not
@@ -231,7 +185,7 @@ fn commit_to_readers(place: &Place, policy: Policy, readers: u32, blocks: u64) -
             }
         }
     });
-    well.then(|| noted(place))
+    well.then(|| staying_sample(place, None))
 }
 
 fn empty_polls(place: &Place, slots: u32, blocks: u64) -> Option<Sample> {
@@ -247,10 +201,82 @@ fn empty_polls(place: &Place, slots: u32, blocks: u64) -> Option<Sample> {
             note(place, ticks() - start, BLOCK);
         }
     });
-    well.then(|| noted(place))
+    well.then(|| staying_sample(place, None))
 }
 
-/// Every call, at every fill level, against the number of slots.
+/// One of the calls of a round, or two of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    ReserveAndDiscard,
+    Reserve,
+    Commit,
+    Read,
+    Mark,
+}
+
+impl Call {
+    const ALL: [(Call, &str); 5] = [
+        (Call::ReserveAndDiscard, "reserve + discard"),
+        (Call::Reserve, "reserve"),
+        (Call::Commit, "commit"),
+        (Call::Read, "read"),
+        (Call::Mark, "mark"),
+    ];
+}
+
+/// A call many times in a row, because one alone is shorter than two looks at the clock. Between
+/// these blocks the other calls of as many rounds are made.
+fn in_a_row(place: &Place, single_writer: bool, call: Call, blocks: u64) -> Option<Sample> {
+    const ROW: usize = 128;
+    let options = options::<WORDS>(single_writer, Policy::Fail, 2 * ROW as u32);
+    let well = alone(place, || {
+        let segment = Segment::create_anonymous(&options).expect("a segment");
+        let reader = segment.reader(0).expect("a reader");
+        let writer = segment.writer().expect("a writer");
+        let reserve = || {
+            let mut loan = writer.reserve(PAYLOAD, None).expect("a slot");
+            black_box(loan.as_mut_ptr());
+            loan
+        };
+        let (mut loans, mut samples) = (Vec::with_capacity(ROW), Vec::with_capacity(ROW));
+        for block in 0..blocks {
+            let timed = |timed: Call, calls: &mut dyn FnMut()| {
+                let start = ticks();
+                calls();
+                if timed == call && block >= blocks / 8 {
+                    note(place, ticks() - start, ROW as u64);
+                }
+            };
+            timed(Call::ReserveAndDiscard, &mut || (0..ROW).for_each(|_| reserve().discard()));
+            timed(Call::Reserve, &mut || loans.extend((0..ROW).map(|_| reserve())));
+            timed(Call::Commit, &mut || {
+                loans.drain(..).for_each(|loan| _ = loan.commit(PAYLOAD).expect("a commit"));
+            });
+            timed(Call::Read, &mut || {
+                let read = |_| reader.read().expect("a read").expect("a sample");
+                samples.extend((0..ROW).map(read));
+            });
+            timed(Call::Mark, &mut || samples.clear());
+        }
+    });
+    well.then(|| staying_sample(place, None))
+}
+
+/// Each call by itself. A call that takes many samples at once is to be compared with these.
+fn calls(place: &'static Place, quick: bool) -> Vec<Row> {
+    let blocks = if quick { 1 << 9 } else { 1 << 11 };
+    let mut rows = Vec::new();
+    for single_writer in [true, false] {
+        for (call, name) in Call::ALL {
+            let name = format!("{name}, 128 in a row, {}, 256 slots", mode(single_writer));
+            let measure = move || in_a_row(place, single_writer, call, blocks);
+            rows.push(staying(name, Aim::None, measure));
+        }
+    }
+    rows
+}
+
+/// The round at every fill level, against the number of slots.
 fn fill_levels(place: &'static Place, quick: bool) -> Vec<Row> {
     let least_turns = if quick { 1 << 13 } else { 1 << 16 };
     let counts: &[u32] =
@@ -259,26 +285,23 @@ fn fill_levels(place: &'static Place, quick: bool) -> Vec<Row> {
     for single_writer in [true, false] {
         let most = if single_writer { 16.0 } else { 22.0 };
         for (fill, level) in Fill::ALL {
-            for (part, calls) in Part::ALL {
-                let (calls, aim) = match (fill, part) {
-                    (Fill::NoneFree, Part::Whole) => ("reserve that fails", Aim::None),
-                    (Fill::NoneFree, _) => continue,
-                    (Fill::AllFree, Part::Whole) => (calls, Aim::Nanoseconds(most)),
+            for (mark, calls) in Mark::ALL {
+                let (calls, aim) = match (fill, mark) {
+                    (Fill::NoneFree, Mark::AtOnce) => ("reserve that fails", Aim::None),
+                    (Fill::NoneFree, Mark::Late) => continue,
+                    (Fill::AllFree, Mark::AtOnce) => (calls, Aim::Nanoseconds(most)),
                     _ => (calls, Aim::None),
                 };
-                let is_whole = matches!(part, Part::Whole | Part::WholeLate);
                 for &slots in counts {
                     let free = slots - fill.held(slots);
-                    if part == Part::WholeLate && free as usize <= LATE {
+                    if mark == Mark::Late && free as usize <= LATE {
                         continue;
                     }
-                    let case = Case { single_writer, slots, fill, part };
+                    let case = Case { single_writer, slots, fill, mark };
                     let name =
                         |level| format!("{calls}, {}, {level}, {slots} slots", mode(single_writer));
                     let aim = match fill {
-                        Fill::HalfHeld | Fill::AllButOneHeld if is_whole => {
-                            Aim::Row(name("all free"), 1.3)
-                        }
+                        Fill::HalfHeld | Fill::AllButOneHeld => Aim::Row(name("all free"), 1.3),
                         _ => aim.clone(),
                     };
                     let name = name(level);
@@ -334,8 +357,12 @@ fn readers(place: &'static Place, quick: bool) -> Vec<Row> {
         // The samples of a reader that never reads are taken away, which costs more than having no
         // reader.
         let base = if policy == Policy::DropOldest { 1 } else { 0 };
-        for readers in [0, 1, 3, 7, 15, 31, 63] {
-            let aim = if readers > base { Aim::Row(row_name(base), 1.3) } else { Aim::None };
+        for readers in [0, 1, 4, 15, 63] {
+            let aim = match readers {
+                0 => Aim::None,
+                _ if readers == base => Aim::Beside(row_name(0)),
+                _ => Aim::Row(row_name(base), 1.3),
+            };
             let measure = move || commit_to_readers(place, policy, readers, blocks);
             rows.push(staying(row_name(readers), aim, measure));
         }
@@ -358,8 +385,8 @@ fn main() {
     let place = place();
     let mut rows = boundaries(place, &settings);
     rows.extend(polls(place, settings.quick));
+    rows.extend(calls(place, settings.quick));
     rows.extend(readers(place, settings.quick));
     rows.extend(fill_levels(place, settings.quick));
-    print(&settings, "one thread", "one_thread", &measure(&settings, rows));
-    println!("{}", surroundings());
+    run(&settings, place, "one thread", "one_thread", rows);
 }

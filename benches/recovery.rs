@@ -5,11 +5,19 @@
 
 #![allow(unsafe_code)] // Children are forked and killed.
 
-use std::hint::spin_loop;
+use std::fmt::Write as _;
+use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use shmslot::{AttachOptions, Code, CreateOptions, Policy, Segment};
+use ::shmslot::{AttachOptions, Code, CreateOptions, Policy, Reader, Segment, Writer};
+
+use harness::process::is_asleep;
+use harness::rows::{
+    AGAIN, Settings, Surroundings, disturbed, keep, median, place, show, show_ratio,
+};
+
+mod harness;
 
 const PAYLOAD: usize = 64;
 
@@ -95,11 +103,6 @@ fn attach(segment: &Segment) -> Segment {
     Segment::attach_fd(segment.fd().expect("anonymous"), &AttachOptions::default()).expect("attach")
 }
 
-fn median(values: &mut [u64]) -> u64 {
-    values.sort_unstable();
-    values[values.len() / 2]
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Had {
     HalfOnLoan,
@@ -107,7 +110,7 @@ enum Had {
 }
 
 /// From the proof of death to the end of the sweep.
-fn recovery(shared: &Shared, slots: u32, had: Had, rounds: usize) -> Vec<u64> {
+fn recovery(shared: &Shared, slots: u32, had: Had, rounds: usize) -> Vec<f64> {
     let segment = create(Policy::Fail, slots);
     let writer = segment.writer().expect("a writer");
     let round = |_| {
@@ -136,24 +139,14 @@ fn recovery(shared: &Shared, slots: u32, had: Had, rounds: usize) -> Vec<u64> {
             assert_eq!(full.code(), Code::NoFreeSlot);
         }
         kill(victim);
-        let start = Instant::now();
-        let dead = segment.recover().expect("recover");
-        let took = start.elapsed().as_nanos() as u64;
-        assert_eq!(dead, 1);
-        took
+        time(|| assert_eq!(segment.recover().expect("recover"), 1))
     };
     (0..rounds).map(round).collect()
 }
 
-/// Whether a process sleeps, by the kernel's word.
-fn is_asleep(process: libc::pid_t) -> bool {
-    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it lives");
-    text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
-}
-
 /// How long a writer that sleeps behind a reader waits for its slot after the reader was killed,
 /// and nobody else looks.
-fn asleep_behind(shared: &Shared, rounds: usize) -> Vec<u64> {
+fn asleep_behind(shared: &Shared, rounds: usize) -> Vec<f64> {
     let round = |round: usize| {
         let segment = create(Policy::Block, 8);
         let reader = start(shared, || {
@@ -189,7 +182,7 @@ fn asleep_behind(shared: &Shared, rounds: usize) -> Vec<u64> {
         }
         let took = shared.done_at.load(Ordering::Acquire).saturating_sub(killed_at);
         kill(sleeper);
-        took
+        took as f64
     };
     (0..rounds).map(round).collect()
 }
@@ -222,85 +215,177 @@ fn cpu_time(process: libc::pid_t) -> u64 {
 }
 
 /// How long something takes, in nanoseconds.
-fn time(body: &mut dyn FnMut()) -> u64 {
+fn time(body: impl FnOnce()) -> f64 {
     let start = Instant::now();
     body();
-    start.elapsed().as_nanos() as u64
+    start.elapsed().as_nanos() as f64
 }
 
-/// What the number of the living costs: figures by name.
-fn among(shared: &Shared, participants: u32, rounds: usize) -> [(&'static str, Vec<u64>); 6] {
-    let options = CreateOptions {
-        slot_count: 64,
-        slot_capacity: PAYLOAD as u64,
-        max_participants: 4095,
-        prefault: true,
-        ..CreateOptions::default()
-    };
-    let segment = Segment::create_anonymous(&options).expect("a segment");
-    // This one, one more for a time, and the sleeper.
-    let others = crowd(shared, &segment, participants - 3);
-    let rounds = rounds.min(15);
-    let repeat = |body: &mut dyn FnMut() -> u64| (0..rounds).map(|_| body()).collect::<Vec<_>>();
-    let nobody = repeat(&mut || time(&mut || assert_eq!(segment.recover().expect("recover"), 0)));
-    let listing = repeat(&mut || {
-        time(&mut || {
-            let list = segment.participants().expect("a list");
-            assert_eq!(list.iter().filter(|one| one.alive).count(), participants as usize - 2);
-        })
-    });
-    let one = repeat(&mut || {
+/// A segment for as many participants as there may be, and what is measured in it.
+struct Gathering {
+    segment: Segment,
+    writer: Writer,
+    reader: Reader,
+}
+
+impl Gathering {
+    fn new() -> Gathering {
+        let options = CreateOptions {
+            slot_count: 64,
+            slot_capacity: PAYLOAD as u64,
+            max_participants: 4095,
+            prefault: true,
+            ..CreateOptions::default()
+        };
+        let segment = Segment::create_anonymous(&options).expect("a segment");
+        let writer = segment.writer().expect("a writer");
+        let reader = segment.reader(0).expect("a reader");
+        Gathering { segment, writer, reader }
+    }
+
+    /// The mean of a round of the hot calls.
+    fn round(&self) -> f64 {
+        const ROUNDS: u32 = 4096;
+        let took = time(|| {
+            for _ in 0..ROUNDS {
+                let mut loan = self.writer.reserve(PAYLOAD, None).expect("a slot");
+                black_box(loan.as_mut_ptr());
+                loan.commit(PAYLOAD).expect("a commit");
+                black_box(self.reader.read().expect("a read").expect("a sample").as_ptr());
+            }
+        });
+        took / f64::from(ROUNDS)
+    }
+
+    fn attach_and_close(&self) -> f64 {
+        time(|| drop(attach(&self.segment)))
+    }
+
+    fn join_and_leave(&self) -> f64 {
+        time(|| drop(self.segment.reader(0).expect("a reader")))
+    }
+
+    fn recover(&self) -> f64 {
+        time(|| assert_eq!(self.segment.recover().expect("recover"), 0))
+    }
+
+    fn recover_one(&self, shared: &Shared) -> f64 {
         let victim = start(shared, || {
-            std::mem::forget(attach(&segment));
+            std::mem::forget(attach(&self.segment));
             Box::new(|| ())
         });
         kill(victim);
-        time(&mut || assert_eq!(segment.recover().expect("recover"), 1))
-    });
-    let attaching = repeat(&mut || time(&mut || drop(attach(&segment))));
-    let writer = segment.writer().expect("a writer");
-    let loans: Vec<_> =
-        (0..64).map(|_| writer.reserve(PAYLOAD, Some(Duration::ZERO)).expect("a slot")).collect();
-    // Each with an attachment of its own: the time between two looks is one attachment's.
-    let reserving = repeat(&mut || {
-        let segment = attach(&segment);
+        time(|| assert_eq!(self.segment.recover().expect("recover"), 1))
+    }
+
+    fn list(&self) -> f64 {
+        time(|| assert!(self.segment.participants().expect("a list").iter().all(|one| one.alive)))
+    }
+
+    /// A reserve that finds nothing. Each through an attachment of its own, because the time
+    /// between two looks is that of one attachment.
+    fn reserve_in_vain(&self) -> f64 {
+        let reserve = || self.writer.reserve(PAYLOAD, Some(Duration::ZERO));
+        let _loans: Vec<_> = (0..64).map(|_| reserve().expect("a slot")).collect();
+        let segment = attach(&self.segment);
         let writer = segment.writer().expect("a writer");
-        time(&mut || {
+        time(|| {
             let nothing =
                 writer.reserve(PAYLOAD, Some(Duration::ZERO)).expect_err("nothing is free");
             assert_eq!(nothing.code(), Code::NoFreeSlot);
         })
-    });
-    drop(loans);
-    let sleeper = start(shared, || {
-        let segment = attach(&segment);
-        let reader = segment.reader(0).expect("a reader");
-        Box::new(move || {
-            let _ = reader.wait(None);
-            drop((reader, segment));
-        })
-    });
-    while !is_asleep(sleeper) {
-        std::thread::yield_now();
     }
-    const SLEEP: Duration = Duration::from_secs(2);
-    let before = cpu_time(sleeper);
-    std::thread::sleep(if rounds > 1 { SLEEP } else { SLEEP / 10 });
-    let per_second = (cpu_time(sleeper) - before) / if rounds > 1 { SLEEP.as_secs() } else { 1 };
-    kill(sleeper);
+
+    /// Processor time that a sleeping reader takes in a second.
+    fn sleeper(&self, shared: &Shared, asleep: Duration) -> f64 {
+        let sleeper = start(shared, || {
+            let segment = attach(&self.segment);
+            let reader = segment.reader(0).expect("a reader");
+            Box::new(move || {
+                let _ = reader.wait(None);
+                drop((reader, segment));
+            })
+        });
+        while !is_asleep(sleeper) {
+            std::thread::yield_now();
+        }
+        let before = cpu_time(sleeper);
+        std::thread::sleep(asleep);
+        let took = (cpu_time(sleeper) - before) as f64;
+        kill(sleeper);
+        took / asleep.as_secs_f64()
+    }
+}
+
+/// A figure in a segment of many participants, each right after the same in one of few.
+struct Beside {
+    name: &'static str,
+    /// The figure of few, and that of many.
+    pairs: Vec<[f64; 2]>,
+    /// How many were taken again or left out because the one of few was disturbed.
+    again: usize,
+}
+
+impl Beside {
+    fn measure(
+        name: &'static str,
+        [few, many]: [&Gathering; 2],
+        rounds: usize,
+        figure: impl Fn(&Gathering) -> f64,
+    ) -> Beside {
+        let mut again = 0;
+        let mut pairs: Vec<[f64; 2]> = Vec::new();
+        for last in (0..=AGAIN).map(|time| time == AGAIN) {
+            while pairs.len() < rounds {
+                pairs.push([figure(few), figure(many)]);
+            }
+            let limits: Vec<_> = pairs.iter().map(|pair| pair[0]).collect();
+            let mut bad = disturbed(&limits).into_iter();
+            pairs.retain(|_| bad.next() == Some(false));
+            again += rounds - pairs.len();
+            if last || pairs.len() == rounds {
+                break;
+            }
+        }
+        Beside { name, pairs, again }
+    }
+}
+
+/// How many live in the segment of few: this process, and one more for a time.
+const FEW: u32 = 2;
+
+/// What the number of the living costs.
+fn among(shared: &Shared, participants: u32, rounds: usize) -> Vec<Beside> {
+    let few = Gathering::new();
+    let many = Gathering::new();
+    let others = crowd(shared, &many.segment, participants - FEW);
+    let rounds = rounds.min(15);
+    let both = [&few, &many];
+    let asleep = Duration::from_millis(if rounds > 5 { 1000 } else { 200 });
+    let figures = vec![
+        Beside::measure("reserve + commit + read + mark", both, rounds, Gathering::round),
+        Beside::measure("attach and close", both, rounds, Gathering::attach_and_close),
+        Beside::measure("join and leave", both, rounds, Gathering::join_and_leave),
+        Beside::measure("`recover`, nobody is dead", both, rounds, Gathering::recover),
+        Beside::measure("`recover`, one is dead", both, rounds, |at| at.recover_one(shared)),
+        Beside::measure("a list of the participants", both, rounds, Gathering::list),
+        Beside::measure(
+            "a FAIL reserve that looks and finds nothing",
+            both,
+            rounds,
+            Gathering::reserve_in_vain,
+        ),
+        // Each takes a long time.
+        Beside::measure("processor time of a sleeping reader, a second", both, 3, |at| {
+            at.sleeper(shared, asleep)
+        }),
+    ];
     others.into_iter().for_each(kill);
-    [
-        ("`recover`, nobody is dead", nobody),
-        ("`recover`, one is dead", one),
-        ("a list of the participants", listing),
-        ("attach and close", attaching),
-        ("a FAIL reserve that looks and finds nothing", reserving),
-        ("CPU time of a sleeping reader, a second", vec![per_second]),
-    ]
+    figures
 }
 
 /// What an observer pays for one look at the counters of a segment in which each slot is unread.
-fn looking(slots: u32, rounds: usize) -> [(&'static str, Vec<u64>); 3] {
+fn looking(slots: u32, rounds: usize) -> [(&'static str, Vec<f64>); 3] {
     let segment = create(Policy::Fail, slots);
     let reader = segment.reader(0).expect("a reader");
     let writer = segment.writer().expect("a writer");
@@ -310,7 +395,7 @@ fn looking(slots: u32, rounds: usize) -> [(&'static str, Vec<u64>); 3] {
     let options = AttachOptions { observer: true, ..AttachOptions::default() };
     let observer = Segment::attach_fd(segment.fd().expect("anonymous"), &options).expect("attach");
     assert_eq!(observer.counters().expect("counters").unread, slots);
-    let repeat = |look: &dyn Fn()| (0..rounds).map(|_| time(&mut || look())).collect();
+    let repeat = |look: &dyn Fn()| (0..rounds).map(|_| time(look)).collect();
     let figures = [
         ("`counters`", repeat(&|| _ = observer.counters().expect("counters"))),
         ("`readers`", repeat(&|| _ = observer.readers().expect("readers"))),
@@ -322,7 +407,7 @@ fn looking(slots: u32, rounds: usize) -> [(&'static str, Vec<u64>); 3] {
 
 /// An operator expels a reader that has read nothing. In a lossless segment that contains a fence
 /// of all processors.
-fn expelling(policy: Policy, slots: u32, rounds: usize) -> Vec<u64> {
+fn expelling(policy: Policy, slots: u32, rounds: usize) -> Vec<f64> {
     let segment = create(policy, slots);
     let writer = segment.writer().expect("a writer");
     let once = |_| {
@@ -331,92 +416,122 @@ fn expelling(policy: Policy, slots: u32, rounds: usize) -> Vec<u64> {
             writer.write(&[0; PAYLOAD], Some(Duration::ZERO)).expect("a slot");
         }
         let readers = segment.readers().expect("the readers");
-        let took = time(&mut || segment.expel(&readers[0]).expect("membarrier"));
+        let took = time(|| segment.expel(&readers[0]).expect("membarrier"));
         drop(reader);
         took
     };
     (0..rounds).map(once).collect()
 }
 
-fn main() {
-    // Under `cargo test --benches` only show that it runs.
-    let given = |wanted: &str| std::env::args().any(|arg| arg == wanted);
-    let rounds = match (given("--bench"), given("--quick")) {
-        (false, _) => 1,
-        (true, true) => 5,
-        (true, false) => 31,
-    };
-    let shared = shared();
-    let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1e3;
-    println!("| after the kernel's word | slots | median µs | worst µs | ns a slot | aim µs |");
-    println!("|---|---:|---:|---:|---:|---:|");
+/// The cells of a row: how many rounds, their median, and the worst.
+fn cells(figures: Vec<f64>) -> String {
+    let worst = figures.iter().copied().fold(0.0, f64::max);
+    format!("{} | {} | {}", figures.len(), show(median(figures)), show(worst))
+}
+
+fn recoveries(shared: &Shared, rounds: usize) -> String {
+    let mut text = String::from(
+        "| after the kernel's word | slots | n | median | worst | for each slot | aim |\n\
+         |---|---:|---:|---:|---:|---:|---:|\n",
+    );
     for (had, name) in
         [(Had::HalfOnLoan, "half of the slots on loan"), (Had::AllUnread, "all slots unread by it")]
     {
         for slots in [64, 4096, 65_536] {
-            let mut figures = recovery(shared, slots, had, rounds);
-            let middle = median(&mut figures);
-            println!(
-                "| recover, {name} | {slots} | {:.1} | {:.1} | {:.1} | {:.0} |",
-                microseconds(middle),
-                microseconds(figures[figures.len() - 1]),
-                middle as f64 / f64::from(slots),
-                microseconds(1_000_000 + 50 * u64::from(slots)),
-            );
+            let figures = recovery(shared, slots, had, rounds);
+            let each = show(median(figures.clone()) / f64::from(slots));
+            let aim = show(f64::from(1_000_000 + 50 * slots));
+            let cells = cells(figures);
+            writeln!(text, "| recover, {name} | {slots} | {cells} | {each} | {aim} |")
+                .expect("room");
         }
     }
-    println!("\n| an observer's look | slots | median µs | worst µs |\n|---|---:|---:|---:|");
+    text
+}
+
+fn looks(_: &Shared, rounds: usize) -> String {
+    let mut text = String::from(
+        "| an observer's look | slots | n | median | worst |\n|---|---:|---:|---:|---:|\n",
+    );
     for slots in [64, 4096, 65_536] {
-        for (name, mut figures) in looking(slots, rounds) {
-            let middle = median(&mut figures);
-            println!(
-                "| {name} | {slots} | {:.1} | {:.1} |",
-                microseconds(middle),
-                microseconds(figures[figures.len() - 1])
-            );
+        for (name, figures) in looking(slots, rounds) {
+            writeln!(text, "| {name} | {slots} | {} |", cells(figures)).expect("room");
         }
     }
-    println!("\n| expelling a reader | slots | median µs | worst µs |\n|---|---:|---:|---:|");
+    text
+}
+
+fn expulsions(_: &Shared, rounds: usize) -> String {
+    let mut text = String::from(
+        "| expelling a reader | slots | n | median | worst |\n|---|---:|---:|---:|---:|\n",
+    );
     for (policy, name) in [(Policy::Fail, "lossless"), (Policy::DropOldest, "drop-oldest")] {
         for slots in [64, 65_536] {
-            let mut figures = expelling(policy, slots, rounds);
-            let middle = median(&mut figures);
-            println!(
-                "| {name} | {slots} | {:.0} | {:.0} |",
-                microseconds(middle),
-                microseconds(figures[figures.len() - 1])
-            );
+            let cells = cells(expelling(policy, slots, rounds));
+            writeln!(text, "| {name} | {slots} | {cells} |").expect("room");
         }
     }
-    println!("\n| without a call to recover | median µs | worst µs |\n|---|---:|---:|");
-    let mut figures = asleep_behind(shared, rounds);
-    let middle = median(&mut figures);
-    println!(
-        "| a writer asleep behind a killed reader has its slot | {:.0} | {:.0} |",
-        microseconds(middle),
-        microseconds(figures[figures.len() - 1])
+    text
+}
+
+fn sleepers(shared: &Shared, rounds: usize) -> String {
+    format!(
+        "| without a call to recover | n | median | worst |\n|---|---:|---:|---:|\n\
+         | a writer asleep behind a killed reader has its slot | {} |\n",
+        cells(asleep_behind(shared, rounds))
+    )
+}
+
+fn crowds(shared: &Shared, rounds: usize) -> String {
+    let mut text = format!(
+        "| among participants that live | participants | n | median | worst | × {FEW} \
+         participants |\n|---|---:|---:|---:|---:|---:|\n"
     );
-    const CROWDS: [u32; 3] = [64, 512, 4095];
-    let given: Vec<u32> =
-        std::env::args().filter_map(|arg| arg.strip_prefix("crowd=")?.parse().ok()).collect();
-    let crowds = if rounds == 1 {
-        &CROWDS[..1]
-    } else if given.is_empty() {
-        &CROWDS[..]
-    } else {
-        &given[..]
-    };
-    println!(
-        "\n| among participants that live | participants | median µs | worst µs |\n|---|---:|---:|---:|"
-    );
+    let mut again = 0;
+    let crowds: &[u32] = if rounds > 1 { &[64, 512, 4095] } else { &[64] };
     for &participants in crowds {
-        for (name, mut figures) in among(shared, participants, rounds) {
-            let middle = median(&mut figures);
-            println!(
-                "| {name} | {participants} | {:.0} | {:.0} |",
-                microseconds(middle),
-                microseconds(figures[figures.len() - 1])
-            );
+        for figures in among(shared, participants, rounds) {
+            let name = figures.name;
+            let ratio = median(figures.pairs.iter().map(|[few, many]| many / few).collect());
+            let cells = cells(figures.pairs.iter().map(|[_, many]| *many).collect());
+            let ratio = show_ratio(ratio);
+            writeln!(text, "| {name} | {participants} | {cells} | {ratio} |").expect("room");
+            again += figures.again;
         }
+    }
+    writeln!(
+        text,
+        "\nTaken again, at most {AGAIN} times, or left out: {again} beside a disturbed figure of \
+         {FEW} participants."
+    )
+    .expect("room");
+    text
+}
+
+fn main() {
+    let settings = Settings::from_args(false);
+    let rounds = match (settings.rounds, settings.quick) {
+        (1, _) => 1, // only to show that it runs
+        (_, true) => 5,
+        (_, false) => 31,
+    };
+    type Table = fn(&Shared, usize) -> String;
+    let tables: [(&str, Table); 5] = [
+        ("after the kernel's word", recoveries),
+        ("an observer's look", looks),
+        ("expelling a reader", expulsions),
+        ("without a call to recover", sleepers),
+        ("among participants that live", crowds),
+    ];
+    let (shared, place) = (shared(), place());
+    let mut text = String::new();
+    for (_, table) in tables.into_iter().filter(|(name, _)| settings.wants(name)) {
+        let began = Surroundings::now(place);
+        let table = format!("{}\n{}", table(shared, rounds), began.until_now());
+        print!("{table}");
+        text += &table;
+    }
+    if !text.is_empty() {
+        keep(&settings, "recovery", &text);
     }
 }

@@ -9,19 +9,18 @@ use std::hint::spin_loop;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::shmslot::{CreateOptions, Policy};
+use ::shmslot::{Code, CreateOptions, Policy, Reader, Writer};
 
-use harness::clock::{nanoseconds, ticks};
+use harness::clock::{in_ticks, nanoseconds, ticks};
 use harness::limits::{Futex, Memory};
-use harness::measures::{Against, one_way, streaming, wake};
+use harness::measures::{Against, StreamLimit, one_way, put_probes, sample, streaming, wake};
 use harness::place::Place;
-use harness::process::{Side, fork, join, kill, pair, pin};
-use harness::rows::{
-    Aim, Figures, Row, Sample, Settings, crossing, measure, place, print, surroundings,
-};
+use harness::process::{Side, fork, hop, join, kill, pair, pin};
+use harness::rows::{Aim, Figures, Row, Sample, Settings, crossing, place, run};
 use harness::shmslot::{Shmslot, ThroughC, asleep_at_once, never_asleep, options};
+use harness::sleepers::waking_commit;
 use harness::state::State;
-use harness::transport::{Receiver, Sender, Touch};
+use harness::transport::{Receiver, Sender, Touch, fill};
 
 mod harness;
 
@@ -120,28 +119,132 @@ fn wakes(place: &'static Place, quick: bool) -> Vec<Row> {
     rows
 }
 
+/// One commit that wakes many.
+fn waking_commits(place: &'static Place, quick: bool) -> Vec<Row> {
+    let turns = if quick { 20 } else { 60 };
+    let row = |readers| {
+        let name = format!("commit that wakes {readers} sleeping readers");
+        crossing(name, Aim::None, move || waking_commit(place, readers, turns))
+    };
+    [1, 15, 63].map(row).into()
+}
+
 fn streams(place: &'static Place, time: Duration) -> Vec<Row> {
     let row = |single, most| {
         let segment =
             move || Shmslot::new(never_asleep(options::<SMALL>(single, Policy::Block, 64)));
         let name = format!("streaming 1 → 1, 64 B, {}, lossless", mode(single));
         crossing(name, Aim::Limits(most), move || {
-            streaming::<SMALL, _>(place, time, segment, Touch::Whole)
+            streaming::<SMALL, _>(place, time, segment, StreamLimit::Lines, Touch::Whole)
         })
     };
     vec![row(true, 3.5), row(false, 8.0)]
 }
 
-/// The raw hop at this moment.
-fn hop(place: &Place) -> f64 {
-    let well = pair(place, |meeting| {
-        let hop = meeting.probe();
-        if meeting.side == Side::Here {
-            place.put(0, hop);
+/// Tells the payloads of the second writer from those of the first.
+const SECOND: u64 = 1 << 63;
+
+/// The last payload that was read of each writer.
+struct Progress {
+    last: [Option<u64>; 2],
+    policy: Policy,
+}
+
+impl Progress {
+    /// Reads what is there, up to a segment of it: the other side may write as fast as this reads.
+    fn drain(&mut self, reader: &mut Reader) {
+        for _ in 0..CONTENDED_SLOTS {
+            let Some(value) = Receiver::<SMALL>::receive(reader, Touch::Whole) else { return };
+            let last = &mut self.last[usize::from(value & SECOND != 0)];
+            let (number, expected) = (value & !SECOND, last.map_or(0, |last| last + 1));
+            match self.policy {
+                Policy::DropOldest => assert!(number >= expected, "out of order"),
+                _ => assert_eq!(number, expected, "lost or out of order"),
+            }
+            *last = Some(number);
         }
+    }
+}
+
+const CONTENDED_SLOTS: u32 = 64;
+
+/// Writes a payload if there is room at once; its sequence number.
+fn write_at_once(writer: &Writer, value: u64) -> Option<u64> {
+    match writer.reserve(8 * SMALL, Some(Duration::ZERO)) {
+        Ok(mut loan) => {
+            // SAFETY: a loan of that many bytes.
+            unsafe { fill::<SMALL>(loan.as_mut_ptr().cast(), value, Touch::Whole) };
+            Some(loan.commit(8 * SMALL).expect("a commit"))
+        }
+        Err(full) => {
+            assert_eq!(full.code(), Code::NoFreeSlot);
+            None
+        }
+    }
+}
+
+/// Two processes write to one segment, both as fast as they can. The first of them also reads what
+/// both have written, because a third process would take one of the two processors away. The figure
+/// is the time for each sample of the two, over blocks of at least 2048.
+fn contended(place: &'static Place, time: Duration, policy: Policy) -> Option<Sample> {
+    const BLOCK: u64 = 2048;
+    let lane = Shmslot::new(never_asleep(options::<SMALL>(false, policy, CONTENDED_SLOTS)));
+    let well = pair(place, |meeting| {
+        let [end, over] = [0, 1].map(|at| &place.said[at].0);
+        let mut writer = lane.attach().writer().expect("a writer");
+        let before = meeting.probe();
+        if meeting.side == Side::There {
+            meeting.meet();
+            for value in SECOND.. {
+                if end.load(Ordering::Acquire) != 0 {
+                    break;
+                }
+                Sender::<SMALL>::send(&mut writer, value, Touch::Whole);
+            }
+            over.store(1, Ordering::Release);
+            meeting.probe();
+            return;
+        }
+        let mut reader = lane.attach().reader(0).expect("a reader");
+        let mut progress = Progress { last: [None; 2], policy };
+        meeting.meet();
+        let mut last = ticks();
+        let (warm, finish) = (last + in_ticks(time / 10), last + in_ticks(time));
+        let (mut value, mut counted, mut blocks) = (0, 0, 0);
+        while last < finish || blocks == 0 {
+            let mut sequence = counted;
+            for _ in 0..CONTENDED_SLOTS / 4 {
+                let Some(written) = write_at_once(&writer, value) else { break };
+                value += 1;
+                sequence = written;
+            }
+            progress.drain(&mut reader);
+            if sequence - counted >= BLOCK {
+                let now = ticks();
+                if last >= warm {
+                    place.note((now - last) * 16 / (sequence - counted));
+                    blocks += 1;
+                }
+                (last, counted) = (now, sequence);
+            }
+        }
+        end.store(1, Ordering::Release);
+        // The other side may be waiting for room.
+        while over.load(Ordering::Acquire) == 0 {
+            progress.drain(&mut reader);
+        }
+        assert!(progress.last[1].is_some(), "nothing came from the other side");
+        put_probes(place, [before, meeting.probe()]);
     });
-    assert!(well, "a probe");
-    place.get(0)
+    well.then(|| sample(place, Figures::of_turns(place.noted(), 16.0), Against::Hop))
+}
+
+fn contentions(place: &'static Place, time: Duration) -> Vec<Row> {
+    let row = |(policy, name): (Policy, &str)| {
+        let name = format!("2 writers contend, 64 B, {name}");
+        crossing(name, Aim::None, move || contended(place, time, policy))
+    };
+    [(Policy::Block, "lossless"), (Policy::DropOldest, "drop-oldest")].map(row).into()
 }
 
 /// Streams of several writers, all on the first processor, to several readers, all on the second,
@@ -189,7 +292,8 @@ fn crowd(place: &'static Place, writers: u64, readers: u64, each: u64) -> Option
     let well = join(&children);
     let figure = place.get(0);
     let state = State::agreed(before, hop(place));
-    well.then(|| Sample { state, figures: Figures::one(figure), limit: None })
+    // More processes than processors wait for these in any case.
+    well.then(|| Sample { state, figures: Figures::one(figure), limit: None, interrupted: false })
 }
 
 fn crowds(place: &'static Place, quick: bool) -> Vec<Row> {
@@ -213,7 +317,8 @@ fn beside_noise(measure: impl Fn() -> Option<Sample>) -> Option<Sample> {
     let neighbours = [fork(0, noise), fork(1, noise)];
     let sample = measure();
     neighbours.into_iter().for_each(kill);
-    sample
+    // That is what is measured here.
+    Some(Sample { interrupted: false, ..sample? })
 }
 
 fn noisy(place: &'static Place, time: Duration) -> Vec<Row> {
@@ -247,9 +352,10 @@ fn main() {
     let place = place();
     let mut rows = one_ways(place, settings.time);
     rows.extend(streams(place, settings.time));
+    rows.extend(contentions(place, settings.time));
     rows.extend(wakes(place, settings.quick));
+    rows.extend(waking_commits(place, settings.quick));
     rows.extend(crowds(place, settings.quick));
     rows.extend(noisy(place, settings.time));
-    print(&settings, "two processes", "two_processes", &measure(&settings, rows));
-    println!("{}", surroundings());
+    run(&settings, place, "two processes", "two_processes", rows);
 }

@@ -205,7 +205,7 @@ impl<const W: usize> Sender<W> for Futex {
     fn send(&mut self, value: u64, _: Touch) {
         self.value().store(value, Ordering::Relaxed);
         self.word().fetch_add(1, Ordering::Release);
-        self.call(libc::FUTEX_WAKE, 1);
+        self.call(libc::FUTEX_WAKE, i32::MAX as u32);
     }
 }
 

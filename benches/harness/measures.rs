@@ -94,14 +94,22 @@ mod results {
     pub(super) const LIMIT: usize = 2;
 }
 
-fn sample(place: &Place, figures: Figures, against: Against) -> Sample {
+/// Leaves the probes right before and right after in `place`.
+pub(crate) fn put_probes(place: &Place, [before, after]: [f64; 2]) {
+    place.put(results::BEFORE, before);
+    place.put(results::AFTER, after);
+}
+
+/// The sample whose probes, and limit if there is one, are in `place`.
+pub(crate) fn sample(place: &Place, figures: Figures, against: Against) -> Sample {
     let [before, after] = [results::BEFORE, results::AFTER].map(|at| place.get(at));
     let limit = match against {
         Against::Nothing => None,
         Against::Hop => Some(f64::midpoint(before, after)),
         Against::Beside => Some(place.get(results::LIMIT)),
     };
-    Sample { state: State::agreed(before, after), figures, limit }
+    let interrupted = place.is_interrupted();
+    Sample { state: State::agreed(before, after), figures, limit, interrupted }
 }
 
 /// One way, while both sides poll: half of a round trip.
@@ -129,8 +137,7 @@ pub(crate) fn one_way<const W: usize, T: Transport<W>>(
         let turns = ping_pong::<W>(meeting, &mut sender, &mut receiver, touch, time);
         let after = meeting.probe();
         if meeting.side == Side::Here {
-            place.put(results::BEFORE, before);
-            place.put(results::AFTER, after);
+            put_probes(place, [before, after]);
             turns.iter().for_each(|&turn| place.note(u64::from(turn)));
         }
         meeting.meet();
@@ -148,68 +155,97 @@ const fn block<const W: usize>() -> u64 {
     }
 }
 
+/// What a stream is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamLimit {
+    /// The raw line stream.
+    Lines,
+    /// A stream of equal payloads through plain shared memory.
+    Copy,
+}
+
 /// Payloads from one side to the other, one after another, as fast as possible; nobody sleeps and
-/// nothing is lost. The timed rounds are the sender's blocks. Compared with the raw line stream.
+/// nothing is lost. Returns the sender's blocks, in sixteenths of a tick for each payload; nothing
+/// on the other side.
+fn stream<const W: usize, T: Transport<W>>(
+    meeting: &Meeting<'_>,
+    lane: &T,
+    touch: Touch,
+    time: Duration,
+) -> Vec<u32> {
+    let [sent, received] = [0, 1].map(|at| &meeting.place.said[at].0);
+    let mut blocks = Vec::new();
+    if meeting.side == Side::Here {
+        sent.store(0, Ordering::Relaxed);
+        received.store(0, Ordering::Relaxed);
+        let mut sender = lane.sender();
+        meeting.meet();
+        meeting.meet();
+        let mut total = 0;
+        let mut last = ticks();
+        let (warm, end) = (last + in_ticks(time / 10), last + in_ticks(time));
+        // At least one block is recorded, however long the first took.
+        while last < end || total == block::<W>() {
+            (total..total + block::<W>()).for_each(|value| sender.send(value, touch));
+            let (now, first) = (ticks(), total == 0);
+            total += block::<W>();
+            if last >= warm || (now >= end && !first) {
+                // Sixteenths of a tick, because a payload may take only a few.
+                blocks.push(((now - last) * 16 / block::<W>()).min(u64::from(u32::MAX)) as u32);
+            }
+            last = now;
+        }
+        sent.store(total, Ordering::Release);
+        await_value(received, total);
+    } else {
+        meeting.meet();
+        let mut receiver = lane.receiver();
+        meeting.meet();
+        let (mut count, mut sum) = (0, 0_u64);
+        // The total is announced after the last payload was sent, and is never 0.
+        while count == 0 || sent.load(Ordering::Acquire) != count {
+            match receiver.receive(touch) {
+                Some(value) => {
+                    count += 1;
+                    sum = sum.wrapping_add(value);
+                }
+                None => spin_loop(),
+            }
+        }
+        assert_eq!(sum, count * (count - 1) / 2, "lost or changed");
+        received.store(count, Ordering::Release);
+    }
+    meeting.meet();
+    blocks
+}
+
+/// A stream from one side to the other. The timed rounds are the sender's blocks.
 pub(crate) fn streaming<const W: usize, T: Transport<W>>(
     place: &Place,
     time: Duration,
     prepare: impl Fn() -> T,
+    against: StreamLimit,
     touch: Touch,
 ) -> Option<Sample> {
     let lane = prepare();
     let lines = limits::LineStream::new();
+    let copy = (against == StreamLimit::Copy).then(limits::Memory::new::<W>);
     let well = pair(place, |meeting| {
-        let [sent, received] = [0, 1].map(|at| &place.said[at].0);
-        let (mut sender, mut receiver) = (None, None);
-        if meeting.side == Side::Here {
-            sender = Some(lane.sender());
-        }
-        meeting.meet();
-        if meeting.side == Side::There {
-            receiver = Some(lane.receiver());
-        }
-        meeting.meet();
         let before = meeting.probe();
-        let limit = lines.run(meeting, time / 4);
-        meeting.meet();
-        if let Some(sender) = &mut sender {
-            let mut total = 0;
-            let mut last = ticks();
-            let (warm, end) = (last + in_ticks(time / 10), last + in_ticks(time));
-            // At least one block is recorded, however long the first took.
-            while last < end || total == block::<W>() {
-                (total..total + block::<W>()).for_each(|value| sender.send(value, touch));
-                let (now, first) = (ticks(), total == 0);
-                total += block::<W>();
-                if last >= warm || (now >= end && !first) {
-                    // Sixteenths of a tick, because a payload may take only a few.
-                    place.note((now - last) * 16 / block::<W>());
-                }
-                last = now;
+        let limit = match &copy {
+            None => lines.run(meeting, time / 4),
+            Some(copy) => {
+                let mut blocks = stream::<W, _>(meeting, copy, touch, time / 2);
+                blocks.sort_unstable();
+                if blocks.is_empty() { 0.0 } else { middle(&blocks) / 16.0 }
             }
-            sent.store(total, Ordering::Release);
-            await_value(received, total);
-        }
-        if let Some(receiver) = &mut receiver {
-            let (mut count, mut sum) = (0, 0_u64);
-            // The total is announced after the last payload was sent, and is never 0.
-            while count == 0 || sent.load(Ordering::Acquire) != count {
-                match receiver.receive(touch) {
-                    Some(value) => {
-                        count += 1;
-                        sum = sum.wrapping_add(value);
-                    }
-                    None => spin_loop(),
-                }
-            }
-            assert_eq!(sum, count * (count - 1) / 2, "lost or changed");
-            received.store(count, Ordering::Release);
-        }
+        };
+        let blocks = stream::<W, _>(meeting, &lane, touch, time);
         let after = meeting.probe();
         if meeting.side == Side::Here {
-            place.put(results::BEFORE, before);
-            place.put(results::AFTER, after);
+            put_probes(place, [before, after]);
             place.put(results::LIMIT, limit);
+            blocks.into_iter().for_each(|block| place.note(block.into()));
         }
         meeting.meet();
     });
@@ -315,8 +351,7 @@ pub(crate) fn wake<const W: usize, T: Transport<W>>(
             place.put(results::LIMIT, middle(&raw_times));
             times.iter().for_each(|&time| place.note(u64::from(time)));
         } else {
-            place.put(results::BEFORE, probes[0]);
-            place.put(results::AFTER, probes[1]);
+            put_probes(place, probes);
         }
         meeting.meet();
     });
@@ -378,9 +413,14 @@ pub(crate) fn calls_per_payload<const W: usize, T: Transport<W>>(
     calls.map(|calls| calls as f64 / (2 * TURNS) as f64)
 }
 
-/// Stores in `place` how long rounds of one thread took, in sixteenths of a tick; so many are timed
-/// together. Each is given its number.
-pub(crate) fn turns(place: &Place, time: Duration, block: u64, mut turn: impl FnMut(u64)) {
+/// Tells how long rounds of one thread took, in sixteenths of a tick; so many are timed together.
+/// Each is given its number.
+pub(crate) fn turns(
+    time: Duration,
+    block: u64,
+    mut note: impl FnMut(u64),
+    mut turn: impl FnMut(u64),
+) {
     let mut next = 0;
     let mut end = ticks() + in_ticks(time / 5);
     for counts in [false, true] {
@@ -391,7 +431,7 @@ pub(crate) fn turns(place: &Place, time: Duration, block: u64, mut turn: impl Fn
                 next += 1;
             }
             if counts {
-                place.note((ticks() - start) * 16 / block);
+                note((ticks() - start) * 16 / block);
             }
         }
         end = ticks() + in_ticks(time);
@@ -400,6 +440,35 @@ pub(crate) fn turns(place: &Place, time: Duration, block: u64, mut turn: impl Fn
 
 /// One thread sends and receives a payload in turn, while it keeps room for so many payloads. Means
 /// of 256 rounds.
+fn there_and_back<const W: usize, T: Transport<W>>(
+    lane: &T,
+    time: Duration,
+    touch: Touch,
+    kept: usize,
+    note: impl FnMut(u64),
+) {
+    let (mut sender, mut receiver) = (lane.sender(), lane.receiver());
+    if kept > 0 {
+        sender.keep(kept);
+    }
+    let block = if W > 512 || kept > 64 { 4 } else { 256 };
+    turns(time, block, note, |value| {
+        sender.send(value, touch);
+        assert_eq!(poll(&mut receiver, touch), value);
+    });
+}
+
+fn staying(figures: Figures, limit: Option<f64>) -> Sample {
+    Sample { state: None, figures, limit, interrupted: false }
+}
+
+/// The sample of one thread whose rounds are in `place`, in sixteenths of a tick, because a round
+/// may take only a few.
+pub(crate) fn staying_sample(place: &Place, limit: Option<f64>) -> Sample {
+    staying(Figures::of_turns(place.noted(), 16.0), limit)
+}
+
+/// One thread on both sides.
 pub(crate) fn one_thread<const W: usize, T: Transport<W>>(
     place: &Place,
     time: Duration,
@@ -408,23 +477,26 @@ pub(crate) fn one_thread<const W: usize, T: Transport<W>>(
     kept: usize,
 ) -> Option<Sample> {
     let lane = prepare();
+    let note = |round| place.note(round);
+    let well = alone(place, || there_and_back::<W, _>(&lane, time, touch, kept, note));
+    well.then(|| staying_sample(place, None))
+}
+
+/// As [`one_thread`], compared with equal payloads through plain memory, which are measured before.
+pub(crate) fn one_thread_beside_copy<const W: usize, T: Transport<W>>(
+    place: &Place,
+    time: Duration,
+    prepare: impl Fn() -> T,
+) -> Option<Sample> {
+    let (lane, copy) = (prepare(), limits::Memory::new::<W>());
     let well = alone(place, || {
-        let (mut sender, mut receiver) = (lane.sender(), lane.receiver());
-        if kept > 0 {
-            sender.keep(kept);
-        }
-        let block = if W > 512 || kept > 64 { 4 } else { 256 };
-        turns(place, time, block, |value| {
-            sender.send(value, touch);
-            assert_eq!(poll(&mut receiver, touch), value);
-        });
+        let mut rounds = Vec::new();
+        there_and_back::<W, _>(&copy, time / 2, Touch::Whole, 0, |round| rounds.push(round as u32));
+        rounds.sort_unstable();
+        place.put(results::LIMIT, middle(&rounds) / 16.0);
+        there_and_back::<W, _>(&lane, time, Touch::Whole, 0, |round| place.note(round));
     });
-    // Sixteenths of a tick were recorded, because a round may take only a few.
-    well.then(|| Sample {
-        state: None,
-        figures: Figures::of_turns(place.noted(), 16.0),
-        limit: None,
-    })
+    well.then(|| staying_sample(place, Some(place.get(results::LIMIT))))
 }
 
 /// From nothing to the first payload received, by one thread.
@@ -443,9 +515,5 @@ pub(crate) fn set_up<const W: usize, T: Transport<W>>(
             place.note(in_ticks(start.elapsed()));
         }
     });
-    well.then(|| Sample {
-        state: None,
-        figures: Figures::of_turns(place.noted(), 1.0),
-        limit: None,
-    })
+    well.then(|| staying(Figures::of_turns(place.noted(), 1.0), None))
 }

@@ -10,6 +10,7 @@ pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod rows;
 pub(crate) mod shmslot;
+pub(crate) mod sleepers;
 pub(crate) mod state;
 pub(crate) mod syscalls;
 pub(crate) mod transport;

@@ -12,6 +12,9 @@ pub(crate) struct Line(pub(crate) AtomicU64, [u64; 15]);
 /// Most rounds of one sample whose times are kept.
 pub(crate) const MOST_TURNS: usize = 1 << 18;
 
+/// Of so many recorded rounds, one may be interrupted.
+const ROUNDS_PER_INTERRUPTION: u64 = 8;
+
 pub(crate) struct Place {
     /// How often each side has reached a meeting.
     pub(crate) arrived: [Line; 2],
@@ -24,6 +27,8 @@ pub(crate) struct Place {
     pub(crate) counting: Line,
     /// A futex of its own line.
     pub(crate) futex: Line,
+    /// How often the processors were taken away from those that are measured.
+    interruptions: AtomicU64,
     /// Results: bits of floating numbers.
     results: [AtomicU64; 16],
     turn_count: AtomicU64,
@@ -90,6 +95,7 @@ impl Place {
             line.0.store(0, Ordering::Relaxed);
         }
         self.results.iter().for_each(|result| result.store(0, Ordering::Relaxed));
+        self.interruptions.store(0, Ordering::Relaxed);
         self.turn_count.store(0, Ordering::Relaxed);
     }
 
@@ -99,6 +105,16 @@ impl Place {
 
     pub(crate) fn get(&self, index: usize) -> f64 {
         f64::from_bits(self.results[index].load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn add_interruptions(&self, count: u64) {
+        self.interruptions.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Whether so many rounds were interrupted that the middle of them shows it, too.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        let count = self.interruptions.load(Ordering::Relaxed);
+        count * ROUNDS_PER_INTERRUPTION > self.turn_count.load(Ordering::Relaxed)
     }
 
     /// Records how many ticks a round took, up to the capacity.

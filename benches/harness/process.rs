@@ -127,11 +127,45 @@ impl Meeting<'_> {
     }
 }
 
+/// How often the processor was taken away from this process.
+fn interruptions() -> u64 {
+    // SAFETY: writes to a local that lives.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_nivcsw as u64
+    }
+}
+
 /// Two processes on the two processors. Returns whether both ended successfully.
 pub(crate) fn pair(place: &Place, body: impl Fn(&Meeting<'_>)) -> bool {
     place.clear();
-    let child = |processor, side| fork(processor, || body(&Meeting { side, place }));
+    let child = |processor, side| {
+        fork(processor, || {
+            let before = interruptions();
+            body(&Meeting { side, place });
+            place.add_interruptions(interruptions() - before);
+        })
+    };
     join(&[child(0, Side::Here), child(1, Side::There)])
+}
+
+/// The raw hop at this moment.
+pub(crate) fn hop(place: &Place) -> f64 {
+    let well = pair(place, |meeting| {
+        let hop = meeting.probe();
+        if meeting.side == Side::Here {
+            place.put(0, hop);
+        }
+    });
+    assert!(well, "a probe");
+    place.get(0)
+}
+
+/// Whether a process sleeps, by the kernel's word.
+pub(crate) fn is_asleep(process: libc::pid_t) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it lives");
+    text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
 /// As [`pair`], and counts the system calls that both and their threads make while `place.counting`
@@ -144,5 +178,5 @@ pub(crate) fn counted_pair(place: &Place, body: impl Fn(&Meeting<'_>)) -> Option
             body(&Meeting { side, place });
         })
     };
-    syscalls::count(place, &[child(0, Side::Here), child(1, Side::There)])
+    syscalls::count(place, &[child(0, Side::Here), child(1, Side::There)]).map(|calls| calls.all)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::clock::{nanoseconds, nanoseconds_per_tick};
 use super::place::Place;
+use super::process::hop;
 use super::state::State;
 
 /// The times of a sample's rounds, in nanoseconds.
@@ -17,6 +18,8 @@ pub(crate) struct Figures {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
+    /// The least that the clock can tell.
+    least: f64,
     /// Every round, for the histograms; empty if only the whole was timed.
     turns: Vec<f32>,
 }
@@ -32,14 +35,31 @@ impl Figures {
         };
         let turns =
             ticks.iter().map(|&turn| (nanoseconds(u64::from(turn)) / parts) as f32).collect();
-        Figures { min: at(0.0), p50: middle(&ticks) / parts, p99: at(0.99), p999: at(0.999), turns }
+        Figures {
+            min: at(0.0),
+            p50: middle(&ticks) / parts,
+            p99: at(0.99),
+            p999: at(0.999),
+            least: nanoseconds(1) / parts,
+            turns,
+        }
     }
 
     /// Of a whole that was timed at once.
     pub(crate) fn one(mean: f64) -> Figures {
-        Figures { min: mean, p50: mean, p99: mean, p999: mean, turns: Vec::new() }
+        let least = nanoseconds(1);
+        Figures { min: mean, p50: mean, p99: mean, p999: mean, least, turns: Vec::new() }
+    }
+
+    /// One of these times, or that it is less than the clock can tell.
+    pub(crate) fn show(&self, time: f64) -> String {
+        let least = self.least.max(SHORTEST);
+        if time < least { format!("< {}", show(least)) } else { show(time) }
     }
 }
+
+/// The shortest time that [`show`] can print.
+const SHORTEST: f64 = 0.1;
 
 /// The mean of the middle half of sorted ticks, in nanoseconds: a median that is finer than a tick,
 /// which may be as long as 10 ns.
@@ -57,6 +77,8 @@ pub(crate) struct Sample {
     pub(crate) figures: Figures,
     /// The raw limit, measured right before or after.
     pub(crate) limit: Option<f64>,
+    /// Whether others took the processors away for a large part of it.
+    pub(crate) interrupted: bool,
 }
 
 /// A target.
@@ -71,6 +93,18 @@ pub(crate) enum Aim {
     Row(String, f64),
     /// At most so many nanoseconds more than the row of this name.
     Above(String, f64),
+    /// Compared with the row of this name, without a target.
+    Beside(String),
+}
+
+impl Aim {
+    /// The row that it is compared with.
+    fn row(&self) -> Option<&str> {
+        match self {
+            Aim::Row(name, _) | Aim::Above(name, _) | Aim::Beside(name) => Some(name),
+            Aim::None | Aim::Nanoseconds(_) | Aim::Limits(_) => None,
+        }
+    }
 }
 
 pub(crate) struct Row {
@@ -78,6 +112,8 @@ pub(crate) struct Row {
     pub(crate) aim: Aim,
     /// Whether the distance of the processors affects it.
     pub(crate) crosses: bool,
+    /// Whether other rows are compared with it, beside those whose aims name it.
+    pub(crate) is_base: bool,
     pub(crate) measure: Box<dyn Fn() -> Option<Sample>>,
 }
 
@@ -124,15 +160,37 @@ impl Settings {
     }
 }
 
+/// A limit, or another sample that is compared with, is disturbed if it differs by more than this
+/// factor from the median of its kind.
+const DISTURBED: f64 = 1.5;
+
+/// Fewer samples have no median that could tell which of them was disturbed, and get no ratio.
+const FEWEST: usize = 3;
+
+/// How often samples are taken again at most.
+pub(crate) const AGAIN: usize = 2;
+
+/// Which of these, which should be equal, are disturbed.
+pub(crate) fn disturbed(limits: &[f64]) -> Vec<bool> {
+    let usual = median(limits.to_vec());
+    let far_off = |limit: &f64| !(usual / DISTURBED..=usual * DISTURBED).contains(limit);
+    limits.iter().map(|limit| limits.len() >= FEWEST && far_off(limit)).collect()
+}
+
 /// The samples of a row.
 pub(crate) struct Measured {
     pub(crate) name: String,
-    pub(crate) aim: Aim,
-    pub(crate) samples: Vec<Sample>,
+    aim: Aim,
+    /// Each with the round it belongs to.
+    samples: Vec<(usize, Sample)>,
     /// Samples during which the state changed.
-    pub(crate) mixed: usize,
-    pub(crate) failed: usize,
+    mixed: usize,
+    interrupted: usize,
+    /// Samples beside a disturbed limit; or disturbed themselves, if others are compared with them.
+    disturbed: usize,
+    failed: usize,
     crosses: bool,
+    is_base: bool,
 }
 
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
@@ -143,25 +201,32 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// The median of ratios, if there are enough to trust it.
+pub(crate) fn ratio_of(ratios: Vec<f64>) -> Option<f64> {
+    (ratios.len() >= FEWEST).then(|| median(ratios))
+}
+
 /// The medians of a row's samples in one state, or of all where it does not matter.
 pub(crate) struct Summary {
     pub(crate) state: Option<State>,
     pub(crate) count: usize,
     pub(crate) figures: Figures,
     /// The median of the ratios to the limit, each of one sample.
-    pub(crate) ratio: Option<f64>,
+    ratio: Option<f64>,
 }
 
 impl Measured {
+    fn samples_in(&self, state: Option<State>) -> impl Iterator<Item = &(usize, Sample)> {
+        let state = if self.crosses { state } else { None };
+        self.samples.iter().filter(move |(_, sample)| sample.state == state)
+    }
+
     fn of(&self, state: Option<State>) -> Option<Summary> {
-        let samples: Vec<_> = self.samples.iter().filter(|sample| sample.state == state).collect();
-        if samples.is_empty() {
-            return None;
-        }
+        let samples: Vec<_> = self.samples_in(state).map(|(_, sample)| sample).collect();
+        let first = samples.first()?;
         let median_of =
             |get: fn(&Figures) -> f64| median(samples.iter().map(|s| get(&s.figures)).collect());
-        let ratios: Vec<_> =
-            samples.iter().filter_map(|s| s.limit.map(|limit| s.figures.p50 / limit)).collect();
+        let ratios = samples.iter().filter_map(|s| Some(s.figures.p50 / s.limit?)).collect();
         Some(Summary {
             state,
             count: samples.len(),
@@ -170,20 +235,26 @@ impl Measured {
                 p50: median_of(|f| f.p50),
                 p99: median_of(|f| f.p99),
                 p999: median_of(|f| f.p999),
+                least: first.figures.least,
                 turns: Vec::new(),
             },
-            ratio: (!ratios.is_empty()).then(|| median(ratios)),
+            ratio: ratio_of(ratios),
         })
     }
 
     /// Whether single turns were timed, so that there are percentiles.
     pub(crate) fn has_turns(&self) -> bool {
-        self.samples.iter().any(|sample| sample.figures.turns.len() > 1)
+        self.samples.iter().any(|(_, sample)| sample.figures.turns.len() > 1)
     }
 
     /// Why there is nothing to show.
     pub(crate) fn without_samples(&self) -> &'static str {
-        if self.failed > 0 { "failed" } else { "changing" }
+        match (self.failed, self.interrupted, self.disturbed) {
+            (1.., ..) => "failed",
+            (_, 1.., _) => "interrupted",
+            (_, _, 1..) => "disturbed",
+            _ => "changing",
+        }
     }
 
     /// One for each state that it was seen in.
@@ -194,16 +265,74 @@ impl Measured {
         }
     }
 
-    /// The median in one state; rows that stay on one processor have the same in all.
-    pub(crate) fn p50(&self, state: Option<State>) -> Option<f64> {
-        self.of(if self.crosses { state } else { None }).map(|summary| summary.figures.p50)
+    /// The median of what `compare` makes of this row's and another's figure, each pair of one
+    /// round and in one state; rows that stay on one processor have the same in all.
+    pub(crate) fn beside(
+        &self,
+        other: &Measured,
+        state: Option<State>,
+        compare: impl Fn(f64, f64) -> f64,
+    ) -> Option<f64> {
+        let pair = |(round, own): &(usize, Sample)| {
+            let (_, other) = other.samples_in(state).find(|(same, _)| same == round)?;
+            Some(compare(own.figures.p50, other.figures.p50))
+        };
+        ratio_of(self.samples_in(state).filter_map(pair).collect())
+    }
+
+    /// Takes the sample of a round. If the state changes meanwhile, or others take the processors,
+    /// takes it again.
+    fn take(&mut self, row: &Row, round: usize) {
+        for _ in 0..=AGAIN {
+            match (row.measure)() {
+                None => self.failed += 1,
+                Some(sample) if row.crosses && sample.state.is_none() => {
+                    self.mixed += 1;
+                    continue;
+                }
+                Some(sample) if sample.interrupted => {
+                    self.interrupted += 1;
+                    continue;
+                }
+                Some(sample) => self.samples.push((round, sample)),
+            }
+            break;
+        }
+    }
+
+    /// Removes the samples that are disturbed; their rounds.
+    fn remove_disturbed(&mut self) -> Vec<usize> {
+        let mut rounds = Vec::new();
+        for state in [None, Some(State::Near), Some(State::Far), Some(State::Sibling)] {
+            let (mut samples, others): (Vec<_>, _) =
+                self.samples.drain(..).partition(|(_, sample)| sample.state == state);
+            self.samples = others;
+            let mut judge = |of: fn(&Sample) -> Option<f64>| {
+                let limits: Option<Vec<_>> = samples.iter().map(|(_, s)| of(s)).collect();
+                let mut bad = disturbed(&limits.unwrap_or_default()).into_iter();
+                samples.retain(|(round, _)| {
+                    let stays = !bad.next().unwrap_or(false);
+                    if !stays {
+                        rounds.push(*round);
+                    }
+                    stays
+                });
+            };
+            judge(|sample| sample.limit);
+            if self.is_base {
+                judge(|sample| Some(sample.figures.p50));
+            }
+            self.samples.append(&mut samples);
+        }
+        self.disturbed += rounds.len();
+        rounds
     }
 }
 
-/// Measures the selected rows in turn, round after round. A sample whose state changes is measured
-/// again, at most twice.
+/// Measures the selected rows in turn, round after round.
 pub(crate) fn measure(settings: &Settings, rows: Vec<Row>) -> Vec<Measured> {
     let rows: Vec<_> = rows.into_iter().filter(|row| settings.wants(&row.name)).collect();
+    let is_named = |name: &str| rows.iter().any(|row| row.aim.row() == Some(name));
     let mut measured: Vec<_> = rows
         .iter()
         .map(|row| Measured {
@@ -211,73 +340,95 @@ pub(crate) fn measure(settings: &Settings, rows: Vec<Row>) -> Vec<Measured> {
             aim: row.aim.clone(),
             samples: Vec::new(),
             mixed: 0,
+            interrupted: 0,
+            disturbed: 0,
             failed: 0,
             crosses: row.crosses,
+            is_base: row.is_base || is_named(&row.name),
         })
         .collect();
-    for _ in 0..settings.rounds {
+    for round in 0..settings.rounds {
         for (row, measured) in rows.iter().zip(&mut measured) {
-            for _ in 0..3 {
-                match (row.measure)() {
-                    None => measured.failed += 1,
-                    Some(sample) if row.crosses && sample.state.is_none() => {
-                        measured.mixed += 1;
-                        continue;
-                    }
-                    Some(sample) => measured.samples.push(sample),
-                }
-                break;
+            measured.take(row, round);
+        }
+    }
+    // What is usual is known only now.
+    for _ in 0..AGAIN {
+        for (row, measured) in rows.iter().zip(&mut measured) {
+            for round in measured.remove_disturbed() {
+                measured.take(row, round);
             }
         }
+    }
+    for measured in &mut measured {
+        measured.remove_disturbed();
     }
     measured
 }
 
-/// Whether a target was reached, and by how much: above 1 it was.
-pub(crate) fn verdict(aim: f64, figure: f64) -> String {
-    let reach = aim / figure;
-    format!("{reach:.2} {}", if reach >= 1.0 { "reached" } else { "**missed**" })
+/// Whether a target was reached, by the target divided by the figure.
+pub(crate) fn verdict(reach: f64) -> String {
+    format!("{} {}", show_ratio(reach), if reach >= 1.0 { "reached" } else { "**missed**" })
 }
 
-fn aim_cells(measured: &Measured, all: &[Measured], summary: &Summary) -> [String; 2] {
-    let other = |name: &String| {
-        all.iter().find(|row| row.name == *name).and_then(|row| row.p50(summary.state))
+/// A row's ratio to what it is compared with, its target, and how far that is reached.
+fn aim_cells(measured: &Measured, all: &[Measured], summary: &Summary) -> [String; 3] {
+    let figure = summary.figures.p50;
+    let beside = |name: &str, compare: &dyn Fn(f64, f64) -> f64| {
+        let other = all.iter().find(|row| row.name == name)?;
+        measured.beside(other, summary.state, compare)
     };
-    match &measured.aim {
-        Aim::None => [String::new(), String::new()],
-        Aim::Nanoseconds(most) => [show(*most), verdict(*most, summary.figures.p50)],
+    let times = |name: &str| beside(name, &|own, other| own / other);
+    let (ratio, aim, reach) = match &measured.aim {
+        Aim::None => (summary.ratio, String::new(), None),
+        Aim::Nanoseconds(most) => (summary.ratio, show(*most), Some(most / figure)),
         Aim::Limits(most) => {
-            let reach = summary.ratio.map_or(String::new(), |ratio| verdict(*most, ratio));
-            [format!("{most} × limit"), reach]
+            (summary.ratio, format!("{most} × limit"), summary.ratio.map(|ratio| most / ratio))
         }
         Aim::Row(name, most) => {
-            let reach = other(name)
-                .map_or(String::new(), |other| verdict(most * other, summary.figures.p50));
-            [format!("{most} × {name}"), reach]
+            let ratio = times(name);
+            (ratio, format!("{most} × {name}"), ratio.map(|ratio| most / ratio))
         }
         Aim::Above(name, most) => {
-            let reach = other(name)
-                .map_or(String::new(), |other| verdict(most + other, summary.figures.p50));
-            [format!("{name} + {most} ns"), reach]
+            let reach = beside(name, &|own, other| (other + most) / own);
+            (times(name), format!("{name} + {most} ns"), reach)
         }
-    }
+        Aim::Beside(name) => (times(name), format!("beside {name}"), None),
+    };
+    [ratio.map_or(String::new(), show_ratio), aim, reach.map_or(String::new(), verdict)]
 }
 
-/// Prints the rows as a table, and keeps their figures for the plots.
-pub(crate) fn print(settings: &Settings, title: &str, file: &str, measured: &[Measured]) {
-    if measured.is_empty() {
+/// Measures the selected rows, prints them as a table, and keeps their figures for the plots.
+pub(crate) fn run(
+    settings: &Settings,
+    place: &'static Place,
+    title: &str,
+    file: &str,
+    rows: Vec<Row>,
+) {
+    if !rows.iter().any(|row| settings.wants(&row.name)) {
         return;
     }
-    let text = table(title, measured);
+    let began = Surroundings::now(place);
+    let measured = measure(settings, rows);
+    let text = table(title, &measured) + &began.until_now();
     print!("{text}");
-    keep(settings, file, &text, measured);
+    keep(settings, file, &text);
+    keep_figures(settings, file, &measured);
 }
 
-/// Stores a table, and the figures behind it for the plots, if this was requested.
-pub(crate) fn keep(settings: &Settings, file: &str, text: &str, measured: &[Measured]) {
+/// Stores a text of tables, if this was requested.
+pub(crate) fn keep(settings: &Settings, file: &str, text: &str) {
     if let Some(out) = &settings.out {
         fs::create_dir_all(out).expect("a directory for the tables");
         fs::write(out.join(format!("{file}.md")), text).expect("a table");
+    }
+}
+
+/// Stores the figures behind a table, for the plots, if this was requested.
+pub(crate) fn keep_figures(settings: &Settings, file: &str, measured: &[Measured]) {
+    if let Some(out) = &settings.out {
+        fs::create_dir_all(out).expect("a directory for the figures");
         fs::write(out.join(format!("{file}.tsv")), figures(measured)).expect("figures");
         fs::write(out.join(format!("{file}.histogram.tsv")), histograms(measured))
             .expect("histograms");
@@ -285,9 +436,8 @@ pub(crate) fn keep(settings: &Settings, file: &str, text: &str, measured: &[Meas
 }
 
 fn table(title: &str, measured: &[Measured]) -> String {
-    let mut text = format!(
-        "| {title} | state | samples | middle | p99 | p99.9 | min | × limit | aim | reach |\n"
-    );
+    let mut text =
+        format!("| {title} | state | n | middle | p99 | p99.9 | min | ratio | aim | reach |\n");
     text += "|---|---|---:|---:|---:|---:|---:|---:|---|---|\n";
     for row in measured {
         let summaries = row.summaries();
@@ -296,19 +446,18 @@ fn table(title: &str, measured: &[Measured]) -> String {
             writeln!(text, "| {} | {why} | 0 | | | | | | | |", row.name).expect("room");
         }
         for summary in summaries {
-            let state = summary.state.map_or(String::new(), |state| state.to_string());
+            let state = show_state(summary.state);
+            let figures = &summary.figures;
             let tails = match row.has_turns() {
-                true => [summary.figures.p99, summary.figures.p999, summary.figures.min].map(show),
+                true => [figures.p99, figures.p999, figures.min].map(|time| figures.show(time)),
                 false => Default::default(),
             };
-            let ratio = summary.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
-            let count = summary.count;
-            let median = show(summary.figures.p50);
-            let (name, [aim, reach]) = (&row.name, aim_cells(row, measured, &summary));
+            let (count, middle) = (summary.count, figures.show(figures.p50));
+            let (name, [ratio, aim, reach]) = (&row.name, aim_cells(row, measured, &summary));
             let tails = tails.join(" | ");
             writeln!(
                 text,
-                "| {name} | {state} | {count} | {median} | {tails} | {ratio} | {aim} | {reach} |"
+                "| {name} | {state} | {count} | {middle} | {tails} | {ratio} | {aim} | {reach} |"
             )
             .expect("room");
         }
@@ -316,11 +465,22 @@ fn table(title: &str, measured: &[Measured]) -> String {
     text + "\n" + &left_out(measured)
 }
 
+/// The cell of a state.
+pub(crate) fn show_state(state: Option<State>) -> String {
+    state.map_or_else(|| "one processor".into(), |state| state.to_string())
+}
+
 /// How many samples are in no table.
 pub(crate) fn left_out(measured: &[Measured]) -> String {
     let total = |of: fn(&Measured) -> usize| measured.iter().map(of).sum::<usize>();
-    let (mixed, failed) = (total(|row| row.mixed), total(|row| row.failed));
-    format!("Samples left out: {mixed} whose state changed, {failed} that failed.\n\n")
+    format!(
+        "Taken again, at most {AGAIN} times, or left out: {} whose state changed, {} interrupted by \
+         other processes, {} beside a disturbed limit. Failed: {}.\n\n",
+        total(|row| row.mixed),
+        total(|row| row.interrupted),
+        total(|row| row.disturbed),
+        total(|row| row.failed)
+    )
 }
 
 fn figures(measured: &[Measured]) -> String {
@@ -329,7 +489,9 @@ fn figures(measured: &[Measured]) -> String {
         for Summary { state, count, figures, ratio } in row.summaries() {
             let state = state.map_or(String::new(), |state| state.to_string());
             let ratio = ratio.unwrap_or(f64::NAN);
-            let Figures { p50, p99, p999, min, .. } = figures;
+            // Less than the clock can tell is no figure.
+            let [p50, p99, p999, min] = [figures.p50, figures.p99, figures.p999, figures.min]
+                .map(|time| time.max(figures.least));
             let name = &row.name;
             writeln!(
                 text,
@@ -347,7 +509,7 @@ fn histograms(measured: &[Measured]) -> String {
     for row in measured {
         for state in State::ALL {
             let mut buckets = std::collections::BTreeMap::<i32, u64>::new();
-            for sample in row.samples.iter().filter(|sample| sample.state == Some(state)) {
+            for (_, sample) in row.samples.iter().filter(|(_, s)| s.state == Some(state)) {
                 for &turn in &sample.figures.turns {
                     *buckets
                         .entry((f64::from(turn.max(1.0)).log10() * 20.0).floor() as i32)
@@ -361,6 +523,14 @@ fn histograms(measured: &[Measured]) -> String {
         }
     }
     text
+}
+
+pub(crate) fn show_ratio(ratio: f64) -> String {
+    match ratio {
+        ..0.005 => "< 0.01".into(),
+        100.0.. => format!("{ratio:.0}"),
+        _ => format!("{ratio:.2}"),
+    }
 }
 
 pub(crate) fn show(nanoseconds: f64) -> String {
@@ -377,7 +547,7 @@ pub(crate) fn crossing(
     aim: Aim,
     measure: impl Fn() -> Option<Sample> + 'static,
 ) -> Row {
-    Row { name: name.into(), aim, crosses: true, measure: Box::new(measure) }
+    Row { name: name.into(), aim, crosses: true, is_base: false, measure: Box::new(measure) }
 }
 
 /// A row of one thread.
@@ -386,22 +556,44 @@ pub(crate) fn staying(
     aim: Aim,
     measure: impl Fn() -> Option<Sample> + 'static,
 ) -> Row {
-    Row { name: name.into(), aim, crosses: false, measure: Box::new(measure) }
+    Row { name: name.into(), aim, crosses: false, is_base: false, measure: Box::new(measure) }
 }
 
-/// The state of the machine during the measurement.
-pub(crate) fn surroundings() -> String {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
-    let load = read("/proc/loadavg");
-    let kernel = read("/proc/sys/kernel/osrelease");
-    format!(
-        "Processor{}, Linux {}, load average {}.",
-        model.trim_start_matches(['\t', ' ']),
-        kernel.trim(),
-        load.split(' ').next().unwrap_or_default()
-    )
+/// What is said of the machine below each table: what it is, and how busy and in which state it was
+/// before and after.
+pub(crate) struct Surroundings {
+    place: &'static Place,
+    load: String,
+    state: State,
+}
+
+impl Surroundings {
+    pub(crate) fn now(place: &'static Place) -> Surroundings {
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().unwrap_or_default().into();
+        Surroundings { place, load, state: State::of_hop(hop(place)) }
+    }
+
+    /// The line below a table that was begun then.
+    pub(crate) fn until_now(&self) -> String {
+        let now = Surroundings::now(self.place);
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let cpu = read("/proc/cpuinfo");
+        let models: Vec<_> =
+            cpu.lines().filter_map(|line| line.strip_prefix("model name")).collect();
+        let model = models.first().copied().unwrap_or("unknown");
+        format!(
+            "{} × {}, Linux {}; load {} before and {} after; the processors were {} before and {} \
+             after.\n\n",
+            models.len(),
+            model.trim_start_matches(['\t', ' ', ':']),
+            read("/proc/sys/kernel/osrelease").trim(),
+            self.load,
+            now.load,
+            self.state,
+            now.state
+        )
+    }
 }
 
 /// Where children leave their figures; one for the whole run.

@@ -40,12 +40,19 @@ fn enters(process: libc::pid_t) -> bool {
     }
 }
 
-/// Lets stopped children run to their ends; how many calls began while `place.counting` was set, if
-/// all ended well.
-pub(crate) fn count(place: &Place, children: &[libc::pid_t]) -> Option<u64> {
+/// How many calls began while `place.counting` was set.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Calls {
+    /// Those of the first child, without those of its threads.
+    pub(crate) first: u64,
+    pub(crate) all: u64,
+}
+
+/// Lets stopped children run to their ends; their calls, if all ended well.
+pub(crate) fn count(place: &Place, children: &[libc::pid_t]) -> Option<Calls> {
     children.iter().for_each(|&child| attach(child));
     let mut left: HashSet<_> = children.iter().copied().collect();
-    let (mut calls, mut well) = (0, true);
+    let (mut calls, mut well) = (Calls::default(), true);
     while !left.is_empty() {
         let mut status = 0;
         // SAFETY: writes to a local that lives.
@@ -55,7 +62,9 @@ pub(crate) fn count(place: &Place, children: &[libc::pid_t]) -> Option<u64> {
             let signal = libc::WSTOPSIG(status);
             if signal == libc::SIGTRAP | 0x80 {
                 let counts = place.counting.0.load(Ordering::Acquire) != 0;
-                calls += u64::from(counts && enters(process));
+                let one = u64::from(counts && enters(process));
+                calls.all += one;
+                calls.first += if process == children[0] { one } else { 0 };
                 resume(process, 0);
             } else if status >> 16 != 0 || signal == libc::SIGSTOP || signal == libc::SIGCONT {
                 resume(process, 0); // a stop of the tracer's own, or the one it began with

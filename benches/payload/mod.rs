@@ -1,15 +1,25 @@
 //! Shared by the benchmarks of large payloads: the round through shmslot, its raw limit, and the
 //! table.
 
+use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use shmslot::{CreateOptions, Reader, Segment, Writer};
+use ::shmslot::{CreateOptions, Reader, Segment, Writer};
 
-use crate::harness::rows::{median, show};
+use crate::harness::place::Place;
+use crate::harness::process::hop;
+use crate::harness::rows::{
+    AGAIN, Surroundings, disturbed, median, ratio_of, show, show_ratio, show_state,
+};
+use crate::harness::state::State;
 
-pub(crate) const SIZES: [(usize, &str); 3] =
-    [(64 << 10, "64 KiB"), (1 << 20, "1 MiB"), (64 << 20, "64 MiB")];
+const SIZES: [(usize, &str); 3] = [(64 << 10, "64 KiB"), (1 << 20, "1 MiB"), (64 << 20, "64 MiB")];
+
+/// The sizes that are measured. The largest takes most of the time.
+fn sizes(quick: bool) -> &'static [(usize, &'static str)] {
+    if quick { &SIZES[..2] } else { &SIZES }
+}
 
 /// Where a payload lies.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,14 +96,19 @@ pub(crate) fn receive(reader: &Reader, read: bool) -> u64 {
     sum(unsafe { std::slice::from_raw_parts(sample.as_ptr(), sample.len()) })
 }
 
-/// Nanoseconds per round: the mean over as many rounds as move 256 MiB, but at most `most`; the
-/// first fifth is not counted.
-pub(crate) fn per_turn(
+/// How long rounds are counted at most: where others take the processors, a round takes a thousand
+/// times as long.
+const LONGEST: Duration = Duration::from_millis(200);
+
+/// Nanoseconds per round of at most this many blocks: as many rounds as move 256 MiB, but at most
+/// `most`, and not longer than [`LONGEST`]; the first fifth is not counted.
+pub(crate) fn blocks(
     len: usize,
     work: Work,
     most: usize,
     mut turn: impl FnMut(Option<&Source>) -> u64,
-) -> f64 {
+) -> Vec<f64> {
+    const BLOCKS: usize = 32;
     let source = (work == Work::WrittenAndRead).then(|| Source::new(len));
     let expected = source.as_ref().map_or(len as u64, |source| source.sum);
     let turns = match work {
@@ -101,14 +116,31 @@ pub(crate) fn per_turn(
         Work::WrittenAndRead => (256 << 20) / len,
     }
     .min(most);
-    let mut start = Instant::now();
-    for at in 0..turns + turns / 4 + 1 {
-        if at == turns / 4 + 1 {
-            start = Instant::now();
+    let warm = Instant::now();
+    for at in 0..=turns / 4 {
+        if at > 0 && warm.elapsed() > LONGEST / 4 {
+            break;
         }
         assert_eq!(turn(source.as_ref()), expected);
     }
-    start.elapsed().as_nanos() as f64 / turns as f64
+    let block = turns.div_ceil(BLOCKS);
+    let (start, mut blocks) = (Instant::now(), Vec::new());
+    while blocks.len() < turns / block && (blocks.is_empty() || start.elapsed() < LONGEST) {
+        let start = Instant::now();
+        (0..block).for_each(|_| assert_eq!(turn(source.as_ref()), expected));
+        blocks.push(start.elapsed().as_nanos() as f64 / block as f64);
+    }
+    blocks
+}
+
+/// Nanoseconds per round: the median of blocks.
+pub(crate) fn per_turn(
+    len: usize,
+    work: Work,
+    most: usize,
+    turn: impl FnMut(Option<&Source>) -> u64,
+) -> f64 {
+    median(blocks(len, work, most, turn))
 }
 
 /// Reserve, commit, read and mark by one thread.
@@ -159,50 +191,162 @@ pub(crate) fn raw_copy_and_sum(len: usize) -> f64 {
 /// Nanoseconds for a payload of so many bytes.
 pub(crate) type Measure = Box<dyn Fn(usize) -> f64>;
 
-/// The name of what the rows are compared with, and how it is measured.
-pub(crate) type Raw<'a> = (&'a str, fn(usize) -> f64);
-
 /// A row: its name, and how it is measured.
 pub(crate) fn row(name: &str, measure: impl Fn(usize) -> f64 + 'static) -> (String, Measure) {
     (name.into(), Box::new(measure))
 }
 
-/// Measures `rows` in turn, each right after `raw`, and prints the medians, with the median of the
-/// ratios to `raw`.
-pub(crate) fn table(title: &str, raw: Raw<'_>, rows: &[(String, Measure)], rounds: usize) {
-    let mut figures = vec![[const { Vec::new() }; SIZES.len()]; rows.len()];
-    let mut ratios = figures.clone();
-    let mut raws = [const { Vec::new() }; SIZES.len()];
-    for _ in 0..rounds {
-        for (size, (len, _)) in SIZES.into_iter().enumerate() {
-            for (index, (_, measure)) in rows.iter().enumerate() {
-                // Right before: the machine changes its state by itself.
-                let limit = raw.1(len);
-                let figure = measure(len);
-                raws[size].push(limit);
-                figures[index][size].push(figure);
-                ratios[index][size].push(figure / limit);
+/// A figure, and the limit right before it.
+#[derive(Clone, Copy)]
+struct Sample {
+    /// None where it does not matter.
+    state: Option<State>,
+    limit: f64,
+    figure: f64,
+}
+
+/// What is measured, and how often.
+pub(crate) struct Table<'a> {
+    pub(crate) title: &'a str,
+    /// What the rows are compared with.
+    pub(crate) raw: (String, Measure),
+    pub(crate) rows: Vec<(String, Measure)>,
+    pub(crate) rounds: usize,
+    pub(crate) quick: bool,
+    /// Whether the distance of the processors affects it.
+    pub(crate) crosses: bool,
+}
+
+/// The samples of one row for payloads of one size.
+#[derive(Default)]
+struct Cell {
+    samples: Vec<Sample>,
+    mixed: usize,
+    interrupted: usize,
+    disturbed: usize,
+}
+
+impl Cell {
+    /// Takes a sample. If the state changes meanwhile, or others take the processors, takes it
+    /// again.
+    fn take(&mut self, table: &Table<'_>, measure: &Measure, len: usize, place: &Place) {
+        let state = || table.crosses.then(|| hop(place));
+        for _ in 0..=AGAIN {
+            let before = state();
+            // Right before: the machine changes its state by itself.
+            let limit = table.raw.1(len);
+            let mut interrupted = table.crosses && place.is_interrupted();
+            let figure = measure(len);
+            interrupted |= table.crosses && place.is_interrupted();
+            let state = match (before, state()) {
+                (Some(before), Some(after)) => match State::agreed(before, after) {
+                    Some(state) => Some(state),
+                    None => {
+                        self.mixed += 1;
+                        continue;
+                    }
+                },
+                _ => None,
+            };
+            if interrupted {
+                self.interrupted += 1;
+                continue;
+            }
+            self.samples.push(Sample { state, limit, figure });
+            return;
+        }
+    }
+
+    /// Removes samples beside a disturbed limit; how many there were.
+    fn remove_disturbed(&mut self) -> usize {
+        let samples = std::mem::take(&mut self.samples);
+        for state in STATES {
+            let alike: Vec<_> = samples.iter().filter(|one| one.state == state).collect();
+            let limits: Vec<_> = alike.iter().map(|one| one.limit).collect();
+            let kept = alike.into_iter().zip(disturbed(&limits)).filter(|(_, bad)| !bad);
+            self.samples.extend(kept.map(|(one, _)| *one));
+        }
+        let removed = samples.len() - self.samples.len();
+        self.disturbed += removed;
+        removed
+    }
+
+    fn of(&self, state: Option<State>) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |one| one.state == state)
+    }
+
+    /// The median, that of the ratios, and how many there are.
+    fn show(&self, state: Option<State>) -> String {
+        let figures = self.of(state).map(|one| one.figure).collect();
+        let ratio = ratio_of(self.of(state).map(|one| one.figure / one.limit).collect());
+        let ratio = ratio.map_or(String::new(), |ratio| format!("{}, ", show_ratio(ratio)));
+        show_median(figures, &ratio)
+    }
+}
+
+fn show_median(figures: Vec<f64>, ratio: &str) -> String {
+    match figures.len() {
+        0 => String::new(),
+        n => format!("{} ({ratio}n {n})", show(median(figures))),
+    }
+}
+
+const STATES: [Option<State>; 4] =
+    [None, Some(State::Near), Some(State::Far), Some(State::Sibling)];
+
+/// Measures the rows in turn, each right after what they are compared with; a table of the medians,
+/// with the median of the ratios.
+pub(crate) fn table(table: &Table<'_>, place: &'static Place) -> String {
+    let began = Surroundings::now(place);
+    let sizes = sizes(table.quick);
+    let mut cells: Vec<Vec<Cell>> =
+        table.rows.iter().map(|_| sizes.iter().map(|_| Cell::default()).collect()).collect();
+    for _ in 0..table.rounds {
+        for (size, (len, _)) in sizes.iter().enumerate() {
+            for ((_, measure), cells) in table.rows.iter().zip(&mut cells) {
+                cells[size].take(table, measure, *len, place);
             }
         }
     }
-    println!(
-        "| {title} (× first row) | {} |\n|---|---:|---:|---:|",
-        SIZES.map(|(_, name)| name).join(" | ")
-    );
-    println!("| {} | {} |", raw.0, raws.map(|raws| show(median(raws))).join(" | "));
-    for (index, (name, _)) in rows.iter().enumerate() {
-        let cells: Vec<_> = std::iter::zip(&figures[index], &ratios[index])
-            .map(|(figures, ratios)| {
-                format!("{} ({:.2})", show(median(figures.clone())), median(ratios.clone()))
-            })
-            .collect();
-        println!("| {name} | {} |", cells.join(" | "));
+    for last in (0..=AGAIN).map(|time| time == AGAIN) {
+        for ((_, measure), cells) in table.rows.iter().zip(&mut cells) {
+            for (cell, (len, _)) in cells.iter_mut().zip(sizes) {
+                let removed = cell.remove_disturbed();
+                let again = if last { 0 } else { removed };
+                (0..again).for_each(|_| cell.take(table, measure, *len, place));
+            }
+        }
     }
-    println!();
-}
-
-/// How busy the machine is, for the reader of the tables.
-pub(crate) fn load() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or_default().into()
+    let names: Vec<_> = sizes.iter().map(|(_, name)| *name).collect();
+    let mut text = format!(
+        "| {} (× first row) | state | {} |\n|---|---|{}\n",
+        table.title,
+        names.join(" | "),
+        "---:|".repeat(names.len())
+    );
+    for state in STATES {
+        if cells.iter().flatten().all(|cell| cell.of(state).next().is_none()) {
+            continue;
+        }
+        let name = show_state(state);
+        let limits = |size: usize| {
+            let limits = cells.iter().flat_map(|cells| cells[size].of(state));
+            show_median(limits.map(|one| one.limit).collect(), "")
+        };
+        let limits: Vec<_> = (0..sizes.len()).map(limits).collect();
+        writeln!(text, "| {} | {name} | {} |", table.raw.0, limits.join(" | ")).expect("room");
+        for ((row, _), cells) in table.rows.iter().zip(&cells) {
+            let shown: Vec<_> = cells.iter().map(|cell| cell.show(state)).collect();
+            writeln!(text, "| {row} | {name} | {} |", shown.join(" | ")).expect("room");
+        }
+    }
+    let total = |of: fn(&Cell) -> usize| cells.iter().flatten().map(of).sum::<usize>();
+    text + &format!(
+        "\nTaken again, at most {AGAIN} times, or left out: {} whose state changed, {} interrupted \
+         by other processes, {} beside a disturbed limit.\n\n{}",
+        total(|cell| cell.mixed),
+        total(|cell| cell.interrupted),
+        total(|cell| cell.disturbed),
+        began.until_now()
+    )
 }

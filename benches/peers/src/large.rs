@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::harness::place::Place;
+use crate::harness::rows::{Settings, keep};
 use crate::payload::{
-    self, Home, Measure, Source, Work, one_thread, raw_copy, raw_copy_and_sum, row,
+    self, Home, Measure, Source, Table, Work, one_thread, raw_copy, raw_copy_and_sum, row,
 };
 use shm_primitives::FileCleanup;
 use vox_shm::mmap_registry::{MmapAttachments, MmapChannelRx, MmapChannelTx, MmapRegistry};
@@ -148,25 +150,28 @@ fn rows(work: Work) -> Vec<(String, Measure)> {
 }
 
 /// Prints its two tables.
-pub(crate) fn run(quick: bool) {
-    let rounds = if quick { 1 } else { 7 };
+pub(crate) fn run(settings: &Settings, place: &'static Place) {
     // Their files in memory, as ours are.
     // SAFETY: this program has one thread.
     unsafe { std::env::set_var("TMPDIR", "/dev/shm") };
-    let before = payload::load();
-    payload::table(
-        "one thread, payload untouched",
-        ("shmslot, in a region", |len| one_thread(Home::Region, Work::Untouched, len)),
-        &rows(Work::Untouched)[1..],
-        rounds,
-    );
+    let (quick, rounds) = (settings.quick, settings.rounds.min(7));
+    let mut untouched = rows(Work::Untouched);
+    let ours = untouched.remove(0);
     let mut touched = rows(Work::WrittenAndRead);
     touched.insert(0, row("copy alone, private buffers", raw_copy));
-    payload::table(
-        "one thread, payload written and read",
-        ("copy and sum, private buffers", raw_copy_and_sum),
-        &touched,
-        rounds,
-    );
-    println!("Load average {before} before, {} after.", payload::load());
+    let copied = row("copy and sum, private buffers", raw_copy_and_sum);
+    let text: String = [
+        ("one thread, large payload untouched", ours, untouched),
+        ("one thread, large payload written and read", copied, touched),
+    ]
+    .into_iter()
+    .filter(|(title, ..)| settings.wants(title))
+    .map(|(title, raw, rows)| {
+        payload::table(&Table { title, raw, rows, rounds, quick, crosses: false }, place)
+    })
+    .collect();
+    if !text.is_empty() {
+        print!("{text}");
+        keep(settings, "peers_large", &text);
+    }
 }

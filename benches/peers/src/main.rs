@@ -1,7 +1,7 @@
 //! The same work through other libraries, beside shmslot in the same run; and the plots of what all
 //! benchmarks measured.
 //!
-//! `benches/run` runs it. The method is in `benches/README.md`.
+//! `scripts/bench` runs it. The method is in `benches/README.md`.
 
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use ::shmslot::Policy;
 
 use boost::Queue;
 use harness::limits::{Futex, Memory};
-use harness::measures::{Against, calls_per_wake, one_thread, one_way, set_up, streaming, wake};
+use harness::measures::{
+    Against, StreamLimit, calls_per_wake, one_thread, one_way, set_up, streaming, wake,
+};
 use harness::place::Place;
 use harness::process::pin;
-use harness::rows::{Settings, place, surroundings};
+use harness::rows::{Settings, place};
 use harness::shmslot::{Shmslot, ThroughC, asleep_at_once, never_asleep, options};
 use harness::transport::{Touch, Transport};
 use iceoryx2::{Mode, Service};
@@ -79,7 +81,7 @@ fn add_stream<const W: usize, T: Transport<W>>(
     contest.crossing(
         &format!("streaming 1 → 1, lossless, {size}, written and read"),
         name,
-        move || streaming::<W, T>(place, time, prepare, Touch::Whole),
+        move || streaming::<W, T>(place, time, prepare, StreamLimit::Lines, Touch::Whole),
     );
 }
 
@@ -297,9 +299,7 @@ fn main() {
     pin(0);
     let settings = Settings::from_args(true);
     let _cleaner = traces::Cleaner::new();
-    contest(place(), &settings);
-    if settings.wants("large") {
-        large::run(settings.quick);
-    }
-    println!("{}", surroundings());
+    let place = place();
+    contest(place, &settings);
+    large::run(&settings, place);
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use ::shmslot::{Policy, Ref, Reference};
 use zerodds_flatdata::{PosixSlotAllocator, SlotBackend, SlotHandle};
 
-use crate::harness::measures::{one_thread, streaming, turns};
+use crate::harness::measures::{StreamLimit, one_thread, staying_sample, streaming, turns};
 use crate::harness::place::Place;
 use crate::harness::process::alone;
-use crate::harness::rows::{Figures, Sample};
+use crate::harness::rows::Sample;
 use crate::harness::shmslot::{Shmslot, never_asleep, options};
 use crate::harness::transport::{Touch, check, fill};
 use crate::table::{Contest, OURS, OURS_C, OURS_MANY, ROUND};
@@ -44,7 +44,7 @@ trait Operations {
         unsafe { fill::<W>(self.data(&loan), value, Touch::Whole) };
         self.commit(&loan, 8 * W);
         let sample = self.next_unread(0).expect("a sample");
-        check_sample::<W>(self.sample(&sample), value);
+        check_sample::<W>(self.sample(&sample), level.next(value));
         self.mark(&sample, 0);
         if level.taken == Taken::Unread {
             self.mark(&sample, 1);
@@ -52,10 +52,11 @@ trait Operations {
     }
 }
 
-fn check_sample<const W: usize>((start, len): (*const u64, usize), value: u64) {
+fn check_sample<const W: usize>((start, len): (*const u64, usize), value: Option<u64>) {
     assert_eq!(len, 8 * W);
     // SAFETY: unread, so nobody writes to it.
-    assert_eq!(unsafe { check::<W>(start, Touch::Whole) }, value, "another sample");
+    let found = unsafe { check::<W>(start, Touch::Whole) };
+    assert!(value.is_none_or(|value| value == found), "another sample");
 }
 
 impl Operations for PosixSlotAllocator {
@@ -225,7 +226,7 @@ impl Operations for ByC {
             bad |= shmslot_ref_next_unread(self.0, 0, &mut slot);
             bad |= shmslot_ref_read_ptr(self.0, &slot, &mut start, &mut size);
             assert_eq!(bad, 0);
-            check_sample::<W>((start.cast(), size), value);
+            check_sample::<W>((start.cast(), size), level.next(value));
             bad |= shmslot_ref_mark_read(self.0, &slot, 0);
             if level.taken == Taken::Unread {
                 bad |= shmslot_ref_mark_read(self.0, &slot, 1);
@@ -241,6 +242,8 @@ enum Taken {
     OnLoan,
     /// Reader 1, who is active, has not marked them.
     Unread,
+    /// Reader 0 itself has not marked them: it is behind.
+    Backlog,
 }
 
 /// What is taken, and which slots are left.
@@ -256,8 +259,14 @@ impl Level {
         if self.taken == Taken::Unread { BOTH } else { ONE }
     }
 
+    /// The number of the sample that is found unread after this one was committed. Behind a backlog
+    /// it is the library's choice: only shmslot keeps an order.
+    fn next(&self, value: u64) -> Option<u64> {
+        (self.taken != Taken::Backlog).then_some(value)
+    }
+
     /// Takes all slots, and gives back those that are to be free.
-    fn reach<O: Operations>(&self, operations: &O) {
+    fn reach<const W: usize, O: Operations>(&self, operations: &O) {
         let reserve = |_| operations.reserve(self.active());
         let mut all: Vec<_> = (0..self.slots).map(reserve).collect();
         all.sort_by_key(|slot| operations.data(slot));
@@ -271,6 +280,14 @@ impl Level {
                     operations.mark(slot, 0);
                 }
                 all[self.free.clone()].iter().for_each(|slot| operations.mark(slot, 1));
+            }
+            Taken::Backlog => {
+                for slot in &all {
+                    // SAFETY: a loan with that much room.
+                    unsafe { fill::<W>(operations.data(slot), 0, Touch::Whole) };
+                    operations.commit(slot, 8 * W);
+                }
+                all[self.free.clone()].iter().for_each(|slot| operations.mark(slot, 0));
             }
         }
     }
@@ -287,15 +304,12 @@ fn round<const W: usize, P, O: Operations>(
     let prepared = prepare();
     let well = alone(place, || {
         let operations = open(&prepared);
-        level.reach(&operations);
+        level.reach::<W, _>(&operations);
         let block = if W > 512 { 4 } else { 64 };
-        turns(place, time / 2, block, |value| operations.turn::<W>(level, value));
+        let note = |round| place.note(round);
+        turns(time / 2, block, note, |value| operations.turn::<W>(level, value));
     });
-    well.then(|| Sample {
-        state: None,
-        figures: Figures::of_turns(place.noted(), 16.0),
-        limit: None,
-    })
+    well.then(|| staying_sample(place, None))
 }
 
 fn add_level<const W: usize>(contest: &mut Contest, what: &str, level: Level) {
@@ -346,6 +360,9 @@ pub(crate) fn add(contest: &mut Contest) {
             add(&format!("all but the first {how}"), taken, 0..1);
             add(&format!("all but the last {how}"), taken, slots - 1..slots);
         }
+        for backlog in [1, slots / 2] {
+            add(&format!("behind a backlog of {backlog}"), Taken::Backlog, backlog..slots);
+        }
     }
     let all_free = || Level { taken: Taken::OnLoan, slots: MANY, free: 0..MANY };
     add_level::<MIDDLE>(contest, &format!("{ROUND}, 64 KiB, {MANY} slots, all free"), all_free());
@@ -372,8 +389,11 @@ fn add_many<const W: usize>(contest: &mut Contest, size: &str) {
     let what = format!("streaming 1 → 1, lossless, {size}, {MANY} slots, written and read");
     for (name, single) in [(OURS, true), (OURS_MANY, false)] {
         contest.crossing(&what, name, move || {
-            streaming::<W, _>(place, time, || segment(single, Policy::Block), Touch::Whole)
+            let segment = || segment(single, Policy::Block);
+            streaming::<W, _>(place, time, segment, StreamLimit::Lines, Touch::Whole)
         });
     }
-    contest.crossing(&what, THEIRS, move || streaming::<W, _>(place, time, theirs, Touch::Whole));
+    contest.crossing(&what, THEIRS, move || {
+        streaming::<W, _>(place, time, theirs, StreamLimit::Lines, Touch::Whole)
+    });
 }

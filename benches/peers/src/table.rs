@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use crate::harness::place::Place;
 use crate::harness::rows::{
-    Aim, Measured, Row, Sample, Settings, Summary, crossing, keep, left_out, measure, show,
-    staying, verdict,
+    Aim, Measured, Row, Sample, Settings, Summary, Surroundings, crossing, keep, keep_figures,
+    left_out, measure, show_ratio, show_state, staying, verdict,
 };
-use crate::harness::state::State;
 
 pub(crate) const OURS: &str = "shmslot";
 pub(crate) const OURS_MANY: &str = "shmslot, many writers";
@@ -65,7 +64,7 @@ impl Contest {
         who: &'static str,
         measure: impl Fn() -> Option<Sample> + 'static,
     ) {
-        self.rows.push((what.into(), who, staying(format!("{what}: {who}"), Aim::None, measure)));
+        self.add(what, who, staying(format!("{what}: {who}"), Aim::None, measure));
     }
 
     pub(crate) fn crossing(
@@ -74,7 +73,13 @@ impl Contest {
         who: &'static str,
         measure: impl Fn() -> Option<Sample> + 'static,
     ) {
-        self.rows.push((what.into(), who, crossing(format!("{what}: {who}"), Aim::None, measure)));
+        self.add(what, who, crossing(format!("{what}: {who}"), Aim::None, measure));
+    }
+
+    fn add(&mut self, what: &str, who: &'static str, row: Row) {
+        // The others are compared with each of ours.
+        let is_base = who.starts_with(OURS);
+        self.rows.push((what.into(), who, Row { is_base, ..row }));
     }
 
     pub(crate) fn calls(&mut self, who: &'static str, count: impl Fn() -> Option<f64> + 'static) {
@@ -96,6 +101,7 @@ impl Contest {
             .map(|(what, who, row)| (row.name.clone(), what.clone(), *who))
             .collect();
         let rows = self.rows.into_iter().map(|(.., row)| row).collect();
+        let began = Surroundings::now(self.place);
         let measured = measure(settings, rows);
         let find = |row: &Measured| {
             names.iter().find(|(name, ..)| *name == row.name).expect("its own row")
@@ -111,34 +117,41 @@ impl Contest {
                 text += &table(work, &entries);
             }
         }
-        text += &left_out(&measured);
+        if !measured.is_empty() {
+            text += &left_out(&measured);
+        }
         if settings.wants(CALLS) {
             text += &calls(&self.calls);
         }
-        print!("{text}");
-        keep(settings, "peers", &text, &measured);
+        if !text.is_empty() {
+            text += &began.until_now();
+            print!("{text}");
+            keep(settings, "peers", &text);
+            keep_figures(settings, "peers", &measured);
+        }
     }
 }
 
-fn reach(work: &str, who: &str, figure: f64, ours: impl Fn(&str) -> Option<f64>) -> String {
+/// How far the target against a library is reached, given how many times as long as one of our ways
+/// it takes.
+fn reach(work: &str, who: &str, times: impl Fn(&str) -> Option<f64>) -> String {
     let wanted =
         REACH.iter().find(|(row, library, ..)| work.starts_with(row) && who.starts_with(library));
     let Some(&(.., way, factor)) = wanted else { return String::new() };
-    let Some(ours) = ours(way) else { return String::new() };
+    let Some(ratio) = times(way) else { return String::new() };
     let by = way.strip_prefix(OURS).unwrap_or_default().trim_start_matches(", ");
     let by = if by.is_empty() { String::new() } else { format!(" ({by})") };
-    let ratio = figure / ours;
     // Closer than one run can tell.
     if factor == 1.0 && (0.97..1.0).contains(&ratio) {
         return format!("ahead{by}: {ratio:.2} level");
     }
     let aim = if factor == 1.0 { format!("ahead{by}") } else { format!("{factor} ×{by}") };
-    format!("{aim}: {}", verdict(figure, factor * ours))
+    format!("{aim}: {}", verdict(ratio / factor))
 }
 
 fn table(work: &str, entries: &[(&str, &Measured)]) -> String {
     let mut text =
-        format!("| {work} | state | samples | middle | p99 | p99.9 | × shmslot | to reach |\n");
+        format!("| {work} | state | n | middle | p99 | p99.9 | × shmslot | to reach |\n");
     text += "|---|---|---:|---:|---:|---:|---:|---|\n";
     for (who, row) in entries {
         let summaries = row.summaries();
@@ -146,15 +159,16 @@ fn table(work: &str, entries: &[(&str, &Measured)]) -> String {
             writeln!(text, "| {who} | {} | 0 | | | | | |", row.without_samples()).expect("room");
         }
         for Summary { state, count, figures, .. } in summaries {
-            let ours = |way: &str| {
-                entries.iter().find(|(who, _)| *who == way).and_then(|(_, row)| row.p50(state))
+            let times = |way: &str| {
+                let (_, ours) = entries.iter().find(|(who, _)| *who == way)?;
+                row.beside(ours, state, |theirs, ours| theirs / ours)
             };
-            let times =
-                ours(OURS).map_or(String::new(), |ours| format!("{:.2}", figures.p50 / ours));
-            let reach = reach(work, who, figures.p50, ours);
-            let [median, p99, p999] = [figures.p50, figures.p99, figures.p999].map(show);
+            let reach = reach(work, who, times);
+            let times = times(OURS).map_or(String::new(), show_ratio);
+            let [median, p99, p999] =
+                [figures.p50, figures.p99, figures.p999].map(|time| figures.show(time));
             let tails = if row.has_turns() { format!("{p99} | {p999}") } else { " | ".into() };
-            let state = state.as_ref().map_or(String::new(), State::to_string);
+            let state = show_state(state);
             writeln!(
                 text,
                 "| {who} | {state} | {count} | {median} | {tails} | {times} | {reach} |"
@@ -175,10 +189,11 @@ fn calls(counts: &[(&str, CountCalls)]) -> String {
             continue;
         };
         let reach = match who.starts_with("iceoryx2") {
-            true => format!("{CALLS_REACH} ×: {}", verdict(calls, CALLS_REACH * ours)),
+            true => format!("{CALLS_REACH} ×: {}", verdict(calls / (CALLS_REACH * ours))),
             false => String::new(),
         };
-        writeln!(text, "| {who} | {calls:.2} | {:.2} | {reach} |", calls / ours).expect("room");
+        let ratio = show_ratio(calls / ours);
+        writeln!(text, "| {who} | {calls:.2} | {ratio} | {reach} |").expect("room");
     }
     text + "\n"
 }
