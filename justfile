@@ -49,7 +49,7 @@ docs:
 
 # The measurements of benches/README.md.
 bench *ARGUMENTS:
-    @benches/run "$@"
+    @scripts/bench "$@"
 
 # Everything that must hold before a change is taken.
 ci:
