@@ -313,8 +313,7 @@ fn main() {
                 row("in a region", move |len| one_way(place, Home::Region, len)),
                 row("in a slot of that size", move |len| one_way(place, Home::Slot, len)),
             ],
-            // It needs two processors, which others want, too: more rounds, which cost little here.
-            rounds: 3 * rounds,
+            rounds: settings.rounds, // more, because each state gets a part of them
             quick,
             crosses: true,
         },

@@ -111,10 +111,12 @@ impl Place {
         self.interruptions.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Whether so many rounds were interrupted that the middle of them shows it, too.
+    /// Whether so many rounds were interrupted that the middle of them shows it, too; or no round
+    /// was completed.
     pub(crate) fn is_interrupted(&self) -> bool {
+        let rounds = self.turn_count.load(Ordering::Relaxed);
         let count = self.interruptions.load(Ordering::Relaxed);
-        count * ROUNDS_PER_INTERRUPTION > self.turn_count.load(Ordering::Relaxed)
+        rounds == 0 || count * ROUNDS_PER_INTERRUPTION > rounds
     }
 
     /// Records how many ticks a round took, up to the capacity.
