@@ -73,15 +73,15 @@ fn take_history(table: &Table<'_>, bit: Bit, range: Range<u64>) -> Result<u64, C
             return Ok(sequence.wrapping_add(1));
         }
         // Its writer is a few steps from done, unless it is stopped here. In that case the sample is
-        // left for later.
-        while slot::is_committing(table, entry.slot())? && patience > 0 {
+        // left for later. A later commit in this slot does not count: then the sample is gone.
+        let is_under_way = || slot::is_committing_sequence(table, entry.slot(), sequence);
+        while is_under_way()? && patience > 0 {
             patience -= 1;
             spin_loop();
         }
         let take = || hold::claim_retained(table, entry.slot(), bit, sequence, joined_at);
         // Again, because the commit may have ended between two looks.
-        let is_for_later = || slot::is_committing(table, entry.slot());
-        if !take()? && !is_for_later()? && !take()? {
+        if !take()? && !is_under_way()? && !take()? {
             return Ok(sequence.wrapping_add(1));
         }
     }

@@ -81,6 +81,22 @@ pub(super) fn is_committing(table: &Table<'_>, slot: u32) -> Result<bool, Code> 
     Ok(ctl.phase().is_some_and(Phase::is_committing))
 }
 
+/// Whether the writer of a published sample has not finished its commit, which the caller has found
+/// in its entry.
+pub(super) fn is_committing_sequence(
+    table: &Table<'_>,
+    slot: u32,
+    sequence: u64,
+) -> Result<bool, Code> {
+    // Acquire: pairs with the store of Publishing in `commit::publish`. So the sequence below
+    // belongs to the generation of this phase or to a later one. The phase itself is not of an
+    // earlier generation than the sample, as the caller has seen its entry; so in phase Committing
+    // it is of a later one.
+    let ctl = Ctl(table.claim(slot)?.ctl.load(Ordering::Acquire));
+    let is_published = matches!(ctl.phase(), Some(Phase::Publishing | Phase::Confirmed));
+    Ok(is_published && table.line(slot)?.sequence.load(Ordering::Relaxed) == sequence)
+}
+
 /// Offers a slot if no mark is left. The caller must meet the condition of [`anybody_listens`].
 pub(crate) fn free_if_clear(table: &Table<'_>, slot: u32, line: &SlotLine) {
     if is_clear(line, table.shape.mark_words) {
