@@ -1,10 +1,7 @@
 /* A reader that lives is expelled: what it has not read is released, what it holds stays, it is told,
  * and nobody else loses anything. */
+#include "sandbox.h"
 #include "sleeper.h"
-
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 
 #define SLOTS 8
 
@@ -341,22 +338,6 @@ static void check_targets(void)
     shmslot_segment_close(observer);
     shmslot_reader_leave(reader);
     shmslot_segment_close(segment);
-}
-
-/* Makes membarrier fail in this process, as many sandboxes do; false if that is not possible here. */
-static int refuse_membarrier(void)
-{
-    struct sock_filter rules[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program;
-    program.len = sizeof rules / sizeof rules[0];
-    program.filter = rules;
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
 }
 
 /* Without membarrier nobody can know what a lossless reader holds: it is stopped and gets nothing

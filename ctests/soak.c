@@ -622,7 +622,7 @@ static void check_words(uint64_t retained)
         if (phase != 0 && phase != PHASE_PUBLISHED)
             check_failed("slot %" PRIu64 " is in phase %u", slot, phase);
         for (word = kept ? 1 : 0; word < 4; word++) {
-            if ((marks_of(words, slot, word) & 0xffffffff) != 0) {
+            if (bits_left(words, slot, word) != 0) {
                 check_failed("slot %" PRIu64 ": marks %u are %#" PRIx64, slot, word,
                              marks_of(words, slot, word));
             }

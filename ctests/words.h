@@ -7,8 +7,8 @@
 
 #include <sys/mman.h>
 
-#define PHASE_COMMITTING 2
-#define PHASE_PUBLISHED 3
+#define PHASE_COMMITTING 3
+#define PHASE_PUBLISHED 1
 #define PHASE_PUBLISHING 5
 
 struct words {
@@ -74,6 +74,33 @@ static inline int find_sample(const struct words *words, uint64_t sequence, uint
 static inline uint64_t marks_of(const struct words *words, uint64_t slot, unsigned word)
 {
     return word_at(words, words->lines + slot * 64 + 16 + word * 8);
+}
+
+static inline unsigned byte_of_line(const struct words *words, uint64_t slot, unsigned at)
+{
+    return (unsigned)(word_at(words, words->lines + slot * 64 + at / 8 * 8) >> at % 8 * 8 & 0xff);
+}
+
+/* Whether the segment has receipts in place of its second and third word of marks, as far as this
+ * slot shows: a turn is odd, and the tag of a third word becomes odd there after 2^24 samples. */
+static inline int has_receipts(const struct words *words, uint64_t slot)
+{
+    return byte_of_line(words, slot, 39) & 1;
+}
+
+/* The held and owed bits that are left in a word of marks, without those for which there are
+ * receipts. */
+static inline uint64_t bits_left(const struct words *words, uint64_t slot, unsigned word)
+{
+    uint64_t bits = marks_of(words, slot, word) & 0xffffffff;
+    unsigned reader;
+    if (!has_receipts(words, slot)) return bits;
+    if (word > 0) return 0;
+    for (reader = 0; reader < 15; reader++) {
+        if (byte_of_line(words, slot, 24 + reader) == byte_of_line(words, slot, 39))
+            bits &= ~((uint64_t)1 << (16 + 1 + reader));
+    }
+    return bits;
 }
 
 static inline uint64_t ctl_of(const struct words *words, uint64_t slot)

@@ -878,8 +878,8 @@ int shmslot_writer_explain(const shmslot_writer *writer, int code, size_t len,
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST
 /// takes the oldest sample that nobody holds away from those that have not read it, and waits only
 /// if there is none. timeout_ns: nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit.
-/// System calls only to wait, to look for the dead when nothing is free, and for new memory of a
-/// region.
+/// System calls only to wait, to look for the dead when nothing is free, for new memory of a region,
+/// and one when slots begin to be freed out of order.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID,
 /// BAD_TIMEOUT, TOO_LARGE, NO_FREE_SLOT (also when the time is over), NO_MEMORY and SYS (for a

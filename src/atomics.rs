@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 #[cfg(any(loom, shmslot_sim))]
-pub(crate) use crate::modelled::{AtomicU32, AtomicU64, FutexWord, Ordering, fence, spin_loop};
+pub(crate) use crate::modelled::{
+    AtomicU8, AtomicU32, AtomicU64, FutexWord, Ordering, fence, spin_loop,
+};
 #[cfg(not(any(loom, shmslot_sim)))]
 pub(crate) use core::hint::spin_loop;
 #[cfg(not(any(loom, shmslot_sim)))]
-pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 /// A sequentially consistent fence for a place where the thread's last read-modify-write lies
 /// between the accesses that must be ordered.
@@ -37,17 +39,40 @@ pub(crate) fn light_fence() {
     fence(Ordering::SeqCst);
 }
 
-/// The expensive half: every running thread of the system passes a sequentially consistent fence
-/// before it returns. It takes milliseconds. False if the system cannot do that.
-pub(crate) fn heavy_fence() -> bool {
+/// Whose threads a [`heavy_fence`] reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Those of processes that have asked for it ([`crate::sys::register_for_fences`]). It takes
+    /// microseconds.
+    Registered,
+    /// Those of the whole system. It takes milliseconds.
+    Everybody,
+}
+
+/// The expensive half: every running thread in reach passes a sequentially consistent fence before
+/// this returns. False if the system cannot do that.
+pub(crate) fn heavy_fence(reach: Reach) -> bool {
     #[cfg(not(any(loom, shmslot_sim)))]
-    return crate::sys::fence_everybody();
+    return match reach {
+        Reach::Registered => crate::sys::fence_registered(),
+        Reach::Everybody => crate::sys::fence_everybody(),
+    };
+    #[cfg(any(loom, shmslot_sim))]
+    let _ = reach;
     #[cfg(loom)]
     fence(Ordering::SeqCst);
     #[cfg(shmslot_sim)]
     crate::modelled::fence_everybody();
     #[cfg(any(loom, shmslot_sim))]
     true
+}
+
+/// Waits about a millisecond.
+pub(crate) fn nap() {
+    #[cfg(not(any(loom, shmslot_sim)))]
+    std::thread::sleep(core::time::Duration::from_millis(1));
+    #[cfg(any(loom, shmslot_sim))]
+    spin_loop();
 }
 
 /// A moment of the monotonic clock, in nanoseconds; `None` is never.

@@ -18,10 +18,11 @@ use crate::protocol::order::FIRST;
 use crate::protocol::reference::{self, Known, Life};
 use crate::protocol::rows;
 use crate::protocol::table::Table;
+use crate::protocol::words::Token;
 use crate::protocol::words::{Bit, Loan, Place, Reserved, Wanted};
 use crate::segment::Segment;
 use crate::segment::payload::Bytes;
-use crate::writer::{AnyThread, Core, OneThread, Token, user_header_too_large};
+use crate::writer::{AnyThread, Core, OneThread, user_header_too_large};
 
 /// A slot in one of its generations: reserved, or published. It is stale as soon as that generation
 /// is over.
@@ -198,15 +199,14 @@ impl<Threads> Reference<Threads> {
         let inner = self.segment.inner();
         let table = inner.table()?;
         self.name_all(table, active)?;
-        let token = match writer.try_claim_free(table) {
-            Some(loan) => Token::new(loan.slot, loan.generation),
+        let len = table.shape.capacity;
+        let token = match writer.try_claim_free(table, len) {
+            Some(token) => token,
             None => self.reserve_contended(table, writer, active)?,
         };
         // Relaxed: a process that reads it has seen that the slot was reserved, as for everything
         // of this generation.
         table.audience(token.slot())?.store(active, Ordering::Relaxed);
-        let reserved = Reserved::new(table.shape.capacity, Place::Slot(token.slot()));
-        table.claim(token.slot())?.aux.store(reserved.0, Ordering::Relaxed);
         Ok(token)
     }
 
@@ -219,6 +219,8 @@ impl<Threads> Reference<Threads> {
             found => found,
         };
         let loan = found.ok_or(Code::NoFreeSlot)?;
+        let reserved = Reserved::new(table.shape.capacity, Place::Slot(loan.slot));
+        table.claim(loan.slot)?.aux.store(reserved.0, Ordering::Relaxed);
         Ok(Token::new(loan.slot, loan.generation))
     }
 
@@ -315,7 +317,7 @@ impl<Threads> Reference<Threads> {
         // The mask of its reserve if it is a loan, which the commit checks.
         let audience = table.audience(token.slot()).map_err(|_| Code::Stale)?;
         let readers = audience.load(Ordering::Relaxed) & allowed;
-        self.opened()?.commit_named(table, token, len as u64, readers)
+        self.opened()?.commit_named(token, len as u64, readers)
     }
 
     /// Gives a reserved slot back.

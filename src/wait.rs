@@ -68,8 +68,9 @@ impl WaitFor {
     }
 
     fn arm(self, segment: &Attachment) -> HotResult<(Bell<'_>, Armed)> {
-        let bell = self.bell(segment.table()?);
-        Ok((bell, bell.arm()))
+        let table = segment.table()?;
+        let bell = self.bell(table);
+        Ok((bell, bell.arm(table.attention())))
     }
 }
 
@@ -197,8 +198,8 @@ pub(crate) fn sleep_until<T>(
         // By the clock, whatever woke it: a bell that rings all the time must not delay the
         // deadline.
         timed_out = deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline);
-        for (bell, armed) in &mut *armed {
-            *armed = bell.arm();
+        for (armed, segment) in armed.iter_mut().zip(segments) {
+            *armed = what.arm(segment)?;
         }
     }
 }
@@ -238,7 +239,8 @@ impl Segment {
     /// A number that changes with the next commit, discard or mark after this call.
     pub fn generation(&self) -> Result<u32> {
         self.inner().writable()?;
-        Ok(WaitFor::Change.bell(self.inner().table()?).watch())
+        let table = self.inner().table()?;
+        Ok(WaitFor::Change.bell(table).watch(table.attention()))
     }
 
     /// What also ends [`Segment::wait_for_change`] on any clone of this segment, from now on.
@@ -254,12 +256,13 @@ impl Segment {
     pub fn wait_for_change(&self, last: u32, timeout: Option<Duration>) -> Result<u32> {
         let inner: &Attachment = self.inner();
         inner.writable()?;
-        let bell = WaitFor::Change.bell(inner.table()?);
+        let table = inner.table()?;
+        let bell = WaitFor::Change.bell(table);
         // The number that is returned is watched, as that of `generation`: the next change must
         // differ from it even if nobody sleeps then.
         let changed = || {
             if bell.count() != last {
-                return Ok(Some(bell.watch()));
+                return Ok(Some(bell.watch(table.attention())));
             }
             if inner.ends_at_retirement() && inner.lost_its_name() {
                 return Err(Code::Retired);

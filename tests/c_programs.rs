@@ -33,6 +33,7 @@ c_programs! {
     alignment
     anonymous
     attach_bad
+    attention
     cancellation
     channel_bad
     core_dumps

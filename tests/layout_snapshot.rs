@@ -65,9 +65,10 @@ fn bits(word: u64, table: &str, field: &str) -> u64 {
     word >> low[field] & u64::MAX >> (64 - count[field])
 }
 
-const WORD_TABLES: [&str; 6] = [
+const WORD_TABLES: [&str; 7] = [
     "### Hot words",
     "### Slot line",
+    "### Receipts",
     "### Claim",
     "### Region row",
     "### Reader row",
@@ -124,6 +125,7 @@ fn words() {
     // A word that overlaps another, or exceeds its row, is a mistake of the page.
     let ends = [
         layout::READERS_OFFSET,
+        layout::SLOT_LINE_SIZE,
         layout::SLOT_LINE_SIZE,
         layout::CLAIM_SIZE,
         layout::REGION_ROW_SIZE,
@@ -590,7 +592,7 @@ fn a_real_segment_is_what_the_page_says() {
             "the row at {at:#x} of a new segment"
         );
     }
-    let used = [word_at("tail"), dump.at.vacancy as usize, row]
+    let used = [word_at("tail"), word_at("attention"), dump.at.vacancy as usize, row]
         .into_iter()
         .chain(["participant.pid_namespace", "participant.born"].map(|word| row + word_at(word)))
         .chain(free)
@@ -617,7 +619,7 @@ fn a_real_segment_is_what_the_page_says() {
     loan.copy_from(b"payload").expect("it fits");
     let dump = Dump::of(&path);
     let ctl = dump.claim(1, "claim.ctl");
-    assert_eq!((bits(ctl, "claim.ctl", "phase"), bits(ctl, "claim.ctl", "generation")), (1, 1));
+    assert_eq!((bits(ctl, "claim.ctl", "phase"), bits(ctl, "claim.ctl", "generation")), (2, 1));
     assert_eq!(bits(ctl, "claim.ctl", "owner"), u64::from(writer.id()));
     assert_eq!(dump.claim(1, "claim.aux"), 7);
     let payload = dump.at.payload as usize + dump.at.payload_stride as usize;
@@ -639,7 +641,7 @@ fn a_real_segment_is_what_the_page_says() {
     assert_eq!(dump.u32(word_at("bells.space")), 0);
     assert_eq!(dump.hot("tail"), 2);
     let ctl = dump.claim(1, "claim.ctl");
-    assert_eq!((bits(ctl, "claim.ctl", "phase"), bits(ctl, "claim.ctl", "generation")), (3, 1));
+    assert_eq!((bits(ctl, "claim.ctl", "phase"), bits(ctl, "claim.ctl", "generation")), (1, 1));
     let entry = dump.line(1, "line.entry", 0);
     assert_eq!((bits(entry, "line.entry", "slot"), bits(entry, "line.entry", "sequence")), (1, 1));
     assert_eq!(dump.line(1, "line.entry", 1), 0);

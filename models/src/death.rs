@@ -368,7 +368,7 @@ fn retaining_writer_dies_before_an_older_commit_ends() {
 fn owed_to_inactive(world: &World) -> usize {
     let bit = Bit::of_reader(0);
     let owes = |marks: &AtomicU64| Marks(marks.load(Ordering::Acquire)).0 & bit.owed != 0;
-    world.table().lines.iter().filter(|line| owes(&line.marks[bit.word])).count()
+    world.table().slots.lines().iter().filter(|line| owes(&line.marks[bit.word])).count()
 }
 
 /// The victim dies in a commit for a reader that its caller tracks, while a joined reader leaves:
@@ -1018,11 +1018,11 @@ fn change_is_told_by_who_finds_the_dead() {
     explore_deaths("change_is_told_by_who_finds_the_dead", 3, |steps| {
         let world = World::new(ONE_SLOT, ROWS);
         let victim = world.producer_of(VICTIM, 1);
-        let before = Bell(&world.hot.bells.0.change).watch();
+        let before = Bell(&world.hot.bells.0.change).watch(world.table().attention());
         let dying = dying_then_buried(&world, steps, move || victim.try_write(1));
         let bell = Bell(&world.hot.bells.0.change);
         loop {
-            let armed = bell.arm();
+            let armed = bell.arm(world.table().attention());
             if armed.count() != before {
                 break;
             }

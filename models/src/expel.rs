@@ -202,7 +202,7 @@ fn name_while_expelled() {
             let slot = loan.slot as usize;
             writer.commit_to(loan, 1, Owed::External(1));
             end(expelling);
-            let marks = Marks(world.table().lines[slot].marks[0].load(Ordering::Acquire));
+            let marks = Marks(world.table().slots.lines()[slot].marks[0].load(Ordering::Acquire));
             assert_eq!(marks.readers(0).readers(), 1, "it is owed to the named number");
             sound(reference::disconnect(&world.table(), 0, 0));
         } else {

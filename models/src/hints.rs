@@ -79,7 +79,7 @@ const SLOTS: [u32; 2] = [64, 65];
 impl Flags {
     /// Only the first of the two is free.
     fn new() -> Rc<Flags> {
-        let world = World::with_lines(Shape { slots: 66, shift: None, ..PLAIN }, 0, 0);
+        let world = World::with_lines(Shape { slots: 66, shift: None, ..PLAIN }, 0, 1);
         for slot in 0..66 {
             vacancy::withdraw(&world.table(), slot);
         }
@@ -119,7 +119,7 @@ impl Flags {
     fn take_waiting(&self) -> u32 {
         let bell = Bell(&self.world.hot.bells.0.space);
         loop {
-            let armed = bell.arm();
+            let armed = bell.arm(self.world.table().attention());
             if let Some(slot) = self.take() {
                 return slot;
             }

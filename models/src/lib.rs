@@ -14,6 +14,7 @@ mod layout;
 #[path = "../../src/protocol/mod.rs"]
 mod protocol;
 
+mod calm;
 mod death;
 mod expel;
 mod hints;

@@ -22,7 +22,7 @@ use crate::atomics::Deadline;
 /// store after one could come before it as well, and then the older value would be the final one.
 /// Therefore a store first reads the newest value, in one step with itself, and comes after it.
 macro_rules! watched {
-    ($name:ident, $value:ty) => {
+    ($name:ident, $value:ty, never $no_value:expr) => {
         pub(crate) struct $name {
             word: atomic::$name,
             loads: Condvar,
@@ -40,7 +40,7 @@ macro_rules! watched {
 
             pub(crate) fn store(&self, value: $value, order: Ordering) {
                 // Fails, because no word ever holds this value.
-                const NO_VALUE: $value = <$value>::MAX / 3;
+                const NO_VALUE: $value = $no_value;
                 let newest =
                     self.word.compare_exchange(NO_VALUE, 0, Ordering::Relaxed, Ordering::Relaxed);
                 assert!(newest.is_err(), "a word holds what none can");
@@ -98,8 +98,10 @@ macro_rules! changes {
     };
 }
 
-watched!(AtomicU32, u32);
-watched!(AtomicU64, u64);
+// A turn is odd, and a receipt is a turn or 0.
+watched!(AtomicU8, u8, never 84);
+watched!(AtomicU32, u32, never u32::MAX / 3);
+watched!(AtomicU64, u64, never u64::MAX / 3);
 
 /// A futex: comparing and falling asleep are one step, as in the kernel. Deadlines never pass, so a
 /// lost wake shows as a deadlock.

@@ -182,11 +182,11 @@ fn change_is_told() {
         let world = World::new(ONE_SLOT, ROWS);
         let mut reader = world.join(0);
         let bell = Bell(&world.hot.bells.0.change);
-        let mut last = bell.watch();
+        let mut last = bell.watch(world.table().attention());
         let writer = world.producer(1);
         let writing = thread::spawn(move || writer.try_write(1));
         let mut sleep_until_change = || loop {
-            let armed = bell.arm();
+            let armed = bell.arm(world.table().attention());
             if armed.count() != last {
                 last = armed.count();
                 return;
@@ -214,7 +214,7 @@ fn interrupt_is_heard() {
             move || {
                 let bell = Bell(&world.hot.bells.0.data);
                 loop {
-                    let armed = bell.arm();
+                    let armed = bell.arm(world.table().attention());
                     if called.swap(0, Ordering::Acquire) == 1 {
                         return;
                     }
@@ -240,7 +240,7 @@ fn joining_is_told() {
         });
         let bell = Bell(&world.hot.bells.0.space);
         loop {
-            let armed = bell.arm();
+            let armed = bell.arm(world.table().attention());
             if rows::joined(&world.table()) == 1 {
                 break;
             }

@@ -4,7 +4,7 @@
 //! Payloads are cells that loom watches: a byte written while another thread may read it is
 //! reported as a race.
 
-use std::cell::RefCell;
+use std::cell::{Cell as PlainCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -15,13 +15,16 @@ use std::time::Instant;
 use loom::cell::Cell;
 use loom::thread::{self, JoinHandle};
 
-use crate::atomics::{AtomicU32, AtomicU64, FutexWord, Ordering};
+use crate::atomics::{AtomicU8, AtomicU32, AtomicU64, FutexWord, Ordering};
 use crate::error::Code;
 use crate::layout::{
-    self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine,
+    self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, Receipts, RegionRow, SlotLine,
+    Slots,
 };
 use crate::modelled::{live, step};
+use crate::protocol::attention::Outlook;
 use crate::protocol::bell::Bell;
+use crate::protocol::calm::{self, Guess, Hand, Manner, Memory, PublishBy, Right};
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::dead::Dead;
 use crate::protocol::expel::{self, Outcome, Target};
@@ -32,10 +35,11 @@ use crate::protocol::order::{self, FIRST, Position};
 use crate::protocol::reclaim;
 use crate::protocol::recovery;
 use crate::protocol::rows::{self, Member};
-use crate::protocol::shape::{Class, Shape};
+use crate::protocol::shape::{Any, Calm, Dropping, KindOf, Shape};
+use crate::protocol::slot;
 use crate::protocol::table::Table;
 use crate::protocol::vacancy;
-use crate::protocol::words::{Extent, Loan, Marks, Owner, Wanted};
+use crate::protocol::words::{Extent, Loan, Owner, RowPhase, RowState, Token, Wanted};
 
 /// Two slots, many writers, nothing is dropped, no history, one word of marks.
 pub(crate) const PLAIN: Shape = Shape {
@@ -48,7 +52,8 @@ pub(crate) const PLAIN: Shape = Shape {
     drop_oldest: false,
     timestamps: false,
     shift: Some(1),
-    class: Class::General, // set by `World::new`
+    log2: 0,         // set by `World::with_lines`
+    receipts: false, // set by `World::calm`
 };
 pub(crate) const ONE_SLOT: Shape = Shape { slots: 1, shift: Some(0), ..PLAIN };
 
@@ -63,7 +68,7 @@ pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + 
     let mut builder = loom::model::Builder::new();
     let preemptions = builder.preemption_bound.unwrap_or(preemptions);
     builder.preemption_bound = Some(preemptions);
-    builder.max_branches = 10_000;
+    builder.max_branches = 50_000;
     let executions = Arc::new(PlainU64::new(0));
     let count = Arc::clone(&executions);
     let since = Instant::now();
@@ -134,18 +139,43 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// A world without receipts that is never calm, whatever its shape: all of its commits and marks
+    /// take the general path.
     pub(crate) fn new(shape: Shape, rows: usize) -> Rc<World> {
         World::with_lines(shape, rows, shape.slots)
     }
 
-    /// A world in which only the first slots can be used, if any: for models of the map alone.
+    /// As [`World::new`], but only the first slots can be used: for models of the map alone.
     pub(crate) fn with_lines(shape: Shape, rows: usize, slots: u32) -> Rc<World> {
+        let shape = Shape { receipts: false, ..shape.completed() };
+        Rc::new(World::build(shape, rows, slots, Outlook::PINNED.word()))
+    }
+
+    /// A world with receipts that is calm.
+    pub(crate) fn calm(shape: Shape, rows: usize) -> Rc<World> {
+        Rc::new(World::with_receipts(shape, rows, 0))
+    }
+
+    /// A world with receipts that is never calm, as where a participant has no heavy fence.
+    pub(crate) fn pinned(shape: Shape, rows: usize) -> Rc<World> {
+        Rc::new(World::with_receipts(shape, rows, Outlook::PINNED.word()))
+    }
+
+    fn with_receipts(shape: Shape, rows: usize, attention: u64) -> World {
+        let shape = shape.completed();
+        assert!(shape.receipts, "its kind has receipts");
+        World::build(shape, rows, shape.slots, attention)
+    }
+
+    fn build(shape: Shape, rows: usize, slots: u32, attention: u64) -> World {
         let word = || AtomicU64::new(0);
+        let byte = || AtomicU8::new(0);
         let line = || SlotLine {
             entry: std::array::from_fn(|_| word()),
             marks: std::array::from_fn(|_| word()),
             sequence: word(),
             extent: word(),
+            receipts: Receipts { by: std::array::from_fn(|_| byte()), turn: byte() },
         };
         let row = || ReaderRow {
             state: word(),
@@ -155,7 +185,6 @@ impl World {
             expeller: word(),
         };
         let bell = || FutexWord::new(0);
-        let shape = shape.classified();
         let world = World {
             shape,
             hot: HotWords {
@@ -171,6 +200,7 @@ impl World {
                     looked: word(),
                     asked: word(),
                 }),
+                attention: CachePadded(AtomicU64::new(attention)),
             },
             lines: (0..slots).map(|_| line()).collect(),
             claims: (0..slots).map(|_| Claim { ctl: word(), aux: word() }).collect(),
@@ -184,15 +214,22 @@ impl World {
             expels: PlainBool::new(false),
         };
         vacancy::offer_all(&world.table());
-        Rc::new(world)
+        world
+    }
+
+    /// The kind as which the world is used.
+    fn kind(&self) -> KindOf {
+        match self.shape.kind() {
+            KindOf::CalmAlone | KindOf::CalmAmong if !self.shape.receipts => KindOf::Any,
+            kind => kind,
+        }
     }
 
     pub(crate) fn table(&self) -> Table<'_> {
         Table {
             shape: self.shape,
             hot: &self.hot,
-            lines: &self.lines,
-            claims: &self.claims,
+            slots: Slots::new(&self.lines, &self.claims).expect("there are slots"),
             vacancy: &self.vacancy,
             readers: &self.readers,
             regions: &self.regions,
@@ -206,7 +243,29 @@ impl World {
 
     pub(crate) fn producer_of(self: &Rc<World>, participant: u32, number: u32) -> Producer {
         let owner = Owner::new(participant, number);
-        Producer { world: Rc::clone(self), owner, resume: AtomicU64::new(0) }
+        Producer {
+            world: Rc::clone(self),
+            owner,
+            resume: AtomicU64::new(0),
+            hand: Hand::of(owner),
+            memory: Memory::new(),
+            next: PlainCell::new(0),
+            is_contended: PlainCell::new(true),
+        }
+    }
+
+    /// A writer that has learned who is joined, and has met no other writer for a while, so that it
+    /// lets the tail lag.
+    pub(crate) fn calm_producer_of(self: &Rc<World>, participant: u32, number: u32) -> Producer {
+        let writer = self.producer_of(participant, number);
+        assert!(writer.learn(), "it is calm, and a reader has joined");
+        writer.is_contended.set(false);
+        writer.next.set(order::tail(&self.table()));
+        writer
+    }
+
+    pub(crate) fn calm_producer(self: &Rc<World>, number: u32) -> Producer {
+        self.calm_producer_of(0, number)
     }
 
     pub(crate) fn join(self: &Rc<World>, history: u32) -> Consumer {
@@ -229,9 +288,13 @@ impl World {
 
     /// A world in which readers may be expelled.
     pub(crate) fn expelling(shape: Shape, rows: usize) -> Rc<World> {
-        let world = World::new(shape, rows);
-        world.expels.store(true, PlainOrdering::Relaxed);
-        world
+        World::new(shape, rows).with_expellers()
+    }
+
+    /// This world, in which readers may be expelled.
+    pub(crate) fn with_expellers(self: Rc<World>) -> Rc<World> {
+        self.expels.store(true, PlainOrdering::Relaxed);
+        self
     }
 
     fn expels(&self) -> bool {
@@ -291,14 +354,20 @@ impl World {
     }
 
     /// What must hold when all threads are done and every reader has left or marked everything: the
-    /// tail is right, no mark is left except those of retained samples, and a writer finds every
-    /// other slot.
+    /// tail is right, no mark is left except those of retained samples, a writer finds every other
+    /// slot, and no free row has a receipt.
     pub(crate) fn check_at_rest(self: &Rc<World>) {
         let table = self.table();
         let committed = self.committed().len() as u64;
-        assert_eq!(order::tail(&table), FIRST + committed, "the tail");
+        // Where there are receipts, writers let the tail lag.
+        let tail = match self.shape.receipts {
+            true => sound(order::settled_tail(&table)),
+            false => order::tail(&table),
+        };
+        assert_eq!(tail, FIRST + committed, "the tail");
+        self.check_receipts();
         let retained = (committed as usize).min(self.shape.history as usize);
-        let marked = table.lines.iter().filter(|line| !self.is_clear(line)).count();
+        let marked = table.slots.lines().iter().filter(|line| !self.is_clear(line)).count();
         let taken = self.shape.drop_oldest && marked < retained;
         assert!(
             marked == retained || taken,
@@ -324,9 +393,34 @@ impl World {
         reader.give_row_back();
     }
 
+    /// A writer that begins after all of it commits calmly, and the reader gets that sample.
+    pub(crate) fn check_calm(self: &Rc<World>, reader: &mut Consumer) {
+        let writer = self.calm_producer(7);
+        let loan = writer.try_reserve().expect("a slot is free");
+        writer.fill(loan, 9);
+        let sequence = writer.publish_calmly(loan, 9, Right::Sole).expect("it is calm");
+        self.committed.borrow_mut().push((sequence, 9));
+        reader.take_all();
+        assert_eq!(reader.seen.last(), Some(&(sequence, 9)));
+    }
+
     fn is_clear(&self, line: &SlotLine) -> bool {
         let mut marks = line.marks.iter().take(self.shape.mark_words);
-        marks.all(|marks| Marks(marks.load(Ordering::Acquire)).is_clear())
+        marks.all(|marks| slot::load_marks(line, &self.shape, marks).is_clear())
+    }
+
+    /// No receipt is left of a reader that has given its row back.
+    fn check_receipts(&self) {
+        if !self.shape.receipts {
+            return;
+        }
+        let is_free =
+            |row: &ReaderRow| RowState(row.state.load(Ordering::Acquire)).is(RowPhase::Free);
+        for (index, _) in self.readers.iter().enumerate().filter(|(_, row)| is_free(row)) {
+            for line in &self.lines {
+                assert_eq!(line.receipts.by[index].load(Ordering::Acquire), 0, "a receipt is left");
+            }
+        }
     }
 }
 
@@ -335,6 +429,11 @@ pub(crate) struct Producer {
     world: Rc<World>,
     pub(crate) owner: Owner,
     resume: AtomicU64,
+    hand: Hand,
+    memory: Memory,
+    /// What `writer::core::CalmWriter` remembers besides. Not a part of the model.
+    next: PlainCell<u64>,
+    is_contended: PlainCell<bool>,
 }
 
 impl Producer {
@@ -345,9 +444,39 @@ impl Producer {
     /// A slot that is free.
     fn find(&self) -> Option<Loan> {
         let table = self.world.table();
-        // Without `try_claim_home`, because its only step is the first one of `claim_home`.
+        if self.world.shape.receipts {
+            if let Some(loan) = self.find_quickly(&table) {
+                return Some(loan);
+            }
+        }
+        // Elsewhere without `try_claim`, because its only step is the first one of `claim_home`.
         sound(loan::claim_home(&table, self.owner))
             .or_else(|| sound(loan::claim_from_map(&table, self.owner)))
+    }
+
+    /// The slot of the next sequence, as far as this writer knows.
+    fn find_quickly(&self, table: &Table<'_>) -> Option<Loan> {
+        let first = self.hand.first;
+        let tail = table.hot.tail.0.load(Ordering::Relaxed);
+        let len = table.shape.capacity;
+        let token = if table.shape.single_writer {
+            loan::try_claim::<Calm<true>>(table, first, table.slots.home(tail), len)
+        } else {
+            let next = self.next.get().max(tail);
+            loan::try_claim::<Calm<false>>(table, first, table.slots.home(next), len)
+        }?;
+        Some(Loan { slot: token.slot(), generation: token.generation(), owner: self.owner })
+    }
+
+    /// Learns who is joined; false if the segment is not calm, or if there is nothing new.
+    pub(crate) fn learn(&self) -> bool {
+        self.memory.learn(&self.world.table())
+    }
+
+    /// What a writer does from time to time: it makes the segment calm if nobody sleeps.
+    pub(crate) fn settle(&self) {
+        let table = self.world.table();
+        table.attention().settle(|| !slot::anybody_listens(&table));
     }
 
     /// A slot, free or taken from readers where the policy allows it.
@@ -392,7 +521,7 @@ impl Producer {
     pub(crate) fn wait(&self, find: fn(&Producer) -> Option<Loan>) -> Loan {
         let bell = Bell(&self.world.hot.bells.0.space);
         loop {
-            let armed = bell.arm();
+            let armed = bell.arm(self.world.table().attention());
             if let Some(loan) = find(self) {
                 return loan;
             }
@@ -400,7 +529,7 @@ impl Producer {
         }
     }
 
-    fn fill(&self, loan: Loan, value: u64) {
+    pub(crate) fn fill(&self, loan: Loan, value: u64) {
         self.world.payloads[loan.slot as usize].set(value);
         step();
     }
@@ -430,15 +559,75 @@ impl Producer {
         if let Owed::External(readers) = owed {
             self.world.audiences[loan.slot as usize].store(readers, Ordering::Relaxed);
         }
+        self.publish(loan, value, owed, Right::Sole).expect("a loan")
+    }
+
+    /// Commits a slot that is filled.
+    pub(crate) fn publish(
+        &self,
+        loan: Loan,
+        value: u64,
+        owed: Owed,
+        right: Right,
+    ) -> Result<u64, Code> {
         let begun = (loan.slot, value);
         self.world.begun.borrow_mut().push(begun);
+        let published = match owed {
+            Owed::Members if self.world.shape.receipts => self.publish_here(loan, value, right),
+            _ => self.publish_generally(loan, value, owed),
+        };
+        let mut under_way = self.world.begun.borrow_mut();
+        under_way.iter().position(|commit| *commit == begun).map(|index| under_way.remove(index));
+        if let Ok(sequence) = published {
+            self.world.committed.borrow_mut().push((sequence, value));
+        }
+        published
+    }
+
+    /// Calmly, if that is possible.
+    fn publish_here(&self, loan: Loan, len: u64, right: Right) -> Result<u64, Code> {
+        if let Some(sequence) = self.publish_calmly(loan, len, right) {
+            return Ok(sequence);
+        }
+        if self.learn() {
+            if let Some(sequence) = self.publish_calmly(loan, len, right) {
+                return Ok(sequence);
+            }
+        }
+        self.publish_generally(loan, len, Owed::Members)
+    }
+
+    fn publish_calmly(&self, loan: Loan, len: u64, right: Right) -> Option<u64> {
         let table = self.world.table();
-        let shape = known(&table.shape);
-        let sequence =
-            commit::commit(&table, &shape, loan, value, owed, || 0, |_| ()).expect("a loan");
-        self.world.begun.borrow_mut().retain(|commit| *commit != begun);
-        self.world.committed.borrow_mut().push((sequence, value));
-        sequence
+        let (hand, known) = (&self.hand, self.memory.known());
+        let token = Token::new(loan.slot, loan.generation);
+        let guess = || {
+            let lag = if self.is_contended.get() { 1 } else { u64::from(table.shape.slots / 4) };
+            Guess { next: self.next.get(), lag: lag.max(1) }
+        };
+        // The weaker one.
+        let manner = Manner { right, publish_by: PublishBy::Store };
+        if table.shape.single_writer {
+            let sequence = calm::commit::<true>(&table, hand, known, token, len, manner, guess)?;
+            return Some(sequence.get());
+        }
+        let sequence = calm::commit::<false>(&table, hand, known, token, len, manner, guess)?.get();
+        let met = sequence != self.next.replace(sequence + 1);
+        self.is_contended.set(met || self.is_contended.get());
+        if self.is_contended.get() {
+            order::advance(&table, sequence);
+        }
+        Some(sequence)
+    }
+
+    fn publish_generally(&self, loan: Loan, len: u64, owed: Owed) -> Result<u64, Code> {
+        let table = self.world.table();
+        match self.world.kind() {
+            KindOf::CalmAlone => commit::commit::<Calm<true>>(&table, loan, len, owed, || 0),
+            KindOf::CalmAmong => commit::commit::<Calm<false>>(&table, loan, len, owed, || 0),
+            KindOf::Dropping => commit::commit::<Dropping>(&table, loan, len, owed, || 0),
+            KindOf::Any => commit::commit::<Any>(&table, loan, len, owed, || 0),
+        }
     }
 
     /// Reserves and fills, if there is a slot, and gives it back.
@@ -483,7 +672,13 @@ impl Consumer {
     pub(crate) fn read(&mut self) -> Option<HeldSample> {
         let table = self.world.table();
         let (bit, before) = (self.member.bit, self.cursor.place);
-        let slot = match sound(hold::step(&table, &known(&table.shape), bit, self.cursor.place)) {
+        let next = self.cursor.place.sequence;
+        let step = match self.world.kind() {
+            KindOf::CalmAlone | KindOf::CalmAmong => hold::step::<Calm<false>>(&table, bit, next),
+            KindOf::Dropping => hold::step::<Dropping>(&table, bit, next),
+            KindOf::Any => hold::step::<Any>(&table, bit, next),
+        };
+        let slot = match sound(step) {
             Step::Empty => None,
             Step::Sample(slot, _) => {
                 self.cursor.place = self.cursor.place.next(&table.shape);
@@ -520,7 +715,7 @@ impl Consumer {
             if let Some(sample) = self.read() {
                 return sample;
             }
-            let armed = bell.arm();
+            let armed = bell.arm(world.table().attention());
             if sound(hold::seek(&world.table(), self.member.bit, &mut self.cursor)).is_none() {
                 bell.sleep(armed, None);
             }
@@ -528,7 +723,11 @@ impl Consumer {
     }
 
     pub(crate) fn peek(&self) -> Option<HeldSample> {
-        let latest = sound(hold::peek_latest(&self.world.table(), self.member.bit));
+        let latest = sound(hold::peek_latest(
+            &self.world.table(),
+            self.member.bit,
+            self.cursor.place.sequence,
+        ));
         latest.map(|(slot, sequence)| self.show(slot, self.member.bit.held, sequence))
     }
 
@@ -555,11 +754,13 @@ impl Consumer {
             "changed in hand"
         );
         step();
-        let word = self.member.bit.word;
-        let marked =
-            hold::mark(&self.world.table(), sample.slot, word, sample.bit, sample.sequence);
-        assert_eq!(marked, Ok(()), "in hand until now");
+        assert_eq!(self.try_mark(sample, Right::Sole), Ok(()), "in hand until now");
         self.seen.push((sample.sequence, sample.value));
+    }
+
+    /// Marks a sample, which others may be trying at this moment unless the right is `Sole`.
+    pub(crate) fn try_mark(&self, sample: HeldSample, right: Right) -> Result<(), Code> {
+        mark_for(&self.world, self.member, sample, right)
     }
 
     /// Reads and marks, if there is a sample.
@@ -613,13 +814,21 @@ impl Consumer {
     }
 }
 
-/// The shape as the hot path uses it.
-fn known(shape: &Shape) -> Shape {
-    match shape.class {
-        Class::CommonLossless { shift } => shape.common(shift, false),
-        Class::CommonDropping { shift } => shape.common(shift, true),
-        Class::General => *shape,
+/// Marks a sample for a reader, which another thread of its process may have at this moment.
+pub(crate) fn mark_for(
+    world: &World,
+    member: Member,
+    sample: HeldSample,
+    right: Right,
+) -> Result<(), Code> {
+    let (table, bit) = (world.table(), member.bit);
+    let HeldSample { slot, sequence, .. } = sample;
+    if sample.bit != bit.owed || !table.shape.receipts {
+        return hold::mark(&table, slot, bit.word, sample.bit, sequence);
     }
+    let mark = || calm::mark(&table, slot, member.index, bit, sequence, right);
+    // If the short way fails, the other one tries the same again.
+    mark().or_else(|_| mark())
 }
 
 /// Names the error of a call that must not fail.

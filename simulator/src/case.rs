@@ -1,7 +1,7 @@
 //! The meaning of a seed: a segment, its processes, what each of them does, and the faults that it
 //! meets.
 
-use crate::protocol::shape::{Class, Shape};
+use crate::protocol::shape::Shape;
 use crate::random::Random;
 use crate::scheduler::Pace;
 
@@ -74,6 +74,10 @@ pub(crate) struct Case {
     pub(crate) named: bool,
     /// Whether writers wait when nothing is free.
     pub(crate) waits: bool,
+    /// Whether a segment that could be calm never is: some process has no heavy fence.
+    pub(crate) pinned: bool,
+    /// After so many commits that are not calm, a writer tries to make the segment calm.
+    pub(crate) patience: u32,
     pub(crate) pace: Pace,
     /// The logarithm of the most steps for which a store waits in the buffer of its process; at 0
     /// there are no buffers.
@@ -128,7 +132,8 @@ impl Case {
             drop_oldest: false,
             timestamps: false,
             shift: None,
-            class: Class::General,
+            log2: 0,
+            receipts: false,
         };
         let plans = vec![Vec::new(); MAX_PROCESSES];
         Case {
@@ -138,6 +143,8 @@ impl Case {
             regions: 0,
             named: false,
             waits: false,
+            pinned: false,
+            patience: 1,
             pace: Pace::Uniform(1),
             longest_delay: 0,
             plans,
@@ -148,13 +155,20 @@ impl Case {
     pub(crate) fn become_seed(&mut self, seed: u64) {
         let random = &mut Random::new(seed);
         self.seed = seed;
-        let slots = match random.below(32) {
-            0..26 => random.within(1, 4),
-            26..31 => 8,
-            _ => 65,
+        // Half of the runs are of segments that can be calm; of the others, some are, too.
+        let plain = random.one_in(2);
+        let slots = match (plain, random.below(32)) {
+            (true, below @ 0..24) => 1 << (below % 3),
+            (true, 24..29) => 8,
+            (true, 29..31) => 16,
+            (true, _) => 64,
+            (false, 0..26) => random.within(1, 4),
+            (false, 26..31) => 8,
+            (false, _) => 65,
         };
-        let history = if random.one_in(3) { random.below(slots.min(4)) } else { 0 };
-        let (two_words, drop_oldest) = (random.one_in(4), random.one_in(2));
+        let history = if !plain && random.one_in(3) { random.below(slots.min(4)) } else { 0 };
+        let two_words = !plain && random.one_in(4);
+        let drop_oldest = !plain && random.one_in(2);
         self.named = !drop_oldest && random.one_in(3);
         self.rows = match (two_words, self.named) {
             (true, _) => random.within(15, 17),
@@ -164,7 +178,8 @@ impl Case {
             (false, false) => random.within(1, 4),
         };
         self.regions = if random.one_in(3) { random.within(history + 1, 4) } else { 0 };
-        self.waits = random.one_in(2);
+        // Sleepers are what a calm segment must notice.
+        self.waits = if plain { !random.one_in(4) } else { random.one_in(2) };
         self.shape = Shape {
             slots,
             capacity: CAPACITY,
@@ -173,11 +188,14 @@ impl Case {
             history,
             single_writer: random.one_in(4),
             drop_oldest,
-            timestamps: random.one_in(8),
+            timestamps: !plain && random.one_in(8),
             shift: slots.is_power_of_two().then(|| slots.trailing_zeros()),
-            class: Class::General,
+            log2: 0,
+            receipts: false,
         }
-        .classified();
+        .completed();
+        self.pinned = random.one_in(8);
+        self.patience = random.within(1, 8);
         let length = match random.below(1024) {
             0 => 1500,
             1..24 => 150,

@@ -291,14 +291,16 @@ impl Machine {
                 Part::Burial
             }
             Part::Burial => {
-                if let Err(broken) = rest::check_free_rows(self) {
+                let checked = rest::check_free_rows(self).and_then(|()| rest::check_hints(self));
+                if let Err(broken) = checked {
                     return self.fail_at_rest(broken);
                 }
                 Part::EndOfLoans
             }
             Part::EndOfLoans => Part::Drain,
             Part::Drain => {
-                if let Err(broken) = rest::check_marks(self) {
+                let checked = rest::check_marks(self).and_then(|_| rest::check_hints(self));
+                if let Err(broken) = checked {
                     return self.fail_at_rest(broken);
                 }
                 Part::Leave

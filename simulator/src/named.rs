@@ -6,10 +6,11 @@ use crate::case::{CAPACITY, NAMED_READERS};
 use crate::error::Code;
 use crate::machine::{Machine, Noted};
 use crate::process::sound;
+use crate::protocol::calm::Right;
 use crate::protocol::commit::Owed;
 use crate::protocol::order::FIRST;
 use crate::protocol::reference::{self, Life};
-use crate::protocol::words::{Bit, Ctl, Marks, Phase, Place, Wanted};
+use crate::protocol::words::{Bit, Ctl, Phase, Place, Wanted};
 use crate::writer::Producer;
 
 /// A process with one named reader of its own, which writes for any of them.
@@ -22,8 +23,19 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(machine: &'static Machine, process: usize) -> Keeper {
-        let reader = process as u32 % NAMED_READERS;
+        Keeper::of_reader(machine, process, process as u32 % NAMED_READERS)
+    }
+
+    fn of_reader(machine: &'static Machine, process: usize, reader: u32) -> Keeper {
         Keeper { machine, process, reader, cursor: FIRST }
+    }
+
+    /// Marks everything for all named readers: the process of one may never have lived.
+    pub(crate) fn take_all(&self) {
+        for reader in 0..NAMED_READERS {
+            let mut keeper = Keeper::of_reader(self.machine, self.process, reader);
+            while keeper.take() {}
+        }
     }
 
     /// Writes so many bytes for some of the named readers, and waits for no others.
@@ -39,7 +51,8 @@ impl Keeper {
         }
         machine.oracle.borrow_mut().wait_for(self.process, Some(named));
         let slot = |wanted| {
-            let free = if wanted == Wanted::AnySlot { producer.try_free(&table) } else { None };
+            let free =
+                if wanted == Wanted::AnySlot { producer.try_free(&table, len) } else { None };
             free.or_else(|| {
                 sound(machine, reference::claim_ignoring(&table, producer.owner, wanted, named))
             })
@@ -57,7 +70,7 @@ impl Keeper {
         let Some((loan, place)) = found else { return };
         table.audiences[loan.slot as usize].store(named, Ordering::Relaxed);
         let filled = producer.fill(loan, place, len);
-        producer.commit(filled, Owed::External(named));
+        producer.commit(filled, Owed::External(named), Right::Token);
     }
 
     fn bit(&self) -> Bit {
@@ -101,8 +114,8 @@ impl Keeper {
         let bit = Bit::of_reader(self.reader);
         let oracle = self.machine.oracle.borrow();
         oracle.sample(sequence).is_some_and(|sample| {
-            let line = &self.machine.world.table().lines[sample.slot as usize];
-            let marks = Marks(line.marks[bit.word].peek());
+            let line = &self.machine.world.table().slots.lines()[sample.slot as usize];
+            let marks = self.machine.world.marks(line, bit.word);
             marks.is_of(sequence) && marks.0 & bit.owed != 0
         })
     }
@@ -157,8 +170,8 @@ impl Keeper {
     /// is published.
     fn standing(&self, slot: u32) -> Option<(u64, u64)> {
         let table = self.machine.world.table();
-        let ctl = Ctl(table.claims[slot as usize].ctl.peek());
-        let sequence = table.lines[slot as usize].sequence.peek();
+        let ctl = Ctl(table.slots.claims()[slot as usize].ctl.peek());
+        let sequence = table.slots.lines()[slot as usize].sequence.peek();
         let is_out = match ctl.phase()? {
             Phase::Published | Phase::Confirmed | Phase::Reclaiming => true,
             Phase::Publishing => {

@@ -6,6 +6,7 @@ use crate::error::Code;
 use crate::expeller;
 use crate::machine::{Machine, Part, UNDERTAKER};
 use crate::named::{self, Keeper};
+use crate::protocol::calm::Right;
 use crate::protocol::commit::Owed;
 use crate::reader::Consumer;
 use crate::recoverer;
@@ -108,7 +109,7 @@ impl Life {
             return;
         }
         if let Some(filled) = self.producer.try_fill(self.len(number)) {
-            self.producer.commit(filled, Owed::Members);
+            self.producer.commit(filled, Owed::Members, Right::Sole);
         }
     }
 
@@ -119,7 +120,7 @@ impl Life {
         if self.producer.open() {
             let len = 1 + u64::from(number >> 8) % CAPACITY;
             if let Some(filled) = self.producer.fill_waiting(len) {
-                self.producer.commit(filled, Owed::Members);
+                self.producer.commit(filled, Owed::Members, Right::Sole);
             }
         }
     }
@@ -143,7 +144,7 @@ impl Life {
 
     fn commit(&mut self, number: u32) {
         if let Some(filled) = self.take_loan(number) {
-            self.producer.commit(filled, Owed::Members);
+            self.producer.commit(filled, Owed::Members, right_of(number));
         }
     }
 
@@ -231,7 +232,7 @@ impl Life {
     fn end_loans(&mut self) {
         while let Some(filled) = self.take_loan(0) {
             match filled.loan.slot & 1 {
-                0 => self.producer.commit(filled, Owed::Members),
+                0 => self.producer.commit(filled, Owed::Members, Right::Token),
                 _ => self.producer.discard(filled),
             }
         }
@@ -244,7 +245,7 @@ impl Life {
             self.end_membership();
         }
         if self.machine.case.borrow().named {
-            while self.keeper.take() {}
+            self.keeper.take_all();
         }
         if let Some(reader) = &mut self.reader {
             loop {
@@ -262,6 +263,11 @@ impl Life {
             self.leave();
         }
     }
+}
+
+/// How a call shows that it may end a loan, or mark a sample.
+pub(crate) fn right_of(number: u32) -> Right {
+    if number >> 20 & 1 == 0 { Right::Sole } else { Right::Token }
 }
 
 /// What a call must not refuse: the words are sound, the loan is not over, the sample is held.

@@ -6,11 +6,14 @@ use crate::error::Code;
 use crate::layout::SlotLine;
 use crate::machine::{Awaited, Machine};
 use crate::oracle::Look;
-use crate::process::sound;
+use crate::process::{right_of, sound};
 use crate::protocol::bell::Bell;
+use crate::protocol::calm;
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members;
 use crate::protocol::rows::{self, Member};
+use crate::protocol::shape::{Any, Calm, Dropping, KindOf};
+use crate::protocol::table::Table;
 use crate::protocol::words::{Extent, RowPhase, RowState};
 use crate::recoverer;
 
@@ -77,23 +80,37 @@ impl Consumer {
     /// Takes the next sample; false if there is none.
     pub(crate) fn read(&mut self) -> bool {
         let machine = self.machine;
-        let table = machine.world.table();
+        let table = &machine.world.table();
         let (before, published) = (self.cursor, machine.oracle.borrow().published());
-        let step = hold::step(&table, &machine.world.known_shape(), self.member.bit, before.place);
+        let bit = self.member.bit;
+        let at = before.place.sequence;
+        let step = match table.shape.kind() {
+            KindOf::CalmAlone | KindOf::CalmAmong => hold::step::<Calm<false>>(table, bit, at),
+            KindOf::Dropping => hold::step::<Dropping>(table, bit, at),
+            KindOf::Any => hold::step::<Any>(table, bit, at),
+        };
+        let plain = |extent: Extent| extent.is_plain(table.shape.capacity);
         let found = match sound(machine, not_held(step)) {
-            None => return false,
-            Some(Step::Empty) => None,
-            Some(Step::Sample(slot, _)) => {
+            Some(Step::Empty) => {
+                if self.is_still_joined(table) {
+                    self.tell(before, at, None, published);
+                }
+                return false;
+            }
+            Some(Step::Sample(slot, extent)) if !table.shape.receipts || plain(extent) => {
                 self.cursor.place = before.place.next(&table.shape);
                 Some(slot)
             }
-            Some(Step::Irregular) => {
-                let found = hold::next(&table, self.member.bit, &mut self.cursor);
+            _ => {
+                if !self.is_still_joined(table) {
+                    return false;
+                }
+                let found = hold::next(table, bit, &mut self.cursor);
                 match sound(machine, not_held(found)) {
                     Some(found) => found,
                     None => {
                         // It holds the sample by a peek, and may have lost others before that.
-                        if self.shows_as_joined(before) {
+                        if self.shows_as_joined(before, None) {
                             self.tell(before, self.cursor.place.sequence, None, 0);
                         }
                         return false;
@@ -102,30 +119,34 @@ impl Consumer {
             }
         };
         let to = self.cursor.place.sequence;
-        let sequence = found.map(|_| to - 1);
-        let bit = self.member.bit;
-        let hold = if table.shape.drop_oldest { bit.held } else { bit.owed };
-        if !self.shows_as_joined(before) {
-            if let Some(slot) = found.filter(|_| table.shape.drop_oldest) {
-                self.refuse(slot, hold, to - 1);
-            }
+        if !self.shows_as_joined(before, found) {
             return false;
         }
         if let Some(slot) = found {
+            let hold = if table.shape.drop_oldest { bit.held } else { bit.owed };
             self.take(slot, hold, to - 1);
         }
-        self.tell(before, to, sequence, published);
+        self.tell(before, to, found.map(|_| to - 1), published);
         found.is_some()
     }
 
+    fn is_still_joined(&mut self, table: &Table<'_>) -> bool {
+        self.is_expelled = !rows::is_still_joined(table, self.member);
+        !self.is_expelled
+    }
+
     /// Stores how far it has come, and looks whether it is still a member. If not, it goes back to
-    /// where it was, and releases what it does not hold.
-    fn shows_as_joined(&mut self, before: Cursor) -> bool {
+    /// where it was, and releases what it does not hold, such as the sample that it found in a slot.
+    fn shows_as_joined(&mut self, before: Cursor, found: Option<u32>) -> bool {
         let table = self.machine.world.table();
-        self.is_expelled = !rows::move_cursor(&table, self.member, self.cursor.place.sequence);
+        let to = self.cursor.place.sequence;
+        self.is_expelled = !rows::move_cursor(&table, self.member, to);
         if self.is_expelled {
             self.cursor = before;
             rows::move_cursor(&table, self.member, before.place.sequence);
+            if let Some(slot) = found.filter(|_| table.shape.drop_oldest) {
+                self.refuse(slot, self.member.bit.held, to - 1);
+            }
             members::release_all_unread(&table, self.member, before.place.sequence);
         }
         !self.is_expelled
@@ -159,14 +180,13 @@ impl Consumer {
             if self.read() || self.is_expelled {
                 return;
             }
-            let armed = bell.arm();
-            self.is_expelled = !rows::is_still_joined(&table, self.member);
-            if self.is_expelled {
+            let armed = bell.arm(table.attention());
+            if !self.is_still_joined(&table) {
                 return;
             }
             let (before, published) = (self.cursor, self.machine.oracle.borrow().published());
             let found = sound(self.machine, hold::seek(&table, self.member.bit, &mut self.cursor));
-            if !self.shows_as_joined(before) {
+            if !self.shows_as_joined(before, None) {
                 return;
             }
             let to = self.cursor.place.sequence;
@@ -184,9 +204,10 @@ impl Consumer {
         let machine = self.machine;
         let table = machine.world.table();
         let published = machine.oracle.borrow().published();
-        let peeked = hold::peek_latest(&table, self.member.bit);
+        let cursor = self.cursor.place.sequence;
+        let peeked = hold::peek_latest(&table, self.member.bit, cursor);
         if let Some(Some((slot, sequence))) = sound(machine, not_held(peeked)) {
-            if !self.shows_as_joined(self.cursor) {
+            if !self.is_still_joined(&table) {
                 return self.refuse(slot, self.member.bit.held, sequence);
             }
             if sequence < published {
@@ -200,7 +221,7 @@ impl Consumer {
     /// It holds another sample now.
     fn take(&mut self, slot: u32, bit: u64, sequence: u64) {
         let machine = self.machine;
-        let line = &machine.world.table().lines[slot as usize];
+        let line = &machine.world.table().slots.lines()[slot as usize];
         let extent = Extent(line.extent.load(Ordering::Relaxed));
         let place = extent.place(slot);
         machine.hold_true(machine.oracle.borrow_mut().hold(self.process, slot, place, sequence));
@@ -233,9 +254,11 @@ impl Consumer {
         let row = &table.readers[self.member.index as usize];
         let state = RowState(row.state.peek());
         let bit = self.member.bit;
-        let is_marked = |line: &SlotLine| line.marks[bit.word].peek() & (bit.owed | bit.held) != 0;
+        let is_marked = |line: &SlotLine| {
+            self.machine.world.marks(line, bit.word).0 & (bit.owed | bit.held) != 0
+        };
         if state.is(RowPhase::Cut) && row.expeller.peek() == 0 {
-            if let Some(slot) = table.lines.iter().position(is_marked) {
+            if let Some(slot) = table.slots.lines().iter().position(is_marked) {
                 let reader = self.member.index;
                 self.machine.fail(format!(
                     "P5: slot {slot} has marks of reader {reader}, who was expelled"
@@ -257,7 +280,13 @@ impl Consumer {
         let machine = self.machine;
         // Before the call, because at its end another writer may have the slot.
         machine.oracle.borrow_mut().release(self.process, slot, sequence);
-        let marked = hold::mark(&machine.world.table(), slot, self.member.bit.word, bit, sequence);
+        let table = machine.world.table();
+        let reader = self.member.bit;
+        let marked = if table.shape.receipts && bit == reader.owed {
+            calm::mark(&table, slot, self.member.index, reader, sequence, right_of(number))
+        } else {
+            hold::mark(&table, slot, reader.word, bit, sequence)
+        };
         if let Err(code) = marked {
             machine
                 .fail(format!("P2: {sequence} was in hand, and its mark is refused with {code:?}"));

@@ -3,14 +3,16 @@
 use std::sync::atomic::Ordering;
 
 use crate::atomics::AtomicU64;
-use crate::layout::SlotLine;
+use crate::case::Fault;
+use crate::layout::{SlotLine, bits};
 use crate::machine::{Machine, UNDERTAKER};
 use crate::protocol::loan;
 use crate::protocol::order::{self, FIRST};
 use crate::protocol::reclaim;
 use crate::protocol::region;
 use crate::protocol::rows;
-use crate::protocol::words::{self, Bit, Marks, Owner, Place, RowPhase, RowState};
+use crate::protocol::vacancy;
+use crate::protocol::words::{self, Bit, Ctl, Owner, Phase, Place, RowPhase, RowState};
 
 /// No process is in a call, and none is dead: a reader whose row is free is owed nothing and holds
 /// nothing.
@@ -19,15 +21,40 @@ pub(crate) fn check_free_rows(machine: &Machine) -> Result<(), String> {
     for (reader, row) in (0u32..).zip(table.readers) {
         let bit = Bit::of_reader(reader);
         let marked = |line: &SlotLine| line.marks[bit.word].peek() & (bit.owed | bit.held) != 0;
+        let receipted = |line: &SlotLine| {
+            let receipt = line.receipts().by.get(reader as usize);
+            table.shape.receipts && receipt.is_some_and(|receipt| receipt.peek() != 0)
+        };
         if RowState(row.state.peek()).is(RowPhase::Free) {
-            if let Some(slot) = table.lines.iter().position(marked) {
+            if let Some(slot) = table.slots.lines().iter().position(marked) {
                 return Err(format!(
                     "P5: slot {slot} has marks of reader {reader}, whose row is free"
+                ));
+            }
+            if let Some(slot) = table.slots.lines().iter().position(receipted) {
+                return Err(format!(
+                    "P5: slot {slot} has a receipt of reader {reader}, whose row is free"
                 ));
             }
         }
     }
     Ok(())
+}
+
+/// No process is in a call, and none is dead: a slot that is free has its hint.
+pub(crate) fn check_hints(machine: &Machine) -> Result<(), String> {
+    let table = machine.world.table();
+    let is_lost = |slot: &u32| {
+        let line = &table.slots.lines()[*slot as usize];
+        let phase = Ctl(table.slots.claims()[*slot as usize].ctl.peek()).phase();
+        matches!(phase, Some(Phase::Free | Phase::Published))
+            && (0..table.shape.mark_words).all(|word| machine.world.marks(line, word).is_clear())
+            && !vacancy::is_offered(&table, *slot)
+    };
+    match (0..table.shape.slots).find(is_lost) {
+        Some(slot) => Err(format!("P5: slot {slot} is free, and nobody offers it")),
+        None => Ok(()),
+    }
 }
 
 /// Every reader has read and marked everything: no marks are left except those of retained samples.
@@ -38,14 +65,14 @@ pub(crate) fn check_marks(machine: &Machine) -> Result<Vec<u32>, String> {
     let published = oracle.published();
     let history = u64::from(table.shape.history);
     let is_marked = |slot: &u32| {
-        let words = table.lines[*slot as usize].marks.iter().take(table.shape.mark_words);
-        words.into_iter().any(|marks| !Marks(marks.peek()).is_clear())
+        let line = &table.slots.lines()[*slot as usize];
+        (0..table.shape.mark_words).any(|word| !machine.world.marks(line, word).is_clear())
     };
     let marked: Vec<u32> = (0..table.shape.slots).filter(is_marked).collect();
     for slot in &marked {
-        let line = &table.lines[*slot as usize];
-        let words = line.marks.iter().take(table.shape.mark_words).enumerate();
-        let left = words.fold(0, |all, (word, marks)| all | Marks(marks.peek()).readers(word).0);
+        let line = &table.slots.lines()[*slot as usize];
+        let words = 0..table.shape.mark_words;
+        let left = words.fold(0, |all, word| all | machine.world.marks(line, word).readers(word).0);
         let last = (1..).zip(oracle.samples()).filter(|(_, sample)| sample.slot == *slot).last();
         let retained = last.is_some_and(|(sequence, _)| sequence + history > published);
         if !retained || left != HISTORY {
@@ -63,6 +90,25 @@ pub(crate) fn check_marks(machine: &Machine) -> Result<Vec<u32>, String> {
 /// History's bit in an audience.
 const HISTORY: u64 = 1;
 
+/// A segment that cannot be calm has not become calm, and the others are not stuck on the way to
+/// another state. Only a process that was killed leaves one raised.
+fn check_attention(machine: &Machine) -> Result<(), String> {
+    let state = bits::attention::STATE.get(machine.world.hot.attention.0.peek());
+    let case = machine.case.borrow();
+    let was_pinned = case.pinned || !case.shape.receipts;
+    let kills =
+        case.plans.iter().flatten().any(|planned| matches!(planned.fault, Some((_, Fault::Kill))));
+    let is_right = match state {
+        // Calm, alert, settling: the next to try will go on from there.
+        0 | 2 | 3 => !was_pinned,
+        // Raised.
+        1 => !was_pinned && kills,
+        4 => was_pinned,
+        _ => false,
+    };
+    if is_right { Ok(()) } else { Err(format!("P5: the attention ends in state {state}")) }
+}
+
 /// Nothing is leaked, and a writer finds every slot and every region that history does not retain.
 pub(crate) fn check(machine: &Machine) -> Result<(), String> {
     let table = machine.world.table();
@@ -78,6 +124,9 @@ pub(crate) fn check(machine: &Machine) -> Result<(), String> {
     expect("rows with an expeller", expelling as u64, 0)?;
     expect("the only writer", u64::from(table.hot.lifecycle.0.writer.load(Ordering::Relaxed)), 0)?;
 
+    check_free_rows(machine)?;
+    check_attention(machine)?;
+    check_hints(machine)?;
     let marked = check_marks(machine)?;
     let owner = Owner::new(UNDERTAKER as u32, 0);
     let mut found = 0;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::case::{Fault, Planned};
+use crate::layout::bits;
 use crate::machine::{Access, Machine, UNDERTAKER};
 use crate::protocol::words::{Ctl, Entry, Marks, Place};
 
@@ -34,7 +35,7 @@ pub(crate) fn tell_case(machine: &Machine) -> String {
     let case = machine.case.borrow();
     let shape = &case.shape;
     let mut text = format!(
-        "seed {}: {} slots, {} rows, {} regions, history {}, {}, {}, {:?}, {}\n",
+        "seed {}: {} slots, {} rows, {} regions, history {}, {}, {}, {}, {:?}, {}\n",
         case.seed,
         shape.slots,
         case.rows,
@@ -42,6 +43,11 @@ pub(crate) fn tell_case(machine: &Machine) -> String {
         shape.history,
         if shape.drop_oldest { "drop-oldest" } else { "lossless" },
         if shape.single_writer { "single writer" } else { "many writers" },
+        match (shape.receipts, case.pinned) {
+            (false, _) => "no receipts".into(),
+            (true, true) => "pinned".into(),
+            (true, false) => format!("calm, patience {}", case.patience),
+        },
         case.pace,
         match case.longest_delay {
             0 => "no store buffers".into(),
@@ -141,6 +147,7 @@ fn tell_access(machine: &Machine, Access { word, before, after }: &Access) -> St
         // Arrays in a line of 64 bytes, aligned to it.
         "line.entry" => format!("[{}]", word % 64 / 8),
         "line.marks" => format!("[{}]", word % 64 / 8 - 2),
+        "line.receipts" => format!("[{}]", word % 64 - 24),
         _ => String::new(),
     };
     let value = |value: u64| match name {
@@ -153,6 +160,12 @@ fn tell_access(machine: &Machine, Access { word, before, after }: &Access) -> St
             let ctl = Ctl(value);
             let phase = ctl.phase().map_or("?".into(), |phase| format!("{phase:?}"));
             format!("{phase} by {} generation {}", ctl.owner().participant(), ctl.generation())
+        }
+        "attention" => {
+            let states = ["calm", "raised", "alert", "settling", "pinned", "pinning"];
+            let outlook = bits::attention::STATE.get(value) as usize;
+            let state = states.get(outlook).unwrap_or(&"?");
+            format!("{state}, change {}", bits::attention::COUNT.get(value))
         }
         _ => format!("{value:#x}"),
     };

@@ -3,16 +3,17 @@
 use std::array::from_fn;
 use std::cell::Cell;
 
-use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
+use crate::atomics::{AtomicU8, AtomicU32, AtomicU64, FutexWord};
 use crate::case::Case;
 use crate::layout::{
-    self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine,
+    self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine, Slots,
 };
+use crate::protocol::attention::Outlook;
 use crate::protocol::order::FIRST;
-use crate::protocol::shape::{Class, Shape};
+use crate::protocol::shape::Shape;
 use crate::protocol::table::Table;
 use crate::protocol::vacancy;
-use crate::protocol::words::Place;
+use crate::protocol::words::{Audience, Marks, Place};
 
 pub(crate) const MAX_SLOTS: u32 = 65;
 pub(crate) const MAX_ROWS: u32 = 17;
@@ -59,6 +60,7 @@ impl World {
                     looked: word(),
                     asked: word(),
                 }),
+                attention: CachePadded(word()),
             },
             lines: from_fn(|_| line()),
             claims: from_fn(|_| Claim { ctl: word(), aux: word() }),
@@ -79,8 +81,11 @@ impl World {
     /// Makes it a new segment. No process runs.
     pub(crate) fn reset(&self, case: &Case) {
         self.case.set((case.shape, case.rows, case.regions));
-        let HotWords { tail, active, bells, horizon, lifecycle } = &self.hot;
+        let HotWords { tail, active, bells, horizon, lifecycle, attention } = &self.hot;
         tail.0.reset(FIRST);
+        // As in a new segment of the library.
+        let calm = case.shape.receipts && !case.pinned;
+        attention.0.reset(if calm { 0 } else { Outlook::PINNED.word() });
         [&active.0, &horizon.0, &lifecycle.0.looked].into_iter().for_each(|word| word.reset(0));
         [&bells.0.data, &bells.0.space, &bells.0.change]
             .into_iter()
@@ -90,12 +95,13 @@ impl World {
             .into_iter()
             .for_each(|word| word.reset(0));
         let table = self.table();
-        for line in table.lines {
+        for line in table.slots.lines() {
+            // The receipts are in the second and the third word of marks.
             line.entry.iter().chain(&line.marks).for_each(|word| word.reset(0));
             line.sequence.reset(0);
             line.extent.reset(0);
         }
-        for claim in table.claims {
+        for claim in table.slots.claims() {
             claim.ctl.reset(0);
             claim.aux.reset(0);
         }
@@ -122,8 +128,8 @@ impl World {
         Table {
             shape,
             hot: &self.hot,
-            lines: &self.lines[..slots],
-            claims: &self.claims[..slots],
+            slots: Slots::new(&self.lines[..slots], &self.claims[..slots])
+                .expect("there are slots"),
             vacancy: &self.vacancy[..vacancy],
             readers: &self.rows[..rows as usize],
             regions: &self.regions[..regions as usize],
@@ -131,14 +137,19 @@ impl World {
         }
     }
 
-    /// The shape as the hot path uses it.
-    pub(crate) fn known_shape(&self) -> Shape {
-        let shape = self.shape();
-        match shape.class {
-            Class::CommonLossless { shift } => shape.common(shift, false),
-            Class::CommonDropping { shift } => shape.common(shift, true),
-            Class::General => shape,
+    /// Which bits of one word of marks count: an owed bit for which there is a receipt does not. As
+    /// the running process sees them, or between two steps; read without a step.
+    pub(crate) fn marks(&self, line: &SlotLine, word: usize) -> Marks {
+        let seen = Marks(line.marks[word].peek());
+        if !self.shape().receipts {
+            return seen;
         }
+        let receipts = line.receipts();
+        let turn = receipts.turn.peek();
+        let is_marked = |(_, receipt): &(usize, &AtomicU8)| receipt.peek() == turn;
+        let marked = receipts.by.iter().enumerate().filter(is_marked);
+        let marked = marked.fold(0, |all, (reader, _)| all | 1 << reader);
+        seen.without_owed(Audience::of_readers(marked, false))
     }
 
     pub(crate) fn payload(&self, place: Place) -> &[Cell<u64>; 2] {
@@ -182,6 +193,9 @@ impl World {
         let find = |prefix: &str, offset: usize| {
             let fields =
                 names.iter().filter(|(name, at)| name.starts_with(prefix) && *at <= offset);
+            // Without receipts, their words are marks.
+            let fields =
+                fields.filter(|(name, _)| self.shape().receipts || !RECEIPTS.contains(name));
             fields.max_by_key(|(_, at)| *at).map_or("a word", |(name, _)| *name)
         };
         for (prefix, base, size, count) in tables {
@@ -209,6 +223,9 @@ pub(crate) fn place_index(place: Place) -> usize {
     }
 }
 
+/// The names of the words that are marks in segments without receipts.
+const RECEIPTS: [&str; 2] = ["line.receipts", "line.turn"];
+
 /// Before the first run.
 const NOTHING: Shape = Shape {
     slots: 0,
@@ -220,5 +237,6 @@ const NOTHING: Shape = Shape {
     drop_oldest: false,
     timestamps: false,
     shift: None,
-    class: Class::General,
+    log2: 0,
+    receipts: false,
 };

@@ -10,14 +10,17 @@ use crate::oracle::Commit;
 use crate::process::sound;
 use crate::protocol::bell::Bell;
 use crate::protocol::bounds::RACE_LIMIT;
+use crate::protocol::calm::{self, Guess, Hand, Manner, Memory, PublishBy, Right};
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::history;
 use crate::protocol::loan;
 use crate::protocol::order;
 use crate::protocol::reclaim;
 use crate::protocol::region;
+use crate::protocol::shape::{Any, Calm, Dropping, KindOf};
+use crate::protocol::slot;
 use crate::protocol::table::Table;
-use crate::protocol::words::{Loan, Owner, Place, Reserved, Wanted};
+use crate::protocol::words::{Loan, Owner, Place, Reserved, Token, Wanted};
 use crate::recoverer;
 
 /// A loan, filled.
@@ -33,6 +36,9 @@ pub(crate) struct Producer {
     machine: &'static Machine,
     process: usize,
     pub(crate) owner: Owner,
+    hand: Hand,
+    kind: KindOf,
+    calm: CalmWriter,
     resume: AtomicU64,
     /// The slot that it last got out of order.
     recent: Cell<Option<u32>>,
@@ -42,8 +48,18 @@ pub(crate) struct Producer {
 impl Producer {
     pub(crate) fn new(machine: &'static Machine, process: usize) -> Producer {
         let owner = Owner::new(process as u32, 0);
-        let resume = AtomicU64::new(0);
-        Producer { machine, process, owner, resume, recent: Cell::new(None), open: false }
+        let kind = machine.world.shape().kind();
+        Producer {
+            machine,
+            process,
+            owner,
+            hand: Hand::of(owner),
+            kind,
+            calm: CalmWriter::new(machine),
+            resume: AtomicU64::new(0),
+            recent: Cell::new(None),
+            open: false,
+        }
     }
 
     /// Becomes the only writer, if there may be only one; false if there is one already.
@@ -68,6 +84,8 @@ impl Producer {
             table.hot.lifecycle.0.writer.store(0, Ordering::Release);
         }
         self.open = false;
+        // The next writer of this process knows nothing.
+        self.calm = CalmWriter::new(self.machine);
     }
 
     /// A slot or a region for so many bytes, filled; `None` if nothing is free.
@@ -78,7 +96,7 @@ impl Producer {
                 self.try_region(table, len, u64::MAX, |wanted| self.try_slot(table, wanted))?;
             return Some(self.fill(loan, Place::Region(region), len));
         }
-        let loan = self.try_reserve(table)?;
+        let loan = self.try_reserve(table, len)?;
         self.store_reservation(loan, u64::MAX);
         Some(self.fill(loan, Place::Slot(loan.slot), len))
     }
@@ -92,7 +110,7 @@ impl Producer {
         let bell = Bell(&table.hot.bells.0.space);
         self.machine.awaits(Awaited::Space);
         for _ in 0..3 {
-            let armed = bell.arm();
+            let armed = bell.arm(table.attention());
             if let Some(filled) = self.try_fill(len) {
                 return Some(filled);
             }
@@ -103,15 +121,39 @@ impl Producer {
     }
 
     /// Every other process writes as if its payloads were large, and its slots many.
-    fn try_reserve(&self, table: &Table<'_>) -> Option<Loan> {
+    fn try_reserve(&self, table: &Table<'_>, len: u64) -> Option<Loan> {
         if self.process % 2 == 1 {
             let free = self.try_recent(table).or_else(|| self.try_vacant(table));
             return free.or_else(|| self.try_home(table)).or_else(|| self.try_contended(table));
         }
-        if let Some(loan) = loan::try_claim_home(table, self.owner) {
+        if let Some(loan) = self.try_claim_quickly(table, len) {
             return Some(loan);
         }
         self.try_home(table).or_else(|| self.try_contended(table))
+    }
+
+    /// The next slot in the order, or else the one that it last got out of order.
+    fn try_claim_quickly(&self, table: &Table<'_>, len: u64) -> Option<Loan> {
+        if self.kind == KindOf::Any || len > CAPACITY {
+            return None;
+        }
+        let tail = table.hot.tail.0.load(Ordering::Relaxed);
+        let next = if self.kind == KindOf::CalmAmong { self.calm.next(tail) } else { tail };
+        let (home, _) = table.slots.home(next);
+        let claimed = self.try_claim(table, home, len);
+        claimed.or_else(|| self.try_claim(table, self.recent.get()?, len))
+    }
+
+    fn try_claim(&self, table: &Table<'_>, slot: u32, len: u64) -> Option<Loan> {
+        let first = self.hand.first;
+        let slot = (slot, table.slots.get(slot)?);
+        let token = match self.kind {
+            KindOf::CalmAlone => loan::try_claim::<Calm<true>>(table, first, slot, len),
+            KindOf::CalmAmong => loan::try_claim::<Calm<false>>(table, first, slot, len),
+            KindOf::Dropping => loan::try_claim::<Dropping>(table, first, slot, len),
+            KindOf::Any => None,
+        }?;
+        Some(Loan { slot: token.slot(), generation: token.generation(), owner: self.owner })
     }
 
     fn try_home(&self, table: &Table<'_>) -> Option<Loan> {
@@ -129,8 +171,8 @@ impl Producer {
     }
 
     /// A free slot for a caller that does not need the order.
-    pub(crate) fn try_free(&self, table: &Table<'_>) -> Option<Loan> {
-        if let Some(loan) = loan::try_claim_home(table, self.owner) {
+    pub(crate) fn try_free(&self, table: &Table<'_>, len: u64) -> Option<Loan> {
+        if let Some(loan) = self.try_claim_quickly(table, len) {
             return Some(loan);
         }
         self.try_recent(table).or_else(|| self.try_home(table)).or_else(|| self.try_vacant(table))
@@ -202,7 +244,9 @@ impl Producer {
     pub(crate) fn fill(&self, loan: Loan, place: Place, len: u64) -> Filled {
         let machine = self.machine;
         let table = machine.world.table();
-        table.claims[loan.slot as usize].aux.store(Reserved::new(len, place).0, Ordering::Relaxed);
+        table.slots.claims()[loan.slot as usize]
+            .aux
+            .store(Reserved::new(len, place).0, Ordering::Relaxed);
         let count = &machine.control(self.process).filled;
         count.set(count.get() + 1);
         let value = (self.process as u64 + 1) << 32 | u64::from(count.get());
@@ -213,7 +257,7 @@ impl Producer {
         Filled { loan, place, len, value }
     }
 
-    pub(crate) fn commit(&self, filled: Filled, owed: Owed) {
+    pub(crate) fn commit(&self, filled: Filled, owed: Owed, right: Right) {
         let machine = self.machine;
         let Filled { loan, place, len, value } = filled;
         let named = if let Owed::External(_) = owed {
@@ -224,10 +268,56 @@ impl Producer {
         let (process, slot, begun) = (self.process, loan.slot, machine.steps());
         let commit = Commit { process, slot, value, place, len, begun, named };
         machine.oracle.borrow_mut().begin_commit(commit);
-        let (table, shape) = (machine.world.table(), machine.world.known_shape());
-        let committed = commit::commit(&table, &shape, loan, len, owed, || 0, |_| ());
-        let sequence = sound(machine, committed);
+        let table = &machine.world.table();
+        let calm = match owed {
+            Owed::Members => self.try_commit(table, loan, len, right).or_else(|| {
+                let learns = table.shape.receipts && self.calm.memory.learn(table);
+                if learns { self.try_commit(table, loan, len, right) } else { None }
+            }),
+            Owed::External(_) => None,
+        };
+        let sequence = calm.unwrap_or_else(|| self.commit_to(table, loan, len, owed));
         machine.note_in_order(Noted::Committed { sequence, value });
+    }
+
+    /// Publishes in a segment that is calm; `None` if it is not.
+    fn try_commit(&self, table: &Table<'_>, loan: Loan, len: u64, right: Right) -> Option<u64> {
+        let token = Token::new(loan.slot, loan.generation);
+        let (hand, known, guess) = (&self.hand, self.calm.memory.known(), || self.calm.guess());
+        // As changing as in the library, and known from the run.
+        let publish_by = match right {
+            Right::Sole => PublishBy::Store,
+            Right::Token => PublishBy::Exchange,
+        };
+        let manner = Manner { right, publish_by };
+        let sequence = match self.kind {
+            KindOf::CalmAlone => {
+                calm::commit::<true>(table, hand, known, token, len, manner, guess)?
+            }
+            KindOf::CalmAmong => {
+                calm::commit::<false>(table, hand, known, token, len, manner, guess)?
+            }
+            KindOf::Dropping | KindOf::Any => return None,
+        };
+        if self.kind == KindOf::CalmAmong {
+            self.calm.note(table, sequence.get());
+        }
+        Some(sequence.get())
+    }
+
+    fn commit_to(&self, table: &Table<'_>, loan: Loan, len: u64, owed: Owed) -> u64 {
+        let clock = || 0;
+        let committed = match self.kind {
+            KindOf::CalmAlone => commit::commit::<Calm<true>>(table, loan, len, owed, clock),
+            KindOf::CalmAmong => commit::commit::<Calm<false>>(table, loan, len, owed, clock),
+            KindOf::Dropping => commit::commit::<Dropping>(table, loan, len, owed, clock),
+            KindOf::Any => commit::commit::<Any>(table, loan, len, owed, clock),
+        };
+        let sequence = sound(self.machine, committed);
+        if table.shape.receipts {
+            self.calm.settle(table);
+        }
+        sequence
     }
 
     pub(crate) fn discard(&self, filled: Filled) {
@@ -247,6 +337,65 @@ impl Producer {
             let [first, _] = self.machine.world.payload(Place::Region(region));
             self.machine.erase(Place::Region(region), first);
             region::end_emptying(&table, region, self.owner.participant());
+        }
+    }
+}
+
+/// What a writer remembers of a segment that can be calm, as the `CalmWriter` of the library.
+struct CalmWriter {
+    memory: Memory,
+    /// The sequence after its own last one.
+    next: Cell<u64>,
+    /// How many more commits are expected to meet other writers.
+    contended: Cell<u32>,
+    lag: u64,
+    patience: Cell<u32>,
+    most_patience: u32,
+}
+
+impl CalmWriter {
+    /// Fewer than in the library, so that a run goes to both sides of it.
+    const CONTENDED: u32 = 3;
+
+    fn new(machine: &Machine) -> CalmWriter {
+        let patience = machine.case.borrow().patience;
+        let slots = u64::from(machine.world.shape().slots);
+        CalmWriter {
+            memory: Memory::new(),
+            next: Cell::new(0),
+            contended: Cell::new(0),
+            lag: (slots / 4).clamp(1, 16),
+            patience: Cell::new(patience),
+            most_patience: patience,
+        }
+    }
+
+    fn next(&self, tail: u64) -> u64 {
+        self.next.get().max(tail)
+    }
+
+    fn guess(&self) -> Guess {
+        let lag = if self.contended.get() != 0 { 1 } else { self.lag };
+        Guess { next: self.next.get(), lag }
+    }
+
+    fn note(&self, table: &Table<'_>, sequence: u64) {
+        let met = sequence != self.next.get();
+        self.next.set(sequence + 1);
+        if met || self.contended.get() != 0 {
+            order::advance(table, sequence);
+            let left = self.contended.get().saturating_sub(1);
+            self.contended.set(if met { CalmWriter::CONTENDED } else { left });
+        }
+    }
+
+    /// After a commit that was not calm.
+    fn settle(&self, table: &Table<'_>) {
+        let left = self.patience.get() - 1;
+        self.patience.set(left);
+        if left == 0 {
+            self.patience.set(self.most_patience);
+            table.attention().settle(|| !slot::anybody_listens(table));
         }
     }
 }

@@ -34,6 +34,17 @@ pub(crate) fn with<T: Handle>(
     }
 }
 
+/// Tries the common case of a hot call, before [`with`] does the whole of it: no panic is caught, so
+/// `call` consists of code that has none. `None`: it was another case, and nothing has changed.
+#[inline(always)]
+pub(crate) fn quickly<T: Handle, R>(
+    handle: &HandleRef<'_, T>,
+    call: impl FnOnce(&T) -> Option<R>,
+) -> Option<R> {
+    let handle = handle.get()?;
+    if handle.health().is_poisoned() { None } else { call(handle) }
+}
+
 /// The same for calls that make other system calls than those of a futex: no call is a point at
 /// which a thread is cancelled. `with` is for hot calls, which would feel it; what they do by
 /// system calls guards itself.

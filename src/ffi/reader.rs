@@ -12,6 +12,7 @@ use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::end_waits;
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
+use crate::protocol::calm::Right;
 use crate::reader::{self, Core, HeldSample, Hold, SampleToken};
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking
@@ -65,6 +66,14 @@ unsafe impl Plain for shmslot_sample {}
 const HELD: u32 = 1;
 
 impl shmslot_reader {
+    /// Counts a mark; true if it was that of the last sample after leaving: then the caller frees
+    /// the handle. Otherwise this is the last touch of this thread.
+    #[inline(always)]
+    fn count_mark(&self) -> bool {
+        // AcqRel: whoever frees the handle comes after all that others did with it.
+        self.balance.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
     /// Hands a sample to the caller.
     #[inline]
     fn hand_out(
@@ -87,7 +96,7 @@ impl shmslot_reader {
         shmslot_sample {
             data: segment.payload(held.place()).cast_const().cast(),
             len: extent.len(),
-            sequence: taken.sequence,
+            sequence: taken.sequence(),
             timestamp_ns: self.core.timestamp_ns(taken),
             user_header: segment.user_header(taken.slot()).cast_const().cast(),
             segment_id: segment.geometry().segment_id,
@@ -102,7 +111,8 @@ impl shmslot_reader {
 /// The token of a sample of this segment.
 #[inline(always)]
 fn token_of(core: &Core, sample: &shmslot_sample) -> HotResult<SampleToken> {
-    if sample.segment_id != core.segment().geometry().segment_id {
+    let is_of_this = sample.segment_id == core.segment().geometry().segment_id;
+    if !is_of_this || !SampleToken::is_sequence(sample.sequence) {
         return Err(Code::Stale);
     }
     let hold = match sample.flags {
@@ -120,10 +130,8 @@ fn mark(
     find: impl FnOnce(&Core) -> HotResult<SampleToken>,
 ) -> c_int {
     let mark = |handle: &shmslot_reader| {
-        handle.core.mark(find(&handle.core)?)?;
-        // AcqRel: whoever frees the handle comes after all that others did with it. The last touch
-        // of this thread, unless it is the one that frees.
-        Ok(handle.balance.fetch_sub(1, Ordering::AcqRel) == 1)
+        handle.core.mark(find(&handle.core)?, Right::Token)?;
+        Ok(handle.count_mark())
     };
     // SAFETY: the balance reaches 0 in one mark, of the last sample after leaving, because exactly
     // one mark of each sample succeeds. The header forbids any use of the reader after that.
@@ -266,9 +274,28 @@ pub unsafe extern "C" fn shmslot_slot_read(
     ret_sample: *mut shmslot_sample,
 ) -> c_int {
     from_c!(reader: HandleRef, ret_sample: Out);
-    boundary::with(&reader, |reader| {
+    let read = boundary::quickly(&reader, |reader| {
+        ret_sample.present().ok()?;
+        match reader.core.try_next()? {
+            Some(held) => reader.hand_out(Some(held), &ret_sample).ok(),
+            None => Some(Code::Again.number()),
+        }
+    });
+    match read {
+        Some(number) => number,
+        None => read_slow(&reader, &ret_sample),
+    }
+}
+
+/// Out of line, so that the common case saves no registers for it.
+#[inline(never)]
+fn read_slow(
+    reader: &HandleRef<'_, shmslot_reader>,
+    ret_sample: &Out<'_, shmslot_sample>,
+) -> c_int {
+    boundary::with(reader, |reader| {
         ret_sample.present()?;
-        reader.hand_out(reader.core.next()?, &ret_sample)
+        reader.hand_out(reader.core.next()?, ret_sample)
     })
 }
 
@@ -303,7 +330,20 @@ pub unsafe extern "C" fn shmslot_slot_mark(
     sample: *const shmslot_sample,
 ) -> c_int {
     from_c!(reader: HandleRef, sample: In);
-    mark(reader, |core| token_of(core, &sample.take()?))
+    let marked = boundary::quickly(&reader, |reader| {
+        let taken = token_of(&reader.core, &sample.take().ok()?).ok()?;
+        reader.core.try_mark(taken, Right::Token)?;
+        Some(reader.count_mark())
+    });
+    match marked {
+        Some(false) => SHMSLOT_OK,
+        Some(true) => {
+            // SAFETY: as in `mark`.
+            unsafe { boundary::close(reader) };
+            SHMSLOT_OK
+        }
+        None => mark(reader, |core| token_of(core, &sample.take()?)),
+    }
 }
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.

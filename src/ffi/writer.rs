@@ -4,14 +4,16 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 use crate::error::{Code, HotResult};
-use crate::ffi::arguments::{In, Out, address, from_c};
+use crate::ffi::arguments::{HandleRef, In, Out, address, from_c};
 use crate::ffi::boundary;
 use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::end_waits;
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
-use crate::writer::{Core, Token};
+use crate::protocol::calm::Right;
+use crate::protocol::words::Token;
+use crate::writer::Core;
 
 /// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_FLAG_SINGLE_WRITER segment
 /// one at a time.
@@ -59,7 +61,7 @@ impl shmslot_writer {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn token_of(&self, loan: &In<'_, shmslot_loan>) -> HotResult<Token> {
         let loan = loan.take()?;
         if loan.segment_id != self.writer.segment().geometry().segment_id {
@@ -70,7 +72,7 @@ impl shmslot_writer {
 
     #[inline(always)]
     fn commit(&self, token: Token, len: usize, ret_sequence: &Out<'_, u64>) -> HotResult<c_int> {
-        let sequence = self.writer.commit_token(token, len as u64)?;
+        let sequence = self.writer.commit_token(token, len as u64, Right::Token)?;
         ret_sequence.give_if_wanted(sequence);
         Ok(SHMSLOT_OK)
     }
@@ -173,8 +175,8 @@ pub unsafe extern "C" fn shmslot_writer_explain(
 /// When nothing is free: FAIL gives NO_FREE_SLOT whatever the timeout. BLOCK waits. DROP_OLDEST
 /// takes the oldest sample that nobody holds away from those that have not read it, and waits only
 /// if there is none. timeout_ns: nanoseconds, 0 not to wait (then NO_FREE_SLOT), -1 for no limit.
-/// System calls only to wait, to look for the dead when nothing is free, and for new memory of a
-/// region.
+/// System calls only to wait, to look for the dead when nothing is free, for new memory of a region,
+/// and one when slots begin to be freed out of order.
 ///
 /// ret_loan: ends with commit, discard or the writer. Threads: see shmslot_writer. Errors: INVALID,
 /// BAD_TIMEOUT, TOO_LARGE, NO_FREE_SLOT (also when the time is over), NO_MEMORY and SYS (for a
@@ -187,7 +189,29 @@ pub unsafe extern "C" fn shmslot_slot_reserve(
     ret_loan: *mut shmslot_loan,
 ) -> c_int {
     from_c!(writer: HandleRef, ret_loan: Out);
-    boundary::with(&writer, |handle| {
+    let reserved = boundary::quickly(&writer, |handle| {
+        if timeout_ns < -1 || ret_loan.present().is_err() {
+            return None;
+        }
+        let token = handle.writer.try_reserve(len as u64)?;
+        ret_loan.give_if_wanted(handle.loan_of(token, len as u64));
+        Some(SHMSLOT_OK)
+    });
+    match reserved {
+        Some(number) => number,
+        None => reserve_slow(&writer, len, timeout_ns, &ret_loan),
+    }
+}
+
+/// Out of line, so that the common case saves no registers for it.
+#[inline(never)]
+fn reserve_slow(
+    writer: &HandleRef<'_, shmslot_writer>,
+    len: usize,
+    timeout_ns: i64,
+    ret_loan: &Out<'_, shmslot_loan>,
+) -> c_int {
+    boundary::with(writer, |handle| {
         ret_loan.present()?;
         let token = handle.writer.reserve_token(len as u64, boundary::timeout(timeout_ns)?)?;
         ret_loan.give(handle.loan_of(token, len as u64))?;
@@ -209,7 +233,27 @@ pub unsafe extern "C" fn shmslot_slot_commit(
     ret_sequence: *mut u64,
 ) -> c_int {
     from_c!(writer: HandleRef, loan: In, ret_sequence: Out);
-    boundary::with(&writer, |handle| handle.commit(handle.token_of(&loan)?, len, &ret_sequence))
+    let committed = boundary::quickly(&writer, |handle| {
+        let token = handle.token_of(&loan).ok()?;
+        let sequence = handle.writer.try_commit(token, len as u64, Right::Token)?;
+        ret_sequence.give_if_wanted(sequence.get());
+        Some(SHMSLOT_OK)
+    });
+    match committed {
+        Some(number) => number,
+        None => commit_slow(&writer, &loan, len, &ret_sequence),
+    }
+}
+
+/// Out of line, as [`reserve_slow`].
+#[inline(never)]
+fn commit_slow(
+    writer: &HandleRef<'_, shmslot_writer>,
+    loan: &In<'_, shmslot_loan>,
+    len: usize,
+    ret_sequence: &Out<'_, u64>,
+) -> c_int {
+    boundary::with(writer, |handle| handle.commit(handle.token_of(loan)?, len, ret_sequence))
 }
 
 /// Releases a loan without publishing it. It leaves no hole in the sequence.

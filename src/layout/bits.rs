@@ -14,6 +14,12 @@ impl Field {
         Field { low, bits }
     }
 
+    /// Its lowest bit.
+    #[inline(always)]
+    pub(crate) const fn low(self) -> u32 {
+        self.low
+    }
+
     /// The largest value.
     #[inline(always)]
     pub(crate) const fn max(self) -> u64 {
@@ -91,6 +97,10 @@ fields! {
         OWNER "owner" 4 24;
         GENERATION "generation" 28 36;
     }
+    token "token" of 60 {
+        SLOT "slot" 0 24;
+        GENERATION "generation" 24 36;
+    }
     entry "line.entry" of 64 {
         SLOT "slot" 0 24;
         SEQUENCE "sequence" 24 40;
@@ -110,6 +120,10 @@ fields! {
         STATE "state" 0 4;
         NUMBER "number" 4 24;
         GENERATION "generation" 28 36;
+    }
+    attention "attention" of 64 {
+        STATE "state" 0 3;
+        COUNT "count" 3 61;
     }
     reader "reader.state" of 64 {
         PHASE "phase" 0 8;

@@ -6,6 +6,8 @@
 //!
 //! - `limits`: the limits.
 //! - `words`: the words that change.
+//! - `receipts`: the view of a line's words that segments for few readers use.
+//! - `slots`: the line and the claim of each slot.
 //! - `bits`: the bit fields of those that have several.
 //! - `geometry`: the geometry of a segment, and where its parts begin.
 //! - `header`: the constant header as bytes.
@@ -15,6 +17,8 @@ pub(crate) mod bits;
 mod geometry;
 mod header;
 mod limits;
+mod receipts;
+mod slots;
 mod type_hash;
 mod words;
 
@@ -22,5 +26,8 @@ pub use bits::BIT_FIELDS;
 pub use geometry::*;
 pub use header::*;
 pub use limits::*;
+#[cfg(loom)]
+pub(crate) use receipts::Receipts;
+pub(crate) use slots::{Slot, Slots};
 pub use type_hash::type_hash;
 pub use words::*;

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::limits::MARK_WORDS;
+#[cfg(loom)]
+use super::receipts::Receipts;
 use crate::atomics::{AtomicU32, AtomicU64, FutexWord};
 
 /// Where the words begin that all participants change.
@@ -37,6 +39,9 @@ pub(crate) struct HotWords {
     pub(crate) horizon: CachePadded<AtomicU64>,
     /// Rare changes of state.
     pub(crate) lifecycle: CachePadded<Lifecycle>,
+    /// Whether commits and marks must look for others, and how often that or the membership has
+    /// changed.
+    pub(crate) attention: CachePadded<AtomicU64>,
 }
 
 /// The three bells of a segment, in one line: they are read far more often than written.
@@ -92,6 +97,9 @@ pub(crate) struct SlotLine {
     pub(crate) sequence: AtomicU64,
     /// Length of the sample, its region, and its writer.
     pub(crate) extent: AtomicU64,
+    /// In a model these have their own memory.
+    #[cfg(loom)]
+    pub(crate) receipts: Receipts,
 }
 
 /// The words of a slot that only writers touch, away from the line that readers poll.
@@ -182,6 +190,7 @@ const _: () = {
     assert!(offset_of!(HotWords, active) == 0x80 && offset_of!(HotWords, bells) == 0x100);
     assert!(offset_of!(HotWords, horizon) == 0x180 && offset_of!(HotWords, lifecycle) == 0x200);
     assert!(offset_of!(SlotLine, marks) == 16 && offset_of!(SlotLine, sequence) == 48);
+    assert!(offset_of!(HotWords, attention) == 0x280);
     assert!(offset_of!(SlotLine, extent) == 56 && offset_of!(Claim, aux) == 8);
     assert!(size_of::<FutexWord>() == 4 && size_of::<Bells>() == 12);
 };
@@ -208,8 +217,14 @@ pub fn word_offsets() -> Vec<(&'static str, usize)> {
         ("lifecycle.opened", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, opened)),
         ("lifecycle.looked", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, looked)),
         ("lifecycle.asked", hot + offset_of!(HotWords, lifecycle) + offset_of!(Lifecycle, asked)),
+        ("attention", hot + offset_of!(HotWords, attention)),
         ("line.entry", offset_of!(SlotLine, entry)),
         ("line.marks", offset_of!(SlotLine, marks)),
+        ("line.receipts", offset_of!(SlotLine, marks) + 8),
+        (
+            "line.turn",
+            offset_of!(SlotLine, marks) + 8 + offset_of!(super::receipts::Receipts, turn),
+        ),
         ("line.sequence", offset_of!(SlotLine, sequence)),
         ("line.extent", offset_of!(SlotLine, extent)),
         ("claim.ctl", offset_of!(Claim, ctl)),

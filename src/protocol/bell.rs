@@ -7,6 +7,7 @@
 //! sets waking, and the ringer clears it after the wake. If the ringer is stopped in between, the
 //! next ringer finds waking set and wakes.
 
+use super::attention::Attention;
 use super::bounds::RETRY_LIMIT;
 use crate::atomics::{Deadline, FutexWord, Ordering, fence};
 use crate::layout::Bells;
@@ -45,8 +46,8 @@ impl Armed {
 impl Bell<'_> {
     /// Announces a sleeper. The caller must then check once more what it waits for, before it
     /// sleeps.
-    pub(crate) fn arm(self) -> Armed {
-        self.announce(ARMED)
+    pub(crate) fn arm(self, attention: Attention<'_>) -> Armed {
+        self.announce(ARMED, attention)
     }
 
     /// The current count.
@@ -56,16 +57,17 @@ impl Bell<'_> {
     }
 
     /// Returns the count, and makes the next ring change it.
-    pub(crate) fn watch(self) -> u32 {
-        self.announce(WATCHED).count()
+    pub(crate) fn watch(self, attention: Attention<'_>) -> u32 {
+        self.announce(WATCHED, attention).count()
     }
 
-    fn announce(self, bit: u32) -> Armed {
+    fn announce(self, bit: u32, attention: Attention<'_>) -> Armed {
         // Relaxed: the fence below orders it; pairs with the load in `is_armed`.
         let before = self.0.0.fetch_or(bit, Ordering::Relaxed);
         // Either the caller's check after this fence sees the ringer's change, or the ringer's load
         // after its own fence sees the bit.
         fence(Ordering::SeqCst);
+        attention.raise();
         Armed(before | bit)
     }
 

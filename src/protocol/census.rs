@@ -7,8 +7,10 @@
 //! counted exactly once.
 
 use super::rows;
+use super::shape::Shape;
+use super::slot;
 use super::table::Table;
-use super::words::{Audience, Ctl, Marks, Owner, Phase};
+use super::words::{Audience, Ctl, Owner, Phase};
 use crate::atomics::Ordering;
 use crate::layout::{MAX_READERS, SlotLine};
 
@@ -141,13 +143,13 @@ fn walk(table: &Table<'_>, mut see: impl FnMut(u32, Use)) {
             *cursor = rows::look(row).map_or(0, |seen| seen.cursor.unwrap_or(0));
         }
     }
-    for ((slot, line), claim) in (0u32..).zip(table.lines).zip(table.claims) {
+    for ((slot, line), claim) in (0u32..).zip(table.slots.lines()).zip(table.slots.claims()) {
         // Acquire: the marks below are not older than the phase.
         let ctl = Ctl(claim.ctl.load(Ordering::Acquire));
         let used = match ctl.phase() {
             Some(Phase::Free) => Use::Free,
             Some(Phase::Published) => {
-                sample_of(line, table.shape.mark_words, &cursors).map_or(Use::Free, Use::Sample)
+                sample_of(line, &table.shape, &cursors).map_or(Use::Free, Use::Sample)
             }
             _ => Use::Loaned(ctl.owner()),
         };
@@ -156,12 +158,12 @@ fn walk(table: &Table<'_>, mut see: impl FnMut(u32, Use)) {
 }
 
 /// What keeps the sample of a line; `None` if nothing does.
-fn sample_of(line: &SlotLine, words: usize, cursors: &[u64]) -> Option<Sample> {
-    // Relaxed, here and below: a count uses nothing that these words guard.
+fn sample_of(line: &SlotLine, shape: &Shape, cursors: &[u64]) -> Option<Sample> {
+    // Relaxed: a count uses nothing that this word guards.
     let sequence = line.sequence.load(Ordering::Relaxed);
     let (mut owed, mut held, mut settled) = (Audience(0), Audience(0), true);
-    for (word, marks) in line.marks.iter().take(words).enumerate() {
-        let seen = Marks(marks.load(Ordering::Relaxed));
+    for (word, marks) in line.marks.iter().take(shape.mark_words).enumerate() {
+        let seen = slot::load_marks(line, shape, marks);
         owed.0 |= seen.owed(word).0;
         held.0 |= seen.held(word).0;
         settled &= seen.is_clear() || seen.is_of(sequence);

@@ -3,10 +3,10 @@
 use super::bounds::RETRY_LIMIT;
 use super::history;
 use super::loan;
-use super::order::{Position, advance, tail};
+use super::order::{self, advance, advance_to, tail};
 use super::reclaim;
 use super::rows;
-use super::shape::Shape;
+use super::shape::{Kind, Shape};
 use super::slot;
 use super::table::Table;
 use super::words::{Audience, Ctl, Entry, Extent, Loan, Marks, Phase, Reserved};
@@ -25,43 +25,27 @@ pub(crate) enum Owed {
 
 /// Gives a filled slot its sequence, and publishes its first `len` bytes to the readers. The
 /// payload was written by this thread before, or by a thread that handed the loan over. `clock` is
-/// called if the segment keeps times. `published` is called with the sequence once readers that
-/// poll can see it; sleeping readers are woken after that.
-///
-/// `shape` is the table's shape, with the constants that the caller knows at compile time.
+/// called if the segment keeps times.
 #[inline(always)]
-pub(crate) fn commit(
+pub(crate) fn commit<K: Kind>(
     table: &Table<'_>,
-    shape: &Shape,
     loan: Loan,
     len: u64,
     owed: Owed,
     clock: impl Fn() -> u64,
-    published: impl FnOnce(u64),
 ) -> Result<u64, Code> {
+    let shape = &K::known(&table.shape);
     let line = table.line(loan.slot).map_err(|_| Code::Stale)?;
     let claim = table.claim(loan.slot).map_err(|_| Code::Stale)?;
     loan::begin_commit(claim, shape, loan)?;
-    // Only now is it certain that the word beside the claim belongs to this reservation.
-    let reserved = Reserved(claim.aux.load(Ordering::Relaxed));
-    let fits = table.room(reserved.place(loan.slot)).and_then(|room| {
-        match len <= reserved.len().min(room) {
-            true => Ok(()),
-            false => Err(Code::BadLength),
-        }
-    });
-    if let Err(code) = fits {
-        claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
-        return Err(code);
-    }
-
+    let give_back = |_: &Code| claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
     let named = match owed {
         Owed::Members => 0,
         Owed::External(readers) => readers,
     };
+    let extent = extent_of(table, claim, loan, len, named != 0).inspect_err(give_back)?;
     // Relaxed: the exchange that publishes releases these stores.
-    line.extent
-        .store(Extent::of_reserved(len, loan.owner, reserved, named != 0).0, Ordering::Relaxed);
+    line.extent.store(extent.0, Ordering::Relaxed);
     if shape.timestamps {
         claim.aux.store(clock(), Ordering::Relaxed);
     }
@@ -72,40 +56,111 @@ pub(crate) fn commit(
     // Acquire: pairs with the release in `advance_horizon`. Loaded before the exchange; see
     // `reclaim::forget_overwritten`.
     let horizon = if shape.drop_oldest { table.hot.horizon.0.load(Ordering::Acquire) } else { 0 };
-    let (sequence, replaced) = match publish(table, shape, line, claim, loan, audience) {
-        Ok(done) => done,
-        Err(code) => {
-            // Only a corrupt order leads here. The slot is a loan again, so that the caller can end
-            // it; nothing else that was stored in the slot is used any more.
-            claim.ctl.store(loan.ctl(Phase::Loaned).0, Ordering::Release);
-            return Err(code);
-        }
+    let sample = Sample {
+        line,
+        claim,
+        publishing: loan.ctl(Phase::Publishing),
+        slot: loan.slot,
+        audience,
+        turn: if shape.receipts { slot::next_turn(line) } else { 0 },
     };
-    // Orders the exchange before the loads below; pairs with the fences in `members::leave`,
-    // `rows::evict`, `expel` and `Bell::arm`.
+    // Only a corrupt order leads to an error. Then the slot is a loan again, so that the caller can
+    // end it; nothing else that was stored in the slot is used any more.
+    let published = match shape.single_writer {
+        true => sample.publish_alone(table, shape),
+        false => sample.publish_among(table, shape, 0, 1),
+    };
+    let (sequence, replaced) = published.inspect_err(give_back)?;
+    // Orders the exchange before the loads below; pairs with the fences in `Attention::tell` and
+    // `Bell::announce`, and in `expel`.
     fence_after_rmw();
 
-    // A reader that left meanwhile may have swept this slot before the marks were stored. Its mark
-    // would never be cleared. This comes before Published is stored, because a kill in between
-    // would leak the slot.
-    let left = rows::departed(table, joined | named, named);
-    if left != 0 {
-        rows::clear_departed(table, line, sequence, left);
-    }
-    // Release: pairs with the acquire in `loan::claim`.
-    claim.ctl.store(loan.ctl(Phase::Published).0, Ordering::Release);
+    let left = end(table, line, claim, sample.publishing, sequence, joined | named, named);
     if !shape.single_writer {
         advance(table, sequence);
         // Orders the store of Published before the load of the space bell: a writer that saw the
         // slot still committing, with its readers already done, may be going to sleep.
         fence_after_rmw();
     }
-    published(sequence);
-    let unowed = audience.0 == 0 || left != 0;
+    let unowed = audience.0 == 0 || left;
     if unowed || shape.history > 0 || shape.drop_oldest || slot::anybody_listens(table) {
-        return after_commit(table, loan.slot, sequence, unowed, replaced, horizon);
+        after_commit(table, loan.slot, sequence, unowed, replaced, horizon)?;
     }
     Ok(sequence)
+}
+
+/// The extent of a sample whose loan has ended, so that the word beside the claim belongs to this
+/// reservation; an error if it is longer than what was reserved.
+#[inline(always)]
+pub(super) fn extent_of(
+    table: &Table<'_>,
+    claim: &Claim,
+    loan: Loan,
+    len: u64,
+    named: bool,
+) -> Result<Extent, Code> {
+    let reserved = Reserved(claim.aux.load(Ordering::Relaxed));
+    if len > reserved.len().min(table.room(reserved.place(loan.slot))?) {
+        return Err(Code::BadLength);
+    }
+    Ok(Extent::of_reserved(len, loan.owner, reserved, named))
+}
+
+/// Ends the commit of a published sample; true if it was owed to readers that are gone. The caller
+/// has passed a fence since the publication.
+#[inline(always)]
+fn end(
+    table: &Table<'_>,
+    line: &SlotLine,
+    claim: &Claim,
+    ctl: Ctl,
+    sequence: u64,
+    owed: u64,
+    named: u64,
+) -> bool {
+    // A reader that left meanwhile may have swept this slot before the marks were stored. Its mark
+    // would never be cleared. This comes before Published is stored, because a kill in between
+    // would leak the slot.
+    let left = rows::departed(table, owed, named);
+    if left != 0 {
+        rows::clear_departed(table, line, sequence, left);
+    }
+    // Release: pairs with the acquire in `loan::claim`.
+    claim.ctl.store(ctl.with(Phase::Published).0, Ordering::Release);
+    left != 0
+}
+
+/// What [`commit`] does after the publication, for a sample of the members that was published
+/// without a fence, if the attention has changed since.
+#[cold]
+#[inline(never)]
+pub(super) fn end_with_attention(
+    table: &Table<'_>,
+    slot: u32,
+    ctl: Ctl,
+    sequence: u64,
+    audience: Audience,
+) {
+    let (Ok(line), Ok(claim)) = (table.line(slot), table.claim(slot)) else { return };
+    // As after the publication in `commit`.
+    fence(Ordering::SeqCst);
+    if end(table, line, claim, ctl, sequence, audience.readers(), 0) {
+        fence(Ordering::SeqCst);
+        slot::free_if_clear(table, slot, line);
+    }
+    after_end_with_attention(table, slot, sequence);
+}
+
+/// The rest of it, if the attention has changed only after the commit had ended.
+#[cold]
+#[inline(never)]
+pub(super) fn after_end_with_attention(table: &Table<'_>, slot: u32, sequence: u64) {
+    // Orders the store of Published before the load of the space bell, as in `commit`.
+    fence(Ordering::SeqCst);
+    if slot::anybody_listens(table) {
+        // The slot exists, and these segments have no history.
+        let _ = after_commit(table, slot, sequence, false, Entry(0), 0);
+    }
 }
 
 /// The steps that only some commits need. The next writer may have claimed the slot already.
@@ -117,7 +172,7 @@ fn after_commit(
     unowed: bool,
     replaced: Entry,
     horizon: u64,
-) -> Result<u64, Code> {
+) -> Result<(), Code> {
     let line = table.line(slot)?;
     if unowed {
         fence(Ordering::SeqCst);
@@ -130,76 +185,110 @@ fn after_commit(
         reclaim::forget_overwritten(table, replaced, sequence, horizon)?;
     }
     slot::ring_commit(table, slot, line);
-    Ok(sequence)
+    Ok(())
 }
 
-/// Stores what readers of `sequence` will find in its slot. Relaxed: nobody reads it before it is
-/// published.
-#[inline(always)]
-fn owe(shape: &Shape, line: &SlotLine, sequence: u64, audience: Audience) {
-    line.sequence.store(sequence, Ordering::Relaxed);
-    let [first, rest @ ..] = &line.marks;
-    first.store(Marks::owing(sequence, audience, 0).0, Ordering::Relaxed);
-    if shape.mark_words > 1 {
-        for (word, marks) in (1..shape.mark_words).zip(rest) {
-            marks.store(Marks::owing(sequence, audience, word).0, Ordering::Relaxed);
+/// A sample that is about to be published.
+pub(super) struct Sample<'t> {
+    pub(super) line: &'t SlotLine,
+    pub(super) claim: &'t Claim,
+    /// The claim in phase Publishing.
+    pub(super) publishing: Ctl,
+    pub(super) slot: u32,
+    pub(super) audience: Audience,
+    /// The turn for which receipts will count. It is found once for all attempts, because turns must
+    /// not come round to a receipt.
+    pub(super) turn: u8,
+}
+
+impl Sample<'_> {
+    /// Stores what readers of `sequence` will find in the slot, and then that it is about to be
+    /// published.
+    #[inline(always)]
+    pub(super) fn prepare(&self, shape: &Shape, sequence: u64) {
+        let line = self.line;
+        // Relaxed where nothing else is said: nobody reads it before it is published.
+        line.sequence.store(sequence, Ordering::Relaxed);
+        if shape.receipts {
+            // Release: a reader that sees this turn sees that the sample is not the one it held;
+            // pairs with the acquire in `slot::receipt`.
+            line.receipts().turn.store(self.turn, Ordering::Release);
         }
+        let [first, rest @ ..] = &line.marks;
+        // Release: whoever sees that the sample is owed sees its turn; pairs with the acquire in
+        // `slot::load_marks`.
+        first.store(Marks::owing(sequence, self.audience, 0).0, Ordering::Release);
+        if shape.mark_words > 1 {
+            for (word, marks) in (1..shape.mark_words).zip(rest) {
+                marks.store(Marks::owing(sequence, self.audience, word).0, Ordering::Relaxed);
+            }
+        }
+        // After these stores: a process that sees this phase does not see a sequence of an earlier
+        // generation. Release: pairs with the acquire loads in `confirm_before_overwriting` and
+        // `recovery::end_commit`.
+        self.claim.ctl.store(self.publishing.0, Ordering::Release);
     }
-}
 
-/// The publication, which is one exchange. Returns the sequence and the entry that was replaced.
-#[inline(always)]
-fn publish(
-    table: &Table<'_>,
-    shape: &Shape,
-    line: &SlotLine,
-    claim: &Claim,
-    loan: Loan,
-    audience: Audience,
-) -> Result<(u64, Entry), Code> {
-    let publishing = loan.ctl(Phase::Publishing).0;
-    if shape.single_writer {
-        // Nobody else publishes, so no comparison is needed. A successor can repeat the plain store
-        // of the tail.
+    /// Publishes as the only writer, which needs no comparison. Returns the sequence and the entry
+    /// that was replaced.
+    #[inline(always)]
+    fn publish_alone(&self, table: &Table<'_>, shape: &Shape) -> Result<(u64, Entry), Code> {
         let sequence = table.hot.tail.0.load(Ordering::Relaxed);
-        let entry = Position::of(shape, sequence).entry(table)?;
-        owe(shape, line, sequence, audience);
-        // Release: pairs with the acquire in `recovery::end_commit`.
-        claim.ctl.store(publishing, Ordering::Release);
+        let entry = order::entry_of(table, shape, sequence)?;
+        self.prepare(shape, sequence);
         // AcqRel: pairs with `Position::look`.
-        let before = Entry(entry.swap(Entry::new(sequence, loan.slot).0, Ordering::AcqRel));
-        // Release: pairs with `tail`.
+        let before = Entry(entry.swap(Entry::new(sequence, self.slot).0, Ordering::AcqRel));
+        // A successor can repeat this. Release: pairs with `tail`.
         table.hot.tail.0.store(sequence.wrapping_add(1), Ordering::Release);
-        return Ok((sequence, before));
+        Ok((sequence, before))
     }
-    for _ in 0..RETRY_LIMIT {
-        let sequence = tail(table);
-        let entry = Position::of(shape, sequence).entry(table)?;
-        // Acquire: `advance` below comes after the publication that it completes.
-        let before = Entry(entry.load(Ordering::Acquire));
-        if before.is_before(sequence) {
-            // In steady order the entry names this very slot, which had the place two laps ago.
-            if before.slot() != loan.slot {
-                confirm_before_overwriting(table, before)?;
+
+    /// Publishes among other writers, by one exchange. `guess`: a sequence that is not behind the
+    /// first that is not published. `lag`: how far the tail may be behind after this, at most a
+    /// quarter of a lap.
+    #[inline(always)]
+    pub(super) fn publish_among(
+        &self,
+        table: &Table<'_>,
+        shape: &Shape,
+        guess: u64,
+        lag: u64,
+    ) -> Result<(u64, Entry), Code> {
+        let mut known = tail(table);
+        let mut sequence = known.max(guess);
+        for _ in 0..RETRY_LIMIT {
+            let entry = order::entry_of(table, shape, sequence)?;
+            // Acquire: a move of the tail below comes after the publications that it passes.
+            let before = Entry(entry.load(Ordering::Acquire));
+            if before.is_before(sequence) {
+                // A writer that was stopped before it moved the tail must not let it fall behind.
+                if sequence.wrapping_sub(known) >= lag {
+                    advance_to(table, known, sequence);
+                }
+                // In steady order the entry names this very slot, which had the place two laps ago.
+                if before.slot() != self.slot {
+                    confirm_before_overwriting(table, before)?;
+                }
+                self.prepare(shape, sequence);
+                // AcqRel: pairs with `Position::look`.
+                let mine = Entry::new(sequence, self.slot).0;
+                if entry
+                    .compare_exchange(before.0, mine, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    return Ok((sequence, before));
+                }
+            } else if before.is_of(sequence) {
+                // Published; its writer may be stopped before it moves the tail.
+                sequence = sequence.wrapping_add(1);
+            } else {
+                // Two laps have passed since the tail was loaded.
+                known = tail(table);
+                sequence = known;
             }
-            owe(shape, line, sequence, audience);
-            // After the stores of `owe`: a process that sees this phase does not see a sequence of
-            // an earlier generation. Release: pairs with the acquire loads in
-            // `confirm_before_overwriting` and `recovery::end_commit`.
-            claim.ctl.store(publishing, Ordering::Release);
-            // AcqRel: pairs with `Position::look`.
-            let mine = Entry::new(sequence, loan.slot).0;
-            if entry.compare_exchange(before.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return Ok((sequence, before));
-            }
-        } else if before.is_of(sequence) {
-            // The sample is published, but its writer has not moved the tail, and may be stopped.
-            // So this writer moves it.
-            advance(table, sequence);
         }
-        // Newer: the tail moved between the two loads.
+        Err(Code::Corrupt)
     }
-    Err(Code::Corrupt)
 }
 
 /// Confirms that a sample is published before the entry that proves it is overwritten, if its

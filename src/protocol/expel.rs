@@ -13,7 +13,7 @@ use super::rows::{change, expeller_of, state_of};
 use super::slot::retry;
 use super::table::Table;
 use super::words::{Bit, RowPhase, RowState};
-use crate::atomics::{Ordering, fence, fence_after_rmw, heavy_fence};
+use crate::atomics::{Ordering, Reach, fence, heavy_fence};
 use crate::error::Code;
 use crate::layout::ReaderRow;
 
@@ -65,7 +65,7 @@ fn expel_alone(table: &Table<'_>, row: &ReaderRow, target: Target) -> Result<Out
     // Either the reader's next look at its row sees that it is expelled, or the cursor that is
     // loaded below is not older than that look. Pairs with the light fence in `move_cursor`.
     // Where samples may be taken away, a held bit says what is held, and the cursor says nothing.
-    if !table.shape.drop_oldest && !heavy_fence() {
+    if !table.shape.drop_oldest && !heavy_fence(Reach::Everybody) {
         return Err(Code::NotSupported);
     }
     let expelled = state.with(RowPhase::Expelled);
@@ -110,8 +110,8 @@ fn stop(row: &ReaderRow, generation: u32) -> Result<Option<RowState>, Code> {
 fn end_debts(table: &Table<'_>, index: u32) {
     // AcqRel: a commit that sees the bit clear sees that the reader is expelled.
     table.hot.active.0.fetch_and(!(1 << index), Ordering::AcqRel);
-    // Pairs with the fence in `commit::commit`.
-    fence_after_rmw();
+    // Pairs with the fences in `commit::finish` and `calm::commit`.
+    table.attention().tell();
 }
 
 /// Releases what the reader cannot hold, if its row is Cut, as `cut` says; else the reader has left,
@@ -126,7 +126,7 @@ fn sweep(table: &Table<'_>, index: u32, row: &ReaderRow, cut: RowState) {
     // Relaxed: of this state. The cursor may be ahead of the cut, or behind it if the reader has
     // taken it back since.
     let cut = row.cut.load(Ordering::Relaxed).min(row.cursor.load(Ordering::Relaxed));
-    for (slot, line) in (0..).zip(table.lines) {
+    for (slot, line) in (0..).zip(table.slots.lines()) {
         members::release_unread(table, slot, line, Bit::of_reader(index), cut);
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn help_history(table: &Table<'_>) -> Result<(), Code> {
 /// Ends the retention of each sample that is too old for history.
 fn sweep_history(table: &Table<'_>) {
     let oldest = tail(table).wrapping_sub(u64::from(table.shape.history));
-    for (slot, line) in (0..).zip(table.lines) {
+    for (slot, line) in (0..).zip(table.slots.lines()) {
         expire_if_before(table, slot, line, oldest);
     }
 }

@@ -5,10 +5,10 @@ use core::cmp;
 use super::bell::Bell;
 use super::bounds::StepBudget;
 use super::order::{self, FIRST, Position};
-use super::shape::Shape;
-use super::slot::{clear, freed, is_clear, is_committing, released, retry, swap};
+use super::shape::Kind;
+use super::slot::{self, clear, freed, is_clear, is_committing, released, retry, swap};
 use super::table::Table;
-use super::words::{Bit, Extent, Marks};
+use super::words::{Bit, Entry, Extent, Marks};
 use crate::atomics::{Ordering, fence_after_rmw};
 use crate::error::Code;
 use crate::layout::SlotLine;
@@ -50,27 +50,28 @@ pub(crate) enum Step {
 
 /// Takes the sample at a reader's place in the common case: the fast path of [`next`].
 #[inline(always)]
-pub(crate) fn step(
-    table: &Table<'_>,
-    shape: &Shape,
-    bit: Bit,
-    place: Position,
-) -> Result<Step, Code> {
-    let entry = place.look(table)?;
-    if !entry.is_of(place.sequence) {
-        return Ok(if entry.is_before(place.sequence) { Step::Empty } else { Step::Irregular });
+pub(crate) fn step<K: Kind>(table: &Table<'_>, bit: Bit, sequence: u64) -> Result<Step, Code> {
+    let shape = &K::known(&table.shape);
+    // Acquire: as in `Position::look`.
+    let entry = Entry(order::entry_of(table, shape, sequence)?.load(Ordering::Acquire));
+    if !entry.is_of(sequence) {
+        return Ok(if entry.is_before(sequence) { Step::Empty } else { Step::Irregular });
     }
     let line = table.line(entry.slot())?;
-    let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
+    let [only, ..] = &line.marks;
+    let marks = match shape.mark_words {
+        1 => only,
+        _ => line.marks.get(bit.word).ok_or(Code::Corrupt)?,
+    };
     // Relaxed: the entry was loaded with acquire, and in this case only the reader itself clears
     // its bit.
     let seen = Marks(marks.load(Ordering::Relaxed));
-    if !seen.is_of(place.sequence) || seen.0 & bit.owed == 0 {
+    if !seen.is_of(sequence) || seen.0 & bit.owed == 0 {
         return Ok(Step::Irregular);
     }
     // In a lossless segment a reader holds a sample by its owed bit, because nobody can take that
     // away. So it writes nothing to shared memory here.
-    if shape.drop_oldest && !take_if_owed(line, bit, place.sequence)? {
+    if shape.drop_oldest && !take_if_owed(line, bit, sequence)? {
         return Ok(Step::Irregular);
     }
     // Relaxed: a held sample does not change, and the entry was loaded with acquire.
@@ -184,7 +185,14 @@ fn take_if_owed(line: &SlotLine, bit: Bit, sequence: u64) -> Result<bool, Code> 
 }
 
 /// Holds the newest sample without moving the reader, if it is owed to the reader or retained.
-pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32, u64)>, Code> {
+///
+/// `cursor`: what the reader reads next. Samples before it may be marked at this moment, by another
+/// thread.
+pub(crate) fn peek_latest(
+    table: &Table<'_>,
+    reader: Bit,
+    cursor: u64,
+) -> Result<Option<(u32, u64)>, Code> {
     // A new sample may push the newest one out of history during this call; then the newer one is
     // tried.
     let mut steps = StepBudget::of_retries();
@@ -196,6 +204,9 @@ pub(crate) fn peek_latest(table: &Table<'_>, reader: Bit) -> Result<Option<(u32,
         let entry = Position::of(&table.shape, newest).look(table)?;
         if entry.compare(newest) == cmp::Ordering::Equal
             && hold_now(table, entry.slot(), reader, newest)?
+            && (!table.shape.receipts
+                || newest >= cursor
+                || is_still_held(table, entry.slot(), reader, newest)?)
         {
             return Ok(Some((entry.slot(), newest)));
         }
@@ -223,6 +234,22 @@ pub(crate) fn claim_retained(
     }
     let set = set_bit(table, slot, reader, reader.owed, sequence)?;
     Ok(set != SetBit::NotKept)
+}
+
+/// Whether a sample that was read had not been marked when its held bit was set; if it had, clears
+/// that bit again, unless the slot already holds another sample.
+#[cold]
+fn is_still_held(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64) -> Result<bool, Code> {
+    let line = table.line(slot)?;
+    // Pairs with the light fence in `slot::unmarked`.
+    table.attention().pass();
+    let [marks, ..] = &line.marks;
+    let is_held = slot::is_unmarked_by(line, reader, sequence);
+    if !is_held && clear(marks, sequence, reader.held).is_ok() {
+        fence_after_rmw();
+        released(table, slot, line);
+    }
+    Ok(is_held)
 }
 
 /// Holds a sample outside the reader's turn; false if the sample is neither owed to it nor
@@ -272,7 +299,8 @@ fn set_bit(
         if seen.0 & wanted != 0 {
             return Some(Err(SetBit::WasSet));
         }
-        let anchor = match (seen.0 & keeping != 0, beside_history) {
+        let left = slot::load_marks(line, &table.shape, marks);
+        let anchor = match (left.0 & keeping != 0, beside_history) {
             (true, _) => Anchor::Here,
             (false, true) => return Some(Err(SetBit::NotKept)),
             (false, false) => Anchor::History,
@@ -324,7 +352,8 @@ pub(crate) fn mark(
     // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`, and with this fence in a reader
     // of another word: the later of the two readers sees both words clear.
     fence_after_rmw();
-    if left.is_clear() && (table.shape.mark_words == 1 || is_clear(line, table.shape.mark_words)) {
+    let only_word = table.shape.mark_words == 1 && !table.shape.receipts;
+    if if only_word { left.is_clear() } else { is_clear(line, &table.shape) } {
         freed(table, slot);
     } else if table.shape.drop_oldest {
         // This reader does not hold the sample any more, so a waiting writer may take it from the

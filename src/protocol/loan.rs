@@ -1,15 +1,17 @@
 //! The writer's part: it claims a slot that is free or that nobody needs, and discards a loan.
 
+use super::attention::Outlook;
 use super::bell::Bell;
+use super::bounds::RACE_LIMIT;
 use super::order::{self, Position};
-use super::shape::{Class, Shape};
-use super::slot::{free_if_clear, freed, has_region, is_clear, marks_left};
+use super::shape::{Kind, Shape};
+use super::slot::{self, free_if_clear, freed, has_region, is_clear, marks_left, swap};
 use super::table::Table;
-use super::words::{Audience, Ctl, Loan, Marks, Owner, Phase, Wanted};
+use super::words::{Audience, Ctl, Loan, Marks, Owner, Phase, Place, Reserved, Token, Wanted};
 use super::{rows, vacancy};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::error::Code;
-use crate::layout::Claim;
+use crate::layout::{Claim, Slot};
 
 /// How many places of the order a reserve tries before it asks the vacancy map: as many as writers
 /// are likely to have on loan next to each other.
@@ -30,30 +32,23 @@ enum Attempt {
 #[inline(always)]
 fn claim(table: &Table<'_>, shape: &Shape, slot: u32, owner: Owner) -> Result<Attempt, Code> {
     let line = table.line(slot)?;
-    let ctl_word = &table.claim(slot)?.ctl;
-    // Acquire: pairs with the release in `commit::commit`.
-    let ctl = Ctl(ctl_word.load(Ordering::Acquire));
+    let claim = table.claim(slot)?;
+    // Acquire: pairs with the release in `commit::end`.
+    let ctl = Ctl(claim.ctl.load(Ordering::Acquire));
     match ctl.phase() {
         Some(Phase::Free | Phase::Published) => {}
         Some(Phase::Loaned) => return Ok(Attempt::Busy),
         Some(_) => return Ok(Attempt::Transient),
         None => return Err(Code::Corrupt),
     }
-    if !is_clear(line, shape.mark_words) {
+    if !is_clear(line, shape) {
         return Ok(Attempt::Unread);
     }
     let loan = Loan { slot, generation: ctl.next_generation(), owner };
-    let mine = loan.ctl(Phase::Loaned).0;
-    if shape.single_writer {
-        // No other writer is open. Release: a process that concludes from this that the former
-        // generation is over, and reuses its region, comes after its readers.
-        ctl_word.store(mine, Ordering::Release);
-    } else if ctl_word.compare_exchange(ctl.0, mine, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-        // AcqRel: pairs with the same exchange of other writers.
-        return Ok(Attempt::Busy);
+    match take(claim, shape, ctl, loan.ctl(Phase::Loaned)) {
+        true => Ok(Attempt::Claimed(loan)),
+        false => Ok(Attempt::Busy),
     }
-    begin_life();
-    Ok(Attempt::Claimed(loan))
 }
 
 /// Comes after a slot was claimed. Everything that its writer stores from here on belongs to the
@@ -65,38 +60,49 @@ pub(super) fn begin_life() {
     fence(Ordering::Release);
 }
 
-/// Claims the slot at the next place in the order, in the common case: the fast path of
-/// [`claim_home`].
+/// Claims a slot, in the common case: the fast path of [`claim_slot`]. `first` is that
+/// of the writer, as [`Ctl::first_of`]; `len` is what is reserved.
 #[inline(always)]
-pub(crate) fn try_claim_home(table: &Table<'_>, owner: Owner) -> Option<Loan> {
-    try_claim(table, owner, |shape| home(table, shape).line)
-}
-
-/// Claims the slot of a number: the fast path of [`claim_slot`].
-#[inline(always)]
-pub(crate) fn try_claim_slot(table: &Table<'_>, owner: Owner, slot: u32) -> Option<Loan> {
-    try_claim(table, owner, |_| slot)
-}
-
-#[inline(always)]
-fn try_claim(table: &Table<'_>, owner: Owner, which: impl FnOnce(&Shape) -> u32) -> Option<Loan> {
-    match table.shape.class {
-        Class::CommonLossless { shift } | Class::CommonDropping { shift } => {
-            // both policies reserve a free slot in one way
-            let shape = &table.shape.common(shift, false);
-            match claim(table, shape, which(shape), owner) {
-                Ok(Attempt::Claimed(loan)) => Some(loan),
-                _ => None,
-            }
-        }
-        Class::General => None,
+pub(crate) fn try_claim<K: Kind>(
+    table: &Table<'_>,
+    first: Ctl,
+    (slot, Slot { line, claim }): (u32, Slot<'_>),
+    len: u64,
+) -> Option<Token> {
+    let shape = &K::known(&table.shape);
+    // Acquire: as in [`claim`].
+    let seen = Ctl(claim.ctl.load(Ordering::Acquire));
+    if !seen.is_at_rest() || !is_clear(line, shape) {
+        return None;
     }
+    let loaned = seen.next_loan(first);
+    if !take(claim, shape, seen, loaned) {
+        return None;
+    }
+    // Relaxed: only the holder of the token loads it.
+    claim.aux.store(Reserved::new(len, Place::Slot(slot)).0, Ordering::Relaxed);
+    Some(Token::of(slot, loaned))
+}
+
+/// Makes a slot that is free a loan, if its claim is still as seen.
+#[inline(always)]
+fn take(claim: &Claim, shape: &Shape, seen: Ctl, loaned: Ctl) -> bool {
+    if shape.single_writer {
+        // No other writer is open. Release: a process that concludes from this that the former
+        // generation is over, and reuses its region, comes after its readers.
+        claim.ctl.store(loaned.0, Ordering::Release);
+    } else if !swap(&claim.ctl, seen.0, loaned.0) {
+        // AcqRel: pairs with the same exchange of other writers.
+        return false;
+    }
+    begin_life();
+    true
 }
 
 /// Claims the slot at the next place in the order, if it is free. It tries the slots after it only
 /// as long as it meets other loans.
 pub(crate) fn claim_home(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
-    let home = home(table, &table.shape);
+    let home = home(table);
     match claim(table, &table.shape, home.line, owner)? {
         Attempt::Claimed(loan) => Ok(Some(loan)),
         Attempt::Busy | Attempt::Transient => claim_adjacent(table, owner, home),
@@ -112,16 +118,19 @@ pub(crate) fn has_free_run(table: &Table<'_>) -> bool {
     if run < 2 {
         return true;
     }
-    let last = home(table, &table.shape).sequence.wrapping_add(u64::from(run));
+    let last = home(table).sequence.wrapping_add(u64::from(run));
     let line = table.line(Position::of(&table.shape, last).line);
-    line.is_ok_and(|line| is_clear(line, table.shape.mark_words))
+    line.is_ok_and(|line| is_clear(line, &table.shape))
 }
 
-/// The place of the next sample.
-#[inline(always)]
-fn home(table: &Table<'_>, shape: &Shape) -> Position {
-    // Relaxed: a guess, which the claim checks.
-    Position::of(shape, table.hot.tail.0.load(Ordering::Relaxed))
+/// Whether no mark is left in a slot, as far as one look shows.
+pub(crate) fn is_marked(table: &Table<'_>, slot: u32) -> bool {
+    table.line(slot).is_ok_and(|line| is_clear(line, &table.shape))
+}
+
+/// The place of the next sample, or one that is a little behind it.
+fn home(table: &Table<'_>) -> Position {
+    Position::of(&table.shape, order::tail(table))
 }
 
 /// Claims this slot, if it is free. Its hint stays, as that of a home slot does.
@@ -156,7 +165,27 @@ fn is_transient(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
 /// freed a slot has paid for setting its hint, so on average the walk costs nothing extra, whatever
 /// the number of slots.
 pub(crate) fn claim_from_map(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
+    for _ in 0..RACE_LIMIT {
+        match walk_map(table, owner)? {
+            Walk::Claimed(loan) => return Ok(Some(loan)),
+            Walk::Nothing => break,
+            Walk::Again => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The result of one walk through the vacancy map.
+enum Walk {
+    Claimed(Loan),
+    Nothing,
+    /// A slot became free during the walk, behind it.
+    Again,
+}
+
+fn walk_map(table: &Table<'_>, owner: Owner) -> Result<Walk, Code> {
     let mut from = 0;
+    let mut withdrawn = Withdrawn::new(table);
     while let Some(slot) = vacancy::next_from(table, from) {
         from = slot + 1;
         // The hint stays, because nobody sets it again after the phase.
@@ -165,7 +194,11 @@ pub(crate) fn claim_from_map(table: &Table<'_>, owner: Owner) -> Result<Option<L
         }
         vacancy::withdraw(table, slot);
         match claim(table, &table.shape, slot, owner)? {
-            Attempt::Claimed(loan) => return Ok(Some(loan)),
+            Attempt::Claimed(loan) => {
+                withdrawn.check(table);
+                return Ok(Walk::Claimed(loan));
+            }
+            Attempt::Unread if table.shape.receipts => withdrawn.note(table, slot),
             Attempt::Transient => {
                 // The phase began after the check above. Another writer may have missed the hint
                 // meanwhile and gone to sleep.
@@ -176,7 +209,80 @@ pub(crate) fn claim_from_map(table: &Table<'_>, owner: Owner) -> Result<Option<L
             Attempt::Busy | Attempt::Unread => {}
         }
     }
-    Ok(None)
+    withdrawn.check(table);
+    Ok(if withdrawn.any_free { Walk::Again } else { Walk::Nothing })
+}
+
+/// Hints that were withdrawn because readers had not marked the samples.
+///
+/// A reader that marks with a receipt looks for the hint without a fence. So a hint that was just
+/// withdrawn may be lost: the reader has seen it, and the claim has not seen the receipt. After a
+/// fence that every reader passes, another look is certain.
+struct Withdrawn {
+    /// The attention before the first of them was withdrawn.
+    since: Outlook,
+    /// Words of the map's lowest level: which, and which of its bits.
+    words: [(u32, u64); WITHDRAWN_WORDS],
+    used: usize,
+    /// Whether one of those that were checked was free.
+    any_free: bool,
+}
+
+/// So many words of 64 hints share one fence.
+const WITHDRAWN_WORDS: usize = 8;
+
+impl Withdrawn {
+    fn new(table: &Table<'_>) -> Withdrawn {
+        let since = table.attention().look();
+        Withdrawn { since, words: [(0, 0); WITHDRAWN_WORDS], used: 0, any_free: false }
+    }
+
+    /// Notes a slot; they come in rising order.
+    fn note(&mut self, table: &Table<'_>, slot: u32) {
+        let (word, bit) = (slot / 64, 1 << (slot % 64));
+        if let Some((last, bits)) = self.words.get_mut(self.used.wrapping_sub(1)) {
+            if *last == word {
+                *bits |= bit;
+                return;
+            }
+        }
+        if self.used == WITHDRAWN_WORDS {
+            self.check(table);
+        }
+        if let Some(place) = self.words.get_mut(self.used) {
+            *place = (word, bit);
+            self.used += 1;
+        }
+    }
+
+    /// Offers those slots again that are free, and forgets all.
+    fn check(&mut self, table: &Table<'_>) {
+        if self.used == 0 {
+            return;
+        }
+        // Pairs with the light fence in `calm::mark`.
+        table.attention().pass_since(self.since);
+        let mut any = false;
+        for (word, bits) in self.words.iter().take(self.used) {
+            let mut left = *bits;
+            while left != 0 {
+                let slot = word * 64 + left.trailing_zeros();
+                left &= left - 1;
+                let line = table.line(slot);
+                if line.is_ok_and(|line| is_clear(line, &table.shape)) {
+                    vacancy::offer(table, slot);
+                    any = true;
+                }
+            }
+        }
+        if any {
+            // Another writer may have missed a hint meanwhile and gone to sleep.
+            fence(Ordering::SeqCst);
+            Bell(&table.hot.bells.0.space).ring();
+        }
+        self.used = 0;
+        self.any_free |= any;
+    }
 }
 
 /// Claims the first of the `wanted` slots that no reader of `waited_for` needs. It is for callers
@@ -203,7 +309,7 @@ pub(crate) fn claim_ignoring(
             }
             _ => continue,
         }
-        if marks_left(line, table.shape.mark_words).0 & waited_for.0 != 0
+        if marks_left(line, &table.shape).0 & waited_for.0 != 0
             || wanted == Wanted::Region && !has_region(line, slot)
         {
             continue;
@@ -297,14 +403,14 @@ pub(crate) fn loan_of(table: &Table<'_>, slot: u32, owner: Owner) -> Result<Loan
 
 /// Whether a writer would get a slot now. Walks all slots.
 pub(crate) fn has_space(table: &Table<'_>) -> bool {
-    let usable = |marks: &AtomicU64| {
-        let seen = Marks(marks.load(Ordering::Acquire));
+    let usable = |line, marks: &AtomicU64| {
+        let seen = slot::load_marks(line, &table.shape, marks);
         seen.is_clear() || table.shape.drop_oldest && seen.0 & Marks::HELD == 0
     };
-    table.lines.iter().zip(table.claims).any(|(line, claim)| {
+    table.slots.lines().iter().zip(table.slots.claims()).any(|(line, claim)| {
         let phase = Ctl(claim.ctl.load(Ordering::Acquire)).phase();
         matches!(phase, Some(Phase::Free | Phase::Published))
-            && line.marks.iter().take(table.shape.mark_words).all(usable)
+            && line.marks.iter().take(table.shape.mark_words).all(|marks| usable(line, marks))
     })
 }
 
@@ -317,7 +423,7 @@ pub(crate) fn blockers(table: &Table<'_>) -> u64 {
     // Free slots and loans may come first.
     for _ in 0..table.shape.slots {
         let line = table.line(home.line);
-        let readers = line.map_or(0, |line| marks_left(line, table.shape.mark_words).readers());
+        let readers = line.map_or(0, |line| marks_left(line, &table.shape).readers());
         all |= readers;
         kept += u32::from(readers != 0);
         if kept == ENOUGH {

@@ -6,11 +6,11 @@ use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
 use super::hold::{self, Cursor};
 use super::order::{self, FIRST, Position};
-use super::rows::{Member, change, free_row, take_row, why_not_joined};
+use super::rows::{Member, change, give_row_back, take_row, why_not_joined};
 use super::slot;
 use super::table::Table;
 use super::words::{Bit, RowPhase};
-use crate::atomics::{Ordering, fence, fence_after_rmw, spin_loop};
+use crate::atomics::{Ordering, fence, spin_loop};
 use crate::error::Code;
 use crate::layout::{ReaderRow, SlotLine};
 
@@ -30,7 +30,7 @@ pub(crate) fn join(
         // The order is corrupt, or the reader was expelled already. Nothing of the membership
         // remains.
         end_membership(table, member, row, 0);
-        free_row(row);
+        let _ = give_row_back(table, member);
     }
     joined
 }
@@ -42,13 +42,13 @@ fn become_member(
 ) -> Result<Cursor, Code> {
     table.hot.active.0.fetch_or(1 << index, Ordering::AcqRel);
     // Either a commit sees the bit, or its sequence is before the tail loaded below. Pairs with the
-    // exchange and the fence in `commit::commit`.
-    fence_after_rmw();
+    // fences in `commit::finish` and `calm::commit`.
+    table.attention().tell();
     let joined_at = order::settled_tail(table)?;
     let start = joined_at.saturating_sub(u64::from(history)).max(FIRST);
     // A commit that saw the row's previous reader may have left a bit for it after that reader's
     // sweep.
-    for (slot, line) in (0..).zip(table.lines) {
+    for (slot, line) in (0..).zip(table.slots.lines()) {
         slot::release_reader(table, slot, line, bit, |marks, sequence| {
             let older =
                 sequence.map_or(marks.is_before(joined_at), |sequence| sequence < joined_at);
@@ -123,15 +123,15 @@ fn end_membership(table: &Table<'_>, member: Member, row: &ReaderRow, cursor: u6
     row.state.swap(member.joined.with(RowPhase::Draining).0, Ordering::AcqRel);
     table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);
     // Either a commit sees that the bit is clear and clears the mark that it set, or the sweep
-    // below sees the mark. Pairs with the fence in `commit::commit`.
-    fence_after_rmw();
+    // below sees the mark. Pairs with the fences in `commit::finish` and `calm::commit`.
+    table.attention().tell();
     release_all_unread(table, member, cursor);
 }
 
 /// Releases what a reader that is no member any more does not hold. `cursor`: it holds samples
 /// before this only.
 pub(crate) fn release_all_unread(table: &Table<'_>, member: Member, cursor: u64) {
-    for (slot, line) in (0..).zip(table.lines) {
+    for (slot, line) in (0..).zip(table.slots.lines()) {
         release_unread(table, slot, line, member.bit, cursor);
     }
 }

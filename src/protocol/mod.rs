@@ -8,7 +8,7 @@
 //!
 //! - [`words`]: the fields of each shared word; [`bounds`], [`shape`], [`table`]: the bounds of
 //!   loops, the shape of a segment, and its words.
-//! - [`bell`]: sleeping and waking; [`vacancy`]: where free slots may be.
+//! - [`attention`]: whether the hot calls must look for others; [`bell`]: sleeping and waking; [`vacancy`]: where free slots may be.
 //! - [`slot`]: the words of one slot; [`order`]: the sequence of samples; [`history`]: samples kept
 //!   for later readers.
 //! - [`dead`], [`rows`]: which participants are dead, and which reader has which bit.
@@ -24,8 +24,10 @@
 //! `docs/protocol.md` describes the protocol with its proofs.
 #![forbid(unsafe_code)]
 
+pub(crate) mod attention;
 pub(crate) mod bell;
 pub(crate) mod bounds;
+pub(crate) mod calm;
 pub(crate) mod census;
 pub(crate) mod commit;
 pub(crate) mod dead;

@@ -13,6 +13,7 @@ use super::table::Table;
 use super::words::Entry;
 use crate::atomics::{AtomicU64, Ordering};
 use crate::error::Code;
+use crate::layout::Slot;
 
 /// The first sequence of a segment; 0 means none.
 pub(crate) const FIRST: u64 = 1;
@@ -29,7 +30,7 @@ impl Position {
     #[inline(always)]
     pub(crate) fn of(shape: &Shape, sequence: u64) -> Position {
         let (line, lap) = match shape.shift {
-            Some(shift) => (shape.common_home(sequence), (sequence >> shift) as u32),
+            Some(shift) => (shape.home_of_plain(sequence), (sequence >> shift) as u32),
             None => divide(sequence, shape.slots),
         };
         Position { sequence, line, lap: lap & 1 }
@@ -60,6 +61,22 @@ impl Position {
     }
 }
 
+/// The entry of a sequence.
+#[inline(always)]
+pub(crate) fn entry_of<'t>(
+    table: &'t Table<'_>,
+    shape: &Shape,
+    sequence: u64,
+) -> Result<&'t AtomicU64, Code> {
+    match shape.shift {
+        Some(shift) => {
+            let (_, Slot { line, .. }) = table.slots.home(sequence);
+            line.entry.get((sequence >> shift & 1) as usize).ok_or(Code::Corrupt)
+        }
+        None => Position::of(shape, sequence).entry(table),
+    }
+}
+
 /// Out of line, so that the common case does not pay for the registers of a division.
 #[inline(never)]
 fn divide(sequence: u64, slots: u32) -> (u32, u32) {
@@ -74,14 +91,15 @@ pub(crate) fn tail(table: &Table<'_>) -> u64 {
 }
 
 /// Moves the tail past `sequence`, which is published.
-pub(super) fn advance(table: &Table<'_>, sequence: u64) {
+pub(crate) fn advance(table: &Table<'_>, sequence: u64) {
+    advance_to(table, sequence, sequence.wrapping_add(1));
+}
+
+/// Moves the tail from `seen` to `sequence`, before which everything is published.
+pub(super) fn advance_to(table: &Table<'_>, seen: u64, sequence: u64) {
+    let tail = &table.hot.tail.0;
     // AcqRel: pairs with `tail`. Failure means that another process has moved it.
-    let _ = table.hot.tail.0.compare_exchange(
-        sequence,
-        sequence.wrapping_add(1),
-        Ordering::AcqRel,
-        Ordering::Relaxed,
-    );
+    let _ = tail.compare_exchange(seen, sequence, Ordering::AcqRel, Ordering::Relaxed);
 }
 
 /// The tail after all samples that are already published, whoever published them.

@@ -60,9 +60,8 @@ fn sweep_slot(
     slot: u32,
 ) -> Result<(), Code> {
     let line = table.line(slot)?;
-    let words = table.shape.mark_words;
     if readers.0 != 0 {
-        slot::evict(line, readers, words);
+        slot::evict(line, readers, &table.shape);
     }
     let ctl_word = &table.claim(slot)?.ctl;
     let ctl = Ctl(ctl_word.load(Ordering::Acquire));
@@ -90,7 +89,7 @@ fn sweep_slot(
     fence(Ordering::SeqCst);
     // In every phase: a living writer that is committing does not check again whether all of its
     // readers are done. For a loan this hint is needless, and costs its finder one look.
-    if is_clear(line, words) {
+    if is_clear(line, &table.shape) {
         vacancy::set(table, slot);
     }
     Ok(())
@@ -145,7 +144,7 @@ fn end_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Code>
 fn finish_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Code> {
     // These words do not change until the slot is Published.
     let sequence = line.sequence.load(Ordering::Relaxed);
-    let owed = marks_left(line, table.shape.mark_words).readers();
+    let owed = marks_left(line, &table.shape).readers();
     let named = match Extent(line.extent.load(Ordering::Relaxed)).is_named() {
         true => table.audience(slot)?.load(Ordering::Relaxed),
         false => 0,
@@ -162,14 +161,17 @@ fn clear_marks(table: &Table<'_>, line: &SlotLine) -> Result<(), Code> {
             swap(marks, seen, seen & !(Marks::OWED | Marks::HELD)).then_some(())
         })?;
     }
+    if table.shape.receipts {
+        // Its turn was not that of any sample, and turns must not come round to a receipt.
+        slot::forget_receipts(line, Audience::EVERYBODY);
+    }
     Ok(())
 }
 
 /// Clears what is owed of a sample whose entry is overwritten, if the overwriting writer did not do
 /// it.
 fn forget_unreachable(table: &Table<'_>, line: &SlotLine) -> Result<(), Code> {
-    let words = table.shape.mark_words;
-    if !table.shape.drop_oldest || is_clear(line, words) {
+    if !table.shape.drop_oldest || is_clear(line, &table.shape) {
         return Ok(());
     }
     // It does not change while the sample is owed to or held by a reader. Otherwise the tags do not
@@ -177,7 +179,7 @@ fn forget_unreachable(table: &Table<'_>, line: &SlotLine) -> Result<(), Code> {
     let sequence = line.sequence.load(Ordering::Acquire);
     let entry = Position::of(&table.shape, sequence).look(table)?;
     if entry.compare(sequence) == cmp::Ordering::Greater {
-        slot::clear_owed(line, sequence, Audience::EVERYBODY, words);
+        slot::clear_owed(line, sequence, Audience::EVERYBODY, table.shape.mark_words);
     }
     Ok(())
 }

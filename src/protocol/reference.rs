@@ -137,7 +137,7 @@ fn owed_at(table: &Table<'_>, slot: u32, reader: Bit, sequence: u64) -> Result<O
 #[cold]
 fn oldest_owed(table: &Table<'_>, reader: Bit, tail: u64) -> Result<Option<(Life, u64)>, Code> {
     let mut oldest: Option<(Life, u64)> = None;
-    for (slot, line) in (0u32..).zip(table.lines) {
+    for (slot, line) in (0u32..).zip(table.slots.lines()) {
         let sequence = line.sequence.load(Ordering::Relaxed);
         let earlier = sequence < oldest.map_or(tail, |(_, sequence)| sequence);
         if !earlier || !is_out(table, life_of(table, slot)?)? {
@@ -206,7 +206,7 @@ pub(crate) fn look(table: &Table<'_>, life: Life) -> Result<Known, Code> {
         sequence: line.sequence.load(Ordering::Relaxed),
         extent,
         audience,
-        unread: slot::marks_left(line, table.shape.mark_words).readers(),
+        unread: slot::marks_left(line, &table.shape).readers(),
         aux: table.claim(life.slot)?.aux.load(Ordering::Relaxed),
     };
     check_still(table, life)?;
@@ -277,7 +277,7 @@ pub(crate) fn disconnect(table: &Table<'_>, reader: u32, participant: u32) -> Re
         Parting::Busy => return Ok(false),
     };
     let bit = Bit::of_reader(reader);
-    for (slot, line) in (0..).zip(table.lines) {
+    for (slot, line) in (0..).zip(table.slots.lines()) {
         slot::release_reader(table, slot, line, bit, |_, _| bit.owed | bit.held);
     }
     rows::end_parting(row);

@@ -56,9 +56,7 @@ impl Lease {
                 Ok(ctl.generation() != bits::GENERATION.get(self.0)
                     || match ctl.phase() {
                         Some(Phase::Free) => true,
-                        Some(Phase::Published) => {
-                            is_clear(table.line(slot)?, table.shape.mark_words)
-                        }
+                        Some(Phase::Published) => is_clear(table.line(slot)?, &table.shape),
                         _ => false,
                     })
             }

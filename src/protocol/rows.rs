@@ -235,8 +235,25 @@ pub(super) fn expeller_of(row: &ReaderRow) -> Option<u32> {
 
 /// Frees the row of a reader that has left and holds nothing any more.
 pub(crate) fn give_row_back(table: &Table<'_>, member: Member) -> Result<(), Code> {
-    free_row(table.reader(member.index)?);
+    let row = table.reader(member.index)?;
+    forget_receipts(table, member);
+    free_row(row);
     Ok(())
+}
+
+/// Clears what is left of the receipts of a reader that holds nothing: nobody who gets its row may
+/// find any. First it clears the marks that they stand for.
+fn forget_receipts(table: &Table<'_>, Member { index, bit, .. }: Member) {
+    if !table.shape.receipts {
+        return;
+    }
+    let reader = Audience::of_readers(1 << index, false);
+    for (slot, line) in (0..).zip(table.slots.lines()) {
+        // This looks whether the slot is free: others, whose look came between the two stores, may
+        // have missed that.
+        slot::release_reader(table, slot, line, bit, |_, _| bit.owed | bit.held);
+        slot::forget_receipts(line, reader);
+    }
 }
 
 /// Frees a row of which no bit is left in any marks.
@@ -271,8 +288,8 @@ pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
     }
     if readers != 0 {
         table.hot.active.0.fetch_and(!readers, Ordering::AcqRel);
-        // As in `members::leave`; pairs with the fence in `commit::commit`.
-        fence_after_rmw();
+        // As in `members::leave`; pairs with the fences in `commit::finish` and `calm::commit`.
+        table.attention().tell();
     }
     Audience::of_readers(readers, false)
 }

@@ -7,10 +7,11 @@
 
 use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
+use super::shape::Shape;
 use super::table::Table;
 use super::vacancy;
 use super::words::{Audience, Bit, Ctl, Extent, Marks, Phase, Place};
-use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
+use crate::atomics::{AtomicU8, AtomicU64, Ordering, fence, fence_after_rmw, light_fence};
 use crate::error::Code;
 use crate::layout::SlotLine;
 use crate::layout::bits::marks;
@@ -18,7 +19,7 @@ use crate::layout::bits::marks;
 /// Whether a bell is armed, so that the commit must ring. The caller has passed a sequentially
 /// consistent fence since its change.
 #[inline(always)]
-pub(super) fn anybody_listens(table: &Table<'_>) -> bool {
+pub(crate) fn anybody_listens(table: &Table<'_>) -> bool {
     let bells = &table.hot.bells.0;
     Bell(&bells.data).is_armed() || Bell(&bells.change).is_armed() || Bell(&bells.space).is_armed()
 }
@@ -51,25 +52,159 @@ pub(super) fn freed(table: &Table<'_>, slot: u32) {
     Bell(&table.hot.bells.0.space).ring();
 }
 
+/// The marks of one word, without the owed bits for which there are receipts.
+#[inline(always)]
+pub(crate) fn load_marks(line: &SlotLine, shape: &Shape, word: &AtomicU64) -> Marks {
+    // Acquire: pairs with the release in [`clear`], so the readers are done with the bytes.
+    if shape.receipts { unmarked(line) } else { Marks(word.load(Ordering::Acquire)) }
+}
+
+/// The marks of a slot with receipts, without the owed bits for which there are some.
+///
+/// If the slot is being committed at this moment, more may look owed than is, and never less: the
+/// turn is stored before the marks.
+pub(super) fn unmarked(line: &SlotLine) -> Marks {
+    let [marks, ..] = &line.marks;
+    // Acquire: as in [`load_marks`], and pairs with the release in `Sample::prepare`.
+    let seen = Marks(marks.load(Ordering::Acquire));
+    let marked = receipts_of(line, seen.owed(0));
+    if marked.0 == 0 {
+        return seen;
+    }
+    // A reader that peeks at a sample while another of its threads marks it sets its held bit, and
+    // then looks for its receipt. Either it finds that, or its held bit is seen here. Pairs with the
+    // heavy fence in `hold::is_still_held`.
+    light_fence();
+    let again = Marks(marks.load(Ordering::Acquire));
+    if again == seen { seen.without_owed(marked) } else { again }
+}
+
+/// Whether a sample is owed to a reader that has not marked it. Unlike [`unmarked`], this is exact
+/// for that reader, also if the slot is being committed at this moment.
+pub(super) fn is_unmarked_by(line: &SlotLine, reader: Bit, sequence: u64) -> bool {
+    let [marks, ..] = &line.marks;
+    // Acquire: as in `receipt`.
+    let seen = Marks(marks.load(Ordering::Acquire));
+    let marked = receipts_of(line, Marks(reader.owed).owed(0));
+    // The turn may be that of a later sample, for which there is no receipt yet. Then the sequence
+    // is that of a later one, too: pairs with the releases in `Sample::prepare`.
+    fence(Ordering::Acquire);
+    let is_same = line.sequence.load(Ordering::Relaxed) == sequence;
+    is_same && seen.is_of(sequence) && seen.0 & reader.owed != 0 && marked.0 == 0
+}
+
+/// Of some readers, those that have marked the sample of this turn.
+fn receipts_of(line: &SlotLine, readers: Audience) -> Audience {
+    let receipts = line.receipts();
+    let turn = receipts.turn.load(Ordering::Relaxed);
+    let mut marked = 0;
+    let mut left = readers.readers();
+    while left != 0 {
+        let reader = left.trailing_zeros();
+        left &= left - 1;
+        // Acquire: pairs with the release in [`receipt`]; the reader is done with the bytes.
+        let is_marked = |receipt: &AtomicU8| receipt.load(Ordering::Acquire) == turn;
+        marked |= u64::from(receipts.by.get(reader as usize).is_some_and(is_marked)) << reader;
+    }
+    Audience::of_readers(marked, false)
+}
+
+/// Says with a receipt that a reader is done with a sample; stale if it has said so, or if the
+/// sample is not owed to it. Only calls for this reader may do this. If several may at one moment,
+/// for one sample, `alone` is false, and one of them succeeds.
+#[inline(always)]
+pub(super) fn receipt(
+    line: &SlotLine,
+    reader: u32,
+    owed: u64,
+    sequence: u64,
+    alone: bool,
+) -> Result<(), Code> {
+    let receipts = line.receipts();
+    let receipt = receipts.by.get(reader as usize).ok_or(Code::Stale)?;
+    let [marks, ..] = &line.marks;
+    // Acquire: pairs with the release in [`forget_receipts`]. If the receipt is gone, so is the owed
+    // bit.
+    let before = receipt.load(Ordering::Acquire);
+    // Acquire, twice: pairs with the releases in `Sample::prepare`. If one of these is of a later
+    // sample, so is the sequence.
+    let turn = receipts.turn.load(Ordering::Acquire);
+    let seen = marks.load(Ordering::Acquire);
+    if line.sequence.load(Ordering::Relaxed) != sequence || seen & owed == 0 || before == turn {
+        return Err(Code::Stale);
+    }
+    // Release: this reader is done with the bytes; pairs with the acquire in [`receipts_of`].
+    if alone {
+        receipt.store(turn, Ordering::Release);
+        return Ok(());
+    }
+    receipt
+        .compare_exchange(before, turn, Ordering::AcqRel, Ordering::Relaxed)
+        .map_or(Err(Code::Stale), |_| Ok(()))
+}
+
 /// Whether no mark is left. It loads the words in order from the lowest: a joining reader that
 /// takes a sample from history sets its bit first, and then checks history's bit in the lowest
 /// word, so at least one of the two sees the other. Acquire: pairs with the release in [`clear`],
 /// so the readers are done with the bytes.
 #[inline(always)]
-pub(super) fn is_clear(line: &SlotLine, words: usize) -> bool {
+pub(super) fn is_clear(line: &SlotLine, shape: &Shape) -> bool {
+    if shape.receipts {
+        return is_marked(line);
+    }
     let is_clear = |marks: &AtomicU64| Marks(marks.load(Ordering::Acquire)).is_clear();
     let [first, rest @ ..] = &line.marks;
     // Most segments have one word, and then there is no loop.
-    is_clear(first) && (words == 1 || rest.iter().take(words.saturating_sub(1)).all(is_clear))
+    let more = shape.mark_words.saturating_sub(1);
+    is_clear(first) && (more == 0 || rest.iter().take(more).all(is_clear))
+}
+
+/// The same for a slot with receipts. One reader is the most common case, and is looked at without a
+/// loop.
+#[inline(always)]
+fn is_marked(line: &SlotLine) -> bool {
+    let [marks, ..] = &line.marks;
+    // Acquire: as in [`load_marks`].
+    let seen = Marks(marks.load(Ordering::Acquire));
+    if seen.is_clear() {
+        return true;
+    }
+    let owed = seen.0 & Marks::OWED;
+    if seen.0 & Marks::HELD != 0 || owed & owed.wrapping_sub(1) != 0 {
+        return is_marked_by_all(line);
+    }
+    let reader = owed.trailing_zeros().wrapping_sub(FIRST_READER_OWED) as usize;
+    let receipts = line.receipts();
+    // As in [`load_marks`].
+    let is_receipt = |receipt: &AtomicU8| {
+        receipt.load(Ordering::Acquire) == receipts.turn.load(Ordering::Relaxed)
+    };
+    if !receipts.by.get(reader).is_some_and(is_receipt) {
+        return false;
+    }
+    light_fence();
+    marks.load(Ordering::Acquire) == seen.0
+}
+
+/// The number of the bit by which a sample is owed to reader 0.
+const FIRST_READER_OWED: u32 = marks::OWED.mask().trailing_zeros() + 1;
+
+#[inline(never)]
+fn is_marked_by_all(line: &SlotLine) -> bool {
+    unmarked(line).is_clear()
+}
+
+/// The next turn of a slot: there are 128, all of them odd, as 0 is none.
+#[inline(always)]
+pub(super) fn next_turn(line: &SlotLine) -> u8 {
+    line.receipts().turn.load(Ordering::Relaxed).wrapping_add(2) | 1
 }
 
 /// All bits left in the marks of a line.
-pub(super) fn marks_left(line: &SlotLine, words: usize) -> Audience {
-    let words = line.marks.iter().take(words).enumerate();
+pub(super) fn marks_left(line: &SlotLine, shape: &Shape) -> Audience {
+    let words = line.marks.iter().take(shape.mark_words).enumerate();
     Audience(
-        words.fold(0, |all, (word, marks)| {
-            all | Marks(marks.load(Ordering::Acquire)).readers(word).0
-        }),
+        words.fold(0, |all, (word, marks)| all | load_marks(line, shape, marks).readers(word).0),
     )
 }
 
@@ -88,7 +223,7 @@ pub(super) fn is_committing_sequence(
     slot: u32,
     sequence: u64,
 ) -> Result<bool, Code> {
-    // Acquire: pairs with the store of Publishing in `commit::publish`. So the sequence below
+    // Acquire: pairs with the store of Publishing in `Sample::prepare`. So the sequence below
     // belongs to the generation of this phase or to a later one. The phase itself is not of an
     // earlier generation than the sample, as the caller has seen its entry; so in phase Committing
     // it is of a later one.
@@ -99,7 +234,7 @@ pub(super) fn is_committing_sequence(
 
 /// Offers a slot if no mark is left. The caller must meet the condition of [`anybody_listens`].
 pub(crate) fn free_if_clear(table: &Table<'_>, slot: u32, line: &SlotLine) {
-    if is_clear(line, table.shape.mark_words) {
+    if is_clear(line, &table.shape) {
         freed(table, slot);
     }
 }
@@ -142,9 +277,11 @@ pub(crate) fn clear_owed(line: &SlotLine, sequence: u64, audience: Audience, wor
     }
 }
 
-/// Clears all bits of dead readers in a slot, whichever sample they belong to.
-pub(super) fn evict(line: &SlotLine, readers: Audience, words: usize) {
-    for (word, marks) in line.marks.iter().take(words).enumerate() {
+/// Clears all bits of dead readers in a slot, whichever sample they belong to, and their receipts.
+/// Meanwhile the slot may look unread to a process that sees a bit, and not the receipt that is gone
+/// already. So the caller must look afterwards whether it is free.
+pub(super) fn evict(line: &SlotLine, readers: Audience, shape: &Shape) {
+    for (word, marks) in line.marks.iter().take(shape.mark_words).enumerate() {
         let held = readers.word(word);
         let bits = marks::OWED.put(held) | marks::HELD.put(held);
         // As in `clear_owed`.
@@ -152,6 +289,20 @@ pub(super) fn evict(line: &SlotLine, readers: Audience, words: usize) {
             let seen = marks.load(Ordering::Acquire);
             (seen & bits == 0 || swap(marks, seen, seen & !bits)).then_some(())
         });
+    }
+    if shape.receipts {
+        forget_receipts(line, readers);
+    }
+}
+
+/// Clears the receipts of readers to whom the sample of a slot is not owed, and who will not store
+/// any.
+pub(super) fn forget_receipts(line: &SlotLine, readers: Audience) {
+    for (reader, receipt) in line.receipts().by.iter().enumerate() {
+        if readers.readers() >> reader & 1 != 0 {
+            // Release: whoever sees it sees that the owed bit was cleared before.
+            receipt.store(0, Ordering::Release);
+        }
     }
 }
 

@@ -1,17 +1,17 @@
 //! The shared words of one segment, as the protocol uses them.
 
+use super::attention::Attention;
 use super::shape::Shape;
 use super::words::{Extent, Place};
 use crate::atomics::AtomicU64;
 use crate::error::Code;
-use crate::layout::{Claim, HotWords, ReaderRow, RegionRow, SlotLine};
+use crate::layout::{Claim, HotWords, ReaderRow, RegionRow, SlotLine, Slots};
 
 /// A checked view of the shared words of one segment.
 pub(crate) struct Table<'a> {
     pub(crate) shape: Shape,
     pub(crate) hot: &'a HotWords,
-    pub(crate) lines: &'a [SlotLine],
-    pub(crate) claims: &'a [Claim],
+    pub(crate) slots: Slots<'a>,
     pub(crate) vacancy: &'a [AtomicU64],
     pub(crate) readers: &'a [ReaderRow],
     pub(crate) regions: &'a [RegionRow],
@@ -19,10 +19,16 @@ pub(crate) struct Table<'a> {
 }
 
 impl Table<'_> {
+    /// Whether commits and marks must look for others.
+    #[inline(always)]
+    pub(crate) fn attention(&self) -> Attention<'_> {
+        Attention(&self.hot.attention.0)
+    }
+
     /// The line of a slot, whose number may come from shared memory.
     #[inline]
     pub(crate) fn line(&self, slot: u32) -> Result<&SlotLine, Code> {
-        self.lines.get(slot as usize).ok_or(Code::Corrupt)
+        self.slots.lines().get(slot as usize).ok_or(Code::Corrupt)
     }
 
     /// The row of a reader. There is one for each member and for each index that callers may name.
@@ -46,6 +52,15 @@ impl Table<'_> {
     /// The place of a sample's payload; corrupt if the place does not exist, or is too small.
     #[inline(always)]
     pub(crate) fn place(&self, slot: u32, extent: Extent) -> Result<Place, Code> {
+        if extent.is_plain(self.shape.capacity) {
+            return Ok(Place::Slot(slot));
+        }
+        self.unusual_place(slot, extent)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unusual_place(&self, slot: u32, extent: Extent) -> Result<Place, Code> {
         let place = extent.place(slot);
         if extent.len() > self.room(place)? { Err(Code::Corrupt) } else { Ok(place) }
     }
@@ -59,6 +74,6 @@ impl Table<'_> {
     /// The claim of a slot, whose number may come from shared memory.
     #[inline]
     pub(crate) fn claim(&self, slot: u32) -> Result<&Claim, Code> {
-        self.claims.get(slot as usize).ok_or(Code::Corrupt)
+        self.slots.claims().get(slot as usize).ok_or(Code::Corrupt)
     }
 }

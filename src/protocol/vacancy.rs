@@ -38,13 +38,20 @@ fn level<'a>(table: &Table<'a>, number: usize) -> &'a [AtomicU64] {
 /// consistent fence since; pairs with the fence in [`withdraw`].
 #[inline(always)]
 pub(crate) fn offer(table: &Table<'_>, slot: u32) {
-    let place = slot as usize;
-    if let Some(word) = table.vacancy.get(place / 64) {
-        // Relaxed: ordered by the caller's fence.
-        if word.load(Ordering::Relaxed) >> (place % 64) & 1 == 0 {
-            set(table, slot);
-        }
+    if !is_offered(table, slot) {
+        set(table, slot);
     }
+}
+
+/// Whether the lowest bit of `slot` is set.
+#[inline(always)]
+pub(crate) fn is_offered(table: &Table<'_>, slot: u32) -> bool {
+    let place = slot as usize;
+    // Relaxed: ordered by the caller's fence.
+    table
+        .vacancy
+        .get(place / 64)
+        .is_none_or(|word| word.load(Ordering::Relaxed) >> (place % 64) & 1 != 0)
 }
 
 /// Sets the bit of `slot` and of each word above it, if they are clear. The caller must meet the

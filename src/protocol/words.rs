@@ -2,21 +2,22 @@
 
 use core::cmp::Ordering;
 
+use crate::error::Code;
 use crate::layout::MARKS_PER_WORD;
-use crate::layout::bits::{ctl, entry, extent, marks, owner, reader};
+use crate::layout::bits::{ctl, entry, extent, marks, owner, reader, token};
 
 /// The phase of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Holds nothing: new, or given back without being published.
     Free,
+    /// Holds a sample. The slot can be claimed when it has no marks.
+    Published,
     /// A writer fills it.
     Loaned,
     /// Its writer has begun to commit it. The sequence and the marks are still those of the slot's
     /// last sample, or a mixture.
     Committing,
-    /// Holds a sample. The slot can be claimed when it has no marks.
-    Published,
     /// A writer is taking an unread sample away from its readers.
     Reclaiming,
     /// Its writer has stored the sequence and the marks, and is publishing. The sample is published
@@ -68,14 +69,39 @@ impl Ctl {
     pub(crate) fn phase(self) -> Option<Phase> {
         match ctl::PHASE.get(self.0) {
             0 => Some(Phase::Free),
-            1 => Some(Phase::Loaned),
-            2 => Some(Phase::Committing),
-            3 => Some(Phase::Published),
+            1 => Some(Phase::Published),
+            2 => Some(Phase::Loaned),
+            3 => Some(Phase::Committing),
             4 => Some(Phase::Reclaiming),
             5 => Some(Phase::Publishing),
             6 => Some(Phase::Confirmed),
             _ => None,
         }
+    }
+
+    /// Whether the phase is Free or Published: the slot can be claimed if no mark is left.
+    #[inline(always)]
+    pub(crate) fn is_at_rest(self) -> bool {
+        ctl::PHASE.get(self.0) <= Phase::Published as u64
+    }
+
+    /// The word of the next loan of this slot, by a writer whose `first` is as [`Ctl::first_of`].
+    #[inline(always)]
+    pub(crate) fn next_loan(self, first: Ctl) -> Ctl {
+        // The highest field: what does not fit is cut off.
+        let next = (self.0 & ctl::GENERATION.mask()).wrapping_add(ctl::GENERATION.put(1));
+        Ctl(next | first.0)
+    }
+
+    /// The word of a loan of generation 0.
+    pub(crate) fn first_of(owner: Owner) -> Ctl {
+        Ctl::new(Phase::Loaned, owner, 0)
+    }
+
+    /// The same claim in another phase.
+    #[inline(always)]
+    pub(crate) fn with(self, phase: Phase) -> Ctl {
+        Ctl(self.0 & !ctl::PHASE.mask() | ctl::PHASE.put(phase as u64))
     }
 
     #[inline]
@@ -298,6 +324,12 @@ impl Marks {
         Audience::of_word(marks::HELD.get(self.0), word)
     }
 
+    /// Without the owed bits of these readers, in the first word.
+    #[inline(always)]
+    pub(crate) fn without_owed(self, readers: Audience) -> Marks {
+        Marks(self.0 & !marks::OWED.put(readers.word(0)))
+    }
+
     /// Owed and held bits as an audience of word `word`.
     #[inline]
     pub(crate) fn readers(self, word: usize) -> Audience {
@@ -413,6 +445,23 @@ impl Extent {
         Extent(extent::WRITER.put(owner.0.into()) | region | named | extent::LENGTH.cut(len))
     }
 
+    /// The extent of a sample of `len` bytes in its slot, but for the length: see [`Extent::with`].
+    pub(crate) fn in_slot(owner: Owner) -> Extent {
+        Extent(extent::WRITER.put(owner.0.into()))
+    }
+
+    /// Whether the payload is in its slot and fits the capacity, and no flag is set.
+    #[inline(always)]
+    pub(crate) fn is_plain(self, capacity: u64) -> bool {
+        self.0 & !extent::WRITER.mask() <= capacity
+    }
+
+    /// With this length instead of 0.
+    #[inline(always)]
+    pub(crate) fn with(self, len: u64) -> Extent {
+        Extent(self.0 | len)
+    }
+
     #[inline]
     pub(crate) fn place(self, slot: u32) -> Place {
         place_of(self.0, slot)
@@ -445,6 +494,54 @@ pub(crate) struct Loan {
 impl Loan {
     pub(crate) fn ctl(self, phase: Phase) -> Ctl {
         Ctl::new(phase, self.owner, self.generation)
+    }
+}
+
+/// A loan in one number: generation 36 | slot 24. Its owner is the writer with which it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Token(u64);
+
+impl Token {
+    #[inline(always)]
+    pub(crate) fn new(slot: u32, generation: u64) -> Token {
+        Token(token::GENERATION.put(generation) | token::SLOT.put(slot.into()))
+    }
+
+    /// The form in which a caller keeps it.
+    #[inline(always)]
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// A token as a caller passes it back; stale if no loan can have this number.
+    #[inline(always)]
+    pub(crate) fn from_number(number: u64) -> Result<Token, Code> {
+        if number >> 60 == 0 { Ok(Token(number)) } else { Err(Code::Stale) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(self) -> u32 {
+        token::SLOT.get(self.0) as u32
+    }
+
+    #[inline(always)]
+    pub(crate) fn generation(self) -> u64 {
+        token::GENERATION.get(self.0)
+    }
+
+    /// The claim word of this loan, of a writer whose `first` is as [`Ctl::first_of`].
+    #[inline(always)]
+    pub(crate) fn ctl(self, first: Ctl) -> Ctl {
+        let generation = self.0 & token::GENERATION.mask();
+        Ctl(generation << (ctl::GENERATION.low() - token::GENERATION.low()) | first.0)
+    }
+
+    /// The loan of a claim word.
+    #[inline(always)]
+    pub(crate) fn of(slot: u32, ctl: Ctl) -> Token {
+        let generation = ctl.0 & ctl::GENERATION.mask();
+        let generation = generation >> (ctl::GENERATION.low() - token::GENERATION.low());
+        Token(generation | token::SLOT.put(slot.into()))
     }
 }
 

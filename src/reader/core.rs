@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Result};
+use crate::layout::bits::Field;
+use crate::protocol::calm::{self, Right};
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members;
 use crate::protocol::order::Position;
 use crate::protocol::rows::{self, Member};
-use crate::protocol::shape::{Class, Shape};
+use crate::protocol::shape::{Any, Calm, Dropping, Kind, KindOf, Shape};
+use crate::protocol::slot;
 use crate::protocol::table::Table;
-use crate::protocol::words::{Extent, Marks, Place};
+use crate::protocol::words::{Extent, Place};
 use crate::segment::attachment::Attachment;
 use crate::sys;
 use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
@@ -34,31 +37,50 @@ pub(crate) enum Hold {
 /// memory, and each move of it there costs more than the call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SampleToken {
-    pub(crate) sequence: u64,
-    /// The slot, and the hold above it.
-    slot_and_hold: u64,
+    /// The sequence, with the hold in the two bits above it. Above the slot it would cost more: the
+    /// compiler stores such a word in two halves, and a load of the whole then waits for both.
+    sequence_and_hold: u64,
+    slot: u32,
 }
 
 impl SampleToken {
+    const HOLD: Field = Field::new(62, 2);
+    const SEQUENCE: Field = Field::new(0, 62);
+
     #[inline(always)]
     pub(crate) fn new(slot: u32, sequence: u64, hold: Hold) -> SampleToken {
-        SampleToken { sequence, slot_and_hold: u64::from(slot) | (hold as u64) << 32 }
+        let hold = SampleToken::HOLD.put(hold as u64);
+        SampleToken { sequence_and_hold: SampleToken::SEQUENCE.cut(sequence) | hold, slot }
+    }
+
+    /// Whether a sample can have this sequence.
+    #[inline(always)]
+    pub(crate) fn is_sequence(number: u64) -> bool {
+        SampleToken::HOLD.is_above(number)
     }
 
     #[inline(always)]
     pub(crate) fn slot(self) -> u32 {
-        self.slot_and_hold as u32
+        self.slot
+    }
+
+    #[inline(always)]
+    pub(crate) fn sequence(self) -> u64 {
+        SampleToken::SEQUENCE.get(self.sequence_and_hold)
     }
 
     #[inline(always)]
     pub(crate) fn hold(self) -> Hold {
-        match self.slot_and_hold >> 32 {
+        match SampleToken::HOLD.get(self.sequence_and_hold) {
             0 => Hold::Owed,
             1 => Hold::Held,
             _ => Hold::Moved,
         }
     }
 }
+
+/// The kind of segments whose reads are short. Who writes does not matter to a reader.
+type CalmKind = Calm<false>;
 
 /// A held sample, and what is known about it besides its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +103,9 @@ impl HeldSample {
 pub(crate) struct Core {
     segment: Arc<Attachment>,
     member: Member,
+    kind: KindOf,
+    /// Whether a read is short: samples are not taken away and not counted.
+    quick: bool,
     /// The cursor. It is atomic because marks from other threads load it. Only the reading thread
     /// stores it.
     sequence: AtomicU64,
@@ -127,7 +152,10 @@ impl Core {
         };
         let deaths = table.hot.lifecycle.0.deaths.load(Ordering::Acquire);
         let max_held = segment.geometry().max_held;
+        let kind = table.shape.kind();
         let core = Core {
+            quick: table.shape.receipts && max_held == 0,
+            kind,
             segment,
             member,
             sequence: AtomicU64::new(cursor.place.sequence),
@@ -190,25 +218,47 @@ impl Core {
     /// The next sample, which is held from now on.
     #[inline(always)]
     pub(crate) fn next(&self) -> HotResult<Option<HeldSample>> {
-        let table = self.segment.table()?;
-        let shift = match table.shape.class {
-            Class::CommonLossless { shift } if self.max_held == 0 => shift,
-            _ => return self.next_slowly(table),
-        };
-        let shape = &table.shape.common(shift, false);
-        match self.step(table, shape) {
-            Ok((_, Step::Empty)) => self.nothing(table),
-            Ok((sequence, Step::Sample(slot, extent))) => {
-                self.show(table, Core::read_of(shape, slot, sequence), extent)
+        match self.try_next() {
+            Some(found) => Ok(found),
+            None => self.next_slowly(),
+        }
+    }
+
+    /// The same in the common case; `None` in all others, and then nothing has changed.
+    #[inline(always)]
+    pub(crate) fn try_next(&self) -> Option<Option<HeldSample>> {
+        let table = self.segment.table().ok()?;
+        if !self.quick {
+            return None;
+        }
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.prefetch_next(table, sequence);
+        match hold::step::<CalmKind>(table, self.member.bit, sequence) {
+            Ok(Step::Empty) => {
+                self.set_waiting(true);
+                rows::is_still_joined(table, self.member).then_some(None)
+            }
+            Ok(Step::Sample(slot, extent)) if extent.is_plain(table.shape.capacity) => {
+                self.set_waiting(false);
+                if !rows::move_cursor(table, self.member, sequence.wrapping_add(1)) {
+                    // The slow path returns the error again.
+                    self.give_up(table, sequence, None);
+                    return None;
+                }
+                // Relaxed: a thread that marks a sample got it from the thread that read it.
+                self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+                let taken = SampleToken::new(slot, sequence, Hold::Owed);
+                Some(Some(HeldSample { taken, extent }))
             }
             // The slow path finds the error again.
-            Ok((_, Step::Irregular)) | Err(_) => self.next_slowly(table),
+            _ => None,
         }
     }
 
     /// The next sample, for any segment and whatever is found.
-    #[inline(always)]
-    fn next_slowly(&self, table: &Table<'_>) -> HotResult<Option<HeldSample>> {
+    #[inline(never)]
+    fn next_slowly(&self) -> HotResult<Option<HeldSample>> {
+        let table = self.segment.table()?;
         let Some(slot) = self.next_slot(table)? else { return self.nothing(table) };
         let sequence = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
         self.show(table, Core::read_of(&table.shape, slot, sequence), extent_of(table, slot)?)
@@ -229,9 +279,8 @@ impl Core {
         }
     }
 
-    /// Moves to the next sample; returns its slot. It is out of line, and its result fits one
-    /// register: a larger one would go through memory, and slow down the common path.
-    #[inline(never)]
+    /// Moves to the next sample; returns its slot.
+    #[inline(always)]
     fn next_slot(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
         if self.max_held != 0 { self.next_within_limit(table) } else { self.find_next(table) }
     }
@@ -277,11 +326,13 @@ impl Core {
 
     #[inline(always)]
     fn find_next(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
-        let stepped = match table.shape.class {
-            // this was tried, or there is a limit
-            Class::CommonLossless { .. } => Ok((0, Step::Irregular)),
-            Class::CommonDropping { shift } => self.step(table, &table.shape.common(shift, true)),
-            Class::General => self.step(table, &table.shape),
+        let stepped = match self.kind {
+            KindOf::CalmAlone | KindOf::CalmAmong => match self.quick {
+                true => Ok((0, Step::Irregular)), // it was tried
+                false => self.step::<CalmKind>(table),
+            },
+            KindOf::Dropping => self.step::<Dropping>(table),
+            KindOf::Any => self.step::<Any>(table),
         };
         match stepped {
             Ok((_, Step::Sample(slot, _))) => return Ok(Some(slot)),
@@ -322,11 +373,10 @@ impl Core {
 
     /// The fast path to the next sample, and its sequence.
     #[inline(always)]
-    fn step(&self, table: &Table<'_>, shape: &Shape) -> HotResult<(u64, Step)> {
+    fn step<K: Kind>(&self, table: &Table<'_>) -> HotResult<(u64, Step)> {
         let sequence = self.sequence.load(Ordering::Relaxed);
-        let place = Position::of(shape, sequence);
-        self.prefetch_next(place.line);
-        let step = hold::step(table, shape, self.member.bit, place)?;
+        self.prefetch_next(table, sequence);
+        let step = hold::step::<K>(table, self.member.bit, sequence)?;
         self.set_waiting(matches!(step, Step::Empty));
         if let Step::Sample(slot, _) = step {
             if !self.set_sequence(table, sequence.wrapping_add(1)) {
@@ -340,9 +390,10 @@ impl Core {
     /// two lines arrive together. Not at the first poll after a sample, because a writer that is
     /// about to fill the payload would have to take the line back.
     #[inline(always)]
-    fn prefetch_next(&self, slot: u32) {
+    fn prefetch_next(&self, table: &Table<'_>, sequence: u64) {
         if self.waiting.load(Ordering::Relaxed) {
-            cache::prefetch_read(self.segment.payload(Place::Slot(slot)));
+            let home = Position::of(&table.shape, sequence).line;
+            cache::prefetch_read(self.segment.payload(Place::Slot(home)));
         }
     }
 
@@ -365,7 +416,7 @@ impl Core {
         self.check_joined(table)?;
         let mut cursor = self.cursor(table);
         let before = cursor.place.sequence;
-        self.prefetch_next(cursor.place.line);
+        self.prefetch_next(table, cursor.place.sequence);
         let found = hold::seek(table, self.member.bit, &mut cursor);
         if !self.set_cursor(table, cursor) {
             return Err(self.give_up(table, before, None));
@@ -378,7 +429,8 @@ impl Core {
         let table = self.segment.table()?;
         self.check_joined(table)?;
         self.may_hold()?;
-        let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit)? else {
+        let cursor = self.sequence.load(Ordering::Relaxed);
+        let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit, cursor)? else {
             return self.nothing(table);
         };
         self.count_held();
@@ -389,42 +441,67 @@ impl Core {
         self.show(table, taken, extent_of(table, slot)?)
     }
 
-    /// Releases a sample; stale if this reader does not hold it.
+    /// Releases a sample; stale if this reader does not hold it. `right`: whether another thread may
+    /// try the same at this moment.
     #[inline(always)]
-    pub(crate) fn mark(&self, taken: SampleToken) -> HotResult<()> {
-        let bit = match taken.hold() {
-            Hold::Held => self.member.bit.held,
-            // An owed sample that was not read yet is not held, whatever the caller passes.
-            Hold::Owed if taken.sequence < self.sequence.load(Ordering::Relaxed) => {
-                self.member.bit.owed
-            }
-            Hold::Owed | Hold::Moved => return Err(Code::Stale),
-        };
-        if self.max_held != 0 {
-            return self.mark_counted(taken.slot(), taken.sequence, bit);
+    pub(crate) fn mark(&self, taken: SampleToken, right: Right) -> HotResult<()> {
+        match self.try_mark(taken, right) {
+            Some(()) => Ok(()),
+            None => self.mark_slowly(taken, right),
         }
-        hold::mark(self.segment.table()?, taken.slot(), self.member.bit.word, bit, taken.sequence)
     }
 
-    /// Counts before it marks: the reader may learn of the mark through the segment, by a sample
-    /// that a writer has put into the slot, and must not find the limit reached then. So it may
-    /// hold one more than the limit while a mark is under way.
+    /// The same in the common case; `None` in all others, and then nothing has changed.
+    #[inline(always)]
+    pub(crate) fn try_mark(&self, taken: SampleToken, right: Right) -> Option<()> {
+        let table = self.segment.table().ok()?;
+        if !self.quick || !self.is_read(taken) {
+            return None;
+        }
+        let Member { index, bit, .. } = self.member;
+        calm::mark(table, taken.slot(), index, bit, taken.sequence(), right).ok()
+    }
+
+    /// Whether a sample was read, and not peeked. One that was not read yet is not held, whatever
+    /// the caller passes.
+    #[inline(always)]
+    fn is_read(&self, taken: SampleToken) -> bool {
+        taken.hold() == Hold::Owed && taken.sequence() < self.sequence.load(Ordering::Relaxed)
+    }
+
     #[inline(never)]
-    fn mark_counted(&self, slot: u32, sequence: u64, bit: u64) -> HotResult<()> {
+    fn mark_slowly(&self, taken: SampleToken, right: Right) -> HotResult<()> {
         let table = self.segment.table()?;
-        // Release: ordered before the mark, which releases as well; as `may_hold` says.
-        self.held.fetch_sub(1, Ordering::Release);
-        let marked = hold::mark(table, slot, self.member.bit.word, bit, sequence);
+        if !self.is_read(taken) && taken.hold() != Hold::Held {
+            return Err(Code::Stale);
+        }
+        // Counted before it is marked: the reader may learn of the mark through the segment, by a
+        // sample that a writer has put into the slot, and must not find the limit reached then. So
+        // it may hold one more than the limit while a mark is under way.
+        if self.max_held != 0 {
+            // Release: ordered before the mark, which releases as well; as `may_hold` says.
+            self.held.fetch_sub(1, Ordering::Release);
+        }
+        let (slot, sequence) = (taken.slot(), taken.sequence());
+        let Member { index, bit, .. } = self.member;
+        let marked = match taken.hold() {
+            Hold::Owed if table.shape.receipts => {
+                calm::mark(table, slot, index, bit, sequence, right)
+            }
+            Hold::Owed => hold::mark(table, slot, bit.word, bit.owed, sequence),
+            _ => hold::mark(table, slot, bit.word, bit.held, sequence),
+        };
         if marked.is_err() {
             self.count_held();
         }
         marked
     }
 
-    /// Out of line, so that it is not compiled into every place where a sample ends.
+    /// Marks a sample that its caller alone has. Out of line, so that it is not compiled into every
+    /// place where a sample ends.
     #[inline(never)]
-    pub(super) fn mark_out_of_line(&self, taken: SampleToken) -> HotResult<()> {
-        self.mark(taken)
+    pub(super) fn mark_own(&self, taken: SampleToken) -> HotResult<()> {
+        self.mark(taken, Right::Sole)
     }
 
     /// The held sample whose payload starts at this address. If it is held twice, by a read and by
@@ -436,7 +513,7 @@ impl Core {
         let sequence = line.sequence.load(Ordering::Relaxed);
         let bit = self.member.bit;
         let marks = line.marks.get(bit.word).ok_or(Code::Corrupt)?;
-        let seen = Marks(marks.load(Ordering::Acquire));
+        let seen = slot::load_marks(line, &table.shape, marks);
         let read = seen.0 & bit.owed != 0 && sequence < self.sequence.load(Ordering::Relaxed);
         if Extent(line.extent.load(Ordering::Relaxed)).place(slot) != place {
             return Err(Code::Stale);
@@ -477,7 +554,7 @@ impl Core {
     #[cold]
     #[inline(never)]
     fn refuse(&self, taken: SampleToken, code: Code) -> Code {
-        let _ = self.mark_out_of_line(taken);
+        let _ = self.mark_own(taken);
         code
     }
 

@@ -23,7 +23,7 @@ impl Core {
         let Some(token) = token else {
             return stale().about("the sample is of another segment, or was never given out");
         };
-        let sequence = token.sequence;
+        let sequence = token.sequence();
         let error = match self.segment().table() {
             Err(code) => return code.into(),
             // One that a peek took may be ahead of what the reader has read.

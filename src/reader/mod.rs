@@ -157,29 +157,33 @@ impl<'r> Sample<'r> {
         };
         let held = self.held;
         // The hold moves to the new sample, so this one must not end it.
-        self.held.taken = SampleToken::new(held.taken.slot(), held.taken.sequence, Hold::Moved);
+        self.held.taken = SampleToken::new(held.taken.slot(), held.taken.sequence(), Hold::Moved);
         Sample { reader: Hand::Owned(core), held }
     }
 
     /// The payload, aligned as the segment says; readable for [`Sample::len`] bytes.
+    #[inline]
     pub fn as_ptr(&self) -> *const u8 {
         self.core().segment().payload(self.held.place())
     }
 
     /// Length of the payload in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         // At most the capacity, which fits the address space because the mapping does.
         self.held.extent.len() as usize
     }
 
     /// Whether the payload has no bytes; such a sample is valid like any other.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Its place in the order of all samples of the segment; the first is 1.
+    #[inline]
     pub fn sequence(&self) -> u64 {
-        self.held.taken.sequence
+        self.held.taken.sequence()
     }
 
     /// Monotonic time of its commit in nanoseconds; 0 if the segment keeps none, and in a forked
@@ -189,6 +193,7 @@ impl<'r> Sample<'r> {
     }
 
     /// The [`Writer::id`](crate::Writer::id) of its writer.
+    #[inline]
     pub fn writer_id(&self) -> u32 {
         self.held.extent.writer()
     }
@@ -218,12 +223,12 @@ impl<'r> Sample<'r> {
 }
 
 impl Drop for Sample<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.held.taken.hold() != Hold::Moved {
             // It is held exactly once; in a segment that was corrupted meanwhile there is nothing
             // to release.
-            let _ = self.core().mark_out_of_line(self.held.taken);
+            let _ = self.core().mark_own(self.held.taken);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::atomics::{AtomicU64, Ordering};
 use crate::error::{Code, Error, Result};
 use crate::layout::{Geometry, HEADER_SIZE, Offsets};
+use crate::protocol::attention::Outlook;
 use crate::protocol::shape::Shape;
 use crate::protocol::table::Table;
 use crate::protocol::{order, rows, vacancy};
@@ -97,6 +98,9 @@ impl Attachment {
         let mapped = MappedSegment::new(map, &geometry, &offsets)?;
         // Newly allocated memory is zero, which is right for all words except these.
         mapped.table().hot.tail.0.store(order::FIRST, Ordering::Relaxed);
+        if !mapped.table().shape.receipts || !sys::register_for_fences() {
+            mapped.table().hot.attention.0.store(Outlook::PINNED.word(), Ordering::Relaxed);
+        }
         vacancy::offer_all(mapped.table());
         mapped.rows().begin();
         let kept = file.map(|file| KeptFd::known(file.fd, file.identity, OF_SEGMENT));
@@ -177,6 +181,9 @@ impl Attachment {
         }
         if !options.observer {
             inner.take_row()?;
+            if inner.shape().receipts && !sys::register_for_fences() {
+                inner.mapped.table().attention().pin();
+            }
             inner.protect_payload(false)?;
         }
         Ok(inner)

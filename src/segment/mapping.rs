@@ -8,7 +8,7 @@ use crate::atomics::AtomicU64;
 use crate::error::{Code, Result};
 use crate::layout::{
     self, Claim, Geometry, HOT_OFFSET, HotWords, Offsets, ParticipantRow, ReaderRow, RegionRow,
-    SlotLine,
+    SlotLine, Slots,
 };
 use crate::protocol::shape::Shape;
 use crate::protocol::table::Table;
@@ -99,8 +99,11 @@ impl MappedSegment {
             let table = Table {
                 shape: Shape::new(geometry),
                 hot: &*at(HOT_OFFSET).cast::<HotWords>(),
-                lines: slice::from_raw_parts(at(offsets.lines).cast::<SlotLine>(), slots),
-                claims: slice::from_raw_parts(at(offsets.claims).cast::<Claim>(), slots),
+                slots: Slots::new(
+                    slice::from_raw_parts(at(offsets.lines).cast::<SlotLine>(), slots),
+                    slice::from_raw_parts(at(offsets.claims).cast::<Claim>(), slots),
+                )
+                .ok_or(Code::Corrupt)?,
                 vacancy: slice::from_raw_parts(
                     at(offsets.vacancy).cast::<AtomicU64>(),
                     vacancy_words,

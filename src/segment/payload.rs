@@ -18,17 +18,27 @@ const STREAM_FROM: usize = 1 << 16;
 
 impl Attachment {
     /// The payload at a place of this segment.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn payload(&self, place: Place) -> *mut u8 {
-        let offset = match place {
+        match place {
             Place::Slot(slot) => {
-                self.offsets.payload + u64::from(slot) * self.offsets.payload_stride
+                self.at(self.offsets.payload + u64::from(slot) * self.offsets.payload_stride)
             }
-            Place::Region(region) => {
-                self.offsets.regions + u64::from(region) * self.offsets.region_stride
-            }
-        };
-        // Both fit a usize, because their sum over all slots and regions does.
+            Place::Region(region) => self.payload_in_region(region),
+        }
+    }
+
+    /// Out of line: few samples are that large.
+    #[cold]
+    #[inline(never)]
+    fn payload_in_region(&self, region: u32) -> *mut u8 {
+        self.at(self.offsets.regions + u64::from(region) * self.offsets.region_stride)
+    }
+
+    /// An address in the mapping.
+    #[inline(always)]
+    fn at(&self, offset: u64) -> *mut u8 {
+        // It fits a usize, because the offsets of all slots and regions do.
         self.mapped.span().start().as_ptr().wrapping_add(offset as usize)
     }
 

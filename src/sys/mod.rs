@@ -3,7 +3,7 @@
 //!
 //! - `errno`: the meaning of the kernel's error numbers for the caller.
 //! - `clock`, `futex`: time, and sleeping until a word changes.
-//! - `fence`: a fence in every thread of the system.
+//! - `fence`: a fence in every thread of other processes.
 //! - `fork`, `cancel`: detecting a fork, and preventing the cancellation of threads.
 //! - `machine`, `memory_limit`: facts about the machine, and how much memory this process may use.
 //! - `process`: which processes are alive.
@@ -31,7 +31,7 @@ mod watch;
 
 pub(crate) use cancel::Uncancelled;
 pub(crate) use clock::{Deadline, monotonic_ns, nanoseconds};
-pub(crate) use fence::fence_everybody;
+pub(crate) use fence::{fence_everybody, fence_registered, register_for_fences};
 pub(crate) use file::{
     FileFacts, PIECE, SHM_DIRECTORY, Unseen, allocate, anonymous_file, deallocate, duplicate,
     each_name, file_facts, is_size_sealed, keep, link_file, named_file_facts, open_file,

@@ -1,6 +1,7 @@
 //! What a writer does, whichever threads may use it.
 #![forbid(unsafe_code)]
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Result};
 use crate::layout::Policy;
-use crate::layout::bits::Field;
 use crate::protocol::bounds::RACE_LIMIT;
+use crate::protocol::calm::{self, Guess, Hand, Manner, Memory, PublishBy, Right};
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::history;
 use crate::protocol::loan;
@@ -17,51 +18,16 @@ use crate::protocol::order;
 use crate::protocol::reclaim;
 use crate::protocol::region;
 use crate::protocol::rows;
-use crate::protocol::shape::{Class, Shape};
+use crate::protocol::shape::{Any, Calm, Dropping, Kind, KindOf};
+use crate::protocol::slot;
 use crate::protocol::table::Table;
-use crate::protocol::words::{Loan as Loaned, Owner, Place, Reserved, Wanted};
+use crate::protocol::words::{Loan as Loaned, Owner, Place, Reserved, Token, Wanted};
 use crate::segment::attachment::Attachment;
 use crate::segment::payload::Bytes;
 use crate::segment::writable::Writable;
 use crate::sys;
 use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
 use crate::writer::guess::{Cycle, First, RECENT, Recent};
-
-/// A loan in one number: generation 36 | slot 24. Its owner is the writer with which it is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Token(u64);
-
-impl Token {
-    const SLOT: Field = Field::new(0, 24);
-    const GENERATION: Field = Field::new(24, 36);
-
-    #[inline(always)]
-    pub(crate) fn new(slot: u32, generation: u64) -> Token {
-        Token(Token::GENERATION.put(generation) | Token::SLOT.put(slot.into()))
-    }
-
-    /// The form in which a caller keeps it.
-    #[inline(always)]
-    pub(crate) fn number(self) -> u64 {
-        self.0
-    }
-
-    /// A token as a caller passes it back; stale if no loan can have this number.
-    #[inline(always)]
-    pub(crate) fn from_number(number: u64) -> HotResult<Token> {
-        if number >> 60 == 0 { Ok(Token(number)) } else { Err(Code::Stale) }
-    }
-
-    #[inline(always)]
-    pub(crate) fn slot(self) -> u32 {
-        Token::SLOT.get(self.0) as u32
-    }
-
-    #[inline(always)]
-    pub(crate) fn generation(self) -> u64 {
-        Token::GENERATION.get(self.0)
-    }
-}
 
 /// How many samples ahead a payload's line is prefetched. Readers may be at the next few.
 const AHEAD: u64 = 4;
@@ -79,12 +45,15 @@ const POLLS_FOR_A_RUN: u32 = 64;
 pub struct Core {
     segment: Writable,
     owner: Owner,
+    hand: Hand,
     /// Current loans, counted only if there is a limit.
     loans: AtomicU32,
     first: First,
-    /// Whether the next slot in the order is tried first, no loan is counted, and the shape is a
-    /// common one: then a reserve is short.
-    quick: bool,
+    kind: KindOf,
+    /// A reserve of less than this is short: the next slot in the order is tried first, no loan is
+    /// counted, and the kind is a common one. 0 if that is not so.
+    quick_below: u64,
+    calm: CalmWriter,
     recent: Recent,
     cycle: Cycle,
     /// Where the last search for the oldest unread sample ended.
@@ -92,6 +61,8 @@ pub struct Core {
     /// Whether the last search for a slot out of order found none: then slots are freed in order,
     /// and it pays to poll only the next ones.
     in_order: AtomicBool,
+    /// Whether a reader had not marked the sample before the last one, when that was last checked.
+    readers_lag: AtomicBool,
     /// Up to this sequence, slots in the order seemed free; and the sequence from which it pays to
     /// check again. Hints for prefetching: threads that disagree about them do no harm, so all
     /// accesses are relaxed.
@@ -116,16 +87,22 @@ impl Core {
         let looks_ahead = first != First::Few && u64::from(slots) >= 4 * AHEAD;
         Ok(Core {
             first,
-            quick: first == First::Next
-                && segment.max_loans() == 0
-                && segment.shape().class != Class::General,
+            kind: segment.shape().kind(),
+            quick_below: match segment.shape().kind() {
+                KindOf::Any => 0,
+                _ if first != First::Next || segment.max_loans() != 0 => 0,
+                _ => segment.shape().capacity + 1,
+            },
+            calm: CalmWriter::new(slots),
             recent: Recent::default(),
             cycle: Cycle::default(),
             segment,
             owner,
+            hand: Hand::of(owner),
             loans: AtomicU32::new(0),
             resume: AtomicU64::new(0),
             in_order: AtomicBool::new(false),
+            readers_lag: AtomicBool::new(false),
             run_end: AtomicU64::new(0),
             next_look: AtomicU64::new(if looks_ahead { 0 } else { u64::MAX }),
             interrupted: Arc::default(),
@@ -139,7 +116,9 @@ impl Core {
         let token = self.reserve_token(len as u64, timeout)?;
         // It fits: as many bytes were reserved.
         self.segment.fill(self.segment.place_of_loan(token.slot(), len as u64), bytes);
-        Ok(self.commit_token(token, len as u64).inspect_err(|_| self.discard_loan(token))?)
+        Ok(self
+            .commit_token(token, len as u64, Right::Sole)
+            .inspect_err(|_| self.discard_loan(token))?)
     }
 
     pub(crate) fn wait_space(&self, timeout: Option<Duration>) -> Result<()> {
@@ -222,43 +201,77 @@ impl Core {
 
     #[inline(always)]
     pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
-        let table = self.segment.table()?;
-        if len <= table.shape.capacity && self.quick {
-            let next = loan::try_claim_home(table, self.owner);
-            if let Some(loan) = next.or_else(|| self.try_claim_out_of_order(table)) {
-                return store_reservation(table, loan, len, Place::Slot(loan.slot));
-            }
+        match self.try_reserve(len) {
+            Some(token) => Ok(token),
+            None => self.reserve_slow(len, timeout),
         }
-        self.reserve_slow(table, len, timeout)
+    }
+
+    /// The same in the common case; `None` in all others, and then nothing has changed.
+    #[inline(always)]
+    pub(crate) fn try_reserve(&self, len: u64) -> Option<Token> {
+        let table = self.segment.table().ok()?;
+        if len < self.quick_below { self.try_claim_quickly(table, len) } else { None }
     }
 
     /// A free slot for callers that do not need the order, in the common case: the next one for
     /// small payloads, or one that this writer had before.
     #[inline(always)]
-    pub(crate) fn try_claim_free(&self, table: &Table<'_>) -> Option<Loaned> {
+    pub(crate) fn try_claim_free(&self, table: &Table<'_>, len: u64) -> Option<Token> {
         match self.first {
-            First::Next => {
-                loan::try_claim_home(table, self.owner).or_else(|| self.try_claim_guess(table))
-            }
+            First::Next => self.try_claim_quickly(table, len),
             First::Last | First::Few => {
-                self.recent.first().and_then(|slot| loan::try_claim_slot(table, self.owner, slot))
+                self.recent.first().and_then(|slot| self.try_claim(table, slot, len))
             }
         }
     }
 
-    /// The slot that is guessed to be free, if it is.
+    /// The next slot in the order, if it is free, or else the one that is guessed to be.
     #[inline(always)]
-    fn try_claim_guess(&self, table: &Table<'_>) -> Option<Loaned> {
-        let loan = loan::try_claim_slot(table, self.owner, self.cycle.guess()?)?;
-        self.cycle.note(loan.slot);
-        Some(loan)
+    fn try_claim_quickly(&self, table: &Table<'_>, len: u64) -> Option<Token> {
+        let first = self.hand.first;
+        // Relaxed: a guess, which the claim checks.
+        let tail = table.hot.tail.0.load(Ordering::Relaxed);
+        let home = |next| table.slots.home(next);
+        // Without a jump through a table.
+        let claimed = if self.kind == KindOf::CalmAlone {
+            loan::try_claim::<Calm<true>>(table, first, home(tail), len)
+        } else if self.kind == KindOf::CalmAmong {
+            let next = self.calm.next(tail);
+            loan::try_claim::<Calm<false>>(table, first, home(next), len)
+        } else {
+            self.try_claim(table, table.shape.home_of_plain(tail), len)
+        };
+        match claimed {
+            None => self.try_claim_guess(table, len),
+            claimed => claimed,
+        }
     }
 
-    /// The same, unless slots are freed in order: then it is not free, and a look at it would take
-    /// its line from the reader.
-    #[inline(always)]
-    fn try_claim_out_of_order(&self, table: &Table<'_>) -> Option<Loaned> {
-        if self.in_order.load(Ordering::Relaxed) { None } else { self.try_claim_guess(table) }
+    /// The slot that is guessed to be free, unless slots are freed in order: then it is not, and a
+    /// look at it would take its line from the reader.
+    #[inline(never)]
+    fn try_claim_guess(&self, table: &Table<'_>, len: u64) -> Option<Token> {
+        if self.in_order.load(Ordering::Relaxed) {
+            return None;
+        }
+        let slot = self.cycle.guess()?;
+        let claimed = self.try_claim(table, slot, len)?;
+        self.cycle.note(slot);
+        Some(claimed)
+    }
+
+    /// The slot of a number, if it is free and the kind is a common one.
+    #[inline(never)]
+    fn try_claim(&self, table: &Table<'_>, slot: u32, len: u64) -> Option<Token> {
+        let first = self.hand.first;
+        let slot = (slot, table.slots.get(slot)?);
+        match self.kind {
+            KindOf::CalmAlone => loan::try_claim::<Calm<true>>(table, first, slot, len),
+            KindOf::CalmAmong => loan::try_claim::<Calm<false>>(table, first, slot, len),
+            KindOf::Dropping => loan::try_claim::<Dropping>(table, first, slot, len),
+            KindOf::Any => None,
+        }
     }
 
     /// A free slot, wherever it is.
@@ -328,12 +341,8 @@ impl Core {
     }
 
     #[inline(never)]
-    fn reserve_slow(
-        &self,
-        table: &Table<'_>,
-        len: u64,
-        timeout: Option<Duration>,
-    ) -> HotResult<Token> {
+    pub(crate) fn reserve_slow(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
+        let table = self.segment.table()?;
         if len > table.shape.capacity {
             let slot = |wanted| self.slot_for_region(table, wanted);
             return Ok(self.reserve_large(table, len, timeout, slot)?);
@@ -345,7 +354,14 @@ impl Core {
             Err(code) => Err(code),
         };
         found
-            .and_then(|loan| store_reservation(table, loan, len, Place::Slot(loan.slot)))
+            .and_then(|loan| {
+                store_reservation(
+                    table,
+                    Token::new(loan.slot, loan.generation),
+                    len,
+                    Place::Slot(loan.slot),
+                )
+            })
             .inspect_err(|_| self.uncount_loan())
     }
 
@@ -370,7 +386,12 @@ impl Core {
             })
         });
         made.and_then(|(loan, region)| {
-            Ok(store_reservation(table, loan, len, Place::Region(region))?)
+            Ok(store_reservation(
+                table,
+                Token::new(loan.slot, loan.generation),
+                len,
+                Place::Region(region),
+            )?)
         })
         .inspect_err(|_| self.uncount_loan())
     }
@@ -550,68 +571,104 @@ impl Core {
 
     /// Publishes for the joined readers.
     #[inline(always)]
-    pub(crate) fn commit_token(&self, token: Token, len: u64) -> HotResult<u64> {
-        let table = self.segment.table()?;
-        match table.shape.class {
-            Class::CommonLossless { shift } if self.segment.max_loans() == 0 => {
-                let commit = |single_writer| {
-                    let shape = &Shape { single_writer, ..table.shape.common(shift, false) };
-                    let published = |sequence| self.prefetch_payload(table, sequence);
-                    commit::commit(
-                        table,
-                        shape,
-                        self.loaned(token),
-                        len,
-                        Owed::Members,
-                        sys::monotonic_ns,
-                        published,
-                    )
-                };
-                // Compiled separately, so that each has fewer registers to save.
-                if table.shape.single_writer { commit(true) } else { commit(false) }
-            }
-            _ => self.commit_to(token, len, Owed::Members),
+    pub(crate) fn commit_token(&self, token: Token, len: u64, right: Right) -> HotResult<u64> {
+        match self.try_commit(token, len, right) {
+            Some(sequence) => Ok(sequence.get()),
+            None => self.commit_attentively(token, len, right),
         }
+    }
+
+    /// Publishes in a segment that is calm; `None` if it is not, or if an error is to be told: then
+    /// nothing has changed.
+    #[inline(always)]
+    pub(crate) fn try_commit(&self, token: Token, len: u64, right: Right) -> Option<NonZeroU64> {
+        if self.kind == KindOf::CalmAlone {
+            self.commit_calmly::<true>(token, len, right)
+        } else if self.kind == KindOf::CalmAmong {
+            self.commit_calmly::<false>(token, len, right)
+        } else {
+            None
+        }
+    }
+
+    #[inline(always)]
+    fn commit_calmly<const ALONE: bool>(
+        &self,
+        token: Token,
+        len: u64,
+        right: Right,
+    ) -> Option<NonZeroU64> {
+        let table = self.segment.table().ok()?;
+        let known = self.calm.memory.known();
+        let guess = || self.calm.guess();
+        let publish_by = match self.readers_lag.load(Ordering::Relaxed) {
+            true => PublishBy::Store,
+            false => PublishBy::Exchange,
+        };
+        let manner = Manner { right, publish_by };
+        let sequence = calm::commit::<ALONE>(table, &self.hand, known, token, len, manner, guess)?;
+        if !ALONE {
+            self.calm.note(table, sequence.get());
+        }
+        self.prefetch_payload(table, sequence.get());
+        Some(sequence)
+    }
+
+    /// Publishes in a segment that has changed, or that is not calm.
+    #[inline(never)]
+    fn commit_attentively(&self, token: Token, len: u64, right: Right) -> HotResult<u64> {
+        // A loan that is counted does not end in the calm path.
+        let may_be_calm = self.kind == KindOf::CalmAlone || self.kind == KindOf::CalmAmong;
+        if may_be_calm
+            && self.segment.max_loans() == 0
+            && self.calm.memory.learn(self.segment.table()?)
+        {
+            if let Some(sequence) = self.try_commit(token, len, right) {
+                return Ok(sequence.get());
+            }
+        }
+        self.commit_to(token, len, Owed::Members)
     }
 
     /// Publishes for the joined readers and for `readers`, which the caller tracks.
     #[inline(always)]
-    pub(crate) fn commit_named(
-        &self,
-        table: &Table<'_>,
-        token: Token,
-        len: u64,
-        readers: u64,
-    ) -> HotResult<u64> {
-        let owed = Owed::External(readers);
-        match table.shape.class {
-            Class::CommonLossless { shift } => {
-                let commit = |single_writer| {
-                    let shape = &Shape { single_writer, ..table.shape.common(shift, false) };
-                    commit::commit(
-                        table,
-                        shape,
-                        self.loaned(token),
-                        len,
-                        owed,
-                        sys::monotonic_ns,
-                        |_| (),
-                    )
-                };
-                // As in `commit_token`.
-                let committed =
-                    if table.shape.single_writer { commit(true) } else { commit(false) };
-                committed.inspect(|_| self.uncount_loan())
-            }
-            _ => self.commit_to(token, len, owed),
-        }
+    pub(crate) fn commit_named(&self, token: Token, len: u64, readers: u64) -> HotResult<u64> {
+        self.commit_to(token, len, Owed::External(readers))
     }
 
     /// Out of line, so that it is not compiled into every caller of
     /// [`Loan::commit`](super::Loan::commit).
+    #[inline(always)]
+    pub(super) fn try_commit_loan(&self, token: Token, len: u64) -> Option<NonZeroU64> {
+        if self.kind == KindOf::CalmAlone {
+            self.commit_own_alone(token, len)
+        } else if self.kind == KindOf::CalmAmong {
+            self.commit_own_among(token, len)
+        } else {
+            None
+        }
+    }
+
+    #[inline(never)]
+    fn commit_own_alone(&self, token: Token, len: u64) -> Option<NonZeroU64> {
+        self.commit_calmly::<true>(token, len, Right::Sole)
+    }
+
+    #[inline(never)]
+    fn commit_own_among(&self, token: Token, len: u64) -> Option<NonZeroU64> {
+        self.commit_calmly::<false>(token, len, Right::Sole)
+    }
+
+    /// What it leaves to do.
     #[inline(never)]
     pub(super) fn commit_loan(&self, token: Token, len: u64) -> HotResult<u64> {
-        self.commit_token(token, len)
+        match self.kind {
+            KindOf::CalmAlone | KindOf::CalmAmong => {
+                self.commit_attentively(token, len, Right::Sole)
+            }
+            KindOf::Dropping => self.commit_as::<Dropping>(token, len, Owed::Members),
+            KindOf::Any => self.commit_as::<Any>(token, len, Owed::Members),
+        }
     }
 
     /// Prefetches the line of a payload that will be used soon, if the next slots are free, because
@@ -622,7 +679,7 @@ impl Core {
         let ahead = sequence.wrapping_add(AHEAD);
         if ahead < self.run_end.load(Ordering::Relaxed) {
             cache::prefetch_write(
-                self.segment.payload(Place::Slot(table.shape.common_home(ahead))),
+                self.segment.payload(Place::Slot(table.shape.home_of_plain(ahead))),
             );
         } else if ahead >= self.next_look.load(Ordering::Relaxed) {
             self.look_for_run(table, sequence);
@@ -634,6 +691,8 @@ impl Core {
     #[inline(never)]
     fn look_for_run(&self, table: &Table<'_>, sequence: u64) {
         let slots = u64::from(table.shape.slots);
+        let previous = table.shape.home_of_plain(sequence.wrapping_sub(1));
+        self.readers_lag.store(!loan::is_marked(table, previous), Ordering::Relaxed);
         if loan::has_free_run(table) {
             self.run_end.store(sequence.wrapping_add(slots / 2), Ordering::Relaxed);
         }
@@ -642,17 +701,25 @@ impl Core {
 
     /// Publishes for the readers that `owed` names, in any segment: the general form of
     /// [`Core::commit_token`].
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> HotResult<u64> {
+        // Compiled separately, so that each has fewer registers to save.
+        match self.kind {
+            KindOf::CalmAlone => self.commit_as::<Calm<true>>(token, len, owed),
+            KindOf::CalmAmong => self.commit_as::<Calm<false>>(token, len, owed),
+            KindOf::Dropping => self.commit_as::<Dropping>(token, len, owed),
+            KindOf::Any => self.commit_as::<Any>(token, len, owed),
+        }
+    }
+
+    #[inline(never)]
+    fn commit_as<K: Kind>(&self, token: Token, len: u64, owed: Owed) -> HotResult<u64> {
         let table = self.segment.table()?;
         let loan = self.loaned(token);
-        let sequence = match table.shape.class {
-            Class::CommonDropping { shift } => {
-                let shape = &table.shape.common(shift, true);
-                commit::commit(table, shape, loan, len, owed, sys::monotonic_ns, |_| ())
-            }
-            _ => commit::commit(table, &table.shape, loan, len, owed, sys::monotonic_ns, |_| ()),
-        }?;
+        let sequence = commit::commit::<K>(table, loan, len, owed, sys::monotonic_ns)?;
+        if table.shape.receipts {
+            self.calm.settle(table);
+        }
         self.uncount_loan();
         Ok(sequence)
     }
@@ -704,6 +771,81 @@ impl Core {
     }
 }
 
+/// What a writer remembers of a segment that can be calm. Threads that share the writer may see
+/// older values, and then do a little more.
+struct CalmWriter {
+    memory: Memory,
+    /// The sequence after its own last one: guesses where the order ends.
+    next: AtomicU64,
+    /// How many more commits are expected to meet other writers. Then each moves the tail at once,
+    /// because the others guess their home slots by it.
+    contended: AtomicU32,
+    /// How far the tail may fall behind otherwise.
+    lag: u64,
+    /// Commits until it tries to make an alert segment calm.
+    patience: AtomicU32,
+}
+
+impl CalmWriter {
+    /// So many commits look for other writers after one was met.
+    const CONTENDED: u32 = 64;
+    /// So many commits pass a real fence before one tries to save the others theirs: a sleeper that
+    /// comes after that pays a system call.
+    const PATIENCE: u32 = 1024;
+    const MOST_LAG: u64 = 16;
+
+    fn new(slots: u32) -> CalmWriter {
+        CalmWriter {
+            memory: Memory::new(),
+            next: AtomicU64::new(0),
+            contended: AtomicU32::new(0),
+            lag: u64::from(slots / 4).clamp(1, CalmWriter::MOST_LAG),
+            patience: AtomicU32::new(CalmWriter::PATIENCE),
+        }
+    }
+
+    /// The next sequence, as far as the tail and this writer know.
+    #[inline(always)]
+    fn next(&self, tail: u64) -> u64 {
+        self.next.load(Ordering::Relaxed).max(tail)
+    }
+
+    #[inline(always)]
+    fn guess(&self) -> Guess {
+        let contended = self.contended.load(Ordering::Relaxed) != 0;
+        let lag = if contended { 1 } else { self.lag };
+        Guess { next: self.next.load(Ordering::Relaxed), lag }
+    }
+
+    /// Notes the sequence of a commit.
+    #[inline(always)]
+    fn note(&self, table: &Table<'_>, sequence: u64) {
+        let met = sequence != self.next.load(Ordering::Relaxed);
+        self.next.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        if met || self.contended.load(Ordering::Relaxed) != 0 {
+            self.meet_others(table, met, sequence);
+        }
+    }
+
+    #[inline(never)]
+    fn meet_others(&self, table: &Table<'_>, met: bool, sequence: u64) {
+        order::advance(table, sequence);
+        let left = self.contended.load(Ordering::Relaxed).saturating_sub(1);
+        let left = if met { CalmWriter::CONTENDED } else { left };
+        self.contended.store(left, Ordering::Relaxed);
+    }
+
+    /// After a commit that was not calm.
+    fn settle(&self, table: &Table<'_>) {
+        let left = self.patience.load(Ordering::Relaxed).saturating_sub(1);
+        self.patience.store(left, Ordering::Relaxed);
+        if left == 0 {
+            self.patience.store(CalmWriter::PATIENCE, Ordering::Relaxed);
+            table.attention().settle(|| !slot::anybody_listens(table));
+        }
+    }
+}
+
 /// What a reserve returns when its time is over.
 fn nothing_free(code: Code) -> Code {
     if code == Code::Timeout { Code::NoFreeSlot } else { code }
@@ -711,10 +853,10 @@ fn nothing_free(code: Code) -> Code {
 
 /// Stores beside the claim what a loan was reserved for.
 #[inline(always)]
-fn store_reservation(table: &Table<'_>, loan: Loaned, len: u64, place: Place) -> HotResult<Token> {
+fn store_reservation(table: &Table<'_>, token: Token, len: u64, place: Place) -> HotResult<Token> {
     // Relaxed: only the holder of the token loads it.
-    table.claim(loan.slot)?.aux.store(Reserved::new(len, place).0, Ordering::Relaxed);
-    Ok(Token::new(loan.slot, loan.generation))
+    table.claim(token.slot())?.aux.store(Reserved::new(len, place).0, Ordering::Relaxed);
+    Ok(token)
 }
 
 pub(crate) fn user_header_too_large(wanted: usize, room: u32) -> Error {

@@ -9,8 +9,9 @@ use crate::layout::Policy;
 use crate::protocol::census::{self, Obstacles};
 use crate::protocol::region;
 use crate::protocol::table::Table;
+use crate::protocol::words::Token;
 use crate::protocol::words::{Ctl, Phase};
-use crate::writer::core::{Core, Token, too_large};
+use crate::writer::core::{Core, too_large};
 
 impl Core {
     pub(crate) fn explain(&self, code: Code, len: usize) -> Error {

@@ -15,9 +15,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::core::{Core, Token, user_header_too_large};
+pub(crate) use self::core::{Core, user_header_too_large};
 use crate::error::{Code, Error, Result};
-use crate::protocol::words::Place;
+use crate::protocol::words::{Place, Token};
 use crate::segment::Segment;
 use crate::wait::{EndWaits, Interrupter};
 
@@ -190,7 +190,6 @@ impl sealed::KeepsWriter for Arc<SharedWriter> {
 pub struct Loan<Keeper: KeepsWriter> {
     writer: Keeper,
     token: Token,
-    place: Place,
     len: usize,
     committed: bool,
 }
@@ -205,14 +204,19 @@ impl<Keeper: KeepsWriter> Loan<Keeper> {
     #[inline(always)]
     fn reserve(writer: Keeper, len: usize, timeout: Option<Duration>) -> Result<Loan<Keeper>> {
         let token = writer.core().reserve_token(len as u64, timeout)?;
-        let place = writer.core().segment().place_of_loan(token.slot(), len as u64);
-        Ok(Loan { writer, token, place, len, committed: false })
+        Ok(Loan { writer, token, len, committed: false })
+    }
+
+    #[inline(always)]
+    fn place(&self) -> Place {
+        self.writer.core().segment().place_of_loan(self.token.slot(), self.len as u64)
     }
 
     /// The payload, aligned as the segment says; writable for [`Loan::reserved`] bytes until the
     /// loan ends.
+    #[inline]
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.writer.core().segment().payload(self.place)
+        self.writer.core().segment().payload(self.place())
     }
 
     /// The bytes that were reserved.
@@ -243,7 +247,7 @@ impl<Keeper: KeepsWriter> Loan<Keeper> {
                 .about(format_args!("{wanted} bytes do not fit the {room} that were reserved"))
                 .with_numbers([wanted as u64, room as u64, 0]));
         }
-        self.writer.core().segment().fill(self.place, bytes.into());
+        self.writer.core().segment().fill(self.place(), bytes.into());
         Ok(())
     }
 
@@ -251,7 +255,11 @@ impl<Keeper: KeepsWriter> Loan<Keeper> {
     /// back.
     #[inline]
     pub fn commit(mut self, len: usize) -> Result<u64> {
-        let sequence = self.writer.core().commit_loan(self.token, len as u64)?;
+        let core = self.writer.core();
+        let sequence = match core.try_commit_loan(self.token, len as u64) {
+            Some(sequence) => sequence.get(),
+            None => core.commit_loan(self.token, len as u64)?,
+        };
         self.committed = true;
         Ok(sequence)
     }
