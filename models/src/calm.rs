@@ -807,7 +807,8 @@ fn second_mark_during_a_sweep() {
         let victim = world.calm_producer_of(VICTIM, 1);
         victim.try_write(1);
         let sample = reader.read().expect("it was committed");
-        reader.mark(sample);
+        reader.try_mark(sample, Right::Token).expect("it is held");
+        reader.seen.push((sample.sequence, sample.value));
         let survived = live(steps, || victim.try_write(2)).is_some();
         let burying = thread::spawn({
             let world = Rc::clone(&world);

@@ -9,8 +9,9 @@
 //! word.
 //!
 //! One heavy fence for each sleep would cost more than the sleep. So the first sleeper makes the
-//! segment *alert*, and as long as it is, all do what they do without this word: they pass a real
-//! fence, and look at the bells. A writer that has long rung nothing makes it calm again.
+//! segment *alert*, and as long as it is, commits and marks do what they do without this word: they
+//! pass a real fence, and look at the bells. After many such commits a writer that finds nobody
+//! asleep makes it calm again.
 
 use super::bounds::RETRY_LIMIT;
 use crate::atomics::{AtomicU64, Ordering, Reach, fence, heavy_fence, nap};
@@ -110,13 +111,21 @@ impl Attention<'_> {
         }
     }
 
-    fn pass_as(self, seen: Outlook) {
+    /// False if the segment had to be pinned for this.
+    fn pass_as(self, seen: Outlook) -> bool {
         if seen.state() == PINNED {
-            // All use real fences.
+            // Commits and marks pass real fences.
             fence(Ordering::SeqCst);
         } else if !heavy_fence(Reach::Registered) {
             self.pin();
+            return false;
         }
+        true
+    }
+
+    /// Whether a participant waits for another to pass a heavy fence for it.
+    pub(crate) fn asks_for_help(self) -> bool {
+        self.look().state() == PINNING
     }
 
     /// Makes the hot calls look at the bells from now on. The caller has armed a bell, and has passed
@@ -131,8 +140,7 @@ impl Attention<'_> {
                 }
                 // Another sleeper may be stopped here, or dead.
                 RAISED => {
-                    self.pass_as(seen);
-                    if self.change(seen, seen.next(ALERT)) {
+                    if !self.pass_as(seen) || self.change(seen, seen.next(ALERT)) {
                         return;
                     }
                 }
@@ -187,8 +195,8 @@ impl Attention<'_> {
     }
 
     /// Makes the segment alert for good, for a participant that has no heavy fence. Another
-    /// participant passes one for it, at its next commit. If none does for a while, none was in a
-    /// commit or a mark when this began.
+    /// participant passes one for it, at its next commit. If none does for a while, what those that
+    /// were in a commit or a mark have stored is visible by then.
     #[cold]
     pub(crate) fn pin(self) {
         /// A processor makes its stores visible within microseconds.

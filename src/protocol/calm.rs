@@ -127,7 +127,7 @@ pub(crate) struct Manner {
 /// Where a writer begins to look for the next sequence, and how far it lets the tail fall behind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guess {
-    /// Not behind the first sequence that is not published.
+    /// Everything before it is published.
     pub(crate) next: u64,
     /// At most a quarter of a lap.
     pub(crate) lag: u64,
@@ -208,7 +208,7 @@ pub(crate) fn commit<const ALONE: bool>(
     light_fence();
     if attention.look() != known.outlook {
         end_with_attention(table, slot, loaned, sequence, known.audience);
-        return NonZeroU64::new(sequence);
+        return Some(told(sequence));
     }
     // Release: pairs with the acquire in `loan::claim`.
     claim.ctl.store(loaned.with(Phase::Published).0, Ordering::Release);
@@ -218,10 +218,17 @@ pub(crate) fn commit<const ALONE: bool>(
     if attention.look() != known.outlook {
         after_end_with_attention(table, slot, sequence);
     }
-    NonZeroU64::new(sequence)
+    Some(told(sequence))
 }
 
-/// Marks a sample that was read, in a segment whose readers use receipts.
+/// A sequence as it is told; only a corrupt order has a sample 0.
+#[inline(always)]
+fn told(sequence: u64) -> NonZeroU64 {
+    NonZeroU64::new(sequence).unwrap_or(NonZeroU64::MAX)
+}
+
+/// Marks a sample that was read, in a segment whose readers use receipts: with one, or if another
+/// thread may have the same token, by clearing the owed bit.
 #[inline(always)]
 pub(crate) fn mark(
     table: &Table<'_>,
@@ -232,9 +239,17 @@ pub(crate) fn mark(
     right: Right,
 ) -> Result<(), Code> {
     let line = table.line(slot).map_err(|_| Code::Stale)?;
-    slot::receipt(line, reader, bit.owed, sequence, right == Right::Sole)?;
+    match right {
+        Right::Sole => slot::receipt(line, reader, bit.owed, sequence)?,
+        // An exchange, which compares the sequence: a thread that was stopped before it must not
+        // mark a later sample.
+        Right::Token => {
+            let [marks, ..] = &line.marks;
+            slot::clear(marks, sequence, bit.owed)?;
+        }
+    }
     // Either these looks see that somebody is about to sleep, or has withdrawn the hint; or that one
-    // sees the receipt. Pairs with the heavy fences in `Attention::raise` and `pass_since`.
+    // sees the mark. Pairs with the heavy fences in `Attention::raise` and `pass_since`.
     light_fence();
     if !table.attention().look().is_calm() || !vacancy::is_offered(table, slot) {
         mark_with_attention(table, slot);
@@ -247,7 +262,7 @@ pub(crate) fn mark(
 #[inline(never)]
 fn mark_with_attention(table: &Table<'_>, slot: u32) {
     // Pairs with the fences in `vacancy::withdraw` and `Bell::announce`, and with this one in another
-    // reader: the later of the two sees both receipts.
+    // reader: the later of the two sees both marks.
     fence(Ordering::SeqCst);
     if let Ok(line) = table.line(slot) {
         slot::free_if_clear(table, slot, line);

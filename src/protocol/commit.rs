@@ -243,9 +243,8 @@ impl Sample<'_> {
         Ok((sequence, before))
     }
 
-    /// Publishes among other writers, by one exchange. `guess`: a sequence that is not behind the
-    /// first that is not published. `lag`: how far the tail may be behind after this, at most a
-    /// quarter of a lap.
+    /// Publishes among other writers, by one exchange. `guess`: everything before it is
+    /// published. `lag`: how far the tail may be behind after this, from 1 to a quarter of a lap.
     #[inline(always)]
     pub(super) fn publish_among(
         &self,

@@ -110,7 +110,7 @@ fn stop(row: &ReaderRow, generation: u32) -> Result<Option<RowState>, Code> {
 fn end_debts(table: &Table<'_>, index: u32) {
     // AcqRel: a commit that sees the bit clear sees that the reader is expelled.
     table.hot.active.0.fetch_and(!(1 << index), Ordering::AcqRel);
-    // Pairs with the fences in `commit::finish` and `calm::commit`.
+    // Pairs with the fences in `commit::commit` and `calm::commit`.
     table.attention().tell();
 }
 

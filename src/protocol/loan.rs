@@ -124,7 +124,7 @@ pub(crate) fn has_free_run(table: &Table<'_>) -> bool {
 }
 
 /// Whether no mark is left in a slot, as far as one look shows.
-pub(crate) fn is_marked(table: &Table<'_>, slot: u32) -> bool {
+pub(crate) fn seems_free(table: &Table<'_>, slot: u32) -> bool {
     table.line(slot).is_ok_and(|line| is_clear(line, &table.shape))
 }
 
@@ -418,7 +418,7 @@ pub(crate) fn has_space(table: &Table<'_>) -> bool {
 /// oldest samples.
 pub(crate) fn blockers(table: &Table<'_>) -> u64 {
     const ENOUGH: u32 = 64;
-    let mut home = Position::of(&table.shape, order::tail(table));
+    let mut home = Position::of(&table.shape, order::next_sequence(table));
     let (mut all, mut kept) = (0, 0);
     // Free slots and loans may come first.
     for _ in 0..table.shape.slots {

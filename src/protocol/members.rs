@@ -42,7 +42,7 @@ fn become_member(
 ) -> Result<Cursor, Code> {
     table.hot.active.0.fetch_or(1 << index, Ordering::AcqRel);
     // Either a commit sees the bit, or its sequence is before the tail loaded below. Pairs with the
-    // fences in `commit::finish` and `calm::commit`.
+    // fences in `commit::commit` and `calm::commit`.
     table.attention().tell();
     let joined_at = order::settled_tail(table)?;
     let start = joined_at.saturating_sub(u64::from(history)).max(FIRST);
@@ -123,7 +123,7 @@ fn end_membership(table: &Table<'_>, member: Member, row: &ReaderRow, cursor: u6
     row.state.swap(member.joined.with(RowPhase::Draining).0, Ordering::AcqRel);
     table.hot.active.0.fetch_and(!(1 << member.index), Ordering::AcqRel);
     // Either a commit sees that the bit is clear and clears the mark that it set, or the sweep
-    // below sees the mark. Pairs with the fences in `commit::finish` and `calm::commit`.
+    // below sees the mark. Pairs with the fences in `commit::commit` and `calm::commit`.
     table.attention().tell();
     release_all_unread(table, member, cursor);
 }

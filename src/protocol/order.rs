@@ -53,7 +53,7 @@ impl Position {
         line.entry.get(self.lap as usize).ok_or(Code::Corrupt)
     }
 
-    /// The entry at this place. Acquire: pairs with the exchange in `commit::publish`, so
+    /// The entry at this place. Acquire: pairs with the exchange in `Sample::publish_among`, so
     /// everything that the writer stored for the sample is visible after it.
     #[inline]
     pub(crate) fn look(self, table: &Table<'_>) -> Result<Entry, Code> {
@@ -96,7 +96,7 @@ pub(crate) fn advance(table: &Table<'_>, sequence: u64) {
 }
 
 /// Moves the tail from `seen` to `sequence`, before which everything is published.
-pub(super) fn advance_to(table: &Table<'_>, seen: u64, sequence: u64) {
+pub(crate) fn advance_to(table: &Table<'_>, seen: u64, sequence: u64) {
     let tail = &table.hot.tail.0;
     // AcqRel: pairs with `tail`. Failure means that another process has moved it.
     let _ = tail.compare_exchange(seen, sequence, Ordering::AcqRel, Ordering::Relaxed);
@@ -105,6 +105,23 @@ pub(super) fn advance_to(table: &Table<'_>, seen: u64, sequence: u64) {
 /// The tail after all samples that are already published, whoever published them.
 pub(crate) fn settled_tail(table: &Table<'_>) -> Result<u64, Code> {
     settle_tail(table, &mut StepBudget::of_retries())
+}
+
+/// The sequence that the next sample gets, by loads alone; in a corrupt order, one that the tail
+/// says.
+pub(crate) fn next_sequence(table: &Table<'_>) -> u64 {
+    let mut steps = StepBudget::of_retries();
+    let mut sequence = tail(table);
+    while steps.take().is_ok() {
+        match Position::of(&table.shape, sequence).look(table).map(|entry| entry.compare(sequence))
+        {
+            Ok(cmp::Ordering::Equal) => sequence = sequence.wrapping_add(1),
+            // Two laps have passed meanwhile.
+            Ok(cmp::Ordering::Greater) => sequence = tail(table),
+            Ok(cmp::Ordering::Less) | Err(_) => break,
+        }
+    }
+    sequence
 }
 
 /// As [`settled_tail`], within the budget of a longer call.

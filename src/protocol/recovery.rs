@@ -24,6 +24,9 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
     // Completes a publication whose writer had not moved the tail.
     let tail = order::settled_tail(table)?;
     let readers = rows::evict(table, dead);
+    // A writer that died between withdrawing a hint and looking again may have left a mark that had
+    // seen the hint. Pairs with the light fence in `calm::mark`: the sweep sees that mark.
+    table.attention().pass();
     for slot in 0..table.shape.slots {
         sweep_slot(table, dead, readers, tail, slot)?;
     }
@@ -107,7 +110,7 @@ fn end_commit(table: &Table<'_>, slot: u32, line: &SlotLine) -> Result<(), Code>
     let ctl_word = &table.claim(slot)?.ctl;
     // Twice, because a living writer may confirm the sample meanwhile. Others change nothing else.
     for _ in 0..2 {
-        // Acquire: pairs with the store of Publishing in `commit::publish`, and with
+        // Acquire: pairs with the store of Publishing in `Sample::prepare`, and with
         // `commit::confirm`.
         let ctl = Ctl(ctl_word.load(Ordering::Acquire));
         let published = match ctl.phase() {

@@ -154,7 +154,7 @@ fn oldest_owed(table: &Table<'_>, reader: Bit, tail: u64) -> Result<Option<(Life
 fn is_out(table: &Table<'_>, life: Life) -> Result<bool, Code> {
     let ctl_word = &table.claim(life.slot)?.ctl;
     for _ in 0..RETRY_LIMIT {
-        // Acquire: pairs with the store of Publishing in `commit::publish`, so the sequence below
+        // Acquire: pairs with the store of Publishing in `Sample::prepare`, so the sequence below
         // is not of an earlier generation.
         let ctl = Ctl(ctl_word.load(Ordering::Acquire));
         if ctl.generation() != life.generation {

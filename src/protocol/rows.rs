@@ -288,7 +288,7 @@ pub(crate) fn evict(table: &Table<'_>, dead: &Dead) -> Audience {
     }
     if readers != 0 {
         table.hot.active.0.fetch_and(!readers, Ordering::AcqRel);
-        // As in `members::leave`; pairs with the fences in `commit::finish` and `calm::commit`.
+        // As in `members::leave`; pairs with the fences in `commit::commit` and `calm::commit`.
         table.attention().tell();
     }
     Audience::of_readers(readers, false)

@@ -110,16 +110,10 @@ fn receipts_of(line: &SlotLine, readers: Audience) -> Audience {
 }
 
 /// Says with a receipt that a reader is done with a sample; stale if it has said so, or if the
-/// sample is not owed to it. Only calls for this reader may do this. If several may at one moment,
-/// for one sample, `alone` is false, and one of them succeeds.
+/// sample is not owed to it. Only a call for this reader may do this, and no other may be under way
+/// for the same sample.
 #[inline(always)]
-pub(super) fn receipt(
-    line: &SlotLine,
-    reader: u32,
-    owed: u64,
-    sequence: u64,
-    alone: bool,
-) -> Result<(), Code> {
+pub(super) fn receipt(line: &SlotLine, reader: u32, owed: u64, sequence: u64) -> Result<(), Code> {
     let receipts = line.receipts();
     let receipt = receipts.by.get(reader as usize).ok_or(Code::Stale)?;
     let [marks, ..] = &line.marks;
@@ -134,13 +128,8 @@ pub(super) fn receipt(
         return Err(Code::Stale);
     }
     // Release: this reader is done with the bytes; pairs with the acquire in [`receipts_of`].
-    if alone {
-        receipt.store(turn, Ordering::Release);
-        return Ok(());
-    }
-    receipt
-        .compare_exchange(before, turn, Ordering::AcqRel, Ordering::Relaxed)
-        .map_or(Err(Code::Stale), |_| Ok(()))
+    receipt.store(turn, Ordering::Release);
+    Ok(())
 }
 
 /// Whether no mark is left. It loads the words in order from the lowest: a joining reader that
@@ -150,7 +139,7 @@ pub(super) fn receipt(
 #[inline(always)]
 pub(super) fn is_clear(line: &SlotLine, shape: &Shape) -> bool {
     if shape.receipts {
-        return is_marked(line);
+        return is_clear_by_receipts(line);
     }
     let is_clear = |marks: &AtomicU64| Marks(marks.load(Ordering::Acquire)).is_clear();
     let [first, rest @ ..] = &line.marks;
@@ -162,7 +151,7 @@ pub(super) fn is_clear(line: &SlotLine, shape: &Shape) -> bool {
 /// The same for a slot with receipts. One reader is the most common case, and is looked at without a
 /// loop.
 #[inline(always)]
-fn is_marked(line: &SlotLine) -> bool {
+fn is_clear_by_receipts(line: &SlotLine) -> bool {
     let [marks, ..] = &line.marks;
     // Acquire: as in [`load_marks`].
     let seen = Marks(marks.load(Ordering::Acquire));
@@ -171,7 +160,7 @@ fn is_marked(line: &SlotLine) -> bool {
     }
     let owed = seen.0 & Marks::OWED;
     if seen.0 & Marks::HELD != 0 || owed & owed.wrapping_sub(1) != 0 {
-        return is_marked_by_all(line);
+        return is_clear_of_several(line);
     }
     let reader = owed.trailing_zeros().wrapping_sub(FIRST_READER_OWED) as usize;
     let receipts = line.receipts();
@@ -190,7 +179,7 @@ fn is_marked(line: &SlotLine) -> bool {
 const FIRST_READER_OWED: u32 = marks::OWED.mask().trailing_zeros() + 1;
 
 #[inline(never)]
-fn is_marked_by_all(line: &SlotLine) -> bool {
+fn is_clear_of_several(line: &SlotLine) -> bool {
     unmarked(line).is_clear()
 }
 

@@ -224,7 +224,7 @@ impl Core {
         }
     }
 
-    /// The same in the common case; `None` in all others, and then nothing has changed.
+    /// The same in the common case; `None` in all others, which are left to the slow path.
     #[inline(always)]
     pub(crate) fn try_next(&self) -> Option<Option<HeldSample>> {
         let table = self.segment.table().ok()?;

@@ -27,7 +27,7 @@ impl Core {
         let error = match self.segment().table() {
             Err(code) => return code.into(),
             // One that a peek took may be ahead of what the reader has read.
-            Ok(table) if sequence == 0 || sequence >= order::tail(table) => {
+            Ok(table) if sequence == 0 || sequence >= order::next_sequence(table) => {
                 stale().about(format_args!("no sample {sequence} was committed yet"))
             }
             Ok(_) if token.hold() == Hold::Owed && sequence >= self.next_sequence() => {

@@ -133,7 +133,7 @@ impl Attachment {
         let participants = self.list_participants()?;
         let slots = census::slots(table);
         Ok(Counters {
-            next_sequence: order::tail(table),
+            next_sequence: order::next_sequence(table),
             free: slots.free,
             loaned: slots.loaned,
             unread: slots.unread,
@@ -155,7 +155,7 @@ impl Attachment {
         let table = self.table()?;
         let participants = self.list_participants()?;
         let tallies = census::readers(table);
-        let tail = order::tail(table);
+        let tail = order::next_sequence(table);
         let rows = (0u32..).zip(table.readers).zip(tallies);
         let seen = rows.filter_map(|((index, row), tally)| {
             let seen = rows::look(row)?;

@@ -197,7 +197,7 @@ impl Segment {
             geometry: inner.geometry().clone(),
             total_size: inner.offsets().total,
             huge_bytes: inner.huge_bytes(),
-            next_sequence: order::tail(table),
+            next_sequence: order::next_sequence(table),
             readers: table.hot.active.0.load(Ordering::Relaxed),
             participants: inner.participant_count(),
             region_bytes: inner.region_bytes(),

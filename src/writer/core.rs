@@ -343,6 +343,9 @@ impl Core {
     #[inline(never)]
     pub(crate) fn reserve_slow(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
         let table = self.segment.table()?;
+        if self.kind == KindOf::CalmAmong {
+            self.calm.move_tail(table);
+        }
         if len > table.shape.capacity {
             let slot = |wanted| self.slot_for_region(table, wanted);
             return Ok(self.reserve_large(table, len, timeout, slot)?);
@@ -636,8 +639,8 @@ impl Core {
         self.commit_to(token, len, Owed::External(readers))
     }
 
-    /// Out of line, so that it is not compiled into every caller of
-    /// [`Loan::commit`](super::Loan::commit).
+    /// The same for a loan that its caller alone has. What it calls is out of line, so that it is not
+    /// compiled into every caller of [`Loan::commit`](super::Loan::commit).
     #[inline(always)]
     pub(super) fn try_commit_loan(&self, token: Token, len: u64) -> Option<NonZeroU64> {
         if self.kind == KindOf::CalmAlone {
@@ -659,7 +662,7 @@ impl Core {
         self.commit_calmly::<false>(token, len, Right::Sole)
     }
 
-    /// What it leaves to do.
+    /// The commit of such a loan after [`Core::try_commit_loan`] returned `None`.
     #[inline(never)]
     pub(super) fn commit_loan(&self, token: Token, len: u64) -> HotResult<u64> {
         match self.kind {
@@ -692,7 +695,7 @@ impl Core {
     fn look_for_run(&self, table: &Table<'_>, sequence: u64) {
         let slots = u64::from(table.shape.slots);
         let previous = table.shape.home_of_plain(sequence.wrapping_sub(1));
-        self.readers_lag.store(!loan::is_marked(table, previous), Ordering::Relaxed);
+        self.readers_lag.store(!loan::seems_free(table, previous), Ordering::Relaxed);
         if loan::has_free_run(table) {
             self.run_end.store(sequence.wrapping_add(slots / 2), Ordering::Relaxed);
         }
@@ -810,18 +813,31 @@ impl CalmWriter {
         self.next.load(Ordering::Relaxed).max(tail)
     }
 
+    /// Moves the tail to where this writer knows that it is, for searches that begin there.
+    fn move_tail(&self, table: &Table<'_>) {
+        let tail = order::tail(table);
+        // Acquire: as in `guess`.
+        let next = self.next.load(Ordering::Acquire);
+        if next > tail {
+            order::advance_to(table, tail, next);
+        }
+    }
+
     #[inline(always)]
     fn guess(&self) -> Guess {
         let contended = self.contended.load(Ordering::Relaxed) != 0;
         let lag = if contended { 1 } else { self.lag };
-        Guess { next: self.next.load(Ordering::Relaxed), lag }
+        // Acquire: pairs with the release in `note`. A thread that moves the tail past a sample of
+        // another thread releases that sample's entry with it.
+        Guess { next: self.next.load(Ordering::Acquire), lag }
     }
 
     /// Notes the sequence of a commit.
     #[inline(always)]
     fn note(&self, table: &Table<'_>, sequence: u64) {
         let met = sequence != self.next.load(Ordering::Relaxed);
-        self.next.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        // Release: pairs with the acquire in `guess`.
+        self.next.store(sequence.wrapping_add(1), Ordering::Release);
         if met || self.contended.load(Ordering::Relaxed) != 0 {
             self.meet_others(table, met, sequence);
         }
@@ -839,7 +855,7 @@ impl CalmWriter {
     fn settle(&self, table: &Table<'_>) {
         let left = self.patience.load(Ordering::Relaxed).saturating_sub(1);
         self.patience.store(left, Ordering::Relaxed);
-        if left == 0 {
+        if left == 0 || table.attention().asks_for_help() {
             self.patience.store(CalmWriter::PATIENCE, Ordering::Relaxed);
             table.attention().settle(|| !slot::anybody_listens(table));
         }
