@@ -174,6 +174,8 @@ pub(crate) fn sleep_until<T>(
         }
     };
     let (mut timed_out, mut signalled) = (false, false);
+    // A moment that never comes, if there is no deadline.
+    let end = deadline.unwrap_or(u64::MAX);
     loop {
         // After the bells were armed: a process that changes what is waited for from now on rings
         // them.
@@ -186,8 +188,7 @@ pub(crate) fn sleep_until<T>(
         if timed_out {
             return Err(Code::Timeout);
         }
-        let slice = sys::monotonic_ns().saturating_add(SLICE);
-        let until = Some(deadline.map_or(slice, |deadline| deadline.min(slice)));
+        let until = Some(sys::monotonic_ns().saturating_add(SLICE).min(end));
         signalled = match &*armed {
             [(bell, armed)] => bell.sleep(*armed, until),
             several => Bell::sleep_any(several, until),
@@ -197,7 +198,7 @@ pub(crate) fn sleep_until<T>(
         segments.iter().try_for_each(|segment| segment.recover_each_slice())?;
         // By the clock, whatever woke it: a bell that rings all the time must not delay the
         // deadline.
-        timed_out = deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline);
+        timed_out = sys::monotonic_ns() >= end;
         for (armed, segment) in armed.iter_mut().zip(segments) {
             *armed = what.arm(segment)?;
         }

@@ -10,7 +10,7 @@ use crate::cache;
 use crate::error::{Code, Error, HotResult, Result};
 use crate::layout::Policy;
 use crate::protocol::bounds::RACE_LIMIT;
-use crate::protocol::calm::{self, Guess, Hand, Manner, Memory, PublishBy, Right};
+use crate::protocol::calm::{self, Hand, Manner, PublishBy, Right};
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::history;
 use crate::protocol::loan;
@@ -19,7 +19,6 @@ use crate::protocol::reclaim;
 use crate::protocol::region;
 use crate::protocol::rows;
 use crate::protocol::shape::{Any, Calm, Dropping, Kind, KindOf};
-use crate::protocol::slot;
 use crate::protocol::table::Table;
 use crate::protocol::words::{Loan as Loaned, Owner, Place, Reserved, Token, Wanted};
 use crate::segment::attachment::Attachment;
@@ -27,6 +26,7 @@ use crate::segment::payload::Bytes;
 use crate::segment::writable::Writable;
 use crate::sys;
 use crate::wait::{EndWaits, Interrupter, WaitFor, deadline_of, interrupt, sleep_until, spin};
+use crate::writer::calm::CalmWriter;
 use crate::writer::guess::{Cycle, First, RECENT, Recent};
 
 /// How many samples ahead a payload's line is prefetched. Readers may be at the next few.
@@ -771,94 +771,6 @@ impl Core {
             return Err(Code::Stale);
         }
         Ok(Token::new(loan.slot, loan.generation))
-    }
-}
-
-/// What a writer remembers of a segment that can be calm. Threads that share the writer may see
-/// older values, and then do a little more.
-struct CalmWriter {
-    memory: Memory,
-    /// The sequence after its own last one: guesses where the order ends.
-    next: AtomicU64,
-    /// How many more commits are expected to meet other writers. Then each moves the tail at once,
-    /// because the others guess their home slots by it.
-    contended: AtomicU32,
-    /// How far the tail may fall behind otherwise.
-    lag: u64,
-    /// Commits until it tries to make an alert segment calm.
-    patience: AtomicU32,
-}
-
-impl CalmWriter {
-    /// So many commits look for other writers after one was met.
-    const CONTENDED: u32 = 64;
-    /// So many commits pass a real fence before one tries to save the others theirs: a sleeper that
-    /// comes after that pays a system call.
-    const PATIENCE: u32 = 1024;
-    const MOST_LAG: u64 = 16;
-
-    fn new(slots: u32) -> CalmWriter {
-        CalmWriter {
-            memory: Memory::new(),
-            next: AtomicU64::new(0),
-            contended: AtomicU32::new(0),
-            lag: u64::from(slots / 4).clamp(1, CalmWriter::MOST_LAG),
-            patience: AtomicU32::new(CalmWriter::PATIENCE),
-        }
-    }
-
-    /// The next sequence, as far as the tail and this writer know.
-    #[inline(always)]
-    fn next(&self, tail: u64) -> u64 {
-        self.next.load(Ordering::Relaxed).max(tail)
-    }
-
-    /// Moves the tail to where this writer knows that it is, for searches that begin there.
-    fn move_tail(&self, table: &Table<'_>) {
-        let tail = order::tail(table);
-        // Acquire: as in `guess`.
-        let next = self.next.load(Ordering::Acquire);
-        if next > tail {
-            order::advance_to(table, tail, next);
-        }
-    }
-
-    #[inline(always)]
-    fn guess(&self) -> Guess {
-        let contended = self.contended.load(Ordering::Relaxed) != 0;
-        let lag = if contended { 1 } else { self.lag };
-        // Acquire: pairs with the release in `note`. A thread that moves the tail past a sample of
-        // another thread releases that sample's entry with it.
-        Guess { next: self.next.load(Ordering::Acquire), lag }
-    }
-
-    /// Notes the sequence of a commit.
-    #[inline(always)]
-    fn note(&self, table: &Table<'_>, sequence: u64) {
-        let met = sequence != self.next.load(Ordering::Relaxed);
-        // Release: pairs with the acquire in `guess`.
-        self.next.store(sequence.wrapping_add(1), Ordering::Release);
-        if met || self.contended.load(Ordering::Relaxed) != 0 {
-            self.meet_others(table, met, sequence);
-        }
-    }
-
-    #[inline(never)]
-    fn meet_others(&self, table: &Table<'_>, met: bool, sequence: u64) {
-        order::advance(table, sequence);
-        let left = self.contended.load(Ordering::Relaxed).saturating_sub(1);
-        let left = if met { CalmWriter::CONTENDED } else { left };
-        self.contended.store(left, Ordering::Relaxed);
-    }
-
-    /// After a commit that was not calm.
-    fn settle(&self, table: &Table<'_>) {
-        let left = self.patience.load(Ordering::Relaxed).saturating_sub(1);
-        self.patience.store(left, Ordering::Relaxed);
-        if left == 0 || table.attention().asks_for_help() {
-            self.patience.store(CalmWriter::PATIENCE, Ordering::Relaxed);
-            table.attention().settle(|| !slot::anybody_listens(table));
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a writing program holds: writers and loans.
 //!
 //! - `guess`: which free slot is tried first.
+//! - `calm`: what it remembers of a segment that can be calm.
 //! - `core`: the path of a loan, and what each policy does when no slot is free.
 //! - `explain`: why a call has failed.
 #![forbid(unsafe_code)]
 
+mod calm;
 mod core;
 mod explain;
 mod guess;
