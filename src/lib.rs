@@ -43,7 +43,8 @@
 //! - `pool`: payloads outside the slots, in regions of memory that each process maps.
 //! - `ffi`: the C ABI.
 //!
-//! `unsafe` is allowed in `cache`, `sys`, `ffi`, `layout/header`, `layout/receipts`, `layout/slots` and some files of `segment`.
+//! `unsafe` is allowed in `cache`, `sys`, `ffi`, `layout/header`, `layout/receipts`, `layout/slots`
+//! and some files of `segment`.
 
 // Code that could panic is not allowed.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 mod hostile;
 
-use hostile::{Choices, World};
+use hostile::attach::{attach, file_of_this_process};
+use hostile::calls::{World, peer_moves};
+use hostile::choices::Choices;
 
 const ROUNDS: &str = "SHMSLOT_HOSTILE_ROUNDS";
 const SEED: &str = "SHMSLOT_HOSTILE_SEED";
@@ -60,7 +62,7 @@ extern "C" fn report(signal: libc::c_int) {
     // lives for ever.
     unsafe {
         libc::write(2, line.as_ptr().cast(), line.len());
-        libc::unlink(hostile::file_of_this_process().as_ptr());
+        libc::unlink(file_of_this_process().as_ptr());
         libc::raise(signal);
     }
 }
@@ -118,7 +120,7 @@ fn number(variable: &str) -> Option<u64> {
 /// Runs a driver with each seed, or with every `slowness`th one.
 fn each_round(slowness: u64, driver: impl Fn(u64)) {
     let _turn = turn();
-    let _ = hostile::file_of_this_process();
+    let _ = file_of_this_process();
     let seeds = match number(SEED) {
         Some(seed) => seed..seed + 1,
         None => 0..number(ROUNDS).unwrap_or(USUAL_ROUNDS).div_ceil(slowness),
@@ -131,12 +133,12 @@ fn each_round(slowness: u64, driver: impl Fn(u64)) {
 
 #[test]
 fn attach_takes_any_file() {
-    each_round(1, |seed| hostile::attach(&Noise(seed).bytes(600)));
+    each_round(1, |seed| attach(&Noise(seed).bytes(600)));
 }
 
 #[test]
 fn calls_take_any_move_of_a_peer() {
-    each_round(1, |seed| hostile::peer_moves(&Noise(seed).bytes(1500)));
+    each_round(1, |seed| peer_moves(&Noise(seed).bytes(1500)));
 }
 
 /// As above, but the peer does not wait for its turn. A seed does not determine which of the two is
@@ -215,9 +217,7 @@ fn seeds_of_the_fuzzers_pass() {
     let _turn = turn();
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
     type Driver = fn(&[u8]);
-    for (target, driver) in
-        [("attach", hostile::attach as Driver), ("peer_moves", hostile::peer_moves)]
-    {
+    for (target, driver) in [("attach", attach as Driver), ("peer_moves", peer_moves)] {
         let mut files = 0;
         for file in std::fs::read_dir(seeds.join(target)).expect("the seeds are in the repository")
         {

@@ -6,4 +6,4 @@
 #[path = "../../tests/hostile/mod.rs"]
 mod hostile;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::attach(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::attach::attach(bytes));

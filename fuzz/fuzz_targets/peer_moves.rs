@@ -5,4 +5,4 @@
 #[path = "../../tests/hostile/mod.rs"]
 mod hostile;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::peer_moves(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::calls::peer_moves(bytes));

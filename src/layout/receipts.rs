@@ -13,7 +13,7 @@ pub(crate) const RECEIPTS: usize = if cfg!(loom) { 2 } else { 15 };
 pub(crate) struct Receipts {
     /// Reader i has marked the sample of this turn, if its receipt is this turn; 0 if it has none.
     pub(crate) by: [AtomicU8; RECEIPTS],
-    /// Differs from one sample of the slot to the next, and is never 0.
+    /// Differs from one sample of the slot to the next; 0 before the first.
     pub(crate) turn: AtomicU8,
 }
 

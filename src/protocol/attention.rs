@@ -101,8 +101,8 @@ impl Attention<'_> {
         self.pass_as(self.look());
     }
 
-    /// The same. It costs a system call unless the segment is alert now, and was at `since`: then they pass real fences anyway,
-    /// and so does this.
+    /// The same. It costs a system call unless the segment is alert now and was so at `since`: then
+    /// commits and marks have passed real fences anyway, and so does this.
     pub(crate) fn pass_since(self, since: Outlook) {
         fence(Ordering::SeqCst);
         let now = self.look();

@@ -133,8 +133,9 @@ pub(crate) struct Guess {
     pub(crate) lag: u64,
 }
 
-/// Commits a payload in its slot, as [`commit`](super::commit::commit) does, and returns the sequence. `None`: the
-/// segment is not as it is `known`, or this is no case for this path, and nothing was done.
+/// Commits a payload in its slot, as [`commit`](super::commit::commit) does, and returns the
+/// sequence. `None`: the segment is not as it is `known`, or this is no case for this path, and
+/// nothing was done.
 #[inline(always)]
 pub(crate) fn commit<const ALONE: bool>(
     table: &Table<'_>,

@@ -166,6 +166,10 @@ fn is_transient(table: &Table<'_>, slot: u32) -> Result<bool, Code> {
 /// the number of slots.
 pub(crate) fn claim_from_map(table: &Table<'_>, owner: Owner) -> Result<Option<Loan>, Code> {
     for _ in 0..RACE_LIMIT {
+        // A writer that finds nothing free mostly finds no hint either, and prepares no walk.
+        if vacancy::next_from(table, 0).is_none() {
+            break;
+        }
         match walk_map(table, owner)? {
             Walk::Claimed(loan) => return Ok(Some(loan)),
             Walk::Nothing => break,

@@ -8,13 +8,15 @@
 //!
 //! - [`words`]: the fields of each shared word; [`bounds`], [`shape`], [`table`]: the bounds of
 //!   loops, the shape of a segment, and its words.
-//! - [`attention`]: whether the hot calls must look for others; [`bell`]: sleeping and waking; [`vacancy`]: where free slots may be.
+//! - [`attention`]: whether the hot calls must look for others; [`bell`]: sleeping and waking;
+//!   [`vacancy`]: where free slots may be.
 //! - [`slot`]: the words of one slot; [`order`]: the sequence of samples; [`history`]: samples kept
 //!   for later readers.
 //! - [`dead`], [`rows`]: which participants are dead, and which reader has which bit.
 //! - [`loan`]: a writer claims a slot; [`reclaim`]: it takes an unread sample instead; [`region`]:
 //!   it leases room for a large payload.
-//! - [`commit`]: the slot becomes a sample.
+//! - [`commit`]: the slot becomes a sample; [`calm`]: the same, and a mark, while nobody sleeps,
+//!   joins or leaves.
 //! - [`hold`]: a reader takes the sample and holds it; [`members`]: readers join and leave;
 //!   [`expel`]: others end the membership of a living reader.
 //! - [`recovery`]: repairs what dead participants left.

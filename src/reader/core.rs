@@ -550,11 +550,12 @@ impl Core {
         }
     }
 
-    /// It cannot be returned, so it is released; the first error is the one to report.
+    /// It cannot be returned, so it is released; the first error is the one to report. It is
+    /// marked by its bit, because a reader whose samples are tokens stores no receipts.
     #[cold]
     #[inline(never)]
     fn refuse(&self, taken: SampleToken, code: Code) -> Code {
-        let _ = self.mark_own(taken);
+        let _ = self.mark(taken, Right::Token);
         code
     }
 

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use shmslot::layout::{HEADER_FIELDS, HEADER_SIZE};
 use shmslot::{AttachOptions, Code, CreateOptions, Policy, Segment};
 
-use super::Choices;
 use super::calls::World;
+use super::choices::Choices;
 use super::fence::fenced;
 
 /// Longest file whose bytes are all written; larger ones have holes.

@@ -12,7 +12,7 @@ use shmslot::{
     Sample, Segment, Writer,
 };
 
-use super::Choices;
+use super::choices::Choices;
 use super::fence::{Fence, fenced};
 use super::peer::Peer;
 

@@ -5,15 +5,8 @@
 //! error code, every pointer lay inside its mapping, and nothing outside was touched: before and
 //! after each mapping of a segment there is a page that faults.
 
-mod attach;
-mod calls;
-mod choices;
+pub(crate) mod attach;
+pub(crate) mod calls;
+pub(crate) mod choices;
 mod fence;
 mod peer;
-
-#[allow(unused_imports, reason = "each user has its own part")]
-pub(crate) use self::{
-    attach::{attach, file_of_this_process},
-    calls::{World, peer_moves},
-    choices::Choices,
-};

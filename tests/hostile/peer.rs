@@ -12,7 +12,7 @@ use shmslot::layout::{
     READER_ROW_SIZE, READERS_OFFSET, SLOT_LINE_SIZE, word_offsets,
 };
 
-use super::Choices;
+use super::choices::Choices;
 
 /// The words of one kind of row, from its start, and which of them have 32 bits.
 struct Words {
