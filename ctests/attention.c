@@ -161,8 +161,10 @@ static void check_marks_of_one_sample(void)
     shmslot_segment_close(segment);
 }
 
-/* Passes samples both ways with the parent, sleeping each time, and joins and leaves. */
-static int talk(int link, shmslot_segment *to, shmslot_segment *from)
+/* Passes samples both ways with the process at the other end of the link, which does not begin if
+ * this one does. Each waits for the other's sample, and joins and leaves once more before it sends
+ * its own. */
+static void talk(int link, shmslot_segment *to, shmslot_segment *from, int begins)
 {
     shmslot_writer *writer = open_writer(to);
     shmslot_reader *reader = join(from, 0);
@@ -170,26 +172,12 @@ static int talk(int link, shmslot_segment *to, shmslot_segment *from)
     say(link);
     hear(link);
     for (i = 0; i < 200; i++) {
-        shmslot_reader *passing = join(from, 0);
+        shmslot_reader *passing;
+        if (!begins) CHECK_U64(take_wait(reader), i);
+        passing = join(from, 0);
         (void)put_wait(writer, i, FOR_EVER);
-        CHECK_U64(take_wait(reader), i);
+        if (begins) CHECK_U64(take_wait(reader), i);
         shmslot_reader_leave(passing);
-    }
-    shmslot_reader_leave(reader);
-    shmslot_writer_close(writer);
-    return 0;
-}
-
-static void answer(int link, shmslot_segment *to, shmslot_segment *from)
-{
-    shmslot_writer *writer = open_writer(to);
-    shmslot_reader *reader = join(from, 0);
-    uint64_t i;
-    hear(link);
-    say(link);
-    for (i = 0; i < 200; i++) {
-        CHECK_U64(take_wait(reader), i);
-        (void)put_wait(writer, i, FOR_EVER);
     }
     shmslot_reader_leave(reader);
     shmslot_writer_close(writer);
@@ -204,17 +192,16 @@ static int talk_without_membarrier(int link, void *argument)
 {
     struct pair *pair = argument;
     shmslot_segment *there = NULL, *back = NULL;
-    int result;
     if (pair->before && !refuse_membarrier()) return 2;
     CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(pair->there), NULL, &there, NULL));
     CHECK_OK(shmslot_segment_attach_fd(shmslot_segment_fd(pair->back), NULL, &back, NULL));
     CHECK_U64(state_of(there), pair->before ? PINNED : CALM);
     if (!pair->before && !refuse_membarrier()) return 2;
-    result = talk(link, there, back);
+    talk(link, there, back, 1);
     CHECK_U64(state_of(back), PINNED); /* where it has joined and slept */
     shmslot_segment_close(there);
     shmslot_segment_close(back);
-    return result;
+    return 0;
 }
 
 /* A participant without membarrier among others that have it. */
@@ -228,7 +215,7 @@ static void check_late_participant(int before)
     pair.before = before;
     CHECK_U64(state_of(pair.there), CALM);
     other = start_child(talk_without_membarrier, &pair);
-    answer(other.link, pair.back, pair.there);
+    talk(other.link, pair.back, pair.there, 0);
     CHECK_U64((uint64_t)end_child(other), 0);
     shmslot_segment_close(pair.there);
     shmslot_segment_close(pair.back);

@@ -7,7 +7,9 @@ use std::rc::Rc;
 
 use loom::thread;
 
+use crate::death::clearing_writer_dies;
 use crate::error::Code;
+use crate::members::leave_with_its_sample;
 use crate::modelled::live;
 use crate::protocol::bell::Bell;
 use crate::protocol::calm::Right;
@@ -30,12 +32,6 @@ const FOUR: Shape = Shape { slots: 4, shift: Some(2), ..PLAIN };
 
 /// Turns of a slot.
 const TURNS: u32 = 128;
-
-/// What a reader saw of all samples is their end.
-fn check_end(reader: &Consumer) {
-    let committed = reader.world.committed();
-    assert!(committed.ends_with(&reader.seen), "{:?} is no end of {committed:?}", reader.seen);
-}
 
 /// A world that was calm, and is alert although nobody sleeps any more.
 fn alert(shape: Shape) -> Rc<World> {
@@ -104,7 +100,7 @@ fn join(name: &str, preemptions: usize, shape: Shape) {
         let writer = end(writing);
         first.take_all();
         reader.take_all_and_one_more(&writer);
-        check_end(&reader);
+        reader.check_end();
         first.take_all();
         first.check_books();
         world.check_members(&[&first, &reader]);
@@ -176,38 +172,16 @@ fn leave_a_calm_writer_with_a_sample_in_hand() {
     leave("leave_a_calm_writer_with_a_sample_in_hand", 3, World::calm, PLAIN, true);
 }
 
-/// A reader leaves with the sample whose calm commit is not over, and the commit clears its mark or
-/// leaves it, as the reader holds it or not.
-fn leave_with_its_sample(name: &str, preemptions: usize, shape: Shape) {
-    explore(name, preemptions, move || {
-        let world = World::calm(shape, ROWS);
-        let mut reader = world.join(0);
-        let writer = world.calm_producer(1);
-        let writing = thread::spawn(move || {
-            writer.try_write(1);
-            writer.try_fill();
-        });
-        let in_hand = reader.read();
-        reader.leave();
-        if let Some(sample) = in_hand {
-            reader.mark(sample);
-        }
-        reader.give_row_back();
-        end(writing);
-        world.check_members(&[]);
-        world.check_at_rest();
-        world.check_newcomer();
-    });
-}
-
 #[test]
 fn leave_with_the_sample_of_a_calm_commit_alone() {
-    leave_with_its_sample("leave_with_the_sample_of_a_calm_commit_alone", 3, ONE_ALONE);
+    let name = "leave_with_the_sample_of_a_calm_commit_alone";
+    leave_with_its_sample(name, 3, || World::calm(ONE_ALONE, ROWS), World::calm_producer, 1);
 }
 
 #[test]
 fn leave_with_the_sample_of_a_calm_commit_among() {
-    leave_with_its_sample("leave_with_the_sample_of_a_calm_commit_among", 3, ONE_SLOT);
+    let name = "leave_with_the_sample_of_a_calm_commit_among";
+    leave_with_its_sample(name, 3, || World::calm(ONE_SLOT, ROWS), World::calm_producer, 1);
 }
 
 /// The same where nobody has the slot's hint any more: a search met the loan.
@@ -248,7 +222,7 @@ fn rejoin(name: &str, preemptions: usize, shape: Shape) {
         second.take();
         let writer = end(writing);
         second.take_all_and_one_more(&writer);
-        check_end(&second);
+        second.check_end();
         world.check_members(&[&second]);
         world.check_at_rest();
     });
@@ -427,7 +401,7 @@ fn pin(name: &str, preemptions: usize, shape: Shape) {
         let writer = end(writing);
         first.take_all();
         reader.take_all_and_one_more(&writer);
-        check_end(&reader);
+        reader.check_end();
         first.take_all();
         first.check_books();
         writer.settle();
@@ -953,7 +927,7 @@ fn join_behind_a_lagging_tail() {
         let writer = end(writing);
         first.take_all();
         reader.take_all_and_one_more(&writer);
-        check_end(&reader);
+        reader.check_end();
         first.take_all();
         first.check_books();
         world.check_at_rest();
@@ -1036,40 +1010,16 @@ fn calm_writer_dies_of_two() {
     });
 }
 
-/// The victim dies in a calm commit for a reader that leaves meanwhile, with the sample or without.
-fn clearing_writer_dies(name: &str, preemptions: usize, shape: Shape) {
-    explore_deaths(name, preemptions, move |steps| {
-        let world = World::calm(shape, ROWS);
-        let mut reader = world.join(0);
-        let victim = world.calm_producer_of(VICTIM, 1);
-        let loan = victim.try_reserve().expect("it is free");
-        let dying = dying(steps, move || victim.commit(loan, 1));
-        let in_hand = reader.read();
-        reader.leave();
-        let survived = end(dying);
-        let marking = thread::spawn(move || {
-            if let Some(sample) = in_hand {
-                reader.mark(sample);
-            }
-            reader.give_row_back();
-        });
-        world.free_rows(&[VICTIM]);
-        end(marking);
-        world.check_members(&[]);
-        world.check_at_rest();
-        world.check_newcomer();
-        survived
-    });
-}
-
 #[test]
 fn calm_writer_dies_after_a_reader_alone() {
-    clearing_writer_dies("calm_writer_dies_after_a_reader_alone", 2, ALONE);
+    let (name, world) = ("calm_writer_dies_after_a_reader_alone", || World::calm(ALONE, ROWS));
+    clearing_writer_dies(name, 2, world, World::calm_producer_of, true);
 }
 
 #[test]
 fn calm_writer_dies_after_a_reader_among() {
-    clearing_writer_dies("calm_writer_dies_after_a_reader_among", 2, PLAIN);
+    let (name, world) = ("calm_writer_dies_after_a_reader_among", || World::calm(PLAIN, ROWS));
+    clearing_writer_dies(name, 2, world, World::calm_producer_of, true);
 }
 
 /// A reader dies as it reads and marks calmly, leaves and gives its row back, while a writer

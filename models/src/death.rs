@@ -94,11 +94,17 @@ fn committing_writer_dies_keeping_history() {
 
 /// The victim dies in a commit for nobody, or in the steps that a commit takes afterwards for a
 /// reader that leaves meanwhile.
-fn clearing_writer_dies(name: &str, preemptions: usize, shape: Shape, holds: bool) {
+pub(crate) fn clearing_writer_dies(
+    name: &str,
+    preemptions: usize,
+    world: impl Fn() -> Rc<World> + Clone + Send + Sync + 'static,
+    victim: fn(&Rc<World>, u32, u32) -> Producer,
+    holds: bool,
+) {
     explore_deaths(name, preemptions, move |steps| {
-        let world = World::new(shape, ROWS);
+        let world = world();
         let mut reader = world.join(0);
-        let victim = world.producer_of(VICTIM, 1);
+        let victim = victim(&world, VICTIM, 1);
         let loan = victim.try_reserve().expect("it is free");
         let dying = dying(steps, move || victim.commit(loan, 1));
         let in_hand = holds.then(|| reader.read()).flatten();
@@ -121,17 +127,35 @@ fn clearing_writer_dies(name: &str, preemptions: usize, shape: Shape, holds: boo
 
 #[test]
 fn clearing_writer_dies_after_a_reader() {
-    clearing_writer_dies("clearing_writer_dies_after_a_reader", 3, PLAIN, false);
+    clearing_writer_dies(
+        "clearing_writer_dies_after_a_reader",
+        3,
+        || World::new(PLAIN, ROWS),
+        World::producer_of,
+        false,
+    );
 }
 
 #[test]
 fn clearing_writer_dies_before_a_mark() {
-    clearing_writer_dies("clearing_writer_dies_before_a_mark", 3, PLAIN, true);
+    clearing_writer_dies(
+        "clearing_writer_dies_before_a_mark",
+        3,
+        || World::new(PLAIN, ROWS),
+        World::producer_of,
+        true,
+    );
 }
 
 #[test]
 fn clearing_writer_dies_drop_oldest() {
-    clearing_writer_dies("clearing_writer_dies_drop_oldest", 3, DROPPING, true);
+    clearing_writer_dies(
+        "clearing_writer_dies_drop_oldest",
+        3,
+        || World::new(DROPPING, ROWS),
+        World::producer_of,
+        true,
+    );
 }
 
 /// The victim dies as it reserves or discards, or as it writes without readers.

@@ -11,12 +11,7 @@ use crate::protocol::reference;
 use crate::protocol::rows;
 use crate::protocol::shape::Shape;
 use crate::protocol::words::{Audience, Wanted};
-use crate::world::{Consumer, ONE_SLOT, PLAIN, ROWS, World, explore, sound};
-
-/// What a reader saw of one writer's samples is their end.
-fn is_end_of(seen: &[(u64, u64)], committed: &[(u64, u64)]) {
-    assert!(committed.ends_with(seen), "{seen:?} is not the end of {committed:?}");
-}
+use crate::world::{Consumer, ONE_SLOT, PLAIN, Producer, ROWS, World, end, explore, sound};
 
 /// A reader joins between commits: it sees the samples from some sequence on, and misses none that
 /// was committed after that.
@@ -41,7 +36,7 @@ fn join(name: &str, preemptions: usize, shape: Shape, samples: u64) {
                 .filter(|(sequence, _)| *sequence >= reader.cursor.since);
             assert!(reader.seen.len() as u64 + reader.cursor.lost <= after.count() as u64);
         } else {
-            is_end_of(&reader.seen, &world.committed());
+            reader.check_end();
         }
         world.check_at_rest();
     });
@@ -122,18 +117,24 @@ fn leave_during_commits_drop_oldest() {
     leave("leave_during_commits_drop_oldest", 3, Shape { drop_oldest: true, ..PLAIN }, true);
 }
 
-/// A reader leaves while it holds the sample whose commit is not over; that commit then clears the
-/// marks of readers that left.
-#[test]
-fn leave_with_the_sample_of_a_commit_under_way() {
-    explore("leave_with_the_sample_of_a_commit_under_way", 3, || {
-        let world = World::new(PLAIN, ROWS);
+/// A reader leaves with the sample whose commit is not over, and the commit clears its mark or leaves
+/// it, as the reader holds it or not. The writer then takes `more` slots.
+pub(crate) fn leave_with_its_sample(
+    name: &str,
+    preemptions: usize,
+    world: impl Fn() -> Rc<World> + Send + Sync + 'static,
+    writer: fn(&Rc<World>, u32) -> Producer,
+    more: u32,
+) {
+    explore(name, preemptions, move || {
+        let world = world();
         let mut reader = world.join(0);
-        let writer = world.producer(1);
+        let writer = writer(&world, 1);
         let writing = thread::spawn(move || {
             writer.try_write(1);
-            writer.try_fill();
-            writer.try_fill();
+            for _ in 0..more {
+                writer.try_fill();
+            }
         });
         let in_hand = reader.read();
         reader.leave();
@@ -141,9 +142,17 @@ fn leave_with_the_sample_of_a_commit_under_way() {
             reader.mark(sample);
         }
         reader.give_row_back();
-        writing.join().expect("the writer is done");
+        end(writing);
+        world.check_members(&[]);
         world.check_at_rest();
+        world.check_newcomer();
     });
+}
+
+#[test]
+fn leave_with_the_sample_of_a_commit_under_way() {
+    let (name, world) = ("leave_with_the_sample_of_a_commit_under_way", || World::new(PLAIN, ROWS));
+    leave_with_its_sample(name, 3, world, World::producer, 2);
 }
 
 /// A reader leaves, and another joins in its row, while a commit that knew the first is under way.
@@ -164,7 +173,7 @@ fn rejoin(name: &str, preemptions: usize, shape: Shape) {
         second.take();
         let writer = writing.join().expect("the writer is done");
         second.take_all_and_one_more(&writer);
-        is_end_of(&second.seen, &world.committed());
+        second.check_end();
         world.check_at_rest();
     });
 }
@@ -233,7 +242,7 @@ fn named_reader_goes_during_commits() {
         reader.take();
         let writer = writing.join().expect("the writer is done");
         reader.take_all_and_one_more(&writer);
-        is_end_of(&reader.seen, &world.committed());
+        reader.check_end();
         world.check_at_rest();
     });
 }

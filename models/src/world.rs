@@ -798,6 +798,12 @@ impl Consumer {
         sound(rows::give_row_back(&self.world.table(), self.member));
     }
 
+    /// What it has seen is the end of all samples.
+    pub(crate) fn check_end(&self) {
+        let committed = self.world.committed();
+        assert!(committed.ends_with(&self.seen), "{:?} is no end of {committed:?}", self.seen);
+    }
+
     /// Each sample once, or counted as lost.
     pub(crate) fn check_books(&self) {
         let committed = self.world.committed();
