@@ -10,7 +10,7 @@ use super::attention::Outlook;
 use super::bell::Bell;
 use super::commit::{Sample, after_end_with_attention, end_with_attention};
 use super::order;
-use super::shape::{Calm, Kind};
+use super::shape::{Calm, Kind, Shape};
 use super::slot;
 use super::table::Table;
 use super::vacancy;
@@ -146,80 +146,128 @@ pub(crate) fn commit<const ALONE: bool>(
     Manner { right, publish_by }: Manner,
     guess: impl FnOnce() -> Guess,
 ) -> Option<NonZeroU64> {
-    let shape = &Calm::<ALONE>::known(&table.shape);
     let attention = table.attention();
-    let slot = token.slot();
-    let Slot { line, claim } = table.slots.get(slot)?;
-    let loaned = token.ctl(hand.first);
-    // Of a token that is not stale, the word beside the claim is the reserved length, with further
-    // bits if the payload is in a region. If it is stale, the exchange below fails.
-    let is_loaned = right == Right::Sole || claim.ctl.load(Ordering::Relaxed) == loaned.0;
-    let reserved = claim.aux.load(Ordering::Relaxed);
-    if !is_loaned
-        || len > reserved
-        || reserved > shape.capacity
-        || attention.look() != known.outlook
-    {
-        return None;
-    }
-    let committing = loaned.with(Phase::Committing).0;
-    if ALONE || right == Right::Sole {
-        // Release: as the exchange. Nobody else ends this loan.
-        claim.ctl.store(committing, Ordering::Release);
-    } else if !slot::swap(&claim.ctl, loaned.0, committing) {
-        return None;
-    }
-    // Relaxed: released with the entry.
-    line.extent.store(hand.extent.with(len).0, Ordering::Relaxed);
-    let sample = Sample {
-        line,
-        claim,
-        publishing: loaned.with(Phase::Publishing),
-        slot,
-        audience: known.audience,
-        turn: slot::next_turn(line),
-    };
-    // As in `commit::commit`: the caller gets the error there.
-    let give_back = |_: &Code| claim.ctl.store(loaned.0, Ordering::Release);
+    let slot = table.slots.get(token.slot())?;
+    let is_known = || attention.look() == known.outlook;
+    let begun =
+        Begun::new::<ALONE>(&table.shape, slot, hand, token, len, right, known.audience, is_known)?;
     let sequence = match ALONE {
         true => {
             let sequence = table.hot.tail.0.load(Ordering::Relaxed);
-            sample.prepare(shape, sequence);
-            let entry = order::entry_of(table, shape, sequence).inspect_err(give_back).ok()?;
-            let published = Entry::new(sequence, slot).0;
-            // Release, AcqRel: pairs with `Position::look`.
-            match publish_by {
-                PublishBy::Store => entry.store(published, Ordering::Release),
-                PublishBy::Exchange => {
-                    entry.swap(published, Ordering::AcqRel);
-                }
-            }
+            begun.publish_alone(table, sequence, publish_by)?;
             // As in `Sample::publish_alone`.
             table.hot.tail.0.store(sequence.wrapping_add(1), Ordering::Release);
             sequence
         }
-        false => {
-            let guess = guess();
-            let published = sample.publish_among(table, shape, guess.next, guess.lag);
-            published.inspect_err(give_back).ok()?.0
-        }
+        false => begun.publish_among(table, guess())?,
     };
     // Either this look sees that the membership has changed, or the process that changed it sees the
     // marks. Pairs with the heavy fence in `Attention::tell`.
     light_fence();
     if attention.look() != known.outlook {
-        end_with_attention(table, slot, loaned, sequence, known.audience);
+        let loaned = begun.loaned;
+        end_with_attention(table, token.slot(), loaned, sequence, known.audience);
         return Some(told(sequence));
     }
-    // Release: pairs with the acquire in `loan::claim`.
-    claim.ctl.store(loaned.with(Phase::Published).0, Ordering::Release);
+    begun.end();
     // Either this look sees that somebody is about to sleep, or that one sees the sample, and that
     // the slot is not being committed any more. Pairs with the heavy fence in `Attention::raise`.
     light_fence();
     if attention.look() != known.outlook {
-        after_end_with_attention(table, slot, sequence);
+        after_end_with_attention(table, token.slot(), sequence);
     }
     Some(told(sequence))
+}
+
+/// A loan whose commit has begun.
+struct Begun<'t> {
+    sample: Sample<'t>,
+    /// The claim, as it was and will be again if the commit fails.
+    loaned: Ctl,
+}
+
+impl<'t> Begun<'t> {
+    /// Begins a commit. `None`: this is no case for this path, or `go` says no, which is asked last;
+    /// and nothing was done.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "each is in a register of its own")]
+    fn new<const ALONE: bool>(
+        shape: &Shape,
+        Slot { line, claim }: Slot<'t>,
+        hand: &Hand,
+        token: Token,
+        len: u64,
+        right: Right,
+        audience: Audience,
+        go: impl FnOnce() -> bool,
+    ) -> Option<Begun<'t>> {
+        let loaned = token.ctl(hand.first);
+        // Of a token that is not stale, the word beside the claim is the reserved length, with
+        // further bits if the payload is in a region. If it is stale, the exchange below fails.
+        let is_loaned = right == Right::Sole || claim.ctl.load(Ordering::Relaxed) == loaned.0;
+        let reserved = claim.aux.load(Ordering::Relaxed);
+        if !is_loaned || len > reserved || reserved > shape.capacity || !go() {
+            return None;
+        }
+        let committing = loaned.with(Phase::Committing).0;
+        if ALONE || right == Right::Sole {
+            // Release: as the exchange. Nobody else ends this loan.
+            claim.ctl.store(committing, Ordering::Release);
+        } else if !slot::swap(&claim.ctl, loaned.0, committing) {
+            return None;
+        }
+        // Relaxed: released with the entry.
+        line.extent.store(hand.extent.with(len).0, Ordering::Relaxed);
+        let sample = Sample {
+            line,
+            claim,
+            publishing: loaned.with(Phase::Publishing),
+            slot: token.slot(),
+            audience,
+            turn: slot::next_turn(line),
+        };
+        Some(Begun { sample, loaned })
+    }
+
+    /// Publishes as the only writer, at the end of the order. `None`: as [`Begun::or_give_back`].
+    #[inline(always)]
+    fn publish_alone(&self, table: &Table<'_>, sequence: u64, publish_by: PublishBy) -> Option<()> {
+        let shape = &Calm::<true>::known(&table.shape);
+        self.sample.prepare(shape, sequence);
+        let entry = self.or_give_back(order::entry_of(table, shape, sequence))?;
+        let published = Entry::new(sequence, self.sample.slot).0;
+        // Release, AcqRel: pairs with `Position::look`.
+        match publish_by {
+            PublishBy::Store => entry.store(published, Ordering::Release),
+            PublishBy::Exchange => {
+                entry.swap(published, Ordering::AcqRel);
+            }
+        }
+        Some(())
+    }
+
+    /// Publishes among other writers; returns the sequence. `None`: as [`Begun::or_give_back`].
+    #[inline(always)]
+    fn publish_among(&self, table: &Table<'_>, guess: Guess) -> Option<u64> {
+        let shape = &Calm::<false>::known(&table.shape);
+        let published = self.sample.publish_among(table, shape, guess.next, guess.lag);
+        Some(self.or_give_back(published)?.0)
+    }
+
+    /// If the order is corrupt, the slot is a loan again, as in `commit::commit`. The caller gets
+    /// the error there.
+    #[inline(always)]
+    fn or_give_back<T>(&self, published: Result<T, Code>) -> Option<T> {
+        let give_back = |_: &Code| self.sample.claim.ctl.store(self.loaned.0, Ordering::Release);
+        published.inspect_err(give_back).ok()
+    }
+
+    /// Ends the commit, if nobody has left meanwhile.
+    #[inline(always)]
+    fn end(&self) {
+        // Release: pairs with the acquire in `loan::claim`.
+        self.sample.claim.ctl.store(self.loaned.with(Phase::Published).0, Ordering::Release);
+    }
 }
 
 /// A sequence as it is told; only a corrupt order has a sample 0.
