@@ -14,6 +14,7 @@
 #endif
 
 #include <shmslot_pool.h>
+#include <shmslot_reference.h>
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* The headers are C++ too: they have C linkage, and their initialisers and types need no cast. */
 #include <shmslot_pool.h>
+#include <shmslot_reference.h>
 
 static const shmslot_options options = SHMSLOT_OPTIONS_INIT;
 static const shmslot_attach_options attach_options = SHMSLOT_ATTACH_OPTIONS_INIT;

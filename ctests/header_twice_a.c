@@ -1,6 +1,7 @@
 /* The headers may be included twice, in any order, and from two translation units of one program. */
 #include <shmslot_pool.h>
 #include <shmslot.h>
+#include <shmslot_reference.h>
 #include <shmslot_pool.h>
 
 uint32_t slots_of_b(void);

@@ -1,6 +1,8 @@
 /* The other half of header_twice_a.c. */
 #include <shmslot.h>
+#include <shmslot_reference.h>
 #include <shmslot_pool.h>
+#include <shmslot_reference.h>
 #include <shmslot.h>
 
 uint32_t slots_of_b(void);

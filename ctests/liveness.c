@@ -345,6 +345,10 @@ static int use_what_was_inherited(int link, void *argument)
     FORKED(shmslot_reader_join(parent->segment, 0, &reader, NULL));
     FORKED(shmslot_slot_reserve(parent->writer, 8, AT_ONCE, &loan));
     FORKED(shmslot_slot_commit(parent->writer, &parent->loan, 8, NULL));
+    FORKED(shmslot_slot_reserve_many(parent->writer, 8, AT_ONCE, &loan, 1));
+    FORKED(shmslot_slot_reserve_many(parent->writer, 8, AT_ONCE, NULL, 0));
+    FORKED(shmslot_slot_commit_many(parent->writer, &parent->loan, NULL, 1, NULL));
+    FORKED(shmslot_slot_commit_many(parent->writer, NULL, NULL, 0, NULL));
     FORKED(shmslot_slot_discard(parent->writer, &parent->loan));
     FORKED(shmslot_slot_write(parent->writer, "x", 1, AT_ONCE, NULL));
     FORKED(shmslot_slot_commit_ptr(parent->writer, parent->loan.data, 8, NULL));
@@ -357,6 +361,10 @@ static int use_what_was_inherited(int link, void *argument)
     FORKED(shmslot_slot_read(parent->reader, &sample));
     FORKED(shmslot_slot_peek_latest(parent->reader, &sample));
     FORKED(shmslot_slot_mark(parent->reader, &parent->sample));
+    FORKED(shmslot_slot_read_many(parent->reader, &sample, 1));
+    FORKED(shmslot_slot_read_many(parent->reader, NULL, 0));
+    FORKED(shmslot_slot_mark_many(parent->reader, &parent->sample, 1));
+    FORKED(shmslot_slot_mark_many(parent->reader, NULL, 0));
     FORKED(shmslot_slot_mark_ptr(parent->reader, parent->sample.data));
     FORKED(shmslot_sample_from_ptr(parent->reader, parent->sample.data, &sample));
     FORKED(shmslot_wait(parent->reader, AT_ONCE));

@@ -40,8 +40,8 @@ struct setting {
 static void one_round(shmslot_writer *writer, shmslot_reader *first, shmslot_reader *second,
                       uint64_t i)
 {
-    shmslot_loan loan, found;
-    shmslot_sample sample, seen;
+    shmslot_loan loan, found, loans[2];
+    shmslot_sample sample, seen, samples[2];
     uint64_t mask;
     memset(&loan, 0, sizeof loan);
     CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
@@ -72,6 +72,15 @@ static void one_round(shmslot_writer *writer, shmslot_reader *first, shmslot_rea
     check_nothing_to_read(second);
     CHECK_CODE(shmslot_wait(first, AT_ONCE), SHMSLOT_E_AGAIN);
     CHECK_OK(shmslot_wait_space(writer, FOR_EVER));
+
+    CHECK_U64((uint64_t)shmslot_slot_reserve_many(writer, 8, AT_ONCE, loans, 2), 2);
+    memcpy(loans[0].data, &i, sizeof i);
+    memcpy(loans[1].data, &i, sizeof i);
+    CHECK_U64((uint64_t)shmslot_slot_commit_many(writer, loans, NULL, 2, NULL), 2);
+    CHECK_U64((uint64_t)shmslot_slot_read_many(first, samples, 2), 2);
+    CHECK_U64((uint64_t)shmslot_slot_mark_many(first, samples, 2), 2);
+    CHECK_U64(take(second), i);
+    CHECK_U64(take(second), i);
 }
 
 static int many_rounds(int link, void *argument)

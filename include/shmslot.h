@@ -5,7 +5,8 @@
  *
  * A segment of shared memory holds fixed slots. A writer reserves a slot, fills it in place and
  * commits it; every reader reads it in place and marks it when done. Idle processes sleep on a
- * futex. Channels and pools are in shmslot_pool.h.
+ * futex. Channels and pools are in shmslot_pool.h, and calls for middleware that tracks its readers
+ * itself in shmslot_reference.h.
  *
  * - Results: 0 or greater is success. A failure is one of SHMSLOT_E_..., all negative;
  *   shmslot_strerror says what to do. Error lists below omit the prefix. Every call may return
@@ -896,6 +897,27 @@ int shmslot_slot_reserve(shmslot_writer *writer, size_t len, int64_t timeout_ns,
 int shmslot_slot_commit(shmslot_writer *writer, const shmslot_loan *loan, size_t len,
                         uint64_t *ret_sequence);
 
+/// Reserves up to capacity loans, each for up to len bytes, and returns how many. It is
+/// shmslot_slot_reserve as often as that succeeds: the first waits as timeout_ns says, the others do
+/// not wait. Loans of one call are mostly in the order in which their commits are fastest.
+///
+/// ret_loans: room for capacity loans, the first ones written; NULL if capacity is 0, and then the
+/// result is 0. Threads and errors as in shmslot_slot_reserve, if there is not even one. Since 0.2.
+int shmslot_slot_reserve_many(shmslot_writer *writer, size_t len, int64_t timeout_ns,
+                              shmslot_loan *ret_loans, size_t capacity);
+
+/// Publishes count loans in turn, and returns how many. It is shmslot_slot_commit for each, but
+/// looks only once per 16 samples whether somebody sleeps, joins or leaves; samples of other writers
+/// may come in between. If the result is below count, the next loan cannot be committed and is as it
+/// was, and so are those after it; a call that begins with it returns the error.
+///
+/// loans: count of them, of this writer; may be NULL if count is 0. lens: how many bytes of each to
+/// publish; NULL for as many as were reserved. ret_sequences: room for count sequences, the first
+/// ones written; NULL if not wanted. Threads and errors as in shmslot_slot_commit, if not even one
+/// is published. Since 0.2.
+int shmslot_slot_commit_many(shmslot_writer *writer, const shmslot_loan *loans, const size_t *lens,
+                             size_t count, uint64_t *ret_sequences);
+
 /// Releases a loan without publishing it. It leaves no hole in the sequence.
 /// Threads: see shmslot_writer. Errors: INVALID, STALE. Since 0.2.
 int shmslot_slot_discard(shmslot_writer *writer, const shmslot_loan *loan);
@@ -1027,6 +1049,14 @@ int shmslot_reader_explain(const shmslot_reader *reader, int code, const shmslot
 /// max_held samples, whether or not there is another), EXPELLED, CORRUPT. Since 0.2.
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
+/// Reads up to capacity samples in place, in order, and returns how many. It is shmslot_slot_read as
+/// often as that succeeds. An error that ends it early comes again at the next call.
+///
+/// ret_samples: room for capacity samples, the first ones written; each until it is marked, together
+/// or alone. NULL if capacity is 0, and then the result is 0. Threads and errors as in
+/// shmslot_slot_read, if there is not even one. Since 0.2.
+int shmslot_slot_read_many(shmslot_reader *reader, shmslot_sample *ret_samples, size_t capacity);
+
 /// Takes the newest sample of all, if this reader has not read and marked it or the segment retains
 /// it. With history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit.
 /// It does not move the reader: after the mark the next peek finds the same sample until there is a
@@ -1043,6 +1073,16 @@ int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample)
 ///
 /// Threads: any. Errors: INVALID, STALE. Since 0.2.
 int shmslot_slot_mark(shmslot_reader *reader, const shmslot_sample *sample);
+
+/// Releases count samples in turn, and returns how many. It is shmslot_slot_mark for each, but looks
+/// only once per 16 samples whether somebody waits for their slots. If the result is below count,
+/// the next sample is not held by this reader, and nothing was done with those after it; a call that
+/// begins with it returns STALE.
+///
+/// samples: count of them, however they were read; may be NULL if count is 0. After leaving, the
+/// handle dies with the last sample, as in shmslot_slot_mark. Threads: any. Errors: INVALID, STALE,
+/// if not even one is released. Since 0.2.
+int shmslot_slot_mark_many(shmslot_reader *reader, const shmslot_sample *samples, size_t count);
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.
 /// Threads: any. Errors: INVALID, STALE if data is not the payload of a sample that this reader
@@ -1071,126 +1111,6 @@ int shmslot_wait(shmslot_reader *reader, int64_t timeout_ns);
 /// Threads: see shmslot_reader. Since 0.2.
 int shmslot_wait_any(shmslot_reader *const *readers, size_t count, int64_t timeout_ns,
                      size_t *ret_index);
-
-/* ---- Reference operations: for middleware that tracks its readers itself ---- */
-
-/// One use of a slot: reserved, or published. Plain data; stale as soon as the slot is reused.
-///
-/// The shmslot_ref_ calls are for middleware that tracks its readers itself: readers are the
-/// caller's own numbers from 0 to max_readers - 1, and each reserve says which of them are active.
-/// They work on segments whose policy is FAIL or BLOCK, also on local ones. The handle becomes a
-/// writer of the segment with the first reserve, which may fail as shmslot_writer_open does; who
-/// only reads is none, and may be attached with SHMSLOT_FLAG_OBSERVER for all but
-/// shmslot_ref_next_unread and the marks. Joined readers see these samples like all others. They
-/// get their numbers from the top, and never one that these calls have used: that is kept for them
-/// until shmslot_ref_mark_reader_disconnected gives it up. A number that a joined reader has is a
-/// BAD_INDEX. All may say CORRUPT.
-typedef struct shmslot_ref {
-    /// The segment that it belongs to.
-    uint64_t segment_id;
-    /// For the library: which slot, and which use of it.
-    uint64_t token;
-} shmslot_ref;
-
-/// What is known of a published slot beside its bytes.
-typedef struct shmslot_ref_header {
-    /// Its place in the order of all samples; the first is 1.
-    uint64_t sequence;
-    /// Length of the payload in bytes.
-    uint64_t len;
-    /// The readers that have not marked it: bit i is reader i.
-    uint64_t unread;
-    /// The active readers of its reserve; 0 if it was no reserve of these calls.
-    uint64_t audience;
-    /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
-    uint64_t timestamp_ns;
-} shmslot_ref_header;
-
-/// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
-///
-/// Threads: any; on a SHMSLOT_FLAG_SINGLE_WRITER segment one at a time for all that reserves and
-/// commits. Errors: INVALID, BAD_INDEX (a bit from max_readers on, or of a joined reader),
-/// NO_FREE_SLOT, LOAN_LIMIT, NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_reserve(shmslot_segment *segment, uint64_t active_readers, shmslot_ref *ret_ref);
-
-/// Reserves room for up to len bytes: as shmslot_ref_reserve if a slot takes them. More, up to
-/// max_payload, is in a region, and needs one that no reader of active_readers has unread beside
-/// such a slot. All other calls are the same. reterr: NULL or filled on failure. Threads: as there.
-/// Otherwise as shmslot_ref_reserve; also TOO_LARGE, NO_MEMORY and SYS (for a region). Since 0.2.
-int shmslot_ref_reserve_large(shmslot_segment *segment, uint64_t active_readers, size_t len,
-                              shmslot_ref *ret_ref, shmslot_error *reterr);
-
-/// The payload of a reserved slot, and how many bytes it takes. Threads: any. Errors: INVALID,
-/// STALE, NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_data_ptr(shmslot_segment *segment, const shmslot_ref *reference, void **ret_data,
-                         size_t *ret_capacity);
-
-/// The user header of a reserved slot, to be filled before the commit, and its size; NULL and 0 if
-/// the segment has none. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_data_user_header(shmslot_segment *segment, const shmslot_ref *reference,
-                                 void **ret_header, size_t *ret_size);
-
-/// Copies len bytes into a reserved slot and publishes it to the active readers of its reserve.
-/// ret_sequence: or NULL.
-/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, TOO_LARGE, NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_commit_copy(shmslot_segment *segment, const shmslot_ref *reference,
-                            const void *bytes, size_t len, uint64_t *ret_sequence);
-
-/// Publishes the first len bytes of a reserved slot, which were written in place. ret_sequence: or
-/// NULL.
-/// Threads: as shmslot_ref_reserve. Errors: INVALID, STALE, BAD_LENGTH, NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_commit_in_place(shmslot_segment *segment, const shmslot_ref *reference, size_t len,
-                                uint64_t *ret_sequence);
-
-/// Releases a reserved slot without publishing it. Threads: as shmslot_ref_reserve. Errors:
-/// INVALID, STALE, NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_discard(shmslot_segment *segment, const shmslot_ref *reference);
-
-/// The oldest sample that a reader has not marked. It stays the answer until it is marked. Threads:
-/// one at a time for each reader. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED, BAD_INDEX
-/// (from max_readers on, or of a joined reader).
-/// Since 0.2.
-int shmslot_ref_next_unread(shmslot_segment *segment, uint32_t reader_index, shmslot_ref *ret_ref);
-
-/// The sample that is published in a slot, 0 to slot_count - 1, whichever readers it is for, read
-/// or not. It stays until the slot is reserved again: what was committed for nobody (a mask of 0)
-/// is found here, and as long. A payload in a region may be gone before, if nobody has it unread:
-/// to read it is STALE then.
-/// Threads: any. Errors: INVALID, AGAIN (there is none), NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_published(shmslot_segment *segment, uint32_t slot, shmslot_ref *ret_ref);
-
-/// The payload of a published slot and its length. Its bytes stay as long as a reader that is
-/// active at every reserve has not marked it. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED.
-/// Since 0.2.
-int shmslot_ref_read_ptr(shmslot_segment *segment, const shmslot_ref *reference,
-                         const void **ret_data, size_t *ret_len);
-
-/// The user header of a published slot and its size; NULL and 0 if the segment has none. It stays
-/// as the payload does. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_read_user_header(shmslot_segment *segment, const shmslot_ref *reference,
-                                 const void **ret_header, size_t *ret_size);
-
-/// What is known of a published slot. Threads: any. Errors: INVALID, STALE, NOT_SUPPORTED. Since
-/// 0.2.
-int shmslot_ref_read_header(shmslot_segment *segment, const shmslot_ref *reference,
-                            shmslot_ref_header *ret_header);
-
-/// Copies a published slot into buffer and tells what is known of it. ret_header, ret_len: NULL if
-/// not wanted. The buffer may be overwritten by a call that fails. Threads: any. Errors: INVALID,
-/// STALE, TOO_LARGE (size is less than its length), NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_read_copy(shmslot_segment *segment, const shmslot_ref *reference,
-                          shmslot_ref_header *ret_header, void *buffer, size_t size,
-                          size_t *ret_len);
-
-/// Marks a published slot as read by one reader. Threads: any. Errors: INVALID, STALE (also if this
-/// reader had marked it), BAD_INDEX, NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_mark_read(shmslot_segment *segment, const shmslot_ref *reference,
-                          uint32_t reader_index);
-
-/// Marks everything as read by one reader, which is gone. Looks at every slot. From here on a
-/// reader that joins may get its number, until it is used again. Threads: any. Errors: INVALID,
-/// BAD_INDEX, NOT_SUPPORTED. Since 0.2.
-int shmslot_ref_mark_reader_disconnected(shmslot_segment *segment, uint32_t reader_index);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -78,6 +78,7 @@ fn header_compiles_as_c() {
         for sources in [
             &["header_alone.c"][..],
             &["header_pool_alone.c"],
+            &["header_reference_alone.c"],
             &["header_twice_a.c", "header_twice_b.c"],
         ] {
             for compiler in compilers(harness::c_compiler(), "clang") {

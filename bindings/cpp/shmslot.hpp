@@ -20,6 +20,7 @@
 #define SHMSLOT_HPP
 
 #include <shmslot_pool.h>
+#include <shmslot_reference.h>
 
 #include <algorithm>
 #include <array>

@@ -147,6 +147,46 @@ impl<'c, T: Plain> In<'c, T> {
     }
 }
 
+/// Values that the caller owns, to be copied; `(NULL, 0)` is none.
+pub(crate) struct InItems<'c, T> {
+    from: *const T,
+    count: usize,
+    call: PhantomData<&'c Call>,
+}
+
+impl<'c, T: Plain> InItems<'c, T> {
+    /// # Safety
+    /// `from` is NULL, or `count` values can be read there during the call.
+    #[inline(always)]
+    pub(crate) unsafe fn new(from: *const T, count: usize, _: &'c Call) -> Self {
+        InItems { from, count, call: PhantomData }
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        self.from.is_null()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> HotResult<usize> {
+        let possible = self.count <= MOST_ITEMS && (self.count == 0 || !self.from.is_null());
+        if possible { Ok(self.count) } else { Err(Code::Invalid) }
+    }
+
+    /// One of them.
+    #[inline(always)]
+    pub(crate) fn take_nth(&self, place: usize) -> HotResult<T> {
+        if self.from.is_null() || place >= self.count {
+            return Err(Code::Invalid);
+        }
+        // SAFETY: not NULL, so `new` requires `count` values there; any bytes are one.
+        Ok(unsafe { self.from.add(place).read_unaligned() })
+    }
+}
+
+/// A call takes and returns so many items at most: then their number is an `int`, and their size
+/// fits the address space.
+const MOST_ITEMS: usize = 1 << 24;
+
 /// A struct that begins with its size, as the caller's version of the header has it.
 pub(crate) struct InSized<'c, T> {
     from: *const T,
@@ -287,6 +327,40 @@ impl<'c, T> Out<'c, T> {
         if !self.to.is_null() {
             // SAFETY: not NULL, so `new` requires room for a value there.
             unsafe { self.to.write_unaligned(value) };
+        }
+    }
+}
+
+/// Where values go, one after the other; `(NULL, 0)` has no room.
+pub(crate) struct OutItems<'c, T> {
+    to: *mut T,
+    capacity: usize,
+    call: PhantomData<&'c Call>,
+}
+
+impl<'c, T> OutItems<'c, T> {
+    /// # Safety
+    /// `to` is NULL, or `capacity` values can be written there during the call, and no other thread
+    /// uses the memory meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn new(to: *mut T, capacity: usize, _: &'c Call) -> Self {
+        OutItems { to, capacity, call: PhantomData }
+    }
+
+    /// How many values a call should give at most.
+    pub(crate) fn capacity(&self) -> HotResult<usize> {
+        if self.capacity != 0 && self.to.is_null() {
+            return Err(Code::Invalid);
+        }
+        Ok(self.capacity.min(MOST_ITEMS))
+    }
+
+    /// Writes one of the values, if there is room for it.
+    #[inline(always)]
+    pub(crate) fn give_nth(&self, place: usize, value: T) {
+        if place < self.capacity && !self.to.is_null() {
+            // SAFETY: not NULL, so `new` requires room for `capacity` values.
+            unsafe { self.to.add(place).write_unaligned(value) };
         }
     }
 }

@@ -66,12 +66,12 @@ unsafe impl Plain for shmslot_sample {}
 const HELD: u32 = 1;
 
 impl shmslot_reader {
-    /// Counts a mark; true if it was that of the last sample after leaving: then the caller frees
-    /// the handle. Otherwise this is the last touch of this thread.
+    /// Counts marks; true if the last of them was that of the last sample after leaving: then the
+    /// caller frees the handle. Otherwise this is the last touch of this thread.
     #[inline(always)]
-    fn count_mark(&self) -> bool {
+    fn count_marks(&self, samples: i64) -> bool {
         // AcqRel: whoever frees the handle comes after all that others did with it.
-        self.balance.fetch_sub(1, Ordering::AcqRel) == 1
+        self.balance.fetch_sub(samples, Ordering::AcqRel) == samples
     }
 
     /// Hands a sample to the caller.
@@ -82,11 +82,17 @@ impl shmslot_reader {
         ret_sample: &Out<'_, shmslot_sample>,
     ) -> HotResult<c_int> {
         let held = held.ok_or(Code::Again)?;
-        // Not one step: only the thread that reads writes it, and `leave` comes after that.
-        self.handed_out
-            .store(self.handed_out.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.count_out(1);
         ret_sample.give(self.describe(held))?;
         Ok(SHMSLOT_OK)
+    }
+
+    /// Counts samples that are handed to the caller.
+    #[inline(always)]
+    fn count_out(&self, samples: u64) {
+        // Not one step: only the thread that reads writes it, and `leave` comes after that.
+        let before = self.handed_out.load(Ordering::Relaxed);
+        self.handed_out.store(before.wrapping_add(samples), Ordering::Relaxed);
     }
 
     #[inline]
@@ -131,7 +137,7 @@ fn mark(
 ) -> c_int {
     let mark = |handle: &shmslot_reader| {
         handle.core.mark(find(&handle.core)?, Right::Token)?;
-        Ok(handle.count_mark())
+        Ok(handle.count_marks(1))
     };
     // SAFETY: the balance reaches 0 in one mark, of the last sample after leaving, because exactly
     // one mark of each sample succeeds. The header forbids any use of the reader after that.
@@ -299,6 +305,32 @@ fn read_slow(
     })
 }
 
+/// Reads up to capacity samples in place, in order, and returns how many. It is shmslot_slot_read as
+/// often as that succeeds. An error that ends it early comes again at the next call.
+///
+/// ret_samples: room for capacity samples, the first ones written; each until it is marked, together
+/// or alone. NULL if capacity is 0, and then the result is 0. Threads and errors as in
+/// shmslot_slot_read, if there is not even one. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_read_many(
+    reader: *mut shmslot_reader,
+    ret_samples: *mut shmslot_sample,
+    capacity: usize,
+) -> c_int {
+    from_c!(reader: HandleRef, ret_samples[capacity]: OutItems);
+    boundary::with(&reader, |reader| {
+        let most = ret_samples.capacity()?;
+        let mut places = 0..;
+        let read = |held| {
+            let sample = reader.describe(held);
+            ret_samples.give_nth(places.next().unwrap_or(usize::MAX), sample);
+        };
+        let count = reader.core.read_many(most, read)?;
+        reader.count_out(count as u64);
+        if count == 0 && most != 0 { Err(Code::Again) } else { Ok(count as c_int) }
+    })
+}
+
 /// Takes the newest sample of all, if this reader has not read and marked it or the segment retains
 /// it. With history, and no SHMSLOT_POLICY_DROP_OLDEST, there is one as soon as there was a commit.
 /// It does not move the reader: after the mark the next peek finds the same sample until there is a
@@ -333,7 +365,7 @@ pub unsafe extern "C" fn shmslot_slot_mark(
     let marked = boundary::quickly(&reader, |reader| {
         let taken = token_of(&reader.core, &sample.take().ok()?).ok()?;
         reader.core.try_mark(taken, Right::Token)?;
-        Some(reader.count_mark())
+        Some(reader.count_marks(1))
     });
     match marked {
         Some(false) => SHMSLOT_OK,
@@ -344,6 +376,32 @@ pub unsafe extern "C" fn shmslot_slot_mark(
         }
         None => mark(reader, |core| token_of(core, &sample.take()?)),
     }
+}
+
+/// Releases count samples in turn, and returns how many. It is shmslot_slot_mark for each, but looks
+/// only once per 16 samples whether somebody waits for their slots. If the result is below count,
+/// the next sample is not held by this reader, and nothing was done with those after it; a call that
+/// begins with it returns STALE.
+///
+/// samples: count of them, however they were read; may be NULL if count is 0. After leaving, the
+/// handle dies with the last sample, as in shmslot_slot_mark. Threads: any. Errors: INVALID, STALE,
+/// if not even one is released. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_mark_many(
+    reader: *mut shmslot_reader,
+    samples: *const shmslot_sample,
+    count: usize,
+) -> c_int {
+    from_c!(reader: HandleRef, samples[count]: InItems);
+    let mut marked = 0;
+    let mark = |handle: &shmslot_reader| {
+        let nth = |place| token_of(&handle.core, &samples.take_nth(place)?);
+        marked = handle.core.mark_many(samples.count()?, Right::Token, nth)?;
+        Ok(marked != 0 && handle.count_marks(marked as i64))
+    };
+    // SAFETY: as in `mark`. Until its marks are counted, this call keeps the balance above 0.
+    let outcome = unsafe { boundary::give_back(reader, mark) };
+    if outcome == SHMSLOT_OK { marked as c_int } else { outcome }
 }
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.

@@ -62,8 +62,7 @@ impl shmslot_writer {
     }
 
     #[inline(always)]
-    fn token_of(&self, loan: &In<'_, shmslot_loan>) -> HotResult<Token> {
-        let loan = loan.take()?;
+    fn token_of(&self, loan: shmslot_loan) -> HotResult<Token> {
         if loan.segment_id != self.writer.segment().geometry().segment_id {
             return Err(Code::Stale);
         }
@@ -159,7 +158,7 @@ pub unsafe extern "C" fn shmslot_writer_explain(
     boundary::with(&writer, |handle| {
         let code = Code::from_number(code).ok_or(Code::Invalid)?;
         let error = match (code, loan.take()) {
-            (Code::Stale, Ok(_)) => handle.writer.explain_stale(handle.token_of(&loan).ok()),
+            (Code::Stale, Ok(loan)) => handle.writer.explain_stale(handle.token_of(loan).ok()),
             _ => handle.writer.explain(code, len),
         };
         ret_error.give(shmslot_error::from(&error))?;
@@ -234,7 +233,7 @@ pub unsafe extern "C" fn shmslot_slot_commit(
 ) -> c_int {
     from_c!(writer: HandleRef, loan: In, ret_sequence: Out);
     let committed = boundary::quickly(&writer, |handle| {
-        let token = handle.token_of(&loan).ok()?;
+        let token = handle.token_of(loan.take().ok()?).ok()?;
         let sequence = handle.writer.try_commit(token, len as u64, Right::Token)?;
         ret_sequence.give_if_wanted(sequence.get());
         Some(SHMSLOT_OK)
@@ -253,7 +252,74 @@ fn commit_slow(
     len: usize,
     ret_sequence: &Out<'_, u64>,
 ) -> c_int {
-    boundary::with(writer, |handle| handle.commit(handle.token_of(loan)?, len, ret_sequence))
+    boundary::with(writer, |handle| {
+        handle.commit(handle.token_of(loan.take()?)?, len, ret_sequence)
+    })
+}
+
+/// Reserves up to capacity loans, each for up to len bytes, and returns how many. It is
+/// shmslot_slot_reserve as often as that succeeds: the first waits as timeout_ns says, the others do
+/// not wait. Loans of one call are mostly in the order in which their commits are fastest.
+///
+/// ret_loans: room for capacity loans, the first ones written; NULL if capacity is 0, and then the
+/// result is 0. Threads and errors as in shmslot_slot_reserve, if there is not even one. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_reserve_many(
+    writer: *mut shmslot_writer,
+    len: usize,
+    timeout_ns: i64,
+    ret_loans: *mut shmslot_loan,
+    capacity: usize,
+) -> c_int {
+    from_c!(writer: HandleRef, ret_loans[capacity]: OutItems);
+    boundary::with(&writer, |handle| {
+        let most = ret_loans.capacity()?;
+        let timeout = boundary::timeout(timeout_ns)?;
+        let mut places = 0..;
+        let reserved = |token| {
+            let loan = handle.loan_of(token, len as u64);
+            ret_loans.give_nth(places.next().unwrap_or(usize::MAX), loan);
+        };
+        Ok(handle.writer.reserve_many(len as u64, timeout, most, reserved)? as c_int)
+    })
+}
+
+/// Publishes count loans in turn, and returns how many. It is shmslot_slot_commit for each, but
+/// looks only once per 16 samples whether somebody sleeps, joins or leaves; samples of other writers
+/// may come in between. If the result is below count, the next loan cannot be committed and is as it
+/// was, and so are those after it; a call that begins with it returns the error.
+///
+/// loans: count of them, of this writer; may be NULL if count is 0. lens: how many bytes of each to
+/// publish; NULL for as many as were reserved. ret_sequences: room for count sequences, the first
+/// ones written; NULL if not wanted. Threads and errors as in shmslot_slot_commit, if not even one
+/// is published. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmslot_slot_commit_many(
+    writer: *mut shmslot_writer,
+    loans: *const shmslot_loan,
+    lens: *const usize,
+    count: usize,
+    ret_sequences: *mut u64,
+) -> c_int {
+    from_c!(
+        writer: HandleRef,
+        loans[count]: InItems,
+        lens[count]: InItems,
+        ret_sequences[count]: OutItems
+    );
+    boundary::with(&writer, |handle| {
+        let nth = |place| {
+            let loan = loans.take_nth(place)?;
+            let len = if lens.is_null() { loan.len } else { lens.take_nth(place)? as u64 };
+            Ok((handle.token_of(loan)?, len))
+        };
+        let mut places = 0..;
+        let committed = |sequence| {
+            ret_sequences.give_nth(places.next().unwrap_or(usize::MAX), sequence);
+        };
+        let done = handle.writer.commit_many(loans.count()?, Right::Token, nth, committed)?;
+        Ok(done as c_int)
+    })
 }
 
 /// Releases a loan without publishing it. It leaves no hole in the sequence.
@@ -265,7 +331,7 @@ pub unsafe extern "C" fn shmslot_slot_discard(
 ) -> c_int {
     from_c!(writer: HandleRef, loan: In);
     boundary::with(&writer, |handle| {
-        handle.writer.discard_token(handle.token_of(&loan)?)?;
+        handle.writer.discard_token(handle.token_of(loan.take()?)?)?;
         Ok(SHMSLOT_OK)
     })
 }

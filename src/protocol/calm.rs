@@ -180,10 +180,10 @@ pub(crate) fn commit<const ALONE: bool>(
 }
 
 /// A loan whose commit has begun.
-struct Begun<'t> {
-    sample: Sample<'t>,
+pub(super) struct Begun<'t> {
+    pub(super) sample: Sample<'t>,
     /// The claim, as it was and will be again if the commit fails.
-    loaned: Ctl,
+    pub(super) loaned: Ctl,
 }
 
 impl<'t> Begun<'t> {
@@ -191,7 +191,7 @@ impl<'t> Begun<'t> {
     /// and nothing was done.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "each is in a register of its own")]
-    fn new<const ALONE: bool>(
+    pub(super) fn new<const ALONE: bool>(
         shape: &Shape,
         Slot { line, claim }: Slot<'t>,
         hand: &Hand,
@@ -231,7 +231,12 @@ impl<'t> Begun<'t> {
 
     /// Publishes as the only writer, at the end of the order. `None`: as [`Begun::or_give_back`].
     #[inline(always)]
-    fn publish_alone(&self, table: &Table<'_>, sequence: u64, publish_by: PublishBy) -> Option<()> {
+    pub(super) fn publish_alone(
+        &self,
+        table: &Table<'_>,
+        sequence: u64,
+        publish_by: PublishBy,
+    ) -> Option<()> {
         let shape = &Calm::<true>::known(&table.shape);
         self.sample.prepare(shape, sequence);
         let entry = self.or_give_back(order::entry_of(table, shape, sequence))?;
@@ -248,7 +253,7 @@ impl<'t> Begun<'t> {
 
     /// Publishes among other writers; returns the sequence. `None`: as [`Begun::or_give_back`].
     #[inline(always)]
-    fn publish_among(&self, table: &Table<'_>, guess: Guess) -> Option<u64> {
+    pub(super) fn publish_among(&self, table: &Table<'_>, guess: Guess) -> Option<u64> {
         let shape = &Calm::<false>::known(&table.shape);
         let published = self.sample.publish_among(table, shape, guess.next, guess.lag);
         Some(self.or_give_back(published)?.0)
@@ -264,7 +269,7 @@ impl<'t> Begun<'t> {
 
     /// Ends the commit, if nobody has left meanwhile.
     #[inline(always)]
-    fn end(&self) {
+    pub(super) fn end(&self) {
         // Release: pairs with the acquire in `loan::claim`.
         self.sample.claim.ctl.store(self.loaned.with(Phase::Published).0, Ordering::Release);
     }
@@ -276,8 +281,7 @@ fn told(sequence: u64) -> NonZeroU64 {
     NonZeroU64::new(sequence).unwrap_or(NonZeroU64::MAX)
 }
 
-/// Marks a sample that was read, in a segment whose readers use receipts: with one, or if another
-/// thread may have the same token, by clearing the owed bit.
+/// Marks a sample that was read, in a segment whose readers use receipts.
 #[inline(always)]
 pub(crate) fn mark(
     table: &Table<'_>,
@@ -287,16 +291,7 @@ pub(crate) fn mark(
     sequence: u64,
     right: Right,
 ) -> Result<(), Code> {
-    let line = table.line(slot).map_err(|_| Code::Stale)?;
-    match right {
-        Right::Sole => slot::receipt(line, reader, bit.owed, sequence)?,
-        // An exchange, which compares the sequence: a thread that was stopped before it must not
-        // mark a later sample.
-        Right::Token => {
-            let [marks, ..] = &line.marks;
-            slot::clear(marks, sequence, bit.owed)?;
-        }
-    }
+    store_mark(table, slot, reader, bit, sequence, right)?;
     // Either these looks see that somebody is about to sleep, or has withdrawn the hint; or that one
     // sees the mark. Pairs with the heavy fences in `Attention::raise` and `pass_since`.
     light_fence();
@@ -304,6 +299,29 @@ pub(crate) fn mark(
         mark_with_attention(table, slot);
     }
     Ok(())
+}
+
+/// Says that a reader is done with a sample: with a receipt, or if another thread may have the same
+/// token, by clearing the owed bit.
+#[inline(always)]
+pub(super) fn store_mark(
+    table: &Table<'_>,
+    slot: u32,
+    reader: u32,
+    bit: Bit,
+    sequence: u64,
+    right: Right,
+) -> Result<(), Code> {
+    let line = table.line(slot).map_err(|_| Code::Stale)?;
+    match right {
+        Right::Sole => slot::receipt(line, reader, bit.owed, sequence),
+        // An exchange, which compares the sequence: a thread that was stopped before it must not
+        // mark a later sample.
+        Right::Token => {
+            let [marks, ..] = &line.marks;
+            slot::clear(marks, sequence, bit.owed).map(drop)
+        }
+    }
 }
 
 /// The rest of a mark, when somebody may be waiting for it.

@@ -109,7 +109,7 @@ pub(super) fn extent_of(
 /// Ends the commit of a published sample; true if it was owed to readers that are gone. The caller
 /// has passed a fence since the publication.
 #[inline(always)]
-fn end(
+pub(super) fn end(
     table: &Table<'_>,
     line: &SlotLine,
     claim: &Claim,

@@ -16,7 +16,7 @@
 //! - [`loan`]: a writer claims a slot; [`reclaim`]: it takes an unread sample instead; [`region`]:
 //!   it leases room for a large payload.
 //! - [`commit`]: the slot becomes a sample; [`calm`]: the same, and a mark, while nobody sleeps,
-//!   joins or leaves.
+//!   joins or leaves; [`batch`]: many of both at once.
 //! - [`hold`]: a reader takes the sample and holds it; [`members`]: readers join and leave;
 //!   [`expel`]: others end the membership of a living reader.
 //! - [`recovery`]: repairs what dead participants left.
@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod attention;
+pub(crate) mod batch;
 pub(crate) mod bell;
 pub(crate) mod bounds;
 pub(crate) mod calm;

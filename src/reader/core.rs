@@ -80,7 +80,7 @@ impl SampleToken {
 }
 
 /// The kind of segments whose reads are short. Who writes does not matter to a reader.
-type CalmKind = Calm<false>;
+pub(super) type CalmKind = Calm<false>;
 
 /// A held sample, and what is known about it besides its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -101,14 +101,14 @@ impl HeldSample {
 /// A membership. It lives until its reader has left and everything that it read is marked; then the
 /// row is free for another.
 pub(crate) struct Core {
-    segment: Arc<Attachment>,
-    member: Member,
+    pub(super) segment: Arc<Attachment>,
+    pub(super) member: Member,
     kind: KindOf,
     /// Whether a read is short: samples are not taken away and not counted.
-    quick: bool,
+    pub(super) quick: bool,
     /// The cursor. It is atomic because marks from other threads load it. Only the reading thread
     /// stores it.
-    sequence: AtomicU64,
+    pub(super) sequence: AtomicU64,
     since: u64,
     adopts: bool,
     lost: AtomicU64,
@@ -189,7 +189,7 @@ impl Core {
 
     /// Stores how far it has come; false if it was expelled.
     #[inline(always)]
-    fn set_sequence(&self, table: &Table<'_>, sequence: u64) -> bool {
+    pub(super) fn set_sequence(&self, table: &Table<'_>, sequence: u64) -> bool {
         // Relaxed: a thread that marks a sample got it from the thread that read it.
         self.sequence.store(sequence, Ordering::Relaxed);
         rows::move_cursor(table, self.member, sequence)
@@ -359,7 +359,7 @@ impl Core {
     /// releases what it does not hold.
     #[cold]
     #[inline(never)]
-    fn give_up(&self, table: &Table<'_>, before: u64, found: Option<u32>) -> Code {
+    pub(super) fn give_up(&self, table: &Table<'_>, before: u64, found: Option<u32>) -> Code {
         let taken = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
         self.set_sequence(table, before);
         if let Some(slot) = found.filter(|_| table.shape.drop_oldest) {
@@ -390,7 +390,7 @@ impl Core {
     /// two lines arrive together. Not at the first poll after a sample, because a writer that is
     /// about to fill the payload would have to take the line back.
     #[inline(always)]
-    fn prefetch_next(&self, table: &Table<'_>, sequence: u64) {
+    pub(super) fn prefetch_next(&self, table: &Table<'_>, sequence: u64) {
         if self.waiting.load(Ordering::Relaxed) {
             let home = Position::of(&table.shape, sequence).line;
             cache::prefetch_read(self.segment.payload(Place::Slot(home)));
@@ -399,7 +399,7 @@ impl Core {
 
     /// Stores whether a poll found nothing.
     #[inline(always)]
-    fn set_waiting(&self, waiting: bool) {
+    pub(super) fn set_waiting(&self, waiting: bool) {
         self.waiting.store(waiting, Ordering::Relaxed);
     }
 
@@ -465,7 +465,7 @@ impl Core {
     /// Whether a sample was read, and not peeked. One that was not read yet is not held, whatever
     /// the caller passes.
     #[inline(always)]
-    fn is_read(&self, taken: SampleToken) -> bool {
+    pub(super) fn is_read(&self, taken: SampleToken) -> bool {
         taken.hold() == Hold::Owed && taken.sequence() < self.sequence.load(Ordering::Relaxed)
     }
 

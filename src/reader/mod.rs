@@ -1,9 +1,10 @@
 //! What a reading program holds: readers and samples.
 //!
-//! - `core`: the membership, and the path of a sample.
+//! - `core`: the membership, and the path of a sample; `batch`: that of many.
 //! - `explain`: why a call has failed.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod core;
 mod explain;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub(crate) use self::core::{Core, HeldSample, Hold, SampleToken, wait_any};
 use crate::error::{Code, Error, Result};
+use crate::protocol::calm::Right;
 use crate::segment::Segment;
 use crate::segment::attachment::Attachment;
 use crate::wait::{EndWaits, Interrupter};
@@ -51,6 +53,28 @@ impl Reader {
     #[inline(always)]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
         Ok(self.core.next()?.map(|held| self.sample(held)))
+    }
+
+    /// Takes up to `most` samples, and adds them to `samples`; returns how many, 0 if there is none
+    /// yet. It is [`Reader::read`], as often as that succeeds. An error that ends it early comes at
+    /// the next call.
+    pub fn read_many<'r>(&'r self, most: usize, samples: &mut Vec<Sample<'r>>) -> Result<usize> {
+        Ok(self.core.read_many(most, |held| samples.push(self.sample(held)))?)
+    }
+
+    /// Drops all samples of a list. For samples of this reader it looks only once per 16 whether
+    /// somebody waits for their slots.
+    pub fn mark_many(&self, samples: &mut Vec<Sample<'_>>) {
+        let nth = |place: usize| match samples.get(place) {
+            Some(sample) if std::ptr::eq(sample.core(), &*self.core) => Ok(sample.held.taken),
+            _ => Err(Code::Stale),
+        };
+        let marked = self.core.mark_many(samples.len(), Right::Sole, nth).unwrap_or(0);
+        for sample in samples.iter_mut().take(marked) {
+            sample.forget_hold();
+        }
+        // The others are marked as they are dropped.
+        samples.clear();
     }
 
     /// The newest sample, if this reader has not read and dropped it or history retains it. It does
@@ -156,9 +180,15 @@ impl<'r> Sample<'r> {
             Hand::Owned(core) => core.clone(),
         };
         let held = self.held;
-        // The hold moves to the new sample, so this one must not end it.
-        self.held.taken = SampleToken::new(held.taken.slot(), held.taken.sequence(), Hold::Moved);
+        // The hold moves to the new sample.
+        self.forget_hold();
         Sample { reader: Hand::Owned(core), held }
+    }
+
+    /// Its drop must not end the hold.
+    fn forget_hold(&mut self) {
+        let taken = self.held.taken;
+        self.held.taken = SampleToken::new(taken.slot(), taken.sequence(), Hold::Moved);
     }
 
     /// The payload, aligned as the segment says; readable for [`Sample::len`] bytes.

@@ -66,12 +66,13 @@ impl CalmWriter {
         Guess { next: self.next.load(Ordering::Acquire), lag }
     }
 
-    /// Notes the sequence of a commit.
+    /// Notes the last sequence of as many commits.
     #[inline(always)]
-    pub(super) fn note(&self, table: &Table<'_>, sequence: u64) {
-        let met = sequence != self.next.load(Ordering::Relaxed);
+    pub(super) fn note(&self, table: &Table<'_>, sequence: u64, commits: u64) {
+        let next = sequence.wrapping_add(1);
+        let met = next != self.next.load(Ordering::Relaxed).wrapping_add(commits);
         // Release: pairs with the acquire in `guess`.
-        self.next.store(sequence.wrapping_add(1), Ordering::Release);
+        self.next.store(next, Ordering::Release);
         if met || self.contended.load(Ordering::Relaxed) != 0 {
             self.meet_others(table, met, sequence);
         }
@@ -85,9 +86,9 @@ impl CalmWriter {
         self.contended.store(left, Ordering::Relaxed);
     }
 
-    /// After a commit that was not calm.
-    pub(super) fn settle(&self, table: &Table<'_>) {
-        let left = self.patience.load(Ordering::Relaxed).saturating_sub(1);
+    /// After as many commits that were not calm.
+    pub(super) fn settle(&self, table: &Table<'_>, commits: u32) {
+        let left = self.patience.load(Ordering::Relaxed).saturating_sub(commits);
         self.patience.store(left, Ordering::Relaxed);
         if left == 0 || table.attention().asks_for_help() {
             self.patience.store(CalmWriter::PATIENCE, Ordering::Relaxed);

@@ -43,17 +43,17 @@ const POLLS_FOR_A_RUN: u32 = 64;
 /// On a single-writer segment a reserve claims its slot by a plain store. There two threads that
 /// reserve at once can get one slot, and the caller must prevent that.
 pub struct Core {
-    segment: Writable,
+    pub(super) segment: Writable,
     owner: Owner,
-    hand: Hand,
+    pub(super) hand: Hand,
     /// Current loans, counted only if there is a limit.
     loans: AtomicU32,
     first: First,
-    kind: KindOf,
+    pub(super) kind: KindOf,
     /// A reserve of less than this is short: the next slot in the order is tried first, no loan is
     /// counted, and the kind is a common one. 0 if that is not so.
-    quick_below: u64,
-    calm: CalmWriter,
+    pub(super) quick_below: u64,
+    pub(super) calm: CalmWriter,
     recent: Recent,
     cycle: Cycle,
     /// Where the last search for the oldest unread sample ended.
@@ -229,22 +229,27 @@ impl Core {
     /// The next slot in the order, if it is free, or else the one that is guessed to be.
     #[inline(always)]
     fn try_claim_quickly(&self, table: &Table<'_>, len: u64) -> Option<Token> {
-        let first = self.hand.first;
         // Relaxed: a guess, which the claim checks.
         let tail = table.hot.tail.0.load(Ordering::Relaxed);
-        let home = |next| table.slots.home(next);
-        // Without a jump through a table.
-        let claimed = if self.kind == KindOf::CalmAlone {
-            loan::try_claim::<Calm<true>>(table, first, home(tail), len)
-        } else if self.kind == KindOf::CalmAmong {
-            let next = self.calm.next(tail);
-            loan::try_claim::<Calm<false>>(table, first, home(next), len)
-        } else {
-            self.try_claim(table, table.shape.home_of_plain(tail), len)
-        };
+        let next = if self.kind == KindOf::CalmAmong { self.calm.next(tail) } else { tail };
+        let claimed = self.try_claim_home(table, next, len);
         match claimed {
             None => self.try_claim_guess(table, len),
             claimed => claimed,
+        }
+    }
+
+    /// The home slot of a sequence, if it is free.
+    #[inline(always)]
+    pub(super) fn try_claim_home(&self, table: &Table<'_>, next: u64, len: u64) -> Option<Token> {
+        let (first, home) = (self.hand.first, table.slots.home(next));
+        // Without a jump through a table.
+        if self.kind == KindOf::CalmAlone {
+            loan::try_claim::<Calm<true>>(table, first, home, len)
+        } else if self.kind == KindOf::CalmAmong {
+            loan::try_claim::<Calm<false>>(table, first, home, len)
+        } else {
+            self.try_claim(table, table.shape.home_of_plain(next), len)
         }
     }
 
@@ -611,7 +616,7 @@ impl Core {
         let manner = Manner { right, publish_by };
         let sequence = calm::commit::<ALONE>(table, &self.hand, known, token, len, manner, guess)?;
         if !ALONE {
-            self.calm.note(table, sequence.get());
+            self.calm.note(table, sequence.get(), 1);
         }
         self.prefetch_payload(table, sequence.get());
         Some(sequence)
@@ -678,7 +683,7 @@ impl Core {
     /// the cache of its last reader has it. It happens after a commit, when polling readers have
     /// the sample.
     #[inline(always)]
-    fn prefetch_payload(&self, table: &Table<'_>, sequence: u64) {
+    pub(super) fn prefetch_payload(&self, table: &Table<'_>, sequence: u64) {
         let ahead = sequence.wrapping_add(AHEAD);
         if ahead < self.run_end.load(Ordering::Relaxed) {
             cache::prefetch_write(
@@ -721,7 +726,7 @@ impl Core {
         let loan = self.loaned(token);
         let sequence = commit::commit::<K>(table, loan, len, owed, sys::monotonic_ns)?;
         if table.shape.receipts {
-            self.calm.settle(table);
+            self.calm.settle(table, 1);
         }
         self.uncount_loan();
         Ok(sequence)

@@ -2,10 +2,12 @@
 //!
 //! - `guess`: which free slot is tried first.
 //! - `calm`: what it remembers of a segment that can be calm.
-//! - `core`: the path of a loan, and what each policy does when no slot is free.
+//! - `core`: the path of a loan, and what each policy does when no slot is free; `batch`: that of
+//!   many.
 //! - `explain`: why a call has failed.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod calm;
 mod core;
 mod explain;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 pub(crate) use self::core::{Core, user_header_too_large};
 use crate::error::{Code, Error, Result};
+use crate::protocol::calm::Right;
 use crate::protocol::words::{Place, Token};
 use crate::segment::Segment;
 use crate::wait::{EndWaits, Interrupter};
@@ -96,6 +99,47 @@ impl<Threads> Writer<Threads> {
     #[inline(always)]
     pub fn reserve(&self, len: usize, timeout: Option<Duration>) -> Result<Loan<&Self>> {
         Loan::reserve(self, len, timeout)
+    }
+
+    /// Reserves up to `most` slots for up to `len` bytes each, and adds them to `loans`; returns how
+    /// many. It is [`Writer::reserve`], as often as that succeeds; only the first waits.
+    pub fn reserve_many<'w>(
+        &'w self,
+        len: usize,
+        timeout: Option<Duration>,
+        most: usize,
+        loans: &mut Vec<Loan<&'w Self>>,
+    ) -> Result<usize> {
+        let reserved = |token| loans.push(Loan { writer: self, token, len, committed: false });
+        Ok(self.core.reserve_many(len as u64, timeout, most, reserved)?)
+    }
+
+    /// Publishes the first loans of a list, each with its length in `lens`, and takes them from the
+    /// list; returns how many. It is [`Loan::commit`] for each in turn, but looks only once per 16
+    /// samples whether somebody sleeps, joins or leaves.
+    ///
+    /// If it is fewer than there are lengths and loans, the next one cannot be committed, and a
+    /// further call returns the error. [`Code::Invalid`]: that is the loan of another writer. The
+    /// loans that are left in the list are as before. `committed` gets each sequence.
+    pub fn commit_many<'w>(
+        &'w self,
+        loans: &mut Vec<Loan<&'w Self>>,
+        lens: &[usize],
+        committed: impl FnMut(u64),
+    ) -> Result<usize> {
+        let nth = |place: usize| match (loans.get(place), lens.get(place)) {
+            (Some(loan), Some(len)) if std::ptr::eq(loan.writer, self) => {
+                Ok((loan.token, *len as u64))
+            }
+            _ => Err(Code::Invalid),
+        };
+        let count = loans.len().min(lens.len());
+        let done = self.core.commit_many(count, Right::Sole, nth, committed)?;
+        for loan in loans.iter_mut().take(done) {
+            loan.committed = true;
+        }
+        loans.drain(..done);
+        Ok(done)
     }
 
     /// Reserves, copies and commits; returns the sequence.

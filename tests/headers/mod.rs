@@ -33,8 +33,14 @@ pub(crate) const HEADERS: &[Header] = &[
             &["src/ffi/counters.rs"],
             &["src/ffi/writer.rs"],
             &["src/ffi/reader.rs"],
-            &["src/ffi/reference.rs"],
         ],
+    },
+    Header {
+        name: "shmslot_reference.h",
+        guard: "SHMSLOT_REFERENCE_H",
+        includes: "#include \"shmslot.h\"\n",
+        about: Some(REFERENCE),
+        sections: &[&["src/ffi/reference.rs"]],
     },
     Header {
         name: "shmslot_pool.h",
@@ -44,6 +50,18 @@ pub(crate) const HEADERS: &[Header] = &[
         sections: &[&["src/ffi/channel.rs"], &["src/ffi/region.rs"], &["src/ffi/attachments.rs"]],
     },
 ];
+
+const REFERENCE: &str = "
+/**
+ * @file shmslot_reference.h
+ * Reference operations: the slots of a segment for middleware that tracks its readers itself.
+ *
+ * Such a caller says which readers a sample is for, and marks it for each of them. It may share a
+ * segment with writers and readers of shmslot.h.
+ *
+ * The rules at the top of shmslot.h hold here.
+ */
+";
 
 const POOL: &str = "
 /**
