@@ -17,6 +17,15 @@
 
 /* ---- more that victims do ---- */
 
+#define BATCH 3
+
+/* What a victim has in several slots. */
+static struct {
+    shmslot_loan loans[BATCH];
+    shmslot_sample samples[BATCH];
+    int read;
+} batch;
+
 static void join_now(struct victim *victim)
 {
     victim->reader = join(victim->segment, 0);
@@ -37,6 +46,52 @@ static void trim_it(struct victim *victim)
 static void write_one(struct victim *victim)
 {
     (void)put(victim->writer, VICTIMS_VALUE);
+}
+
+static void have_loans(struct victim *victim)
+{
+    uint64_t value = VICTIMS_VALUE;
+    int i;
+    open_it(victim);
+    CHECK_U64((uint64_t)shmslot_slot_reserve_many(victim->writer, 8, AT_ONCE, batch.loans, BATCH),
+              BATCH);
+    for (i = 0; i < BATCH; i++) memcpy(batch.loans[i].data, &value, sizeof value);
+}
+
+static void reserve_batch(struct victim *victim)
+{
+    CHECK_U64((uint64_t)shmslot_slot_reserve_many(victim->writer, 8, AT_ONCE, batch.loans, BATCH),
+              BATCH);
+}
+
+static void commit_batch(struct victim *victim)
+{
+    CHECK_U64((uint64_t)shmslot_slot_commit_many(victim->writer, batch.loans, NULL, BATCH, NULL),
+              BATCH);
+}
+
+static void read_batch(struct victim *victim)
+{
+    batch.read = shmslot_slot_read_many(victim->reader, batch.samples, BATCH);
+    CHECK(batch.read > 1);
+}
+
+static void join_and_read_batch(struct victim *victim)
+{
+    join_with_history(victim);
+    read_batch(victim);
+}
+
+static void mark_batch(struct victim *victim)
+{
+    CHECK_CODE(shmslot_slot_mark_many(victim->reader, batch.samples, (size_t)batch.read),
+               batch.read);
+}
+
+static void read_and_mark_batch(struct victim *victim)
+{
+    read_batch(victim);
+    mark_batch(victim);
 }
 
 static void close_the_writer(struct victim *victim)
@@ -102,7 +157,7 @@ struct scenario {
     void (*before)(struct stage *stage);    /* by the survivors */
     step prepare, operation;                /* by the victim; the operation step by step */
     void (*meanwhile)(struct stage *stage); /* by the survivors, at each of the points */
-    int publishes;                          /* whether the operation, once over, has published */
+    int publishes;                          /* how many samples the operation publishes */
     void (*between)(struct stage *stage);   /* by the survivors, after `prepare` */
     void (*after)(struct stage *stage);     /* by the survivors, first thing after the kill */
 };
@@ -114,11 +169,16 @@ static void first_sample(struct stage *stage)
     stage->last = stage->held.sequence;
 }
 
+static void put_two(struct stage *stage)
+{
+    put_one(stage, 2);
+    put_one(stage, 3);
+}
+
 static void two_samples(struct stage *stage)
 {
     first_sample(stage);
-    put_one(stage, 2);
-    put_one(stage, 3);
+    put_two(stage);
 }
 
 /* The held sample and two owed ones are in regions, and one region is left. */
@@ -362,8 +422,9 @@ static void check_samples(struct stage *stage, const struct scenario *scenario, 
     CHECK_U64(stage->received + 1 + lost(stage->reader), stage->last);
     if (!drops_oldest(stage)) {
         CHECK_U64(lost(stage->reader), 0);
-        CHECK(stage->victims_samples <= 1);
-        if (finished && scenario->publishes) CHECK_U64((uint64_t)stage->victims_samples, 1);
+        CHECK(stage->victims_samples <= (scenario->publishes > 1 ? scenario->publishes : 1));
+        if (finished && scenario->publishes)
+            CHECK_U64((uint64_t)stage->victims_samples, (uint64_t)scenario->publishes);
     }
     CHECK_U64(value_of(&stage->held), 1);
 }
@@ -456,7 +517,7 @@ static int try_point(const struct scenario *scenario, int kill_at, int act_at)
 /* Tries every point; if survivors act, every point for every moment of theirs. */
 static void run_scenario(const struct scenario *scenario)
 {
-    static const char *const policies[] = {"fail", "block", "drop-oldest"};
+    static const char *const policies[] = {"default", "block", "fail", "drop-oldest"};
     int points = 0, kills = 0, act_at = scenario->meanwhile == NULL ? 0 : 1;
     alarm(CHECK_WATCHDOG_S);
     do {
@@ -507,6 +568,15 @@ static const struct scenario scenarios[] = {
     {"discard", 0, 0, 0, 3, two_samples, have_a_loan, discard_it, NULL, 0, NULL, NULL},
     {"discard", 0, ONE, 0, 3, two_samples, have_a_loan, discard_it, NULL, 0, NULL, NULL},
     {"write", 0, 0, 2, 3, two_samples, open_it, write_one, NULL, 1, NULL, NULL},
+    {"reserve many", 0, 0, 0, 3, two_samples, open_it, reserve_batch, NULL, 0, NULL, NULL},
+    {"reserve many", 0, ONE, 0, 3, two_samples, open_it, reserve_batch, NULL, 0, NULL, NULL},
+    {"commit many", 0, 0, 0, 3, two_samples, have_loans, commit_batch, NULL, BATCH, NULL, NULL},
+    {"commit many", 0, ONE, 0, 3, two_samples, have_loans, commit_batch, NULL, BATCH, NULL, NULL},
+    {"commit many", DROP, 0, 2, 3, two_samples, have_loans, commit_batch, NULL, BATCH, NULL, NULL},
+    {"commit many, a reader leaves meanwhile", 0, 0, 0, 3, add_a_leaver, have_loans, commit_batch,
+     let_it_leave, BATCH, NULL, NULL},
+    {"commit many, a reader leaves meanwhile", 0, ONE, 0, 3, add_a_leaver, have_loans, commit_batch,
+     let_it_leave, BATCH, NULL, NULL},
     {"open a writer", 0, ONE, 0, 3, two_samples, nothing, open_it, NULL, 0, NULL, NULL},
     {"open a writer", 0, 0, 0, 3, two_samples, nothing, open_it, NULL, 0, NULL, NULL},
     {"close a writer with a loan", 0, ONE, 0, 3, two_samples, have_a_loan, close_the_writer, NULL,
@@ -538,6 +608,14 @@ static const struct scenario scenarios[] = {
      NULL, let_it_wake},
     {"commit, a reader sleeps", DROP, 0, 2, 3, add_a_sleeping_reader, have_a_loan, commit_it, NULL,
      1, NULL, let_it_wake},
+    {"commit many, a reader sleeps", 0, 0, 0, 3, add_a_sleeping_reader, have_loans, commit_batch,
+     NULL, BATCH, NULL, let_it_wake},
+    {"read many", 0, 0, 2, 3, two_samples, join_with_history, read_batch, NULL, 0, NULL, NULL},
+    {"read many", DROP, 0, 2, 3, two_samples, join_with_history, read_batch, NULL, 0, NULL, NULL},
+    {"mark many", 0, 0, 2, 3, two_samples, join_and_read_batch, mark_batch, NULL, 0, NULL, NULL},
+    {"read and mark", 0, 0, 0, 3, first_sample, join_now, read_and_mark, NULL, 0, put_two, NULL},
+    {"read and mark many", 0, 0, 0, 3, first_sample, join_now, read_and_mark_batch, NULL, 0, put_two,
+     NULL},
     {"mark, a writer sleeps", BLOCK, 0, 0, 3, first_sample, join_now, read_and_mark, NULL, 0,
      add_a_sleeping_writer, let_it_write},
     {"wait for space", BLOCK, 0, 0, 3, two_samples, take_all_slots, wait_for_space, NULL, 0, NULL,

@@ -375,7 +375,7 @@ static int try_point(struct run *run, const struct operation *operation,
 
 static const char *policy_name(uint32_t policy)
 {
-    static const char *const names[] = {"fail", "block", "drop-oldest"};
+    static const char *const names[] = {"default", "block", "fail", "drop-oldest"};
     return names[policy];
 }
 

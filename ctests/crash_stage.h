@@ -7,7 +7,9 @@
 #include "samples.h"
 #include "single_steps.h"
 
-#define SLOTS 9 /* more than are tried without hints */
+/* More than are tried without hints; and a power of two, so that a segment without history can be
+ * calm. */
+#define SLOTS 16
 #define PARTICIPANTS 4
 #define VICTIMS_VALUE 77
 #define MOST_SAMPLES 128

@@ -3,7 +3,7 @@
 
 /* The sizes are part of the ABI. */
 typedef char ref_has_its_size[sizeof(shmslot_ref) == 16 ? 1 : -1];
-typedef char header_has_its_size[sizeof(shmslot_ref_header) == 48 ? 1 : -1];
+typedef char header_has_its_size[sizeof(shmslot_ref_header) == 40 ? 1 : -1];
 
 int main(void)
 {
