@@ -9,13 +9,14 @@ use std::hint::black_box;
 
 use ::shmslot::{Code, CreateOptions, Policy, Reader, Segment, Writer};
 
+use harness::batches::{BATCH, Batches};
 use harness::clock::ticks;
 use harness::measures::{one_thread, staying_sample};
 use harness::place::Place;
 use harness::process::{alone, pin};
 use harness::rows::{Aim, Row, Sample, Settings, place, run, staying};
 use harness::shmslot::{Shmslot, ThroughC, options};
-use harness::transport::Touch;
+use harness::transport::{Receiver, Sender, Touch, Transport};
 
 mod harness;
 
@@ -276,6 +277,47 @@ fn calls(place: &'static Place, quick: bool) -> Vec<Row> {
     rows
 }
 
+/// Batches through Rust or C: each is sent, received, checked and marked as a whole.
+fn in_batches<T: Transport<WORDS>>(
+    place: &Place,
+    prepare: impl Fn() -> T,
+    blocks: u64,
+) -> Option<Sample> {
+    let lane = prepare();
+    let well = alone(place, || {
+        let (mut sender, mut receiver) = (lane.sender(), lane.receiver());
+        let mut next = 0;
+        for block in 0..blocks {
+            let start = ticks();
+            for value in next..next + BATCH as u64 {
+                sender.send(value, Touch::Whole);
+            }
+            for value in next..next + BATCH as u64 {
+                assert_eq!(receiver.receive(Touch::Whole), Some(value));
+            }
+            next += BATCH as u64;
+            if block >= blocks / 8 {
+                note(place, ticks() - start, BATCH as u64);
+            }
+        }
+    });
+    well.then(|| staying_sample(place, None))
+}
+
+fn batches(place: &'static Place, quick: bool) -> Vec<Row> {
+    let blocks = if quick { 1 << 11 } else { 1 << 13 };
+    let mut rows = Vec::new();
+    for single_writer in [true, false] {
+        let lane = move || Shmslot::new(options::<WORDS>(single_writer, Policy::Fail, 256));
+        let name = |by| format!("batches of {BATCH} through {by}, {}", mode(single_writer));
+        let measure = move || in_batches(place, || Batches(lane()), blocks);
+        rows.push(staying(name("Rust"), Aim::None, measure));
+        let measure = move || in_batches(place, || Batches(ThroughC(lane())), blocks);
+        rows.push(staying(name("C"), Aim::None, measure));
+    }
+    rows
+}
+
 /// The round at every fill level, against the number of slots.
 fn fill_levels(place: &'static Place, quick: bool) -> Vec<Row> {
     let least_turns = if quick { 1 << 13 } else { 1 << 16 };
@@ -386,6 +428,7 @@ fn main() {
     let mut rows = boundaries(place, &settings);
     rows.extend(polls(place, settings.quick));
     rows.extend(calls(place, settings.quick));
+    rows.extend(batches(place, settings.quick));
     rows.extend(readers(place, settings.quick));
     rows.extend(fill_levels(place, settings.quick));
     run(&settings, place, "one thread", "one_thread", rows);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ::shmslot::{Code, CreateOptions, Policy, Reader, Writer};
 
+use harness::batches::{BATCH, Batches};
 use harness::clock::{in_ticks, nanoseconds, ticks};
 use harness::limits::{Futex, Memory};
 use harness::measures::{Against, StreamLimit, one_way, put_probes, sample, streaming, wake};
@@ -138,7 +139,31 @@ fn streams(place: &'static Place, time: Duration) -> Vec<Row> {
             streaming::<SMALL, _>(place, time, segment, StreamLimit::Lines, Touch::Whole)
         })
     };
-    vec![row(true, 3.5), row(false, 8.0)]
+    let batches = |single, by: &str, most| {
+        let segment =
+            move || Shmslot::new(never_asleep(options::<SMALL>(single, Policy::Block, 256)));
+        let name =
+            format!("streaming 1 → 1, 64 B, {}, batches of {BATCH} through {by}", mode(single));
+        let through_c = by == "C";
+        crossing(name, Aim::Limits(most), move || match through_c {
+            true => {
+                let segment = || Batches(ThroughC(segment()));
+                streaming::<SMALL, _>(place, time, segment, StreamLimit::Lines, Touch::Whole)
+            }
+            false => {
+                let segment = || Batches(segment());
+                streaming::<SMALL, _>(place, time, segment, StreamLimit::Lines, Touch::Whole)
+            }
+        })
+    };
+    vec![
+        row(true, 3.5),
+        row(false, 8.0),
+        batches(true, "Rust", 4.0),
+        batches(false, "Rust", 8.0),
+        batches(true, "C", 4.0),
+        batches(false, "C", 8.0),
+    ]
 }
 
 /// Tells the payloads of the second writer from those of the first.

@@ -195,6 +195,7 @@ fn stream<const W: usize, T: Transport<W>>(
             }
             last = now;
         }
+        sender.flush();
         sent.store(total, Ordering::Release);
         await_value(received, total);
     } else {

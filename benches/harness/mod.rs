@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
+pub(crate) mod batches;
 pub(crate) mod clock;
 pub(crate) mod limits;
 pub(crate) mod measures;

@@ -108,23 +108,26 @@ impl<const W: usize> Receiver<W> for Reader {
 }
 
 /// The exported functions, as the header declares them.
-mod c {
+pub(super) mod c {
     #[repr(C)]
-    pub(super) struct Loan {
-        pub(super) data: *mut u64,
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Loan {
+        pub(in super::super) data: *mut u64,
         rest: [u64; 4],
     }
 
     #[repr(C)]
-    pub(super) struct Sample {
-        pub(super) data: *const u64,
-        pub(super) len: u64,
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Sample {
+        pub(in super::super) data: *const u64,
+        pub(in super::super) len: u64,
         rest: [u64; 6],
     }
 
-    pub(super) const NO_LOAN: Loan = Loan { data: std::ptr::null_mut(), rest: [0; 4] };
-    pub(super) const NO_SAMPLE: Sample = Sample { data: std::ptr::null(), len: 0, rest: [0; 6] };
-    pub(super) const AGAIN: i32 = -11;
+    pub(in super::super) const NO_LOAN: Loan = Loan { data: std::ptr::null_mut(), rest: [0; 4] };
+    pub(in super::super) const NO_SAMPLE: Sample =
+        Sample { data: std::ptr::null(), len: 0, rest: [0; 6] };
+    pub(in super::super) const AGAIN: i32 = -11;
 
     unsafe extern "C" {
         pub(super) fn shmslot_segment_attach_fd(
@@ -156,6 +159,30 @@ mod c {
             len: usize,
             seq: *mut u64,
         ) -> i32;
+        pub(in super::super) fn shmslot_slot_reserve_many(
+            writer: *mut u8,
+            len: usize,
+            timeout: i64,
+            loans: *mut Loan,
+            most: usize,
+        ) -> i32;
+        pub(in super::super) fn shmslot_slot_commit_many(
+            writer: *mut u8,
+            loans: *const Loan,
+            lens: *const usize,
+            count: usize,
+            sequences: *mut u64,
+        ) -> i32;
+        pub(in super::super) fn shmslot_slot_read_many(
+            reader: *mut u8,
+            samples: *mut Sample,
+            most: usize,
+        ) -> i32;
+        pub(in super::super) fn shmslot_slot_mark_many(
+            reader: *mut u8,
+            samples: *const Sample,
+            count: usize,
+        ) -> i32;
         pub(super) fn shmslot_slot_read(reader: *mut u8, sample: *mut Sample) -> i32;
         pub(super) fn shmslot_slot_mark(reader: *mut u8, sample: *const Sample) -> i32;
         pub(super) fn shmslot_wait(reader: *mut u8, timeout: i64) -> i32;
@@ -165,8 +192,8 @@ mod c {
 /// The same segment, used through the C ABI.
 pub(crate) struct ThroughC(pub(crate) Shmslot);
 
-pub(crate) struct CWriter(*mut u8);
-pub(crate) struct CReader(*mut u8);
+pub(crate) struct CWriter(pub(super) *mut u8);
+pub(crate) struct CReader(pub(super) *mut u8);
 
 impl<const W: usize> Transport<W> for ThroughC {
     type Sender = CWriter;

@@ -53,6 +53,9 @@ pub(crate) trait Sender<const W: usize> {
     /// Sends a payload of `W` words; polls while there is no room.
     fn send(&mut self, value: u64, touch: Touch);
 
+    /// Sends what is left of a batch.
+    fn flush(&mut self) {}
+
     /// Takes room for so many payloads and keeps it.
     fn keep(&mut self, count: usize) {
         let _ = count;

@@ -14,6 +14,7 @@ mod layout;
 #[path = "../../src/protocol/mod.rs"]
 mod protocol;
 
+mod batch;
 mod calm;
 mod death;
 mod expel;

@@ -23,6 +23,7 @@ use crate::layout::{
 };
 use crate::modelled::{live, step};
 use crate::protocol::attention::Outlook;
+use crate::protocol::batch;
 use crate::protocol::bell::Bell;
 use crate::protocol::calm::{self, Guess, Hand, Manner, Memory, PublishBy, Right};
 use crate::protocol::commit::{self, Owed};
@@ -601,10 +602,7 @@ impl Producer {
         let table = self.world.table();
         let (hand, known) = (&self.hand, self.memory.known());
         let token = Token::new(loan.slot, loan.generation);
-        let guess = || {
-            let lag = if self.is_contended.get() { 1 } else { u64::from(table.shape.slots / 4) };
-            Guess { next: self.next.get(), lag: lag.max(1) }
-        };
+        let guess = || self.guess(&table);
         // The weaker one.
         let manner = Manner { right, publish_by: PublishBy::Store };
         if table.shape.single_writer {
@@ -613,11 +611,58 @@ impl Producer {
         }
         let sequence = calm::commit::<false>(&table, hand, known, token, len, manner, guess)?.get();
         let met = sequence != self.next.replace(sequence + 1);
+        self.note(&table, sequence, met);
+        Some(sequence)
+    }
+
+    /// Fills slots and commits them together, in a world with receipts; returns how many, the first
+    /// ones.
+    pub(crate) fn commit_batch(&self, loans: &[(Loan, u64)]) -> usize {
+        loans.iter().for_each(|(loan, value)| self.fill(*loan, *value));
+        self.publish_batch(loans, Right::Sole)
+    }
+
+    /// The same for slots that are filled.
+    pub(crate) fn publish_batch(&self, loans: &[(Loan, u64)], right: Right) -> usize {
+        let table = self.world.table();
+        let begun = || loans.iter().map(|(loan, value)| (loan.slot, *value));
+        self.world.begun.borrow_mut().extend(begun());
+        if table.attention().look() != self.memory.known().outlook {
+            self.learn();
+        }
+        let token = |loan: &Loan| Token::new(loan.slot, loan.generation);
+        let tokens: Vec<_> = loans.iter().map(|(loan, value)| (token(loan), *value)).collect();
+        let (hand, known, guess) = (&self.hand, self.memory.known(), self.guess(&table));
+        let done = match table.shape.single_writer {
+            true => batch::commit::<true>(&table, hand, known, &tokens, right, guess),
+            false => batch::commit::<false>(&table, hand, known, &tokens, right, guess),
+        };
+        for commit in begun() {
+            let mut under_way = self.world.begun.borrow_mut();
+            let place = under_way.iter().position(|other| *other == commit);
+            place.map(|index| under_way.remove(index));
+        }
+        let values = loans.iter().map(|(_, value)| *value);
+        self.world.committed.borrow_mut().extend(done.sequences().iter().copied().zip(values));
+        let count = done.sequences().len();
+        if let Some(last) = done.sequences().last() {
+            let met = last + 1 != self.next.replace(last + 1) + count as u64;
+            self.note(&table, *last, met);
+        }
+        count
+    }
+
+    fn guess(&self, table: &Table<'_>) -> Guess {
+        let lag = if self.is_contended.get() { 1 } else { u64::from(table.shape.slots / 4) };
+        Guess { next: self.next.get(), lag: lag.max(1) }
+    }
+
+    /// After a commit among others.
+    fn note(&self, table: &Table<'_>, sequence: u64, met: bool) {
         self.is_contended.set(met || self.is_contended.get());
         if self.is_contended.get() {
-            order::advance(&table, sequence);
+            order::advance(table, sequence);
         }
-        Some(sequence)
     }
 
     fn publish_generally(&self, loan: Loan, len: u64, owed: Owed) -> Result<u64, Code> {
@@ -761,6 +806,26 @@ impl Consumer {
     /// Marks a sample, which others may be trying at this moment unless the right is `Sole`.
     pub(crate) fn try_mark(&self, sample: HeldSample, right: Right) -> Result<(), Code> {
         mark_for(&self.world, self.member, sample, right)
+    }
+
+    /// Marks samples together, in a world with receipts; returns how many, the first ones.
+    pub(crate) fn mark_batch(&mut self, samples: &[HeldSample]) -> usize {
+        for sample in samples {
+            let held = self.world.payloads[sample.slot as usize].get();
+            assert_eq!(held, sample.value, "changed in hand");
+        }
+        step();
+        let marked = self.try_mark_batch(samples, Right::Sole);
+        let seen = samples.iter().take(marked).map(|sample| (sample.sequence, sample.value));
+        self.seen.extend(seen);
+        marked
+    }
+
+    /// The same, which others may be trying at this moment unless the right is `Sole`.
+    pub(crate) fn try_mark_batch(&self, samples: &[HeldSample], right: Right) -> usize {
+        let Member { index, bit, .. } = self.member;
+        let samples: Vec<_> = samples.iter().map(|sample| (sample.slot, sample.sequence)).collect();
+        batch::mark(&self.world.table(), &samples, index, bit, right)
     }
 
     /// Reads and marks, if there is a sample.
