@@ -638,3 +638,135 @@ fn a_reader_explains() {
     assert_eq!((error.code(), error.numbers()), (Code::NotFound, numbers));
     drop(held);
 }
+
+fn fill(loans: &mut [shmslot::Loan<&shmslot::Writer>], from: u64) {
+    for (value, loan) in (from..).zip(loans) {
+        loan.copy_from(&value.to_le_bytes()).expect("it fits");
+    }
+}
+
+fn values(samples: &[shmslot::Sample<'_>]) -> Vec<u64> {
+    let value = |sample: &shmslot::Sample<'_>| {
+        let mut bytes = [0; 8];
+        assert_eq!(sample.copy_to(&mut bytes), 8);
+        u64::from_le_bytes(bytes)
+    };
+    samples.iter().map(value).collect()
+}
+
+fn of_64_slots() -> CreateOptions {
+    CreateOptions { slot_count: 64, slot_capacity: 8, ..CreateOptions::default() }
+}
+
+#[test]
+fn batches_are_as_many_single_calls() {
+    for single_writer in [false, true] {
+        let segment = Segment::create_local(&CreateOptions { single_writer, ..of_64_slots() });
+        let segment = segment.expect("create");
+        let (reader, other) = (segment.reader(0).expect("reader"), segment.reader(0).expect("one"));
+        let writer = segment.writer().expect("writer");
+        let (mut loans, mut samples) = (Vec::new(), Vec::new());
+        for round in 0..10 {
+            let from = round * 40;
+            assert_eq!(writer.reserve_many(8, NOW, 40, &mut loans).expect("slots"), 40);
+            fill(&mut loans, from);
+            let mut sequences = Vec::new();
+            let done = writer.commit_many(&mut loans, &[8; 40], |one| sequences.push(one));
+            assert_eq!((done.expect("commits"), loans.len()), (40, 0));
+            assert_eq!(sequences, (from + 1..=from + 40).collect::<Vec<_>>());
+
+            assert_eq!(reader.read_many(40, &mut samples).expect("a read"), 40);
+            assert_eq!(values(&samples), (from..from + 40).collect::<Vec<_>>());
+            assert_eq!(reader.read_many(1, &mut samples).expect("nothing yet"), 0);
+            // Those of another reader are marked, too.
+            let theirs = other.read_many(usize::MAX, &mut samples).expect("a read");
+            assert_eq!((theirs, samples.len()), (40, 80));
+            reader.mark_many(&mut samples);
+            assert!(samples.is_empty());
+        }
+        // Every slot is free, and no more than that.
+        assert_eq!(writer.reserve_many(8, NOW, 65, &mut loans).expect("slots"), 64);
+        assert_eq!(code(writer.reserve_many(8, NOW, 1, &mut loans)), Code::NoFreeSlot);
+    }
+}
+
+#[test]
+fn a_batch_leaves_what_it_cannot_commit() {
+    let segment = Segment::create_local(&of_64_slots()).expect("create");
+    let reader = segment.reader(0).expect("reader");
+    let (writer, other) = (segment.writer().expect("writer"), segment.writer().expect("writer"));
+    let mut loans = Vec::new();
+    writer.reserve_many(8, NOW, 20, &mut loans).expect("slots");
+    fill(&mut loans, 0);
+    // As many as there are lengths.
+    assert_eq!(writer.commit_many(&mut loans, &[8; 3], |_| {}).expect("commits"), 3);
+    // A length that was not reserved.
+    let mut lens = [8; 17];
+    lens[5] = 9;
+    assert_eq!(writer.commit_many(&mut loans, &lens, |_| {}).expect("commits"), 5);
+    assert_eq!(loans.len(), 12);
+    assert_eq!(code(writer.commit_many(&mut loans, &[9], |_| {})), Code::BadLength);
+    // The loan of another writer.
+    let theirs = other.reserve(8, NOW).expect("a slot");
+    loans.insert(2, theirs);
+    assert_eq!(writer.commit_many(&mut loans, &[8; 13], |_| {}).expect("commits"), 2);
+    assert_eq!(code(writer.commit_many(&mut loans, &[8; 13], |_| {})), Code::Invalid);
+    assert_eq!(loans.len(), 11);
+    loans.clear();
+    let mut samples = Vec::new();
+    reader.read_many(64, &mut samples).expect("a read");
+    assert_eq!(values(&samples), (0..10).collect::<Vec<_>>());
+    reader.mark_many(&mut samples);
+    assert_eq!(writer.reserve_many(8, NOW, 65, &mut loans).expect("slots"), 64, "all are free");
+}
+
+#[test]
+fn a_batch_of_marks_takes_any_samples() {
+    let segment = Segment::create_local(&of_64_slots()).expect("create");
+    let (reader, other) = (segment.reader(0).expect("reader"), segment.reader(0).expect("one"));
+    let writer = segment.writer().expect("writer");
+    for value in 0..20_u64 {
+        writer.write(&value.to_le_bytes(), NOW).expect("a slot");
+    }
+    let mut samples = Vec::new();
+    reader.read_many(5, &mut samples).expect("a read");
+    samples.push(reader.peek_latest().expect("a look").expect("a sample"));
+    let of_other = other.read().expect("a read").expect("a sample");
+    samples.push(of_other.into_owned());
+    samples.push(reader.read().expect("a read").expect("a sample").into_owned());
+    reader.read_many(20, &mut samples).expect("a read");
+    assert_eq!(samples.len(), 5 + 3 + 14);
+    reader.mark_many(&mut samples);
+    // Of a reader that is not there any more.
+    let mut rest = Vec::new();
+    other.read_many(20, &mut rest).expect("a read");
+    let mut owned: Vec<_> = rest.into_iter().map(shmslot::Sample::into_owned).collect();
+    drop(other);
+    reader.mark_many(&mut owned);
+    let mut loans = Vec::new();
+    assert_eq!(writer.reserve_many(8, NOW, 65, &mut loans).expect("slots"), 64, "all are free");
+}
+
+#[test]
+fn a_callback_that_panics_in_a_batch_costs_nothing() {
+    let segment = Segment::create_local(&of_64_slots()).expect("create");
+    let reader = segment.reader(0).expect("reader");
+    let writer = segment.writer().expect("writer");
+    let mut loans = Vec::new();
+    writer.reserve_many(8, NOW, 40, &mut loans).expect("slots");
+    fill(&mut loans, 0);
+    let mut told = 0;
+    let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let tell = |_| {
+            told += 1;
+            assert!(told < 20, "enough");
+        };
+        writer.commit_many(&mut loans, &[8; 40], tell)
+    }));
+    assert!(panics.is_err() && loans.is_empty());
+    let mut samples = Vec::new();
+    let read = reader.read_many(64, &mut samples).expect("a read");
+    assert!(read >= 20 && values(&samples).iter().copied().eq(0..read as u64));
+    reader.mark_many(&mut samples);
+    assert_eq!(writer.reserve_many(8, NOW, 65, &mut loans).expect("slots"), 64, "all are free");
+}

@@ -120,26 +120,31 @@ impl<Threads> Writer<Threads> {
     ///
     /// If it is fewer than there are lengths and loans, the next one cannot be committed, and a
     /// further call returns the error. [`Code::Invalid`]: that is the loan of another writer. The
-    /// loans that are left in the list are as before. `committed` gets each sequence.
+    /// loans that are left in the list are as before. `committed` gets each sequence; if it panics,
+    /// the list is empty, and the loans that were not committed are discarded.
     pub fn commit_many<'w>(
         &'w self,
         loans: &mut Vec<Loan<&'w Self>>,
         lens: &[usize],
         committed: impl FnMut(u64),
     ) -> Result<usize> {
-        let nth = |place: usize| match (loans.get(place), lens.get(place)) {
+        // Until it returns, nobody can commit them a second time.
+        let mut given = std::mem::take(loans);
+        let nth = |place: usize| match (given.get(place), lens.get(place)) {
             (Some(loan), Some(len)) if std::ptr::eq(loan.writer, self) => {
                 Ok((loan.token, *len as u64))
             }
             _ => Err(Code::Invalid),
         };
-        let count = loans.len().min(lens.len());
-        let done = self.core.commit_many(count, Right::Sole, nth, committed)?;
-        for loan in loans.iter_mut().take(done) {
+        let count = given.len().min(lens.len());
+        let outcome = self.core.commit_many(count, Right::Sole, nth, committed);
+        let done = *outcome.as_ref().unwrap_or(&0);
+        for loan in given.iter_mut().take(done) {
             loan.committed = true;
         }
-        loans.drain(..done);
-        Ok(done)
+        given.drain(..done);
+        *loans = given;
+        Ok(outcome?)
     }
 
     /// Reserves, copies and commits; returns the sequence.
