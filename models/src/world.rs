@@ -606,7 +606,7 @@ impl Producer {
             Guess { next: self.next.get(), lag: lag.max(1) }
         };
         // The weaker one.
-        let manner = Manner { right, publish_by: PublishBy::Store };
+        let manner = Manner { right, publish_by: || PublishBy::Store };
         if table.shape.single_writer {
             let sequence = calm::commit::<true>(&table, hand, known, token, len, manner, guess)?;
             return Some(sequence.get());

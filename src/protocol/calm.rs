@@ -119,9 +119,10 @@ pub(crate) enum PublishBy {
 
 /// How a loan is committed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct Manner<P> {
     pub(crate) right: Right,
-    pub(crate) publish_by: PublishBy,
+    /// Asked for late, because an answer that is kept meanwhile takes a register.
+    pub(crate) publish_by: P,
 }
 
 /// Where a writer begins to look for the next sequence, and how far it lets the tail fall behind.
@@ -143,12 +144,17 @@ pub(crate) fn commit<const ALONE: bool>(
     known: Known,
     token: Token,
     len: u64,
-    Manner { right, publish_by }: Manner,
+    Manner { right, publish_by }: Manner<impl FnOnce() -> PublishBy>,
     guess: impl FnOnce() -> Guess,
 ) -> Option<NonZeroU64> {
     let shape = &Calm::<ALONE>::known(&table.shape);
     let attention = table.attention();
     let slot = token.slot();
+    let alone = match ALONE {
+        // Relaxed: only this writer changes it. Other sequences are of a corrupt order.
+        true => Some(order::honest(table.hot.tail.0.load(Ordering::Relaxed))?),
+        false => None,
+    };
     let Slot { line, claim } = table.slots.get(slot)?;
     let loaned = token.ctl(hand.first);
     // Of a token that is not stale, the word beside the claim is the reserved length, with further
@@ -181,14 +187,14 @@ pub(crate) fn commit<const ALONE: bool>(
     };
     // As in `commit::commit`: the caller gets the error there.
     let give_back = |_: &Code| claim.ctl.store(loaned.0, Ordering::Release);
-    let sequence = match ALONE {
-        true => {
-            let sequence = table.hot.tail.0.load(Ordering::Relaxed);
+    let sequence = match alone {
+        Some(told) => {
+            let sequence = told.get();
             sample.prepare(shape, sequence);
             let entry = order::entry_of(table, shape, sequence).inspect_err(give_back).ok()?;
             let published = Entry::new(sequence, slot).0;
             // Release, AcqRel: pairs with `Position::look`.
-            match publish_by {
+            match publish_by() {
                 PublishBy::Store => entry.store(published, Ordering::Release),
                 PublishBy::Exchange => {
                     entry.swap(published, Ordering::AcqRel);
@@ -196,20 +202,20 @@ pub(crate) fn commit<const ALONE: bool>(
             }
             // As in `Sample::publish_alone`.
             table.hot.tail.0.store(sequence.wrapping_add(1), Ordering::Release);
-            sequence
+            told
         }
-        false => {
+        None => {
             let guess = guess();
             let published = sample.publish_among(table, shape, guess.next, guess.lag);
-            published.inspect_err(give_back).ok()?.0
+            told(published.inspect_err(give_back).ok()?.0)
         }
     };
     // Either this look sees that the membership has changed, or the process that changed it sees the
     // marks. Pairs with the heavy fence in `Attention::tell`.
     light_fence();
     if attention.look() != known.outlook {
-        end_with_attention(table, slot, loaned, sequence, known.audience);
-        return Some(told(sequence));
+        end_with_attention(table, slot, loaned, sequence.get(), known.audience);
+        return Some(sequence);
     }
     // Release: pairs with the acquire in `loan::claim`.
     claim.ctl.store(loaned.with(Phase::Published).0, Ordering::Release);
@@ -217,9 +223,9 @@ pub(crate) fn commit<const ALONE: bool>(
     // the slot is not being committed any more. Pairs with the heavy fence in `Attention::raise`.
     light_fence();
     if attention.look() != known.outlook {
-        after_end_with_attention(table, slot, sequence);
+        after_end_with_attention(table, slot, sequence.get());
     }
-    Some(told(sequence))
+    Some(sequence)
 }
 
 /// A sequence as it is told; only a corrupt order has a sample 0.
@@ -239,29 +245,59 @@ pub(crate) fn mark(
     sequence: u64,
     right: Right,
 ) -> Result<(), Code> {
-    let line = table.line(slot).map_err(|_| Code::Stale)?;
-    match right {
-        Right::Sole => slot::receipt(line, reader, bit.owed, sequence)?,
+    match try_mark(table, slot, reader, &bit, sequence, right) {
+        Marked::Done => Ok(()),
+        Marked::Watched => mark_with_attention(table, slot),
+        Marked::Not => Err(Code::Stale),
+    }
+}
+
+/// What became of a mark.
+pub(crate) enum Marked {
+    Done,
+    /// It is made, and somebody may be waiting for it: [`mark_with_attention`] does the rest.
+    Watched,
+    /// The reader does not hold the sample.
+    Not,
+}
+
+/// The same, without what is rare. The bit stays where it is, because registers are few here.
+#[inline(always)]
+pub(crate) fn try_mark(
+    table: &Table<'_>,
+    slot: u32,
+    reader: u32,
+    bit: &Bit,
+    sequence: u64,
+    right: Right,
+) -> Marked {
+    let Ok(line) = table.line(slot) else { return Marked::Not };
+    let [marks, ..] = &line.marks;
+    let marked = match right {
+        Right::Sole => slot::receipt(line, reader, bit, sequence),
         // An exchange, which compares the sequence: a thread that was stopped before it must not
         // mark a later sample.
-        Right::Token => {
-            let [marks, ..] = &line.marks;
-            slot::clear(marks, sequence, bit.owed)?;
-        }
+        Right::Token => slot::clear(marks, sequence, bit.owed).map(drop),
+    };
+    if marked.is_err() {
+        return Marked::Not;
     }
     // Either these looks see that somebody is about to sleep, or has withdrawn the hint; or that one
     // sees the mark. Pairs with the heavy fences in `Attention::raise` and `pass_since`.
     light_fence();
-    if !table.attention().look().is_calm() || !vacancy::is_offered(table, slot) {
-        mark_with_attention(table, slot);
+    if table.attention().look().is_calm() && vacancy::is_offered(table, slot) {
+        Marked::Done
+    } else {
+        Marked::Watched
     }
-    Ok(())
 }
 
-/// The rest of a mark, when somebody may be waiting for it.
+/// The rest of a mark, when somebody may be waiting for it. It returns what the mark does, so that
+/// it can be the last call of its caller, which needs no frame then.
 #[cold]
 #[inline(never)]
-fn mark_with_attention(table: &Table<'_>, slot: u32) {
+#[expect(clippy::unnecessary_wraps, reason = "the result of a mark")]
+pub(crate) fn mark_with_attention(table: &Table<'_>, slot: u32) -> Result<(), Code> {
     // Pairs with the fences in `vacancy::withdraw` and `Bell::announce`, and with this one in another
     // reader: the later of the two sees both marks.
     fence(Ordering::SeqCst);
@@ -269,4 +305,5 @@ fn mark_with_attention(table: &Table<'_>, slot: u32) {
         slot::free_if_clear(table, slot, line);
     }
     Bell(&table.hot.bells.0.change).ring();
+    Ok(())
 }

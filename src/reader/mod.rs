@@ -15,6 +15,7 @@ use std::time::Duration;
 
 pub(crate) use self::core::{Core, HeldSample, Hold, SampleToken, wait_any};
 use crate::error::{Code, Error, Result};
+use crate::out_of_line::OutOfLine;
 use crate::segment::Segment;
 use crate::segment::attachment::Attachment;
 use crate::wait::{EndWaits, Interrupter};
@@ -50,7 +51,14 @@ impl Reader {
     /// any order.
     #[inline(always)]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
-        Ok(self.core.next()?.map(|held| self.sample(held)))
+        match self.core.try_next() {
+            Some(found) => Ok(found.map(|held| self.sample(held))),
+            None => match self.core.next_slowly().taken(&self.core) {
+                Ok(held) => Ok(Some(self.sample(held))),
+                Err(Code::Again) => Ok(None),
+                Err(code) => Err(code.into()),
+            },
+        }
     }
 
     /// The newest sample, if this reader has not read and dropped it or history retains it. It does
@@ -118,7 +126,7 @@ enum Hand<'r> {
         reason = "the drop of a bare Arc takes its address, which keeps every sample in memory and \
                   costs each round 17 instructions (benches/instructions)"
     )]
-    Owned(Box<Arc<Core>>),
+    Owned(OutOfLine<Box<Arc<Core>>>),
 }
 
 /// A held sample: its bytes do not change or move until it is dropped, which marks it.
@@ -153,12 +161,12 @@ impl<'r> Sample<'r> {
     pub fn into_owned(mut self) -> Sample<'static> {
         let core = match &self.reader {
             Hand::Borrowed(core) => Box::new(Arc::clone(core)),
-            Hand::Owned(core) => core.clone(),
+            Hand::Owned(core) => Box::clone(core),
         };
         let held = self.held;
         // The hold moves to the new sample, so this one must not end it.
         self.held.taken = SampleToken::new(held.taken.slot(), held.taken.sequence(), Hold::Moved);
-        Sample { reader: Hand::Owned(core), held }
+        Sample { reader: Hand::Owned(OutOfLine::new(core)), held }
     }
 
     /// The payload, aligned as the segment says; readable for [`Sample::len`] bytes.
