@@ -331,6 +331,52 @@ pub type Result<T> = core::result::Result<T, Error>;
 /// What the hot calls return inside: it fits two registers.
 pub(crate) type HotResult<T> = core::result::Result<T, Code>;
 
+/// A sequence or a code in one number, for calls that are not compiled into their callers: of a
+/// [`HotResult`] with a sequence they would return the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packed(i64);
+
+impl Packed {
+    /// A sequence of 2^63 and more, which only a corrupt order has, becomes the largest one.
+    #[inline(always)]
+    pub(crate) fn sequence(number: u64) -> Packed {
+        Packed(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+
+    /// Numbers of codes are negative.
+    #[cold]
+    pub(crate) fn code(code: Code) -> Packed {
+        Packed(code.number().into())
+    }
+
+    #[inline(always)]
+    pub(crate) fn unpack(self) -> HotResult<u64> {
+        u64::try_from(self.0).map_err(|_| self.to_code())
+    }
+
+    /// A number that was kept elsewhere.
+    pub(crate) fn of_number(number: i64) -> Packed {
+        Packed(number)
+    }
+
+    /// The code, of a number that is not a sequence.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn to_code(self) -> Code {
+        i32::try_from(self.0).ok().and_then(Code::from_number).unwrap_or(Code::Corrupt)
+    }
+}
+
+impl From<HotResult<u64>> for Packed {
+    #[inline(always)]
+    fn from(result: HotResult<u64>) -> Packed {
+        match result {
+            Ok(number) => Packed::sequence(number),
+            Err(code) => Packed::code(code),
+        }
+    }
+}
+
 impl Error {
     /// An error with the text of its code.
     pub(crate) const fn new(code: Code) -> Error {
@@ -454,6 +500,10 @@ impl Clone for Error {
 }
 
 impl From<Code> for Error {
+    /// Out of line: the two halves of its first word, where it is compiled into a hot call, would
+    /// also split the words of what that call returns otherwise.
+    #[cold]
+    #[inline(never)]
     fn from(code: Code) -> Error {
         Error::new(code)
     }

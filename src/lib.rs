@@ -29,6 +29,7 @@
 //!
 //! - `error`: the table of codes and texts.
 //! - `cache`: hints to the processor's caches.
+//! - `out_of_line`: drops that are kept out of short paths.
 //! - `sys`: the only door to the operating system.
 //! - `atomics`: the only door to atomics, fences and the futex, real or modelled.
 //! - [`layout`]: every byte of a segment.
@@ -43,8 +44,8 @@
 //! - `pool`: payloads outside the slots, in regions of memory that each process maps.
 //! - `ffi`: the C ABI.
 //!
-//! `unsafe` is allowed in `cache`, `sys`, `ffi`, `layout/header`, `layout/receipts`, `layout/slots`
-//! and some files of `segment`.
+//! `unsafe` is allowed in `cache`, `out_of_line`, `sys`, `ffi`, `layout/header`, `layout/receipts`,
+//! `layout/slots` and some files of `segment`.
 
 // Code that could panic is not allowed.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -62,6 +63,7 @@ mod channel;
 mod error;
 mod ffi;
 pub mod layout;
+mod out_of_line;
 mod pool;
 mod protocol;
 mod reader;

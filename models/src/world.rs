@@ -604,7 +604,7 @@ impl Producer {
         let token = Token::new(loan.slot, loan.generation);
         let guess = || self.guess(&table);
         // The weaker one.
-        let manner = Manner { right, publish_by: PublishBy::Store };
+        let manner = Manner { right, publish_by: || PublishBy::Store };
         if table.shape.single_writer {
             let sequence = calm::commit::<true>(&table, hand, known, token, len, manner, guess)?;
             return Some(sequence.get());

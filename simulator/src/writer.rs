@@ -289,7 +289,7 @@ impl Producer {
             Right::Sole => PublishBy::Store,
             Right::Token => PublishBy::Exchange,
         };
-        let manner = Manner { right, publish_by };
+        let manner = Manner { right, publish_by: || publish_by };
         let sequence = match self.kind {
             KindOf::CalmAlone => {
                 calm::commit::<true>(table, hand, known, token, len, manner, guess)?

@@ -12,7 +12,7 @@ use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
 use crate::ffi::options::end_waits;
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
-use crate::protocol::calm::Right;
+use crate::protocol::calm::{self, Marked, Right};
 use crate::reader::{self, Core, HeldSample, Hold, SampleToken};
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking
@@ -301,7 +301,7 @@ fn read_slow(
 ) -> c_int {
     boundary::with(reader, |reader| {
         ret_sample.present()?;
-        reader.hand_out(reader.core.next()?, ret_sample)
+        reader.hand_out(Some(reader.core.next_slowly().taken(&reader.core)?), ret_sample)
     })
 }
 
@@ -364,7 +364,11 @@ pub unsafe extern "C" fn shmslot_slot_mark(
     from_c!(reader: HandleRef, sample: In);
     let marked = boundary::quickly(&reader, |reader| {
         let taken = token_of(&reader.core, &sample.take().ok()?).ok()?;
-        reader.core.try_mark(taken, Right::Token)?;
+        match reader.core.try_mark(taken, Right::Token)? {
+            (_, Marked::Done) => {}
+            (table, Marked::Watched) => calm::mark_with_attention(table, taken.slot()).ok()?,
+            (_, Marked::Not) => return None,
+        }
         Some(reader.count_marks(1))
     });
     match marked {

@@ -53,7 +53,7 @@ impl shmslot_writer {
     fn loan_of(&self, token: Token, len: u64) -> shmslot_loan {
         let segment = self.writer.segment();
         shmslot_loan {
-            data: segment.payload(segment.place_of_loan(token.slot(), len)).cast(),
+            data: segment.payload_of_loan(token.slot(), len).cast(),
             len,
             user_header: segment.user_header(token.slot()).cast(),
             segment_id: segment.geometry().segment_id,
@@ -212,7 +212,7 @@ fn reserve_slow(
 ) -> c_int {
     boundary::with(writer, |handle| {
         ret_loan.present()?;
-        let token = handle.writer.reserve_token(len as u64, boundary::timeout(timeout_ns)?)?;
+        let token = handle.writer.reserve_slow(len as u64, boundary::timeout(timeout_ns)?)?;
         ret_loan.give(handle.loan_of(token, len as u64))?;
         Ok(SHMSLOT_OK)
     })

@@ -26,6 +26,7 @@ pub use bits::BIT_FIELDS;
 pub use geometry::*;
 pub use header::*;
 pub use limits::*;
+pub(crate) use receipts::RECEIPTS;
 #[cfg(loom)]
 pub(crate) use receipts::Receipts;
 pub(crate) use slots::{Slot, Slots};

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // One check serves for both tables.
 
 use super::words::{Claim, SlotLine};
+use crate::atomics::AtomicU64;
 
 /// The lines and the claims of all slots.
 #[derive(Clone, Copy)]
@@ -12,6 +13,8 @@ pub(crate) struct Slots<'a> {
     /// 2^k - 1 for the largest k for which all such numbers are slots. It is one less than the
     /// number of slots if that is a power of two.
     mask: u32,
+    /// The lowest bit above the mask. In a sequence it is that of the lap.
+    lap: u64,
 }
 
 /// The words of one slot.
@@ -26,7 +29,8 @@ impl<'a> Slots<'a> {
     pub(crate) fn new(lines: &'a [SlotLine], claims: &'a [Claim]) -> Option<Slots<'a>> {
         let count = u32::try_from(lines.len()).ok()?;
         let mask = (1_u32 << count.checked_ilog2()?) - 1;
-        (lines.len() == claims.len()).then_some(Slots { lines, claims, mask })
+        let lap = u64::from(mask) + 1;
+        (lines.len() == claims.len()).then_some(Slots { lines, claims, mask, lap })
     }
 
     pub(crate) fn lines(&self) -> &'a [SlotLine] {
@@ -56,5 +60,13 @@ impl<'a> Slots<'a> {
         // SAFETY: as above.
         let claim = unsafe { self.claims.get_unchecked(slot as usize) };
         (slot, Slot { line, claim })
+    }
+
+    /// The entry of a sequence, if the number of slots is a power of two; otherwise any.
+    #[inline(always)]
+    pub(crate) fn entry_at_home(&self, sequence: u64) -> &'a AtomicU64 {
+        let (_, Slot { line, .. }) = self.home(sequence);
+        let [even, odd] = &line.entry;
+        if sequence & self.lap == 0 { even } else { odd }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn commit<const ALONE: bool>(
         let begun = Begun::new::<ALONE>(shape, slot, hand, token, len, right, audience, || true);
         let Some(begun) = begun else { break };
         let published = match ALONE {
-            true => begun.publish_alone(table, next, PublishBy::Store).map(|()| next),
+            true => begun.publish_alone(table, next, || PublishBy::Store).map(|()| next),
             false => begun.publish_among(table, Guess { next, ..guess }),
         };
         let Some(published) = published else { break };
@@ -168,7 +168,7 @@ pub(crate) fn mark(
     let mut slots = [0; RUN];
     let mut count = 0;
     for (&(slot, sequence), marked) in samples.iter().zip(&mut slots) {
-        if store_mark(table, slot, reader, bit, sequence, right).is_err() {
+        if store_mark(table, slot, reader, &bit, sequence, right).is_err() {
             break;
         }
         *marked = slot;

@@ -119,9 +119,10 @@ pub(crate) enum PublishBy {
 
 /// How a loan is committed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct Manner<P> {
     pub(crate) right: Right,
-    pub(crate) publish_by: PublishBy,
+    /// Asked for late, because an answer that is kept meanwhile takes a register.
+    pub(crate) publish_by: P,
 }
 
 /// Where a writer begins to look for the next sequence, and how far it lets the tail fall behind.
@@ -143,40 +144,45 @@ pub(crate) fn commit<const ALONE: bool>(
     known: Known,
     token: Token,
     len: u64,
-    Manner { right, publish_by }: Manner,
+    Manner { right, publish_by }: Manner<impl FnOnce() -> PublishBy>,
     guess: impl FnOnce() -> Guess,
 ) -> Option<NonZeroU64> {
     let attention = table.attention();
+    let alone = match ALONE {
+        // Relaxed: only this writer changes it. Other sequences are of a corrupt order.
+        true => Some(order::honest(table.hot.tail.0.load(Ordering::Relaxed))?),
+        false => None,
+    };
     let slot = table.slots.get(token.slot())?;
     let is_known = || attention.look() == known.outlook;
     let begun =
         Begun::new::<ALONE>(&table.shape, slot, hand, token, len, right, known.audience, is_known)?;
-    let sequence = match ALONE {
-        true => {
-            let sequence = table.hot.tail.0.load(Ordering::Relaxed);
+    let sequence = match alone {
+        Some(told) => {
+            let sequence = told.get();
             begun.publish_alone(table, sequence, publish_by)?;
             // As in `Sample::publish_alone`.
             table.hot.tail.0.store(sequence.wrapping_add(1), Ordering::Release);
-            sequence
+            told
         }
-        false => begun.publish_among(table, guess())?,
+        None => told(begun.publish_among(table, guess())?),
     };
     // Either this look sees that the membership has changed, or the process that changed it sees the
     // marks. Pairs with the heavy fence in `Attention::tell`.
     light_fence();
     if attention.look() != known.outlook {
         let loaned = begun.loaned;
-        end_with_attention(table, token.slot(), loaned, sequence, known.audience);
-        return Some(told(sequence));
+        end_with_attention(table, token.slot(), loaned, sequence.get(), known.audience);
+        return Some(sequence);
     }
     begun.end();
     // Either this look sees that somebody is about to sleep, or that one sees the sample, and that
     // the slot is not being committed any more. Pairs with the heavy fence in `Attention::raise`.
     light_fence();
     if attention.look() != known.outlook {
-        after_end_with_attention(table, token.slot(), sequence);
+        after_end_with_attention(table, token.slot(), sequence.get());
     }
-    Some(told(sequence))
+    Some(sequence)
 }
 
 /// A loan whose commit has begun.
@@ -235,14 +241,14 @@ impl<'t> Begun<'t> {
         &self,
         table: &Table<'_>,
         sequence: u64,
-        publish_by: PublishBy,
+        publish_by: impl FnOnce() -> PublishBy,
     ) -> Option<()> {
         let shape = &Calm::<true>::known(&table.shape);
         self.sample.prepare(shape, sequence);
         let entry = self.or_give_back(order::entry_of(table, shape, sequence))?;
         let published = Entry::new(sequence, self.sample.slot).0;
         // Release, AcqRel: pairs with `Position::look`.
-        match publish_by {
+        match publish_by() {
             PublishBy::Store => entry.store(published, Ordering::Release),
             PublishBy::Exchange => {
                 entry.swap(published, Ordering::AcqRel);
@@ -291,14 +297,43 @@ pub(crate) fn mark(
     sequence: u64,
     right: Right,
 ) -> Result<(), Code> {
-    store_mark(table, slot, reader, bit, sequence, right)?;
+    match try_mark(table, slot, reader, &bit, sequence, right) {
+        Marked::Done => Ok(()),
+        Marked::Watched => mark_with_attention(table, slot),
+        Marked::Not => Err(Code::Stale),
+    }
+}
+
+/// What became of a mark.
+pub(crate) enum Marked {
+    Done,
+    /// It is made, and somebody may be waiting for it: [`mark_with_attention`] does the rest.
+    Watched,
+    /// The reader does not hold the sample.
+    Not,
+}
+
+/// The same, without what is rare. The bit stays where it is, because registers are few here.
+#[inline(always)]
+pub(crate) fn try_mark(
+    table: &Table<'_>,
+    slot: u32,
+    reader: u32,
+    bit: &Bit,
+    sequence: u64,
+    right: Right,
+) -> Marked {
+    if store_mark(table, slot, reader, bit, sequence, right).is_err() {
+        return Marked::Not;
+    }
     // Either these looks see that somebody is about to sleep, or has withdrawn the hint; or that one
     // sees the mark. Pairs with the heavy fences in `Attention::raise` and `pass_since`.
     light_fence();
-    if !table.attention().look().is_calm() || !vacancy::is_offered(table, slot) {
-        mark_with_attention(table, slot);
+    if table.attention().look().is_calm() && vacancy::is_offered(table, slot) {
+        Marked::Done
+    } else {
+        Marked::Watched
     }
-    Ok(())
 }
 
 /// Says that a reader is done with a sample: with a receipt, or if another thread may have the same
@@ -308,13 +343,13 @@ pub(super) fn store_mark(
     table: &Table<'_>,
     slot: u32,
     reader: u32,
-    bit: Bit,
+    bit: &Bit,
     sequence: u64,
     right: Right,
 ) -> Result<(), Code> {
     let line = table.line(slot).map_err(|_| Code::Stale)?;
     match right {
-        Right::Sole => slot::receipt(line, reader, bit.owed, sequence),
+        Right::Sole => slot::receipt(line, reader, bit, sequence),
         // An exchange, which compares the sequence: a thread that was stopped before it must not
         // mark a later sample.
         Right::Token => {
@@ -324,10 +359,12 @@ pub(super) fn store_mark(
     }
 }
 
-/// The rest of a mark, when somebody may be waiting for it.
+/// The rest of a mark, when somebody may be waiting for it. It returns what the mark does, so that
+/// it can be the last call of its caller, which needs no frame then.
 #[cold]
 #[inline(never)]
-fn mark_with_attention(table: &Table<'_>, slot: u32) {
+#[expect(clippy::unnecessary_wraps, reason = "the result of a mark")]
+pub(crate) fn mark_with_attention(table: &Table<'_>, slot: u32) -> Result<(), Code> {
     // Pairs with the fences in `vacancy::withdraw` and `Bell::announce`, and with this one in another
     // reader: the later of the two sees both marks.
     fence(Ordering::SeqCst);
@@ -335,4 +372,5 @@ fn mark_with_attention(table: &Table<'_>, slot: u32) {
         slot::free_if_clear(table, slot, line);
     }
     Bell(&table.hot.bells.0.change).ring();
+    Ok(())
 }

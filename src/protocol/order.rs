@@ -6,6 +6,7 @@
 //! owed to it may lie between them.
 
 use core::cmp;
+use core::num::NonZeroU64;
 
 use super::bounds::StepBudget;
 use super::shape::Shape;
@@ -13,10 +14,15 @@ use super::table::Table;
 use super::words::Entry;
 use crate::atomics::{AtomicU64, Ordering};
 use crate::error::Code;
-use crate::layout::Slot;
 
 /// The first sequence of a segment; 0 means none.
 pub(crate) const FIRST: u64 = 1;
+
+/// A sequence that an honest process can have reached: not 0, and less than 2^63.
+#[inline(always)]
+pub(crate) fn honest(sequence: u64) -> Option<NonZeroU64> {
+    if sequence as i64 > 0 { NonZeroU64::new(sequence) } else { None }
+}
 
 /// A sequence and its place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +75,7 @@ pub(crate) fn entry_of<'t>(
     sequence: u64,
 ) -> Result<&'t AtomicU64, Code> {
     match shape.shift {
-        Some(shift) => {
-            let (_, Slot { line, .. }) = table.slots.home(sequence);
-            line.entry.get((sequence >> shift & 1) as usize).ok_or(Code::Corrupt)
-        }
+        Some(_) => Ok(table.slots.entry_at_home(sequence)),
         None => Position::of(shape, sequence).entry(table),
     }
 }

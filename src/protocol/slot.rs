@@ -5,6 +5,8 @@
 //! slot is free when it is Free, or Published without a mark. The bits of 16 readers change in one
 //! word together with the tag of their sequence, so unread, held and the sequence never disagree.
 
+use core::num::NonZeroU32;
+
 use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
 use super::shape::Shape;
@@ -113,7 +115,7 @@ fn receipts_of(line: &SlotLine, readers: Audience) -> Audience {
 /// sample is not owed to it. Only a call for this reader may do this, and no other may be under way
 /// for the same sample.
 #[inline(always)]
-pub(super) fn receipt(line: &SlotLine, reader: u32, owed: u64, sequence: u64) -> Result<(), Code> {
+pub(super) fn receipt(line: &SlotLine, reader: u32, bit: &Bit, sequence: u64) -> Result<(), Code> {
     let receipts = line.receipts();
     let receipt = receipts.by.get(reader as usize).ok_or(Code::Stale)?;
     let [marks, ..] = &line.marks;
@@ -123,8 +125,10 @@ pub(super) fn receipt(line: &SlotLine, reader: u32, owed: u64, sequence: u64) ->
     // Acquire, twice: pairs with the releases in `Sample::prepare`. If one of these is of a later
     // sample, so is the sequence.
     let turn = receipts.turn.load(Ordering::Acquire);
-    let seen = marks.load(Ordering::Acquire);
-    if line.sequence.load(Ordering::Relaxed) != sequence || seen & owed == 0 || before == turn {
+    if before == turn || marks.load(Ordering::Acquire) & bit.owed == 0 {
+        return Err(Code::Stale);
+    }
+    if line.sequence.load(Ordering::Relaxed) != sequence {
         return Err(Code::Stale);
     }
     // Release: this reader is done with the bytes; pairs with the acquire in [`receipts_of`].
@@ -155,14 +159,12 @@ fn is_clear_by_receipts(line: &SlotLine) -> bool {
     let [marks, ..] = &line.marks;
     // Acquire: as in [`load_marks`].
     let seen = Marks(marks.load(Ordering::Acquire));
-    if seen.is_clear() {
-        return true;
-    }
-    let owed = seen.0 & Marks::OWED;
-    if seen.0 & Marks::HELD != 0 || owed & owed.wrapping_sub(1) != 0 {
+    let Some(bits) = NonZeroU32::new(seen.bits()) else { return true };
+    if bits.get() & (bits.get() - 1) != 0 {
         return is_clear_of_several(line);
     }
-    let reader = owed.trailing_zeros().wrapping_sub(FIRST_READER_OWED) as usize;
+    // A held bit or history's comes before those: then there is no receipt of this number.
+    let reader = bits.trailing_zeros().wrapping_sub(FIRST_READER_OWED) as usize;
     let receipts = line.receipts();
     // As in [`load_marks`].
     let is_receipt = |receipt: &AtomicU8| {

@@ -309,7 +309,16 @@ impl Marks {
 
     #[inline]
     pub(crate) fn is_clear(self) -> bool {
-        self.0 & (Marks::OWED | Marks::HELD) == 0
+        self.bits() == 0
+    }
+
+    /// The owed and held bits.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u32 {
+        const {
+            assert!(Marks::OWED | Marks::HELD == u32::MAX as u64);
+        }
+        self.0 as u32
     }
 
     /// Owed bits as an audience of word `word`.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::core::{CalmKind, Core, HeldSample, Hold, SampleToken};
 use crate::cache;
-use crate::error::HotResult;
+use crate::error::{Code, HotResult};
 use crate::protocol::batch::{self, RUN};
 use crate::protocol::calm::Right;
 use crate::protocol::hold::{self, Step};
@@ -30,14 +30,21 @@ impl Core {
             }
             // The first that is no common case; or the end, or an error, which comes again at the
             // next call.
-            match self.next() {
-                Ok(Some(held)) => read(held),
-                Err(code) if done == 0 => return Err(code),
-                Ok(None) | Err(_) => break,
+            match self.read_one() {
+                Ok(held) => read(held),
+                Err(code) if done == 0 && code != Code::Again => return Err(code),
+                Err(_) => break,
             }
             done += 1;
         }
         Ok(done)
+    }
+
+    fn read_one(&self) -> HotResult<HeldSample> {
+        match self.try_next() {
+            Some(found) => found.ok_or(Code::Again),
+            None => self.next_slowly().taken(self),
+        }
     }
 
     /// Takes up to `most` samples, of [`RUN`] at most, as long as they are common cases; returns how
@@ -120,8 +127,11 @@ impl Core {
         let mut given = 0;
         for (place, sample) in run.iter_mut().take(most).enumerate() {
             match nth(from + place) {
-                Ok(taken) if self.is_read(taken) => *sample = (taken.slot(), taken.sequence()),
-                _ => break,
+                Ok(taken) => match self.read_sequence(taken) {
+                    Some(sequence) => *sample = (taken.slot(), sequence),
+                    None => break,
+                },
+                Err(_) => break,
             }
             given += 1;
         }

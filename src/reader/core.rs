@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache;
-use crate::error::{Code, Error, HotResult, Result};
+use crate::error::{Code, Error, HotResult, Packed, Result};
+use crate::layout::RECEIPTS;
 use crate::layout::bits::Field;
-use crate::protocol::calm::{self, Right};
+use crate::protocol::calm::{self, Marked, Right};
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members;
 use crate::protocol::order::Position;
 use crate::protocol::rows::{self, Member};
-use crate::protocol::shape::{Any, Calm, Dropping, Kind, KindOf, Shape};
+use crate::protocol::shape::{Any, Calm, Dropping, Kind, KindOf};
 use crate::protocol::slot;
 use crate::protocol::table::Table;
 use crate::protocol::words::{Extent, Place};
@@ -40,7 +41,8 @@ pub(crate) struct SampleToken {
     /// The sequence, with the hold in the two bits above it. Above the slot it would cost more: the
     /// compiler stores such a word in two halves, and a load of the whole then waits for both.
     sequence_and_hold: u64,
-    slot: u32,
+    /// As wide as the other, because padding would be copied through memory.
+    slot: u64,
 }
 
 impl SampleToken {
@@ -50,7 +52,16 @@ impl SampleToken {
     #[inline(always)]
     pub(crate) fn new(slot: u32, sequence: u64, hold: Hold) -> SampleToken {
         let hold = SampleToken::HOLD.put(hold as u64);
-        SampleToken { sequence_and_hold: SampleToken::SEQUENCE.cut(sequence) | hold, slot }
+        let sequence_and_hold = SampleToken::SEQUENCE.cut(sequence) | hold;
+        SampleToken { sequence_and_hold, slot: slot.into() }
+    }
+
+    /// The sequence of a sample that was read, by a reader that reads `next` next; `None` if it was
+    /// not. One that was not read yet is not held, whatever the caller passes.
+    #[inline(always)]
+    fn read_before(self, next: u64) -> Option<u64> {
+        // A sample that was read is `Owed`, which is 0; the others look like later ones.
+        (self.sequence_and_hold < next).then_some(self.sequence_and_hold)
     }
 
     /// Whether a sample can have this sequence.
@@ -61,7 +72,7 @@ impl SampleToken {
 
     #[inline(always)]
     pub(crate) fn slot(self) -> u32 {
-        self.slot
+        self.slot as u32
     }
 
     #[inline(always)]
@@ -98,6 +109,40 @@ impl HeldSample {
     }
 }
 
+/// What a read out of line has found, in two numbers, which are returned in registers: a slot and an
+/// extent, or a code.
+#[derive(Clone, Copy)]
+pub(crate) struct Next {
+    /// Numbers of codes are negative.
+    slot_or_code: i64,
+    extent: Extent,
+}
+
+impl Next {
+    #[inline(always)]
+    fn of(found: HotResult<(u32, Extent)>) -> Next {
+        match found {
+            Ok((slot, extent)) => Next { slot_or_code: slot.into(), extent },
+            Err(code) => Next { slot_or_code: code.number().into(), extent: Extent(0) },
+        }
+    }
+
+    /// The sample, which its reader has just taken; `Again` if there is none.
+    #[inline(always)]
+    pub(crate) fn taken(self, reader: &Core) -> HotResult<HeldSample> {
+        match u32::try_from(self.slot_or_code) {
+            Ok(slot) => Ok(HeldSample { taken: reader.read_last(slot), extent: self.extent }),
+            Err(_) => Err(self.code()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn code(self) -> Code {
+        Packed::of_number(self.slot_or_code).to_code()
+    }
+}
+
 /// A membership. It lives until its reader has left and everything that it read is marked; then the
 /// row is free for another.
 pub(crate) struct Core {
@@ -106,6 +151,8 @@ pub(crate) struct Core {
     kind: KindOf,
     /// Whether a read is short: samples are not taken away and not counted.
     pub(super) quick: bool,
+    /// Which receipts are its own; if a mark is not short, a number that no receipt has.
+    receipt: u32,
     /// The cursor. It is atomic because marks from other threads load it. Only the reading thread
     /// stores it.
     pub(super) sequence: AtomicU64,
@@ -115,6 +162,8 @@ pub(crate) struct Core {
     /// The segment's limit of samples that one reader holds at once; 0: none, and then they are not
     /// counted.
     max_held: u32,
+    /// How what it reads is held under the policy of the segment.
+    hold: Hold,
     /// Samples that it holds. Counted up by the thread that reads, and down by those that mark.
     held: AtomicU32,
     interrupted: Arc<AtomicBool>,
@@ -153,8 +202,11 @@ impl Core {
         let deaths = table.hot.lifecycle.0.deaths.load(Ordering::Acquire);
         let max_held = segment.geometry().max_held;
         let kind = table.shape.kind();
+        let quick = table.shape.receipts && max_held == 0;
+        let hold = if table.shape.drop_oldest { Hold::Held } else { Hold::Owed };
         let core = Core {
-            quick: table.shape.receipts && max_held == 0,
+            quick,
+            receipt: if quick { member.index } else { u32::MAX },
             kind,
             segment,
             member,
@@ -163,6 +215,7 @@ impl Core {
             adopts: cursor.adopts,
             lost: AtomicU64::new(0),
             max_held,
+            hold,
             held: AtomicU32::new(0),
             interrupted: Arc::default(),
             end_without_writers: AtomicBool::new(false),
@@ -215,16 +268,8 @@ impl Core {
         joined
     }
 
-    /// The next sample, which is held from now on.
-    #[inline(always)]
-    pub(crate) fn next(&self) -> HotResult<Option<HeldSample>> {
-        match self.try_next() {
-            Some(found) => Ok(found),
-            None => self.next_slowly(),
-        }
-    }
-
-    /// The same in the common case; `None` in all others, which are left to the slow path.
+    /// The next sample, which is held from now on, in the common case; `None` in all others, which
+    /// are left to the slow path.
     #[inline(always)]
     pub(crate) fn try_next(&self) -> Option<Option<HeldSample>> {
         let table = self.segment.table().ok()?;
@@ -257,11 +302,22 @@ impl Core {
 
     /// The next sample, for any segment and whatever is found.
     #[inline(never)]
-    fn next_slowly(&self) -> HotResult<Option<HeldSample>> {
+    pub(crate) fn next_slowly(&self) -> Next {
+        Next::of(self.find_slowly())
+    }
+
+    #[inline(always)]
+    fn find_slowly(&self) -> HotResult<(u32, Extent)> {
         let table = self.segment.table()?;
-        let Some(slot) = self.next_slot(table)? else { return self.nothing(table) };
-        let sequence = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
-        self.show(table, Core::read_of(&table.shape, slot, sequence), extent_of(table, slot)?)
+        let Some(slot) = self.next_slot(table)? else {
+            self.check_joined(table)?;
+            return Err(Code::Again);
+        };
+        let extent = extent_of(table, slot)?;
+        match table.place(slot, extent) {
+            Ok(_) => Ok((slot, extent)),
+            Err(code) => Err(self.refuse(self.read_last(slot), code)),
+        }
     }
 
     /// There is nothing to read, and never will be if the reader was expelled.
@@ -390,7 +446,7 @@ impl Core {
     /// two lines arrive together. Not at the first poll after a sample, because a writer that is
     /// about to fill the payload would have to take the line back.
     #[inline(always)]
-    pub(super) fn prefetch_next(&self, table: &Table<'_>, sequence: u64) {
+    fn prefetch_next(&self, table: &Table<'_>, sequence: u64) {
         if self.waiting.load(Ordering::Relaxed) {
             let home = Position::of(&table.shape, sequence).line;
             cache::prefetch_read(self.segment.payload(Place::Slot(home)));
@@ -403,11 +459,11 @@ impl Core {
         self.waiting.store(waiting, Ordering::Relaxed);
     }
 
-    /// The sample that was read, and the bit by which it is held under this policy.
+    /// The sample that was read last, and the bit by which it is held under this policy.
     #[inline(always)]
-    fn read_of(shape: &Shape, slot: u32, sequence: u64) -> SampleToken {
-        let hold = if shape.drop_oldest { Hold::Held } else { Hold::Owed };
-        SampleToken::new(slot, sequence, hold)
+    fn read_last(&self, slot: u32) -> SampleToken {
+        let sequence = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
+        SampleToken::new(slot, sequence, self.hold)
     }
 
     /// Whether `next` would find a sample.
@@ -446,33 +502,41 @@ impl Core {
     #[inline(always)]
     pub(crate) fn mark(&self, taken: SampleToken, right: Right) -> HotResult<()> {
         match self.try_mark(taken, right) {
-            Some(()) => Ok(()),
-            None => self.mark_slowly(taken, right),
+            Some((_, Marked::Done)) => Ok(()),
+            Some((table, Marked::Watched)) => calm::mark_with_attention(table, taken.slot()),
+            _ => self.mark_slowly(taken, right),
         }
     }
 
-    /// The same in the common case; `None` in all others, and then nothing has changed.
+    /// The same in the common case, without what is rare; `None` in all others, and then nothing has
+    /// changed.
     #[inline(always)]
-    pub(crate) fn try_mark(&self, taken: SampleToken, right: Right) -> Option<()> {
+    pub(crate) fn try_mark(
+        &self,
+        taken: SampleToken,
+        right: Right,
+    ) -> Option<(&Table<'_>, Marked)> {
         let table = self.segment.table().ok()?;
-        if !self.quick || !self.is_read(taken) {
+        let sequence = self.read_sequence(taken)?;
+        // One look at this number says both that marks are short and that it has a receipt.
+        let receipt = self.receipt;
+        if receipt as usize >= RECEIPTS {
             return None;
         }
-        let Member { index, bit, .. } = self.member;
-        calm::mark(table, taken.slot(), index, bit, taken.sequence(), right).ok()
+        let bit = &self.member.bit;
+        Some((table, calm::try_mark(table, taken.slot(), receipt, bit, sequence, right)))
     }
 
-    /// Whether a sample was read, and not peeked. One that was not read yet is not held, whatever
-    /// the caller passes.
+    /// The sequence of a sample that was read, and not peeked.
     #[inline(always)]
-    pub(super) fn is_read(&self, taken: SampleToken) -> bool {
-        taken.hold() == Hold::Owed && taken.sequence() < self.sequence.load(Ordering::Relaxed)
+    pub(super) fn read_sequence(&self, taken: SampleToken) -> Option<u64> {
+        taken.read_before(self.sequence.load(Ordering::Relaxed))
     }
 
     #[inline(never)]
     fn mark_slowly(&self, taken: SampleToken, right: Right) -> HotResult<()> {
         let table = self.segment.table()?;
-        if !self.is_read(taken) && taken.hold() != Hold::Held {
+        if self.read_sequence(taken).is_none() && taken.hold() != Hold::Held {
             return Err(Code::Stale);
         }
         // Counted before it is marked: the reader may learn of the mark through the segment, by a

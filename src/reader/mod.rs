@@ -16,6 +16,7 @@ use std::time::Duration;
 
 pub(crate) use self::core::{Core, HeldSample, Hold, SampleToken, wait_any};
 use crate::error::{Code, Error, Result};
+use crate::out_of_line::OutOfLine;
 use crate::protocol::calm::Right;
 use crate::segment::Segment;
 use crate::segment::attachment::Attachment;
@@ -52,7 +53,14 @@ impl Reader {
     /// any order.
     #[inline(always)]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
-        Ok(self.core.next()?.map(|held| self.sample(held)))
+        match self.core.try_next() {
+            Some(found) => Ok(found.map(|held| self.sample(held))),
+            None => match self.core.next_slowly().taken(&self.core) {
+                Ok(held) => Ok(Some(self.sample(held))),
+                Err(Code::Again) => Ok(None),
+                Err(code) => Err(code.into()),
+            },
+        }
     }
 
     /// Takes up to `most` samples, and adds them to `samples`; returns how many, 0 if there is none
@@ -142,7 +150,7 @@ enum Hand<'r> {
         reason = "the drop of a bare Arc takes its address, which keeps every sample in memory and \
                   costs each round 17 instructions (benches/instructions)"
     )]
-    Owned(Box<Arc<Core>>),
+    Owned(OutOfLine<Box<Arc<Core>>>),
 }
 
 /// A held sample: its bytes do not change or move until it is dropped, which marks it.
@@ -177,12 +185,12 @@ impl<'r> Sample<'r> {
     pub fn into_owned(mut self) -> Sample<'static> {
         let core = match &self.reader {
             Hand::Borrowed(core) => Box::new(Arc::clone(core)),
-            Hand::Owned(core) => core.clone(),
+            Hand::Owned(core) => Box::clone(core),
         };
         let held = self.held;
         // The hold moves to the new sample.
         self.forget_hold();
-        Sample { reader: Hand::Owned(core), held }
+        Sample { reader: Hand::Owned(OutOfLine::new(core)), held }
     }
 
     /// Its drop must not end the hold.

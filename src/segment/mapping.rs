@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // Makes memory typed.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
 use std::slice;
 
 use crate::atomics::AtomicU64;
@@ -71,11 +72,32 @@ impl HotPage {
     }
 }
 
+/// Where the payloads of all slots are. Every sample needs its address twice, so what is the same
+/// for all is added once.
+pub(super) struct Payloads {
+    first: NonNull<u8>,
+    stride: usize,
+}
+
+// SAFETY: an address, valid for all threads.
+unsafe impl Send for Payloads {}
+// SAFETY: as above; the users of the memory coordinate their accesses.
+unsafe impl Sync for Payloads {}
+
+impl Payloads {
+    /// The payload of a slot; of one that does not exist, an address that is not to be used.
+    #[inline(always)]
+    pub(super) fn of_slot(&self, slot: u32) -> *mut u8 {
+        self.first.as_ptr().wrapping_add((slot as usize).wrapping_mul(self.stride))
+    }
+}
+
 /// A mapped segment, and the typed view of it.
 pub(super) struct MappedSegment {
-    // Both point into `span`. They are returned only with the lifetime of a reference to this.
+    // All point into `span`. They are returned only with the lifetime of a reference to this.
     table: Table<'static>,
     rows: Rows<'static>,
+    payloads: Payloads,
     span: Span,
 }
 
@@ -127,7 +149,18 @@ impl MappedSegment {
             };
             (table, rows)
         };
-        Ok(MappedSegment { table, rows, span })
+        let payloads = Payloads {
+            first: NonNull::new(at(offsets.payload)).ok_or(Code::Corrupt)?,
+            // It fits, because the offsets of all slots do.
+            stride: offsets.payload_stride as usize,
+        };
+        Ok(MappedSegment { table, rows, payloads, span })
+    }
+
+    /// The payloads of the slots.
+    #[inline(always)]
+    pub(super) fn payloads(&self) -> &Payloads {
+        &self.payloads
     }
 
     /// The shared words of the protocol.

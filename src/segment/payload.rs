@@ -21,28 +21,37 @@ impl Attachment {
     #[inline(always)]
     pub(crate) fn payload(&self, place: Place) -> *mut u8 {
         match place {
-            Place::Slot(slot) => {
-                self.at(self.offsets.payload + u64::from(slot) * self.offsets.payload_stride)
-            }
+            Place::Slot(slot) => self.payload_in_slot(slot),
             Place::Region(region) => self.payload_in_region(region),
         }
+    }
+
+    /// The payload of a slot.
+    #[inline(always)]
+    pub(crate) fn payload_in_slot(&self, slot: u32) -> *mut u8 {
+        self.mapped.payloads().of_slot(slot)
     }
 
     /// Out of line: few samples are that large.
     #[cold]
     #[inline(never)]
     fn payload_in_region(&self, region: u32) -> *mut u8 {
-        self.at(self.offsets.regions + u64::from(region) * self.offsets.region_stride)
-    }
-
-    /// An address in the mapping.
-    #[inline(always)]
-    fn at(&self, offset: u64) -> *mut u8 {
-        // It fits a usize, because the offsets of all slots and regions do.
+        let offset = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
+        // It fits a usize, because the offsets of all regions do.
         self.mapped.span().start().as_ptr().wrapping_add(offset as usize)
     }
 
     /// The payload of a loan that was reserved for so many bytes.
+    #[inline(always)]
+    pub(crate) fn payload_of_loan(&self, slot: u32, len: u64) -> *mut u8 {
+        if len <= self.shape().capacity {
+            self.payload_in_slot(slot)
+        } else {
+            self.payload(self.place_of_loan(slot, len))
+        }
+    }
+
+    /// The place of a loan that was reserved for so many bytes.
     #[inline(always)]
     pub(crate) fn place_of_loan(&self, slot: u32, len: u64) -> Place {
         if len <= self.geometry.slot_capacity {

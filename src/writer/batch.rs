@@ -8,7 +8,8 @@ use super::core::Core;
 use crate::error::HotResult;
 use crate::protocol::batch::{self, RUN};
 use crate::protocol::calm::Right;
-use crate::protocol::shape::KindOf;
+use crate::protocol::loan;
+use crate::protocol::shape::{Calm, Dropping, Kind, KindOf};
 use crate::protocol::table::Table;
 use crate::protocol::words::Token;
 
@@ -54,14 +55,31 @@ impl Core {
         reserved: &mut impl FnMut(Token),
     ) -> usize {
         let Ok(table) = self.segment.table() else { return 0 };
-        if len >= self.quick_below {
+        if !self.short.has(len) {
             return 0;
         }
         // Relaxed: a guess, which the claims check.
         let tail = table.hot.tail.0.load(Ordering::Relaxed);
         let next = if self.kind == KindOf::CalmAmong { self.calm.next(tail) } else { tail };
         let places = (next..).skip(count).take(most - count);
-        places.map_while(|place| self.try_claim_home(table, place, len)).map(reserved).count()
+        match self.kind {
+            KindOf::CalmAlone => self.claim_places::<Calm<true>>(table, places, len, reserved),
+            KindOf::CalmAmong => self.claim_places::<Calm<false>>(table, places, len, reserved),
+            KindOf::Dropping => self.claim_places::<Dropping>(table, places, len, reserved),
+            KindOf::Any => 0,
+        }
+    }
+
+    fn claim_places<K: Kind>(
+        &self,
+        table: &Table<'_>,
+        places: impl Iterator<Item = u64>,
+        len: u64,
+        reserved: &mut impl FnMut(Token),
+    ) -> usize {
+        let first = self.hand.first;
+        let claim = |place| loan::try_claim::<K>(table, first, table.slots.home(place), len);
+        places.map_while(claim).map(reserved).count()
     }
 
     /// Commits `count` loans, each of which `nth` gives with its length, as many as it can from the
@@ -137,7 +155,7 @@ impl Core {
         if table.attention().look() != known.outlook {
             self.calm.settle(table, count as u32);
         }
-        self.prefetch_payload(table, last);
+        self.prefetch_payload(&self.segment, table, last);
         sequences.iter().copied().for_each(committed);
         count
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache;
-use crate::error::{Code, Error, HotResult, Result};
+use crate::error::{Code, Error, HotResult, Packed, Result};
 use crate::layout::Policy;
 use crate::protocol::bounds::RACE_LIMIT;
 use crate::protocol::calm::{self, Hand, Manner, PublishBy, Right};
@@ -18,7 +18,7 @@ use crate::protocol::order;
 use crate::protocol::reclaim;
 use crate::protocol::region;
 use crate::protocol::rows;
-use crate::protocol::shape::{Any, Calm, Dropping, Kind, KindOf};
+use crate::protocol::shape::{Any, Calm, Dropping, Kind, KindOf, Shape};
 use crate::protocol::table::Table;
 use crate::protocol::words::{Loan as Loaned, Owner, Place, Reserved, Token, Wanted};
 use crate::segment::attachment::Attachment;
@@ -50,9 +50,10 @@ pub struct Core {
     loans: AtomicU32,
     first: First,
     pub(super) kind: KindOf,
-    /// A reserve of less than this is short: the next slot in the order is tried first, no loan is
-    /// counted, and the kind is a common one. 0 if that is not so.
-    pub(super) quick_below: u64,
+    pub(super) short: Short,
+    /// The commit of this kind of a loan that its caller alone has. Chosen once, so that no commit
+    /// compares kinds.
+    commit_own: fn(&Core, Token, u64) -> Packed,
     pub(super) calm: CalmWriter,
     recent: Recent,
     cycle: Cycle,
@@ -73,6 +74,35 @@ pub struct Core {
     end_at_retirement: AtomicBool,
 }
 
+/// A reserve of less than this is short: the next slot in the order is tried first, and no loan is
+/// counted. There is one limit for each common kind, and it is 0 unless the segment is of that kind:
+/// so one comparison asks both.
+#[derive(Default)]
+pub(super) struct Short {
+    alone_below: u64,
+    among_below: u64,
+    dropping_below: u64,
+}
+
+impl Short {
+    fn of(shape: &Shape, first: First, max_loans: u32) -> Short {
+        if first != First::Next || max_loans != 0 {
+            return Short::default();
+        }
+        let below = shape.capacity + 1;
+        match shape.kind() {
+            KindOf::CalmAlone => Short { alone_below: below, ..Short::default() },
+            KindOf::CalmAmong => Short { among_below: below, ..Short::default() },
+            KindOf::Dropping => Short { dropping_below: below, ..Short::default() },
+            KindOf::Any => Short::default(),
+        }
+    }
+
+    pub(super) fn has(&self, len: u64) -> bool {
+        len < self.alone_below.max(self.among_below).max(self.dropping_below)
+    }
+}
+
 impl Core {
     pub(crate) fn open(segment: Arc<Attachment>) -> Result<Core> {
         let participant = segment.writable()?;
@@ -88,10 +118,12 @@ impl Core {
         Ok(Core {
             first,
             kind: segment.shape().kind(),
-            quick_below: match segment.shape().kind() {
-                KindOf::Any => 0,
-                _ if first != First::Next || segment.max_loans() != 0 => 0,
-                _ => segment.shape().capacity + 1,
+            short: Short::of(segment.shape(), first, segment.max_loans()),
+            commit_own: match segment.shape().kind() {
+                KindOf::CalmAlone => Core::commit_own_calmly::<true>,
+                KindOf::CalmAmong => Core::commit_own_calmly::<false>,
+                KindOf::Dropping => Core::commit_own_as::<Dropping>,
+                KindOf::Any => Core::commit_own_as::<Any>,
             },
             calm: CalmWriter::new(slots),
             recent: Recent::default(),
@@ -211,7 +243,32 @@ impl Core {
     #[inline(always)]
     pub(crate) fn try_reserve(&self, len: u64) -> Option<Token> {
         let table = self.segment.table().ok()?;
-        if len < self.quick_below { self.try_claim_quickly(table, len) } else { None }
+        if len < self.short.alone_below {
+            self.try_claim_home::<Calm<true>>(table, len)
+        } else if len < self.short.among_below {
+            self.try_claim_home::<Calm<false>>(table, len)
+        } else if len < self.short.dropping_below {
+            self.try_claim_dropping(table, len)
+        } else {
+            None
+        }
+    }
+
+    /// The slot that the next sequence has in a segment of this kind, if it is free.
+    #[inline(always)]
+    fn try_claim_home<K: Kind>(&self, table: &Table<'_>, len: u64) -> Option<Token> {
+        // Relaxed: a guess, which the claim checks.
+        let mut next = table.hot.tail.0.load(Ordering::Relaxed);
+        let shape = K::known(&table.shape);
+        if shape.receipts && !shape.single_writer {
+            next = self.calm.next(next);
+        }
+        loan::try_claim::<K>(table, self.hand.first, table.slots.home(next), len)
+    }
+
+    #[inline(never)]
+    fn try_claim_dropping(&self, table: &Table<'_>, len: u64) -> Option<Token> {
+        self.try_claim_home::<Dropping>(table, len)
     }
 
     /// A free slot for callers that do not need the order, in the common case: the next one for
@@ -219,7 +276,7 @@ impl Core {
     #[inline(always)]
     pub(crate) fn try_claim_free(&self, table: &Table<'_>, len: u64) -> Option<Token> {
         match self.first {
-            First::Next => self.try_claim_quickly(table, len),
+            First::Next => self.try_claim_next(table, len),
             First::Last | First::Few => {
                 self.recent.first().and_then(|slot| self.try_claim(table, slot, len))
             }
@@ -228,28 +285,19 @@ impl Core {
 
     /// The next slot in the order, if it is free, or else the one that is guessed to be.
     #[inline(always)]
-    fn try_claim_quickly(&self, table: &Table<'_>, len: u64) -> Option<Token> {
-        // Relaxed: a guess, which the claim checks.
-        let tail = table.hot.tail.0.load(Ordering::Relaxed);
-        let next = if self.kind == KindOf::CalmAmong { self.calm.next(tail) } else { tail };
-        let claimed = self.try_claim_home(table, next, len);
+    fn try_claim_next(&self, table: &Table<'_>, len: u64) -> Option<Token> {
+        // Without a jump through a table.
+        let claimed = if self.kind == KindOf::CalmAlone {
+            self.try_claim_home::<Calm<true>>(table, len)
+        } else if self.kind == KindOf::CalmAmong {
+            self.try_claim_home::<Calm<false>>(table, len)
+        } else {
+            let tail = table.hot.tail.0.load(Ordering::Relaxed);
+            self.try_claim(table, table.shape.home_of_plain(tail), len)
+        };
         match claimed {
             None => self.try_claim_guess(table, len),
             claimed => claimed,
-        }
-    }
-
-    /// The home slot of a sequence, if it is free.
-    #[inline(always)]
-    pub(super) fn try_claim_home(&self, table: &Table<'_>, next: u64, len: u64) -> Option<Token> {
-        let (first, home) = (self.hand.first, table.slots.home(next));
-        // Without a jump through a table.
-        if self.kind == KindOf::CalmAlone {
-            loan::try_claim::<Calm<true>>(table, first, home, len)
-        } else if self.kind == KindOf::CalmAmong {
-            loan::try_claim::<Calm<false>>(table, first, home, len)
-        } else {
-            self.try_claim(table, table.shape.home_of_plain(next), len)
         }
     }
 
@@ -354,6 +402,11 @@ impl Core {
         if len > table.shape.capacity {
             let slot = |wanted| self.slot_for_region(table, wanted);
             return Ok(self.reserve_large(table, len, timeout, slot)?);
+        }
+        if self.short.has(len) {
+            if let Some(token) = self.try_claim_guess(table, len) {
+                return Ok(token);
+            }
         }
         self.count_loan()?;
         let found = match self.reserve_first(table) {
@@ -582,7 +635,7 @@ impl Core {
     pub(crate) fn commit_token(&self, token: Token, len: u64, right: Right) -> HotResult<u64> {
         match self.try_commit(token, len, right) {
             Some(sequence) => Ok(sequence.get()),
-            None => self.commit_attentively(token, len, right),
+            None => self.commit_attentively(token, len, right).unpack(),
         }
     }
 
@@ -606,10 +659,11 @@ impl Core {
         len: u64,
         right: Right,
     ) -> Option<NonZeroU64> {
-        let table = self.segment.table().ok()?;
+        let segment: &Attachment = &self.segment;
+        let table = segment.table().ok()?;
         let known = self.calm.memory.known();
         let guess = || self.calm.guess();
-        let publish_by = match self.readers_lag.load(Ordering::Relaxed) {
+        let publish_by = || match self.readers_lag.load(Ordering::Relaxed) {
             true => PublishBy::Store,
             false => PublishBy::Exchange,
         };
@@ -618,21 +672,21 @@ impl Core {
         if !ALONE {
             self.calm.note(table, sequence.get(), 1);
         }
-        self.prefetch_payload(table, sequence.get());
+        self.prefetch_payload(segment, table, sequence.get());
         Some(sequence)
     }
 
     /// Publishes in a segment that has changed, or that is not calm.
     #[inline(never)]
-    fn commit_attentively(&self, token: Token, len: u64, right: Right) -> HotResult<u64> {
+    fn commit_attentively(&self, token: Token, len: u64, right: Right) -> Packed {
         // A loan that is counted does not end in the calm path.
         let may_be_calm = self.kind == KindOf::CalmAlone || self.kind == KindOf::CalmAmong;
         if may_be_calm
             && self.segment.max_loans() == 0
-            && self.calm.memory.learn(self.segment.table()?)
+            && self.segment.table().is_ok_and(|table| self.calm.memory.learn(table))
         {
             if let Some(sequence) = self.try_commit(token, len, right) {
-                return Ok(sequence.get());
+                return Packed::sequence(sequence.get());
             }
         }
         self.commit_to(token, len, Owed::Members)
@@ -641,54 +695,36 @@ impl Core {
     /// Publishes for the joined readers and for `readers`, which the caller tracks.
     #[inline(always)]
     pub(crate) fn commit_named(&self, token: Token, len: u64, readers: u64) -> HotResult<u64> {
-        self.commit_to(token, len, Owed::External(readers))
+        self.commit_to(token, len, Owed::External(readers)).unpack()
     }
 
-    /// The same for a loan that its caller alone has. What it calls is out of line, so that it is not
-    /// compiled into every caller of [`Loan::commit`](super::Loan::commit).
+    /// The same for a loan that its caller alone has. Out of line, so that it is not compiled into
+    /// every caller of [`Loan::commit`](super::Loan::commit).
     #[inline(always)]
-    pub(super) fn try_commit_loan(&self, token: Token, len: u64) -> Option<NonZeroU64> {
-        if self.kind == KindOf::CalmAlone {
-            self.commit_own_alone(token, len)
-        } else if self.kind == KindOf::CalmAmong {
-            self.commit_own_among(token, len)
-        } else {
-            None
-        }
-    }
-
-    #[inline(never)]
-    fn commit_own_alone(&self, token: Token, len: u64) -> Option<NonZeroU64> {
-        self.commit_calmly::<true>(token, len, Right::Sole)
-    }
-
-    #[inline(never)]
-    fn commit_own_among(&self, token: Token, len: u64) -> Option<NonZeroU64> {
-        self.commit_calmly::<false>(token, len, Right::Sole)
-    }
-
-    /// The commit of such a loan after [`Core::try_commit_loan`] returned `None`.
-    #[inline(never)]
     pub(super) fn commit_loan(&self, token: Token, len: u64) -> HotResult<u64> {
-        match self.kind {
-            KindOf::CalmAlone | KindOf::CalmAmong => {
-                self.commit_attentively(token, len, Right::Sole)
-            }
-            KindOf::Dropping => self.commit_as::<Dropping>(token, len, Owed::Members),
-            KindOf::Any => self.commit_as::<Any>(token, len, Owed::Members),
+        (self.commit_own)(self, token, len).unpack()
+    }
+
+    fn commit_own_calmly<const ALONE: bool>(&self, token: Token, len: u64) -> Packed {
+        match self.commit_calmly::<ALONE>(token, len, Right::Sole) {
+            Some(sequence) => Packed::sequence(sequence.get()),
+            None => self.commit_attentively(token, len, Right::Sole),
         }
+    }
+
+    fn commit_own_as<K: Kind>(&self, token: Token, len: u64) -> Packed {
+        self.commit_as::<K>(token, len, Owed::Members)
     }
 
     /// Prefetches the line of a payload that will be used soon, if the next slots are free, because
     /// the cache of its last reader has it. It happens after a commit, when polling readers have
     /// the sample.
     #[inline(always)]
-    pub(super) fn prefetch_payload(&self, table: &Table<'_>, sequence: u64) {
+    pub(super) fn prefetch_payload(&self, segment: &Attachment, table: &Table<'_>, sequence: u64) {
         let ahead = sequence.wrapping_add(AHEAD);
         if ahead < self.run_end.load(Ordering::Relaxed) {
-            cache::prefetch_write(
-                self.segment.payload(Place::Slot(table.shape.home_of_plain(ahead))),
-            );
+            let (slot, _) = table.slots.home(ahead);
+            cache::prefetch_write(segment.payload_in_slot(slot));
         } else if ahead >= self.next_look.load(Ordering::Relaxed) {
             self.look_for_run(table, sequence);
         }
@@ -710,7 +746,7 @@ impl Core {
     /// Publishes for the readers that `owed` names, in any segment: the general form of
     /// [`Core::commit_token`].
     #[inline(always)]
-    pub(crate) fn commit_to(&self, token: Token, len: u64, owed: Owed) -> HotResult<u64> {
+    fn commit_to(&self, token: Token, len: u64, owed: Owed) -> Packed {
         // Compiled separately, so that each has fewer registers to save.
         match self.kind {
             KindOf::CalmAlone => self.commit_as::<Calm<true>>(token, len, owed),
@@ -721,7 +757,12 @@ impl Core {
     }
 
     #[inline(never)]
-    fn commit_as<K: Kind>(&self, token: Token, len: u64, owed: Owed) -> HotResult<u64> {
+    fn commit_as<K: Kind>(&self, token: Token, len: u64, owed: Owed) -> Packed {
+        self.commit_in::<K>(token, len, owed).into()
+    }
+
+    #[inline(always)]
+    fn commit_in<K: Kind>(&self, token: Token, len: u64, owed: Owed) -> HotResult<u64> {
         let table = self.segment.table()?;
         let loan = self.loaned(token);
         let sequence = commit::commit::<K>(table, loan, len, owed, sys::monotonic_ns)?;

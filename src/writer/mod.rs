@@ -267,7 +267,7 @@ impl<Keeper: KeepsWriter> Loan<Keeper> {
     /// loan ends.
     #[inline]
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.writer.core().segment().payload(self.place())
+        self.writer.core().segment().payload_of_loan(self.token.slot(), self.len as u64)
     }
 
     /// The bytes that were reserved.
@@ -307,10 +307,7 @@ impl<Keeper: KeepsWriter> Loan<Keeper> {
     #[inline]
     pub fn commit(mut self, len: usize) -> Result<u64> {
         let core = self.writer.core();
-        let sequence = match core.try_commit_loan(self.token, len as u64) {
-            Some(sequence) => sequence.get(),
-            None => core.commit_loan(self.token, len as u64)?,
-        };
+        let sequence = core.commit_loan(self.token, len as u64)?;
         self.committed = true;
         Ok(sequence)
     }
