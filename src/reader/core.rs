@@ -625,11 +625,15 @@ impl Core {
 
     /// Monotonic time of the commit of a held sample in nanoseconds, 0 if the segment keeps none.
     pub(crate) fn timestamp_ns(&self, taken: SampleToken) -> u64 {
-        let claim = self.segment.table().ok().filter(|table| table.shape.timestamps);
+        if !self.segment.shape().timestamps {
+            return 0;
+        }
+        let table = self.segment.table();
         // Relaxed: a held sample does not change.
-        claim
-            .and_then(|table| table.claim(taken.slot()).ok())
-            .map_or(0, |claim| claim.aux.load(Ordering::Relaxed))
+        let time_in = |table: &Table<'_>| {
+            table.claim(taken.slot()).map(|claim| claim.aux.load(Ordering::Relaxed))
+        };
+        table.and_then(time_in).unwrap_or(0)
     }
 
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<()> {
