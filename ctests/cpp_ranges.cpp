@@ -142,7 +142,7 @@ static void typed_loops()
 
 #if __cplusplus >= 202002L
 
-static_assert(std::input_iterator<shmslot::Samples<shmslot::Reader, Sample>::Iterator>);
+static_assert(std::input_iterator<shmslot::Available<shmslot::Reader, Sample>::Iterator>);
 static_assert(std::ranges::input_range<shmslot::Reader>);
 static_assert(std::ranges::input_range<shmslot::TypedReader<Number>>);
 static_assert(std::ranges::contiguous_range<Sample> && std::ranges::sized_range<Sample>);

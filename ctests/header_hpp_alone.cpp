@@ -7,7 +7,9 @@ struct Object {
 };
 
 template class shmslot::Result<int>;
-template class shmslot::Samples<shmslot::Reader, shmslot::Sample>;
+template class shmslot::Available<shmslot::Reader, shmslot::Sample>;
+template class shmslot::detail::Batch<shmslot::LoanView, shmslot::detail::WriterShare>;
+template class shmslot::detail::Batch<shmslot::SampleView, shmslot_reader>;
 template class shmslot::TypedSegment<Object>;
 template class shmslot::TypedWriter<Object>;
 template class shmslot::TypedLoan<Object>;

@@ -912,9 +912,9 @@ int shmslot_slot_reserve_many(shmslot_writer *writer, size_t len, int64_t timeou
 /// was, and so are those after it; a call that begins with it returns the error.
 ///
 /// loans: count of them, of this writer; may be NULL if count is 0. lens: how many bytes of each to
-/// publish; NULL for as many as were reserved. ret_sequences: room for count sequences, the first
-/// ones written; NULL if not wanted. Threads and errors as in shmslot_slot_commit, if not even one
-/// is published. Since 0.2.
+/// publish; NULL for the len in each loan, which the caller may have lowered. ret_sequences: room
+/// for count sequences, the first ones written; NULL if not wanted. Threads and errors as in
+/// shmslot_slot_commit, if not even one is published. Since 0.2.
 int shmslot_slot_commit_many(shmslot_writer *writer, const shmslot_loan *loans, const size_t *lens,
                              size_t count, uint64_t *ret_sequences);
 

@@ -38,6 +38,7 @@ c_programs! {
     channel_bad
     core_dumps
     counters
+    cpp_batches
     cpp_calls
     cpp_errors
     cpp_ownership

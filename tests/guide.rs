@@ -29,9 +29,11 @@ fn programs() -> &'static Path {
             .expect("the page is there");
         let folder = harness::scratch("guide");
         let files: Vec<PathBuf> = harness::blocks(&page, "c")
+            .chain(harness::blocks(&page, "cpp"))
             .map(|text| {
                 let (name, _) = text
                     .strip_prefix("/* ")
+                    .or_else(|| text.strip_prefix("// "))
                     .and_then(|text| text.split_once(": "))
                     .expect("a file name");
                 let path = folder.join(name);
@@ -39,9 +41,10 @@ fn programs() -> &'static Path {
                 path
             })
             .collect();
-        for file in
-            files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "c"))
-        {
+        let is_program = |file: &&PathBuf| {
+            file.extension().is_some_and(|extension| extension == "c" || extension == "cpp")
+        };
+        for file in files.iter().filter(is_program) {
             harness::build(file, &file.with_extension(""));
         }
         folder
@@ -207,6 +210,16 @@ fn the_recorder_has_every_frame_and_the_viewer_the_newest() {
         };
         assert!(frame.chunks_exact(2).enumerate().all(right), "frame {number}");
     }
+}
+
+#[test]
+fn the_logger_has_every_reading_of_the_sensor() {
+    let name = Name::new("sensor");
+    let logger = Program::reader("logger", &[&name.0]);
+    // More than all slots, and no whole number of batches.
+    Program::start("sensor", &[&name.0, "999"], Stdio::null()).end();
+    assert_eq!(logger.end(), "logger: 999 readings, their mean is 250");
+    assert!(name.is_gone());
 }
 
 #[test]

@@ -11,11 +11,11 @@
 ///   std::string and std::vector, where they are returned, may throw std::bad_alloc as always.
 /// - Ownership: all owners are move-only. A moved-from owner is empty: its calls return
 ///   Code::invalid or Code::stale, its pointers are null, its destruction does nothing. Owners may
-///   be destroyed in any order: a Sample, a Lease and Mapped bytes stay valid without the object
-///   that they came from; a Loan ends with its Writer and is empty from then on. Destroying an
-///   object while another thread uses it is a race, as in C.
+///   be destroyed in any order: a Sample, Samples, a Lease and Mapped bytes stay valid without the
+///   object that they came from; a Loan, and Loans, end with their Writer and are empty from then
+///   on. Destroying an object while another thread uses it is a race, as in C.
 /// - Bytes: Loan, Sample, Lease and Mapped are contiguous ranges of std::byte: data() and size(),
-///   and in C++20 they convert to std::span.
+///   and in C++20 they convert to std::span. Loans and Samples are ranges of such ranges.
 #ifndef SHMSLOT_HPP
 #define SHMSLOT_HPP
 
@@ -897,6 +897,114 @@ inline int discard(WriterShare *share, const shmslot_loan *loan) noexcept
     return code;
 }
 
+/// Room for many objects that one handle gives out, allocated once, and those in it that are not
+/// ended yet. View is one of them, and ends them.
+template <class View, class Handle>
+class Batch {
+public:
+    /// No room.
+    Batch() noexcept = default;
+    /// Room for so many.
+    explicit Batch(std::size_t capacity) noexcept : items_(room(capacity)), capacity_(capacity) {}
+    /// Takes room and content of the other.
+    Batch(Batch &&other) noexcept { swap(other); }
+    /// Ends what it had, and takes room and content of the other.
+    Batch &operator=(Batch &&other) noexcept
+    {
+        Batch taken(std::move(other));
+        swap(taken);
+        return *this;
+    }
+    /// Owned once.
+    Batch(const Batch &) = delete;
+    /// Owned once.
+    Batch &operator=(const Batch &) = delete;
+    /// Ends what is left.
+    ~Batch() { static_cast<void>(end_all()); }
+
+    /// How many there is room for; 0 if there was no memory.
+    [[nodiscard]] std::size_t capacity() const noexcept
+    {
+        return items_ != nullptr ? capacity_ : 0;
+    }
+    /// How many are in it.
+    [[nodiscard]] std::size_t size() const noexcept { return View::is_out(handle_) ? count_ : 0; }
+    /// Whether there are none.
+    [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+    /// The first one.
+    [[nodiscard]] View *begin() noexcept { return items_.get() + first_; }
+    /// The first one.
+    [[nodiscard]] const View *begin() const noexcept { return items_.get() + first_; }
+    /// Behind the last one.
+    [[nodiscard]] View *end() noexcept { return begin() + size(); }
+    /// Behind the last one.
+    [[nodiscard]] const View *end() const noexcept { return begin() + size(); }
+    /// One of them; at is less than size().
+    [[nodiscard]] View &operator[](std::size_t at) noexcept { return begin()[at]; }
+    /// One of them; at is less than size().
+    [[nodiscard]] const View &operator[](std::size_t at) const noexcept { return begin()[at]; }
+
+protected:
+    /// Ends what is left, and then owns what a call of the handle writes: how many.
+    template <class Call>
+    [[nodiscard]] Result<std::size_t> fill(Handle *handle, std::size_t most, Call call) noexcept
+    {
+        static_cast<void>(end_all());
+        if (capacity_ == 0) return Code::invalid;
+        if (items_ == nullptr) return Code::no_memory;
+        const int count = call(&items_[0].plain_, std::min(most, capacity_));
+        if (count < 0) return static_cast<Code>(count);
+        first_ = 0;
+        count_ = static_cast<std::size_t>(count);
+        handle_ = count != 0 ? handle : nullptr;
+        return count_;
+    }
+
+    /// The first count are ended; the handle if that were all.
+    [[nodiscard]] Handle *forget(std::size_t count) noexcept
+    {
+        first_ += count;
+        count_ -= count;
+        return count_ == 0 ? std::exchange(handle_, nullptr) : nullptr;
+    }
+
+    /// They are over, whatever the result, as View::end gives it: a second attempt would not
+    /// succeed either.
+    int end_all() noexcept
+    {
+        if (handle_ == nullptr) return 0;
+        return View::end(std::exchange(handle_, nullptr), begin(), std::exchange(count_, 0));
+    }
+
+    /// The handle that they came from; null if there are none.
+    [[nodiscard]] Handle *handle() const noexcept { return handle_; }
+
+private:
+    static View *room(std::size_t capacity) noexcept
+    {
+        if (capacity > static_cast<std::size_t>(-1) / sizeof(View)) return nullptr;
+        return new (std::nothrow) View[capacity];
+    }
+
+    void swap(Batch &other) noexcept
+    {
+        std::swap(items_, other.items_);
+        std::swap(capacity_, other.capacity_);
+        std::swap(first_, other.first_);
+        std::swap(count_, other.count_);
+        std::swap(handle_, other.handle_);
+    }
+
+    std::unique_ptr<View[]> items_{};
+    std::size_t capacity_ = 0;
+    std::size_t first_ = 0;
+    std::size_t count_ = 0;
+    Handle *handle_ = nullptr;
+};
+
+/// For calls that take as many as they can.
+inline constexpr std::size_t all = static_cast<std::size_t>(-1);
+
 /// As the C calls take it.
 [[nodiscard]] constexpr std::uint32_t bits(EndWaits when) noexcept
 {
@@ -1090,6 +1198,110 @@ private:
     detail::Owned<shmslot_loan, detail::WriterShare, detail::discard> owned_{};
 };
 
+/// One of Loans: a range of writable bytes. It is valid until the Loans commits, discards or
+/// reserves.
+class LoanView {
+public:
+    /// It stays in its Loans.
+    LoanView(const LoanView &) = delete;
+    /// It stays in its Loans.
+    LoanView &operator=(const LoanView &) = delete;
+    /// Nothing to do: its Loans discards it.
+    ~LoanView() = default;
+
+    /// The payload, aligned as the segment says.
+    [[nodiscard]] std::byte *data() noexcept { return static_cast<std::byte *>(plain_.data); }
+    /// The bytes that a commit publishes: those that were reserved, unless resize said otherwise.
+    [[nodiscard]] std::size_t size() const noexcept { return plain_.len; }
+    /// The first byte.
+    [[nodiscard]] std::byte *begin() noexcept { return data(); }
+    /// Behind the last byte.
+    [[nodiscard]] std::byte *end() noexcept { return data() + size(); }
+    /// The slot's user header, as many bytes as Info::user_header_size says; null if it has none.
+    [[nodiscard]] std::byte *user_header() noexcept
+    {
+        return static_cast<std::byte *>(plain_.user_header);
+    }
+
+    /// A commit shall publish the first len bytes. If that is more than were reserved, the commit
+    /// of this loan fails with Code::bad_length.
+    void resize(std::size_t len) noexcept { plain_.len = len; }
+
+private:
+    friend class Loans;
+    template <class, class>
+    friend class detail::Batch;
+    LoanView() noexcept {}
+
+    static bool is_out(const detail::WriterShare *share) noexcept
+    {
+        return detail::writer_of(share) != nullptr;
+    }
+
+    // Discards them, unless their writer is closed, which has discarded them; 0, or the first
+    // failure.
+    static int end(detail::WriterShare *share, const LoanView *loans, std::size_t count) noexcept
+    {
+        shmslot_writer *writer = detail::writer_of(share);
+        int result = writer != nullptr ? SHMSLOT_OK : SHMSLOT_E_STALE;
+        for (std::size_t at = 0; writer != nullptr && at < count; ++at) {
+            const int code = shmslot_slot_discard(writer, &loans[at].plain_);
+            if (result == SHMSLOT_OK) result = code;
+        }
+        detail::let_go(share);
+        return result;
+    }
+
+    union { // a member that is not set before a call writes to it
+        shmslot_loan plain_;
+    };
+};
+static_assert(sizeof(LoanView) == sizeof(shmslot_loan), "the C calls take an array of them");
+
+/// Many loans of one Writer, and the memory for them, which is allocated once and used again. A
+/// contiguous range of LoanView: `for (auto &loan : loans)`. Destruction discards those that are
+/// left. It ends with its Writer and is empty from then on. Threads: one at a time; as its Writer
+/// for commit, discard and destruction.
+class Loans : public detail::Batch<LoanView, detail::WriterShare> {
+public:
+    /// None, and no room: Writer::reserve_many answers Code::invalid.
+    Loans() noexcept = default;
+    /// None, and room for so many. If there is no memory for them, capacity() is 0 and
+    /// Writer::reserve_many answers Code::no_memory.
+    explicit Loans(std::size_t capacity) noexcept : Batch(capacity) {}
+
+    /// Publishes all, in order; how many. If that is less than size(), the next one cannot be
+    /// committed: it and those after it are left, now as the first ones, and a commit that begins
+    /// with it fails and says why. ret_sequences, if not null, has room for the sequences of all,
+    /// of which the first ones are written. shmslot_slot_commit_many.
+    Result<std::size_t> commit(std::uint64_t *ret_sequences = nullptr) noexcept
+    {
+        return commit_first(size(), ret_sequences);
+    }
+
+    /// The same of the first count only; Code::invalid if there are fewer.
+    Result<std::size_t> commit_first(std::size_t count,
+                                     std::uint64_t *ret_sequences = nullptr) noexcept
+    {
+        if (handle() != nullptr && !LoanView::is_out(handle())) return Code::stale;
+        if (count > size()) return Code::invalid;
+        if (count == 0) return count;
+        const int done = shmslot_slot_commit_many(detail::writer_of(handle()), &begin()->plain_,
+                                                  nullptr, count, ret_sequences);
+        if (done < 0) return static_cast<Code>(done);
+        const auto committed = static_cast<std::size_t>(done);
+        detail::let_go(forget(committed));
+        return committed;
+    }
+
+    /// Gives the slots of those that are left back unpublished; empty afterwards.
+    /// shmslot_slot_discard.
+    Result<void> discard() noexcept { return detail::done(end_all()); }
+
+private:
+    friend class Writer;
+};
+
 /// Reserves slots and commits them. Destruction closes it, which discards the loans that are out.
 /// Threads: any at once; on a single-writer segment one at a time. Segment::writer makes it.
 class Writer {
@@ -1101,6 +1313,20 @@ public:
     Result<Loan> reserve(std::size_t len, Timeout timeout) noexcept
     {
         return detail::filled<Loan>([&](Loan &loan) { return fill(loan, len, timeout); });
+    }
+
+    /// Discards what is left in loans, and reserves as many as there is room for, but not more than
+    /// most, each for up to len bytes; how many. Waits only for the first of them.
+    /// shmslot_slot_reserve_many.
+    Result<std::size_t> reserve_many(Loans &loans, std::size_t len, Timeout timeout,
+                                     std::size_t most = detail::all) noexcept
+    {
+        const auto reserve = [&](shmslot_loan *ret_loans, std::size_t capacity) {
+            return shmslot_slot_reserve_many(get(), len, timeout.ns(), ret_loans, capacity);
+        };
+        auto reserved = loans.fill(share_.get(), most, reserve);
+        detail::keep(loans.handle());
+        return reserved;
     }
 
     /// Reserves, copies and commits; the sequence. shmslot_slot_write.
@@ -1282,11 +1508,109 @@ private:
     detail::Owned<shmslot_sample, shmslot_reader, shmslot_slot_mark> owned_{};
 };
 
+/// One of Samples: a range of bytes that cannot change or move. It is valid until the Samples marks
+/// or reads.
+class SampleView {
+public:
+    /// It stays in its Samples.
+    SampleView(const SampleView &) = delete;
+    /// It stays in its Samples.
+    SampleView &operator=(const SampleView &) = delete;
+    /// Nothing to do: its Samples marks it.
+    ~SampleView() = default;
+
+    /// The payload, aligned as the segment says.
+    [[nodiscard]] const std::byte *data() const noexcept
+    {
+        return static_cast<const std::byte *>(plain_.data);
+    }
+    /// Length of the payload in bytes.
+    [[nodiscard]] std::size_t size() const noexcept { return plain_.len; }
+    /// The first byte.
+    [[nodiscard]] const std::byte *begin() const noexcept { return data(); }
+    /// Behind the last byte.
+    [[nodiscard]] const std::byte *end() const noexcept { return data() + size(); }
+    /// Its place in the order of all samples of the segment; the first is 1.
+    [[nodiscard]] std::uint64_t sequence() const noexcept { return plain_.sequence; }
+    /// Monotonic time of its commit in nanoseconds, 0 if the segment keeps none.
+    [[nodiscard]] std::uint64_t timestamp_ns() const noexcept { return plain_.timestamp_ns; }
+    /// The slot's user header, as many bytes as Info::user_header_size says; null if it has none.
+    [[nodiscard]] const std::byte *user_header() const noexcept
+    {
+        return static_cast<const std::byte *>(plain_.user_header);
+    }
+    /// The same for all samples of one writer, and different from those of the others that are
+    /// open.
+    [[nodiscard]] std::uint32_t writer_id() const noexcept { return plain_.writer_id; }
+    /// The slot that it is in.
+    [[nodiscard]] std::uint32_t slot() const noexcept { return plain_.slot; }
+
+private:
+    template <class, class>
+    friend class detail::Batch;
+    SampleView() noexcept {}
+
+    static bool is_out(const shmslot_reader *reader) noexcept { return reader != nullptr; }
+
+    // Marks them; how many, or the last failure if that is none. One that is not held any more does
+    // not keep those after it from being marked.
+    static int end(shmslot_reader *reader, const SampleView *samples, std::size_t count) noexcept
+    {
+        int marked = 0;
+        int failure = SHMSLOT_OK;
+        for (std::size_t at = 0; at < count;) {
+            const int code = shmslot_slot_mark_many(reader, &samples[at].plain_, count - at);
+            if (code > 0) {
+                marked += code;
+                at += static_cast<std::size_t>(code);
+            } else {
+                failure = code;
+                ++at;
+            }
+        }
+        return marked != 0 ? marked : failure;
+    }
+
+    union { // a member that is not set before a call writes to it
+        shmslot_sample plain_;
+    };
+};
+static_assert(sizeof(SampleView) == sizeof(shmslot_sample), "the C calls take an array of them");
+
+/// Many held samples of one Reader, in order, and the memory for them, which is allocated once and
+/// used again. A contiguous range of SampleView:
+///
+///     shmslot::Samples samples(32);
+///     while (reader.read_many(samples))
+///         for (const auto &sample : samples) use(sample.data(), sample.size());
+///
+/// Destruction marks those that are left. It may outlive its Reader. Threads: one at a time; ending
+/// it: any.
+class Samples : public detail::Batch<SampleView, shmslot_reader> {
+public:
+    /// None, and no room: Reader::read_many answers Code::invalid.
+    Samples() noexcept = default;
+    /// None, and room for so many. If there is no memory for them, capacity() is 0 and
+    /// Reader::read_many answers Code::no_memory.
+    explicit Samples(std::size_t capacity) noexcept : Batch(capacity) {}
+
+    /// Lets go of all; how many. Empty afterwards. shmslot_slot_mark_many.
+    Result<std::size_t> mark() noexcept
+    {
+        const int marked = end_all();
+        if (marked < 0) return static_cast<Code>(marked);
+        return static_cast<std::size_t>(marked);
+    }
+
+private:
+    friend class Reader;
+};
+
 /// The samples that a reader finds until there is none, for a loop:
 /// `for (auto &&sample : reader.available())`. Each sample is marked at the end of its round,
 /// unless the loop moves it away.
 template <class ReaderType, class SampleType>
-class Samples {
+class Available {
 public:
     /// Behind the last one.
     struct End {};
@@ -1358,7 +1682,7 @@ public:
     };
 
     /// The samples of this reader, which stays where it is meanwhile.
-    explicit Samples(ReaderType &reader) noexcept : reader_(&reader) {}
+    explicit Available(ReaderType &reader) noexcept : reader_(&reader) {}
 
     /// Reads the first one.
     [[nodiscard]] Iterator begin() noexcept { return Iterator(reader_, &ended_by_); }
@@ -1386,6 +1710,16 @@ public:
         return detail::filled<Sample>([&](Sample &sample) { return fill(sample); });
     }
 
+    /// Marks what is left in samples, and takes as many of the next ones as are there and there is
+    /// room for, but not more than most; how many. Code::again if there is none yet.
+    /// shmslot_slot_read_many.
+    Result<std::size_t> read_many(Samples &samples, std::size_t most = detail::all) noexcept
+    {
+        return samples.fill(get(), most, [&](shmslot_sample *ret_samples, std::size_t capacity) {
+            return shmslot_slot_read_many(get(), ret_samples, capacity);
+        });
+    }
+
     /// Takes the newest sample, and does not move the reader. shmslot_slot_peek_latest.
     Result<Sample> peek_latest() noexcept
     {
@@ -1393,15 +1727,15 @@ public:
     }
 
     /// The samples that are there, for a loop that wants to know why it ended.
-    [[nodiscard]] Samples<Reader, Sample> available() noexcept
+    [[nodiscard]] Available<Reader, Sample> available() noexcept
     {
-        return Samples<Reader, Sample>(*this);
+        return Available<Reader, Sample>(*this);
     }
     /// The first sample that is there: `for (auto &&sample : reader)`. Ends at any failure; see
     /// available().
-    [[nodiscard]] Samples<Reader, Sample>::Iterator begin() noexcept { return {this, nullptr}; }
+    [[nodiscard]] Available<Reader, Sample>::Iterator begin() noexcept { return {this, nullptr}; }
     /// Behind the last one.
-    [[nodiscard]] Samples<Reader, Sample>::End end() const noexcept { return {}; }
+    [[nodiscard]] Available<Reader, Sample>::End end() const noexcept { return {}; }
 
     /// Waits until there is a sample. shmslot_wait.
     Result<void> wait(Timeout timeout) noexcept
@@ -1468,7 +1802,7 @@ private:
     explicit Reader(detail::Owner<shmslot_reader> handle) noexcept : handle_(std::move(handle)) {}
 
     template <class, class>
-    friend class Samples;
+    friend class Available;
     template <class, class>
     friend class TypedReader;
 
@@ -2649,18 +2983,18 @@ public:
     }
 
     /// The available objects, for a loop that must know why it ended.
-    [[nodiscard]] Samples<TypedReader, TypedSample<T, H>> available() noexcept
+    [[nodiscard]] Available<TypedReader, TypedSample<T, H>> available() noexcept
     {
-        return Samples<TypedReader, TypedSample<T, H>>(*this);
+        return Available<TypedReader, TypedSample<T, H>>(*this);
     }
     /// The first available object: `for (auto &&object : reader)`. Ends at any failure; see
     /// available().
-    [[nodiscard]] typename Samples<TypedReader, TypedSample<T, H>>::Iterator begin() noexcept
+    [[nodiscard]] typename Available<TypedReader, TypedSample<T, H>>::Iterator begin() noexcept
     {
         return {this, nullptr};
     }
     /// Behind the last one.
-    [[nodiscard]] typename Samples<TypedReader, TypedSample<T, H>>::End end() const noexcept
+    [[nodiscard]] typename Available<TypedReader, TypedSample<T, H>>::End end() const noexcept
     {
         return {};
     }
@@ -2680,7 +3014,7 @@ private:
     explicit TypedReader(Reader reader) noexcept : reader_(std::move(reader)) {}
 
     template <class, class>
-    friend class Samples;
+    friend class Available;
 
     // Reads into an empty sample.
     Code fill(TypedSample<T, H> &typed) noexcept

@@ -290,9 +290,9 @@ pub unsafe extern "C" fn shmslot_slot_reserve_many(
 /// was, and so are those after it; a call that begins with it returns the error.
 ///
 /// loans: count of them, of this writer; may be NULL if count is 0. lens: how many bytes of each to
-/// publish; NULL for as many as were reserved. ret_sequences: room for count sequences, the first
-/// ones written; NULL if not wanted. Threads and errors as in shmslot_slot_commit, if not even one
-/// is published. Since 0.2.
+/// publish; NULL for the len in each loan, which the caller may have lowered. ret_sequences: room
+/// for count sequences, the first ones written; NULL if not wanted. Threads and errors as in
+/// shmslot_slot_commit, if not even one is published. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_commit_many(
     writer: *mut shmslot_writer,
