@@ -21,6 +21,12 @@ pub(crate) enum Operation {
     WriteWaiting,
     Reserve,
     Commit,
+    /// Several slots.
+    ReserveMany,
+    /// All loans, as one batch.
+    CommitMany,
+    /// Reserves several, and commits all.
+    WriteMany,
     Discard,
     CloseWriter,
     Trim,
@@ -30,6 +36,12 @@ pub(crate) enum Operation {
     ReadWaiting,
     Take,
     Mark,
+    /// Several samples, with one move of the cursor.
+    ReadMany,
+    /// All that it holds, as one batch.
+    MarkMany,
+    /// Reads several, and marks all.
+    TakeMany,
     Peek,
     Recover,
     /// Ends the membership of a reader.
@@ -94,6 +106,9 @@ const WRITER: Role = &[
     (Reserve, 10),
     (Commit, 12),
     (Discard, 4),
+    (ReserveMany, 6),
+    (CommitMany, 8),
+    (WriteMany, 12),
     (CloseWriter, 1),
     (Trim, 2),
     (Recover, 2),
@@ -106,6 +121,9 @@ const READER: Role = &[
     (ReadWaiting, 5),
     (Take, 12),
     (Mark, 12),
+    (ReadMany, 6),
+    (MarkMany, 6),
+    (TakeMany, 8),
     (Peek, 4),
     (Recover, 2),
     (Expel, 1),
@@ -234,8 +252,12 @@ impl Case {
             return;
         }
         let at = random.below(plan.len() as u32) as usize;
-        // Most operations take so many accesses; the walks over all slots take more.
-        let accesses = if random.one_in(4) { 120 } else { 30 };
+        // Most operations take so many accesses; walks over all slots and batches take more.
+        let accesses = match random.below(8) {
+            0 => 400,
+            1..3 => 120,
+            _ => 30,
+        };
         plan[at].fault = Some((random.below(accesses), fault));
     }
 }

@@ -88,9 +88,9 @@ pub(crate) struct Oracle {
     /// By slot: the process that has it on loan; the last sequence in it.
     loans: Vec<Option<usize>>,
     last: Vec<Option<u64>>,
-    /// What is being committed, in the order in which the commits began. A writer that owes nothing
-    /// to anybody may fill a slot again while its publication is in its buffer, so a slot may occur
-    /// twice.
+    /// What is being committed, in the order in which the commits began. Those of a batch begin
+    /// together. A writer that owes nothing to anybody may fill a slot again while its publication is
+    /// in its buffer, so a slot may occur twice.
     commits: Vec<Commit>,
     holds: Vec<Hold>,
     members: Vec<Option<Member>>,
@@ -191,6 +191,12 @@ impl Oracle {
     /// is published.
     pub(crate) fn begin_commit(&mut self, commit: Commit) {
         self.commits.push(commit);
+    }
+
+    /// A call that was to commit this has left it as it was. What a writer publishes after that, it
+    /// does not commit.
+    pub(crate) fn withdraw_commit(&mut self, value: u64) {
+        self.commits.retain(|commit| commit.value != value);
     }
 
     /// Whether a process has begun a commit in this slot that is not published.

@@ -6,14 +6,17 @@ use crate::error::Code;
 use crate::expeller;
 use crate::machine::{Machine, Part, UNDERTAKER};
 use crate::named::{self, Keeper};
+use crate::protocol::batch::RUN;
 use crate::protocol::calm::Right;
 use crate::protocol::commit::Owed;
 use crate::reader::Consumer;
 use crate::recoverer;
 use crate::writer::{Filled, Producer};
 
-/// Most loans of one process.
-const LOANS: usize = 3;
+/// Most loans of one process: more than fit in one run of a batch.
+const LOANS: usize = RUN + 2;
+/// With so many, it reserves no further single one.
+const SINGLE_LOANS: usize = 3;
 
 struct Life {
     machine: &'static Machine,
@@ -64,19 +67,31 @@ impl Life {
             Operation::WriteWaiting => self.write_waiting(number),
             Operation::Reserve => self.reserve(number),
             Operation::Commit => self.commit(number),
+            Operation::ReserveMany => self.reserve_many(number),
+            Operation::CommitMany => self.commit_many(number),
+            Operation::WriteMany => {
+                self.reserve_many(number);
+                self.commit_many(number);
+            }
             Operation::Discard => self.discard(number),
             Operation::CloseWriter => self.close_writer(),
             Operation::Trim => self.trim(number),
             Operation::Join => self.join(number),
             Operation::Leave => self.leave(),
-            Operation::Read => self.read(number, false),
-            Operation::ReadWaiting => self.read(number, true),
+            Operation::Read => self.read(number),
+            Operation::ReadWaiting => self.read_waiting(number),
             Operation::Take => {
-                self.read(number, false);
+                self.read(number);
                 self.mark(number);
             }
             Operation::Mark => self.mark(number),
-            Operation::Peek => self.peek(number),
+            Operation::ReadMany => self.read_many(number),
+            Operation::TakeMany => {
+                self.read_many(number);
+                self.mark_many(number);
+            }
+            Operation::MarkMany => self.mark_many(number),
+            Operation::Peek => self.look(number, Consumer::peek),
             Operation::Recover => {
                 recoverer::recover(self.machine, number);
             }
@@ -126,13 +141,37 @@ impl Life {
     }
 
     fn reserve(&mut self, number: u32) {
-        if self.loans.iter().all(Option::is_some) || !self.producer.open() {
+        if self.loans.iter().flatten().count() >= SINGLE_LOANS || !self.producer.open() {
             return;
         }
         let filled = self.producer.try_fill(self.len(number));
         if let Some(free) = self.loans.iter_mut().find(|loan| loan.is_none()) {
             *free = filled;
         }
+    }
+
+    /// Several loans of one length, as long as something is free.
+    fn reserve_many(&mut self, number: u32) {
+        if !self.producer.open() {
+            return;
+        }
+        let len = self.len(number);
+        let free = self.loans.iter_mut().filter(|loan| loan.is_none());
+        for (count, place) in free.take(many_of(number)).enumerate() {
+            *place = self.producer.try_fill_next(count, len);
+            if place.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// All of its loans, from one end or the other.
+    fn commit_many(&mut self, number: u32) {
+        let mut loans: Vec<Filled> = self.loans.iter_mut().filter_map(Option::take).collect();
+        if number & 1 == 0 {
+            loans.reverse();
+        }
+        self.producer.commit_many(&loans, right_of(number));
     }
 
     /// Any one of its loans.
@@ -192,17 +231,30 @@ impl Life {
         }
     }
 
-    fn read(&mut self, number: u32, waiting: bool) {
+    /// Joins if it has not, and looks for a sample as `act` does.
+    fn look(&mut self, number: u32, act: impl Fn(&mut Consumer)) {
         self.join(number);
-        let waits = self.machine.case.borrow().waits;
         if let Some(reader) = self.reader.as_mut().filter(|reader| reader.has_hand_free()) {
-            if waiting && waits {
-                reader.read_waiting();
-            } else {
-                reader.read();
-            }
+            act(reader);
         }
         self.leave_if_expelled(number);
+    }
+
+    fn read(&mut self, number: u32) {
+        self.look(number, |reader| {
+            reader.read();
+        });
+    }
+
+    fn read_waiting(&mut self, number: u32) {
+        if !self.machine.case.borrow().waits {
+            return self.read(number);
+        }
+        self.look(number, Consumer::read_waiting);
+    }
+
+    fn read_many(&mut self, number: u32) {
+        self.look(number, |reader| reader.read_many(many_of(number)));
     }
 
     /// Some readers stay.
@@ -212,20 +264,21 @@ impl Life {
         }
     }
 
-    fn peek(&mut self, number: u32) {
-        self.join(number);
-        if let Some(reader) = self.reader.as_mut().filter(|reader| reader.has_hand_free()) {
-            reader.peek();
-        }
-        self.leave_if_expelled(number);
+    fn mark(&mut self, number: u32) {
+        self.release(|reader| reader.mark(number));
     }
 
-    fn mark(&mut self, number: u32) {
+    fn mark_many(&mut self, number: u32) {
+        self.release(|reader| reader.mark_many(right_of(number)));
+    }
+
+    /// Marks as `act` does, as the reader that has left, if there is one.
+    fn release(&mut self, act: impl Fn(&mut Consumer)) {
         if let Some(leaver) = &mut self.leaver {
-            leaver.mark(number);
+            act(leaver);
             self.end_membership();
         } else if let Some(reader) = &mut self.reader {
-            reader.mark(number);
+            act(reader);
         }
     }
 
@@ -268,6 +321,14 @@ impl Life {
 /// How a call shows that it may end a loan, or mark a sample.
 pub(crate) fn right_of(number: u32) -> Right {
     if number >> 20 & 1 == 0 { Right::Sole } else { Right::Token }
+}
+
+/// How many a call of several asks for: a few, or more than one run.
+fn many_of(number: u32) -> usize {
+    match number >> 24 & 7 {
+        0 => RUN + 2,
+        few => few as usize,
+    }
 }
 
 /// What a call must not refuse: the words are sound, the loan is not over, the sample is held.

@@ -1,5 +1,7 @@
 //! A process as a reader, in the order in which `Reader` calls the protocol.
 
+mod batch;
+
 use std::sync::atomic::Ordering;
 
 use crate::error::Code;
@@ -7,8 +9,9 @@ use crate::layout::SlotLine;
 use crate::machine::{Awaited, Machine};
 use crate::oracle::Look;
 use crate::process::{right_of, sound};
+use crate::protocol::batch::RUN;
 use crate::protocol::bell::Bell;
-use crate::protocol::calm;
+use crate::protocol::calm::{self, Right};
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members;
 use crate::protocol::rows::{self, Member};
@@ -17,8 +20,8 @@ use crate::protocol::table::Table;
 use crate::protocol::words::{Extent, RowPhase, RowState};
 use crate::recoverer;
 
-/// Most samples that one reader holds.
-const HANDS: usize = 4;
+/// Most samples that one reader holds: more than fit in one run of a batch.
+const HANDS: usize = RUN + 2;
 
 /// A sample that a reader holds.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +73,11 @@ impl Consumer {
     }
 
     pub(crate) fn has_hand_free(&self) -> bool {
-        self.in_hand.iter().any(Option::is_none)
+        self.free_hands() > 0
+    }
+
+    fn free_hands(&self) -> usize {
+        self.in_hand.iter().filter(|hand| hand.is_none()).count()
     }
 
     pub(crate) fn holds_anything(&self) -> bool {
@@ -220,13 +227,19 @@ impl Consumer {
 
     /// It holds another sample now.
     fn take(&mut self, slot: u32, bit: u64, sequence: u64) {
-        let machine = self.machine;
-        let line = &machine.world.table().slots.lines()[slot as usize];
+        let line = &self.machine.world.table().slots.lines()[slot as usize];
         let extent = Extent(line.extent.load(Ordering::Relaxed));
+        let in_hand = HeldSample { slot, bit, sequence };
+        self.hold(in_hand, extent);
+        self.compare(in_hand);
+    }
+
+    /// From now on it holds this, and has not looked at it.
+    fn hold(&mut self, in_hand: HeldSample, extent: Extent) {
+        let machine = self.machine;
+        let HeldSample { slot, sequence, .. } = in_hand;
         let place = extent.place(slot);
         machine.hold_true(machine.oracle.borrow_mut().hold(self.process, slot, place, sequence));
-        let in_hand = HeldSample { slot, bit, sequence };
-        self.compare(in_hand);
         let Some(hand) = self.in_hand.iter_mut().find(|hand| hand.is_none()) else {
             machine.fail("its hands are full");
         };
@@ -276,21 +289,37 @@ impl Consumer {
         };
         let Some(in_hand) = hand.and_then(Option::take) else { return };
         self.compare(in_hand);
+        self.mark_held(in_hand, right_of(number));
+    }
+
+    /// Marks a sample that it has taken out of its hands.
+    fn mark_held(&self, in_hand: HeldSample, right: Right) {
+        self.release(in_hand);
         let HeldSample { slot, bit, sequence } = in_hand;
-        let machine = self.machine;
-        // Before the call, because at its end another writer may have the slot.
-        machine.oracle.borrow_mut().release(self.process, slot, sequence);
-        let table = machine.world.table();
+        let table = self.machine.world.table();
         let reader = self.member.bit;
-        let marked = if table.shape.receipts && bit == reader.owed {
-            calm::mark(&table, slot, self.member.index, reader, sequence, right_of(number))
+        let marked = if self.is_read(in_hand) {
+            calm::mark(&table, slot, self.member.index, reader, sequence, right)
         } else {
             hold::mark(&table, slot, reader.word, bit, sequence)
         };
         if let Err(code) = marked {
-            machine
-                .fail(format!("P2: {sequence} was in hand, and its mark is refused with {code:?}"));
+            self.fail_mark(sequence, format!("with {code:?}"));
         }
+    }
+
+    /// Whether the calm path marks it: in a segment with receipts, and not peeked at.
+    fn is_read(&self, HeldSample { bit, .. }: HeldSample) -> bool {
+        self.machine.world.shape().receipts && bit == self.member.bit.owed
+    }
+
+    /// Before the call of a mark, because at its end another writer may have the slot.
+    fn release(&self, HeldSample { slot, sequence, .. }: HeldSample) {
+        self.machine.oracle.borrow_mut().release(self.process, slot, sequence);
+    }
+
+    fn fail_mark(&self, sequence: u64, how: String) -> ! {
+        self.machine.fail(format!("P2: {sequence} was in hand, and its mark is refused {how}"))
     }
 
     /// Gives back everything that it does not hold.

@@ -1,5 +1,8 @@
 //! A process as a writer, in the order in which `Writer` calls the protocol.
 
+mod batch;
+mod memory;
+
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +13,7 @@ use crate::oracle::Commit;
 use crate::process::sound;
 use crate::protocol::bell::Bell;
 use crate::protocol::bounds::RACE_LIMIT;
-use crate::protocol::calm::{self, Guess, Hand, Manner, Memory, PublishBy, Right};
+use crate::protocol::calm::{self, Hand, Manner, PublishBy, Right};
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::history;
 use crate::protocol::loan;
@@ -18,10 +21,11 @@ use crate::protocol::order;
 use crate::protocol::reclaim;
 use crate::protocol::region;
 use crate::protocol::shape::{Any, Calm, Dropping, KindOf};
-use crate::protocol::slot;
 use crate::protocol::table::Table;
 use crate::protocol::words::{Loan, Owner, Place, Reserved, Token, Wanted};
 use crate::recoverer;
+
+use memory::CalmWriter;
 
 /// A loan, filled.
 #[derive(Clone, Copy, Debug)]
@@ -96,9 +100,12 @@ impl Producer {
                 self.try_region(table, len, u64::MAX, |wanted| self.try_slot(table, wanted))?;
             return Some(self.fill(loan, Place::Region(region), len));
         }
-        let loan = self.try_reserve(table, len)?;
+        Some(self.fill_slot(self.try_reserve(table, len)?, len))
+    }
+
+    fn fill_slot(&self, loan: Loan, len: u64) -> Filled {
         self.store_reservation(loan, u64::MAX);
-        Some(self.fill(loan, Place::Slot(loan.slot), len))
+        self.fill(loan, Place::Slot(loan.slot), len)
     }
 
     /// A slot, filled; sleeps until there is one, or until nothing more can come.
@@ -134,14 +141,23 @@ impl Producer {
 
     /// The next slot in the order, or else the one that it last got out of order.
     fn try_claim_quickly(&self, table: &Table<'_>, len: u64) -> Option<Loan> {
-        if self.kind == KindOf::Any || len > CAPACITY {
+        if !self.claims_quickly(len) {
             return None;
         }
+        let claimed = self.try_claim_in_order(table, 0, len);
+        claimed.or_else(|| self.try_claim(table, self.recent.get()?, len))
+    }
+
+    fn claims_quickly(&self, len: u64) -> bool {
+        self.kind != KindOf::Any && len <= CAPACITY
+    }
+
+    /// The slot that is `count` behind the next in the order.
+    fn try_claim_in_order(&self, table: &Table<'_>, count: u64, len: u64) -> Option<Loan> {
         let tail = table.hot.tail.0.load(Ordering::Relaxed);
         let next = if self.kind == KindOf::CalmAmong { self.calm.next(tail) } else { tail };
-        let (home, _) = table.slots.home(next);
-        let claimed = self.try_claim(table, home, len);
-        claimed.or_else(|| self.try_claim(table, self.recent.get()?, len))
+        let (home, _) = table.slots.home(next + count);
+        self.try_claim(table, home, len)
     }
 
     fn try_claim(&self, table: &Table<'_>, slot: u32, len: u64) -> Option<Loan> {
@@ -258,17 +274,9 @@ impl Producer {
     }
 
     pub(crate) fn commit(&self, filled: Filled, owed: Owed, right: Right) {
-        let machine = self.machine;
-        let Filled { loan, place, len, value } = filled;
-        let named = if let Owed::External(_) = owed {
-            machine.oracle.borrow().named_by(self.process)
-        } else {
-            0
-        };
-        let (process, slot, begun) = (self.process, loan.slot, machine.steps());
-        let commit = Commit { process, slot, value, place, len, begun, named };
-        machine.oracle.borrow_mut().begin_commit(commit);
-        let table = &machine.world.table();
+        let Filled { loan, len, value, .. } = filled;
+        self.begin_commit(filled, owed);
+        let table = &self.machine.world.table();
         let calm = match owed {
             Owed::Members => self.try_commit(table, loan, len, right).or_else(|| {
                 let learns = table.shape.receipts && self.calm.memory.learn(table);
@@ -277,12 +285,23 @@ impl Producer {
             Owed::External(_) => None,
         };
         let sequence = calm.unwrap_or_else(|| self.commit_to(table, loan, len, owed));
-        machine.note_in_order(Noted::Committed { sequence, value });
+        self.machine.note_in_order(Noted::Committed { sequence, value });
+    }
+
+    /// A call that commits it begins.
+    fn begin_commit(&self, Filled { loan, place, len, value }: Filled, owed: Owed) {
+        let (process, slot, begun) = (self.process, loan.slot, self.machine.steps());
+        let mut oracle = self.machine.oracle.borrow_mut();
+        let named = match owed {
+            Owed::External(_) => oracle.named_by(process),
+            Owed::Members => 0,
+        };
+        oracle.begin_commit(Commit { process, slot, value, place, len, begun, named });
     }
 
     /// Publishes in a segment that is calm; `None` if it is not.
     fn try_commit(&self, table: &Table<'_>, loan: Loan, len: u64, right: Right) -> Option<u64> {
-        let token = Token::new(loan.slot, loan.generation);
+        let token = token_of(loan);
         let (hand, known, guess) = (&self.hand, self.calm.memory.known(), || self.calm.guess());
         // As changing as in the library, and known from the run.
         let publish_by = match right {
@@ -300,7 +319,7 @@ impl Producer {
             KindOf::Dropping | KindOf::Any => return None,
         };
         if self.kind == KindOf::CalmAmong {
-            self.calm.note(table, sequence.get());
+            self.calm.note(table, sequence.get(), 1);
         }
         Some(sequence.get())
     }
@@ -315,7 +334,7 @@ impl Producer {
         };
         let sequence = sound(self.machine, committed);
         if table.shape.receipts {
-            self.calm.settle(table);
+            self.calm.settle(table, 1);
         }
         sequence
     }
@@ -341,61 +360,6 @@ impl Producer {
     }
 }
 
-/// What a writer remembers of a segment that can be calm, as the `CalmWriter` of the library.
-struct CalmWriter {
-    memory: Memory,
-    /// The sequence after its own last one.
-    next: Cell<u64>,
-    /// How many more commits are expected to meet other writers.
-    contended: Cell<u32>,
-    lag: u64,
-    patience: Cell<u32>,
-    most_patience: u32,
-}
-
-impl CalmWriter {
-    /// Fewer than in the library, so that a run goes to both sides of it.
-    const CONTENDED: u32 = 3;
-
-    fn new(machine: &Machine) -> CalmWriter {
-        let patience = machine.case.borrow().patience;
-        let slots = u64::from(machine.world.shape().slots);
-        CalmWriter {
-            memory: Memory::new(),
-            next: Cell::new(0),
-            contended: Cell::new(0),
-            lag: (slots / 4).clamp(1, 16),
-            patience: Cell::new(patience),
-            most_patience: patience,
-        }
-    }
-
-    fn next(&self, tail: u64) -> u64 {
-        self.next.get().max(tail)
-    }
-
-    fn guess(&self) -> Guess {
-        let lag = if self.contended.get() != 0 { 1 } else { self.lag };
-        Guess { next: self.next.get(), lag }
-    }
-
-    fn note(&self, table: &Table<'_>, sequence: u64) {
-        let met = sequence != self.next.get();
-        self.next.set(sequence + 1);
-        if met || self.contended.get() != 0 {
-            order::advance(table, sequence);
-            let left = self.contended.get().saturating_sub(1);
-            self.contended.set(if met { CalmWriter::CONTENDED } else { left });
-        }
-    }
-
-    /// After a commit that was not calm.
-    fn settle(&self, table: &Table<'_>) {
-        let left = self.patience.get() - 1;
-        self.patience.set(left);
-        if left == 0 {
-            self.patience.set(self.most_patience);
-            table.attention().settle(|| !slot::anybody_listens(table));
-        }
-    }
+fn token_of(loan: Loan) -> Token {
+    Token::new(loan.slot, loan.generation)
 }
