@@ -28,8 +28,11 @@ impl Core {
             if count == run {
                 continue;
             }
-            // The first that is no common case; or the end, or an error, which comes again at the
-            // next call.
+            // The next one is no common case, or there is none. That is told by a call that has nothing
+            // else to tell; and so is an error.
+            if done != 0 && !matches!(self.is_ready(), Ok(true)) {
+                break;
+            }
             match self.read_one() {
                 Ok(held) => read(held),
                 Err(code) if done == 0 && code != Code::Again => return Err(code),
