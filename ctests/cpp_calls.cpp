@@ -228,6 +228,14 @@ static void waits_end()
     const std::vector<shmslot_reader *> both = {right.get(), left.get()};
     CHECK(MUST(shmslot::wait_any(both.data(), both.size(), forever)) == 0);
 
+    // A descriptor is readable while there may be something, and quiet after a call that found nothing.
+    const int reading = MUST(left.fd()), writing = MUST(writer.fd(shmslot::Arm::on_request));
+    CHECK(reading > 2 && writing > 2 && reading != writing);
+    CHECK(MUST(left.fd()) == reading);
+    CHECK(!MUST(writer.arm())); // the one slot is owed
+    CHECK(!MUST(left.arm()));
+    CHECK(MUST(right.fd()) != reading && MUST(right.arm())); // it has not read
+
     // An interrupt ends the current wait or the next one.
     const auto thread = start_thread(interrupt_reader, &left);
     CHECK_IS(left.wait(forever), interrupted);

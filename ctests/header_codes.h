@@ -36,14 +36,15 @@ static size_t append_header(char *text, size_t size, const char *name)
     return size;
 }
 
-/* Both headers, one after the other. */
+/* The headers, one after the other. */
 static const char *header_text(void)
 {
     static char *text;
     if (text != NULL) return text;
     text = malloc(HEADERS_MOST);
     CHECK(text != NULL);
-    append_header(text, append_header(text, 0, "shmslot.h"), "shmslot_pool.h");
+    append_header(text, append_header(text, append_header(text, 0, "shmslot.h"), "shmslot_events.h"),
+                  "shmslot_pool.h");
     return text;
 }
 

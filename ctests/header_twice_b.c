@@ -1,6 +1,7 @@
 /* The other half of header_twice_a.c. */
 #include <shmslot.h>
 #include <shmslot_pool.h>
+#include <shmslot_events.h>
 #include <shmslot.h>
 
 uint32_t slots_of_b(void);

@@ -141,6 +141,7 @@ static void check_reader_calls(void)
     uint64_t number;
     shmslot_error detail;
     size_t index;
+    int fd;
 
     memset(&none, 0, sizeof none);
     INVALID(shmslot_reader_join(NULL, 0, &other, NULL));
@@ -159,6 +160,16 @@ static void check_reader_calls(void)
     INVALID(shmslot_writer_end_waits(writer, SHMSLOT_END_NO_WRITERS));
     INVALID(shmslot_segment_end_waits(NULL, 0));
     INVALID(shmslot_segment_end_waits(segment, SHMSLOT_END_PEER_DEAD));
+    INVALID(shmslot_reader_fd(NULL, 0, &fd, NULL));
+    INVALID(shmslot_reader_fd(reader, 0, NULL, NULL));
+    INVALID(shmslot_reader_fd(reader, 1U << 31, &fd, NULL));
+    INVALID(shmslot_reader_fd_arm(NULL));
+    INVALID(shmslot_reader_fd_arm(reader)); /* it has no descriptor */
+    INVALID(shmslot_writer_fd(NULL, 0, &fd, NULL));
+    INVALID(shmslot_writer_fd(writer, 0, NULL, NULL));
+    INVALID(shmslot_writer_fd(writer, 1U << 31, &fd, NULL));
+    INVALID(shmslot_writer_fd_arm(NULL));
+    INVALID(shmslot_writer_fd_arm(writer));
     INVALID(shmslot_reader_lost(NULL, &number));
     INVALID(shmslot_reader_lost(reader, NULL));
     INVALID(shmslot_reader_index(NULL));

@@ -36,6 +36,7 @@
 //!   or processes.
 //! - [`segment`](Segment): from a name to a checked, typed view of the file; its participants.
 //! - `wait`: the parts that all waits share.
+//! - `events`: descriptors for event loops.
 //! - `writer`, `reader`: what a user holds.
 //! - `typed`: segments whose samples are values of one Rust type.
 //! - `reference`: the reference operations, on a segment.
@@ -60,6 +61,7 @@ mod atomics;
 mod cache;
 mod channel;
 mod error;
+mod events;
 mod ffi;
 pub mod layout;
 mod pool;
@@ -80,6 +82,7 @@ mod pages {}
 
 pub use channel::{Channel, ChannelOptions, Listener};
 pub use error::{Code, Error, Result};
+pub use events::Arm;
 pub use layout::{Policy, type_hash};
 pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
 pub use reader::{Reader, Sample};

@@ -51,6 +51,8 @@ c_programs! {
     drop_oldest
     early_publisher
     ephemeral
+    events
+    events_deaths
     error_codes
     error_texts
     expel

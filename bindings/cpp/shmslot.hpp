@@ -19,6 +19,7 @@
 #ifndef SHMSLOT_HPP
 #define SHMSLOT_HPP
 
+#include <shmslot_events.h>
 #include <shmslot_pool.h>
 
 #include <algorithm>
@@ -761,6 +762,12 @@ class Channel;
 class Registry;
 class Attachments;
 
+/// When the descriptor of a reader or a writer is armed.
+enum class Arm : std::uint32_t {
+    when_nothing_is_there = 0,     ///< By each call that finds nothing.
+    on_request = SHMSLOT_FD_MANUAL ///< By arm() only.
+};
+
 /// For this header.
 namespace detail {
 
@@ -924,6 +931,22 @@ inline int discard(WriterShare *share, const shmslot_loan *loan) noexcept
 [[nodiscard]] inline Result<int> number(int code, const shmslot_error &told) noexcept
 {
     return code < 0 ? Result<int>(Error(told)) : Result<int>(code);
+}
+
+/// A result of a C call that returns 0 or 1.
+[[nodiscard]] inline Result<bool> truth(int code) noexcept
+{
+    return code < 0 ? Result<bool>(static_cast<Code>(code)) : Result<bool>(code != 0);
+}
+
+/// The number of a descriptor that a C call tells.
+template <class Call>
+[[nodiscard]] Result<int> descriptor(Call call) noexcept
+{
+    int fd = -1;
+    shmslot_error told;
+    if (call(&fd, &told) < 0) return Error(told);
+    return fd;
 }
 
 /// A result of a C call that writes one value.
@@ -1156,6 +1179,18 @@ public:
     {
         return detail::done(shmslot_writer_end_waits(get(), detail::bits(when)));
     }
+
+    /// The descriptor for event loops: readable when there may be a slot to reserve. It belongs to the
+    /// writer. Reserve with no_wait until Code::no_free_slot, which arms it, then wait for it.
+    /// shmslot_writer_fd.
+    Result<int> fd(Arm when = Arm::when_nothing_is_there) noexcept
+    {
+        return detail::descriptor(
+            [&](int *ret, shmslot_error *told) { return shmslot_writer_fd(get(), static_cast<std::uint32_t>(when), ret, told); });
+    }
+    /// Arms the descriptor, and looks once more: whether there may be a slot to reserve.
+    /// shmslot_writer_fd_arm.
+    Result<bool> arm() noexcept { return detail::truth(shmslot_writer_fd_arm(get())); }
 
     /// The readers that keep the slots which this writer would take next, reader i as bit i.
     /// Threads: any. shmslot_writer_blockers.
@@ -1427,6 +1462,17 @@ public:
     {
         return detail::done(shmslot_reader_end_waits(get(), detail::bits(when)));
     }
+
+    /// The descriptor for event loops: readable when there may be something to read. It belongs to
+    /// the reader. Read until Code::again, which arms it, then wait for it. shmslot_reader_fd.
+    Result<int> fd(Arm when = Arm::when_nothing_is_there) noexcept
+    {
+        return detail::descriptor(
+            [&](int *ret, shmslot_error *told) { return shmslot_reader_fd(get(), static_cast<std::uint32_t>(when), ret, told); });
+    }
+    /// Arms the descriptor, and looks once more: whether there is something to read.
+    /// shmslot_reader_fd_arm.
+    Result<bool> arm() noexcept { return detail::truth(shmslot_reader_fd_arm(get())); }
 
     /// How many samples Policy::drop_oldest has taken away. Threads: any. shmslot_reader_lost.
     Result<std::uint64_t> lost() const noexcept

@@ -16,6 +16,7 @@ mod protocol;
 
 mod calm;
 mod death;
+mod events;
 mod expel;
 mod hints;
 mod history;

@@ -37,6 +37,8 @@ mod reader;
 
 mod reference;
 
+mod events;
+
 mod channel;
 
 mod region;

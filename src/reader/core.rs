@@ -1,12 +1,13 @@
 //! The core of a reader: a membership, and the samples that it holds.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Result};
+use crate::events::{Arm, Descriptor};
 use crate::layout::bits::Field;
 use crate::protocol::calm::{self, Right};
 use crate::protocol::hold::{self, Cursor, Step};
@@ -104,8 +105,12 @@ pub(crate) struct Core {
     segment: Arc<Attachment>,
     member: Member,
     kind: KindOf,
-    /// Whether a read is short: samples are not taken away and not counted.
+    /// Whether a mark is short: samples are not taken away and not counted.
     quick: bool,
+    /// Whether a read is, too: until there is a descriptor, which a read that finds nothing arms.
+    reads_quickly: AtomicBool,
+    /// The descriptor for an event loop, once it was asked for.
+    descriptor: OnceLock<Descriptor>,
     /// The cursor. It is atomic because marks from other threads load it. Only the reading thread
     /// stores it.
     sequence: AtomicU64,
@@ -153,8 +158,11 @@ impl Core {
         let deaths = table.hot.lifecycle.0.deaths.load(Ordering::Acquire);
         let max_held = segment.geometry().max_held;
         let kind = table.shape.kind();
+        let quick = table.shape.receipts && max_held == 0;
         let core = Core {
-            quick: table.shape.receipts && max_held == 0,
+            quick,
+            reads_quickly: AtomicBool::new(quick),
+            descriptor: OnceLock::new(),
             kind,
             segment,
             member,
@@ -228,7 +236,8 @@ impl Core {
     #[inline(always)]
     pub(crate) fn try_next(&self) -> Option<Option<HeldSample>> {
         let table = self.segment.table().ok()?;
-        if !self.quick {
+        // Relaxed: only the reading thread stores it.
+        if !self.reads_quickly.load(Ordering::Relaxed) {
             return None;
         }
         let sequence = self.sequence.load(Ordering::Relaxed);
@@ -259,9 +268,63 @@ impl Core {
     #[inline(never)]
     fn next_slowly(&self) -> HotResult<Option<HeldSample>> {
         let table = self.segment.table()?;
-        let Some(slot) = self.next_slot(table)? else { return self.nothing(table) };
+        let slot = match (self.next_slot(table)?, self.descriptor.get()) {
+            (Some(slot), _) => slot,
+            (None, Some(descriptor)) if descriptor.arms_itself() => {
+                return self.next_or_armed(table, descriptor);
+            }
+            (None, _) => return self.nothing(table),
+        };
+        self.read_just_now(table, slot)
+    }
+
+    /// The sample of a slot to which this reader has just moved.
+    #[inline(always)]
+    fn read_just_now(&self, table: &Table<'_>, slot: u32) -> HotResult<Option<HeldSample>> {
         let sequence = self.sequence.load(Ordering::Relaxed).wrapping_sub(1);
         self.show(table, Core::read_of(&table.shape, slot, sequence), extent_of(table, slot)?)
+    }
+
+    /// Arms the descriptor, and looks again, for a sample and for an end.
+    #[cold]
+    #[inline(never)]
+    fn next_or_armed(
+        &self,
+        table: &Table<'_>,
+        descriptor: &Descriptor,
+    ) -> HotResult<Option<HeldSample>> {
+        descriptor.drain_and_arm(&self.segment, WaitFor::Data)?;
+        if let Some(slot) = self.next_slot(table)? {
+            return self.read_just_now(table, slot);
+        }
+        let Some(end) = self.end()? else { return self.nothing(table) };
+        // What came before the end is read first.
+        match self.next_slot(table)? {
+            Some(slot) => self.read_just_now(table, slot),
+            None => Err(self.tell(end)?),
+        }
+    }
+
+    /// The descriptor for an event loop; made at the first call.
+    pub(crate) fn descriptor(&self, arm: Arm) -> Result<&Descriptor> {
+        self.segment.writable()?;
+        let descriptor = match self.descriptor.get() {
+            Some(made) => made,
+            None => {
+                let made = Descriptor::new(&self.segment, arm)?;
+                self.descriptor.get_or_init(|| made)
+            }
+        };
+        self.reads_quickly.store(self.quick && !descriptor.arms_itself(), Ordering::Relaxed);
+        Ok(descriptor)
+    }
+
+    /// Drains the descriptor and arms it; whether there is something to read all the same.
+    pub(crate) fn arm(&self) -> HotResult<bool> {
+        self.segment.table()?;
+        let descriptor = self.descriptor.get().ok_or(Code::Invalid)?;
+        descriptor.drain_and_arm(&self.segment, WaitFor::Data)?;
+        Ok(ready_or_over(&[self])?.is_some())
     }
 
     /// There is nothing to read, and never will be if the reader was expelled.
@@ -327,10 +390,12 @@ impl Core {
     #[inline(always)]
     fn find_next(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
         let stepped = match self.kind {
-            KindOf::CalmAlone | KindOf::CalmAmong => match self.quick {
-                true => Ok((0, Step::Irregular)), // it was tried
-                false => self.step::<CalmKind>(table),
-            },
+            KindOf::CalmAlone | KindOf::CalmAmong => {
+                match self.reads_quickly.load(Ordering::Relaxed) {
+                    true => Ok((0, Step::Irregular)), // it was tried
+                    false => self.step::<CalmKind>(table),
+                }
+            }
             KindOf::Dropping => self.step::<Dropping>(table),
             KindOf::Any => self.step::<Any>(table),
         };
@@ -645,6 +710,34 @@ fn extent_of(table: &Table<'_>, slot: u32) -> HotResult<Extent> {
     Ok(Extent(table.line(slot)?.extent.load(Ordering::Relaxed)))
 }
 
+/// The first of several readers that has a sample.
+fn first_ready(readers: &[&Core]) -> HotResult<Option<usize>> {
+    for (index, reader) in readers.iter().enumerate() {
+        if reader.is_ready()? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
+}
+
+/// The same; and if none has, the first reason to end a wait.
+fn ready_or_over(readers: &[&Core]) -> HotResult<Option<usize>> {
+    // Checked before the reasons to end a wait, and after them: an end is returned only when
+    // everything that came before it was read.
+    if let Some(index) = first_ready(readers)? {
+        return Ok(Some(index));
+    }
+    for reader in readers {
+        if let Some(end) = reader.end()? {
+            return match first_ready(readers)? {
+                Some(index) => Ok(Some(index)),
+                None => Err(reader.tell(end)?),
+            };
+        }
+    }
+    Ok(None)
+}
+
 /// Waits until one of several readers has a sample; returns which. They may belong to different
 /// segments.
 pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<usize> {
@@ -657,30 +750,8 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
             .about(format_args!("{given} readers, and one wait takes at most {most}"))
             .with_numbers([given as u64, most as u64, 0]));
     }
-    let ready = || {
-        for (index, reader) in readers.iter().enumerate() {
-            if reader.is_ready()? {
-                return Ok(Some(index));
-            }
-        }
-        Ok(None)
-    };
-    // Checked before the reasons to end a wait, and after them: an end is returned only when
-    // everything that came before it was read.
-    let ready_or_over = || {
-        if let Some(index) = ready()? {
-            return Ok(Some(index));
-        }
-        for reader in readers {
-            if let Some(end) = reader.end()? {
-                return match ready()? {
-                    Some(index) => Ok(Some(index)),
-                    None => Err(reader.tell(end)?),
-                };
-            }
-        }
-        Ok(None)
-    };
+    let ready = || first_ready(readers);
+    let ready_or_over = || ready_or_over(readers);
     if let Some(index) = ready_or_over()? {
         return Ok(index);
     }

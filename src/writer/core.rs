@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Result};
+use crate::events::{Arm, Descriptor};
 use crate::layout::Policy;
 use crate::protocol::bounds::RACE_LIMIT;
 use crate::protocol::calm::{self, Hand, Manner, PublishBy, Right};
@@ -71,6 +72,8 @@ pub struct Core {
     interrupted: Arc<AtomicBool>,
     end_at_signals: AtomicBool,
     end_at_retirement: AtomicBool,
+    /// The descriptor for an event loop, once it was asked for.
+    descriptor: OnceLock<Descriptor>,
 }
 
 impl Core {
@@ -108,6 +111,7 @@ impl Core {
             interrupted: Arc::default(),
             end_at_signals: AtomicBool::new(false),
             end_at_retirement: AtomicBool::new(false),
+            descriptor: OnceLock::new(),
         })
     }
 
@@ -152,9 +156,66 @@ impl Core {
             return Ok(());
         }
         if timeout == Some(Duration::ZERO) {
-            return Err(if self.is_over() { Code::Retired } else { Code::Again });
+            return self.try_armed(ready)?.ok_or_else(|| match self.is_over() {
+                true => Code::Retired,
+                false => Code::Again,
+            });
         }
         self.wait(timeout, ready, ready)
+    }
+
+    /// If this writer has a descriptor that arms itself, arms it and tries again.
+    fn try_armed<T>(
+        &self,
+        mut attempt: impl FnMut() -> HotResult<Option<T>>,
+    ) -> HotResult<Option<T>> {
+        match self.descriptor.get() {
+            Some(descriptor) if descriptor.arms_itself() => {
+                descriptor.drain_and_arm(&self.segment, WaitFor::Space)?;
+                attempt()
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What a reserve does that has found nothing and does not wait.
+    fn try_at_last<T>(&self, mut attempt: impl FnMut() -> HotResult<Option<T>>) -> HotResult<T> {
+        let mut found = if self.segment.recover_if_due()? { attempt()? } else { None };
+        if found.is_none() {
+            found = self.try_armed(attempt)?;
+        }
+        let over = || {
+            if self.descriptor.get().is_some() && self.is_over() {
+                Code::Retired
+            } else {
+                Code::NoFreeSlot
+            }
+        };
+        found.ok_or_else(over)
+    }
+
+    /// The descriptor for an event loop; made at the first call.
+    pub(crate) fn descriptor(&self, arm: Arm) -> Result<&Descriptor> {
+        self.segment.writable()?;
+        match self.descriptor.get() {
+            Some(made) => Ok(made),
+            None => {
+                let made = Descriptor::new(&self.segment, arm)?;
+                // Another thread may have been faster.
+                Ok(self.descriptor.get_or_init(|| made))
+            }
+        }
+    }
+
+    /// Drains the descriptor and arms it; whether there is a slot to reserve all the same.
+    pub(crate) fn arm(&self) -> HotResult<bool> {
+        let table = self.segment.table()?;
+        let descriptor = self.descriptor.get().ok_or(Code::Invalid)?;
+        descriptor.drain_and_arm(&self.segment, WaitFor::Space)?;
+        match loan::has_space(table) {
+            false if self.is_over() => Err(Code::Retired),
+            has_space => Ok(has_space),
+        }
     }
 
     /// Whether the segment has lost its name, if that ends waits.
@@ -412,8 +473,7 @@ impl Core {
             return Ok(found);
         }
         if !self.may_wait(timeout) {
-            let found = if self.segment.recover_if_due()? { attempt()? } else { None };
-            return found.ok_or(Code::NoFreeSlot);
+            return self.try_at_last(attempt);
         }
         let cheap = || if region::any_free(table)? { attempt() } else { Ok(None) };
         self.wait(timeout, cheap, attempt).map_err(nothing_free)
@@ -457,15 +517,13 @@ impl Core {
         if let Some(loan) = self.try_contended(table)? {
             return Ok(loan);
         }
-        if !may_wait {
-            let found =
-                if self.segment.recover_if_due()? { self.try_contended(table)? } else { None };
-            return found.ok_or(Code::NoFreeSlot);
-        }
         let anywhere = || match self.reserve_first(table)? {
             Some(loan) => Ok(Some(loan)),
             None => self.try_contended(table),
         };
+        if !may_wait {
+            return self.try_at_last(anywhere);
+        }
         let cheap = || match self.first {
             First::Next | First::Last => loan::claim_home(table, self.owner),
             First::Few => self.claim_from_map(table),

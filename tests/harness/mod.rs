@@ -38,7 +38,7 @@ pub(crate) fn root() -> &'static Path {
 
 /// The C headers, one after the other.
 pub(crate) fn headers() -> String {
-    ["include/shmslot.h", "include/shmslot_pool.h"]
+    ["include/shmslot.h", "include/shmslot_events.h", "include/shmslot_pool.h"]
         .map(|path| std::fs::read_to_string(root().join(path)).expect("the header is there"))
         .concat()
 }
