@@ -140,6 +140,9 @@ static void check_reader_calls(void)
     shmslot_sample sample, none;
     uint64_t number;
     shmslot_error detail;
+    shmslot_set *set;
+    shmslot_trigger *trigger;
+    shmslot_event event;
     size_t index;
     int fd;
 
@@ -170,6 +173,27 @@ static void check_reader_calls(void)
     INVALID(shmslot_writer_fd(writer, 1U << 31, &fd, NULL));
     INVALID(shmslot_writer_fd_arm(NULL));
     INVALID(shmslot_writer_fd_arm(writer));
+    INVALID(shmslot_set_create(0, NULL, NULL));
+    INVALID(shmslot_set_create(1U << 31, &set, NULL));
+    CHECK_OK(shmslot_set_create(0, &set, NULL));
+    INVALID(shmslot_set_add_reader(NULL, reader, 1, NULL));
+    INVALID(shmslot_set_add_reader(set, NULL, 1, NULL));
+    INVALID(shmslot_set_add_writer(NULL, writer, 1, NULL));
+    INVALID(shmslot_set_add_writer(set, NULL, 1, NULL));
+    INVALID(shmslot_set_add_segment(NULL, segment, 1, NULL));
+    INVALID(shmslot_set_add_segment(set, NULL, 1, NULL));
+    INVALID(shmslot_set_add_trigger(NULL, 1, &trigger, NULL));
+    INVALID(shmslot_set_add_trigger(set, 1, NULL, NULL));
+    INVALID(shmslot_set_remove(NULL, 1));
+    INVALID(shmslot_set_fd(NULL));
+    INVALID(shmslot_set_wait(NULL, AT_ONCE, &event, 1));
+    INVALID(shmslot_set_wait(set, AT_ONCE, NULL, 1));
+    INVALID(shmslot_set_wait(set, AT_ONCE, &event, 0));
+    INVALID(shmslot_set_interrupt(NULL));
+    INVALID(shmslot_trigger_fire(NULL));
+    shmslot_trigger_close(NULL);
+    shmslot_set_close(NULL);
+    shmslot_set_close(set);
     INVALID(shmslot_reader_lost(NULL, &number));
     INVALID(shmslot_reader_lost(reader, NULL));
     INVALID(shmslot_reader_index(NULL));

@@ -38,6 +38,7 @@
 //! - `wait`: the parts that all waits share.
 //! - `events`: descriptors for event loops.
 //! - `writer`, `reader`: what a user holds.
+//! - `set`: readers and writers of many segments behind one descriptor.
 //! - `typed`: segments whose samples are values of one Rust type.
 //! - `reference`: the reference operations, on a segment.
 //! - `channel`: unix sockets that carry the descriptors of regions and segments.
@@ -69,6 +70,7 @@ mod protocol;
 mod reader;
 mod reference;
 mod segment;
+mod set;
 mod sys;
 mod typed;
 mod wait;
@@ -91,6 +93,7 @@ pub use segment::{
     AttachOptions, Counters, CreateOptions, Death, IfOrphaned, Info, Participant, ReaderCounters,
     ReaderKind, Segment, SegmentEntry, SegmentState, WriterCounters,
 };
+pub use set::{Event, Readable, Set, SetInterrupter, Trigger, What};
 pub use typed::{
     ShmSafe, TypeName, TypedLoan, TypedReader, TypedSample, TypedSegment, TypedWriter,
 };

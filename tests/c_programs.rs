@@ -53,6 +53,7 @@ c_programs! {
     ephemeral
     events
     events_deaths
+    events_sets
     error_codes
     error_texts
     expel

@@ -39,6 +39,8 @@ mod reference;
 
 mod events;
 
+mod set;
+
 mod channel;
 
 mod region;

@@ -1,13 +1,13 @@
 //! The core of a reader: a membership, and the samples that it holds.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Result};
-use crate::events::{Arm, Descriptor};
+use crate::events::{Arm, Descriptor, InSet, Waiter};
 use crate::layout::bits::Field;
 use crate::protocol::calm::{self, Right};
 use crate::protocol::hold::{self, Cursor, Step};
@@ -109,8 +109,8 @@ pub(crate) struct Core {
     quick: bool,
     /// Whether a read is, too: until there is a descriptor, which a read that finds nothing arms.
     reads_quickly: AtomicBool,
-    /// The descriptor for an event loop, once it was asked for.
-    descriptor: OnceLock<Descriptor>,
+    /// What it waits behind in an event loop.
+    waiter: Waiter,
     /// The cursor. It is atomic because marks from other threads load it. Only the reading thread
     /// stores it.
     sequence: AtomicU64,
@@ -162,7 +162,7 @@ impl Core {
         let core = Core {
             quick,
             reads_quickly: AtomicBool::new(quick),
-            descriptor: OnceLock::new(),
+            waiter: Waiter::default(),
             kind,
             segment,
             member,
@@ -268,14 +268,11 @@ impl Core {
     #[inline(never)]
     fn next_slowly(&self) -> HotResult<Option<HeldSample>> {
         let table = self.segment.table()?;
-        let slot = match (self.next_slot(table)?, self.descriptor.get()) {
-            (Some(slot), _) => slot,
-            (None, Some(descriptor)) if descriptor.arms_itself() => {
-                return self.next_or_armed(table, descriptor);
-            }
-            (None, _) => return self.nothing(table),
-        };
-        self.read_just_now(table, slot)
+        match self.next_slot(table)? {
+            Some(slot) => self.read_just_now(table, slot),
+            None if self.waiter.is_used() => self.next_or_armed(table),
+            None => self.nothing(table),
+        }
     }
 
     /// The sample of a slot to which this reader has just moved.
@@ -285,46 +282,51 @@ impl Core {
         self.show(table, Core::read_of(&table.shape, slot, sequence), extent_of(table, slot)?)
     }
 
-    /// Arms the descriptor, and looks again, for a sample and for an end.
+    /// Arms what it waits behind, and looks again, for a sample and for an end.
     #[cold]
     #[inline(never)]
-    fn next_or_armed(
-        &self,
-        table: &Table<'_>,
-        descriptor: &Descriptor,
-    ) -> HotResult<Option<HeldSample>> {
-        descriptor.drain_and_arm(&self.segment, WaitFor::Data)?;
-        if let Some(slot) = self.next_slot(table)? {
-            return self.read_just_now(table, slot);
+    fn next_or_armed(&self, table: &Table<'_>) -> HotResult<Option<HeldSample>> {
+        if !self.waiter.arm_if_any(&self.segment, WaitFor::Data)? {
+            return self.nothing(table);
         }
-        let Some(end) = self.end()? else { return self.nothing(table) };
-        // What came before the end is read first.
-        match self.next_slot(table)? {
-            Some(slot) => self.read_just_now(table, slot),
-            None => Err(self.tell(end)?),
+        let mut found = self.next_slot(table)?;
+        if found.is_none() {
+            let Some(end) = self.end()? else { return self.nothing(table) };
+            // What came before the end is read first.
+            found = self.next_slot(table)?;
+            if found.is_none() {
+                return Err(self.tell(end)?);
+            }
         }
+        self.waiter.has_found();
+        found.map_or(Ok(None), |slot| self.read_just_now(table, slot))
     }
 
     /// The descriptor for an event loop; made at the first call.
     pub(crate) fn descriptor(&self, arm: Arm) -> Result<&Descriptor> {
         self.segment.writable()?;
-        let descriptor = match self.descriptor.get() {
-            Some(made) => made,
-            None => {
-                let made = Descriptor::new(&self.segment, arm)?;
-                self.descriptor.get_or_init(|| made)
-            }
-        };
-        self.reads_quickly.store(self.quick && !descriptor.arms_itself(), Ordering::Relaxed);
+        let descriptor = self.waiter.descriptor(&self.segment, arm)?;
+        let reads_quickly = self.quick && !self.waiter.arms_itself();
+        self.reads_quickly.store(reads_quickly, Ordering::Relaxed);
         Ok(descriptor)
     }
 
-    /// Drains the descriptor and arms it; whether there is something to read all the same.
+    /// Becomes a member of a set.
+    pub(crate) fn enter(&self, member: &Arc<InSet>) -> Result<()> {
+        self.waiter.enter(member)?;
+        self.reads_quickly.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Arms what it waits behind; whether there is something to read all the same.
     pub(crate) fn arm(&self) -> HotResult<bool> {
         self.segment.table()?;
-        let descriptor = self.descriptor.get().ok_or(Code::Invalid)?;
-        descriptor.drain_and_arm(&self.segment, WaitFor::Data)?;
-        Ok(ready_or_over(&[self])?.is_some())
+        self.waiter.arm(&self.segment, WaitFor::Data)?;
+        let found = ready_or_over(&[self])?.is_some();
+        if found {
+            self.waiter.has_found();
+        }
+        Ok(found)
     }
 
     /// There is nothing to read, and never will be if the reader was expelled.

@@ -48,6 +48,10 @@ impl Reader {
         Ok(Reader { core: Arc::new(Core::join(segment, history)?), one_thread: PhantomData })
     }
 
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// The next sample; `None` if there is none yet. Several samples may be held, and dropped in
     /// any order.
     #[inline(always)]

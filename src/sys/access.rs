@@ -94,6 +94,12 @@ impl FileWatch {
         })
     }
 
+    /// Stops watching a file.
+    pub(crate) fn remove(&self, watch: i32) {
+        // SAFETY: takes and returns integers. It fails only if the program has closed the number.
+        unsafe { libc::inotify_rm_watch(self.number(), watch) };
+    }
+
     /// Reads all that was told, and so makes the descriptor unreadable until more is.
     pub(crate) fn drain(&self, mut each: impl FnMut(Told)) -> Result<()> {
         let mut buffer = [0u8; BUFFER];

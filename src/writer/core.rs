@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Result};
-use crate::events::{Arm, Descriptor};
+use crate::events::{Arm, Descriptor, InSet, Waiter};
 use crate::layout::Policy;
 use crate::protocol::bounds::RACE_LIMIT;
 use crate::protocol::calm::{self, Hand, Manner, PublishBy, Right};
@@ -72,8 +72,8 @@ pub struct Core {
     interrupted: Arc<AtomicBool>,
     end_at_signals: AtomicBool,
     end_at_retirement: AtomicBool,
-    /// The descriptor for an event loop, once it was asked for.
-    descriptor: OnceLock<Descriptor>,
+    /// What it waits behind in an event loop.
+    waiter: Waiter,
 }
 
 impl Core {
@@ -111,7 +111,7 @@ impl Core {
             interrupted: Arc::default(),
             end_at_signals: AtomicBool::new(false),
             end_at_retirement: AtomicBool::new(false),
-            descriptor: OnceLock::new(),
+            waiter: Waiter::default(),
         })
     }
 
@@ -164,18 +164,19 @@ impl Core {
         self.wait(timeout, ready, ready)
     }
 
-    /// If this writer has a descriptor that arms itself, arms it and tries again.
+    /// If this writer waits in an event loop, arms that and tries again.
     fn try_armed<T>(
         &self,
         mut attempt: impl FnMut() -> HotResult<Option<T>>,
     ) -> HotResult<Option<T>> {
-        match self.descriptor.get() {
-            Some(descriptor) if descriptor.arms_itself() => {
-                descriptor.drain_and_arm(&self.segment, WaitFor::Space)?;
-                attempt()
-            }
-            _ => Ok(None),
+        if !self.waiter.arm_if_any(&self.segment, WaitFor::Space)? {
+            return Ok(None);
         }
+        let found = attempt()?;
+        if found.is_some() {
+            self.waiter.has_found();
+        }
+        Ok(found)
     }
 
     /// What a reserve does that has found nothing and does not wait.
@@ -184,38 +185,32 @@ impl Core {
         if found.is_none() {
             found = self.try_armed(attempt)?;
         }
-        let over = || {
-            if self.descriptor.get().is_some() && self.is_over() {
-                Code::Retired
-            } else {
-                Code::NoFreeSlot
-            }
-        };
-        found.ok_or_else(over)
+        found.ok_or_else(|| match self.waiter.is_used() && self.is_over() {
+            true => Code::Retired,
+            false => Code::NoFreeSlot,
+        })
     }
 
     /// The descriptor for an event loop; made at the first call.
     pub(crate) fn descriptor(&self, arm: Arm) -> Result<&Descriptor> {
         self.segment.writable()?;
-        match self.descriptor.get() {
-            Some(made) => Ok(made),
-            None => {
-                let made = Descriptor::new(&self.segment, arm)?;
-                // Another thread may have been faster.
-                Ok(self.descriptor.get_or_init(|| made))
-            }
-        }
+        self.waiter.descriptor(&self.segment, arm)
     }
 
-    /// Drains the descriptor and arms it; whether there is a slot to reserve all the same.
+    /// Becomes a member of a set.
+    pub(crate) fn enter(&self, member: &Arc<InSet>) -> Result<()> {
+        self.waiter.enter(member)
+    }
+
+    /// Arms what it waits behind; whether there is a slot to reserve all the same.
     pub(crate) fn arm(&self) -> HotResult<bool> {
         let table = self.segment.table()?;
-        let descriptor = self.descriptor.get().ok_or(Code::Invalid)?;
-        descriptor.drain_and_arm(&self.segment, WaitFor::Space)?;
-        match loan::has_space(table) {
-            false if self.is_over() => Err(Code::Retired),
-            has_space => Ok(has_space),
+        self.waiter.arm(&self.segment, WaitFor::Space)?;
+        if loan::has_space(table) {
+            self.waiter.has_found();
+            return Ok(true);
         }
+        if self.is_over() { Err(Code::Retired) } else { Ok(false) }
     }
 
     /// Whether the segment has lost its name, if that ends waits.

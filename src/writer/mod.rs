@@ -93,6 +93,10 @@ impl Segment {
 }
 
 impl<Threads> Writer<Threads> {
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Reserves a slot for up to `len` bytes. When nothing is free, the segment's policy decides
     /// what happens, for at most `timeout`; `None` waits without limit.
     #[inline(always)]

@@ -41,7 +41,7 @@ pub(crate) const HEADERS: &[Header] = &[
         guard: "SHMSLOT_EVENTS_H",
         includes: "#include \"shmslot.h\"\n",
         about: Some(EVENTS),
-        sections: &[&["src/ffi/events.rs"]],
+        sections: &[&["src/ffi/events.rs"], &["src/ffi/set.rs"]],
     },
     Header {
         name: "shmslot_pool.h",
@@ -56,7 +56,8 @@ const EVENTS: &str = "
 /**
  * @file shmslot_events.h
  * Readers and writers in event loops: each has one descriptor, which poll, epoll and every loop
- * can wait for. docs/events.md has the rule for each loop.
+ * can wait for, or many of them share the descriptor of a set. docs/events.md has the rule for
+ * each loop.
  *
  * The rules at the top of shmslot.h hold here.
  */
