@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #endif
 
+#include <shmslot_events.h>
 #include <shmslot_pool.h>
 #include <shmslot_reference.h>
 

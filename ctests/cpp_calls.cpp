@@ -228,12 +228,41 @@ static void waits_end()
     const std::vector<shmslot_reader *> both = {right.get(), left.get()};
     CHECK(MUST(shmslot::wait_any(both.data(), both.size(), forever)) == 0);
 
+    // A descriptor is readable while there may be something, and quiet after a call that found nothing.
+    const int reading = MUST(left.fd()), writing = MUST(writer.fd(shmslot::Arm::on_request));
+    CHECK(reading > 2 && writing > 2 && reading != writing);
+    CHECK(MUST(left.fd()) == reading);
+    CHECK(!MUST(writer.arm())); // the one slot is owed
+    CHECK(!MUST(left.arm()));
+    CHECK(MUST(right.fd()) != reading && MUST(right.arm())); // it has not read
+
     // An interrupt ends the current wait or the next one.
     const auto thread = start_thread(interrupt_reader, &left);
     CHECK_IS(left.wait(forever), interrupted);
     end_thread(thread);
     CHECK(writer.interrupt());
     CHECK_IS(writer.reserve(0, forever), interrupted); // the one slot is owed
+
+    // A set tells of several, until each has said that there is nothing.
+    auto set = MUST(shmslot::Set::create());
+    auto third = MUST(right_segment.reader());
+    const auto trigger = MUST(set.trigger(2));
+    shmslot_event events[4];
+    CHECK(MUST(set.fd()) > 2);
+    CHECK(set.add(third, 1));
+    CHECK_IS(set.add(right_segment, 1), exists);
+    CHECK_IS(set.add(right, 3), invalid); // it has a descriptor of its own
+    CHECK(set.add(right_segment, 3));
+    CHECK(MUST(set.wait(forever, events, 4)) == 2);
+    CHECK(trigger.fire());
+    CHECK_IS(third.read(), again);
+    CHECK(MUST(set.wait(forever, events, 4)) == 1);
+    CHECK(events[0].cookie == 2 && events[0].what == static_cast<std::uint32_t>(shmslot::What::trigger));
+    CHECK(MUST(set.wait(no_wait, events, 4)) == 0);
+    CHECK(set.remove(1) && set.remove(2) && set.remove(3));
+    CHECK(set.interrupt());
+    CHECK_IS(set.wait(forever, events, 4), interrupted);
+    third = shmslot::Reader();
 
     // The end of all writers also ends a wait, once everything is read.
     CHECK(right.end_waits({true, false, false}));

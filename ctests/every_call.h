@@ -492,6 +492,41 @@ static int wait_reader(void)
     return shmslot_wait(world.reader, MILLISECOND);
 }
 
+static int fd_of_reader(void)
+{
+    int fd;
+    return shmslot_reader_fd(world.reader, 0, &fd, &world.detail);
+}
+
+static int fd_of_writer(void)
+{
+    int fd;
+    return shmslot_writer_fd(world.writer, 0, &fd, &world.detail);
+}
+
+static void both_ends_in_loops(void)
+{
+    both_ends();
+    CHECK_OK(fd_of_reader());
+    CHECK_OK(fd_of_writer());
+}
+
+static int arm_reader(void)
+{
+    return shmslot_reader_fd_arm(world.reader);
+}
+
+static int arm_writer(void)
+{
+    int found = shmslot_writer_fd_arm(world.writer);
+    return found == 1 ? 0 : found; /* there is a free slot */
+}
+
+static int read_nothing(void)
+{
+    return shmslot_slot_read(world.reader, &world.sample);
+}
+
 static int wait_two(void)
 {
     shmslot_reader *readers[2];
@@ -743,6 +778,11 @@ static const scenario scenarios[] = {
     {"wait", "shmslot_wait", both_ends, wait_reader, SHMSLOT_E_TIMEOUT},
     {"wait_beside_dead", "shmslot_wait", both_ends_beside_dead, wait_reader, SHMSLOT_E_TIMEOUT},
     {"wait_retired", "shmslot_wait", lost_name, wait_reader, SHMSLOT_E_RETIRED},
+    {"reader_fd", "shmslot_reader_fd", both_ends, fd_of_reader, 0},
+    {"writer_fd", "shmslot_writer_fd", both_ends, fd_of_writer, 0},
+    {"reader_fd_arm", "shmslot_reader_fd_arm", both_ends_in_loops, arm_reader, 0},
+    {"writer_fd_arm", "shmslot_writer_fd_arm", both_ends_in_loops, arm_writer, 0},
+    {"read_arms", "shmslot_slot_read", both_ends_in_loops, read_nothing, SHMSLOT_E_AGAIN},
     {"wait_any", "shmslot_wait_any", two_readers, wait_two, SHMSLOT_E_TIMEOUT},
     {"wait_space", "shmslot_wait_space", full_block, wait_for_space, SHMSLOT_E_TIMEOUT},
     {"wait_readers", "shmslot_wait_readers", both_ends, wait_for_readers, SHMSLOT_E_TIMEOUT},

@@ -45,6 +45,7 @@ static const char *header_text(void)
     text = malloc(HEADERS_MOST);
     CHECK(text != NULL);
     size = append_header(text, 0, "shmslot.h");
+    size = append_header(text, size, "shmslot_events.h");
     size = append_header(text, size, "shmslot_reference.h");
     append_header(text, size, "shmslot_pool.h");
     return text;

@@ -1,4 +1,5 @@
 /* The headers are C++ too: they have C linkage, and their initialisers and types need no cast. */
+#include <shmslot_events.h>
 #include <shmslot_pool.h>
 #include <shmslot_reference.h>
 

@@ -1,4 +1,5 @@
 /* The headers may be included twice, in any order, and from two translation units of one program. */
+#include <shmslot_events.h>
 #include <shmslot_pool.h>
 #include <shmslot.h>
 #include <shmslot_reference.h>

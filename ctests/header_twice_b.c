@@ -3,6 +3,7 @@
 #include <shmslot_reference.h>
 #include <shmslot_pool.h>
 #include <shmslot_reference.h>
+#include <shmslot_events.h>
 #include <shmslot.h>
 
 uint32_t slots_of_b(void);

@@ -5,8 +5,8 @@
  *
  * A segment of shared memory holds fixed slots. A writer reserves a slot, fills it in place and
  * commits it; every reader reads it in place and marks it when done. Idle processes sleep on a
- * futex. Channels and pools are in shmslot_pool.h, and calls for middleware that tracks its readers
- * itself in shmslot_reference.h.
+ * futex. Event loops are in shmslot_events.h, channels and pools in shmslot_pool.h, and calls for
+ * middleware that tracks its readers itself in shmslot_reference.h.
  *
  * - Results: 0 or greater is success. A failure is one of SHMSLOT_E_..., all negative;
  *   shmslot_strerror says what to do. Error lists below omit the prefix. Every call may return
@@ -1042,11 +1042,11 @@ int shmslot_reader_explain(const shmslot_reader *reader, int code, const shmslot
                            shmslot_error *ret_error);
 
 /// Reads the next sample in place. Several may be held, and marked in any order. Makes no system
-/// call.
+/// call, but see shmslot_reader_fd.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN
 /// (nothing there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds
-/// max_held samples, whether or not there is another), EXPELLED, CORRUPT. Since 0.2.
+/// max_held samples, even if there is no other), EXPELLED, CORRUPT, DESCRIPTOR_LOST. Since 0.2.
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Reads up to capacity samples in place, in order, and returns how many. It is shmslot_slot_read as

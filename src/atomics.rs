@@ -1,4 +1,4 @@
-//! The only door to atomics, fences and the futex: the real ones; those of `models/`, built on
+//! The only door to atomics, fences, the futex and the chime: the real ones; those of `models/`, built on
 //! loom, under `--cfg loom`; or those of `simulator/`, under `--cfg shmslot_sim`.
 //!
 //! The protocol uses these names only, so the source that ships is the source that is modelled and
@@ -7,10 +7,12 @@
 
 #[cfg(any(loom, shmslot_sim))]
 pub(crate) use crate::modelled::{
-    AtomicU8, AtomicU32, AtomicU64, FutexWord, Ordering, fence, spin_loop,
+    AtomicU8, AtomicU32, AtomicU64, Chime, FutexWord, Ordering, fence, spin_loop,
 };
 #[cfg(not(any(loom, shmslot_sim)))]
 pub(crate) use core::hint::spin_loop;
+#[cfg(not(any(loom, shmslot_sim)))]
+use core::sync::atomic::AtomicI32;
 #[cfg(not(any(loom, shmslot_sim)))]
 pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -102,5 +104,36 @@ impl FutexWord {
     /// Wakes every sleeper.
     pub(crate) fn wake_all(&self) {
         crate::sys::futex_wake_all(&self.0);
+    }
+}
+
+/// Wakes whoever watches the file of a segment, by an access to it. The kernel makes the descriptors
+/// of all watchers readable.
+#[cfg(not(any(loom, shmslot_sim)))]
+pub(crate) struct Chime {
+    /// A descriptor of the file, which its owner keeps open as long as this is used; -1: nobody can
+    /// watch it.
+    file: AtomicI32,
+}
+
+#[cfg(not(any(loom, shmslot_sim)))]
+impl Chime {
+    /// Of the file that has this descriptor.
+    pub(crate) fn of(file: i32) -> Chime {
+        Chime { file: AtomicI32::new(file) }
+    }
+
+    /// Of a file that is known only now.
+    pub(crate) fn set(&self, file: i32) {
+        // Release: pairs with `ring`. Whoever sees a bell armed by a process that watches this file
+        // sees the file, because it was set before.
+        self.file.store(file, Ordering::Release);
+    }
+
+    pub(crate) fn ring(&self) {
+        let file = self.file.load(Ordering::Acquire);
+        if file >= 0 {
+            crate::sys::touch(file);
+        }
     }
 }

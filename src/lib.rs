@@ -37,7 +37,9 @@
 //!   or processes.
 //! - [`segment`](Segment): from a name to a checked, typed view of the file; its participants.
 //! - `wait`: the parts that all waits share.
+//! - `events`: descriptors for event loops.
 //! - `writer`, `reader`: what a user holds.
+//! - `set`: readers and writers of many segments behind one descriptor.
 //! - `typed`: segments whose samples are values of one Rust type.
 //! - `reference`: the reference operations, on a segment.
 //! - `channel`: unix sockets that carry the descriptors of regions and segments.
@@ -61,6 +63,7 @@ mod atomics;
 mod cache;
 mod channel;
 mod error;
+mod events;
 mod ffi;
 pub mod layout;
 mod out_of_line;
@@ -69,6 +72,7 @@ mod protocol;
 mod reader;
 mod reference;
 mod segment;
+mod set;
 mod sys;
 mod typed;
 mod wait;
@@ -82,6 +86,7 @@ mod pages {}
 
 pub use channel::{Channel, ChannelOptions, Listener};
 pub use error::{Code, Error, Result};
+pub use events::Arm;
 pub use layout::{Policy, type_hash};
 pub use pool::{Attachments, Lease, Mapped, PoolInfo, Registry, RegistryOptions};
 pub use reader::{Reader, Sample};
@@ -90,6 +95,7 @@ pub use segment::{
     AttachOptions, Counters, CreateOptions, Death, IfOrphaned, Info, Participant, ReaderCounters,
     ReaderKind, Segment, SegmentEntry, SegmentState, WriterCounters,
 };
+pub use set::{Event, Readable, Set, SetInterrupter, Trigger, What};
 pub use typed::{
     ShmSafe, TypeName, TypedLoan, TypedReader, TypedSample, TypedSegment, TypedWriter,
 };

@@ -59,12 +59,18 @@ pub(crate) enum WaitFor {
 
 impl WaitFor {
     fn bell<'t>(self, table: &Table<'t>) -> Bell<'t> {
-        let bells = &table.hot.bells.0;
-        Bell(match self {
-            WaitFor::Data => &bells.data,
-            WaitFor::Space => &bells.space,
-            WaitFor::Change => &bells.change,
-        })
+        match self {
+            WaitFor::Data => table.data_bell(),
+            WaitFor::Space => table.space_bell(),
+            WaitFor::Change => table.change_bell(),
+        }
+    }
+
+    /// Arms the descriptors that wait for this. Their owner has drained them.
+    pub(crate) fn arm_descriptor(self, segment: &Attachment) -> HotResult<()> {
+        let table = segment.table()?;
+        self.bell(table).arm_descriptor(table.attention());
+        Ok(())
     }
 
     fn arm(self, segment: &Attachment) -> HotResult<(Bell<'_>, Armed)> {

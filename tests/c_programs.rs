@@ -52,6 +52,9 @@ c_programs! {
     drop_oldest
     early_publisher
     ephemeral
+    events
+    events_deaths
+    events_sets
     error_codes
     error_texts
     expel

@@ -77,6 +77,7 @@ fn header_compiles_as_c() {
     for standard in ["c99", "c11", "c17"] {
         for sources in [
             &["header_alone.c"][..],
+            &["header_events_alone.c"],
             &["header_pool_alone.c"],
             &["header_reference_alone.c"],
             &["header_twice_a.c", "header_twice_b.c"],

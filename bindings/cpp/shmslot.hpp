@@ -19,6 +19,7 @@
 #ifndef SHMSLOT_HPP
 #define SHMSLOT_HPP
 
+#include <shmslot_events.h>
 #include <shmslot_pool.h>
 #include <shmslot_reference.h>
 
@@ -762,6 +763,12 @@ class Channel;
 class Registry;
 class Attachments;
 
+/// When the descriptor of a reader or a writer is armed.
+enum class Arm : std::uint32_t {
+    when_nothing_is_there = 0,     ///< By each call that finds nothing.
+    on_request = SHMSLOT_FD_MANUAL ///< By arm() only.
+};
+
 /// For this header.
 namespace detail {
 
@@ -771,6 +778,10 @@ struct Close {
     void operator()(shmslot_segment *handle) const noexcept { shmslot_segment_close(handle); }
     /// Leaves.
     void operator()(shmslot_reader *handle) const noexcept { shmslot_reader_leave(handle); }
+    /// Closes it.
+    void operator()(shmslot_set *handle) const noexcept { shmslot_set_close(handle); }
+    /// Closes it.
+    void operator()(shmslot_trigger *handle) const noexcept { shmslot_trigger_close(handle); }
     /// Closes it.
     void operator()(shmslot_channel *handle) const noexcept { shmslot_channel_close(handle); }
     /// Closes it.
@@ -1033,6 +1044,22 @@ inline constexpr std::size_t all = static_cast<std::size_t>(-1);
 [[nodiscard]] inline Result<int> number(int code, const shmslot_error &told) noexcept
 {
     return code < 0 ? Result<int>(Error(told)) : Result<int>(code);
+}
+
+/// A result of a C call that returns 0 or 1.
+[[nodiscard]] inline Result<bool> truth(int code) noexcept
+{
+    return code < 0 ? Result<bool>(static_cast<Code>(code)) : Result<bool>(code != 0);
+}
+
+/// The number of a descriptor that a C call tells.
+template <class Call>
+[[nodiscard]] Result<int> descriptor(Call call) noexcept
+{
+    int fd = -1;
+    shmslot_error told;
+    if (call(&fd, &told) < 0) return Error(told);
+    return fd;
 }
 
 /// A result of a C call that writes one value.
@@ -1383,6 +1410,19 @@ public:
     {
         return detail::done(shmslot_writer_end_waits(get(), detail::bits(when)));
     }
+
+    /// The descriptor for event loops: readable when there may be a slot to reserve. It belongs to the
+    /// writer. Reserve with no_wait until Code::no_free_slot, which arms it, then wait for it.
+    /// shmslot_writer_fd.
+    Result<int> fd(Arm when = Arm::when_nothing_is_there) noexcept
+    {
+        return detail::descriptor([&](int *ret, shmslot_error *told) {
+            return shmslot_writer_fd(get(), static_cast<std::uint32_t>(when), ret, told);
+        });
+    }
+    /// Arms the descriptor, and looks once more: whether there may be a slot to reserve.
+    /// shmslot_writer_fd_arm.
+    Result<bool> arm() noexcept { return detail::truth(shmslot_writer_fd_arm(get())); }
 
     /// The readers that keep the slots which this writer would take next, reader i as bit i.
     /// Threads: any. shmslot_writer_blockers.
@@ -1762,6 +1802,18 @@ public:
     {
         return detail::done(shmslot_reader_end_waits(get(), detail::bits(when)));
     }
+
+    /// The descriptor for event loops: readable when there may be something to read. It belongs to
+    /// the reader. Read until Code::again, which arms it, then wait for it. shmslot_reader_fd.
+    Result<int> fd(Arm when = Arm::when_nothing_is_there) noexcept
+    {
+        return detail::descriptor([&](int *ret, shmslot_error *told) {
+            return shmslot_reader_fd(get(), static_cast<std::uint32_t>(when), ret, told);
+        });
+    }
+    /// Arms the descriptor, and looks once more: whether there is something to read.
+    /// shmslot_reader_fd_arm.
+    Result<bool> arm() noexcept { return detail::truth(shmslot_reader_fd_arm(get())); }
 
     /// How many samples Policy::drop_oldest has taken away. Threads: any. shmslot_reader_lost.
     Result<std::uint64_t> lost() const noexcept
@@ -2273,6 +2325,109 @@ private:
     }
 
     detail::Owner<shmslot_segment> handle_{};
+};
+
+// ---- wait sets ----
+
+/// How the descriptor of a set behaves.
+enum class Readable : std::uint32_t {
+    level = 0,              ///< As long as something is to be told.
+    edge = SHMSLOT_SET_EDGE ///< Only when something new happens: wait until there is nothing.
+};
+
+/// What a set tells of.
+enum class What : std::uint32_t {
+    data = SHMSLOT_EVENT_DATA,      ///< Read until there is nothing.
+    space = SHMSLOT_EVENT_SPACE,    ///< Reserve with no_wait until there is nothing.
+    change = SHMSLOT_EVENT_CHANGE,  ///< A segment has changed.
+    trigger = SHMSLOT_EVENT_TRIGGER ///< A trigger was fired.
+};
+
+/// Makes a set tell something, from any thread or signal handler. Set::trigger makes it; destruction
+/// closes it, before or after the set.
+class Trigger {
+public:
+    /// None; its calls answer Code::invalid.
+    Trigger() noexcept = default;
+    /// Makes the set tell of it, once. shmslot_trigger_fire.
+    Result<void> fire() const noexcept { return detail::done(shmslot_trigger_fire(get())); }
+    /// The C handle.
+    [[nodiscard]] shmslot_trigger *get() const noexcept { return handle_.get(); }
+
+private:
+    template <class T, class Handle, class Call>
+    friend Result<T> detail::made(Call call) noexcept;
+    explicit Trigger(detail::Owner<shmslot_trigger> handle) noexcept : handle_(std::move(handle)) {}
+
+    detail::Owner<shmslot_trigger> handle_{};
+};
+
+/// Readers, writers, segments and triggers behind one descriptor. Threads: one at a time, for the set
+/// and its members. Destruction closes it; members stay as they are.
+class Set {
+public:
+    /// None; its calls answer Code::invalid.
+    Set() noexcept = default;
+
+    /// Makes a set without members. shmslot_set_create.
+    static Result<Set> create(Readable readable = Readable::level) noexcept
+    {
+        return detail::made<Set, shmslot_set>([&](shmslot_set **ret, shmslot_error *reterr) {
+            return shmslot_set_create(static_cast<std::uint32_t>(readable), ret, reterr);
+        });
+    }
+
+    /// Adds a reader under a number of its own. shmslot_set_add_reader.
+    Result<void> add(const Reader &reader, std::uint64_t cookie) noexcept
+    {
+        shmslot_error told;
+        return detail::done(shmslot_set_add_reader(get(), reader.get(), cookie, &told), told);
+    }
+    /// Adds a writer. shmslot_set_add_writer.
+    Result<void> add(const Writer &writer, std::uint64_t cookie) noexcept
+    {
+        shmslot_error told;
+        return detail::done(shmslot_set_add_writer(get(), writer.get(), cookie, &told), told);
+    }
+    /// Adds a segment. shmslot_set_add_segment.
+    Result<void> add(const Segment &segment, std::uint64_t cookie) noexcept
+    {
+        shmslot_error told;
+        return detail::done(shmslot_set_add_segment(get(), segment.get(), cookie, &told), told);
+    }
+    /// Adds a trigger. shmslot_set_add_trigger.
+    Result<Trigger> trigger(std::uint64_t cookie) noexcept
+    {
+        return detail::made<Trigger, shmslot_trigger>(
+            [&](shmslot_trigger **ret, shmslot_error *reterr) {
+                return shmslot_set_add_trigger(get(), cookie, ret, reterr);
+            });
+    }
+    /// Removes what has this number. shmslot_set_remove.
+    Result<void> remove(std::uint64_t cookie) noexcept
+    {
+        return detail::done(shmslot_set_remove(get(), cookie));
+    }
+
+    /// The descriptor for event loops. It belongs to the set. shmslot_set_fd.
+    Result<int> fd() const noexcept { return detail::number(shmslot_set_fd(get())); }
+    /// Tells what may have happened: how many events were written, 0 if the time is over.
+    /// shmslot_set_wait.
+    Result<int> wait(Timeout timeout, shmslot_event *events, std::size_t most) noexcept
+    {
+        return detail::number(shmslot_set_wait(get(), timeout.ns(), events, most));
+    }
+    /// Ends one wait. Threads: any. shmslot_set_interrupt.
+    Result<void> interrupt() noexcept { return detail::done(shmslot_set_interrupt(get())); }
+    /// The C handle.
+    [[nodiscard]] shmslot_set *get() const noexcept { return handle_.get(); }
+
+private:
+    template <class T, class Handle, class Call>
+    friend Result<T> detail::made(Call call) noexcept;
+    explicit Set(detail::Owner<shmslot_set> handle) noexcept : handle_(std::move(handle)) {}
+
+    detail::Owner<shmslot_set> handle_{};
 };
 
 // ---- channels and regions ----

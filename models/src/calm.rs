@@ -11,7 +11,6 @@ use crate::death::clearing_writer_dies;
 use crate::error::Code;
 use crate::members::leave_with_its_sample;
 use crate::modelled::live;
-use crate::protocol::bell::Bell;
 use crate::protocol::calm::Right;
 use crate::protocol::commit::Owed;
 use crate::protocol::expel::Outcome;
@@ -510,7 +509,7 @@ fn change_is_told(name: &str, preemptions: usize, shape: Shape) {
         let world = World::calm(shape, ROWS);
         let mut reader = world.join(0);
         let writer = world.calm_producer(1);
-        let bell = Bell(&world.hot.bells.0.change);
+        let bell = world.table().change_bell();
         let writing = thread::spawn(move || writer.try_write(1));
         let sleep_until = |is_so: &mut dyn FnMut() -> bool| {
             while !is_so() {
@@ -558,7 +557,7 @@ fn first_sleeper_dies() {
         let writer = world.calm_producer(1);
         let dying = dying(steps, {
             let world = Rc::clone(&world);
-            move || Bell(&world.hot.bells.0.data).arm(world.table().attention())
+            move || world.table().data_bell().arm(world.table().attention())
         });
         let writing = thread::spawn(move || writer.write(1));
         reader.take_waiting();

@@ -12,7 +12,6 @@ use loom::thread::{self, JoinHandle};
 
 use crate::atomics::{AtomicU64, Ordering};
 use crate::modelled::live;
-use crate::protocol::bell::Bell;
 use crate::protocol::commit::Owed;
 use crate::protocol::loan;
 use crate::protocol::reference::{self, Life};
@@ -1042,9 +1041,9 @@ fn change_is_told_by_who_finds_the_dead() {
     explore_deaths("change_is_told_by_who_finds_the_dead", 3, |steps| {
         let world = World::new(ONE_SLOT, ROWS);
         let victim = world.producer_of(VICTIM, 1);
-        let before = Bell(&world.hot.bells.0.change).watch(world.table().attention());
+        let before = world.table().change_bell().watch(world.table().attention());
         let dying = dying_then_buried(&world, steps, move || victim.try_write(1));
-        let bell = Bell(&world.hot.bells.0.change);
+        let bell = world.table().change_bell();
         loop {
             let armed = bell.arm(world.table().attention());
             if armed.count() != before {

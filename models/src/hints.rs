@@ -5,7 +5,6 @@ use std::rc::Rc;
 use loom::thread;
 
 use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
-use crate::protocol::bell::Bell;
 use crate::protocol::loan;
 use crate::protocol::shape::Shape;
 use crate::protocol::vacancy;
@@ -97,7 +96,7 @@ impl Flags {
         self.flag(slot).fetch_or(1, Ordering::AcqRel);
         fence_after_rmw();
         vacancy::offer(&self.world.table(), slot);
-        Bell(&self.world.hot.bells.0.space).ring();
+        self.world.table().space_bell().ring();
     }
 
     /// Takes a slot that the map knows, as `claim_from_map` does.
@@ -117,7 +116,7 @@ impl Flags {
     }
 
     fn take_waiting(&self) -> u32 {
-        let bell = Bell(&self.world.hot.bells.0.space);
+        let bell = self.world.table().space_bell();
         loop {
             let armed = bell.arm(self.world.table().attention());
             if let Some(slot) = self.take() {

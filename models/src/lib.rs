@@ -17,6 +17,7 @@ mod protocol;
 mod batch;
 mod calm;
 mod death;
+mod events;
 mod expel;
 mod hints;
 mod history;

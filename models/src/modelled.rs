@@ -1,7 +1,8 @@
-//! What `atomics.rs` names under `--cfg loom`: loom's atomics, and a futex made of them.
+//! What `atomics.rs` names under `--cfg loom`: loom's atomics, and a futex and a chime made of them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard};
 
 pub(crate) use loom::hint::spin_loop;
@@ -132,6 +133,51 @@ impl FutexWord {
 
     fn sleepers(&self) -> MutexGuard<'_, Vec<Thread>> {
         self.1.lock().expect("no model thread panics while it holds the lock")
+    }
+}
+
+/// What the kernel does at an access of the segment's file: the descriptor of each watcher becomes
+/// readable, and whoever sleeps there wakes.
+pub(crate) struct Chime(RefCell<Vec<Rc<Descriptor>>>);
+
+impl Chime {
+    pub(crate) fn new() -> Chime {
+        Chime(RefCell::default())
+    }
+
+    /// A descriptor that watches the file, with nothing to read.
+    pub(crate) fn watch(&self) -> Rc<Descriptor> {
+        let made = Rc::new(Descriptor(FutexWord::new(0)));
+        self.0.borrow_mut().push(Rc::clone(&made));
+        made
+    }
+
+    /// One system call: whoever is killed in it has made all of it.
+    pub(crate) fn ring(&self) {
+        for watcher in self.0.borrow().iter() {
+            // AcqRel: the kernel changes the queue under a lock.
+            watcher.0.0.word.swap(1, Ordering::AcqRel);
+            watcher.0.sleepers().drain(..).for_each(|sleeper| sleeper.unpark());
+        }
+        step();
+    }
+}
+
+/// The descriptor of a watcher: a word that is 1 while there is something to read.
+pub(crate) struct Descriptor(FutexWord);
+
+impl Descriptor {
+    /// Reads everything; whether there was anything.
+    pub(crate) fn drain(&self) -> bool {
+        // AcqRel: as in `Chime::ring`.
+        let before = self.0.0.word.swap(0, Ordering::AcqRel);
+        step();
+        before == 1
+    }
+
+    /// Sleeps until there is something to read.
+    pub(crate) fn poll(&self) {
+        self.0.sleep(0, None);
     }
 }
 

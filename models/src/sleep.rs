@@ -5,7 +5,6 @@ use std::rc::Rc;
 use loom::thread;
 
 use crate::atomics::{AtomicU64, Ordering};
-use crate::protocol::bell::Bell;
 use crate::protocol::rows;
 use crate::protocol::shape::Shape;
 use crate::world::{ONE_SLOT, Producer, ROWS, ROWS_OF_TWO_WORDS, World, explore};
@@ -181,7 +180,7 @@ fn change_is_told() {
     explore("change_is_told", 3, || {
         let world = World::new(ONE_SLOT, ROWS);
         let mut reader = world.join(0);
-        let bell = Bell(&world.hot.bells.0.change);
+        let bell = world.table().change_bell();
         let mut last = bell.watch(world.table().attention());
         let writer = world.producer(1);
         let writing = thread::spawn(move || writer.try_write(1));
@@ -212,7 +211,7 @@ fn interrupt_is_heard() {
         let sleeping = thread::spawn({
             let (world, called) = (Rc::clone(&world), Rc::clone(&called));
             move || {
-                let bell = Bell(&world.hot.bells.0.data);
+                let bell = world.table().data_bell();
                 loop {
                     let armed = bell.arm(world.table().attention());
                     if called.swap(0, Ordering::Acquire) == 1 {
@@ -223,7 +222,7 @@ fn interrupt_is_heard() {
             }
         });
         called.store(1, Ordering::Release);
-        Bell(&world.hot.bells.0.data).ring_everybody();
+        world.table().data_bell().ring_everybody();
         sleeping.join().expect("the sleeper is done");
     });
 }
@@ -238,7 +237,7 @@ fn joining_is_told() {
             let world = Rc::clone(&world);
             move || world.join(0)
         });
-        let bell = Bell(&world.hot.bells.0.space);
+        let bell = world.table().space_bell();
         loop {
             let armed = bell.arm(world.table().attention());
             if rows::joined(&world.table()) == 1 {

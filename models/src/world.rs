@@ -15,7 +15,7 @@ use std::time::Instant;
 use loom::cell::Cell;
 use loom::thread::{self, JoinHandle};
 
-use crate::atomics::{AtomicU8, AtomicU32, AtomicU64, FutexWord, Ordering};
+use crate::atomics::{AtomicU8, AtomicU32, AtomicU64, Chime, FutexWord, Ordering};
 use crate::error::Code;
 use crate::layout::{
     self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, Receipts, RegionRow, SlotLine,
@@ -24,7 +24,6 @@ use crate::layout::{
 use crate::modelled::{live, step};
 use crate::protocol::attention::Outlook;
 use crate::protocol::batch;
-use crate::protocol::bell::Bell;
 use crate::protocol::calm::{self, Guess, Hand, Manner, Memory, PublishBy, Right};
 use crate::protocol::commit::{self, Owed};
 use crate::protocol::dead::Dead;
@@ -128,6 +127,7 @@ pub(crate) struct World {
     readers: Vec<ReaderRow>,
     regions: Vec<RegionRow>,
     audiences: Vec<AtomicU64>,
+    pub(crate) chime: Chime,
     payloads: Vec<Cell<u64>>,
     /// Sequence and payload of each sample. Not a part of the model: loom runs one thread at a
     /// time.
@@ -209,6 +209,7 @@ impl World {
             readers: (0..rows).map(|_| row()).collect(),
             regions: vec![RegionRow { lease: word(), allocated: word() }],
             audiences: (0..slots).map(|_| word()).collect(),
+            chime: Chime::new(),
             payloads: (0..slots).map(|_| Cell::new(0)).collect(),
             committed: RefCell::default(),
             begun: RefCell::default(),
@@ -235,6 +236,7 @@ impl World {
             readers: &self.readers,
             regions: &self.regions,
             audiences: &self.audiences,
+            chime: &self.chime,
         }
     }
 
@@ -520,7 +522,7 @@ impl Producer {
 
     /// Sleeps until `find` has found a slot.
     pub(crate) fn wait(&self, find: fn(&Producer) -> Option<Loan>) -> Loan {
-        let bell = Bell(&self.world.hot.bells.0.space);
+        let bell = self.world.table().space_bell();
         loop {
             let armed = bell.arm(self.world.table().attention());
             if let Some(loan) = find(self) {
@@ -755,7 +757,7 @@ impl Consumer {
     /// The next sample; sleeps until there is one.
     pub(crate) fn read_waiting(&mut self) -> HeldSample {
         let world = Rc::clone(&self.world);
-        let bell = Bell(&world.hot.bells.0.data);
+        let bell = world.table().data_bell();
         loop {
             if let Some(sample) = self.read() {
                 return sample;

@@ -13,6 +13,7 @@ pub(crate) use std::sync::atomic::Ordering;
 
 use crate::atomics::Deadline;
 use crate::machine::{self, Stored};
+use crate::scheduler::SCHEDULED;
 
 /// Only the strongest fence is an instruction on x86-64.
 pub(crate) fn fence(order: Ordering) {
@@ -179,5 +180,57 @@ impl FutexWord {
 
     fn address(&self) -> usize {
         &raw const *self as usize
+    }
+}
+
+/// What the kernel does at an access of the segment's file. Each process has a descriptor that
+/// watches it; whether there is something to read from it is kept here.
+pub(crate) struct Chime([Cell<bool>; SCHEDULED]);
+
+impl Chime {
+    pub(crate) fn new() -> Chime {
+        Chime(Default::default())
+    }
+
+    pub(crate) fn reset(&self) {
+        self.0.iter().for_each(|readable| readable.set(false));
+    }
+
+    /// One system call.
+    pub(crate) fn ring(&self) {
+        machine::with(|machine| {
+            machine.step();
+            machine.drain_own();
+            self.tell(machine);
+        });
+    }
+
+    /// Makes the descriptors of all processes readable, and wakes those who sleep there.
+    pub(crate) fn tell(&self, machine: &machine::Machine) {
+        for readable in &self.0 {
+            readable.set(true);
+            machine.rouse(&raw const *readable as usize);
+        }
+    }
+
+    /// Reads all that a process was told.
+    pub(crate) fn drain(&self, process: usize) {
+        machine::with(|machine| {
+            machine.step();
+            machine.drain_own();
+        });
+        self.0[process].set(false);
+    }
+
+    /// A process sleeps until it is told something.
+    pub(crate) fn poll(&self, process: usize) {
+        machine::with(|machine| {
+            machine.step();
+            machine.drain_own();
+        });
+        let readable = &self.0[process];
+        if !readable.get() {
+            machine::with(|machine| machine.sleep(&raw const *readable as usize));
+        }
     }
 }

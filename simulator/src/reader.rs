@@ -10,7 +10,6 @@ use crate::machine::{Awaited, Machine};
 use crate::oracle::Look;
 use crate::process::{right_of, sound};
 use crate::protocol::batch::RUN;
-use crate::protocol::bell::Bell;
 use crate::protocol::calm::{self, Right};
 use crate::protocol::hold::{self, Cursor, Step};
 use crate::protocol::members;
@@ -182,12 +181,20 @@ impl Consumer {
     /// Takes the next sample; sleeps until there is one, or until nothing more can come.
     pub(crate) fn read_waiting(&mut self) {
         let table = self.machine.world.table();
-        let bell = Bell(&table.hot.bells.0.data);
+        let bell = table.data_bell();
         for _ in 0..3 {
             if self.read() || self.is_expelled {
                 return;
             }
-            let armed = bell.arm(table.attention());
+            // Some processes sleep on the bell, and others behind a descriptor.
+            let by_descriptor = self.process % 2 == 1;
+            let armed = if by_descriptor {
+                table.chime.drain(self.process);
+                bell.arm_descriptor(table.attention());
+                None
+            } else {
+                Some(bell.arm(table.attention()))
+            };
             if !self.is_still_joined(&table) {
                 return;
             }
@@ -201,7 +208,12 @@ impl Consumer {
             self.tell(before, to, None, if found.is_some() { 0 } else { published });
             if found.is_none() {
                 self.machine.awaits(Awaited::Sample(self.member.bit, self.cursor));
-                bell.sleep(armed, None);
+                match armed {
+                    Some(armed) => {
+                        bell.sleep(armed, None);
+                    }
+                    None => table.chime.poll(self.process),
+                }
                 recoverer::recover(self.machine, 0);
             }
         }

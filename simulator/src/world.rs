@@ -3,7 +3,7 @@
 use std::array::from_fn;
 use std::cell::Cell;
 
-use crate::atomics::{AtomicU8, AtomicU32, AtomicU64, FutexWord};
+use crate::atomics::{AtomicU8, AtomicU32, AtomicU64, Chime, FutexWord};
 use crate::case::Case;
 use crate::layout::{
     self, Bells, CachePadded, Claim, HotWords, Lifecycle, ReaderRow, RegionRow, SlotLine, Slots,
@@ -31,6 +31,7 @@ pub(crate) struct World {
     rows: [ReaderRow; MAX_ROWS as usize],
     regions: [RegionRow; MAX_REGIONS as usize],
     audiences: [AtomicU64; MAX_SLOTS as usize],
+    pub(crate) chime: Chime,
     /// Two cells per place, slots first, then regions.
     payloads: [[Cell<u64>; 2]; (MAX_SLOTS + MAX_REGIONS) as usize],
 }
@@ -74,6 +75,7 @@ impl World {
             }),
             regions: from_fn(|_| RegionRow { lease: word(), allocated: word() }),
             audiences: from_fn(|_| word()),
+            chime: Chime::new(),
             payloads: from_fn(|_| Default::default()),
         }
     }
@@ -94,6 +96,7 @@ impl World {
         [&life.retired, &life.writer, &life.deaths, &life.opened]
             .into_iter()
             .for_each(|word| word.reset(0));
+        self.chime.reset();
         let table = self.table();
         for line in table.slots.lines() {
             // The receipts are in the second and the third word of marks.
@@ -134,6 +137,7 @@ impl World {
             readers: &self.rows[..rows as usize],
             regions: &self.regions[..regions as usize],
             audiences: &self.audiences[..slots],
+            chime: &self.chime,
         }
     }
 

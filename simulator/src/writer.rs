@@ -11,7 +11,6 @@ use crate::case::CAPACITY;
 use crate::machine::{Awaited, Machine, Noted};
 use crate::oracle::Commit;
 use crate::process::sound;
-use crate::protocol::bell::Bell;
 use crate::protocol::bounds::RACE_LIMIT;
 use crate::protocol::calm::{self, Hand, Manner, PublishBy, Right};
 use crate::protocol::commit::{self, Owed};
@@ -114,14 +113,26 @@ impl Producer {
             return Some(filled);
         }
         let table = self.machine.world.table();
-        let bell = Bell(&table.hot.bells.0.space);
+        let bell = table.space_bell();
         self.machine.awaits(Awaited::Space);
         for _ in 0..3 {
-            let armed = bell.arm(table.attention());
+            // As in `Consumer::read_waiting`.
+            let armed = if self.process % 2 == 1 {
+                table.chime.drain(self.process);
+                bell.arm_descriptor(table.attention());
+                None
+            } else {
+                Some(bell.arm(table.attention()))
+            };
             if let Some(filled) = self.try_fill(len) {
                 return Some(filled);
             }
-            bell.sleep(armed, None);
+            match armed {
+                Some(armed) => {
+                    bell.sleep(armed, None);
+                }
+                None => table.chime.poll(self.process),
+            }
             recoverer::recover(self.machine, 0);
         }
         None

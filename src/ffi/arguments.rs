@@ -400,6 +400,19 @@ impl<'c, T: Plain> OutArray<'c, T> {
         Ok(SHMSLOT_OK)
     }
 
+    /// Whether there is room for anything.
+    pub(crate) fn present(&self) -> HotResult<()> {
+        if self.to.is_null() || self.capacity == 0 { Err(Code::Invalid) } else { Ok(()) }
+    }
+
+    /// Writes as many values as there is room for.
+    pub(crate) fn give_all(&self, values: impl Iterator<Item = T>) -> HotResult<()> {
+        for (index, value) in values.take(self.capacity).enumerate() {
+            self.give_nth(index, &value)?;
+        }
+        Ok(())
+    }
+
     /// Writes as much of a struct as the caller's version of the header has, and zeros after it.
     fn give_nth(&self, index: usize, value: &T) -> HotResult<()> {
         let size = self.element_size;
@@ -408,7 +421,7 @@ impl<'c, T: Plain> OutArray<'c, T> {
         }
         let distance = index.checked_mul(size).ok_or(Code::Invalid)?;
         let known = size.min(size_of::<T>());
-        // SAFETY: not NULL, and both callers keep `index` below `capacity`, so `new` requires that
+        // SAFETY: not NULL, and all callers keep `index` below `capacity`, so `new` requires that
         // `size` bytes can be written there; the source has at least `known`.
         unsafe {
             let target = self.to.cast::<u8>().add(distance);

@@ -37,6 +37,10 @@ mod reader;
 
 mod reference;
 
+mod events;
+
+mod set;
+
 mod channel;
 
 mod region;

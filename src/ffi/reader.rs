@@ -18,7 +18,7 @@ use crate::reader::{self, Core, HeldSample, Hold, SampleToken};
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking
 /// and interrupting: any.
 pub struct shmslot_reader {
-    core: Core,
+    pub(super) core: Core,
     health: Health,
     /// Samples handed out, counted by the thread that reads.
     handed_out: AtomicU64,
@@ -269,11 +269,11 @@ pub unsafe extern "C" fn shmslot_reader_explain(
 }
 
 /// Reads the next sample in place. Several may be held, and marked in any order. Makes no system
-/// call.
+/// call, but see shmslot_reader_fd.
 ///
 /// ret_sample: until shmslot_slot_mark. Threads: see shmslot_reader. Errors: INVALID, AGAIN
 /// (nothing there yet), HELD (the next one is held by a peek), HELD_LIMIT (this reader holds
-/// max_held samples, whether or not there is another), EXPELLED, CORRUPT. Since 0.2.
+/// max_held samples, even if there is no other), EXPELLED, CORRUPT, DESCRIPTOR_LOST. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_slot_read(
     reader: *mut shmslot_reader,

@@ -18,7 +18,7 @@ use crate::writer::Core;
 /// Reserves slots and commits them. Threads: any at once; on a SHMSLOT_FLAG_SINGLE_WRITER segment
 /// one at a time.
 pub struct shmslot_writer {
-    writer: Core,
+    pub(super) writer: Core,
     health: Health,
 }
 

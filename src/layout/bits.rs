@@ -134,6 +134,8 @@ fields! {
         ARMED "armed" 0 1;
         WATCHED "watched" 1 1;
         WAKING "waking" 2 1;
-        COUNT "count" 3 29;
+        FD_ARMED "fd_armed" 3 1;
+        FD_WAKING "fd_waking" 4 1;
+        COUNT "count" 5 27;
     }
 }

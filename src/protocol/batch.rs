@@ -5,7 +5,6 @@
 //! fences and the looks at attention, membership and bells that come in between, and those that come
 //! last. This is for segments with receipts; in others a batch is a loop.
 
-use super::bell::Bell;
 use super::calm::{Begun, Guess, Hand, Known, PublishBy, Right, store_mark};
 use super::commit;
 use super::shape::{Calm, Kind};
@@ -186,7 +185,7 @@ pub(crate) fn mark(
                 slot::free_if_clear(table, slot, line);
             }
         }
-        Bell(&table.hot.bells.0.change).ring();
+        table.change_bell().ring();
     }
     count
 }

@@ -1,15 +1,20 @@
-//! A bell: one futex word to sleep on. Ringing it costs one load while nobody sleeps.
+//! A bell: one word to sleep on, in the kernel or behind a descriptor. Ringing it costs one load
+//! while nobody sleeps.
 //!
-//! The word is a count and three bits: armed, watched and waking. A sleeper arms the bell, checks
-//! once more what it waits for, and sleeps while the word is unchanged. A ringer makes its change
-//! visible, then loads the word. If no bit is set, there is nobody to wake or to tell. A ring
-//! clears armed and watched, so a sleeper that is killed costs at most one needless wake. The ring
-//! sets waking, and the ringer clears it after the wake. If the ringer is stopped in between, the
-//! next ringer finds waking set and wakes.
+//! The word is a count and five bits: armed, watched and waking, fd_armed and fd_waking. A sleeper
+//! arms the bell, checks once more what it waits for, and sleeps while the word is unchanged. A
+//! ringer makes its change visible, then loads the word. If no bit is set, there is nobody to wake or
+//! to tell. A ring clears armed, watched and fd_armed, so a sleeper that is killed costs at most one
+//! needless wake. The ring sets waking, and the ringer clears it after the wake. If the ringer is
+//! stopped in between, the next ringer finds waking set and wakes.
+//!
+//! Who sleeps in an event loop sets fd_armed, and its descriptor becomes readable when the segment's
+//! file is accessed: by the *chime*. One call reaches all of them, however many there are. fd_waking
+//! is for the chime what waking is for the futex.
 
 use super::attention::Attention;
 use super::bounds::RETRY_LIMIT;
-use crate::atomics::{Deadline, FutexWord, Ordering, fence};
+use crate::atomics::{Chime, Deadline, FutexWord, Ordering, fence};
 use crate::layout::Bells;
 use crate::layout::bits::bell as bits;
 
@@ -19,16 +24,44 @@ const ARMED: u32 = bits::ARMED.mask() as u32;
 const WATCHED: u32 = bits::WATCHED.mask() as u32;
 /// A wake is due, and may not have happened yet.
 const WAKING: u32 = bits::WAKING.mask() as u32;
+/// A process waits for its descriptor, or is about to.
+const FD_ARMED: u32 = bits::FD_ARMED.mask() as u32;
+/// The chime is due, and may not have been rung yet.
+const FD_WAKING: u32 = bits::FD_WAKING.mask() as u32;
+/// Somebody wants to be told.
+const ANYBODY: u32 = ARMED | WATCHED | WAKING | FD_ARMED | FD_WAKING;
 const ONE_RING: u32 = bits::COUNT.put(1) as u32;
 
-/// A view of one bell word of a segment.
+/// A view of one bell word of a segment, and what wakes who waits for it behind a descriptor.
 #[derive(Clone, Copy)]
-pub(crate) struct Bell<'a>(pub(crate) &'a FutexWord);
+pub(crate) struct Bell<'a> {
+    word: &'a FutexWord,
+    chime: &'a Chime,
+}
 
 /// Wakes all who sleep on any bell of a segment, and makes those who are about to sleep look again.
-pub(crate) fn ring_all(bells: &Bells) {
-    for bell in [&bells.data, &bells.space, &bells.change] {
-        Bell(bell).ring_everybody();
+pub(crate) fn ring_all(bells: &Bells, chime: &Chime) {
+    fence(Ordering::SeqCst);
+    let bells = [&bells.data, &bells.space, &bells.change].map(|word| Bell::new(word, chime));
+    finish(bells, bells.map(|bell| bell.count_ring(WAKING | FD_WAKING)));
+}
+
+/// Rings those bells that are armed, and the chime once for all. The caller must meet the condition
+/// of [`Bell::ring`].
+#[cold]
+#[inline(never)]
+pub(crate) fn ring_both(one: Bell<'_>, other: Bell<'_>) {
+    let bells = [one, other];
+    finish(bells, bells.map(|bell| if bell.is_armed() { bell.count_ring(0) } else { 0 }));
+}
+
+/// Makes the calls that are due after bells of one segment were rung; `rung` are their new words.
+fn finish<const N: usize>(bells: [Bell<'_>; N], rung: [u32; N]) {
+    if let Some(first) = bells.first().filter(|_| rung.iter().any(|rung| rung & FD_WAKING != 0)) {
+        first.chime.ring();
+    }
+    for (bell, rung) in bells.into_iter().zip(rung) {
+        bell.wake(rung);
     }
 }
 
@@ -43,17 +76,27 @@ impl Armed {
     }
 }
 
-impl Bell<'_> {
+impl<'a> Bell<'a> {
+    pub(crate) fn new(word: &'a FutexWord, chime: &'a Chime) -> Bell<'a> {
+        Bell { word, chime }
+    }
+
     /// Announces a sleeper. The caller must then check once more what it waits for, before it
     /// sleeps.
     pub(crate) fn arm(self, attention: Attention<'_>) -> Armed {
         self.announce(ARMED, attention)
     }
 
+    /// Announces a process that waits for its descriptor to become readable, and has drained it
+    /// before. The caller must then check once more what it waits for, before it waits.
+    pub(crate) fn arm_descriptor(self, attention: Attention<'_>) {
+        self.announce(FD_ARMED, attention);
+    }
+
     /// The current count.
     pub(crate) fn count(self) -> u32 {
         // Acquire: pairs with `count_ring`.
-        Armed(self.0.0.load(Ordering::Acquire)).count()
+        Armed(self.word.0.load(Ordering::Acquire)).count()
     }
 
     /// Returns the count, and makes the next ring change it.
@@ -62,8 +105,10 @@ impl Bell<'_> {
     }
 
     fn announce(self, bit: u32, attention: Attention<'_>) -> Armed {
-        // Relaxed: the fence below orders it; pairs with the load in `is_armed`.
-        let before = self.0.0.fetch_or(bit, Ordering::Relaxed);
+        // Release: a ringer that sees the bit rings the chime after this process has drained its
+        // descriptor; pairs with `count_ring`. The fence below orders it before the check; pairs
+        // with the load in `is_armed`.
+        let before = self.word.0.fetch_or(bit, Ordering::Release);
         // Either the caller's check after this fence sees the ringer's change, or the ringer's load
         // after its own fence sees the bit.
         fence(Ordering::SeqCst);
@@ -74,13 +119,13 @@ impl Bell<'_> {
     /// Sleeps until the bell is rung after `armed`, or wakes earlier: the caller checks again, and
     /// checks the clock. True if a signal handler ended the sleep.
     pub(crate) fn sleep(self, armed: Armed, deadline: Deadline) -> bool {
-        self.0.sleep(armed.0, deadline)
+        self.word.sleep(armed.0, deadline)
     }
 
     /// Sleeps until one of several bells is rung after it was armed; as [`Bell::sleep`].
     #[cfg(not(any(loom, shmslot_sim)))]
     pub(crate) fn sleep_any(bells: &[(Bell<'_>, Armed)], deadline: Deadline) -> bool {
-        let words: Vec<_> = bells.iter().map(|(bell, armed)| (bell.0, armed.0)).collect();
+        let words: Vec<_> = bells.iter().map(|(bell, armed)| (bell.word, armed.0)).collect();
         FutexWord::sleep_any(&words, deadline)
     }
 
@@ -97,50 +142,53 @@ impl Bell<'_> {
     #[inline]
     pub(crate) fn is_armed(self) -> bool {
         // Relaxed: ordered by the caller's fence; pairs with the fence in `announce`.
-        self.0.0.load(Ordering::Relaxed) & (ARMED | WATCHED | WAKING) != 0
+        self.word.0.load(Ordering::Relaxed) & ANYBODY != 0
     }
 
     #[cold]
     fn ring_sleepers(self) {
-        let rung = self.count_ring(0);
-        if rung & WAKING != 0 {
-            self.wake(rung);
-        }
+        finish([self], [self.count_ring(0)]);
     }
 
     /// Wakes all sleepers, and makes processes that are about to sleep check again, whether or not
-    /// the bell is armed.
+    /// the bell is armed. Who waits for a descriptor is told if it is armed.
     pub(crate) fn ring_everybody(self) {
         fence(Ordering::SeqCst);
-        let rung = self.count_ring(WAKING);
-        self.wake(rung);
+        finish([self], [self.count_ring(WAKING)]);
     }
 
+    /// Makes the call to the sleepers that is due after a ring, and says that all calls are made.
     fn wake(self, rung: u32) {
-        self.0.wake_all();
-        // Only if the word is unchanged. Otherwise a process has armed or rung meanwhile, and
-        // waking stays for the next ringer. Relaxed: no other data depends on it.
-        let _ =
-            self.0.0.compare_exchange(rung, rung & !WAKING, Ordering::Relaxed, Ordering::Relaxed);
+        if rung & WAKING != 0 {
+            self.word.wake_all();
+        }
+        if rung & (WAKING | FD_WAKING) != 0 {
+            let done = rung & !(WAKING | FD_WAKING);
+            // Only if the word is unchanged. Otherwise a process has armed or rung meanwhile, and
+            // what was due stays so for the next ringer. Relaxed: no other data depends on it.
+            let _ = self.word.0.compare_exchange(rung, done, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
-    /// Counts a ring and sets waking if a wake is due, in one step. Returns the new word.
+    /// Counts a ring and records which calls are due, in one step. Returns the new word.
     fn count_ring(self, due: u32) -> u32 {
         let ring = |word: u32| {
-            let due = due | if word & ARMED != 0 { WAKING } else { word & WAKING };
-            (word & !(ARMED | WATCHED | WAKING)).wrapping_add(ONE_RING) | due
+            let waking = if word & ARMED != 0 { WAKING } else { word & WAKING };
+            let fd_waking = if word & FD_ARMED != 0 { FD_WAKING } else { word & FD_WAKING };
+            (word & !ANYBODY).wrapping_add(ONE_RING) | due | waking | fd_waking
         };
         for _ in 0..RETRY_LIMIT {
-            let word = self.0.0.load(Ordering::Relaxed);
+            let word = self.word.0.load(Ordering::Relaxed);
             let rung = ring(word);
             // AcqRel: a sleeper that finds the word changed when it arms has synchronised with the
-            // ringer, so its check sees the change.
-            if self.0.0.compare_exchange(word, rung, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // ringer, so its check sees the change; and pairs with the release in `announce`.
+            if self.word.0.compare_exchange(word, rung, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            {
                 return rung;
             }
         }
         // Another process changes the word all the time, so no sleeper finds it unchanged. A
         // needless wake is harmless.
-        WAKING
+        WAKING | FD_WAKING
     }
 }

@@ -7,7 +7,6 @@
 use core::num::NonZeroU64;
 
 use super::attention::Outlook;
-use super::bell::Bell;
 use super::commit::{Sample, after_end_with_attention, end_with_attention};
 use super::order;
 use super::shape::{Calm, Kind, Shape};
@@ -371,6 +370,6 @@ pub(crate) fn mark_with_attention(table: &Table<'_>, slot: u32) -> Result<(), Co
     if let Ok(line) = table.line(slot) {
         slot::free_if_clear(table, slot, line);
     }
-    Bell(&table.hot.bells.0.change).ring();
+    table.change_bell().ring();
     Ok(())
 }

@@ -6,7 +6,6 @@
 //! that the cursor is the last one that counts, and it is written down as the cut. What is before
 //! it may be held and stays until it is marked; what is behind it is released.
 
-use super::bell;
 use super::dead::Dead;
 use super::members;
 use super::rows::{change, expeller_of, state_of};
@@ -54,7 +53,7 @@ pub(crate) fn expel(table: &Table<'_>, target: Target, own: u32) -> Result<Outco
     if outcome != Ok(Outcome::Gone) {
         // The reader may be asleep, and so may writers that wait for its slots.
         fence(Ordering::SeqCst);
-        bell::ring_all(&table.hot.bells.0);
+        table.ring_all();
     }
     outcome
 }

@@ -2,7 +2,6 @@
 
 use core::cmp;
 
-use super::bell::Bell;
 use super::bounds::StepBudget;
 use super::order::{self, FIRST, Position};
 use super::shape::Kind;
@@ -358,8 +357,8 @@ pub(crate) fn mark(
     } else if table.shape.drop_oldest {
         // This reader does not hold the sample any more, so a waiting writer may take it from the
         // others.
-        Bell(&table.hot.bells.0.space).ring();
+        table.space_bell().ring();
     }
-    Bell(&table.hot.bells.0.change).ring();
+    table.change_bell().ring();
     Ok(())
 }

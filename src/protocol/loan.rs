@@ -1,7 +1,6 @@
 //! The writer's part: it claims a slot that is free or that nobody needs, and discards a loan.
 
 use super::attention::Outlook;
-use super::bell::Bell;
 use super::bounds::RACE_LIMIT;
 use super::order::{self, Position};
 use super::shape::{Kind, Shape};
@@ -208,7 +207,7 @@ fn walk_map(table: &Table<'_>, owner: Owner) -> Result<Walk, Code> {
                 // meanwhile and gone to sleep.
                 vacancy::offer(table, slot);
                 fence(Ordering::SeqCst);
-                Bell(&table.hot.bells.0.space).ring();
+                table.space_bell().ring();
             }
             Attempt::Busy | Attempt::Unread => {}
         }
@@ -282,7 +281,7 @@ impl Withdrawn {
         if any {
             // Another writer may have missed a hint meanwhile and gone to sleep.
             fence(Ordering::SeqCst);
-            Bell(&table.hot.bells.0.space).ring();
+            table.space_bell().ring();
         }
         self.used = 0;
         self.any_free |= any;
@@ -364,7 +363,7 @@ pub(crate) fn discard(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
     // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`.
     fence(Ordering::SeqCst);
     freed(table, loan.slot);
-    Bell(&table.hot.bells.0.change).ring();
+    table.change_bell().ring();
     Ok(())
 }
 

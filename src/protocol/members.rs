@@ -2,7 +2,6 @@
 
 use core::ops::Range;
 
-use super::bell::Bell;
 use super::bounds::RETRY_LIMIT;
 use super::hold::{self, Cursor};
 use super::order::{self, FIRST, Position};
@@ -104,7 +103,7 @@ fn announce(
     }
     // Pairs with the fence in `Bell::arm`.
     fence(Ordering::SeqCst);
-    Bell(&table.hot.bells.0.space).ring();
+    table.space_bell().ring();
     Ok(())
 }
 

@@ -7,7 +7,6 @@
 
 use core::cmp;
 
-use super::bell;
 use super::dead::Dead;
 use super::order::{self, Position};
 use super::slot::{self, is_clear, marks_left, retry, swap};
@@ -52,7 +51,7 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
 
 /// Wakes all sleepers: the dead may have been about to.
 pub(crate) fn announce(table: &Table<'_>) {
-    bell::ring_all(&table.hot.bells.0);
+    table.ring_all();
 }
 
 fn sweep_slot(

@@ -8,7 +8,6 @@
 
 use core::cmp;
 
-use super::bell::Bell;
 use super::bounds::{RETRY_LIMIT, StepBudget};
 use super::order::{self, Position};
 use super::rows::{self, Parting};
@@ -282,6 +281,6 @@ pub(crate) fn disconnect(table: &Table<'_>, reader: u32, participant: u32) -> Re
     }
     rows::end_parting(row);
     fence(Ordering::SeqCst);
-    Bell(&table.hot.bells.0.change).ring();
+    table.change_bell().ring();
     Ok(true)
 }

@@ -7,7 +7,7 @@
 
 use core::num::NonZeroU32;
 
-use super::bell::Bell;
+use super::bell;
 use super::bounds::RETRY_LIMIT;
 use super::shape::Shape;
 use super::table::Table;
@@ -22,16 +22,16 @@ use crate::layout::bits::marks;
 /// consistent fence since its change.
 #[inline(always)]
 pub(crate) fn anybody_listens(table: &Table<'_>) -> bool {
-    let bells = &table.hot.bells.0;
-    Bell(&bells.data).is_armed() || Bell(&bells.change).is_armed() || Bell(&bells.space).is_armed()
+    table.data_bell().is_armed() || table.change_bell().is_armed() || table.space_bell().is_armed()
 }
 
 /// Rings for a commit. The caller must meet the condition of [`anybody_listens`].
 pub(super) fn ring_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
-    let bells = &table.hot.bells.0;
-    Bell(&bells.data).ring();
-    Bell(&bells.change).ring();
-    if Bell(&bells.space).is_armed() {
+    let (data, change) = (table.data_bell(), table.change_bell());
+    if data.is_armed() || change.is_armed() {
+        bell::ring_both(data, change);
+    }
+    if table.space_bell().is_armed() {
         ring_space_at_commit(table, slot, line);
     }
 }
@@ -42,7 +42,7 @@ pub(super) fn ring_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
 fn ring_space_at_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
     free_if_clear(table, slot, line);
     if table.shape.drop_oldest {
-        Bell(&table.hot.bells.0.space).ring();
+        table.space_bell().ring();
     }
 }
 
@@ -51,7 +51,7 @@ fn ring_space_at_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
 #[inline(always)]
 pub(super) fn freed(table: &Table<'_>, slot: u32) {
     vacancy::offer(table, slot);
-    Bell(&table.hot.bells.0.space).ring();
+    table.space_bell().ring();
 }
 
 /// The marks of one word, without the owed bits for which there are receipts.
@@ -302,7 +302,7 @@ pub(super) fn forget_receipts(line: &SlotLine, readers: Audience) {
 pub(super) fn released(table: &Table<'_>, slot: u32, line: &SlotLine) {
     free_if_clear(table, slot, line);
     if table.shape.drop_oldest {
-        Bell(&table.hot.bells.0.space).ring();
+        table.space_bell().ring();
     }
 }
 

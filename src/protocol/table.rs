@@ -1,9 +1,10 @@
 //! The shared words of one segment, as the protocol uses them.
 
 use super::attention::Attention;
+use super::bell::{self, Bell};
 use super::shape::Shape;
 use super::words::{Extent, Place};
-use crate::atomics::AtomicU64;
+use crate::atomics::{AtomicU64, Chime};
 use crate::error::Code;
 use crate::layout::{Claim, HotWords, ReaderRow, RegionRow, SlotLine, Slots};
 
@@ -16,9 +17,34 @@ pub(crate) struct Table<'a> {
     pub(crate) readers: &'a [ReaderRow],
     pub(crate) regions: &'a [RegionRow],
     pub(crate) audiences: &'a [AtomicU64],
+    /// Not a shared word: how this process wakes who waits for a descriptor.
+    pub(crate) chime: &'a Chime,
 }
 
-impl Table<'_> {
+impl<'a> Table<'a> {
+    /// Rung when a sample is published.
+    #[inline(always)]
+    pub(crate) fn data_bell(&self) -> Bell<'a> {
+        Bell::new(&self.hot.bells.0.data, self.chime)
+    }
+
+    /// Rung when a slot or a region is released, or a reader joins.
+    #[inline(always)]
+    pub(crate) fn space_bell(&self) -> Bell<'a> {
+        Bell::new(&self.hot.bells.0.space, self.chime)
+    }
+
+    /// Rung at each commit, discard and mark.
+    #[inline(always)]
+    pub(crate) fn change_bell(&self) -> Bell<'a> {
+        Bell::new(&self.hot.bells.0.change, self.chime)
+    }
+
+    /// Rings all three, whether or not they are armed.
+    pub(crate) fn ring_all(&self) {
+        bell::ring_all(&self.hot.bells.0, self.chime);
+    }
+
     /// Whether commits and marks must look for others.
     #[inline(always)]
     pub(crate) fn attention(&self) -> Attention<'_> {

@@ -7,7 +7,6 @@
 //! and a process that frees a slot finds its bit already set. Recovery restores a bit that was lost
 //! to a kill between freeing and setting.
 
-use super::bell::Bell;
 use super::table::Table;
 use crate::atomics::{AtomicU64, Ordering, fence_after_rmw};
 
@@ -113,7 +112,7 @@ fn clear(table: &Table<'_>, number: usize, place: usize) {
         if word.load(Ordering::Relaxed) != 0 {
             raise(table, number + 1, above);
             // Another writer may have missed the bit meanwhile and gone to sleep.
-            Bell(&table.hot.bells.0.space).ring();
+            table.space_bell().ring();
         }
     }
 }

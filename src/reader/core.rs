@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Packed, Result};
+use crate::events::{Arm, Descriptor, InSet, Waiter};
 use crate::layout::RECEIPTS;
 use crate::layout::bits::Field;
 use crate::protocol::calm::{self, Marked, Right};
@@ -149,8 +150,12 @@ pub(crate) struct Core {
     pub(super) segment: Arc<Attachment>,
     pub(super) member: Member,
     kind: KindOf,
-    /// Whether a read is short: samples are not taken away and not counted.
+    /// Whether reads and marks are short: samples are not taken away and not counted.
     pub(super) quick: bool,
+    /// Whether reads are: until there is a descriptor, which a read that finds nothing arms.
+    reads_quickly: AtomicBool,
+    /// What it waits behind in an event loop.
+    waiter: Waiter,
     /// Which receipts are its own; if a mark is not short, a number that no receipt has.
     receipt: u32,
     /// The cursor. It is atomic because marks from other threads load it. Only the reading thread
@@ -206,6 +211,8 @@ impl Core {
         let hold = if table.shape.drop_oldest { Hold::Held } else { Hold::Owed };
         let core = Core {
             quick,
+            reads_quickly: AtomicBool::new(quick),
+            waiter: Waiter::default(),
             receipt: if quick { member.index } else { u32::MAX },
             kind,
             segment,
@@ -273,7 +280,8 @@ impl Core {
     #[inline(always)]
     pub(crate) fn try_next(&self) -> Option<Option<HeldSample>> {
         let table = self.segment.table().ok()?;
-        if !self.quick {
+        // Relaxed: only the reading thread stores it.
+        if !self.reads_quickly.load(Ordering::Relaxed) {
             return None;
         }
         let sequence = self.sequence.load(Ordering::Relaxed);
@@ -309,15 +317,75 @@ impl Core {
     #[inline(always)]
     fn find_slowly(&self) -> HotResult<(u32, Extent)> {
         let table = self.segment.table()?;
-        let Some(slot) = self.next_slot(table)? else {
-            self.check_joined(table)?;
-            return Err(Code::Again);
+        let slot = match self.next_slot(table)? {
+            Some(slot) => slot,
+            None if self.waiter.is_used() => self.find_or_arm(table)?,
+            None => return self.none_yet(table),
         };
         let extent = extent_of(table, slot)?;
         match table.place(slot, extent) {
             Ok(_) => Ok((slot, extent)),
             Err(code) => Err(self.refuse(self.read_last(slot), code)),
         }
+    }
+
+    /// Arms what it waits behind, and looks again, for a sample and for an end; the slot of a sample.
+    #[cold]
+    #[inline(never)]
+    fn find_or_arm(&self, table: &Table<'_>) -> HotResult<u32> {
+        let mut found = None;
+        if self.waiter.arm_if_any(&self.segment, WaitFor::Data)? {
+            found = self.next_slot(table)?;
+            if found.is_none() {
+                if let Some(end) = self.end()? {
+                    // What came before the end is read first.
+                    found = self.next_slot(table)?;
+                    if found.is_none() {
+                        return Err(self.tell(end)?);
+                    }
+                }
+            }
+            if found.is_some() {
+                self.waiter.has_found();
+            }
+        }
+        match found {
+            Some(slot) => Ok(slot),
+            None => self.none_yet(table),
+        }
+    }
+
+    /// There is nothing to read now.
+    fn none_yet<T>(&self, table: &Table<'_>) -> HotResult<T> {
+        self.check_joined(table)?;
+        Err(Code::Again)
+    }
+
+    /// The descriptor for an event loop; made at the first call.
+    pub(crate) fn descriptor(&self, arm: Arm) -> Result<&Descriptor> {
+        self.segment.writable()?;
+        let descriptor = self.waiter.descriptor(&self.segment, arm)?;
+        let reads_quickly = self.quick && !self.waiter.arms_itself();
+        self.reads_quickly.store(reads_quickly, Ordering::Relaxed);
+        Ok(descriptor)
+    }
+
+    /// Becomes a member of a set.
+    pub(crate) fn enter(&self, member: &Arc<InSet>) -> Result<()> {
+        self.waiter.enter(member)?;
+        self.reads_quickly.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Arms what it waits behind; whether there is something to read all the same.
+    pub(crate) fn arm(&self) -> HotResult<bool> {
+        self.segment.table()?;
+        self.waiter.arm(&self.segment, WaitFor::Data)?;
+        let found = ready_or_over(&[self])?.is_some();
+        if found {
+            self.waiter.has_found();
+        }
+        Ok(found)
     }
 
     /// There is nothing to read, and never will be if the reader was expelled.
@@ -383,10 +451,12 @@ impl Core {
     #[inline(always)]
     fn find_next(&self, table: &Table<'_>) -> HotResult<Option<u32>> {
         let stepped = match self.kind {
-            KindOf::CalmAlone | KindOf::CalmAmong => match self.quick {
-                true => Ok((0, Step::Irregular)), // it was tried
-                false => self.step::<CalmKind>(table),
-            },
+            KindOf::CalmAlone | KindOf::CalmAmong => {
+                match self.reads_quickly.load(Ordering::Relaxed) {
+                    true => Ok((0, Step::Irregular)), // it was tried
+                    false => self.step::<CalmKind>(table),
+                }
+            }
             KindOf::Dropping => self.step::<Dropping>(table),
             KindOf::Any => self.step::<Any>(table),
         };
@@ -713,6 +783,34 @@ fn extent_of(table: &Table<'_>, slot: u32) -> HotResult<Extent> {
     Ok(Extent(table.line(slot)?.extent.load(Ordering::Relaxed)))
 }
 
+/// The first of several readers that has a sample.
+fn first_ready(readers: &[&Core]) -> HotResult<Option<usize>> {
+    for (index, reader) in readers.iter().enumerate() {
+        if reader.is_ready()? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
+}
+
+/// The same; and if none has, the first reason to end a wait.
+fn ready_or_over(readers: &[&Core]) -> HotResult<Option<usize>> {
+    // Checked before the reasons to end a wait, and after them: an end is returned only when
+    // everything that came before it was read.
+    if let Some(index) = first_ready(readers)? {
+        return Ok(Some(index));
+    }
+    for reader in readers {
+        if let Some(end) = reader.end()? {
+            return match first_ready(readers)? {
+                Some(index) => Ok(Some(index)),
+                None => Err(reader.tell(end)?),
+            };
+        }
+    }
+    Ok(None)
+}
+
 /// Waits until one of several readers has a sample; returns which. They may belong to different
 /// segments.
 pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<usize> {
@@ -725,30 +823,8 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
             .about(format_args!("{given} readers, and one wait takes at most {most}"))
             .with_numbers([given as u64, most as u64, 0]));
     }
-    let ready = || {
-        for (index, reader) in readers.iter().enumerate() {
-            if reader.is_ready()? {
-                return Ok(Some(index));
-            }
-        }
-        Ok(None)
-    };
-    // Checked before the reasons to end a wait, and after them: an end is returned only when
-    // everything that came before it was read.
-    let ready_or_over = || {
-        if let Some(index) = ready()? {
-            return Ok(Some(index));
-        }
-        for reader in readers {
-            if let Some(end) = reader.end()? {
-                return match ready()? {
-                    Some(index) => Ok(Some(index)),
-                    None => Err(reader.tell(end)?),
-                };
-            }
-        }
-        Ok(None)
-    };
+    let ready = || first_ready(readers);
+    let ready_or_over = || ready_or_over(readers);
     if let Some(index) = ready_or_over()? {
         return Ok(index);
     }

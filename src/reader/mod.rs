@@ -11,11 +11,13 @@ mod explain;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::core::{Core, HeldSample, Hold, SampleToken, wait_any};
 use crate::error::{Code, Error, Result};
+use crate::events::Arm;
 use crate::out_of_line::OutOfLine;
 use crate::protocol::calm::Right;
 use crate::segment::Segment;
@@ -47,6 +49,10 @@ impl fmt::Debug for Reader {
 impl Reader {
     pub(crate) fn join(segment: Arc<Attachment>, history: u32) -> Result<Reader> {
         Ok(Reader { core: Arc::new(Core::join(segment, history)?), one_thread: PhantomData })
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
     }
 
     /// The next sample; `None` if there is none yet. Several samples may be held, and dropped in
@@ -106,6 +112,20 @@ impl Reader {
     pub fn wait_any(readers: &[&Reader], timeout: Option<Duration>) -> Result<usize> {
         let cores: Vec<&Core> = readers.iter().map(|reader| &*reader.core).collect();
         wait_any(&cores, timeout)
+    }
+
+    /// A descriptor for an event loop, the same each time: readable when there may be something to
+    /// read. By default each [`read`](Reader::read) that finds nothing arms it; so a loop reads until
+    /// there is nothing, and then waits for the descriptor, be it level-triggered or edge-triggered.
+    /// A reader that has one returns the ends of [`end_waits`](Reader::end_waits) from its reads, too.
+    /// It belongs to the reader, so nobody reads or closes it.
+    pub fn descriptor(&self, arm: Arm) -> Result<BorrowedFd<'_>> {
+        Ok(self.core.descriptor(arm)?.as_fd())
+    }
+
+    /// Arms the descriptor; whether there is something to read all the same.
+    pub fn arm(&self) -> Result<bool> {
+        Ok(self.core.arm()?)
     }
 
     /// A handle that ends waits of this reader from another thread.

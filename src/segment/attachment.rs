@@ -38,6 +38,9 @@ pub(crate) struct Attachment {
     /// Made on request; null before. It is not a lock, because a forked child, which may ask as
     /// well, would find a lock taken by a thread that it does not have.
     pub(super) shareable: AtomicPtr<KeptFd>,
+    /// The file that is watched instead, if the memory is private; made on request. Only calls in
+    /// the process of the attachment come here.
+    pub(super) watched: Mutex<Option<KeptFd>>,
     pub(super) geometry: Geometry,
     pub(super) offsets: Offsets,
     /// Held by the thread that recovers the dead.
@@ -154,12 +157,16 @@ impl Attachment {
             // Without a row it has no lock.
             kept.mark(MARK_BASE)?;
         }
+        if let Some(kept) = &kept {
+            mapped.chime().set(kept.number());
+        }
         let mut inner = Attachment {
             mapped,
             birth: ForkGuard::of_this_process()?,
             membership: Membership::new(kept),
             path,
             shareable: AtomicPtr::new(std::ptr::null_mut()),
+            watched: Mutex::default(),
             geometry,
             offsets,
             recovering: Mutex::new(()),

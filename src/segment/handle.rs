@@ -109,7 +109,9 @@ impl Segment {
                 .about(format_args!("{size} bytes are needed, and the machine has {memory}"))
                 .with_numbers([size, memory, 0]));
         }
-        let file = sys::anonymous_file(c"shmslot")?;
+        let made = sys::anonymous_file(c"shmslot")?;
+        // Without /proc it has no event loops, and all else.
+        let file = made.opened_again_if_possible();
         let inner = Attachment::build(Some(file), geometry, &options.attaching(), None)?;
         Ok(Segment { inner: Arc::new(inner) })
     }

@@ -4,8 +4,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::Arc;
 
-use crate::atomics::AtomicU64;
+use crate::atomics::{AtomicU64, Chime};
 use crate::error::{Code, Result};
 use crate::layout::{
     self, Claim, Geometry, HOT_OFFSET, HotWords, Offsets, ParticipantRow, ReaderRow, RegionRow,
@@ -99,6 +100,8 @@ pub(super) struct MappedSegment {
     rows: Rows<'static>,
     payloads: Payloads,
     span: Span,
+    /// The table points to it, too. Not a box, which would have to be the only way to it.
+    chime: Arc<Chime>,
 }
 
 impl MappedSegment {
@@ -111,12 +114,14 @@ impl MappedSegment {
         let base = span.start().as_ptr();
         let slots = geometry.slot_count as usize;
         let at = |offset: u64| base.wrapping_add(offset as usize);
+        // It wakes nobody until the file is known.
+        let chime = Arc::new(Chime::of(-1));
         let vacancy_words = layout::vacancy_words(geometry.slot_count) as usize;
         // SAFETY: `Geometry::offsets` places the parts one after another inside `offsets.total`
         // bytes, which the span has, each aligned for its type from the page-aligned base. Each type
         // consists of atomics alone, for which every bit pattern is valid and which others may
-        // change at any time. The references do not outlive the span, because they leave this value
-        // only with the lifetime of a reference to it.
+        // change at any time. The references do not outlive the span and the chime, because they
+        // leave this value only with the lifetime of a reference to it.
         let (table, rows) = unsafe {
             let table = Table {
                 shape: Shape::new(geometry),
@@ -139,6 +144,7 @@ impl MappedSegment {
                     at(layout::READERS_OFFSET).cast::<ReaderRow>(),
                     geometry.max_readers as usize,
                 ),
+                chime: &*Arc::as_ptr(&chime),
             };
             let rows = Rows {
                 anteroom: &*at(layout::ANTEROOM_OFFSET).cast::<ParticipantRow>(),
@@ -154,7 +160,7 @@ impl MappedSegment {
             // It fits, because the offsets of all slots do.
             stride: offsets.payload_stride as usize,
         };
-        Ok(MappedSegment { table, rows, payloads, span })
+        Ok(MappedSegment { table, rows, payloads, span, chime })
     }
 
     /// The payloads of the slots.
@@ -167,6 +173,11 @@ impl MappedSegment {
     #[inline(always)]
     pub(super) fn table(&self) -> &Table<'_> {
         &self.table
+    }
+
+    /// What wakes those who watch the file.
+    pub(super) fn chime(&self) -> &Chime {
+        &self.chime
     }
 
     /// The rows of the participants.

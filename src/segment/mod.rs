@@ -10,6 +10,7 @@
 //!   memory of regions, with its writers, and with the dead; `expel`: and with the stuck.
 //! - `name`: which file a name means, and how it passes from one to the next.
 //! - `named`: what an attachment knows of its name.
+//! - `watched`: its file as what others watch.
 //! - `list`: the segments of a directory, and the removal of those that no process uses.
 //! - `handle`: what a user holds; `counters`: the use of a segment, from outside.
 
@@ -28,6 +29,7 @@ mod participants;
 pub(crate) mod payload;
 mod recover;
 mod regions;
+mod watched;
 pub(crate) mod writable;
 mod writers;
 

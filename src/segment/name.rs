@@ -14,11 +14,12 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::atomics::{Ordering, fence};
+use crate::atomics::{Chime, Ordering, fence};
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, BEING_TAKEN, Geometry, HOT_OFFSET, HotWords, LAYOUT_VERSION, RETIRED};
 use crate::protocol::bell;
@@ -179,7 +180,7 @@ impl Right<'_> {
         };
         if taken && has_lost_all_names(self.fd) && whole().is_ok() {
             if let Ok(page) = HotPage::of(self.fd) {
-                retire(page.words());
+                retire(page.words(), &Chime::of(self.fd.as_raw_fd()));
             }
         }
         Ok(taken)
@@ -218,10 +219,10 @@ pub(crate) fn has_lost_all_names(fd: &OwnedFd) -> bool {
 
 /// Records in a segment that [it has lost all names](has_lost_all_names), and wakes those that wait
 /// for that.
-pub(crate) fn retire(hot: &HotWords) {
+pub(crate) fn retire(hot: &HotWords, chime: &Chime) {
     // SeqCst, and the ring begins with a fence: a sleeper sees this in its check, or is woken.
     hot.lifecycle.0.retired.store(RETIRED, Ordering::SeqCst);
-    bell::ring_all(&hot.bells.0);
+    bell::ring_all(&hot.bells.0, chime);
 }
 
 impl Drop for Right<'_> {

@@ -33,7 +33,7 @@ impl Attachment {
             && self.own_row().is_ok()
             && kept.proved().is_ok_and(name::has_lost_all_names)
         {
-            name::retire(table.hot);
+            name::retire(table.hot, table.chime);
         }
         Ok(false)
     }

@@ -3,7 +3,6 @@
 
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Result};
-use crate::protocol::bell::Bell;
 use crate::protocol::region;
 use crate::segment::attachment::Attachment;
 use crate::sys;
@@ -76,7 +75,7 @@ impl Attachment {
             region::end_emptying(self.mapped.table(), region, participant);
             // A writer may have found it taken and gone to sleep.
             fence(Ordering::SeqCst);
-            Bell(&self.mapped.table().hot.bells.0.space).ring();
+            self.mapped.table().space_bell().ring();
             emptied?;
             given_back += allocated.min(self.offsets.region_stride);
         }

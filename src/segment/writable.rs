@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError};
 
 use crate::atomics::{Ordering, fence};
 use crate::error::{Code, Error, Result};
-use crate::protocol::bell::Bell;
 use crate::protocol::bounds::RACE_LIMIT;
 use crate::segment::attachment::Attachment;
 
@@ -91,7 +90,7 @@ impl Attachment {
         self.forget_writer(number);
         // Readers may wait for the end of all writers. Pairs with the fence in `Bell::arm`.
         fence(Ordering::SeqCst);
-        Bell(&self.mapped.table().hot.bells.0.data).ring();
+        self.mapped.table().data_bell().ring();
     }
 
     fn forget_writer(&self, number: u32) {

@@ -40,6 +40,22 @@ impl Unseen {
     }
 }
 
+impl Unseen {
+    /// The same file, opened once more: since Linux 6.14 the descriptor that made an anonymous file
+    /// tells nobody of accesses to it.
+    pub(crate) fn opened_again(self) -> Result<Unseen> {
+        Ok(Unseen { fd: reopen(self.fd.as_fd(), true)?, identity: self.identity })
+    }
+
+    /// The same for whoever has a use for the first descriptor, too.
+    pub(crate) fn opened_again_if_possible(self) -> Unseen {
+        match reopen(self.fd.as_fd(), true) {
+            Ok(fd) => Unseen { fd, identity: self.identity },
+            Err(_) => self,
+        }
+    }
+}
+
 /// An anonymous file that can be sealed, with mode 0600.
 pub(crate) fn anonymous_file(name: &CStr) -> Result<Unseen> {
     let flags = MFdFlags::MFD_ALLOW_SEALING;

@@ -9,9 +9,10 @@
 //! - `process`: which processes are alive.
 //! - `descriptor`, `kept`: where descriptors come from, and whether they are still ours.
 //! - `file`, `lock`, `mapping`: files, their locks, their memory.
-//! - `watch`: sleeping until a name appears.
+//! - `watch`: sleeping until a name appears; `access`: descriptors that tell of accesses to a file.
 //! - `socket`: unix sockets that carry descriptors.
 
+mod access;
 mod cancel;
 mod clock;
 mod descriptor;
@@ -29,6 +30,7 @@ mod process;
 pub(crate) mod socket;
 mod watch;
 
+pub(crate) use access::{FileWatch, Told, touch};
 pub(crate) use cancel::Uncancelled;
 pub(crate) use clock::{Deadline, monotonic_ns, nanoseconds};
 pub(crate) use fence::{fence_everybody, fence_registered, register_for_fences};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Packed, Result};
+use crate::events::{Arm, Descriptor, InSet, Waiter};
 use crate::layout::Policy;
 use crate::protocol::bounds::RACE_LIMIT;
 use crate::protocol::calm::{self, Hand, Manner, PublishBy, Right};
@@ -72,6 +73,8 @@ pub struct Core {
     interrupted: Arc<AtomicBool>,
     end_at_signals: AtomicBool,
     end_at_retirement: AtomicBool,
+    /// What it waits behind in an event loop.
+    waiter: Waiter,
 }
 
 /// A reserve of less than this is short: the next slot in the order is tried first, and no loan is
@@ -140,6 +143,7 @@ impl Core {
             interrupted: Arc::default(),
             end_at_signals: AtomicBool::new(false),
             end_at_retirement: AtomicBool::new(false),
+            waiter: Waiter::default(),
         })
     }
 
@@ -184,9 +188,61 @@ impl Core {
             return Ok(());
         }
         if timeout == Some(Duration::ZERO) {
-            return Err(if self.is_over() { Code::Retired } else { Code::Again });
+            return self.try_armed(ready)?.ok_or_else(|| match self.is_over() {
+                true => Code::Retired,
+                false => Code::Again,
+            });
         }
         self.wait(timeout, ready, ready)
+    }
+
+    /// If this writer waits in an event loop, arms that and tries again.
+    fn try_armed<T>(
+        &self,
+        mut attempt: impl FnMut() -> HotResult<Option<T>>,
+    ) -> HotResult<Option<T>> {
+        if !self.waiter.arm_if_any(&self.segment, WaitFor::Space)? {
+            return Ok(None);
+        }
+        let found = attempt()?;
+        if found.is_some() {
+            self.waiter.has_found();
+        }
+        Ok(found)
+    }
+
+    /// What a reserve does that has found nothing and does not wait.
+    fn try_at_last<T>(&self, mut attempt: impl FnMut() -> HotResult<Option<T>>) -> HotResult<T> {
+        let mut found = if self.segment.recover_if_due()? { attempt()? } else { None };
+        if found.is_none() {
+            found = self.try_armed(attempt)?;
+        }
+        found.ok_or_else(|| match self.waiter.is_used() && self.is_over() {
+            true => Code::Retired,
+            false => Code::NoFreeSlot,
+        })
+    }
+
+    /// The descriptor for an event loop; made at the first call.
+    pub(crate) fn descriptor(&self, arm: Arm) -> Result<&Descriptor> {
+        self.segment.writable()?;
+        self.waiter.descriptor(&self.segment, arm)
+    }
+
+    /// Becomes a member of a set.
+    pub(crate) fn enter(&self, member: &Arc<InSet>) -> Result<()> {
+        self.waiter.enter(member)
+    }
+
+    /// Arms what it waits behind; whether there is a slot to reserve all the same.
+    pub(crate) fn arm(&self) -> HotResult<bool> {
+        let table = self.segment.table()?;
+        self.waiter.arm(&self.segment, WaitFor::Space)?;
+        if loan::has_space(table) {
+            self.waiter.has_found();
+            return Ok(true);
+        }
+        if self.is_over() { Err(Code::Retired) } else { Ok(false) }
     }
 
     /// Whether the segment has lost its name, if that ends waits.
@@ -470,8 +526,7 @@ impl Core {
             return Ok(found);
         }
         if !self.may_wait(timeout) {
-            let found = if self.segment.recover_if_due()? { attempt()? } else { None };
-            return found.ok_or(Code::NoFreeSlot);
+            return self.try_at_last(attempt);
         }
         let cheap = || if region::any_free(table)? { attempt() } else { Ok(None) };
         self.wait(timeout, cheap, attempt).map_err(nothing_free)
@@ -515,15 +570,13 @@ impl Core {
         if let Some(loan) = self.try_contended(table)? {
             return Ok(loan);
         }
-        if !may_wait {
-            let found =
-                if self.segment.recover_if_due()? { self.try_contended(table)? } else { None };
-            return found.ok_or(Code::NoFreeSlot);
-        }
         let anywhere = || match self.reserve_first(table)? {
             Some(loan) => Ok(Some(loan)),
             None => self.try_contended(table),
         };
+        if !may_wait {
+            return self.try_at_last(anywhere);
+        }
         let cheap = || match self.first {
             First::Next | First::Last => loan::claim_home(table, self.owner),
             First::Few => self.claim_from_map(table),

@@ -16,11 +16,13 @@ mod guess;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::core::{Core, user_header_too_large};
 use crate::error::{Code, Error, Result};
+use crate::events::Arm;
 use crate::protocol::calm::Right;
 use crate::protocol::words::{Place, Token};
 use crate::segment::Segment;
@@ -94,6 +96,10 @@ impl Segment {
 }
 
 impl<Threads> Writer<Threads> {
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Reserves a slot for up to `len` bytes. When nothing is free, the segment's policy decides
     /// what happens, for at most `timeout`; `None` waits without limit.
     #[inline(always)]
@@ -167,6 +173,20 @@ impl<Threads> Writer<Threads> {
     /// A handle that ends waits of this writer from another thread.
     pub fn interrupter(&self) -> Interrupter {
         self.core.interrupter()
+    }
+
+    /// A descriptor for an event loop, the same each time: readable when there may be a slot to
+    /// reserve. A reserve with a timeout of 0 that gets [`Code::NoFreeSlot`] arms it, and so does
+    /// [`wait_space`](Writer::wait_space) that gets [`Code::Again`]; then it becomes readable when a
+    /// slot is released. One thread makes these calls. It belongs to the writer, so nobody reads or
+    /// closes it.
+    pub fn descriptor(&self, arm: Arm) -> Result<BorrowedFd<'_>> {
+        Ok(self.core.descriptor(arm)?.as_fd())
+    }
+
+    /// Arms the descriptor; whether there may be a slot to reserve all the same.
+    pub fn arm(&self) -> Result<bool> {
+        Ok(self.core.arm()?)
     }
 
     /// What also ends waits of this writer, from now on.

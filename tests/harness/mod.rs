@@ -38,8 +38,9 @@ pub(crate) fn root() -> &'static Path {
 
 /// The C headers, one after the other.
 pub(crate) fn headers() -> String {
-    ["include/shmslot.h", "include/shmslot_reference.h", "include/shmslot_pool.h"]
-        .map(|path| std::fs::read_to_string(root().join(path)).expect("the header is there"))
+    ["shmslot.h", "shmslot_events.h", "shmslot_reference.h", "shmslot_pool.h"]
+        .map(|name| std::fs::read_to_string(root().join("include").join(name)))
+        .map(|text| text.expect("the header is there"))
         .concat()
 }
 

@@ -36,6 +36,13 @@ pub(crate) const HEADERS: &[Header] = &[
         ],
     },
     Header {
+        name: "shmslot_events.h",
+        guard: "SHMSLOT_EVENTS_H",
+        includes: "#include \"shmslot.h\"\n",
+        about: Some(EVENTS),
+        sections: &[&["src/ffi/events.rs"], &["src/ffi/set.rs"]],
+    },
+    Header {
         name: "shmslot_reference.h",
         guard: "SHMSLOT_REFERENCE_H",
         includes: "#include \"shmslot.h\"\n",
@@ -50,6 +57,17 @@ pub(crate) const HEADERS: &[Header] = &[
         sections: &[&["src/ffi/channel.rs"], &["src/ffi/region.rs"], &["src/ffi/attachments.rs"]],
     },
 ];
+
+const EVENTS: &str = "
+/**
+ * @file shmslot_events.h
+ * Readers and writers in event loops: each has one descriptor, which poll, epoll and every loop
+ * can wait for, or many of them share the descriptor of a set. docs/events.md has the rule for
+ * each loop.
+ *
+ * The rules at the top of shmslot.h hold here.
+ */
+";
 
 const REFERENCE: &str = "
 /**

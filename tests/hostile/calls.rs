@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use shmslot::layout::Geometry;
 use shmslot::{
-    AttachOptions, Code, CreateOptions, EndWaits, Loan, Policy, Reader, Ref, Reference, Result,
-    Sample, Segment, Writer,
+    Arm, AttachOptions, Code, CreateOptions, EndWaits, Loan, Policy, Reader, Ref, Reference,
+    Result, Sample, Segment, Writer,
 };
 
 use super::choices::Choices;
@@ -68,6 +68,7 @@ const CALLS: &[Call] = &[
     |world, _| _ = answer(world.segment().recover()),
     |world, _| _ = answer(world.segment().trim()),
     World::end_waits,
+    World::arm,
     |world, _| world.lenders.iter().for_each(|lender| _ = lender.writer().blockers()),
     World::books_scan,
     |world, _| counted(world.segment()),
@@ -521,6 +522,18 @@ impl World {
         };
         if let Some(reader) = self.reader(c) {
             answer(reader.end_waits(when));
+        }
+    }
+
+    fn arm(&mut self, c: &mut Choices<'_>) {
+        let when = if c.flag() { Arm::OnRequest } else { Arm::WhenNothingIsThere };
+        if let Some(reader) = self.reader(c) {
+            answer(reader.descriptor(when));
+            answer(reader.arm());
+        }
+        for lender in &self.lenders {
+            answer(lender.writer().descriptor(when));
+            answer(lender.writer().arm());
         }
     }
 

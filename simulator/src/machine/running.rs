@@ -129,6 +129,11 @@ impl Machine {
     pub(crate) fn wake(&'static self, word: usize) {
         self.step();
         self.drain_own();
+        self.rouse(word);
+    }
+
+    /// Wakes those who sleep on this, in the system call of another process or at its end.
+    pub(crate) fn rouse(&self, word: usize) {
         for index in
             (0..SCHEDULED).filter(|i| self.controls[*i].status.get() == Status::Asleep(word))
         {
@@ -166,6 +171,8 @@ impl Machine {
                 control.sweeps.set(0);
                 self.oracle.borrow_mut().die(running);
                 self.set_status(running, Status::Dead);
+                // The kernel closes its files.
+                self.world.chime.tell(self);
             }
         }
     }

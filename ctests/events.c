@@ -1,0 +1,614 @@
+/* Readers and writers in event loops: one descriptor each, readable when there may be something to
+ * do. Every loop here sleeps without limit, so a lost wake ends the program by its watchdog. */
+/* not under aarch64: the emulator has no filters of system calls, and tells of no accesses to files */
+#include "event_loop.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/inotify.h>
+#include <sys/select.h>
+
+#define SLOTS 8
+#define SAMPLES 20000
+
+static shmslot_options options_with(uint32_t policy, uint32_t flags)
+{
+    shmslot_options options = options_of(SLOTS, 8);
+    options.policy = policy;
+    options.flags = flags;
+    options.spin_ns = SHMSLOT_SPIN_NONE;
+    return options;
+}
+
+/* Reads all that is there, in order; returns how many there were. The last read arms. */
+static uint64_t take_all(shmslot_reader *reader, uint64_t *next)
+{
+    shmslot_sample sample;
+    uint64_t count = 0;
+    int got;
+    while ((got = shmslot_slot_read(reader, &sample)) == SHMSLOT_OK) {
+        CHECK_U64(value_of(&sample), (*next)++);
+        CHECK_OK(shmslot_slot_mark(reader, &sample));
+        count++;
+    }
+    CHECK_CODE(got, SHMSLOT_E_AGAIN);
+    return count;
+}
+
+/* ---- one process ---- */
+
+/* It is readable when it is made; then after a sample, and not otherwise. */
+static void check_it_is_level_triggered(const char *kind)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = NULL;
+    shmslot_writer *writer;
+    shmslot_reader *reader;
+    uint64_t next = 1;
+    char name[64];
+    int fd, loop;
+    if (strcmp(kind, "local") == 0) {
+        CHECK_OK(shmslot_segment_create_local(&options, &segment, NULL));
+    } else if (strcmp(kind, "named") == 0) {
+        segment = make_named(unique_name(name, sizeof name, "events"), &options);
+    } else {
+        segment = make_anonymous(&options);
+    }
+    writer = open_writer(segment);
+    reader = join(segment, 0);
+    fd = reader_fd(reader, 0);
+    CHECK_U64((uint64_t)reader_fd(reader, 0), (uint64_t)fd);
+    CHECK((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
+    loop = loop_of(fd, 0);
+    CHECK(has_event(loop));
+    CHECK_U64(take_all(reader, &next), 0);
+    CHECK(!has_event(loop) && !is_readable(fd));
+
+    (void)put(writer, 1);
+    (void)put(writer, 2);
+    CHECK_U64((uint64_t)turn(loop), (uint64_t)fd);
+    CHECK_U64(take(reader), 1);
+    CHECK(has_event(loop)); /* there is one left */
+    CHECK_U64(take(reader), 2);
+    next = 3;
+    CHECK_U64(take_all(reader, &next), 0);
+    CHECK(!has_event(loop));
+
+    /* poll and select, too */
+    {
+        fd_set set;
+        (void)put(writer, 3);
+        CHECK(is_readable(fd));
+        FD_ZERO(&set);
+        FD_SET(fd, &set);
+        CHECK(select(fd + 1, &set, NULL, NULL, NULL) == 1);
+        CHECK_U64(take_all(reader, &next), 1);
+        CHECK(!is_readable(fd));
+    }
+    (void)close(loop);
+    shmslot_reader_leave(reader);
+    CHECK(fcntl(fd, F_GETFD) == -1);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+static void check_manual(void)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    int fd;
+    CHECK_CODE(shmslot_reader_fd_arm(reader), SHMSLOT_E_INVALID);
+    CHECK_CODE(shmslot_writer_fd_arm(writer), SHMSLOT_E_INVALID);
+    CHECK_CODE(shmslot_reader_fd(reader, 2, &fd, NULL), SHMSLOT_E_INVALID);
+    fd = reader_fd(reader, SHMSLOT_FD_MANUAL);
+    check_nothing_to_read(reader);
+    CHECK(is_readable(fd)); /* as it was made: nothing has drained it */
+    CHECK_U64((uint64_t)shmslot_reader_fd_arm(reader), 0);
+    CHECK(!is_readable(fd));
+    (void)put(writer, 1);
+    CHECK(is_readable(fd));
+    CHECK_U64((uint64_t)shmslot_reader_fd_arm(reader), 1);
+    CHECK_U64(take(reader), 1);
+    check_nothing_to_read(reader);
+    CHECK_U64((uint64_t)shmslot_reader_fd_arm(reader), 0);
+    CHECK(!is_readable(fd));
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* A writer waits for a slot, under each policy, by each call that arms. */
+static void check_space(uint32_t policy, uint32_t flags)
+{
+    shmslot_options options = options_with(policy, flags);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_loan loan;
+    shmslot_sample held[SLOTS];
+    uint64_t i;
+    int fd = writer_fd(writer, 0), loop = loop_of(fd, EPOLLET);
+    (void)turn(loop);
+    for (i = 0; i < SLOTS; i++) {
+        (void)put(writer, i);
+        held[i] = hold(reader);
+    }
+    CHECK_CODE(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan), SHMSLOT_E_NO_FREE_SLOT);
+    CHECK(!is_readable(fd));
+    CHECK_OK(shmslot_slot_mark(reader, &held[0]));
+    (void)turn(loop);
+    CHECK_OK(shmslot_slot_reserve(writer, 8, AT_ONCE, &loan));
+
+    CHECK_CODE(shmslot_wait_space(writer, AT_ONCE), SHMSLOT_E_AGAIN);
+    CHECK_OK(shmslot_slot_mark(reader, &held[1]));
+    (void)turn(loop);
+    CHECK_OK(shmslot_wait_space(writer, AT_ONCE));
+    CHECK_OK(shmslot_slot_discard(writer, &loan));
+
+    CHECK_CODE(shmslot_wait_readers(writer, 2, AT_ONCE, NULL), SHMSLOT_E_AGAIN);
+    CHECK(!is_readable(fd));
+    shmslot_reader_leave(join(segment, 0));
+    (void)turn(loop);
+    for (i = 2; i < SLOTS; i++) CHECK_OK(shmslot_slot_mark(reader, &held[i]));
+    CHECK_U64((uint64_t)shmslot_writer_fd_arm(writer), 1);
+    (void)close(loop);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    CHECK(fcntl(fd, F_GETFD) == -1);
+    shmslot_segment_close(segment);
+}
+
+/* ---- several processes ---- */
+
+struct stream {
+    const char *name; /* or NULL, and then: */
+    int fd;
+    uint32_t mode;
+    int storm; /* attaches and closes beside the stream */
+};
+
+static shmslot_segment *segment_of(const struct stream *stream)
+{
+    shmslot_segment *segment = NULL;
+    if (stream->name != NULL) return attach(stream->name);
+    CHECK_OK(shmslot_segment_attach_fd(stream->fd, NULL, &segment, NULL));
+    return segment;
+}
+
+static int read_stream(int link, void *argument)
+{
+    const struct stream *stream = argument;
+    shmslot_segment *segment = segment_of(stream);
+    shmslot_reader *reader = join(segment, 0);
+    uint64_t next = 0;
+    int loop = loop_of(reader_fd(reader, 0), stream->mode);
+    say(link);
+    while (next < SAMPLES) {
+        (void)turn(loop);
+        (void)take_all(reader, &next);
+    }
+    return 0;
+}
+
+static int storm(int link, void *argument)
+{
+    char stop;
+    say(link);
+    while (recv(link, &stop, 1, MSG_DONTWAIT) < 0) {
+        shmslot_segment_close(segment_of(argument));
+    }
+    return 0;
+}
+
+/* A writer that waits behind its own descriptor passes a stream to loops of other processes. For an
+ * anonymous segment the writer's process is the one that made the memfd. */
+static void check_stream(int named, uint32_t mode, int with_storm)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    struct stream stream = {NULL, -1, 0, 0};
+    shmslot_segment *segment;
+    shmslot_writer *writer;
+    child readers[2], other;
+    char name[64];
+    uint64_t i;
+    int loop;
+    if (named) {
+        stream.name = unique_name(name, sizeof name, "events");
+        segment = make_named(name, &options);
+    } else {
+        segment = make_anonymous(&options);
+        stream.fd = shmslot_segment_fd(segment);
+    }
+    stream.mode = mode;
+    writer = open_writer(segment);
+    loop = loop_of(writer_fd(writer, 0), mode);
+    for (i = 0; i < 2; i++) {
+        readers[i] = start_child(read_stream, &stream);
+        hear(readers[i].link);
+    }
+    if (with_storm) {
+        other = start_child(storm, &stream);
+        hear(other.link);
+    }
+    for (i = 0; i < SAMPLES; i++) {
+        int got;
+        while ((got = shmslot_slot_write(writer, &i, sizeof i, AT_ONCE, NULL)) ==
+               SHMSLOT_E_NO_FREE_SLOT) {
+            (void)turn(loop);
+        }
+        CHECK_OK(got);
+    }
+    for (i = 0; i < 2; i++) CHECK_CHILD(readers[i]);
+    if (with_storm) {
+        say(other.link);
+        CHECK_CHILD(other);
+    }
+    (void)close(loop);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* ---- system calls, as a kernel filter counts them ---- */
+
+static volatile sig_atomic_t calls_of_pread;
+
+static void on_call(int number, siginfo_t *info, void *context)
+{
+    (void)number;
+    (void)context;
+    /* not made: it is counted, and it wakes nobody */
+    if (info->si_syscall == SYS_pread64) calls_of_pread = calls_of_pread + 1;
+}
+
+/* From now on pread is counted, and other calls but those of a test that ends are fatal. */
+static void count_preads(void)
+{
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 3, 0), /* what CHECK says when it fails */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sigaction action;
+    struct sock_fprog program;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_call;
+    action.sa_flags = SA_SIGINFO;
+    CHECK(sigaction(SIGSYS, &action, NULL) == 0);
+    program.len = sizeof rules / sizeof rules[0];
+    program.filter = rules;
+    CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
+}
+
+struct counted {
+    int fd;
+    unsigned armed;
+};
+
+static int write_one_counted(int link, void *argument)
+{
+    const struct counted *counted = argument;
+    shmslot_segment *segment = NULL;
+    shmslot_writer *writer;
+    uint64_t i;
+    CHECK_OK(shmslot_segment_attach_fd(counted->fd, NULL, &segment, NULL));
+    writer = open_writer(segment);
+    say(link);
+    hear(link); /* the others are armed */
+    count_preads();
+    (void)put(writer, 0);
+    CHECK_U64((uint64_t)calls_of_pread, counted->armed > 0 ? 1 : 0);
+    /* The ring has disarmed all of them, and nobody has come back. */
+    for (i = 1; i < SLOTS; i++) (void)put(writer, i);
+    CHECK_U64((uint64_t)calls_of_pread, counted->armed > 0 ? 1 : 0);
+    return 0;
+}
+
+static void check_one_call_for_all(unsigned armed, uint32_t flags)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, flags);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_reader *readers[8], *unarmed = join(segment, 0);
+    struct counted counted = {-1, 0};
+    child writing;
+    unsigned i;
+    counted.fd = shmslot_segment_fd(segment);
+    counted.armed = armed;
+    CHECK(armed <= 8);
+    (void)reader_fd(unarmed, 0);
+    for (i = 0; i < armed; i++) {
+        readers[i] = join(segment, 0);
+        (void)reader_fd(readers[i], 0);
+    }
+    writing = start_child(write_one_counted, &counted);
+    hear(writing.link);
+    for (i = 0; i < armed; i++) check_nothing_to_read(readers[i]);
+    say(writing.link);
+    CHECK_CHILD(writing);
+    for (i = 0; i < armed; i++) {
+        CHECK_U64(take(readers[i]), 0);
+        shmslot_reader_leave(readers[i]);
+    }
+    shmslot_reader_leave(unarmed);
+    shmslot_segment_close(segment);
+}
+
+/* ---- ends ---- */
+
+static int write_and_wait(int link, void *argument)
+{
+    shmslot_segment *segment = segment_of(argument);
+    shmslot_writer *writer = open_writer(segment);
+    (void)put(writer, 5);
+    say(link);
+    for (;;) (void)pause();
+    return 0;
+}
+
+/* A writer that is killed is told at once, and so is that there is none left. */
+static void check_death(void)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    struct stream stream = {NULL, -1, 0, 0};
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_sample sample;
+    child writing;
+    int loop, got;
+    stream.fd = shmslot_segment_fd(segment);
+    writing = start_child(write_and_wait, &stream);
+    hear(writing.link);
+    CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_PEER_DEAD | SHMSLOT_END_NO_WRITERS));
+    loop = loop_of(reader_fd(reader, 0), 0);
+    CHECK_U64(take(reader), 5);
+    check_nothing_to_read(reader);
+    CHECK(!has_event(loop));
+    CHECK(kill(writing.pid, SIGKILL) == 0);
+    do {
+        (void)turn(loop);
+        got = shmslot_slot_read(reader, &sample);
+    } while (got == SHMSLOT_E_AGAIN);
+    CHECK_CODE(got, SHMSLOT_E_PEER_DEAD);
+    CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_NO_WRITERS);
+    CHECK_U64((uint64_t)end_child(writing), 128 + SIGKILL);
+    /* An end is drained and armed, as AGAIN is: the loop sleeps until there is a new writer. */
+    CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_NO_WRITERS);
+    CHECK(!has_event(loop));
+    {
+        shmslot_writer *writer = open_writer(segment);
+        check_nothing_to_read(reader);
+        (void)put(writer, 6);
+        (void)turn(loop);
+        CHECK_U64(take(reader), 6);
+        check_nothing_to_read(reader);
+        shmslot_writer_close(writer);
+    }
+    (void)turn(loop);
+    CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_NO_WRITERS);
+    (void)close(loop);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
+/* The loss of the name is told at once, by a call of the library and by rm. */
+static void check_retired(int by_the_library)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    char name[64], path[512];
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "events"), &options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_sample sample;
+    int reading, writing;
+    CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_RETIRED));
+    CHECK_OK(shmslot_writer_end_waits(writer, SHMSLOT_END_RETIRED));
+    reading = loop_of(reader_fd(reader, 0), 0);
+    writing = loop_of(writer_fd(writer, 0), 0);
+    check_nothing_to_read(reader);
+    CHECK_CODE(shmslot_wait_readers(writer, 2, AT_ONCE, NULL), SHMSLOT_E_AGAIN);
+    CHECK(!has_event(reading) && !has_event(writing));
+    if (by_the_library) {
+        CHECK_OK(shmslot_segment_unlink(name, NULL));
+    } else {
+        snprintf(path, sizeof path, CHECK_SHM_DIR "/shmslot.%s", name);
+        CHECK(unlink(path) == 0);
+    }
+    (void)turn(reading);
+    CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_RETIRED);
+    (void)turn(writing);
+    CHECK_CODE(shmslot_wait_readers(writer, 2, AT_ONCE, NULL), SHMSLOT_E_RETIRED);
+    (void)close(reading);
+    (void)close(writing);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* ---- what the kernel limits and hides ---- */
+
+/* More is told than the kernel keeps, and then a sample comes. */
+static void check_overflow(void)
+{
+    enum { MORE = 40000 };
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    uint64_t next = 1;
+    int fd = reader_fd(reader, 0), loop = loop_of(fd, EPOLLET), other, i;
+    char path[64], byte;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", shmslot_segment_fd(segment));
+    other = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(other >= 0);
+    for (i = 0; i < MORE; i++) { /* two events in turn, so that none is merged */
+        CHECK(pread(other, &byte, 1, 0) == 1);
+        CHECK(fchmod(other, i % 2 == 0 ? 0400 : 0600) == 0);
+    }
+    CHECK(fchmod(other, 0600) == 0);
+    (void)turn(loop);
+    CHECK_U64(take_all(reader, &next), 0);
+    CHECK(!is_readable(fd));
+    (void)put(writer, 1);
+    (void)turn(loop);
+    CHECK_U64(take_all(reader, &next), 1);
+    (void)close(other);
+    (void)close(loop);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* The instances of the user are used up: the error says which limit, and waiting works as ever. */
+static void check_no_instance_is_left(void)
+{
+    enum { MOST = 4096 };
+    static int used[MOST];
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_error error;
+    int count = 0, fd = -1;
+    while (count < MOST && (used[count] = inotify_init1(IN_CLOEXEC)) >= 0) count++;
+    CHECK(count < MOST && errno == EMFILE);
+    memset(&error, 0, sizeof error);
+    CHECK_CODE(shmslot_reader_fd(reader, 0, &fd, &error), SHMSLOT_E_SYS);
+    CHECK(fd == -1 && error.os_errno == EMFILE);
+    CHECK(strstr(error.text, "fs.inotify.max_user_instances") != NULL);
+    CHECK_CODE(shmslot_writer_fd(writer, 0, &fd, NULL), SHMSLOT_E_SYS);
+    (void)put(writer, 1);
+    CHECK_OK(shmslot_wait(reader, FOR_EVER));
+    CHECK_U64(take(reader), 1);
+    while (count > 0) (void)close(used[--count]);
+    (void)reader_fd(reader, 0); /* the failed call has changed nothing */
+    check_nothing_to_read(reader);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* ---- fork ---- */
+
+static void check_fork(void)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_sample sample;
+    int fd = reader_fd(reader, 0), loop = loop_of(fd, 0), status = 0;
+    pid_t pid, parent = getpid();
+    check_nothing_to_read(reader);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        int other = -1;
+        check_parent = parent;
+        CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_FORKED);
+        CHECK_CODE(shmslot_reader_fd(reader, 0, &other, NULL), SHMSLOT_E_FORKED);
+        CHECK_CODE(shmslot_reader_fd_arm(reader), SHMSLOT_E_FORKED);
+        CHECK_CODE(shmslot_writer_fd(writer, 0, &other, NULL), SHMSLOT_E_FORKED);
+        shmslot_reader_leave(reader);
+        shmslot_writer_close(writer);
+        shmslot_segment_close(segment);
+        _exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    check_nothing_to_read(reader);
+    CHECK(!has_event(loop));
+    (void)put(writer, 1);
+    (void)turn(loop);
+    CHECK_U64(take(reader), 1);
+    (void)close(loop);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* Samples stay valid after their reader has left; the descriptor lives as long. */
+static void check_leave_with_samples(void)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_sample sample;
+    int fd = reader_fd(reader, 0);
+    (void)put(writer, 3);
+    sample = hold(reader);
+    check_nothing_to_read(reader);
+    shmslot_segment_close(segment);
+    shmslot_reader_leave(reader);
+    (void)put(writer, 4);
+    CHECK_U64(value_of(&sample), 3);
+    CHECK_OK(shmslot_slot_mark(reader, &sample));
+    CHECK(fcntl(fd, F_GETFD) == -1);
+    shmslot_writer_close(writer);
+}
+
+/* A quiet loop is not woken: 100 readers of 100 segments, all armed. */
+static void check_quiet_readers_sleep(void)
+{
+    enum { MANY = 100, WHILE_MS = 300 };
+    static shmslot_segment *segments[MANY];
+    static shmslot_reader *readers[MANY];
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    struct epoll_event event;
+    int loop = epoll_create1(EPOLL_CLOEXEC), i;
+    CHECK(loop >= 0);
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN;
+    for (i = 0; i < MANY; i++) {
+        int fd = -1;
+        segments[i] = make_anonymous(&options);
+        readers[i] = join(segments[i], 0);
+        if (shmslot_reader_fd(readers[i], 0, &fd, NULL) == SHMSLOT_E_SYS) break;
+        CHECK(epoll_ctl(loop, EPOLL_CTL_ADD, fd, &event) == 0);
+        check_nothing_to_read(readers[i]);
+    }
+    CHECK(i > 10);
+    CHECK(epoll_wait(loop, &event, 1, WHILE_MS) == 0);
+    if (i == MANY) i--;
+    for (; i >= 0; i--) {
+        shmslot_reader_leave(readers[i]);
+        shmslot_segment_close(segments[i]);
+    }
+    (void)close(loop);
+}
+
+CHECK_MAIN()
+{
+    RUN(check_it_is_level_triggered("anonymous"));
+    RUN(check_it_is_level_triggered("named"));
+    RUN(check_it_is_level_triggered("local"));
+    RUN(check_manual());
+    RUN(check_space(SHMSLOT_POLICY_FAIL, 0));
+    RUN(check_space(SHMSLOT_POLICY_BLOCK, 0));
+    RUN(check_space(SHMSLOT_POLICY_DROP_OLDEST, 0));
+    RUN(check_space(SHMSLOT_POLICY_FAIL, SHMSLOT_FLAG_SINGLE_WRITER));
+    RUN(check_stream(0, 0, 0));
+    RUN(check_stream(0, EPOLLET, 1));
+    RUN(check_stream(1, 0, 1));
+    RUN(check_stream(1, EPOLLET, 0));
+    RUN(check_one_call_for_all(0, 0));
+    RUN(check_one_call_for_all(1, 0));
+    RUN(check_one_call_for_all(8, 0));
+    RUN(check_one_call_for_all(8, SHMSLOT_FLAG_SINGLE_WRITER));
+    RUN(check_death());
+    RUN(check_retired(1));
+    RUN(check_retired(0));
+    RUN(check_overflow());
+    RUN(check_no_instance_is_left());
+    RUN(check_fork());
+    RUN(check_leave_with_samples());
+    RUN(check_quiet_readers_sleep());
+}

@@ -1,0 +1,234 @@
+//! Descriptors for event loops: what a reader or a writer waits behind.
+//!
+//! A descriptor watches the file of the segment. Whoever rings the bell that it is armed on accesses
+//! that file once, which makes the descriptors of all who wait readable; and so does the kernel when
+//! a process dies and its files are closed. To sleep: read until there is nothing, *drain* the
+//! descriptor, arm the bell, look again, and let the loop wait. A descriptor is never armed before it
+//! is drained, so a ring that follows the arming is not read away; and nobody sleeps with events in
+//! the queue, because the kernel merges an event with an equal one that is there, and then wakes
+//! nobody.
+//!
+//! A member of a [set](crate::set) is not drained: the set does that, and remembers whom it has told.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use crate::error::{Code, Error, HotResult, Result};
+use crate::segment::attachment::Attachment;
+use crate::sys::{self, FileWatch};
+use crate::wait::WaitFor;
+
+/// When a descriptor is armed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arm {
+    /// By each call that finds nothing. The loop needs no rule but to go on until then.
+    #[default]
+    WhenNothingIsThere,
+    /// By a call of its own: for programs that poll, and only sometimes wait for the descriptor.
+    OnRequest,
+}
+
+/// A descriptor of one reader or writer, and when it is armed.
+#[derive(Debug)]
+pub(crate) struct Descriptor {
+    watch: FileWatch,
+    arm: Arm,
+}
+
+impl Descriptor {
+    /// One that is readable: the first turn of the loop arms it.
+    fn new(segment: &Attachment, arm: Arm) -> Result<Descriptor> {
+        let watch = FileWatch::new()?;
+        segment.watch_file(&watch)?;
+        // What wakes others must wake this process, too.
+        segment.chime();
+        if !watch.is_readable() {
+            return Err(not_told());
+        }
+        Ok(Descriptor { watch, arm })
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
+
+/// The error where a descriptor does not become readable.
+pub(crate) fn not_told() -> Error {
+    Error::new(Code::NotSupported)
+        .about("this system tells nothing of accesses to the file of the segment")
+        .advice("wait with shmslot_wait in a thread")
+}
+
+/// A reader, a writer or a segment in a set.
+#[derive(Debug)]
+pub(crate) struct InSet {
+    /// Not kept open by the set.
+    pub(crate) segment: Weak<Attachment>,
+    pub(crate) what: WaitFor,
+    pub(crate) cookie: u64,
+    /// The set has told of it, and it has not found since that nothing is there.
+    busy: AtomicBool,
+    /// Whether it is among those of which the set will tell.
+    listed: AtomicBool,
+    /// It was removed, or its reader or writer is gone.
+    gone: AtomicBool,
+}
+
+// Relaxed, all of them: the set and its members are used by one thread at a time.
+impl InSet {
+    pub(crate) fn new(segment: &Arc<Attachment>, what: WaitFor, cookie: u64) -> InSet {
+        let [busy, listed, gone] = [(); 3].map(|()| AtomicBool::new(false));
+        InSet { segment: Arc::downgrade(segment), what, cookie, busy, listed, gone }
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed) || self.segment.strong_count() == 0
+    }
+
+    pub(crate) fn remove(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that something may have happened; true if it was not on the list.
+    pub(crate) fn list(&self) -> bool {
+        self.busy.store(true, Ordering::Relaxed);
+        !self.listed.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn unlist(&self) {
+        self.listed.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What a reader or a writer waits behind: nothing at first, then a descriptor of its own, or a set.
+#[derive(Debug, Default)]
+pub(crate) struct Waiter {
+    /// Whether there was ever a descriptor, of its own or of a set.
+    used: AtomicBool,
+    own: OnceLock<Descriptor>,
+    /// Only calls in the process of the segment come here, so no forked child finds it locked.
+    member: Mutex<Option<Arc<InSet>>>,
+}
+
+impl Waiter {
+    fn member(&self) -> MutexGuard<'_, Option<Arc<InSet>>> {
+        // The value is whole at every moment, so a panic cannot have corrupted it.
+        self.member.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The descriptor of its own; made at the first call.
+    pub(crate) fn descriptor(&self, segment: &Attachment, arm: Arm) -> Result<&Descriptor> {
+        if let Some(made) = self.own.get() {
+            return Ok(made);
+        }
+        let member = self.member();
+        if member.as_ref().is_some_and(|member| !member.is_gone()) {
+            return Err(Error::new(Code::Invalid)
+                .about("it is in a set, whose descriptor is the one to wait for"));
+        }
+        let made = Descriptor::new(segment, arm)?;
+        let made = self.own.get_or_init(|| made);
+        // Release: a call that sees it sees the descriptor.
+        self.used.store(true, Ordering::Release);
+        Ok(made)
+    }
+
+    /// Puts it into a set.
+    pub(crate) fn enter(&self, new: &Arc<InSet>) -> Result<()> {
+        let mut member = self.member();
+        if self.own.get().is_some() || member.as_ref().is_some_and(|member| !member.is_gone()) {
+            return Err(Error::new(Code::Invalid).about(
+                "it is in a set, or has a descriptor of its own, and can have one of them",
+            ));
+        }
+        *member = Some(Arc::clone(new));
+        self.used.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether calls that find nothing arm something.
+    pub(crate) fn arms_itself(&self) -> bool {
+        match self.own.get() {
+            Some(descriptor) => descriptor.arm == Arm::WhenNothingIsThere,
+            None => self.member().as_ref().is_some_and(|member| !member.is_gone()),
+        }
+    }
+
+    /// Whether there was ever a descriptor, of its own or of a set.
+    #[inline(always)]
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// For a call that has found nothing: arms what it waits behind, and then the call looks once
+    /// more. What that finds missing from then on makes the descriptor readable. False: it waits
+    /// behind nothing.
+    pub(crate) fn arm_if_any(&self, segment: &Attachment, what: WaitFor) -> HotResult<bool> {
+        let arms = self.is_used() && self.arms_itself();
+        if arms {
+            self.arm(segment, what)?;
+        }
+        Ok(arms)
+    }
+
+    /// The same for a call that asks for nothing else.
+    pub(crate) fn arm(&self, segment: &Attachment, what: WaitFor) -> HotResult<()> {
+        if let Some(own) = self.own.get() {
+            let _whole = sys::Uncancelled::new();
+            let (mut closed, mut changed) = (false, false);
+            let drained = own.watch.drain(|told| {
+                closed |= told.closed;
+                changed |= told.changed;
+            });
+            drained.map_err(|error| error.code())?;
+            notice(segment, closed, changed)?;
+        } else if let Some(member) = self.member().as_ref().filter(|member| !member.is_gone()) {
+            // What happens after this makes the set list it again.
+            member.busy.store(false, Ordering::Relaxed);
+        } else {
+            return Err(Code::Invalid);
+        }
+        what.arm_descriptor(segment)
+    }
+
+    /// The look after it was armed has found something: the set goes on telling of it.
+    pub(crate) fn has_found(&self) {
+        if let Some(member) = &*self.member() {
+            member.busy.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let member = self.member.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(member) = member {
+            member.remove();
+        }
+    }
+}
+
+/// Acts on what was told of the file of a segment besides rings.
+pub(crate) fn notice(segment: &Attachment, closed: bool, changed: bool) -> HotResult<()> {
+    if changed {
+        segment.look_at_name_soon();
+    }
+    if closed {
+        // A participant may have died. If its recovery fails, the words are corrupt, which the call
+        // will find by itself; but it must be said that nobody can be found dead any more.
+        match segment.recover() {
+            Err(error) if error.code() == Code::DescriptorLost => return Err(Code::DescriptorLost),
+            _ => {}
+        }
+    }
+    Ok(())
+}
