@@ -205,9 +205,14 @@ pub(crate) fn commit<const ALONE: bool>(
             told
         }
         None => {
-            let guess = guess();
-            let published = sample.publish_among(table, shape, guess.next, guess.lag);
-            told(published.inspect_err(give_back).ok()?.0)
+            let Guess { next, lag } = guess();
+            match sample.try_publish_among(table, shape, next, lag) {
+                Some(sequence) => sequence,
+                None => {
+                    let published = sample.publish_among_again::<Calm<ALONE>>(table, next, lag);
+                    told(published.inspect_err(give_back).ok()?.0)
+                }
+            }
         }
     };
     // Either this look sees that the membership has changed, or the process that changed it sees the

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::core::{Core, HeldSample, Hold, SampleToken, wait_any};
+pub(crate) use self::core::{Core, HeldSample, Hold, Rest, SampleToken, wait_any};
 use crate::error::{Code, Error, Result};
 use crate::out_of_line::OutOfLine;
 use crate::segment::Segment;
@@ -52,8 +52,8 @@ impl Reader {
     #[inline(always)]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
         match self.core.try_next() {
-            Some(found) => Ok(found.map(|held| self.sample(held))),
-            None => match self.core.next_slowly().taken(&self.core) {
+            Ok(found) => Ok(found.map(|held| self.sample(held))),
+            Err(rest) => match self.core.next_slowly(rest).taken(&self.core) {
                 Ok(held) => Ok(Some(self.sample(held))),
                 Err(Code::Again) => Ok(None),
                 Err(code) => Err(code.into()),
