@@ -49,6 +49,7 @@ macro_rules! from_c {
 pub(crate) use from_c;
 
 /// A handle that stays open during the call.
+#[repr(transparent)]
 pub(crate) struct HandleRef<'c, T> {
     handle: *const T,
     call: PhantomData<&'c Call>,
@@ -124,6 +125,7 @@ impl<'c, T: Handle> HandleRefs<'c, T> {
 }
 
 /// A value that the caller owns, to be copied.
+#[repr(transparent)]
 pub(crate) struct In<'c, T> {
     from: *const T,
     call: PhantomData<&'c Call>,
@@ -288,6 +290,7 @@ impl<'c> InBytes<'c> {
 }
 
 /// Where a value goes.
+#[repr(transparent)]
 pub(crate) struct Out<'c, T> {
     to: *mut T,
     call: PhantomData<&'c Call>,

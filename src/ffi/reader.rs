@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::error::{Code, HotResult};
-use crate::ffi::arguments::{HandleRef, Out, address, from_c};
+use crate::ffi::arguments::{HandleRef, In, Out, address, from_c};
 use crate::ffi::boundary;
 use crate::ffi::handle::{Handle, Health};
 use crate::ffi::library::{SHMSLOT_OK, shmslot_error};
@@ -13,7 +13,7 @@ use crate::ffi::options::end_waits;
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
 use crate::protocol::calm::{self, Marked, Right};
-use crate::reader::{self, Core, HeldSample, Hold, SampleToken};
+use crate::reader::{self, Core, HeldSample, Hold, Rest, SampleToken};
 
 /// Reads the samples of a segment in the order of their sequence. Threads: one at a time; marking
 /// and interrupting: any.
@@ -97,18 +97,31 @@ impl shmslot_reader {
 
     #[inline]
     fn describe(&self, held: HeldSample) -> shmslot_sample {
-        let segment = self.core.segment();
-        let HeldSample { taken, extent } = held;
+        let taken = held.taken;
         shmslot_sample {
-            data: segment.payload(held.place()).cast_const().cast(),
-            len: extent.len(),
+            data: self.core.segment().payload(held.place()).cast_const().cast(),
             sequence: taken.sequence(),
             timestamp_ns: self.core.timestamp_ns(taken),
+            flags: u32::from(taken.hold() == Hold::Held) * HELD,
+            ..self.describe_short(held)
+        }
+    }
+
+    /// The same of a sample from [`Core::try_next`]: it is in its slot, is held by its owed bit, and
+    /// has no time.
+    #[inline(always)]
+    fn describe_short(&self, HeldSample { taken, extent }: HeldSample) -> shmslot_sample {
+        let segment = self.core.segment();
+        shmslot_sample {
+            data: segment.payload_in_slot(taken.slot()).cast_const().cast(),
+            len: extent.len(),
+            sequence: taken.owed_sequence(),
+            timestamp_ns: 0,
             user_header: segment.user_header(taken.slot()).cast_const().cast(),
             segment_id: segment.geometry().segment_id,
             slot: taken.slot(),
             writer_id: extent.writer(),
-            flags: u32::from(taken.hold() == Hold::Held) * HELD,
+            flags: 0,
             reserved: 0,
         }
     }
@@ -282,26 +295,33 @@ pub unsafe extern "C" fn shmslot_slot_read(
     from_c!(reader: HandleRef, ret_sample: Out);
     let read = boundary::quickly(&reader, |reader| {
         ret_sample.present().ok()?;
-        match reader.core.try_next()? {
-            Some(held) => reader.hand_out(Some(held), &ret_sample).ok(),
-            None => Some(Code::Again.number()),
-        }
+        Some(match reader.core.try_next() {
+            Ok(Some(held)) => {
+                reader.count_out(1);
+                ret_sample.give_if_wanted(reader.describe_short(held));
+                Ok(SHMSLOT_OK)
+            }
+            Ok(None) => Ok(Code::Again.number()),
+            Err(rest) => Err(rest),
+        })
     });
     match read {
-        Some(number) => number,
-        None => read_slow(&reader, &ret_sample),
+        Some(Ok(number)) => number,
+        Some(Err(rest)) => read_slow(reader, ret_sample, rest),
+        None => read_slow(reader, ret_sample, Rest::All),
     }
 }
 
-/// Out of line, so that the common case saves no registers for it.
+/// Out of line, as `reserve_slow` of a writer.
 #[inline(never)]
-fn read_slow(
-    reader: &HandleRef<'_, shmslot_reader>,
-    ret_sample: &Out<'_, shmslot_sample>,
+extern "C" fn read_slow(
+    reader: HandleRef<'_, shmslot_reader>,
+    ret_sample: Out<'_, shmslot_sample>,
+    rest: Rest,
 ) -> c_int {
-    boundary::with(reader, |reader| {
+    boundary::with(&reader, |reader| {
         ret_sample.present()?;
-        reader.hand_out(Some(reader.core.next_slowly().taken(&reader.core)?), ret_sample)
+        reader.hand_out(Some(reader.core.next_slowly(rest).taken(&reader.core)?), &ret_sample)
     })
 }
 
@@ -365,20 +385,16 @@ pub unsafe extern "C" fn shmslot_slot_mark(
     let marked = boundary::quickly(&reader, |reader| {
         let taken = token_of(&reader.core, &sample.take().ok()?).ok()?;
         match reader.core.try_mark(taken, Right::Token)? {
-            (_, Marked::Done) => {}
-            (table, Marked::Watched) => calm::mark_with_attention(table, taken.slot()).ok()?,
-            (_, Marked::Not) => return None,
+            (_, Marked::Done) => Some(Ok(reader.count_marks(1))),
+            (_, Marked::Watched) => Some(Err(taken.slot())),
+            (_, Marked::Not) => None,
         }
-        Some(reader.count_marks(1))
     });
     match marked {
-        Some(false) => SHMSLOT_OK,
-        Some(true) => {
-            // SAFETY: as in `mark`.
-            unsafe { boundary::close(reader) };
-            SHMSLOT_OK
-        }
-        None => mark(reader, |core| token_of(core, &sample.take()?)),
+        Some(Ok(false)) => SHMSLOT_OK,
+        Some(Ok(true)) => end_left(reader),
+        Some(Err(slot)) => end_watched_mark(reader, slot),
+        None => mark_slow(reader, sample),
     }
 }
 
@@ -406,6 +422,34 @@ pub unsafe extern "C" fn shmslot_slot_mark_many(
     // SAFETY: as in `mark`. Until its marks are counted, this call keeps the balance above 0.
     let outcome = unsafe { boundary::give_back(reader, mark) };
     if outcome == SHMSLOT_OK { marked as c_int } else { outcome }
+}
+
+/// Out of line, as `reserve_slow` of a writer; so are the next two.
+#[inline(never)]
+extern "C" fn mark_slow(
+    reader: HandleRef<'_, shmslot_reader>,
+    sample: In<'_, shmslot_sample>,
+) -> c_int {
+    mark(reader, |core| token_of(core, &sample.take()?))
+}
+
+/// Frees a reader that has left, after the mark of its last sample.
+#[inline(never)]
+extern "C" fn end_left(reader: HandleRef<'_, shmslot_reader>) -> c_int {
+    // SAFETY: as in `mark`.
+    unsafe { boundary::close(reader) };
+    SHMSLOT_OK
+}
+
+/// The rest of a mark for which somebody may be waiting.
+#[inline(never)]
+extern "C" fn end_watched_mark(reader: HandleRef<'_, shmslot_reader>, slot: u32) -> c_int {
+    let end = |handle: &shmslot_reader| {
+        calm::mark_with_attention(handle.core.segment().table()?, slot)?;
+        Ok(handle.count_marks(1))
+    };
+    // SAFETY: as in `mark`.
+    unsafe { boundary::give_back(reader, end) }
 }
 
 /// shmslot_slot_mark for callers that kept only the payload pointer of the sample.

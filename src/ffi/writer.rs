@@ -12,6 +12,7 @@ use crate::ffi::options::end_waits;
 use crate::ffi::plain::Plain;
 use crate::ffi::segment::shmslot_segment;
 use crate::protocol::calm::Right;
+use crate::protocol::shape::KindOf;
 use crate::protocol::words::Token;
 use crate::writer::Core;
 
@@ -51,9 +52,16 @@ unsafe impl Plain for shmslot_loan {}
 impl shmslot_writer {
     #[inline(always)]
     fn loan_of(&self, token: Token, len: u64) -> shmslot_loan {
+        let data = self.writer.segment().payload_of_loan(token.slot(), len).cast();
+        shmslot_loan { data, ..self.loan_in_slot(token, len) }
+    }
+
+    /// The same of one that fits a slot.
+    #[inline(always)]
+    fn loan_in_slot(&self, token: Token, len: u64) -> shmslot_loan {
         let segment = self.writer.segment();
         shmslot_loan {
-            data: segment.payload_of_loan(token.slot(), len).cast(),
+            data: segment.payload_in_slot(token.slot()).cast(),
             len,
             user_header: segment.user_header(token.slot()).cast(),
             segment_id: segment.geometry().segment_id,
@@ -193,26 +201,27 @@ pub unsafe extern "C" fn shmslot_slot_reserve(
             return None;
         }
         let token = handle.writer.try_reserve(len as u64)?;
-        ret_loan.give_if_wanted(handle.loan_of(token, len as u64));
+        ret_loan.give_if_wanted(handle.loan_in_slot(token, len as u64));
         Some(SHMSLOT_OK)
     });
     match reserved {
         Some(number) => number,
-        None => reserve_slow(&writer, len, timeout_ns, &ret_loan),
+        None => reserve_slow(writer, len, timeout_ns, ret_loan),
     }
 }
 
-/// Out of line, so that the common case saves no registers for it.
+/// Out of line, with the arguments where they were: so the common case saves no registers for it. A
+/// function of C lets no panic out, which the compiler would have to expect otherwise.
 #[inline(never)]
-fn reserve_slow(
-    writer: &HandleRef<'_, shmslot_writer>,
+extern "C" fn reserve_slow(
+    writer: HandleRef<'_, shmslot_writer>,
     len: usize,
     timeout_ns: i64,
-    ret_loan: &Out<'_, shmslot_loan>,
+    ret_loan: Out<'_, shmslot_loan>,
 ) -> c_int {
-    boundary::with(writer, |handle| {
+    boundary::with(&writer, |handle| {
         ret_loan.present()?;
-        let token = handle.writer.reserve_slow(len as u64, boundary::timeout(timeout_ns)?)?;
+        let token = handle.writer.reserve_after(len as u64, boundary::timeout(timeout_ns)?)?;
         ret_loan.give(handle.loan_of(token, len as u64))?;
         Ok(SHMSLOT_OK)
     })
@@ -232,28 +241,43 @@ pub unsafe extern "C" fn shmslot_slot_commit(
     ret_sequence: *mut u64,
 ) -> c_int {
     from_c!(writer: HandleRef, loan: In, ret_sequence: Out);
+    // Compiled separately, so that each has fewer registers to save.
+    match writer.get().map(|handle| handle.writer.kind()) {
+        Some(KindOf::CalmAlone) => commit_calmly::<true>(writer, loan, len, ret_sequence),
+        Some(KindOf::CalmAmong) => commit_calmly::<false>(writer, loan, len, ret_sequence),
+        _ => commit_slow(writer, loan, len, ret_sequence),
+    }
+}
+
+#[inline(never)]
+extern "C" fn commit_calmly<const ALONE: bool>(
+    writer: HandleRef<'_, shmslot_writer>,
+    loan: In<'_, shmslot_loan>,
+    len: usize,
+    ret_sequence: Out<'_, u64>,
+) -> c_int {
     let committed = boundary::quickly(&writer, |handle| {
         let token = handle.token_of(loan.take().ok()?).ok()?;
-        let sequence = handle.writer.try_commit(token, len as u64, Right::Token)?;
+        let sequence = handle.writer.commit_calmly::<ALONE>(token, len as u64, Right::Token)?;
         ret_sequence.give_if_wanted(sequence.get());
         Some(SHMSLOT_OK)
     });
     match committed {
         Some(number) => number,
-        None => commit_slow(&writer, &loan, len, &ret_sequence),
+        None => commit_slow(writer, loan, len, ret_sequence),
     }
 }
 
 /// Out of line, as [`reserve_slow`].
 #[inline(never)]
-fn commit_slow(
-    writer: &HandleRef<'_, shmslot_writer>,
-    loan: &In<'_, shmslot_loan>,
+extern "C" fn commit_slow(
+    writer: HandleRef<'_, shmslot_writer>,
+    loan: In<'_, shmslot_loan>,
     len: usize,
-    ret_sequence: &Out<'_, u64>,
+    ret_sequence: Out<'_, u64>,
 ) -> c_int {
-    boundary::with(writer, |handle| {
-        handle.commit(handle.token_of(loan.take()?)?, len, ret_sequence)
+    boundary::with(&writer, |handle| {
+        handle.commit(handle.token_of(loan.take()?)?, len, &ret_sequence)
     })
 }
 

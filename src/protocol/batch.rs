@@ -5,6 +5,8 @@
 //! fences and the looks at attention, membership and bells that come in between, and those that come
 //! last. This is for segments with receipts; in others a batch is a loop.
 
+use core::num::NonZeroU64;
+
 use super::calm::{Begun, Guess, Hand, Known, PublishBy, Right, store_mark};
 use super::commit;
 use super::shape::{Calm, Kind};
@@ -61,7 +63,7 @@ pub(crate) fn commit<const ALONE: bool>(
         let Some(begun) = begun else { break };
         let published = match ALONE {
             true => begun.publish_alone(table, next, || PublishBy::Store).map(|()| next),
-            false => begun.publish_among(table, Guess { next, ..guess }),
+            false => begun.publish_among(table, Guess { next, ..guess }).map(NonZeroU64::get),
         };
         let Some(published) = published else { break };
         next = published.wrapping_add(1);

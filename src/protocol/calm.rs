@@ -164,7 +164,7 @@ pub(crate) fn commit<const ALONE: bool>(
             table.hot.tail.0.store(sequence.wrapping_add(1), Ordering::Release);
             told
         }
-        None => told(begun.publish_among(table, guess())?),
+        None => begun.publish_among(table, guess())?,
     };
     // Either this look sees that the membership has changed, or the process that changed it sees the
     // marks. Pairs with the heavy fence in `Attention::tell`.
@@ -258,10 +258,13 @@ impl<'t> Begun<'t> {
 
     /// Publishes among other writers; returns the sequence. `None`: as [`Begun::or_give_back`].
     #[inline(always)]
-    pub(super) fn publish_among(&self, table: &Table<'_>, guess: Guess) -> Option<u64> {
+    pub(super) fn publish_among(&self, table: &Table<'_>, guess: Guess) -> Option<NonZeroU64> {
         let shape = &Calm::<false>::known(&table.shape);
-        let published = self.sample.publish_among(table, shape, guess.next, guess.lag);
-        Some(self.or_give_back(published)?.0)
+        let (sample, Guess { next, lag }) = (&self.sample, guess);
+        sample.try_publish_among(table, shape, next, lag).or_else(|| {
+            let published = sample.publish_among_again::<Calm<false>>(table, next, lag);
+            Some(told(self.or_give_back(published)?.0))
+        })
     }
 
     /// If the order is corrupt, the slot is a loan again, as in `commit::commit`. The caller gets

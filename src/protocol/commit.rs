@@ -1,5 +1,7 @@
 //! Commit: a filled slot becomes a sample with a sequence.
 
+use core::num::NonZeroU64;
+
 use super::bounds::RETRY_LIMIT;
 use super::history;
 use super::loan;
@@ -189,6 +191,7 @@ fn after_commit(
 }
 
 /// A sample that is about to be published.
+#[derive(Clone, Copy)]
 pub(super) struct Sample<'t> {
     pub(super) line: &'t SlotLine,
     pub(super) claim: &'t Claim,
@@ -243,10 +246,48 @@ impl Sample<'_> {
         Ok((sequence, before))
     }
 
+    /// The first attempt of [`Sample::publish_among`], without what is rare: it nearly always
+    /// succeeds, and the registers suffice for it. `None` if it did not; then the rest is tried.
+    #[inline(always)]
+    pub(super) fn try_publish_among(
+        &self,
+        table: &Table<'_>,
+        shape: &Shape,
+        guess: u64,
+        lag: u64,
+    ) -> Option<NonZeroU64> {
+        let known = tail(table);
+        let sequence = known.max(guess);
+        let told = order::honest(sequence)?;
+        let entry = order::entry_of(table, shape, sequence).ok()?;
+        // Acquire, and the rest: as below.
+        let before = Entry(entry.load(Ordering::Acquire));
+        if !before.is_before(sequence) || before.slot() != self.slot {
+            return None;
+        }
+        if sequence.wrapping_sub(known) >= lag {
+            advance_to(table, known, sequence);
+        }
+        self.prepare(shape, sequence);
+        slot::swap(entry, before.0, Entry::new(sequence, self.slot).0).then_some(told)
+    }
+
+    /// The same out of line, after that.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn publish_among_again<K: Kind>(
+        self,
+        table: &Table<'_>,
+        guess: u64,
+        lag: u64,
+    ) -> Result<(u64, Entry), Code> {
+        self.publish_among(table, &K::known(&table.shape), guess, lag)
+    }
+
     /// Publishes among other writers, by one exchange. `guess`: everything before it is
     /// published. `lag`: how far the tail may be behind after this, from 1 to a quarter of a lap.
     #[inline(always)]
-    pub(super) fn publish_among(
+    fn publish_among(
         &self,
         table: &Table<'_>,
         shape: &Shape,

@@ -152,38 +152,37 @@ pub(super) fn is_clear(line: &SlotLine, shape: &Shape) -> bool {
     is_clear(first) && (more == 0 || rest.iter().take(more).all(is_clear))
 }
 
-/// The same for a slot with receipts. One reader is the most common case, and is looked at without a
-/// loop.
+/// The same for a slot with receipts. If the marks change meanwhile, the slot may look unread; but
+/// then whoever has changed them looks whether it is free.
 #[inline(always)]
 fn is_clear_by_receipts(line: &SlotLine) -> bool {
     let [marks, ..] = &line.marks;
     // Acquire: as in [`load_marks`].
     let seen = Marks(marks.load(Ordering::Acquire));
-    let Some(bits) = NonZeroU32::new(seen.bits()) else { return true };
-    if bits.get() & (bits.get() - 1) != 0 {
-        return is_clear_of_several(line);
+    let mut left = NonZeroU32::new(seen.bits());
+    if left.is_none() {
+        return true;
     }
-    // A held bit or history's comes before those: then there is no receipt of this number.
-    let reader = bits.trailing_zeros().wrapping_sub(FIRST_READER_OWED) as usize;
     let receipts = line.receipts();
-    // As in [`load_marks`].
-    let is_receipt = |receipt: &AtomicU8| {
-        receipt.load(Ordering::Acquire) == receipts.turn.load(Ordering::Relaxed)
-    };
-    if !receipts.by.get(reader).is_some_and(is_receipt) {
-        return false;
+    let turn = receipts.turn.load(Ordering::Relaxed);
+    while let Some(bits) = left {
+        // A held bit or history's comes before those: then there is no receipt of this number.
+        let reader = bits.trailing_zeros().wrapping_sub(FIRST_READER_OWED) as usize;
+        // Acquire: as in [`receipts_of`].
+        let is_marked = |receipt: &AtomicU8| receipt.load(Ordering::Acquire) == turn;
+        if !receipts.by.get(reader).is_some_and(is_marked) {
+            return false;
+        }
+        left = NonZeroU32::new(bits.get() & (bits.get() - 1));
     }
+    // As in [`unmarked`].
     light_fence();
-    marks.load(Ordering::Acquire) == seen.0
+    let again = Marks(marks.load(Ordering::Acquire));
+    again == seen || again.is_clear()
 }
 
 /// The number of the bit by which a sample is owed to reader 0.
 const FIRST_READER_OWED: u32 = marks::OWED.mask().trailing_zeros() + 1;
-
-#[inline(never)]
-fn is_clear_of_several(line: &SlotLine) -> bool {
-    unmarked(line).is_clear()
-}
 
 /// The next turn of a slot: there are 128, all of them odd, as 0 is none.
 #[inline(always)]

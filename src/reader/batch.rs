@@ -45,8 +45,8 @@ impl Core {
 
     fn read_one(&self) -> HotResult<HeldSample> {
         match self.try_next() {
-            Some(found) => found.ok_or(Code::Again),
-            None => self.next_slowly().taken(self),
+            Ok(found) => found.ok_or(Code::Again),
+            Err(rest) => self.next_slowly(rest).taken(self),
         }
     }
 

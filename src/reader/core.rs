@@ -50,6 +50,13 @@ impl SampleToken {
     const HOLD: Field = Field::new(62, 2);
     const SEQUENCE: Field = Field::new(0, 62);
 
+    /// Of a sample that was read from a cursor, which is less than 2^62.
+    #[inline(always)]
+    fn read_at(slot: u32, cursor: u64) -> SampleToken {
+        const { assert!(Hold::Owed as u64 == 0) };
+        SampleToken { sequence_and_hold: cursor, slot: slot.into() }
+    }
+
     #[inline(always)]
     pub(crate) fn new(slot: u32, sequence: u64, hold: Hold) -> SampleToken {
         let hold = SampleToken::HOLD.put(hold as u64);
@@ -81,6 +88,12 @@ impl SampleToken {
         SampleToken::SEQUENCE.get(self.sequence_and_hold)
     }
 
+    /// The same of a sample whose hold is known to be `Owed`.
+    #[inline(always)]
+    pub(crate) fn owed_sequence(self) -> u64 {
+        self.sequence_and_hold
+    }
+
     #[inline(always)]
     pub(crate) fn hold(self) -> Hold {
         match SampleToken::HOLD.get(self.sequence_and_hold) {
@@ -108,6 +121,16 @@ impl HeldSample {
     pub(crate) fn place(&self) -> Place {
         self.extent.place(self.taken.slot())
     }
+}
+
+/// What is left to do of a read that is not the common case.
+#[repr(u8)]
+#[derive(Clone, Copy)]
+pub(crate) enum Rest {
+    /// Everything: nothing has changed.
+    All,
+    /// The reader was expelled while it took a sample: see [`Core::give_up`].
+    GiveUp,
 }
 
 /// What a read out of line has found, in two numbers, which are returned in registers: a slot and an
@@ -158,8 +181,8 @@ pub(crate) struct Core {
     waiter: Waiter,
     /// Which receipts are its own; if a mark is not short, a number that no receipt has.
     receipt: u32,
-    /// The cursor. It is atomic because marks from other threads load it. Only the reading thread
-    /// stores it.
+    /// The cursor, less than 2^62. It is atomic because marks from other threads load it. Only the
+    /// reading thread stores it.
     pub(super) sequence: AtomicU64,
     since: u64,
     adopts: bool,
@@ -217,7 +240,7 @@ impl Core {
             kind,
             segment,
             member,
-            sequence: AtomicU64::new(cursor.place.sequence),
+            sequence: AtomicU64::new(SampleToken::SEQUENCE.cut(cursor.place.sequence)),
             since: cursor.since,
             adopts: cursor.adopts,
             lost: AtomicU64::new(0),
@@ -250,8 +273,9 @@ impl Core {
     /// Stores how far it has come; false if it was expelled.
     #[inline(always)]
     pub(super) fn set_sequence(&self, table: &Table<'_>, sequence: u64) -> bool {
-        // Relaxed: a thread that marks a sample got it from the thread that read it.
-        self.sequence.store(sequence, Ordering::Relaxed);
+        // Relaxed: a thread that marks a sample got it from the thread that read it. Only a corrupt
+        // order has a longer sequence.
+        self.sequence.store(SampleToken::SEQUENCE.cut(sequence), Ordering::Relaxed);
         rows::move_cursor(table, self.member, sequence)
     }
 
@@ -275,43 +299,49 @@ impl Core {
         joined
     }
 
-    /// The next sample, which is held from now on, in the common case; `None` in all others, which
-    /// are left to the slow path.
+    /// The next sample, which is held from now on, in the common case; otherwise what
+    /// [`Core::next_slowly`] is to do.
     #[inline(always)]
-    pub(crate) fn try_next(&self) -> Option<Option<HeldSample>> {
-        let table = self.segment.table().ok()?;
+    pub(crate) fn try_next(&self) -> std::result::Result<Option<HeldSample>, Rest> {
+        let table = self.segment.table().map_err(|_| Rest::All)?;
         // Relaxed: only the reading thread stores it.
         if !self.reads_quickly.load(Ordering::Relaxed) {
-            return None;
+            return Err(Rest::All);
         }
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.prefetch_next(table, sequence);
         match hold::step::<CalmKind>(table, self.member.bit, sequence) {
             Ok(Step::Empty) => {
                 self.set_waiting(true);
-                rows::is_still_joined(table, self.member).then_some(None)
+                if rows::is_still_joined(table, self.member) { Ok(None) } else { Err(Rest::All) }
             }
             Ok(Step::Sample(slot, extent)) if extent.is_plain(table.shape.capacity) => {
                 self.set_waiting(false);
                 if !rows::move_cursor(table, self.member, sequence.wrapping_add(1)) {
-                    // The slow path returns the error again.
-                    self.give_up(table, sequence, None);
-                    return None;
+                    return Err(Rest::GiveUp);
                 }
                 // Relaxed: a thread that marks a sample got it from the thread that read it.
                 self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-                let taken = SampleToken::new(slot, sequence, Hold::Owed);
-                Some(Some(HeldSample { taken, extent }))
+                Ok(Some(HeldSample { taken: SampleToken::read_at(slot, sequence), extent }))
             }
             // The slow path finds the error again.
-            _ => None,
+            _ => Err(Rest::All),
         }
     }
 
     /// The next sample, for any segment and whatever is found.
     #[inline(never)]
-    pub(crate) fn next_slowly(&self) -> Next {
-        Next::of(self.find_slowly())
+    pub(crate) fn next_slowly(&self, rest: Rest) -> Next {
+        Next::of(match rest {
+            Rest::All => self.find_slowly(),
+            Rest::GiveUp => self.give_up_read(),
+        })
+    }
+
+    #[cold]
+    fn give_up_read(&self) -> HotResult<(u32, Extent)> {
+        let table = self.segment.table()?;
+        Err(self.give_up(table, self.sequence.load(Ordering::Relaxed), None))
     }
 
     #[inline(always)]

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::core::{Core, HeldSample, Hold, SampleToken, wait_any};
+pub(crate) use self::core::{Core, HeldSample, Hold, Rest, SampleToken, wait_any};
 use crate::error::{Code, Error, Result};
 use crate::events::Arm;
 use crate::out_of_line::OutOfLine;
@@ -60,8 +60,8 @@ impl Reader {
     #[inline(always)]
     pub fn read(&self) -> Result<Option<Sample<'_>>> {
         match self.core.try_next() {
-            Some(found) => Ok(found.map(|held| self.sample(held))),
-            None => match self.core.next_slowly().taken(&self.core) {
+            Ok(found) => Ok(found.map(|held| self.sample(held))),
+            Err(rest) => match self.core.next_slowly(rest).taken(&self.core) {
                 Ok(held) => Ok(Some(self.sample(held))),
                 Err(Code::Again) => Ok(None),
                 Err(code) => Err(code.into()),

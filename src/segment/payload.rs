@@ -32,9 +32,9 @@ impl Attachment {
         self.mapped.payloads().of_slot(slot)
     }
 
-    /// Out of line: few samples are that large.
-    #[cold]
-    #[inline(never)]
+    /// In line, although few samples are that large: while a program of another crate calls a
+    /// function, the compiler keeps whatever that program drops in memory.
+    #[inline(always)]
     fn payload_in_region(&self, region: u32) -> *mut u8 {
         let offset = self.offsets.regions + u64::from(region) * self.offsets.region_stride;
         // It fits a usize, because the offsets of all regions do.

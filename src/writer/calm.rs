@@ -17,8 +17,9 @@ pub(super) struct CalmWriter {
     /// How many more commits are expected to meet other writers. Then each moves the tail at once,
     /// because the others guess their home slots by it.
     contended: AtomicU32,
-    /// How far the tail may fall behind otherwise.
-    lag: u64,
+    /// How far the tail may fall behind otherwise, and at this moment.
+    most_lag: u64,
+    lag: AtomicU64,
     /// Commits until it tries to make an alert segment calm.
     patience: AtomicU32,
 }
@@ -32,11 +33,13 @@ impl CalmWriter {
     const MOST_LAG: u64 = 16;
 
     pub(super) fn new(slots: u32) -> CalmWriter {
+        let most_lag = u64::from(slots / 4).clamp(1, CalmWriter::MOST_LAG);
         CalmWriter {
             memory: Memory::new(),
             next: AtomicU64::new(0),
             contended: AtomicU32::new(0),
-            lag: u64::from(slots / 4).clamp(1, CalmWriter::MOST_LAG),
+            most_lag,
+            lag: AtomicU64::new(most_lag),
             patience: AtomicU32::new(CalmWriter::PATIENCE),
         }
     }
@@ -59,11 +62,11 @@ impl CalmWriter {
 
     #[inline(always)]
     pub(super) fn guess(&self) -> Guess {
-        let contended = self.contended.load(Ordering::Relaxed) != 0;
-        let lag = if contended { 1 } else { self.lag };
         // Acquire: pairs with the release in `note`. A thread that moves the tail past a sample of
         // another thread releases that sample's entry with it.
-        Guess { next: self.next.load(Ordering::Acquire), lag }
+        let next = self.next.load(Ordering::Acquire);
+        // Relaxed: either is right.
+        Guess { next, lag: self.lag.load(Ordering::Relaxed) }
     }
 
     /// Notes the last sequence of as many commits.
@@ -84,6 +87,7 @@ impl CalmWriter {
         let left = self.contended.load(Ordering::Relaxed).saturating_sub(1);
         let left = if met { CalmWriter::CONTENDED } else { left };
         self.contended.store(left, Ordering::Relaxed);
+        self.lag.store(if left == 0 { self.most_lag } else { 1 }, Ordering::Relaxed);
     }
 
     /// After as many commits that were not calm.

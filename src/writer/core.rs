@@ -291,11 +291,31 @@ impl Core {
     pub(crate) fn reserve_token(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
         match self.try_reserve(len) {
             Some(token) => Ok(token),
+            None => self.reserve_after(len, timeout),
+        }
+    }
+
+    /// The same where the oldest samples are dropped.
+    #[inline(always)]
+    fn try_reserve_dropping(&self, len: u64) -> Option<Token> {
+        if len < self.short.dropping_below { self.try_claim_dropping(len) } else { None }
+    }
+
+    #[inline(never)]
+    fn try_claim_dropping(&self, len: u64) -> Option<Token> {
+        self.try_claim_home::<Dropping>(self.segment.table().ok()?, len)
+    }
+
+    /// The same after [`Core::try_reserve`].
+    #[inline(always)]
+    pub(crate) fn reserve_after(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
+        match self.try_reserve_dropping(len) {
+            Some(token) => Ok(token),
             None => self.reserve_slow(len, timeout),
         }
     }
 
-    /// The same in the common case; `None` in all others, and then nothing has changed.
+    /// The same in the most common cases; `None` in all others, and then nothing has changed.
     #[inline(always)]
     pub(crate) fn try_reserve(&self, len: u64) -> Option<Token> {
         let table = self.segment.table().ok()?;
@@ -303,8 +323,6 @@ impl Core {
             self.try_claim_home::<Calm<true>>(table, len)
         } else if len < self.short.among_below {
             self.try_claim_home::<Calm<false>>(table, len)
-        } else if len < self.short.dropping_below {
-            self.try_claim_dropping(table, len)
         } else {
             None
         }
@@ -320,11 +338,6 @@ impl Core {
             next = self.calm.next(next);
         }
         loan::try_claim::<K>(table, self.hand.first, table.slots.home(next), len)
-    }
-
-    #[inline(never)]
-    fn try_claim_dropping(&self, table: &Table<'_>, len: u64) -> Option<Token> {
-        self.try_claim_home::<Dropping>(table, len)
     }
 
     /// A free slot for callers that do not need the order, in the common case: the next one for
@@ -449,8 +462,9 @@ impl Core {
         }))
     }
 
+    /// The same after those.
     #[inline(never)]
-    pub(crate) fn reserve_slow(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
+    fn reserve_slow(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
         let table = self.segment.table()?;
         if self.kind == KindOf::CalmAmong {
             self.calm.move_tail(table);
@@ -706,7 +720,13 @@ impl Core {
     }
 
     #[inline(always)]
-    fn commit_calmly<const ALONE: bool>(
+    pub(crate) fn kind(&self) -> KindOf {
+        self.kind
+    }
+
+    /// The same in a segment of this kind.
+    #[inline(always)]
+    pub(crate) fn commit_calmly<const ALONE: bool>(
         &self,
         token: Token,
         len: u64,
