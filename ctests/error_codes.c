@@ -514,10 +514,10 @@ static int with_region(uint32_t wrong_id, uint64_t offset, uint64_t len, int bro
 
 static int wait_for_many(struct parts *parts)
 {
-    shmslot_reader *readers[129];
+    shmslot_reader *readers[1025];
     size_t i, index;
-    for (i = 0; i < 129; i++) readers[i] = parts->reader;
-    return shmslot_wait_any(readers, 129, AT_ONCE, &index);
+    for (i = 0; i < 1025; i++) readers[i] = parts->reader;
+    return shmslot_wait_any(readers, 1025, AT_ONCE, &index);
 }
 
 static int get_too_many(void)

@@ -251,6 +251,55 @@ static void check_stream(int named, uint32_t mode, int with_storm)
     shmslot_segment_close(segment);
 }
 
+/* ---- across namespaces ---- */
+
+static int write_from_elsewhere(int link, void *argument)
+{
+    const struct stream *stream = argument;
+    shmslot_segment *segment;
+    char answer;
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) {
+        answer = 'n';
+        send_bytes(link, &answer, 1);
+        return 0;
+    }
+    segment = segment_of(stream);
+    answer = 'y';
+    send_bytes(link, &answer, 1);
+    receive_bytes(link, &answer, 1);
+    (void)put(open_writer(segment), 9);
+    return 0;
+}
+
+/* The writer is in other user, mount, network and ipc namespaces than the loop. */
+static void check_namespaces(void)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    struct stream stream = {NULL, -1, 0, 0};
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_sample sample;
+    child writing;
+    char answer;
+    int loop;
+    stream.fd = shmslot_segment_fd(segment);
+    writing = start_child(write_from_elsewhere, &stream);
+    receive_bytes(writing.link, &answer, 1);
+    if (answer == 'y') {
+        loop = loop_of(reader_fd(reader, 0), EPOLLET);
+        check_nothing_to_read(reader);
+        say(writing.link);
+        do (void)turn(loop);
+        while (shmslot_slot_read(reader, &sample) == SHMSLOT_E_AGAIN);
+        CHECK_U64(value_of(&sample), 9);
+        CHECK_OK(shmslot_slot_mark(reader, &sample));
+        (void)close(loop);
+    }
+    CHECK_CHILD(writing);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
 /* ---- system calls, as a kernel filter counts them ---- */
 
 static volatile sig_atomic_t calls_of_pread;
@@ -599,6 +648,7 @@ CHECK_MAIN()
     RUN(check_stream(0, EPOLLET, 1));
     RUN(check_stream(1, 0, 1));
     RUN(check_stream(1, EPOLLET, 0));
+    RUN(check_namespaces());
     RUN(check_one_call_for_all(0, 0));
     RUN(check_one_call_for_all(1, 0));
     RUN(check_one_call_for_all(8, 0));

@@ -207,6 +207,35 @@ static void check_changes(void)
     shmslot_set_close(set);
 }
 
+struct wait_of_many {
+    shmslot_reader *const *readers;
+    size_t count, index;
+    int result;
+    int taken[2];
+};
+
+/* Takes one sample after the other until it is interrupted. */
+static void *wait_for_many(void *argument)
+{
+    struct wait_of_many *many = argument;
+    while ((many->result = shmslot_wait_any(many->readers, many->count, FOR_EVER, &many->index)) ==
+           SHMSLOT_OK) {
+        uint64_t value = take(many->readers[many->index]);
+        __atomic_store_n(&many->taken[1], (int)value, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&many->taken[0], 1, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+/* Writes a sample, and returns what the other thread has read. */
+static uint64_t take_any(struct wait_of_many *many, shmslot_writer *writer, uint64_t value)
+{
+    int before = __atomic_load_n(&many->taken[0], __ATOMIC_ACQUIRE);
+    (void)put(writer, value);
+    while (__atomic_load_n(&many->taken[0], __ATOMIC_ACQUIRE) == before) (void)sched_yield();
+    return (uint64_t)__atomic_load_n(&many->taken[1], __ATOMIC_RELAXED);
+}
+
 /* More segments than futex_waitv takes. */
 static void check_many(uint32_t flags)
 {
@@ -234,6 +263,21 @@ static void check_many(uint32_t flags)
         check_nothing_to_read(readers[i]);
     }
     check_quiet(set);
+    {
+        /* All of them in one wait without a set. */
+        struct wait_of_many many;
+        pthread_t other;
+        memset(&many, 0, sizeof many);
+        many.readers = readers;
+        many.count = MANY;
+        other = start_thread(wait_for_many, &many);
+        for (i = 0; i < MANY; i++) CHECK_U64(take_any(&many, writers[i], i), i);
+        CHECK_OK(shmslot_reader_interrupt(readers[7]));
+        end_thread(other);
+        CHECK_CODE(many.result, SHMSLOT_E_INTERRUPTED);
+        CHECK_CODE(shmslot_wait_any(readers, MANY, 20 * MILLISECOND, &many.index), SHMSLOT_E_TIMEOUT);
+        CHECK_CODE(shmslot_wait_any(readers, MANY, AT_ONCE, &many.index), SHMSLOT_E_AGAIN);
+    }
     for (i = 0; i < MANY; i++) {
         shmslot_reader_leave(readers[i]);
         shmslot_writer_close(writers[i]);

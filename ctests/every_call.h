@@ -19,6 +19,7 @@ static struct {
     shmslot_loan loan;
     shmslot_sample sample;
     shmslot_ref ref;
+    shmslot_set *set;
     shmslot_error detail;
     int mapped_one;
 } world;
@@ -527,6 +528,51 @@ static int read_nothing(void)
     return shmslot_slot_read(world.reader, &world.sample);
 }
 
+static int set_create(void)
+{
+    return shmslot_set_create(0, &world.set, &world.detail);
+}
+
+static void both_ends_and_a_set(void)
+{
+    both_ends();
+    CHECK_OK(set_create());
+}
+
+static int set_add_reader(void)
+{
+    return shmslot_set_add_reader(world.set, world.reader, 1, &world.detail);
+}
+
+static int set_add_writer(void)
+{
+    return shmslot_set_add_writer(world.set, world.writer, 2, &world.detail);
+}
+
+static int set_add_segment(void)
+{
+    return shmslot_set_add_segment(world.set, world.segment, 3, &world.detail);
+}
+
+static void in_a_set(void)
+{
+    both_ends_and_a_set();
+    CHECK_OK(set_add_reader());
+    CHECK_OK(set_add_segment());
+}
+
+static int set_wait(void)
+{
+    shmslot_event events[4];
+    int count = shmslot_set_wait(world.set, MILLISECOND, events, 4);
+    return count == 2 ? 0 : count;
+}
+
+static int set_remove(void)
+{
+    return shmslot_set_remove(world.set, 1);
+}
+
 static int wait_two(void)
 {
     shmslot_reader *readers[2];
@@ -681,6 +727,7 @@ static int resolve_unknown(void)
 
 static void close_world(void)
 {
+    shmslot_set_close(world.set);
     shmslot_writer_close(world.made_writer);
     shmslot_reader_leave(world.made_reader);
     shmslot_writer_close(world.writer);
@@ -783,6 +830,12 @@ static const scenario scenarios[] = {
     {"reader_fd_arm", "shmslot_reader_fd_arm", both_ends_in_loops, arm_reader, 0},
     {"writer_fd_arm", "shmslot_writer_fd_arm", both_ends_in_loops, arm_writer, 0},
     {"read_arms", "shmslot_slot_read", both_ends_in_loops, read_nothing, SHMSLOT_E_AGAIN},
+    {"set_create", "shmslot_set_create", nothing, set_create, 0},
+    {"set_add_reader", "shmslot_set_add_reader", both_ends_and_a_set, set_add_reader, 0},
+    {"set_add_writer", "shmslot_set_add_writer", both_ends_and_a_set, set_add_writer, 0},
+    {"set_add_segment", "shmslot_set_add_segment", both_ends_and_a_set, set_add_segment, 0},
+    {"set_wait", "shmslot_set_wait", in_a_set, set_wait, 0},
+    {"set_remove", "shmslot_set_remove", in_a_set, set_remove, 0},
     {"wait_any", "shmslot_wait_any", two_readers, wait_two, SHMSLOT_E_TIMEOUT},
     {"wait_space", "shmslot_wait_space", full_block, wait_for_space, SHMSLOT_E_TIMEOUT},
     {"wait_readers", "shmslot_wait_readers", both_ends, wait_for_readers, SHMSLOT_E_TIMEOUT},

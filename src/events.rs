@@ -11,13 +11,14 @@
 //! A member of a [set](crate::set) is not drained: the set does that, and remembers whom it has told.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::error::{Code, Error, HotResult, Result};
 use crate::segment::attachment::Attachment;
-use crate::sys::{self, FileWatch};
+use crate::sys::{self, Deadline, FileWatch, Polled};
 use crate::wait::WaitFor;
 
 /// When a descriptor is armed.
@@ -213,6 +214,59 @@ impl Drop for Waiter {
         let member = self.member.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(member) = member {
             member.remove();
+        }
+    }
+}
+
+/// As [`sleep_until`](crate::wait::sleep_until), for more segments than one call of a futex takes:
+/// it sleeps behind a descriptor that watches all of their files.
+pub(crate) fn sleep_until_told<T>(
+    segments: &[&Attachment],
+    what: WaitFor,
+    deadline: Deadline,
+    mut ready: impl FnMut() -> HotResult<Option<T>>,
+    mut interrupted: impl FnMut(bool) -> bool,
+) -> Result<T> {
+    let _whole = sys::Uncancelled::new();
+    let watch = FileWatch::new()?;
+    let mut watched = BTreeMap::new();
+    for segment in segments {
+        watched.insert(segment.watch_file(&watch)?, *segment);
+    }
+    let (mut timed_out, mut signalled) = (false, false);
+    loop {
+        // After the descriptor was drained, and before the look: as for a descriptor of one.
+        for segment in watched.values() {
+            what.arm_descriptor(segment)?;
+        }
+        if let Some(answer) = ready()? {
+            return Ok(answer);
+        }
+        if interrupted(signalled) {
+            return Err(Code::Interrupted.into());
+        }
+        if timed_out {
+            return Err(Code::Timeout.into());
+        }
+        signalled = watch.poll(deadline) == Polled::Signalled;
+        // By the clock, whatever woke it, as in `sleep_until`.
+        timed_out = deadline.is_some_and(|deadline| sys::monotonic_ns() >= deadline);
+        let (mut noticed, mut overflow) = (BTreeMap::new(), false);
+        watch.drain(|told| match told.watch {
+            Some(number) => {
+                let (closed, changed) = noticed.entry(number).or_insert((false, false));
+                *closed |= told.closed;
+                *changed |= told.changed;
+            }
+            None => overflow = true,
+        })?;
+        if overflow {
+            noticed = watched.keys().map(|number| (*number, (true, true))).collect();
+        }
+        for (number, (closed, changed)) in noticed {
+            if let Some(segment) = watched.get(&number) {
+                notice(segment, closed, changed)?;
+            }
         }
     }
 }

@@ -501,9 +501,9 @@ pub unsafe extern "C" fn shmslot_wait(reader: *mut shmslot_reader, timeout_ns: i
 /// Waits until one of count readers has a sample; they may belong to different segments. *ret_index
 /// is the lowest that has.
 ///
-/// count: 1 to 128. More than one is looked at every millisecond on kernels before 5.16, and in
-/// sandboxes that refuse futex_waitv; elsewhere it sleeps. Errors: as shmslot_wait, and TOO_MANY.
-/// Threads: see shmslot_reader. Since 0.2.
+/// count: 1 to 1024. Up to 128 are looked at every millisecond on kernels before 5.16, and where
+/// futex_waitv is refused; elsewhere it sleeps. More cost as making a shmslot_set does, each time.
+/// Errors: as shmslot_wait, TOO_MANY; from 129 SYS. Threads: see shmslot_reader. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_wait_any(
     readers: *const *mut shmslot_reader,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cache;
 use crate::error::{Code, Error, HotResult, Packed, Result};
-use crate::events::{Arm, Descriptor, InSet, Waiter};
+use crate::events::{Arm, Descriptor, InSet, Waiter, sleep_until_told};
 use crate::layout::RECEIPTS;
 use crate::layout::bits::Field;
 use crate::protocol::calm::{self, Marked, Right};
@@ -844,14 +844,8 @@ fn ready_or_over(readers: &[&Core]) -> HotResult<Option<usize>> {
 /// Waits until one of several readers has a sample; returns which. They may belong to different
 /// segments.
 pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<usize> {
-    let (given, most) = (readers.len(), sys::FUTEX_WAIT_ANY_MAX);
-    if given == 0 {
+    if readers.is_empty() {
         return Err(Error::new(Code::Invalid).about("there is no reader to wait for"));
-    }
-    if given > most {
-        return Err(Error::new(Code::TooMany)
-            .about(format_args!("{given} readers, and one wait takes at most {most}"))
-            .with_numbers([given as u64, most as u64, 0]));
     }
     let ready = || first_ready(readers);
     let ready_or_over = || ready_or_over(readers);
@@ -884,5 +878,8 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
                 || signalled && reader.end_at_signals.load(Ordering::Relaxed)
         })
     };
+    if segments.len() > sys::FUTEX_WAIT_ANY_MAX {
+        return sleep_until_told(segments, WaitFor::Data, deadline, ready_or_over, interrupted);
+    }
     Ok(sleep_until(segments, WaitFor::Data, deadline, ready_or_over, interrupted)?)
 }

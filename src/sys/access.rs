@@ -48,6 +48,14 @@ pub(crate) struct Told {
     pub(crate) changed: bool,
 }
 
+/// What has ended a sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Polled {
+    Readable,
+    TimeOver,
+    Signalled,
+}
+
 /// A descriptor that is readable while something was told of the files that it watches.
 #[derive(Debug)]
 pub(crate) struct FileWatch {
@@ -131,11 +139,11 @@ impl FileWatch {
 
     /// Whether there is something to read now, without waiting.
     pub(crate) fn is_readable(&self) -> bool {
-        self.poll(Some(0))
+        self.poll(Some(0)) == Polled::Readable
     }
 
-    /// Sleeps until there is something to read; false if the time is over or a signal handler ran.
-    pub(crate) fn poll(&self, deadline: Deadline) -> bool {
+    /// Sleeps until there is something to read, or a signal handler has run.
+    pub(crate) fn poll(&self, deadline: Deadline) -> Polled {
         let left = deadline.map(|deadline| timespec(deadline.saturating_sub(monotonic_ns())));
         let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let mut told = libc::pollfd { fd: self.number(), events: libc::POLLIN, revents: 0 };
@@ -143,7 +151,12 @@ impl FileWatch {
         // stays as it is. The last argument is the size of a signal mask, which is not there.
         let count =
             unsafe { libc::syscall(libc::SYS_ppoll, &raw mut told, 1usize, left, 0usize, 8usize) };
-        count > 0
+        match Errno::result(count) {
+            Ok(0) => Polled::TimeOver,
+            Err(Errno::EINTR) => Polled::Signalled,
+            // An error, too, is told by the read that follows.
+            Ok(_) | Err(_) => Polled::Readable,
+        }
     }
 
     #[cold]

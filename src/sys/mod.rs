@@ -30,7 +30,7 @@ mod process;
 pub(crate) mod socket;
 mod watch;
 
-pub(crate) use access::{FileWatch, Told, touch};
+pub(crate) use access::{FileWatch, Polled, Told, touch};
 pub(crate) use cancel::Uncancelled;
 pub(crate) use clock::{Deadline, monotonic_ns, nanoseconds};
 pub(crate) use fence::{fence_everybody, fence_registered, register_for_fences};

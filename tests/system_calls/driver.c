@@ -36,6 +36,7 @@ static const struct {
     CALL(getsockopt),
     CALL(inotify_add_watch),
     CALL(inotify_init1),
+    CALL(inotify_rm_watch),
     CALL(linkat),
     CALL(listen),
     CALL(lseek),
@@ -277,6 +278,38 @@ static void sleep_on_several(void *unused)
     CHECK_CODE(shmslot_wait_any(readers, 2, A_SLEEP, &index), SHMSLOT_E_TIMEOUT);
 }
 
+static void in_a_loop(void *unused)
+{
+    shmslot_sample sample;
+    int fd;
+    (void)unused;
+    CHECK_OK(shmslot_reader_fd(reader, 0, &fd, NULL));
+    CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_AGAIN);
+    (void)put(writer, 1);
+    CHECK_U64(take(reader), 1);
+    CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_AGAIN);
+    shmslot_reader_leave(reader);
+}
+
+static void in_a_set(void *unused)
+{
+    shmslot_set *set = NULL;
+    shmslot_trigger *trigger = NULL;
+    shmslot_event event;
+    (void)unused;
+    CHECK_OK(shmslot_set_create(0, &set, NULL));
+    CHECK_OK(shmslot_set_add_reader(set, reader, 1, NULL));
+    CHECK_OK(shmslot_set_add_trigger(set, 2, &trigger, NULL));
+    check_nothing_to_read(reader);
+    CHECK_CODE(shmslot_set_wait(set, A_SLEEP, &event, 1), 0);
+    (void)put(writer, 1);
+    CHECK_U64((uint64_t)shmslot_set_wait(set, FOR_EVER, &event, 1), 1);
+    CHECK_OK(shmslot_trigger_fire(trigger));
+    CHECK_OK(shmslot_set_remove(set, 1));
+    shmslot_set_close(set);
+    shmslot_trigger_close(trigger);
+}
+
 static int join_and_die(int link, void *unused)
 {
     (void)link;
@@ -408,6 +441,8 @@ static const struct {
     {"a commit that wakes", prepare_sleeper, wake},
     {"a wait", prepare_both, sleep_on_one},
     {"a wait for several", prepare_two_readers, sleep_on_several},
+    {"event loops", prepare_both, in_a_loop},
+    {"sets", prepare_both, in_a_set},
     {"recovery", prepare_death, recover},
     {"expelling a reader", prepare_both, expel},
     {"large payloads", nothing, large},
