@@ -39,6 +39,12 @@ impl Ref {
     /// The reference with these numbers; stale if no slot in any generation has this token.
     #[inline(always)]
     pub fn new(segment_id: u64, token: u64) -> Result<Ref> {
+        Ok(Ref::of_numbers(segment_id, token)?)
+    }
+
+    /// The same with a bare code, as all that frequent calls of C use.
+    #[inline(always)]
+    pub(crate) fn of_numbers(segment_id: u64, token: u64) -> HotResult<Ref> {
         Ok(Ref { segment_id, token: Token::from_number(token)? })
     }
 
@@ -264,6 +270,11 @@ impl<Threads> Reference<Threads> {
     /// The payload of a reserved slot, and how many bytes were reserved.
     #[inline(always)]
     pub fn data_ptr(&self, reference: Ref) -> Result<(*mut u8, usize)> {
+        Ok(self.data_inline(reference)?)
+    }
+
+    #[inline(always)]
+    pub(crate) fn data_inline(&self, reference: Ref) -> HotResult<(*mut u8, usize)> {
         let (_, place, room) = self.loan(reference)?;
         Ok((self.segment.inner().payload(place), room as usize))
     }
@@ -367,6 +378,11 @@ impl<Threads> Reference<Threads> {
     /// not marked it.
     #[inline(always)]
     pub fn read_ptr(&self, reference: Ref) -> Result<(*const u8, usize)> {
+        Ok(self.read_inline(reference)?)
+    }
+
+    #[inline(always)]
+    pub(crate) fn read_inline(&self, reference: Ref) -> HotResult<(*const u8, usize)> {
         let inner = self.segment.inner();
         let table = inner.table()?;
         let life = self.life(reference)?;

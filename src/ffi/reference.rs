@@ -68,7 +68,7 @@ impl From<Ref> for shmslot_ref {
 #[inline(always)]
 fn take(reference: &In<'_, shmslot_ref>) -> HotResult<Ref> {
     let given = reference.take()?;
-    Ok(Ref::new(given.segment_id, given.token)?)
+    Ref::of_numbers(given.segment_id, given.token)
 }
 
 /// Reserves a slot that no reader of active_readers (bit i: reader i) has unread. Never waits.
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn shmslot_ref_data_ptr(
 ) -> c_int {
     from_c!(segment: HandleRef, reference: In, ret_data: Out, ret_capacity: Out);
     give_bytes(&segment, &reference, &ret_data, &ret_capacity, |slots, slot| {
-        let (start, len) = slots.data_ptr(slot)?;
+        let (start, len) = slots.data_inline(slot)?;
         Ok((start.cast(), len))
     })
 }
@@ -269,7 +269,7 @@ pub unsafe extern "C" fn shmslot_ref_read_ptr(
 ) -> c_int {
     from_c!(segment: HandleRef, reference: In, ret_data: Out, ret_len: Out);
     give_bytes(&segment, &reference, &ret_data, &ret_len, |slots, slot| {
-        let (start, len) = slots.read_ptr(slot)?;
+        let (start, len) = slots.read_inline(slot)?;
         Ok((start.cast(), len))
     })
 }
