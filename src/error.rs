@@ -533,3 +533,22 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_result_is_what_it_was() {
+        for code in Code::ALL {
+            assert_eq!(Packed::from(Err(*code)).unpack(), Err(*code));
+        }
+        for sequence in [0, 1, u64::from(u32::MAX), i64::MAX as u64] {
+            assert_eq!(Packed::from(Ok(sequence)).unpack(), Ok(sequence));
+        }
+        // Of a corrupt order: not a code.
+        assert_eq!(Packed::sequence(u64::MAX).unpack(), Ok(i64::MAX as u64));
+        // No honest call makes such a number.
+        assert_eq!(Packed::of_number(i64::MIN).unpack(), Err(Code::Corrupt));
+    }
+}
