@@ -75,9 +75,9 @@ int shmslot_writer_fd_arm(shmslot_writer *writer);
 
 /* ---- Wait sets ---- */
 
-/// Flag of shmslot_set_create: the descriptor of the set tells of each change once. The loop then
-/// calls shmslot_set_wait until it returns 0, before it waits for the descriptor; that saves one
-/// system call a turn.
+/// Flag of shmslot_set_create: the set tells of each change once, as EPOLLET does. Then a member is
+/// used until its call has found nothing, and shmslot_set_wait is called until it returns 0, before a
+/// loop waits for the descriptor. That saves one system call a turn.
 #define SHMSLOT_SET_EDGE 1
 
 /// shmslot_event.what: a reader may have a sample; read until there is none.
@@ -126,7 +126,7 @@ void shmslot_set_close(shmslot_set *set);
 /// that removes it.
 ///
 /// The set tells of it, first of all once, and goes on until shmslot_slot_read has returned
-/// SHMSLOT_E_AGAIN. A reader in a set gets the ends of shmslot_reader_end_waits from shmslot_slot_read,
+/// SHMSLOT_E_AGAIN (but for SHMSLOT_SET_EDGE). A reader in a set gets the ends of shmslot_reader_end_waits from shmslot_slot_read,
 /// as shmslot_reader_fd says.
 ///
 /// cookie: a number that nothing else in the set has. reterr: NULL or filled on failure.
@@ -182,7 +182,7 @@ int shmslot_set_fd(const shmslot_set *set);
 /// sleeps until there is, or the time is over. 0: the time is over, and the descriptor is armed.
 ///
 /// What it costs depends on what is ready, not on how many members the set has. A member is told of
-/// again until its own call has found nothing. If more is ready than max, the calls tell of all in
+/// again until its own call has found nothing, but for SHMSLOT_SET_EDGE. If more is ready than max, the calls tell of all in
 /// turn. Deaths and the loss of names are noticed here, and told by the calls of the members.
 ///
 /// timeout_ns: nanoseconds, 0 does not wait, -1 for no limit. ret_events: room for max; what lies

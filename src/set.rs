@@ -2,8 +2,8 @@
 //!
 //! A set has one inotify instance and watches each file once. What it costs depends on what is
 //! ready: the kernel tells which files were accessed, and the set lists the members that wait there.
-//! It goes on telling of a member until a call of that has found nothing, which arms the bell; a
-//! member that is armed costs nothing. So a set tells that there *may be* something, as a descriptor
+//! It goes on telling of a member until a call of that has found nothing, which arms the bell (or it
+//! tells once, if that was asked for); a member that is armed costs nothing. So a set tells that there *may be* something, as a descriptor
 //! does, and its members are used as ever.
 //!
 //! Triggers, and the interrupt, are flags of this process. They wake whoever waits by an access to a
@@ -55,7 +55,8 @@ pub enum Readable {
     /// of something makes one system call more for that.
     #[default]
     Level,
-    /// Only when something new happens: the loop waits on the set until it tells nothing.
+    /// Only when something new happens, of which the set tells once: the loop waits on the set until it
+    /// tells nothing, and each member is used until a call of it has found nothing.
     Edge,
 }
 
@@ -327,7 +328,7 @@ impl Set {
             events::notice(&segment, closed, changed)?;
         }
         inner.tell_triggers(&self.shared, events, most);
-        inner.tell_members(events, most)?;
+        inner.tell_members(events, most, self.readable)?;
         let more_to_come = !inner.ready.is_empty() || self.shared.fired.load(Ordering::Acquire);
         if more_to_come && self.readable == Readable::Level && events.len() > before {
             // The descriptor stays readable.
@@ -436,7 +437,12 @@ impl Inner {
 
     /// Tells of members in turn. Those that have found nothing since they were told of are armed, and
     /// leave the list.
-    fn tell_members(&mut self, events: &mut Vec<Event>, most: usize) -> HotResult<()> {
+    fn tell_members(
+        &mut self,
+        events: &mut Vec<Event>,
+        most: usize,
+        readable: Readable,
+    ) -> HotResult<()> {
         for _ in 0..self.ready.len() {
             if events.len() >= most {
                 break;
@@ -455,7 +461,10 @@ impl Inner {
                 member.unlist();
                 member.what.arm_descriptor(&segment)?;
             } else if member.is_busy() {
-                self.ready.push_back(Arc::clone(&member));
+                match readable {
+                    Readable::Level => self.ready.push_back(Arc::clone(&member)),
+                    Readable::Edge => member.unlist(),
+                }
             } else {
                 member.unlist();
                 continue;

@@ -132,6 +132,11 @@ fn epoll_sends() {
 }
 
 #[test]
+fn a_middleware_waits() {
+    receives(&build("rmw_wait.c", "rmw_wait", &[]), "rmw", None);
+}
+
+#[test]
 fn libuv_receives() {
     receives_if_installed("libuv.c", "libuv", package("libuv"));
 }
