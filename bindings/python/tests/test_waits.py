@@ -315,9 +315,12 @@ def test_what_ends_waits_besides_samples(name: str) -> None:
 
     other = shmslot.Segment.create(name)
     mourning = other.reader(end_at_peer_death=True)
-    program = f"import os, shmslot; shmslot.Segment.attach({name!r}).writer(); os.kill(os.getpid(), 9)"
+    program = (
+        f"import os, shmslot; segment = shmslot.Segment.attach({name!r}); "
+        "writer = segment.writer(); os.kill(os.getpid(), 9)"
+    )
     victim = Background(lambda: subprocess.run([sys.executable, "-c", program]).returncode)
     with pytest.raises(shmslot.PeerDead):
         mourning.read(timeout=PATIENT)
     assert victim.result() == -9
-    assert [death.writers for death in other.deaths()] == [0]
+    assert [death.writers for death in other.deaths()] == [1]
