@@ -222,7 +222,7 @@ def by_pipe(size: int, count: int) -> Iterator[Callable[[], float]]:
     def block() -> float:
         start = time.perf_counter_ns()
         for _ in range(count):
-            pipe.send_bytes(payload)
+            pipe.send_bytes(payload.data)
             assert pipe.recv_bytes()[0] == 5
         return (time.perf_counter_ns() - start) / count
 

@@ -8,6 +8,7 @@ SHMSLOT_PYTHON_EXAMPLES makes the run longer.
 
 import gc
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from hypothesis.stateful import (
 SLOTS = 3
 SIZE = 16
 
-SHOW = {
+SHOW: dict[str, Callable[[Any], Any]] = {
     "data": lambda of: of.data,
     "slice": lambda of: of.data[2:11],
     "backwards": lambda of: of.data[::-1],
@@ -41,12 +42,12 @@ SHOW = {
     "released base": lambda of: released_base(of),
 }
 
-SHOW_SAMPLE = SHOW | {
+SHOW_SAMPLE: dict[str, Callable[[Any], Any]] = SHOW | {
     "dlpack": np.from_dlpack,
     "capsule": lambda of: of.__dlpack__(max_version=(1, 0)),
 }
 
-AGAIN = {
+AGAIN: dict[str, Callable[[Any], Any]] = {
     "view": memoryview,
     "slice": lambda view: memoryview(view)[1:],
     "array": np.asarray,

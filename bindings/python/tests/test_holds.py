@@ -2,6 +2,8 @@
 
 import gc
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def segment() -> shmslot.Segment:
     return shmslot.Segment.create_local(slot_count=1, slot_capacity=64, policy="fail")
 
 
-VIEWS = {
+VIEWS: dict[str, Callable[[Any], Any]] = {
     "view": lambda sample: sample.data,
     "slice": lambda sample: sample.data[3:9],
     "cast": lambda sample: sample.data.cast("I"),
@@ -102,12 +104,12 @@ def test_a_with_that_is_outlived_warns(segment: shmslot.Segment) -> None:
     with pytest.warns(ResourceWarning, match="sample 1 is still held"):
         with one_sample(segment, b"payload") as sample:
             view = sample.data
-    assert view == b"payload"
+    assert bytes(view) == b"payload"
     del view, sample
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with one_sample(segment, b"payload") as sample:
-            assert sample.data == b"payload"
+            assert bytes(sample) == b"payload"
     assert held_slots(segment) == 0
 
 

@@ -71,7 +71,7 @@ def test_a_forked_child_is_told(name: str, single: bool) -> None:
             loan.discard,
         ):
             with pytest.raises(shmslot.Forked):
-                use()  # type: ignore[operator]
+                use()
         # Nothing that the child drops ends what the parent has.
         kept.clear()
         del sample, loan

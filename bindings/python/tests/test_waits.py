@@ -170,7 +170,7 @@ def test_threads_share_one_writer(single: bool) -> None:
     for _ in range(committed):
         sample = reader.read(timeout=PATIENT)
         assert sample is not None
-        assert sample.data == b"a"
+        assert bytes(sample) == b"a"
     assert [worker.result() for worker in workers] == [True] * 3
     assert segment.stats().loaned == 0
 
@@ -268,7 +268,9 @@ def test_signal_handlers_run_and_may_end_a_wait(
 
 def test_ctrl_c_ends_a_program_that_waits() -> None:
     program = """
-import shmslot
+import shmslot, signal
+# A shell starts programs in the background with an ignored SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 reader = shmslot.Segment.create_local().reader()
 print("waiting", flush=True)
 try:
@@ -279,18 +281,26 @@ except KeyboardInterrupt:
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == "waiting\n"
-        time.sleep(TICK)
-        child.send_signal(signal.SIGINT)
-        assert child.communicate(timeout=PATIENT)[0] == "interrupted\n"
-        assert child.returncode == 0
+        try:
+            assert child.stdout.readline() == "waiting\n"
+            time.sleep(TICK)
+            child.send_signal(signal.SIGINT)
+            assert child.communicate(timeout=PATIENT)[0] == "interrupted\n"
+            assert child.returncode == 0
+        finally:
+            child.kill()
+
+
+def kill_later() -> None:
+    time.sleep(TICK)
+    os.kill(os.getpid(), signal.SIGUSR1)
 
 
 def test_a_handler_may_use_what_is_waited_on(segment: shmslot.Segment) -> None:
     reader, writer = segment.reader(), segment.writer()
     before = signal.signal(signal.SIGUSR1, lambda number, frame: writer.write(b"%d" % reader.lost))
     try:
-        sending = Background(lambda: (time.sleep(TICK), os.kill(os.getpid(), signal.SIGUSR1)))
+        sending = Background(kill_later)
         assert bytes(reader.read()) == b"0"
         sending.result()
     finally:

@@ -251,8 +251,8 @@ class Expelled(ShmslotError):
 
 def class_of(code: Code) -> type[ShmslotError]:
     """The exception of a code: its name in capitals, without the underscores."""
-    found = globals()["".join(word.capitalize() for word in code.name.split("_"))]
-    assert issubclass(found, ShmslotError)
+    found: object = globals()["".join(word.capitalize() for word in code.name.split("_"))]
+    assert isinstance(found, type) and issubclass(found, ShmslotError)
     return found
 
 

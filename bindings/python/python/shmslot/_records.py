@@ -1,11 +1,11 @@
 """What calls say about a segment, as records that do not change."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ._errors import Code
 
-Policy = Literal["block", "fail", "drop_oldest"]
+Policy: TypeAlias = Literal["block", "fail", "drop_oldest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
