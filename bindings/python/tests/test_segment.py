@@ -107,7 +107,9 @@ def test_stats_count_slots_readers_and_writers(name: str) -> None:
     assert (second.index, second.lag, second.held) == (idle.index, 3, 0)
     assert [(w.id, w.loans, w.pid) for w in stats.writers] == [(writer.id, 1, os.getpid())]
     assert sample.writer_id == writer.id
-    assert [(p.pid, p.writers, p.readers) for p in segment.participants()] == [(os.getpid(), 1, 3)]
+    both = 1 << reader.index | 1 << idle.index
+    (self,) = segment.participants()
+    assert (self.pid, self.alive, self.writers, self.readers) == (os.getpid(), True, 1, both)
     del loan
 
     segment.expel(second.index, second.generation)
