@@ -260,3 +260,24 @@ def test_nothing_private_can_be_made() -> None:
     for public in (shmslot.Segment, shmslot.Reader, shmslot.Writer, shmslot.Sample, shmslot.Loan):
         with pytest.raises(TypeError):
             public()  # each is made by a call
+
+
+def test_no_object_becomes_one_of_another_kind() -> None:
+    """Python lets objects change their class where the layouts agree, and these must not."""
+    segment = shmslot.Segment.create_local()
+    reader, writer = segment.reader(), segment.writer()
+    writer.write(b"x")
+    sample, loan = reader.read(), writer.reserve(1)
+    objects = [segment, reader, writer, sample, loan, sample.data.obj, loan.data.obj, iter(reader)]
+
+    class Own:
+        pass
+
+    for one in objects:
+        for kind in [type(other) for other in objects if other is not one] + [Own]:
+            with pytest.raises(TypeError):
+                one.__class__ = kind  # type: ignore[assignment]
+        with pytest.raises(TypeError):
+            object.__new__(type(one))
+        with pytest.raises(TypeError):
+            type(one).__new__(type(one))
