@@ -276,7 +276,7 @@ def test_no_object_becomes_one_of_another_kind() -> None:
     for one in objects:
         for kind in [type(other) for other in objects if other is not one] + [Own]:
             with pytest.raises(TypeError):
-                one.__class__ = kind  # type: ignore[assignment]
+                one.__class__ = kind
         with pytest.raises(TypeError):
             object.__new__(type(one))
         with pytest.raises(TypeError):
