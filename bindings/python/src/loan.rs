@@ -62,7 +62,8 @@ pub(crate) struct Loan {
     /// The view that `with` gave.
     view: Mutex<Option<Py<PyMemoryView>>>,
     reserved: usize,
-    /// How many bytes the end of the `with` commits.
+    /// How many bytes the end of the `with` commits. It is atomic, as the next one, because objects
+    /// of Python are shared; all accesses are relaxed, because the GIL orders them.
     size: AtomicUsize,
     /// 0 until it is committed.
     sequence: AtomicU64,

@@ -56,13 +56,14 @@ impl Ends {
     /// Ends one wait with `Interrupted`.
     pub(crate) fn interrupt(&self) -> PyResult<()> {
         self.check_fork()?;
-        // Release: pairs with the swap in `is_asked`.
+        // Release: pairs with the swap in `after`.
         self.interrupted.store(true, Ordering::Release);
         self.interrupter.interrupt().map_err(raise)
     }
 
     /// Ends all waits, as the object is being closed.
     pub(crate) fn close(&self) {
+        // Relaxed: the lock of what is closed orders its end.
         self.closed.store(true, Ordering::Relaxed);
         // It fails in a forked child only, where nobody waits.
         let _ = self.interrupter.interrupt();
@@ -79,6 +80,7 @@ impl Ends {
         match error.code() {
             Code::Again | Code::Timeout | Code::NoFreeSlot => Ok(Slice::Again),
             Code::Interrupted if self.is_closed() => Err(closed(what)),
+            // Acquire: pairs with the store in `interrupt`.
             Code::Interrupted if self.interrupted.swap(false, Ordering::Acquire) => Err(raise_as(
                 Code::Interrupted,
                 "the wait was ended by interrupt(); wait again, or stop",
