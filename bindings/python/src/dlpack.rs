@@ -20,7 +20,7 @@ const UNSIGNED: u8 = 1;
 #[repr(C)]
 struct Tensor {
     data: *mut c_void,
-    device: (i32, i32),
+    device: [i32; 2],
     dimensions: i32,
     code: u8,
     bits: u8,
@@ -102,7 +102,7 @@ pub(crate) fn capsule<'py>(
             flags,
             tensor: Tensor {
                 data: start.cast(),
-                device: CPU,
+                device: [CPU.0, CPU.1],
                 dimensions: 1,
                 code: UNSIGNED,
                 bits: 8,
