@@ -5,7 +5,7 @@ set positional-arguments
 _list:
     @just --list --unsorted
 
-# A file from a C sender to a C and a Rust receiver.
+# A file from a C sender to a C, a Rust and a Python receiver.
 demo *ARGUMENTS:
     @scripts/demo "$@"
 

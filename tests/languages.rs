@@ -41,13 +41,26 @@ const LEASES: u64 = 40;
 struct Language {
     name: &'static str,
     peer: fn() -> Command,
+    /// Whether it has channels and pools.
+    channels: bool,
 }
 
 const LANGUAGES: &[Language] = &[
-    Language { name: "C", peer: || compiled("peer.c", &C_PEER) },
-    Language { name: "C++", peer: || compiled("peer.cpp", &CPP_PEER) },
-    Language { name: "Rust", peer: this_program },
+    Language { name: "C", peer: || compiled("peer.c", &C_PEER), channels: true },
+    Language { name: "C++", peer: || compiled("peer.cpp", &CPP_PEER), channels: true },
+    Language { name: "Rust", peer: this_program, channels: true },
 ];
+
+/// Takes part where it names an interpreter that has the package: see `bindings/python/run`.
+const PYTHON: Language = Language { name: "Python", peer: python_peer, channels: false };
+const PYTHON_INTERPRETER: &str = "SHMSLOT_PYTHON";
+
+fn python_peer() -> Command {
+    let interpreter = std::env::var_os(PYTHON_INTERPRETER).expect("it takes part");
+    let mut command = Command::new(interpreter);
+    command.arg(harness::root().join("tests/languages/peer.py"));
+    command
+}
 
 static C_PEER: OnceLock<PathBuf> = OnceLock::new();
 static CPP_PEER: OnceLock<PathBuf> = OnceLock::new();
@@ -160,12 +173,23 @@ impl Drop for Name {
 
 /// Each pair of languages, one after another; a failure belongs to the pair that was printed last.
 fn for_each_pair(test: impl Fn(&Language, &Language)) {
-    for sender in LANGUAGES {
-        for receiver in LANGUAGES {
+    let with_python = std::env::var_os(PYTHON_INTERPRETER).is_some();
+    let languages = || LANGUAGES.iter().chain(with_python.then_some(&PYTHON));
+    for sender in languages() {
+        for receiver in languages() {
             println!("{} to {}", sender.name, receiver.name);
             test(sender, receiver);
         }
     }
+}
+
+/// The pairs of languages that have channels.
+fn for_each_pair_with_channels(test: impl Fn(&Language, &Language)) {
+    for_each_pair(|sender, receiver| {
+        if sender.channels && receiver.channels {
+            test(sender, receiver);
+        }
+    });
 }
 
 #[test]
@@ -198,7 +222,7 @@ fn the_reader_makes_a_named_segment() {
 
 #[test]
 fn a_segment_is_sent_over_a_channel() {
-    for_each_pair(|sender, receiver| {
+    for_each_pair_with_channels(|sender, receiver| {
         let (near, far) = Channel::pair(&ChannelOptions::default()).expect("a pair");
         let end = |channel: Channel| {
             Stdio::from(channel.fd().expect("its own").try_clone_to_owned().expect("a descriptor"))
@@ -231,7 +255,7 @@ impl Generations {
 
 #[test]
 fn regions_are_leased_and_mapped() {
-    for_each_pair(|sender, receiver| {
+    for_each_pair_with_channels(|sender, receiver| {
         let name = format!("@{}", Name::new("leases", sender, receiver).0);
         let mut leases = Peer::start(sender, "lease", "listen", LEASES, &name, Stdio::piped());
         leases.expect("listening");
@@ -270,9 +294,11 @@ const FAILURES: &[(&str, Code)] = &[
     ("full", Code::NoFreeSlot),
     ("long", Code::BadLength),
     ("interrupt", Code::Interrupted),
-    ("unknown", Code::UnknownMapping),
-    ("broken", Code::ChannelBroken),
 ];
+
+/// The same, of channels.
+const CHANNEL_FAILURES: &[(&str, Code)] =
+    &[("unknown", Code::UnknownMapping), ("broken", Code::ChannelBroken)];
 
 #[test]
 fn failures_have_the_same_codes() {
@@ -281,7 +307,8 @@ fn failures_have_the_same_codes() {
         let mut occupant = Peer::start(maker, "occupy", "create", 0, &name.0, Stdio::piped());
         occupant.expect("ready");
         let mut probe = Peer::start(prober, "fail", "attach", 0, &name.0, Stdio::null());
-        for (what, code) in FAILURES {
+        let of_channels = if prober.channels { CHANNEL_FAILURES } else { &[] };
+        for (what, code) in FAILURES.iter().chain(of_channels) {
             probe.expect(&format!("{what} {}", code.number()));
         }
         assert_eq!(probe.hear(), None);

@@ -35,6 +35,7 @@ const _: () = {
     assert!(has!(Reader: Send) && !has!(Reader: Sync));
     assert!(has!(Reference: Send) && !has!(Reference: Sync));
     assert!(!has!(Loan<&'static Writer>: Send));
+    assert!(!has!(Loan<Arc<Writer>>: Send) && !has!(Loan<Arc<Writer>>: Sync));
 };
 
 // Handles for any thread are shared, and their loans move.
@@ -47,6 +48,26 @@ const _: () = {
 
 fn code<T>(result: shmslot::Result<T>) -> Code {
     result.err().expect("that should have failed").code()
+}
+
+#[test]
+#[allow(clippy::arc_with_non_send_sync, reason = "the loans of one thread share their writer")]
+fn a_loan_keeps_the_writer_of_a_single_writer_segment() {
+    let options = CreateOptions { single_writer: true, slot_count: 2, ..CreateOptions::default() };
+    let segment = Segment::create_local(&options).expect("create");
+    let reader = segment.reader(0).expect("reader");
+    let writer = Arc::new(segment.writer().expect("writer"));
+    let mut first = writer.reserve_owned(4, NOW).expect("a slot");
+    let second = writer.reserve_owned(4, NOW).expect("a slot");
+    drop(writer);
+    assert_eq!(code(segment.writer()), Code::WriterExists);
+
+    first.copy_from(b"kept").expect("it fits");
+    assert_eq!(first.commit(4).expect("commit"), 1);
+    drop(second);
+    assert_eq!(reader.read().expect("read").expect("a sample").to_vec(), b"kept");
+    assert_eq!(segment.counters().expect("counters").free, 2);
+    segment.writer().expect("its place is free");
 }
 
 #[test]

@@ -212,9 +212,10 @@ impl<Threads> Writer<Threads> {
     }
 }
 
-impl SharedWriter {
-    /// As [`Writer::reserve`], with a loan that keeps the writer and borrows nothing: it may move
-    /// to a thread of unknown lifetime.
+impl<Threads> Writer<Threads> {
+    /// As [`Writer::reserve`], with a loan that keeps the writer and borrows nothing. That of a
+    /// [`SharedWriter`] may move to a thread of unknown lifetime; that of a plain `Writer` stays
+    /// with the thread of its writer.
     pub fn reserve_owned(
         self: &Arc<Self>,
         len: usize,
@@ -242,9 +243,9 @@ impl<Threads> sealed::KeepsWriter for &Writer<Threads> {
     }
 }
 
-impl KeepsWriter for Arc<SharedWriter> {}
+impl<Threads> KeepsWriter for Arc<Writer<Threads>> {}
 
-impl sealed::KeepsWriter for Arc<SharedWriter> {
+impl<Threads> sealed::KeepsWriter for Arc<Writer<Threads>> {
     #[inline(always)]
     fn core(&self) -> &Core {
         &self.core
