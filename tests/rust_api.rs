@@ -638,3 +638,19 @@ fn a_reader_explains() {
     assert_eq!((error.code(), error.numbers()), (Code::NotFound, numbers));
     drop(held);
 }
+
+#[test]
+fn one_name_is_removed_only_if_its_segment_is_dead() {
+    let directory = Directory::new();
+    let (alive, dead) = (directory.name("alive"), directory.name("dead"));
+    let stranger = directory.name("stranger");
+    let segment = Segment::create(&alive, &small()).expect("create");
+    drop(Segment::create(&dead, &small()).expect("create"));
+    std::fs::write(&stranger, b"no segment").expect("a file");
+    for (name, removed) in [(&alive, false), (&dead, true), (&dead, false), (&stranger, false)] {
+        assert_eq!(Segment::unlink_if_dead(name), Ok(removed), "{name}");
+    }
+    assert_eq!(segment.is_named(), Ok(true));
+    assert!(std::fs::exists(&stranger).expect("the directory can be read"));
+    assert_eq!(code(Segment::unlink_if_dead("")), Code::BadName);
+}
