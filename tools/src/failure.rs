@@ -94,6 +94,8 @@ impl From<shmslot::Error> for Failure {
         let status = match error.code() {
             Code::NotFound => Status::NotFound,
             Code::Timeout | Code::Again => Status::TimedOut,
+            // Only a signal to this command interrupts its waits.
+            Code::Interrupted => Status::Interrupted,
             _ => Status::Failed,
         };
         Failure::new(status, error.to_string())

@@ -12,6 +12,7 @@ use crate::shell::Shell;
 use crate::stop::Stop;
 
 pub(crate) struct Joined {
+    pub(crate) segment: Segment,
     pub(crate) reader: Reader,
     pub(crate) geometry: Geometry,
 }
@@ -63,7 +64,7 @@ impl Joined {
             geometry.max_readers,
             look::policy(geometry.policy),
         ));
-        Ok(Joined { reader, geometry })
+        Ok(Joined { segment, reader, geometry })
     }
 
     /// The next sample, or what came before it. `None` waits without limit.

@@ -10,12 +10,13 @@
 //! - `shell`: what all commands share: where names are looked up, and where output goes.
 //! - `look`: a segment seen from outside, without joining it.
 //! - `join`: a reader of a segment, for the commands that must read samples.
-//! - `sizes`, `transfer`: the segments that commands create.
+//! - `sizes`, `transfer`: the segments that commands create; `drain`: when all was read there.
 //! - `window`, `watch`, `progress`: what the commands share that run for a while.
 //! - `commands`: one file or folder for each.
 
 mod clock;
 mod commands;
+mod drain;
 mod failure;
 mod join;
 mod look;

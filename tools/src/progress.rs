@@ -38,6 +38,10 @@ impl Progress {
         self.bar.inc(bytes);
     }
 
+    pub(crate) fn message(&self, text: String) {
+        self.bar.set_message(text);
+    }
+
     /// Removes the line; returns how long it took.
     pub(crate) fn finish(&self) -> Duration {
         self.bar.finish_and_clear();

@@ -73,6 +73,11 @@ impl Stop {
         state.waits.push(waits);
     }
 
+    /// Lets go of the readers and writers whose waits it would end: each keeps its segment attached.
+    pub(crate) fn release(&self) {
+        self.state().waits.clear();
+    }
+
     /// Sleeps until then; true if it should go on.
     pub(crate) fn sleep_until(&self, then: Instant) -> bool {
         let mut state = self.state();
@@ -98,9 +103,9 @@ impl Stop {
 }
 
 impl Drop for Stop {
-    /// The handles that end waits keep their segments attached, and the thread that waits for
-    /// signals never ends. Without this no command would ever leave a segment properly.
+    /// The thread that waits for signals never ends and shares the state: without this no command
+    /// would ever leave a segment properly.
     fn drop(&mut self) {
-        self.state().waits.clear();
+        self.release();
     }
 }

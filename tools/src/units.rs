@@ -7,6 +7,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
     scaled(bytes as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
 }
 
+/// A count, in three digits.
+pub(crate) fn count(count: f64) -> String {
+    scaled(count, 1000.0, &["", "k", "M", "G", "T"]).replace(' ', "")
+}
+
 /// A time in nanoseconds, in three digits.
 pub(crate) fn nanoseconds(ns: f64) -> String {
     if ns >= 60e9 {
@@ -67,6 +72,17 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The bytes of hexadecimal digits.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let pairs = digits.chunks(2).map(|pair| match pair {
+        [high, low] => Some(high << 4 | low),
+        _ => None,
+    });
+    pairs.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +93,7 @@ mod tests {
         for (size, text) in sizes {
             assert_eq!(bytes(size), text);
         }
+        assert_eq!((count(7.0), count(1500.0)), ("7.0".into(), "1.5k".into()));
         let times = [(12.0, "12.0 ns"), (1.5e6, "1.5 ms"), (61e9, "1m01s"), (90_061e9, "1d01h")];
         for (time, text) in times {
             assert_eq!(nanoseconds(time), text);
@@ -84,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_and_bytes_written() {
+    fn sizes_and_hexadecimal_digits_are_read() {
         let good = [("0", 0), ("12B", 12), ("4K", 4096), ("1MiB", 1 << 20), ("3kB", 3000)];
         for (text, size) in good {
             assert_eq!(read_size(text), Ok(size));
@@ -92,6 +109,8 @@ mod tests {
         for text in ["", "K", "4X", "-1", "99999999999G"] {
             assert!(read_size(text).is_err(), "{text}");
         }
+        assert_eq!(from_hex("00ff1a"), Some(vec![0, 255, 26]));
+        assert_eq!((from_hex("0"), from_hex("0g"), from_hex("é")), (None, None, None));
         assert_eq!(hex(&[0, 255, 26]), "00ff1a");
     }
 }

@@ -1,16 +1,22 @@
 //! The commands, one file or folder for each, and the line that names one of them.
 
+mod bench;
 mod bw;
 mod clean;
 mod delay;
 mod echo;
+mod generate;
 mod hz;
 mod info;
 mod ls;
+mod metrics;
+mod record;
 mod recover;
 mod recv;
+mod replay;
 mod rm;
 mod send;
+mod top;
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +46,8 @@ enum Command {
     Ls(ls::Ls),
     /// Show everything about segments: geometry, use, processes, readers, deaths
     Info(info::Info),
+    /// Watch segments and who holds what, as top does with processes
+    Top(top::Top),
     /// Measure how many samples come in a second
     Hz(hz::Hz),
     /// Measure how many bytes come in a second
@@ -52,12 +60,22 @@ enum Command {
     Send(send::Send),
     /// Receive a file from a sender
     Recv(recv::Recv),
+    /// Record samples to an MCAP file
+    Record(record::Record),
+    /// Play an MCAP file into segments
+    Replay(replay::Replay),
+    /// Print metrics for Prometheus and others, or serve them
+    Metrics(metrics::Metrics),
+    /// Measure latency and throughput between two processes on this machine
+    Bench(bench::Bench),
     /// Release what dead processes had
     Recover(recover::Recover),
     /// Remove the segments that no process uses, and recover what dead processes had in the others
     Clean(clean::Clean),
     /// Remove the names of segments
     Rm(rm::Rm),
+    /// Generate completions and man pages
+    Generate(generate::Generate),
 }
 
 impl Line {
@@ -66,15 +84,21 @@ impl Line {
         match self.command {
             Command::Ls(ls) => ls.run(shell),
             Command::Info(info) => info.run(shell),
+            Command::Top(top) => top.run(shell),
             Command::Hz(hz) => hz.run(shell),
             Command::Bw(bw) => bw.run(shell),
             Command::Delay(delay) => delay.run(shell),
             Command::Echo(echo) => echo.run(shell),
             Command::Send(send) => send.run(shell),
             Command::Recv(recv) => recv.run(shell),
+            Command::Record(record) => record.run(shell),
+            Command::Replay(replay) => replay.run(shell),
+            Command::Metrics(metrics) => metrics.run(shell),
+            Command::Bench(bench) => bench.run(shell),
             Command::Recover(recover) => recover.run(shell),
             Command::Clean(clean) => clean.run(shell),
             Command::Rm(rm) => rm.run(shell),
+            Command::Generate(generate) => generate.run(),
         }
     }
 }

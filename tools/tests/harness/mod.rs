@@ -170,3 +170,29 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(crate) fn small() -> CreateOptions {
     CreateOptions { slot_count: 8, slot_capacity: 64, ..CreateOptions::default() }
 }
+
+/// A Python that has the packages of `requirements.txt`: made once, under the target folder.
+pub(crate) fn python() -> PathBuf {
+    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("python");
+    let (python, ready) = (folder.join("bin/python"), folder.join("ready"));
+    let requirements = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/requirements.txt");
+    let wanted = std::fs::read(requirements).expect("it is committed");
+    if std::fs::read(&ready).ok().as_ref() != Some(&wanted) {
+        // Another test binary may make it at the same time: the last one completes it.
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(requirements));
+        std::fs::write(&ready, wanted).expect("the target folder can be written");
+    }
+    python
+}
+
+/// Runs a command that must succeed; returns what it prints.
+pub(crate) fn run(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it prints text")
+}

@@ -10,6 +10,7 @@ use shmslot::{Code, Segment, Writer};
 
 use super::Send;
 use crate::clock;
+use crate::drain::drained;
 use crate::failure::{Failure, Outcome};
 use crate::progress::{Progress, in_words};
 use crate::shell::Shell;
@@ -133,27 +134,4 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-/// Waits until the receivers have read and marked everything, or are gone.
-fn drained(segment: &Segment, stop: &Stop) -> Outcome {
-    // A signal ends this wait only after a while.
-    const PIECE: std::time::Duration = std::time::Duration::from_millis(100);
-    loop {
-        let last = segment.generation()?;
-        let counters = segment.counters()?;
-        if counters.unread == 0 && counters.held == 0 {
-            return Ok(());
-        }
-        if stop.is_stopped() {
-            return Err(Failure::interrupted("the receivers have not read everything"));
-        }
-        if counters.dead > 0 {
-            segment.recover()?;
-        }
-        match segment.wait_for_change(last, Some(PIECE)) {
-            Err(error) if error.code() != Code::Timeout => return Err(error.into()),
-            _ => {}
-        }
-    }
 }
