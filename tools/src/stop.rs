@@ -73,7 +73,7 @@ impl Stop {
         state.waits.push(waits);
     }
 
-    /// Lets go of the readers and writers whose waits it would end: each keeps its segment attached.
+    /// Lets go of the readers and writers whose waits it would end: each keeps a segment attached.
     pub(crate) fn release(&self) {
         self.state().waits.clear();
     }

@@ -48,9 +48,9 @@ impl Header {
     }
 }
 
-/// The segment of a transfer. Sender and receivers may come in any order: the first makes it, and the
-/// others take it as it is, if its type says that it carries files. Its name goes with the last of
-/// them.
+/// The segment of a transfer. Sender and receivers may come in any order: the first makes it, and
+/// the others take it as it is, if its type says that it carries files. Its name goes with the last
+/// of them.
 pub(crate) fn options(sizes: &Sizes) -> CreateOptions {
     let mut options = CreateOptions {
         slot_count: 16,

@@ -29,8 +29,8 @@ with open(sys.argv[1], "rb") as file:
                 names[record.id] = record.topic
                 found["channels"][record.topic] = [record.message_encoding, record.metadata]
             elif isinstance(record, Message):
-                found["messages"].append([names[record.channel_id], record.sequence, record.data.hex(),
-                                          record.log_time, record.publish_time])
+                found["messages"].append([names[record.channel_id], record.sequence,
+                                          record.data.hex(), record.log_time, record.publish_time])
             elif isinstance(record, Metadata):
                 found["metadata"][record.name] = record.metadata
     except EndOfFile:
@@ -253,6 +253,33 @@ fn replay_rebuilds_the_segments_with_their_options_headers_and_rhythm() {
     assert!(!directory.exists("round"), "it removes what it made");
 }
 
+#[test]
+fn a_recorder_goes_on_without_a_segment_that_is_removed_and_ends_with_the_last() {
+    let directory = Directory::new();
+    let file = directory.name("out.mcap");
+    let (one, two) = (directory.create("one", &small()), directory.create("two", &small()));
+    let recorder = directory.start(&["--json", "record", "-o", &file, "one", "two"]);
+    wait_for_reader(&one);
+    wait_for_reader(&two);
+    one.writer().expect("open").write(b"1", None).expect("write");
+    Segment::unlink(&directory.name("one")).expect("unlink");
+    until("it has left", || one.info().expect("info").readers == 0);
+    two.writer().expect("open").write(b"2", None).expect("write");
+    Segment::unlink(&directory.name("two")).expect("unlink");
+    let ended = recorder.wait();
+    assert_eq!(ended.status, 0, "{ended:?}");
+    let data: Vec<Value> = read(&file)["messages"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|message| json!([message[0], message[2]]))
+        .collect();
+    assert_eq!(data, [json!(["one", "31"]), json!(["two", "32"])]);
+    let nothing = directory.run(&["record", "-o", &file, "--force"]);
+    assert_eq!(nothing.status, 1, "{nothing:?}");
+    assert!(nothing.err.contains("no segment to record"), "{nothing:?}");
+}
+
 /// Writes a file as another recorder does: a topic with slashes, a schema, no options of a segment.
 const WRITE: &str = r#"
 import sys
@@ -260,11 +287,12 @@ from mcap.writer import CompressionType, Writer
 with open(sys.argv[1], "wb") as file:
     writer = Writer(file, compression=CompressionType[sys.argv[2]])
     writer.start(profile="ros2", library="test")
-    schema = writer.register_schema(name="std_msgs/msg/String", encoding="ros2msg", data=b"string data")
+    schema = writer.register_schema(name="std_msgs/msg/String", encoding="ros2msg",
+                                    data=b"string data")
     channel = writer.register_channel(schema_id=schema, topic="/chat/ter", message_encoding="cdr")
     for number in range(3):
-        writer.add_message(channel_id=channel, log_time=number, publish_time=number, sequence=number,
-                           data=b"m%d" % number * 5000)
+        writer.add_message(channel_id=channel, log_time=number, publish_time=number,
+                           sequence=number, data=b"m%d" % number * 5000)
     writer.finish()
 "#;
 
@@ -298,8 +326,8 @@ fn files_of_other_recorders_play() {
 #[test]
 fn a_recorder_without_room_drops_and_counts_and_holds_nothing() {
     let directory = Directory::new();
-    // Nothing can be written to it, so the queue fills up. A recorder that held its slots would stop
-    // the writer below.
+    // Nothing can be written to it, so the queue fills up. A recorder that held its slots would
+    // stop the writer below.
     let pipe = directory.name("pipe.mcap");
     run(Command::new("mkfifo").arg(&pipe));
     let segment = directory.create("fast", &CreateOptions { slot_capacity: 1 << 20, ..small() });

@@ -71,7 +71,8 @@ if pid == 0:
 screen, screens, drawn, last = pyte.Screen(80, 24), [], b"", time.monotonic()
 stream = pyte.ByteStream(screen)
 def shot():
-    colored = ["".join(cell.data for cell in screen.buffer[y].values() if cell.fg != "default") for y in range(24)]
+    cells = (cell for y in range(24) for cell in screen.buffer[y].values())
+    colored = [cell.data for cell in cells if cell.fg != "default"]
     screens.append(["\n".join(screen.display), "".join(colored)])
 while True:
     ready, _, _ = select.select([terminal], [], [], 0.05)

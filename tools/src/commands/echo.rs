@@ -38,8 +38,8 @@ pub(crate) struct Echo {
     limit: Option<u64>,
 }
 
-/// How much of a payload is printed where nothing else is asked for. Raw output is for programs, and
-/// whole.
+/// How much of a payload is printed where nothing else is asked for. Raw output is for programs,
+/// and whole.
 const LIMIT: u64 = 256;
 
 impl Echo {

@@ -19,7 +19,7 @@ use crate::window::{Window, summarize};
 pub(crate) struct Hz {
     #[command(flatten)]
     watch: Watch,
-    /// Do not join: count samples from outside, which gives their rate and nothing about single ones
+    /// Do not join: count samples from outside, which gives their rate, but nothing of single ones
     #[arg(long)]
     look: bool,
 }

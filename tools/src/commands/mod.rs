@@ -24,11 +24,11 @@ use crate::failure::Outcome;
 use crate::shell::Shell;
 
 const HELP: &str = "\
-Exit status: 0 done; 1 failed; 2 wrong arguments; 3 no such segment; 124 timed out; 130 interrupted \
-before it was done. Data goes to the standard output, and remarks to the standard error.
+Exit status: 0 done; 1 failed; 2 wrong arguments; 3 no such segment; 124 timed out; 130 \
+interrupted before it was done. Data goes to the standard output, and remarks to the standard error.
 
-ls, info, top and metrics only look: they take no reader's place and change nothing. hz, bw, delay, \
-echo, record and recv read samples, so each is a reader of the segment as long as it runs.";
+ls, info, top and metrics only look: they take no reader's place and change nothing. hz, bw, \
+delay, echo, record and recv read samples, so each is a reader of the segment as long as it runs.";
 
 /// Shows, measures, records and clears the shared-memory segments of shmslot
 #[derive(Debug, Parser)]

@@ -47,7 +47,7 @@ fn why_not(shell: &Shell, name: &str) -> Failure {
     let pids: Vec<String> =
         users.iter().filter(|one| one.alive).map(|one| one.pid.to_string()).collect();
     Failure::failed(format!(
-        "not removed: processes use it ({}), or it belongs to another user; end them, or use --force",
+        "not removed: processes use it ({}), or it is another user's; end them, or use --force",
         if pids.is_empty() { "none now".to_owned() } else { pids.join(", ") }
     ))
 }

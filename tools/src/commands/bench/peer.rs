@@ -1,5 +1,5 @@
-//! The second process: sends each sample back, until one comes that is to be counted; then it counts
-//! all until an empty one.
+//! The second process: sends each sample back, until one comes that is to be counted; then it
+//! counts all until an empty one.
 
 use std::hint::spin_loop;
 use std::time::Duration;
@@ -46,8 +46,8 @@ pub(super) fn run(bench: &Bench, there: &str, back: &str) -> Outcome {
 
 /// The next sample, by the way that is measured.
 pub(super) fn next(reader: &Reader, sleeps: bool) -> Outcome<Sample<'_>> {
-    // So many empty polls take about a millisecond. Then a wait, which looks for dead processes, finds
-    // out whether the other one lives.
+    // So many empty polls take about a millisecond. Then a wait, which looks for dead processes,
+    // finds out whether the other one lives.
     const POLLS: u32 = 200_000;
     let mut polls = 0;
     loop {

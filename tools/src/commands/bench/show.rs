@@ -114,8 +114,8 @@ const HEIGHT: f64 = 320.0;
 /// The largest number of nines on the axis: the picture ends at 99.999 %.
 const NINES: f64 = 5.0;
 
-/// A picture: the latency that a part of the samples does not exceed. Both axes are logarithmic, the
-/// lower one in nines, so that the few slowest samples have as much room as the others.
+/// A picture: the latency that a part of the samples does not exceed. Both axes are logarithmic,
+/// the lower one in nines, so that the few slowest samples have as much room as the others.
 pub(super) fn svg(bench: &Bench, results: &Results) -> String {
     let latency = &results.latency;
     let low = 10_f64.powf((latency.min().max(1) as f64).log10().floor());

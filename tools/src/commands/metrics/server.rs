@@ -39,7 +39,7 @@ pub(super) fn run(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 stop.sleep(Duration::from_millis(20));
             }
-            // The client has gone before it was accepted, or there are no descriptors at the moment.
+            // The client has gone before it was accepted, or no descriptor is left at the moment.
             Err(error) => {
                 shell.remark(&format!("cannot accept a client: {error}"));
                 stop.sleep(Duration::from_secs(1));

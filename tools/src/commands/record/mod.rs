@@ -177,7 +177,9 @@ impl Record {
                     Code::Retired => {
                         let mut gone = 0;
                         open.retain(|(_, joined)| {
-                            let stays = matches!(joined.segment.is_named(), Ok(true));
+                            let named = matches!(joined.segment.is_named(), Ok(true));
+                            let stays =
+                                named && joined.segment.info().is_ok_and(|info| !info.retired);
                             gone += if stays { 0 } else { joined.reader.lost() };
                             stays
                         });

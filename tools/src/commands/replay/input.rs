@@ -40,7 +40,7 @@ impl Input {
         let failed = |error| match error {
             McapError::UnsupportedCompression(how) => Failure::failed(format!(
                 "\"{}\": its chunks are compressed with {how}, which this command does not read; \
-                 convert it with: mcap compress --compression none",
+                 convert it with mcap decompress",
                 self.path.display()
             )),
             error => Failure::file(&self.path, "be played", error),
