@@ -8,7 +8,11 @@ use mcap::records::Record;
 use mcap::sans_io::{LinearReadEvent, LinearReader, LinearReaderOptions};
 use mcap::{McapError, parse_record};
 
+use super::chunk::{Records, unpack};
 use crate::failure::{Failure, Outcome};
+
+/// Bytes that are read from the file at once, at most.
+const MOST_AT_ONCE: usize = 4 << 20;
 
 pub(super) struct Input {
     path: PathBuf,
@@ -20,8 +24,8 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn open(path: &Path) -> Outcome<Input> {
         let file = File::open(path).map_err(|error| Failure::file(path, "be opened", error))?;
-        // A file that was damaged says so, before anything wrong is played.
-        let options = LinearReaderOptions::default().with_prevalidate_chunk_crcs(true);
+        // Chunks come whole: what was damaged is found before anything of it is played.
+        let options = LinearReaderOptions::default().with_emit_chunks(true);
         let reader = LinearReader::new_with_options(options);
         Ok(Input { path: path.to_owned(), file, reader, ended_early: false })
     }
@@ -39,8 +43,8 @@ impl Input {
     ) -> Outcome<bool> {
         let failed = |error| match error {
             McapError::UnsupportedCompression(how) => Failure::failed(format!(
-                "\"{}\": its chunks are compressed with {how}, which this command does not read; \
-                 convert it with mcap decompress",
+                "\"{}\": its chunks are compressed with {how}, and not with lz4 or zstd; convert it \
+                 with the command that made it",
                 self.path.display()
             )),
             error => Failure::file(&self.path, "be played", error),
@@ -49,20 +53,31 @@ impl Input {
         while let Some(event) = self.reader.next_event() {
             match event {
                 Ok(LinearReadEvent::ReadRequest(wanted)) => {
-                    let room = self.reader.insert(wanted);
+                    // A damaged file may want any number, and ends before.
+                    let room = self.reader.insert(wanted.min(MOST_AT_ONCE));
                     let read = self.file.read(room);
                     let read = read.map_err(|error| Failure::file(&self.path, "be read", error))?;
                     self.reader.notify_read(read);
                 }
                 Ok(LinearReadEvent::Record { data, opcode }) => {
                     read_anything = true;
-                    let record = parse_record(opcode, data).map_err(failed)?;
-                    // The summary repeats what was there before.
-                    if matches!(record, Record::DataEnd(_)) {
-                        return Ok(true);
-                    }
-                    if !act(record)? {
-                        return Ok(false);
+                    match parse_record(opcode, data).map_err(failed)? {
+                        // The summary repeats what was there before.
+                        Record::DataEnd(_) => return Ok(true),
+                        Record::Chunk { header, data } => {
+                            let bytes = unpack(&header, &data).map_err(failed)?;
+                            for record in Records(&bytes) {
+                                let (opcode, body) = record.map_err(failed)?;
+                                if !act(parse_record(opcode, body).map_err(failed)?)? {
+                                    return Ok(false);
+                                }
+                            }
+                        }
+                        record => {
+                            if !act(record)? {
+                                return Ok(false);
+                            }
+                        }
                     }
                 }
                 Err(McapError::UnexpectedEof | McapError::UnexpectedEoc) if read_anything => {

@@ -1,8 +1,10 @@
 //! `replay`: an MCAP file into segments, in the rhythm in which it was recorded.
 //!
 //! - `input`: the records of a file, one after the other, also of a file that ends early.
+//! - `chunk`: the records of a chunk, which may be compressed.
 //! - `target`: the segment of a channel.
 
+mod chunk;
 mod input;
 mod target;
 
