@@ -58,49 +58,58 @@ fn a_batch_for_programs_has_rates_and_a_sorted_one_begins_with_the_fastest() {
     assert_eq!(names, [json!("a-silent"), json!("fed")], "no rate is known at first");
 }
 
-/// Runs a command on a terminal of 80 x 24 and presses keys. It prints as JSON the screens before
-/// each key, which of their letters are coloured, the last screen, and the status of the command.
+/// Runs a command on a terminal of 80 x 24, and presses keys. Each step is a key, a text that the
+/// screen then must show, and one that it must not show. It waits for both as long as it takes, and
+/// gives up after a minute. It prints as JSON which letters of the first screen are coloured, the
+/// last screen, and the status of the command.
 const TERMINAL: &str = r#"
 import fcntl, json, os, pty, pyte, select, struct, sys, termios, time
-keys, command = sys.argv[1].split(","), sys.argv[2:]
+steps, command = json.loads(sys.argv[1]), sys.argv[2:]
 pid, terminal = pty.fork()
 if pid == 0:
     os.environ["TERM"] = "xterm"
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     os.execv(command[0], command)
-screen, screens, drawn, last = pyte.Screen(80, 24), [], b"", time.monotonic()
+screen, drawn = pyte.Screen(80, 24), b""
 stream = pyte.ByteStream(screen)
-def shot():
-    cells = (cell for y in range(24) for cell in screen.buffer[y].values())
-    colored = [cell.data for cell in cells if cell.fg != "default"]
-    screens.append(["\n".join(screen.display), "".join(colored)])
-while True:
-    ready, _, _ = select.select([terminal], [], [], 0.05)
-    if ready:
+colored, left_open = None, True
+def read():
+    global drawn, left_open
+    if select.select([terminal], [], [], 0.05)[0]:
         try:
             data = os.read(terminal, 65536)
         except OSError:
-            break
-        if not data:
-            break
-        drawn += data
+            data = b""
+        drawn, left_open = drawn + data, bool(data)
         stream.feed(data)
-    if b"SEGMENT" in drawn and time.monotonic() - last > 0.6:
-        last = time.monotonic()
-        shot()
-        if len(screens) <= len(keys):
-            os.write(terminal, keys[len(screens) - 1].encode())
-        elif len(screens) == len(keys) + 100:
+def until(shown, hidden):
+    end = time.monotonic() + 60
+    while True:
+        text = "\n".join(screen.display)
+        if shown in text and not (hidden and hidden in text):
+            return text
+        if time.monotonic() > end or not left_open:
             os.kill(pid, 9)
+            sys.exit(f"neither {shown!r} nor without {hidden!r}: {text}")
+        read()
+text = until("F10 Quit", "")
+cells = (cell for y in range(24) for cell in screen.buffer[y].values())
+colored = "".join(cell.data for cell in cells if cell.fg != "default")
+for key, shown, hidden in steps:
+    os.write(terminal, key.encode())
+    if shown is not None:
+        text = until(shown, hidden)
+while left_open:
+    read()
 _, status = os.waitpid(pid, 0)
-print(json.dumps({"screens": screens, "left": b"\x1b[?1049l" in drawn,
+print(json.dumps({"colored": colored, "last": text, "left": b"\x1b[?1049l" in drawn,
                   "status": os.waitstatus_to_exitcode(status)}))
 "#;
 
-fn on_terminal(directory: &Directory, keys: &str, no_color: bool) -> Value {
+fn on_terminal(directory: &Directory, steps: Value, no_color: bool) -> Value {
     let mut python = Command::new(harness::python());
-    python.args(["-c", TERMINAL, keys, harness::PROGRAM, "--dir"]).arg(&directory.0);
-    python.args(["top", "--delay", "0.2"]);
+    python.args(["-c", TERMINAL, &steps.to_string(), harness::PROGRAM, "--dir"]);
+    python.arg(&directory.0).args(["top", "--delay", "0.2"]);
     if no_color {
         python.env("NO_COLOR", "1");
     } else {
@@ -120,25 +129,27 @@ fn on_a_terminal_keys_work_and_the_screen_is_given_back() {
     for _ in 0..8 {
         writer.write(b"x", None).expect("write");
     }
-    let keys = ["?", "x", "t", "t", "/", "o", "t", "h", "\r", "q"];
-    let told = on_terminal(&directory, &keys.join(","), false);
-    assert_eq!((&told["status"], &told["left"]), (&json!(0), &json!(true)), "{told}");
-    let screen = |at: usize| told["screens"][at][0].as_str().expect("a screen");
     let own = format!("reader {} {}", reader.index(), std::process::id());
-    for part in ["SEGMENT", "camera", &own, "other", "F10 Quit"] {
-        assert!(screen(0).contains(part), "{part}: {}", screen(0));
-    }
-    let colored = told["screens"][0][1].as_str().expect("text");
+    let steps = json!([
+        ["?", "Any key goes back", "F10 Quit"],
+        ["x", own, "Any key goes back"],
+        ["t", "F10 Quit", own],
+        ["t", own, ""],
+        ["/", "Filter: _", ""],
+        ["o", "Filter: o_", "camera"],
+        ["t", "Filter: ot_", ""],
+        ["\r", "Esc All", "camera"],
+        ["q", null, null],
+    ]);
+    let told = on_terminal(&directory, steps, false);
+    assert_eq!((&told["status"], &told["left"]), (&json!(0), &json!(true)), "{told}");
+    let last = told["last"].as_str().expect("a screen");
+    assert!(last.contains("SEGMENT") && last.contains("other"), "{last}");
+    let colored = told["colored"].as_str().expect("text");
     assert!(colored.contains("camera") && !colored.contains("other"), "{colored}");
-    assert!(screen(1).contains("Any key goes back"), "{}", screen(1));
-    assert!(screen(2).contains(&own) && !screen(3).contains(&own), "{}", screen(3));
-    assert!(screen(8).contains("Filter: oth"), "{}", screen(8));
-    let (last, foot) = screen(9).rsplit_once('\n').expect("lines");
-    assert!(last.contains("other") && !last.contains("camera"), "{last}");
-    assert!(foot.contains("Esc All"), "{foot}");
 
-    let plain = on_terminal(&directory, "\x03", true);
-    assert_eq!((&plain["status"], &plain["screens"][0][1]), (&json!(0), &json!("")), "{plain}");
+    let plain = on_terminal(&directory, json!([["\u{3}", null, null]]), true);
+    assert_eq!((&plain["status"], &plain["colored"]), (&json!(0), &json!("")), "{plain}");
 }
 
 #[test]

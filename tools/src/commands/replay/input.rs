@@ -43,8 +43,8 @@ impl Input {
     ) -> Outcome<bool> {
         let failed = |error| match error {
             McapError::UnsupportedCompression(how) => Failure::failed(format!(
-                "\"{}\": its chunks are compressed with {how}, and not with lz4 or zstd; convert it \
-                 with the command that made it",
+                "\"{}\": its chunks are compressed with {how}, and not with lz4 or zstd; convert \
+                 it with the program that made it",
                 self.path.display()
             )),
             error => Failure::file(&self.path, "be played", error),

@@ -77,8 +77,8 @@ impl Target {
     pub(super) fn write(&self, payload: &[u8], header: &[u8]) -> Outcome<bool> {
         let mut loan = match self.writer.reserve(payload.len(), None) {
             Err(error) if error.code() == Code::Interrupted => return Ok(false),
-            // Where the policy is FAIL it does not wait: what finds no slot is left out, as a program
-            // that meets this error would do.
+            // Where the policy is FAIL, a reserve does not wait: a message that finds no slot is
+            // left out, as by any writer.
             Err(error) if error.code() == Code::NoFreeSlot => return Ok(true),
             Err(error) => return Err(self.writer.explain(error.code(), payload.len()).into()),
             Ok(loan) => loan,
