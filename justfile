@@ -27,6 +27,10 @@ lint:
     cargo clippy --all-targets --locked -- -D warnings
     scripts/lint
 
+# The command in tools/: format, lints, tests.
+tools *ARGUMENTS:
+    @tools/run "$@"
+
 # The models, or those whose names contain NAME.
 model *NAME:
     @models/run "$@"

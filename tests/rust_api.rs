@@ -770,3 +770,19 @@ fn a_callback_that_panics_in_a_batch_costs_nothing() {
     reader.mark_many(&mut samples);
     assert_eq!(writer.reserve_many(8, NOW, 65, &mut loans).expect("slots"), 64, "all are free");
 }
+
+#[test]
+fn one_name_is_removed_only_if_its_segment_is_dead() {
+    let directory = Directory::new();
+    let (alive, dead) = (directory.name("alive"), directory.name("dead"));
+    let stranger = directory.name("stranger");
+    let segment = Segment::create(&alive, &small()).expect("create");
+    drop(Segment::create(&dead, &small()).expect("create"));
+    std::fs::write(&stranger, b"no segment").expect("a file");
+    for (name, removed) in [(&alive, false), (&dead, true), (&dead, false), (&stranger, false)] {
+        assert_eq!(Segment::unlink_if_dead(name), Ok(removed), "{name}");
+    }
+    assert_eq!(segment.is_named(), Ok(true));
+    assert!(std::fs::exists(&stranger).expect("the directory can be read"));
+    assert_eq!(code(Segment::unlink_if_dead("")), Code::BadName);
+}

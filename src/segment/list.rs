@@ -64,6 +64,14 @@ impl Segment {
         Ok(list)
     }
 
+    /// Removes the name of one segment, under the conditions of [`Segment::unlink_dead`]: it belongs
+    /// to this user, and no process is attached to it. Returns whether it did; a name that leads to
+    /// anything else, or to nothing, is left alone.
+    pub fn unlink_if_dead(name: &str) -> Result<bool> {
+        let path = name::path_of(name)?;
+        name::unlink_if_dead(&path).map_err(|error| error.at(&path))
+    }
+
     /// Removes the names of all segments of a directory, by default the system's, that belong to
     /// this user and that no process is attached to, of any layout version; returns how many there
     /// were. Their memory is freed. It does not wait: a name that another process is taking away is
