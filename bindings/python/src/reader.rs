@@ -1,12 +1,13 @@
 //! Readers: they get the samples of a segment in order.
 
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::prelude::*;
-use shmslot::{Code, EndWaits, Error};
+use shmslot::{Arm, Code, EndWaits, Error};
 
 use crate::errors::{closed, raise};
 use crate::sample::Sample;
@@ -149,6 +150,21 @@ impl Reader {
     fn close(&self, py: Python<'_>) {
         self.closed.store(true, Ordering::Relaxed);
         drop(self.turn.close(py));
+    }
+
+    /// A descriptor for an event loop, the same each time: readable when there may be something to
+    /// read. A `read(timeout=0)` that returns None arms it. It stays the reader's: nobody reads or
+    /// closes it.
+    fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
+        let descriptor = self.turn.use_now(py, |reader| {
+            reader.descriptor(Arm::default()).map(|descriptor| descriptor.as_raw_fd())
+        })?;
+        descriptor.map_err(raise)
+    }
+
+    /// What `async for` uses: as a loop with `for`, in asyncio.
+    fn __aiter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        slf.py().import("shmslot._asyncio")?.getattr("AsyncSamples")?.call1((slf,))
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Samples {
