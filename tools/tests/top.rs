@@ -58,7 +58,8 @@ fn a_batch_for_programs_has_rates_and_a_sorted_one_begins_with_the_fastest() {
     assert_eq!(names, [json!("a-silent"), json!("fed")], "no rate is known at first");
 }
 
-/// Runs a command on a terminal of 80 x 24, and presses keys. Each step is a key, a text that the
+/// Runs a command on a terminal of 80 x 24, and presses keys. Each step is a key, or nothing to close
+/// the terminal; a text that the
 /// screen then must show, and one that it must not show. It waits for both as long as it takes, and
 /// gives up after a minute. It prints as JSON which letters of the first screen are coloured, the
 /// last screen, and the status of the command.
@@ -96,6 +97,10 @@ text = until("F10 Quit", "")
 cells = (cell for y in range(24) for cell in screen.buffer[y].values())
 colored = "".join(cell.data for cell in cells if cell.fg != "default")
 for key, shown, hidden in steps:
+    if key is None: # somebody closes the window
+        os.close(terminal)
+        left_open = False
+        continue
     os.write(terminal, key.encode())
     if shown is not None:
         text = until(shown, hidden)
@@ -150,6 +155,14 @@ fn on_a_terminal_keys_work_and_the_screen_is_given_back() {
 
     let plain = on_terminal(&directory, json!([["\u{3}", null, null]]), true);
     assert_eq!((&plain["status"], &plain["colored"]), (&json!(0), &json!("")), "{plain}");
+}
+
+#[test]
+fn it_ends_when_its_terminal_is_gone() {
+    let directory = Directory::new();
+    drop(directory.create("camera", &small()));
+    let told = on_terminal(&directory, json!([[null, null, null]]), false);
+    assert!(told["status"].is_number(), "{told}");
 }
 
 #[test]

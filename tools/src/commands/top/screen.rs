@@ -1,7 +1,11 @@
 //! The table on a terminal, with the keys of htop.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::crossterm::event::{self, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
@@ -71,6 +75,20 @@ pub(super) fn run(top: &Top, shell: &Shell, stop: &Stop, model: &mut Model) -> O
     done
 }
 
+/// Waits until a key may have been pressed; false if the terminal is gone. After that, to ask for a
+/// key would take for ever.
+fn waits_for_key(keyboard: &File, wait: Duration) -> Outcome<bool> {
+    let mut keys = [PollFd::new(keyboard.as_fd(), PollFlags::POLLIN)];
+    let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+    match poll(&mut keys, wait) {
+        // A signal: the size of the terminal may have changed.
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(Failure::failed(format!("cannot use the terminal: {error}"))),
+    }
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+    Ok(keys.iter().all(|keys| keys.revents().is_none_or(|told| !told.intersects(gone))))
+}
+
 impl Screen {
     fn new(sort: Sort) -> Screen {
         let colors = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -87,6 +105,7 @@ impl Screen {
     ) -> Outcome {
         let failed = |error| Failure::failed(format!("cannot use the terminal: {error}"));
         let mut left = top.iterations.unwrap_or(u64::MAX);
+        let keyboard = File::open("/dev/tty").map_err(failed)?;
         let mut next = Instant::now() + top.delay;
         let mut is_drawn = false;
         while left > 0 && !stop.is_stopped() {
@@ -95,7 +114,10 @@ impl Screen {
                 is_drawn = true;
             }
             let wait = next.saturating_duration_since(Instant::now()).min(PIECE);
-            if event::poll(wait).map_err(failed)? {
+            if !waits_for_key(&keyboard, wait)? {
+                return Ok(());
+            }
+            if event::poll(Duration::ZERO).map_err(failed)? {
                 // The size of the terminal may have changed.
                 is_drawn = false;
                 let event = event::read().map_err(failed)?;
