@@ -228,7 +228,8 @@ static void waits_end()
     const std::vector<shmslot_reader *> both = {right.get(), left.get()};
     CHECK(MUST(shmslot::wait_any(both.data(), both.size(), forever)) == 0);
 
-    // A descriptor is readable while there may be something, and quiet after a call that found nothing.
+    // A descriptor is readable while there may be something, and quiet after a call that found
+    // nothing.
     const int reading = MUST(left.fd()), writing = MUST(writer.fd(shmslot::Arm::on_request));
     CHECK(reading > 2 && writing > 2 && reading != writing);
     CHECK(MUST(left.fd()) == reading);
@@ -257,7 +258,8 @@ static void waits_end()
     CHECK(trigger.fire());
     CHECK_IS(third.read(), again);
     CHECK(MUST(set.wait(forever, events, 4)) == 1);
-    CHECK(events[0].cookie == 2 && events[0].what == static_cast<std::uint32_t>(shmslot::What::trigger));
+    CHECK(events[0].cookie == 2);
+    CHECK(events[0].what == static_cast<std::uint32_t>(shmslot::What::trigger));
     CHECK(MUST(set.wait(no_wait, events, 4)) == 0);
     CHECK(set.remove(1) && set.remove(2) && set.remove(3));
     CHECK(set.interrupt());

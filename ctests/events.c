@@ -1,6 +1,6 @@
 /* Readers and writers in event loops: one descriptor each, readable when there may be something to
  * do. Every loop here sleeps without limit, so a lost wake ends the program by its watchdog. */
-/* not under aarch64: the emulator has no filters of system calls, and tells of no accesses to files */
+/* not under aarch64: the emulator filters no system calls, and tells of no accesses to files */
 #include "event_loop.h"
 
 #include <linux/filter.h>

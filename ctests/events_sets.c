@@ -281,7 +281,8 @@ static void check_many(uint32_t flags)
         CHECK_OK(shmslot_reader_interrupt(readers[7]));
         end_thread(other);
         CHECK_CODE(many.result, SHMSLOT_E_INTERRUPTED);
-        CHECK_CODE(shmslot_wait_any(readers, MANY, 20 * MILLISECOND, &many.index), SHMSLOT_E_TIMEOUT);
+        CHECK_CODE(shmslot_wait_any(readers, MANY, 20 * MILLISECOND, &many.index),
+                   SHMSLOT_E_TIMEOUT);
         CHECK_CODE(shmslot_wait_any(readers, MANY, AT_ONCE, &many.index), SHMSLOT_E_AGAIN);
     }
     for (i = 0; i < MANY; i++) {

@@ -1,14 +1,15 @@
 //! Descriptors for event loops: what a reader or a writer waits behind.
 //!
-//! A descriptor watches the file of the segment. Whoever rings the bell that it is armed on accesses
-//! that file once, which makes the descriptors of all who wait readable; and so does the kernel when
-//! a process dies and its files are closed. To sleep: read until there is nothing, *drain* the
-//! descriptor, arm the bell, look again, and let the loop wait. A descriptor is never armed before it
-//! is drained, so a ring that follows the arming is not read away; and nobody sleeps with events in
-//! the queue, because the kernel merges an event with an equal one that is there, and then wakes
-//! nobody.
+//! A descriptor watches the file of the segment. Whoever rings the bell that it is armed on
+//! accesses that file once, which makes the descriptors of all who wait readable; and so does the
+//! kernel when a process dies and its files are closed. To sleep: read until there is nothing,
+//! *drain* the descriptor, arm the bell, look again, and let the loop wait. A descriptor is never
+//! armed before it is drained, so a ring that follows the arming is not read away; and nobody
+//! sleeps with events in the queue, because the kernel merges an event with an equal one that is
+//! there, and then wakes nobody.
 //!
-//! A member of a [set](crate::set) is not drained: the set does that, and remembers whom it has told.
+//! A member of a [set](crate::set) is not drained: the set does that, and remembers whom it has
+//! told.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -110,7 +111,8 @@ impl InSet {
     }
 }
 
-/// What a reader or a writer waits behind: nothing at first, then a descriptor of its own, or a set.
+/// What a reader or a writer waits behind: nothing at first, then a descriptor of its own, or a
+/// set.
 #[derive(Debug, Default)]
 pub(crate) struct Waiter {
     /// Whether there was ever a descriptor, of its own or of a set.

@@ -1,13 +1,13 @@
 //! Wait sets: readers and writers of any number of segments behind one descriptor.
 //!
 //! A set has one inotify instance and watches each file once. What it costs depends on what is
-//! ready: the kernel tells which files were accessed, and the set lists the members that wait there.
-//! It goes on telling of a member until a call of that has found nothing, which arms the bell (or it
-//! tells once, if that was asked for); a member that is armed costs nothing. So a set tells that there *may be* something, as a descriptor
-//! does, and its members are used as ever.
+//! ready: the kernel tells which files were accessed, and the set lists the members that wait
+//! there. It goes on telling of a member until a call of that has found nothing, which arms the
+//! bell (or it tells once, if that was asked for); a member that is armed costs nothing. So a set
+//! tells that there *may be* something, as a descriptor does, and its members are used as ever.
 //!
-//! Triggers, and the interrupt, are flags of this process. They wake whoever waits by an access to a
-//! file that only the set has.
+//! Triggers, and the interrupt, are flags of this process. They wake whoever waits by an access to
+//! a file that only the set has.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -51,12 +51,12 @@ pub struct Event {
 /// How the descriptor of a set behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Readable {
-    /// As long as a member that was told of has not found that nothing is there. Each wait that tells
-    /// of something makes one system call more for that.
+    /// As long as a member that was told of has not found that nothing is there. Each wait that
+    /// tells of something makes one system call more for that.
     #[default]
     Level,
-    /// Only when something new happens, of which the set tells once: the loop waits on the set until it
-    /// tells nothing, and each member is used until a call of it has found nothing.
+    /// Only when something new happens, of which the set tells once: the loop waits on the set
+    /// until it tells nothing, and each member is used until a call of it has found nothing.
     Edge,
 }
 
@@ -140,8 +140,8 @@ struct Inner {
 
 /// Readers, writers, segments and triggers to wait for together.
 ///
-/// One thread at a time uses the set and its members; triggers and interrupters are for any thread. A
-/// member stays a member until it is removed or dropped, and it may be dropped at any time.
+/// One thread at a time uses the set and its members; triggers and interrupters are for any thread.
+/// A member stays a member until it is removed or dropped, and it may be dropped at any time.
 pub struct Set {
     watch: FileWatch,
     shared: Arc<Shared>,
@@ -252,8 +252,8 @@ impl Set {
         Ok(Trigger { shared: Arc::clone(&self.shared), flag })
     }
 
-    /// Removes what was added with this number; [`Code::NotFound`] if nothing was. It can then have a
-    /// descriptor of its own, or enter another set.
+    /// Removes what was added with this number; [`Code::NotFound`] if nothing was. It can then have
+    /// a descriptor of its own, or enter another set.
     pub fn remove(&self, cookie: u64) -> Result<()> {
         let mut inner = self.inner()?;
         if inner.triggers.remove(&cookie).is_some() {
@@ -383,7 +383,8 @@ impl Inner {
         watch
             .drain(|told| match told.watch {
                 Some(number) => {
-                    // Other numbers: the file of the set, and files that it does not watch any more.
+                    // Other numbers: the file of the set, and files that it does not watch any
+                    // more.
                     if let Some(cookies) = places.get(&number) {
                         note(cookies, &told);
                     }
@@ -435,8 +436,8 @@ impl Inner {
         }
     }
 
-    /// Tells of members in turn. Those that have found nothing since they were told of are armed, and
-    /// leave the list.
+    /// Tells of members in turn. Those that have found nothing since they were told of are armed,
+    /// and leave the list.
     fn tell_members(
         &mut self,
         events: &mut Vec<Event>,

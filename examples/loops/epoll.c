@@ -35,7 +35,8 @@ int main(int count, char **arguments)
     struct itimerspec every = {{0, 1000000}, {0, 1000000}};
     shmslot_segment *segments[2];
     shmslot_reader *readers[2];
-    int loop = epoll_create1(0), timer = timerfd_create(CLOCK_MONOTONIC, 0), over[2] = {0, 0}, i, fd;
+    int loop = epoll_create1(0), timer = timerfd_create(CLOCK_MONOTONIC, 0);
+    int over[2] = {0, 0}, i, fd;
     struct epoll_event event = {EPOLLIN, {.u32 = 2}};
     if (count < 3) return 2;
     timerfd_settime(timer, 0, &every, NULL);
@@ -52,8 +53,9 @@ int main(int count, char **arguments)
     while (!over[0] || !over[1] || ticks == 0) {
         unsigned long long expired;
         if (epoll_wait(loop, &event, 1, -1) != 1) continue;
-        if (event.data.u32 < 2) over[event.data.u32] = receive(readers[event.data.u32], (int)event.data.u32);
-        if (event.data.u32 == 2 && read(timer, &expired, sizeof expired) > 0) ticks++;
+        i = (int)event.data.u32;
+        if (i < 2) over[i] = receive(readers[i], i);
+        if (i == 2 && read(timer, &expired, sizeof expired) > 0) ticks++;
     }
     printf("%lu %lu\n", got[0], got[1]);
     close(loop);

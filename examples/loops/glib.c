@@ -1,4 +1,5 @@
-/* Receives from two segments, with a timer beside them, in GLib's main loop. Usage: glib FIRST SECOND */
+/* Receives from two segments, with a timer beside them, in GLib's main loop.
+ * Usage: glib FIRST SECOND */
 #include <glib-unix.h>
 #include <shmslot_events.h>
 #include <stdio.h>

@@ -32,21 +32,21 @@ fn tell(ret_fd: &Out<'_, c_int>, descriptor: Result<&Descriptor>) -> Result<c_in
 /// The descriptor of a reader, for poll, epoll and every event loop: readable when there may be
 /// something to read, and right after it was made. The same each time; made at the first call.
 ///
-/// Read until shmslot_slot_read returns SHMSLOT_E_AGAIN, then wait for the descriptor: that read has
-/// armed it. A level-triggered loop may also stop reading earlier. The read costs one system call,
-/// and only the one that finds nothing. A reader with a descriptor gets the ends of
+/// Read until shmslot_slot_read returns SHMSLOT_E_AGAIN, then wait for the descriptor: that read
+/// has armed it. A level-triggered loop may also stop reading earlier. The read costs one system
+/// call, and only the one that finds nothing. A reader with a descriptor gets the ends of
 /// shmslot_reader_end_waits, without delay, from shmslot_slot_read, too: NO_WRITERS, PEER_DEAD and
-/// RETIRED stand for AGAIN. After SHMSLOT_E_HELD_LIMIT it is not armed, because a mark is due first.
+/// RETIRED stand for AGAIN. After SHMSLOT_E_HELD_LIMIT it is not armed, because a mark is due
+/// first.
 ///
 /// The descriptor is the reader's: nobody else reads, writes or closes it, a forked child does not
-/// use it, and one loop has it. Take it out of the loop, then call shmslot_reader_leave: that closes
-/// it, or the mark of the last sample after it does.
+/// use it, and one loop has it. Take it out of the loop, then call shmslot_reader_leave: that
+/// closes it, or the mark of the last sample after it does.
 ///
 /// flags: 0 or SHMSLOT_FD_MANUAL; what the first call says is so. ret_fd: the number. reterr: NULL
-/// or filled on failure.
-/// Threads: see shmslot_reader. Errors: INVALID, NOT_SUPPORTED (no /proc, or a system that does not
-/// tell of accesses), PERMISSION, DESCRIPTOR_LOST, NO_MEMORY, SYS (EMFILE: no inotify instance or no
-/// descriptor is left; ENOSPC: no inotify watch). Since 0.2.
+/// or filled on failure. Threads: see shmslot_reader. Errors: INVALID, NOT_SUPPORTED (no /proc, or
+/// a system that does not tell of accesses), PERMISSION, DESCRIPTOR_LOST, NO_MEMORY, SYS (EMFILE:
+/// no inotify instance or no descriptor is left; ENOSPC: no inotify watch). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_fd(
     reader: *mut shmslot_reader,
@@ -76,11 +76,11 @@ pub unsafe extern "C" fn shmslot_reader_fd_arm(reader: *mut shmslot_reader) -> c
 /// The descriptor of a writer: readable when there may be a slot to reserve, and right after it was
 /// made. The same each time; made at the first call.
 ///
-/// Reserve with timeout 0 until it returns SHMSLOT_E_NO_FREE_SLOT, then wait for the descriptor: that
-/// call has armed it. shmslot_wait_space and shmslot_wait_readers with timeout 0 arm it when they
-/// return SHMSLOT_E_AGAIN. If shmslot_writer_end_waits asks for RETIRED, that stands for both codes.
-/// One thread makes these calls. For the rest it is as shmslot_reader_fd says; shmslot_writer_close
-/// closes it.
+/// Reserve with timeout 0 until it returns SHMSLOT_E_NO_FREE_SLOT, then wait for the descriptor:
+/// that call has armed it. shmslot_wait_space and shmslot_wait_readers with timeout 0 arm it when
+/// they return SHMSLOT_E_AGAIN. If shmslot_writer_end_waits asks for RETIRED, that stands for both
+/// codes. One thread makes these calls. For the rest it is as shmslot_reader_fd says;
+/// shmslot_writer_close closes it.
 ///
 /// flags: 0 or SHMSLOT_FD_MANUAL; what the first call says is so. ret_fd: the number. reterr: NULL
 /// or filled on failure.
@@ -99,8 +99,8 @@ pub unsafe extern "C" fn shmslot_writer_fd(
     })
 }
 
-/// Arms the descriptor of a writer, and looks once more. 0: armed, and no slot is free. 1: there may
-/// be a slot to reserve.
+/// Arms the descriptor of a writer, and looks once more. 0: armed, and no slot is free. 1: there
+/// may be a slot to reserve.
 ///
 /// Threads: see shmslot_writer. Errors: INVALID (also if shmslot_writer_fd was not called), RETIRED
 /// (as shmslot_writer_end_waits says; it is armed then), DESCRIPTOR_LOST, CORRUPT. Since 0.2.

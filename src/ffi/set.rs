@@ -15,8 +15,8 @@ use crate::ffi::writer::shmslot_writer;
 use crate::set::{Event, Readable, Set, Trigger, What};
 
 /// Flag of shmslot_set_create: the set tells of each change once, as EPOLLET does. Then a member is
-/// used until its call has found nothing, and shmslot_set_wait is called until it returns 0, before a
-/// loop waits for the descriptor. That saves one system call a turn.
+/// used until its call has found nothing, and shmslot_set_wait is called until it returns 0, before
+/// a loop waits for the descriptor. That saves one system call a turn.
 pub const SHMSLOT_SET_EDGE: u32 = 1;
 
 /// shmslot_event.what: a reader may have a sample; read until there is none.
@@ -82,11 +82,10 @@ impl From<&Event> for shmslot_event {
 
 /// Makes a set without members.
 ///
-/// flags: 0 or SHMSLOT_SET_EDGE. ret_set: close it with shmslot_set_close. reterr: NULL or filled on
-/// failure.
-/// Threads: any. Errors: INVALID, NOT_SUPPORTED (no /proc, or a system that does not tell of
-/// accesses), PERMISSION, NO_MEMORY, DESCRIPTOR_LOST, SYS (EMFILE: no inotify instance or no
-/// descriptor is left; ENOSPC: no inotify watch). Since 0.2.
+/// flags: 0 or SHMSLOT_SET_EDGE. ret_set: close it with shmslot_set_close. reterr: NULL or filled
+/// on failure. Threads: any. Errors: INVALID, NOT_SUPPORTED (no /proc, or a system that does not
+/// tell of accesses), PERMISSION, NO_MEMORY, DESCRIPTOR_LOST, SYS (EMFILE: no inotify instance or
+/// no descriptor is left; ENOSPC: no inotify watch). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_set_create(
     flags: u32,
@@ -116,12 +115,12 @@ pub unsafe extern "C" fn shmslot_set_close(set: *mut shmslot_set) {
     unsafe { boundary::close(set) };
 }
 
-/// Adds a reader that has no descriptor of its own, and is in no other set. It may leave at any time;
-/// that removes it.
+/// Adds a reader that has no descriptor of its own, and is in no other set. It may leave at any
+/// time; that removes it.
 ///
 /// The set tells of it, first of all once, and goes on until shmslot_slot_read has returned
-/// SHMSLOT_E_AGAIN (but for SHMSLOT_SET_EDGE). A reader in a set gets the ends of shmslot_reader_end_waits from shmslot_slot_read,
-/// as shmslot_reader_fd says.
+/// SHMSLOT_E_AGAIN (but for SHMSLOT_SET_EDGE). A reader in a set gets the ends of
+/// shmslot_reader_end_waits from shmslot_slot_read, as shmslot_reader_fd says.
 ///
 /// cookie: a number that nothing else in the set has. reterr: NULL or filled on failure.
 /// Threads: see shmslot_set. Errors: INVALID (also if it has a descriptor or is in a set), EXISTS
@@ -141,8 +140,8 @@ pub unsafe extern "C" fn shmslot_set_add_reader(
 }
 
 /// Adds a writer, as shmslot_set_add_reader does a reader. The set goes on telling of it until a
-/// reserve with timeout 0 has returned SHMSLOT_E_NO_FREE_SLOT, or one of the calls has found nothing
-/// that shmslot_writer_fd names.
+/// reserve with timeout 0 has returned SHMSLOT_E_NO_FREE_SLOT, or one of the calls has found
+/// nothing that shmslot_writer_fd names.
 ///
 /// Threads: see shmslot_set. Errors: as shmslot_set_add_reader. Since 0.2.
 #[unsafe(no_mangle)]
@@ -159,8 +158,8 @@ pub unsafe extern "C" fn shmslot_set_add_writer(
     })
 }
 
-/// Adds a segment: the set tells of it once, and then whenever there was a commit, a discard, a mark
-/// or a death since it was told last. It may be closed at any time; that removes it.
+/// Adds a segment: the set tells of it once, and then whenever there was a commit, a discard, a
+/// mark or a death since it was told last. It may be closed at any time; that removes it.
 ///
 /// Threads: see shmslot_set. Errors: as shmslot_set_add_reader, and NOT_SUPPORTED for an observer.
 /// Since 0.2.
@@ -180,9 +179,9 @@ pub unsafe extern "C" fn shmslot_set_add_segment(
 
 /// Adds a trigger.
 ///
-/// ret_trigger: close it with shmslot_trigger_close; the set keeps its number until shmslot_set_remove.
-/// reterr: NULL or filled on failure. Threads: see shmslot_set. Errors: INVALID, EXISTS (the cookie).
-/// Since 0.2.
+/// ret_trigger: close it with shmslot_trigger_close; the set keeps its number until
+/// shmslot_set_remove. reterr: NULL or filled on failure. Threads: see shmslot_set. Errors:
+/// INVALID, EXISTS (the cookie). Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_set_add_trigger(
     set: *mut shmslot_set,
@@ -221,9 +220,8 @@ pub unsafe extern "C" fn shmslot_trigger_close(trigger: *mut shmslot_trigger) {
     unsafe { boundary::close(trigger) };
 }
 
-/// Removes what was added with this number. A reader or a writer can then have a descriptor, or enter
-/// another set.
-/// Threads: see shmslot_set. Errors: INVALID, NOT_FOUND. Since 0.2.
+/// Removes what was added with this number. A reader or a writer can then have a descriptor, or
+/// enter another set. Threads: see shmslot_set. Errors: INVALID, NOT_FOUND. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_set_remove(set: *mut shmslot_set, cookie: u64) -> c_int {
     from_c!(set: HandleRef);
@@ -234,8 +232,8 @@ pub unsafe extern "C" fn shmslot_set_remove(set: *mut shmslot_set, cookie: u64) 
 }
 
 /// The descriptor of a set for an event loop: readable when shmslot_set_wait may have something to
-/// tell, and right after the set was made. It is the set's, as shmslot_reader_fd says of a reader's.
-/// Threads: any. Errors: INVALID. Since 0.2.
+/// tell, and right after the set was made. It is the set's, as shmslot_reader_fd says of a
+/// reader's. Threads: any. Errors: INVALID. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_set_fd(set: *const shmslot_set) -> c_int {
     from_c!(set: HandleRef);
@@ -246,12 +244,13 @@ pub unsafe extern "C" fn shmslot_set_fd(set: *const shmslot_set) -> c_int {
 /// sleeps until there is, or the time is over. 0: the time is over, and the descriptor is armed.
 ///
 /// What it costs depends on what is ready, not on how many members the set has. A member is told of
-/// again until its own call has found nothing, but for SHMSLOT_SET_EDGE. If more is ready than max, the calls tell of all in
-/// turn. Deaths and the loss of names are noticed here, and told by the calls of the members.
+/// again until its own call has found nothing, but for SHMSLOT_SET_EDGE. If more is ready than max,
+/// the calls tell of all in turn. Deaths and the loss of names are noticed here, and told by the
+/// calls of the members.
 ///
 /// timeout_ns: nanoseconds, 0 does not wait, -1 for no limit. ret_events: room for max; what lies
-/// behind the events that were told is unchanged. Threads: see shmslot_set. Errors: INVALID (also max
-/// 0), BAD_TIMEOUT, INTERRUPTED, DESCRIPTOR_LOST, NO_MEMORY. Since 0.2.
+/// behind the events that were told is unchanged. Threads: see shmslot_set. Errors: INVALID (also
+/// max 0), BAD_TIMEOUT, INTERRUPTED, DESCRIPTOR_LOST, NO_MEMORY. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_set_wait(
     set: *mut shmslot_set,

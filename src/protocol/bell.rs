@@ -3,14 +3,14 @@
 //!
 //! The word is a count and five bits: armed, watched and waking, fd_armed and fd_waking. A sleeper
 //! arms the bell, checks once more what it waits for, and sleeps while the word is unchanged. A
-//! ringer makes its change visible, then loads the word. If no bit is set, there is nobody to wake or
-//! to tell. A ring clears armed, watched and fd_armed, so a sleeper that is killed costs at most one
-//! needless wake. The ring sets waking, and the ringer clears it after the wake. If the ringer is
-//! stopped in between, the next ringer finds waking set and wakes.
+//! ringer makes its change visible, then loads the word. If no bit is set, there is nobody to wake
+//! or to tell. A ring clears armed, watched and fd_armed, so a sleeper that is killed costs at most
+//! one needless wake. The ring sets waking, and the ringer clears it after the wake. If the ringer
+//! is stopped in between, the next ringer finds waking set and wakes.
 //!
-//! Who sleeps in an event loop sets fd_armed, and its descriptor becomes readable when the segment's
-//! file is accessed: by the *chime*. One call reaches all of them, however many there are. fd_waking
-//! is for the chime what waking is for the futex.
+//! Who sleeps in an event loop sets fd_armed, and its descriptor becomes readable when the
+//! segment's file is accessed: by the *chime*. One call reaches all of them, however many there
+//! are. fd_waking is for the chime what waking is for the futex.
 
 use super::attention::Attention;
 use super::bounds::RETRY_LIMIT;

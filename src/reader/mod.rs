@@ -115,10 +115,10 @@ impl Reader {
     }
 
     /// A descriptor for an event loop, the same each time: readable when there may be something to
-    /// read. By default each [`read`](Reader::read) that finds nothing arms it; so a loop reads until
-    /// there is nothing, and then waits for the descriptor, be it level-triggered or edge-triggered.
-    /// A reader that has one returns the ends of [`end_waits`](Reader::end_waits) from its reads, too.
-    /// It belongs to the reader, so nobody reads or closes it.
+    /// read. By default each [`read`](Reader::read) that finds nothing arms it; so a loop reads
+    /// until there is nothing, and then waits for the descriptor, be it level-triggered or
+    /// edge-triggered. A reader that has one returns the ends of [`end_waits`](Reader::end_waits)
+    /// from its reads, too. It belongs to the reader, so nobody reads or closes it.
     pub fn descriptor(&self, arm: Arm) -> Result<BorrowedFd<'_>> {
         Ok(self.core.descriptor(arm)?.as_fd())
     }

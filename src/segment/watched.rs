@@ -43,8 +43,8 @@ impl Attachment {
         self.mapped.chime().ring();
     }
 
-    /// Makes the next [`lost_its_name`](Attachment::lost_its_name) look, because the kernel has told
-    /// that something about the file has changed.
+    /// Makes the next [`lost_its_name`](Attachment::lost_its_name) look, because the kernel has
+    /// told that something about the file has changed.
     pub(crate) fn look_at_name_soon(&self) {
         // Relaxed: as there.
         self.next_name_look.store(0, Ordering::Relaxed);

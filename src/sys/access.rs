@@ -2,8 +2,8 @@
 //!
 //! The kernel tells whoever watches a file of reads through a descriptor, of closes and of changes
 //! of its facts; it tells nothing of accesses to memory that is mapped. So one process wakes others
-//! by reading one byte of a file that they watch, and its death wakes them, because the kernel closes
-//! its files. Nobody needs to be found, asked or named for that.
+//! by reading one byte of a file that they watch, and its death wakes them, because the kernel
+//! closes its files. Nobody needs to be found, asked or named for that.
 #![allow(unsafe_code)] // System calls on a descriptor that may not be ours any more.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -27,9 +27,9 @@ const MOST_READS: u32 = 80;
 /// Lets the kernel tell everybody who watches the file of this descriptor.
 ///
 /// If the program has closed the number, or put another file in its place, nothing is told, and one
-/// byte of that file is read. That takes nothing from a pipe, a socket or a terminal, because a read
-/// at an offset fails there. It is the bare call, because the wrapper of the C library ends a thread
-/// that is cancelled.
+/// byte of that file is read. That takes nothing from a pipe, a socket or a terminal, because a
+/// read at an offset fails there. It is the bare call, because the wrapper of the C library ends a
+/// thread that is cancelled.
 pub(crate) fn touch(file: RawFd) {
     let mut byte = 0u8;
     // SAFETY: room for one byte. Nothing depends on what is read.

@@ -177,9 +177,9 @@ impl<Threads> Writer<Threads> {
 
     /// A descriptor for an event loop, the same each time: readable when there may be a slot to
     /// reserve. A reserve with a timeout of 0 that gets [`Code::NoFreeSlot`] arms it, and so does
-    /// [`wait_space`](Writer::wait_space) that gets [`Code::Again`]; then it becomes readable when a
-    /// slot is released. One thread makes these calls. It belongs to the writer, so nobody reads or
-    /// closes it.
+    /// [`wait_space`](Writer::wait_space) that gets [`Code::Again`]; then it becomes readable when
+    /// a slot is released. One thread makes these calls. It belongs to the writer, so nobody reads
+    /// or closes it.
     pub fn descriptor(&self, arm: Arm) -> Result<BorrowedFd<'_>> {
         Ok(self.core.descriptor(arm)?.as_fd())
     }
