@@ -74,20 +74,24 @@ static inline int write_text(const char *path, const char *text)
     return written == (ssize_t)strlen(text) ? 0 : -1;
 }
 
+/* Becomes root in a user namespace of its own, and enters others with it. */
+static inline int enter_user_namespace(int others)
+{
+    char map[64];
+    unsigned user = (unsigned)geteuid(), group = (unsigned)getegid();
+    if (unshare(CLONE_NEWUSER | others) != 0) return -1;
+    snprintf(map, sizeof map, "0 %u 1", user);
+    if (write_text("/proc/self/uid_map", map) != 0) return -1;
+    (void)write_text("/proc/self/setgroups", "deny");
+    snprintf(map, sizeof map, "0 %u 1", group);
+    return write_text("/proc/self/gid_map", map);
+}
+
 /* Enters a new mount namespace. Root needs nothing else; any other user becomes root in a user
  * namespace. */
 static inline int enter_namespace(void)
 {
-    char map[64];
-    if (unshare(CLONE_NEWNS) != 0) {
-        unsigned user = (unsigned)geteuid(), group = (unsigned)getegid();
-        if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return -1;
-        snprintf(map, sizeof map, "0 %u 1", user);
-        if (write_text("/proc/self/uid_map", map) != 0) return -1;
-        (void)write_text("/proc/self/setgroups", "deny");
-        snprintf(map, sizeof map, "0 %u 1", group);
-        if (write_text("/proc/self/gid_map", map) != 0) return -1;
-    }
+    if (unshare(CLONE_NEWNS) != 0 && enter_user_namespace(CLONE_NEWNS) != 0) return -1;
     return mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL);
 }
 
