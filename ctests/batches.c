@@ -483,6 +483,64 @@ static void check_sleepers(void)
     }
 }
 
+/* What marks nothing tells nobody of a change. */
+static void check_marks_of_nothing(void)
+{
+    struct waiting waiting = {.segment = NULL};
+    shmslot_sample sample;
+    uint32_t before, after;
+    set_up(&settings[0]);
+    waiting.reader = join(segment, 0);
+    start(&waiting, call_wait); /* so the segment is not calm */
+    (void)put(writer, 1);
+    CHECK_OK(finish(&waiting));
+    CHECK_U64(succeeded(shmslot_slot_read_many(reader, &sample, 1)), 1);
+    CHECK_OK(shmslot_slot_mark(reader, &sample));
+    CHECK_OK(shmslot_segment_generation(segment, &before));
+    CHECK_CODE(shmslot_slot_mark_many(reader, &sample, 1), SHMSLOT_E_STALE);
+    CHECK_OK(shmslot_segment_generation(segment, &after));
+    CHECK_U64(after, before);
+    (void)take(waiting.reader);
+    shmslot_reader_leave(waiting.reader);
+    tear_down();
+}
+
+static shmslot_sample stale;
+
+static void *mark_what_is_not_held(void *over)
+{
+    while (!__atomic_load_n((int *)over, __ATOMIC_RELAXED))
+        CHECK_CODE(shmslot_slot_mark(reader, &stale), SHMSLOT_E_STALE);
+    return NULL;
+}
+
+/* Marks that are refused never make a reader look as if it held something. */
+static void check_refused_marks_under_a_limit(void)
+{
+    shmslot_options options = options_of(4, 8);
+    pthread_t marking;
+    int over = 0, i;
+    options.max_held = 1;
+    options.history = 1;
+    segment = make_anonymous(&options);
+    writer = open_writer(segment);
+    reader = join(segment, 0);
+    (void)put(writer, 0);
+    (void)take(reader);
+    CHECK_OK(shmslot_slot_peek_latest(reader, &stale));
+    CHECK_OK(shmslot_slot_mark(reader, &stale));
+    CHECK(pthread_create(&marking, NULL, mark_what_is_not_held, &over) == 0);
+    for (i = 0; i < 200000; i++) {
+        shmslot_sample sample;
+        (void)put(writer, 1);
+        CHECK_OK(shmslot_slot_read(reader, &sample));
+        CHECK_OK(shmslot_slot_mark(reader, &sample));
+    }
+    __atomic_store_n(&over, 1, __ATOMIC_RELAXED);
+    CHECK(pthread_join(marking, NULL) == 0);
+    tear_down();
+}
+
 /* ---- threads ---- */
 
 #define THREADS 2
@@ -617,6 +675,8 @@ CHECK_MAIN()
     RUN(check_marks_after_leaving());
     RUN(check_joining_and_leaving());
     RUN(check_sleepers());
+    RUN(check_marks_of_nothing());
+    RUN(check_refused_marks_under_a_limit());
     RUN(check_writers_at_once());
     RUN(check_threads_with_the_same_loans());
     RUN(check_threads_with_the_same_samples());

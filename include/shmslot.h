@@ -899,7 +899,8 @@ int shmslot_slot_commit(shmslot_writer *writer, const shmslot_loan *loan, size_t
 
 /// Reserves up to capacity loans, each for up to len bytes, and returns how many. It is
 /// shmslot_slot_reserve as often as that succeeds: the first waits as timeout_ns says, the others do
-/// not wait. Loans of one call are mostly in the order in which their commits are fastest.
+/// not wait. There are never more than slots. Loans of one call are mostly in the order in which
+/// their commits are fastest.
 ///
 /// ret_loans: room for capacity loans, the first ones written; NULL if capacity is 0, and then the
 /// result is 0. Threads and errors as in shmslot_slot_reserve, if there is not even one. Since 0.2.
@@ -907,8 +908,9 @@ int shmslot_slot_reserve_many(shmslot_writer *writer, size_t len, int64_t timeou
                               shmslot_loan *ret_loans, size_t capacity);
 
 /// Publishes count loans in turn, and returns how many. It is shmslot_slot_commit for each, but
-/// looks only once per 16 samples whether somebody sleeps, joins or leaves; samples of other writers
-/// may come in between. If the result is below count, the next loan cannot be committed and is as it
+/// looks only once per 16 samples whether somebody sleeps, joins or leaves, in a segment with a power
+/// of two of slots, max_readers up to 15, and none of history, timestamps, SHMSLOT_POLICY_DROP_OLDEST,
+/// max_loans and max_held. Samples of other writers may come in between. If the result is below count, the next loan cannot be committed and is as it
 /// was, and so are those after it; a call that begins with it returns the error.
 ///
 /// loans: count of them, of this writer; may be NULL if count is 0. lens: how many bytes of each to
@@ -1050,7 +1052,9 @@ int shmslot_reader_explain(const shmslot_reader *reader, int code, const shmslot
 int shmslot_slot_read(shmslot_reader *reader, shmslot_sample *ret_sample);
 
 /// Reads up to capacity samples in place, in order, and returns how many. It is shmslot_slot_read as
-/// often as that succeeds. An error that ends it early comes again at the next call.
+/// often as that succeeds, and at most once for each slot. A result below capacity says that there
+/// were no more, or that an error ended it, which the next call returns. Only a call that returns
+/// AGAIN has armed shmslot_reader_fd.
 ///
 /// ret_samples: room for capacity samples, the first ones written; each until it is marked, together
 /// or alone. NULL if capacity is 0, and then the result is 0. Threads and errors as in
@@ -1074,8 +1078,9 @@ int shmslot_slot_peek_latest(shmslot_reader *reader, shmslot_sample *ret_sample)
 /// Threads: any. Errors: INVALID, STALE. Since 0.2.
 int shmslot_slot_mark(shmslot_reader *reader, const shmslot_sample *sample);
 
-/// Releases count samples in turn, and returns how many. It is shmslot_slot_mark for each, but looks
-/// only once per 16 samples whether somebody waits for their slots. If the result is below count,
+/// Releases count samples in turn, and returns how many. It is shmslot_slot_mark for each; where
+/// shmslot_slot_commit_many shares looks, this looks only once per 16 samples whether somebody waits
+/// for their slots. If the result is below count,
 /// the next sample is not held by this reader, and nothing was done with those after it; a call that
 /// begins with it returns STALE.
 ///

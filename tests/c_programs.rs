@@ -34,6 +34,7 @@ c_programs! {
     anonymous
     attach_bad
     attention
+    batches
     cancellation
     channel_bad
     core_dumps

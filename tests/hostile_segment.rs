@@ -202,6 +202,22 @@ fn a_search_is_bounded_by_the_slots() {
     });
 }
 
+/// No call counts beyond the last sequence that a word can hold.
+#[test]
+fn sequences_may_come_to_their_end() {
+    let _turn = turn();
+    let _round = Round::begin(0);
+    for left in 0..8 {
+        // eight slots
+        let mut world = World::create(&mut Choices::new(&[7]));
+        world.exchange_many();
+        world.peer.near_the_end_of_the_order(left);
+        world.exchange_many();
+        world.exchange();
+        world.exchange_many();
+    }
+}
+
 /// Ends a thread even if this one panics.
 struct Ends<'a>(&'a AtomicBool);
 

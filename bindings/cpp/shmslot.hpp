@@ -1825,8 +1825,8 @@ public:
     /// The reader's bit in masks of readers. Threads: any. shmslot_reader_index.
     Result<int> index() const noexcept { return detail::number(shmslot_reader_index(get())); }
 
-    /// Marks the sample whose payload begins at data; no Sample may own it. Threads: any.
-    /// shmslot_slot_mark_ptr.
+    /// Marks the sample whose payload begins at data; no Sample and no Samples may own it. Threads:
+    /// any. shmslot_slot_mark_ptr.
     Result<void> mark_ptr(const void *data) noexcept
     {
         return detail::done(shmslot_slot_mark_ptr(get(), data));

@@ -45,7 +45,7 @@ pub(crate) fn quickly<T: Handle, R>(
     if handle.health().is_poisoned() { None } else { call(handle) }
 }
 
-/// The same for calls that make other system calls than those of a futex: no call is a point at
+/// As [`with`], for calls that make other system calls than those of a futex: no call is a point at
 /// which a thread is cancelled. `with` is for hot calls, which would feel it; what they do by
 /// system calls guards itself.
 pub(crate) fn with_system<T: Handle>(

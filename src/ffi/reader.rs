@@ -132,7 +132,7 @@ impl shmslot_reader {
 fn token_of(core: &Core, sample: &shmslot_sample) -> HotResult<SampleToken> {
     let is_of_this = sample.segment_id == core.segment().geometry().segment_id;
     if !is_of_this || !SampleToken::is_sequence(sample.sequence) {
-        return Err(Code::Stale);
+        return Err(core.segment().table().err().unwrap_or(Code::Stale));
     }
     let hold = match sample.flags {
         0 => Hold::Owed,
@@ -243,6 +243,7 @@ pub unsafe extern "C" fn shmslot_reader_lost(
 ) -> c_int {
     from_c!(reader: HandleRef, ret_lost: Out);
     boundary::with(&reader, |reader| {
+        reader.core.segment().table()?;
         ret_lost.give(reader.core.lost())?;
         Ok(SHMSLOT_OK)
     })
@@ -252,7 +253,10 @@ pub unsafe extern "C" fn shmslot_reader_lost(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_reader_index(reader: *const shmslot_reader) -> c_int {
     from_c!(reader: HandleRef);
-    boundary::with(&reader, |reader| Ok(reader.core.index() as c_int))
+    boundary::with(&reader, |reader| {
+        reader.core.segment().table()?;
+        Ok(reader.core.index() as c_int)
+    })
 }
 
 /// Says in numbers why a call of this reader has just failed with this code. ret_error gets the code
@@ -269,6 +273,7 @@ pub unsafe extern "C" fn shmslot_reader_explain(
 ) -> c_int {
     from_c!(reader: HandleRef, sample: In, ret_error: Out);
     boundary::with(&reader, |reader| {
+        reader.core.segment().table()?;
         let code = Code::from_number(code).ok_or(Code::Invalid)?;
         let error = match (code, sample.take()) {
             (Code::Stale, Ok(sample)) => {
@@ -326,7 +331,9 @@ extern "C" fn read_slow(
 }
 
 /// Reads up to capacity samples in place, in order, and returns how many. It is shmslot_slot_read as
-/// often as that succeeds. An error that ends it early comes again at the next call.
+/// often as that succeeds, and at most once for each slot. A result below capacity says that there
+/// were no more, or that an error ended it, which the next call returns. Only a call that returns
+/// AGAIN has armed shmslot_reader_fd.
 ///
 /// ret_samples: room for capacity samples, the first ones written; each until it is marked, together
 /// or alone. NULL if capacity is 0, and then the result is 0. Threads and errors as in
@@ -398,8 +405,9 @@ pub unsafe extern "C" fn shmslot_slot_mark(
     }
 }
 
-/// Releases count samples in turn, and returns how many. It is shmslot_slot_mark for each, but looks
-/// only once per 16 samples whether somebody waits for their slots. If the result is below count,
+/// Releases count samples in turn, and returns how many. It is shmslot_slot_mark for each; where
+/// shmslot_slot_commit_many shares looks, this looks only once per 16 samples whether somebody waits
+/// for their slots. If the result is below count,
 /// the next sample is not held by this reader, and nothing was done with those after it; a call that
 /// begins with it returns STALE.
 ///

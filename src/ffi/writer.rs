@@ -71,8 +71,9 @@ impl shmslot_writer {
 
     #[inline(always)]
     fn token_of(&self, loan: shmslot_loan) -> HotResult<Token> {
-        if loan.segment_id != self.writer.segment().geometry().segment_id {
-            return Err(Code::Stale);
+        let segment = self.writer.segment();
+        if loan.segment_id != segment.geometry().segment_id {
+            return Err(segment.table().err().unwrap_or(Code::Stale));
         }
         Token::from_number(loan.token)
     }
@@ -164,6 +165,7 @@ pub unsafe extern "C" fn shmslot_writer_explain(
 ) -> c_int {
     from_c!(writer: HandleRef, loan: In, ret_error: Out);
     boundary::with(&writer, |handle| {
+        handle.writer.segment().table()?;
         let code = Code::from_number(code).ok_or(Code::Invalid)?;
         let error = match (code, loan.take()) {
             (Code::Stale, Ok(loan)) => handle.writer.explain_stale(handle.token_of(loan).ok()),
@@ -283,7 +285,8 @@ extern "C" fn commit_slow(
 
 /// Reserves up to capacity loans, each for up to len bytes, and returns how many. It is
 /// shmslot_slot_reserve as often as that succeeds: the first waits as timeout_ns says, the others do
-/// not wait. Loans of one call are mostly in the order in which their commits are fastest.
+/// not wait. There are never more than slots. Loans of one call are mostly in the order in which
+/// their commits are fastest.
 ///
 /// ret_loans: room for capacity loans, the first ones written; NULL if capacity is 0, and then the
 /// result is 0. Threads and errors as in shmslot_slot_reserve, if there is not even one. Since 0.2.
@@ -309,8 +312,9 @@ pub unsafe extern "C" fn shmslot_slot_reserve_many(
 }
 
 /// Publishes count loans in turn, and returns how many. It is shmslot_slot_commit for each, but
-/// looks only once per 16 samples whether somebody sleeps, joins or leaves; samples of other writers
-/// may come in between. If the result is below count, the next loan cannot be committed and is as it
+/// looks only once per 16 samples whether somebody sleeps, joins or leaves, in a segment with a power
+/// of two of slots, max_readers up to 15, and none of history, timestamps, SHMSLOT_POLICY_DROP_OLDEST,
+/// max_loans and max_held. Samples of other writers may come in between. If the result is below count, the next loan cannot be committed and is as it
 /// was, and so are those after it; a call that begins with it returns the error.
 ///
 /// loans: count of them, of this writer; may be NULL if count is 0. lens: how many bytes of each to

@@ -9,6 +9,7 @@ use core::num::NonZeroU64;
 
 use super::calm::{Begun, Guess, Hand, Known, PublishBy, Right, store_mark};
 use super::commit;
+use super::order;
 use super::shape::{Calm, Kind};
 use super::slot;
 use super::table::Table;
@@ -52,11 +53,14 @@ pub(crate) fn commit<const ALONE: bool>(
     let joined = || Audience::of_readers(table.hot.active.0.load(Ordering::Relaxed), false);
     let audience = if calm { known.audience } else { joined() };
     let tail = &table.hot.tail.0;
-    // Nobody else moves the tail of a single writer past what it has published.
-    let mut settled = if ALONE { tail.load(Ordering::Relaxed) } else { guess.next };
-    let mut next = settled;
-
     let mut done = Committed { sequences: [0; RUN], count: 0 };
+    let mut next = guess.next;
+    if ALONE {
+        // Relaxed: nobody else moves it past what this writer has published.
+        let Some(first) = order::honest(tail.load(Ordering::Relaxed)) else { return done };
+        next = first.get();
+    }
+    let mut settled = next;
     for (&(token, len), sequence) in loans.iter().zip(&mut done.sequences) {
         let Some(slot) = table.slots.get(token.slot()) else { break };
         let begun = Begun::new::<ALONE>(shape, slot, hand, token, len, right, audience, || true);
@@ -174,6 +178,9 @@ pub(crate) fn mark(
         }
         *marked = slot;
         count += 1;
+    }
+    if count == 0 {
+        return 0;
     }
     let marked = || slots.iter().copied().take(count);
     // As in `calm::mark`, for all of them.

@@ -340,7 +340,7 @@ impl Sample<'_> {
 #[inline]
 fn confirm_before_overwriting(table: &Table<'_>, entry: Entry) -> Result<(), Code> {
     let ctl_word = &table.claim(entry.slot())?.ctl;
-    // Acquire: pairs with the store of Publishing in `publish`, so the sequence below belongs to
+    // Acquire: pairs with the store of Publishing in `Sample::prepare`, so the sequence below belongs to
     // the generation in `ctl`.
     let ctl = Ctl(ctl_word.load(Ordering::Acquire));
     if ctl.phase() == Some(Phase::Publishing) {

@@ -348,7 +348,7 @@ pub(crate) fn mark(
 ) -> Result<(), Code> {
     let line = table.line(slot).map_err(|_| Code::Stale)?;
     let left = clear(line.marks.get(word).ok_or(Code::Stale)?, sequence, bit)?;
-    // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`, and with this fence in a reader
+    // Pairs with the fences in `vacancy::withdraw` and `Bell::announce`, and with this fence in a reader
     // of another word: the later of the two readers sees both words clear.
     fence_after_rmw();
     let only_word = table.shape.mark_words == 1 && !table.shape.receipts;

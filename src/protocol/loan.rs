@@ -263,7 +263,7 @@ impl Withdrawn {
         if self.used == 0 {
             return;
         }
-        // Pairs with the light fence in `calm::mark`.
+        // Pairs with the light fences in `calm::try_mark` and `batch::mark`.
         table.attention().pass_since(self.since);
         let mut any = false;
         for (word, bits) in self.words.iter().take(self.used) {
@@ -360,7 +360,7 @@ pub(crate) fn begin_commit(claim: &Claim, shape: &Shape, loan: Loan) -> Result<(
 /// Gives a loan back without publishing it.
 pub(crate) fn discard(table: &Table<'_>, loan: Loan) -> Result<(), Code> {
     end_loan(table.claim(loan.slot).map_err(|_| Code::Stale)?, &table.shape, loan, Phase::Free)?;
-    // Pairs with the fences in `vacancy::withdraw` and `Bell::arm`.
+    // Pairs with the fences in `vacancy::withdraw` and `Bell::announce`.
     fence(Ordering::SeqCst);
     freed(table, loan.slot);
     table.change_bell().ring();

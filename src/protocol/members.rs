@@ -44,6 +44,9 @@ fn become_member(
     // fences in `commit::commit` and `calm::commit`.
     table.attention().tell();
     let joined_at = order::settled_tail(table)?;
+    if joined_at >= order::LATEST_JOIN {
+        return Err(Code::Corrupt);
+    }
     let start = joined_at.saturating_sub(u64::from(history)).max(FIRST);
     // A commit that saw the row's previous reader may have left a bit for it after that reader's
     // sweep.
@@ -101,7 +104,7 @@ fn announce(
     if !change(row, member.joined.with(RowPhase::Joining), member.joined) {
         return Err(why_not_joined(table, member));
     }
-    // Pairs with the fence in `Bell::arm`.
+    // Pairs with the fence in `Bell::announce`.
     fence(Ordering::SeqCst);
     table.space_bell().ring();
     Ok(())

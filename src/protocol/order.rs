@@ -18,6 +18,10 @@ use crate::error::Code;
 /// The first sequence of a segment; 0 means none.
 pub(crate) const FIRST: u64 = 1;
 
+/// No reader joins from this sequence on, which no honest segment reaches in centuries: so no reader
+/// comes to a sequence that does not fit a token of a sample.
+pub(crate) const LATEST_JOIN: u64 = 1 << 61;
+
 /// A sequence that an honest process can have reached: not 0, and less than 2^63.
 #[inline(always)]
 pub(crate) fn honest(sequence: u64) -> Option<NonZeroU64> {
@@ -89,7 +93,8 @@ fn divide(sequence: u64, slots: u32) -> (u32, u32) {
 
 /// The sequence that the next sample gets, as far as this thread can see.
 pub(crate) fn tail(table: &Table<'_>) -> u64 {
-    // Acquire: pairs with the exchanges in `advance`, so the entries before it are visible.
+    // Acquire: pairs with the exchanges in `advance_to` and with the stores of single writers, so the
+    // entries before it are visible.
     table.hot.tail.0.load(Ordering::Acquire)
 }
 

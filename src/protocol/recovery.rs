@@ -24,7 +24,8 @@ pub(crate) fn sweep(table: &Table<'_>, dead: &Dead) -> Result<(), Code> {
     let tail = order::settled_tail(table)?;
     let readers = rows::evict(table, dead);
     // A writer that died between withdrawing a hint and looking again may have left a mark that had
-    // seen the hint. Pairs with the light fence in `calm::mark`: the sweep sees that mark.
+    // seen the hint. Pairs with the light fences in `calm::try_mark` and `batch::mark`: the sweep sees
+    // that mark.
     table.attention().pass();
     for slot in 0..table.shape.slots {
         sweep_slot(table, dead, readers, tail, slot)?;

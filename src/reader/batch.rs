@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::core::{CalmKind, Core, HeldSample, Hold, SampleToken};
+use super::core::{CalmKind, Core, HeldSample, Hold, SampleToken, extent_of};
 use crate::cache;
 use crate::error::{Code, HotResult};
 use crate::protocol::batch::{self, RUN};
@@ -20,6 +20,8 @@ impl Core {
         mut read: impl FnMut(HeldSample),
     ) -> HotResult<usize> {
         let table = self.segment.table()?;
+        // Each has a slot. So this ends, whatever others do to the words.
+        let most = most.min(table.shape.slots as usize);
         let mut done = 0;
         while done < most {
             let run = RUN.min(most - done);
@@ -28,12 +30,12 @@ impl Core {
             if count == run {
                 continue;
             }
-            // The next one is no common case, or there is none. That is told by a call that has nothing
-            // else to tell; and so is an error.
-            if done != 0 && !matches!(self.is_ready(), Ok(true)) {
-                break;
-            }
-            match self.read_one() {
+            // The next one is no common case, or there is none.
+            let held = match done {
+                0 => self.read_one(),
+                _ => self.read_one_more(table),
+            };
+            match held {
                 Ok(held) => read(held),
                 Err(code) if done == 0 && code != Code::Again => return Err(code),
                 Err(_) => break,
@@ -48,6 +50,14 @@ impl Core {
             Ok(found) => found.ok_or(Code::Again),
             Err(rest) => self.next_slowly(rest).taken(self),
         }
+    }
+
+    /// The same for a call that has something to return already: what else is to be told is left to
+    /// the next call, which finds it again.
+    fn read_one_more(&self, table: &Table<'_>) -> HotResult<HeldSample> {
+        let ahead = self.seek()?.ok_or(Code::Again)?;
+        table.place(ahead, extent_of(table, ahead)?)?;
+        self.take_next(table)
     }
 
     /// Takes up to `most` samples, of [`RUN`] at most, as long as they are common cases; returns how
@@ -82,10 +92,13 @@ impl Core {
             return 0;
         }
         self.set_waiting(false);
-        for (sequence, (slot, extent)) in (first..next).zip(taken) {
+        let count = next.wrapping_sub(first) as usize;
+        let mut sequence = first;
+        for (slot, extent) in taken.into_iter().take(count) {
             read(HeldSample { taken: SampleToken::new(slot, sequence, Hold::Owed), extent });
+            sequence = sequence.wrapping_add(1);
         }
-        next.wrapping_sub(first) as usize
+        count
     }
 
     /// Marks `count` samples, each of which `nth` gives, as many as it can from the first on;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache;
@@ -193,7 +193,7 @@ pub(crate) struct Core {
     /// How what it reads is held under the policy of the segment.
     hold: Hold,
     /// Samples that it holds. Counted up by the thread that reads, and down by those that mark.
-    held: AtomicU32,
+    held: AtomicI32,
     interrupted: Arc<AtomicBool>,
     /// What else ends its waits, and the deaths that it already knows.
     end_without_writers: AtomicBool,
@@ -246,7 +246,7 @@ impl Core {
             lost: AtomicU64::new(0),
             max_held,
             hold,
-            held: AtomicU32::new(0),
+            held: AtomicI32::new(0),
             interrupted: Arc::default(),
             end_without_writers: AtomicBool::new(false),
             end_at_deaths: AtomicBool::new(false),
@@ -352,11 +352,24 @@ impl Core {
             None if self.waiter.is_used() => self.find_or_arm(table)?,
             None => return self.none_yet(table),
         };
+        self.extent_just_read(table, slot)
+    }
+
+    /// The extent of a sample to which this reader has just moved, with its slot.
+    #[inline(always)]
+    fn extent_just_read(&self, table: &Table<'_>, slot: u32) -> HotResult<(u32, Extent)> {
         let extent = extent_of(table, slot)?;
         match table.place(slot, extent) {
             Ok(_) => Ok((slot, extent)),
             Err(code) => Err(self.refuse(self.read_last(slot), code)),
         }
+    }
+
+    /// Moves to the next sample, and takes it. It arms nothing, and tells no end.
+    pub(super) fn take_next(&self, table: &Table<'_>) -> HotResult<HeldSample> {
+        let slot = self.next_slot(table)?.ok_or(Code::Again)?;
+        let (slot, extent) = self.extent_just_read(table, slot)?;
+        Ok(HeldSample { taken: self.read_last(slot), extent })
     }
 
     /// Arms what it waits behind, and looks again, for a sample and for an end; the slot of a sample.
@@ -418,13 +431,6 @@ impl Core {
         Ok(found)
     }
 
-    /// There is nothing to read, and never will be if the reader was expelled.
-    #[inline(always)]
-    fn nothing(&self, table: &Table<'_>) -> HotResult<Option<HeldSample>> {
-        self.check_joined(table)?;
-        Ok(None)
-    }
-
     #[inline(always)]
     fn check_joined(&self, table: &Table<'_>) -> HotResult<()> {
         match rows::is_still_joined(table, self.member) {
@@ -456,13 +462,14 @@ impl Core {
     fn may_hold(&self) -> HotResult<()> {
         // Relaxed: a thread that knows that a sample was marked, from the marking thread or from
         // the segment, has synchronized with the mark, and the count was lowered before that.
-        let full = self.max_held != 0 && self.held.load(Ordering::Relaxed) >= self.max_held;
+        let full = self.max_held != 0 && self.held_count() >= self.max_held;
         if full { Err(Code::HeldLimit) } else { Ok(()) }
     }
 
-    /// Samples that it holds; 0 if there is no limit.
+    /// Samples that it holds; 0 if there is no limit. While a mark is tried of what is not held, it
+    /// is one too low.
     pub(super) fn held_count(&self) -> u32 {
-        self.held.load(Ordering::Relaxed)
+        u32::try_from(self.held.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// The sequence that it reads next.
@@ -566,8 +573,13 @@ impl Core {
         SampleToken::new(slot, sequence, self.hold)
     }
 
-    /// Whether `next` would find a sample.
+    /// Whether a read would find a sample.
     pub(crate) fn is_ready(&self) -> HotResult<bool> {
+        Ok(self.seek()?.is_some())
+    }
+
+    /// Moves to the next sample without taking it; returns its slot.
+    pub(super) fn seek(&self) -> HotResult<Option<u32>> {
         let table = self.segment.table()?;
         self.check_joined(table)?;
         let mut cursor = self.cursor(table);
@@ -578,7 +590,7 @@ impl Core {
             return Err(self.give_up(table, before, None));
         }
         self.set_waiting(found == Ok(None));
-        Ok(found?.is_some())
+        found
     }
 
     pub(crate) fn peek_latest(&self) -> HotResult<Option<HeldSample>> {
@@ -587,7 +599,8 @@ impl Core {
         self.may_hold()?;
         let cursor = self.sequence.load(Ordering::Relaxed);
         let Some((slot, sequence)) = hold::peek_latest(table, self.member.bit, cursor)? else {
-            return self.nothing(table);
+            self.check_joined(table)?;
+            return Ok(None);
         };
         self.count_held();
         let taken = SampleToken::new(slot, sequence, Hold::Held);
@@ -671,8 +684,8 @@ impl Core {
     /// The held sample whose payload starts at this address. If it is held twice, by a read and by
     /// a peek, the read comes first.
     pub(crate) fn held_at(&self, payload: *const u8) -> HotResult<SampleToken> {
-        let (slot, place) = self.segment.slot_of(payload).ok_or(Code::Stale)?;
         let table = self.segment.table()?;
+        let (slot, place) = self.segment.slot_of(payload).ok_or(Code::Stale)?;
         let line = table.line(slot)?;
         let sequence = line.sequence.load(Ordering::Relaxed);
         let bit = self.member.bit;
@@ -809,7 +822,7 @@ fn facts_by(table: &Table<'_>, taken: SampleToken, extent: Extent) -> HotResult<
 
 /// Length, place and writer of a held sample. Relaxed: it does not change, and the entry was loaded
 /// with acquire.
-fn extent_of(table: &Table<'_>, slot: u32) -> HotResult<Extent> {
+pub(super) fn extent_of(table: &Table<'_>, slot: u32) -> HotResult<Extent> {
     Ok(Extent(table.line(slot)?.extent.load(Ordering::Relaxed)))
 }
 

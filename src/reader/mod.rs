@@ -70,14 +70,16 @@ impl Reader {
     }
 
     /// Takes up to `most` samples, and adds them to `samples`; returns how many, 0 if there is none
-    /// yet. It is [`Reader::read`], as often as that succeeds. An error that ends it early comes at
-    /// the next call.
+    /// yet. It is [`Reader::read`], as often as that succeeds, and at most once for each slot. An error
+    /// that ends it early comes at the next call; and only a call that returns 0 has armed a
+    /// [descriptor](Reader::descriptor).
     pub fn read_many<'r>(&'r self, most: usize, samples: &mut Vec<Sample<'r>>) -> Result<usize> {
         Ok(self.core.read_many(most, |held| samples.push(self.sample(held)))?)
     }
 
-    /// Drops all samples of a list. For samples of this reader it looks only once per 16 whether
-    /// somebody waits for their slots.
+    /// Drops all samples of a list. Where [`Writer::commit_many`](crate::Writer::commit_many) shares
+    /// looks, this looks only once per 16 samples whether somebody waits for their slots. Samples of
+    /// other readers are dropped, too, but from the first of them on each by itself.
     pub fn mark_many(&self, samples: &mut Vec<Sample<'_>>) {
         let nth = |place: usize| match samples.get(place) {
             Some(sample) if std::ptr::eq(sample.core(), &*self.core) => Ok(sample.held.taken),

@@ -88,7 +88,7 @@ impl Attachment {
 
     fn remove_writer(&self, number: u32) {
         self.forget_writer(number);
-        // Readers may wait for the end of all writers. Pairs with the fence in `Bell::arm`.
+        // Readers may wait for the end of all writers. Pairs with the fence in `Bell::announce`.
         fence(Ordering::SeqCst);
         self.mapped.table().data_bell().ring();
     }

@@ -23,8 +23,9 @@ impl Core {
         most: usize,
         mut reserved: impl FnMut(Token),
     ) -> HotResult<usize> {
+        // Each has a slot. So this ends, whatever others do to the words.
+        let most = most.min(self.segment.table()?.shape.slots as usize);
         if most == 0 {
-            self.segment.table()?;
             return Ok(0);
         }
         reserved(self.reserve_token(len, timeout)?);
@@ -58,14 +59,12 @@ impl Core {
         if !self.short.has(len) {
             return 0;
         }
-        // Relaxed: a guess, which the claims check.
-        let tail = table.hot.tail.0.load(Ordering::Relaxed);
-        let next = if self.kind == KindOf::CalmAmong { self.calm.next(tail) } else { tail };
-        let places = (next..).skip(count).take(most - count);
         match self.kind {
-            KindOf::CalmAlone => self.claim_places::<Calm<true>>(table, places, len, reserved),
-            KindOf::CalmAmong => self.claim_places::<Calm<false>>(table, places, len, reserved),
-            KindOf::Dropping => self.claim_places::<Dropping>(table, places, len, reserved),
+            KindOf::CalmAlone => self.claim_places::<Calm<true>>(table, count..most, len, reserved),
+            KindOf::CalmAmong => {
+                self.claim_places::<Calm<false>>(table, count..most, len, reserved)
+            }
+            KindOf::Dropping => self.claim_places::<Dropping>(table, count..most, len, reserved),
             KindOf::Any => 0,
         }
     }
@@ -73,13 +72,23 @@ impl Core {
     fn claim_places<K: Kind>(
         &self,
         table: &Table<'_>,
-        places: impl Iterator<Item = u64>,
+        ahead: Range<usize>,
         len: u64,
         reserved: &mut impl FnMut(Token),
     ) -> usize {
-        let first = self.hand.first;
-        let claim = |place| loan::try_claim::<K>(table, first, table.slots.home(place), len);
-        places.map_while(claim).map(reserved).count()
+        // Relaxed: a guess, which the claims check.
+        let tail = table.hot.tail.0.load(Ordering::Relaxed);
+        let next = if self.kind == KindOf::CalmAmong { self.calm.next(tail) } else { tail };
+        let mut claimed = 0;
+        for ahead in ahead {
+            let home = table.slots.home(next.wrapping_add(ahead as u64));
+            match loan::try_claim::<K>(table, self.hand.first, home, len) {
+                Some(token) => reserved(token),
+                None => break,
+            }
+            claimed += 1;
+        }
+        claimed
     }
 
     /// Commits `count` loans, each of which `nth` gives with its length, as many as it can from the

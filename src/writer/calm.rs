@@ -77,14 +77,14 @@ impl CalmWriter {
         // Release: pairs with the acquire in `guess`.
         self.next.store(next, Ordering::Release);
         if met || self.contended.load(Ordering::Relaxed) != 0 {
-            self.meet_others(table, met, sequence);
+            self.meet_others(table, met, sequence, commits);
         }
     }
 
     #[inline(never)]
-    fn meet_others(&self, table: &Table<'_>, met: bool, sequence: u64) {
+    fn meet_others(&self, table: &Table<'_>, met: bool, sequence: u64, commits: u64) {
         order::advance(table, sequence);
-        let left = self.contended.load(Ordering::Relaxed).saturating_sub(1);
+        let left = self.contended.load(Ordering::Relaxed).saturating_sub(commits as u32);
         let left = if met { CalmWriter::CONTENDED } else { left };
         self.contended.store(left, Ordering::Relaxed);
         self.lag.store(if left == 0 { self.most_lag } else { 1 }, Ordering::Relaxed);

@@ -462,7 +462,7 @@ impl Core {
         }))
     }
 
-    /// The same after those.
+    /// A reserve where the first looks have found nothing.
     #[inline(never)]
     fn reserve_slow(&self, len: u64, timeout: Option<Duration>) -> HotResult<Token> {
         let table = self.segment.table()?;
@@ -724,7 +724,7 @@ impl Core {
         self.kind
     }
 
-    /// The same in a segment of this kind.
+    /// [`Core::try_commit`] in a segment of this kind.
     #[inline(always)]
     pub(crate) fn commit_calmly<const ALONE: bool>(
         &self,
@@ -771,8 +771,8 @@ impl Core {
         self.commit_to(token, len, Owed::External(readers)).unpack()
     }
 
-    /// The same for a loan that its caller alone has. Out of line, so that it is not compiled into
-    /// every caller of [`Loan::commit`](super::Loan::commit).
+    /// [`Core::commit_token`] for a loan that its caller alone has. What it calls is out of line, so
+    /// that it is not compiled into every caller of [`Loan::commit`](super::Loan::commit).
     #[inline(always)]
     pub(super) fn commit_loan(&self, token: Token, len: u64) -> HotResult<u64> {
         (self.commit_own)(self, token, len).unpack()

@@ -122,7 +122,8 @@ impl<Threads> Writer<Threads> {
 
     /// Publishes the first loans of a list, each with its length in `lens`, and takes them from the
     /// list; returns how many. It is [`Loan::commit`] for each in turn, but looks only once per 16
-    /// samples whether somebody sleeps, joins or leaves.
+    /// samples whether somebody sleeps, joins or leaves, in a segment with a power of two of slots, up
+    /// to 15 readers, and no history, timestamps, drop-oldest or limits.
     ///
     /// If it is fewer than there are lengths and loans, the next one cannot be committed, and a
     /// further call returns the error. [`Code::Invalid`]: that is the loan of another writer. The

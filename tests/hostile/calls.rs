@@ -74,14 +74,21 @@ const CALLS: &[Call] = &[
     |world, _| counted(world.segment()),
     |world, _| _ = answer(world.segment().is_named()),
     |world, c| expel(world.segment(), c.below(64)),
+    World::reserve_many,
+    World::commit_many,
+    World::read_many,
+    World::mark_many,
 ];
 /// Steps are numbered below one of these: the larger it is, the more of them belong to the peer.
-const STEPS: [usize; 4] = [42, 48, 64, 128];
+const STEPS: [usize; 4] = [48, 52, 64, 128];
 const _: () = assert!(CALLS.len() < STEPS[0]);
 
 /// Timeouts that end soon.
 const TIMEOUTS: [Duration; 4] =
     [Duration::ZERO, Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(20)];
+
+/// How many a call is to take at once.
+const MANY: [usize; 4] = [2, 20, 100, usize::MAX];
 
 /// Every error code except those of a defect is an answer.
 fn answer<T>(result: Result<T>) -> Option<T> {
@@ -135,6 +142,18 @@ impl Lender {
         let writer: &'static Writer = unsafe { &*self.writer };
         self.loans.push(writer.reserve(len, Some(timeout))?);
         Ok(())
+    }
+
+    fn reserve_many(&mut self, len: usize, timeout: Duration, most: usize) -> Result<usize> {
+        // SAFETY: as in `reserve`.
+        let writer: &'static Writer = unsafe { &*self.writer };
+        writer.reserve_many(len, Some(timeout), most, &mut self.loans)
+    }
+
+    fn commit_many(&mut self, lens: &[usize]) -> Result<usize> {
+        // SAFETY: as in `reserve`.
+        let writer: &'static Writer = unsafe { &*self.writer };
+        writer.commit_many(&mut self.loans, lens, |_| {})
     }
 }
 
@@ -282,6 +301,16 @@ impl World {
         self.read_and_mark(c);
     }
 
+    /// The same with batches.
+    pub(crate) fn exchange_many(&mut self) {
+        let c = &mut Choices::new(&[]);
+        self.reader(c);
+        self.reserve_many(c);
+        self.commit_many(c);
+        self.read_many(c);
+        self.mark_many(c);
+    }
+
     /// Passes one sample in every slot, and holds all of them.
     pub(crate) fn hold_all(&mut self) {
         let c = &mut Choices::new(&[]);
@@ -407,6 +436,26 @@ impl World {
         self.check_user_header(header);
     }
 
+    fn reserve_many(&mut self, c: &mut Choices<'_>) {
+        let (len, timeout, most) = (self.any_len(c), c.pick(&TIMEOUTS), c.pick(&MANY));
+        let Some(lender) = self.lender(c) else { return };
+        let lender = &mut self.lenders[lender];
+        let before = lender.loans.len();
+        if before >= ENOUGH || answer(lender.reserve_many(len, timeout, most)).is_none() {
+            return;
+        }
+        let added = &mut lender.loans[before..];
+        let added: Vec<_> =
+            added.iter_mut().map(|loan| (loan.as_mut_ptr(), loan.reserved())).collect();
+        added.into_iter().for_each(|(payload, len)| self.fill(payload, len));
+    }
+
+    fn commit_many(&mut self, c: &mut Choices<'_>) {
+        let lens = [self.any_len(c), self.any_len(c)].repeat(20);
+        let Some(lender) = self.lender(c) else { return };
+        answer(self.lenders[lender].commit_many(&lens));
+    }
+
     /// A loan, removed from its writer's list.
     fn take_loan(&mut self, c: &mut Choices<'_>) -> Option<Loan<&'static Writer>> {
         let lender = self.lender(c)?;
@@ -479,6 +528,21 @@ impl World {
         let Some(reader) = self.reader(c) else { return };
         let sample = answer(reader.read()).flatten().map(Sample::into_owned);
         self.keep(sample);
+    }
+
+    fn read_many(&mut self, c: &mut Choices<'_>) {
+        let most = c.pick(&MANY);
+        let Some(reader) = self.reader(c) else { return };
+        let mut samples = Vec::new();
+        answer(reader.read_many(most, &mut samples));
+        let samples: Vec<_> = samples.into_iter().map(Sample::into_owned).collect();
+        samples.into_iter().for_each(|sample| self.keep(Some(sample)));
+    }
+
+    fn mark_many(&mut self, c: &mut Choices<'_>) {
+        let mut samples = std::mem::take(&mut self.samples);
+        let Some(reader) = self.reader(c) else { return };
+        reader.mark_many(&mut samples);
     }
 
     fn peek(&mut self, c: &mut Choices<'_>) {

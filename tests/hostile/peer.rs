@@ -263,6 +263,12 @@ impl Peer {
         }
     }
 
+    /// Says that so many sequences are left of all that there are.
+    pub(crate) fn near_the_end_of_the_order(&self, left: u64) {
+        let target = Target { offset: HOT_OFFSET, narrow: false, kind: Kind::Sequence };
+        self.store(target, u64::MAX - left);
+    }
+
     /// A word, its value, and a value that it could have.
     fn move_of(&self, c: &mut Choices<'_>) -> (Target, u64, u64) {
         let target = self.target(c);
