@@ -218,12 +218,14 @@ struct wait_of_many {
     size_t count, index;
     int result;
     int taken[2];
+    pid_t thread;
 };
 
 /* Takes one sample after the other until it is interrupted. */
 static void *wait_for_many(void *argument)
 {
     struct wait_of_many *many = argument;
+    __atomic_store_n(&many->thread, thread_id(), __ATOMIC_RELAXED);
     while ((many->result = shmslot_wait_any(many->readers, many->count, FOR_EVER, &many->index)) ==
            SHMSLOT_OK) {
         uint64_t value = take(many->readers[many->index]);
@@ -420,6 +422,92 @@ static void check_overflow(void)
     }
 }
 
+/* A set that is closed lets its members go: they can enter another, and have descriptors. */
+static void check_close_lets_go(void)
+{
+    shmslot_segment *segment = make();
+    shmslot_reader *readers[2];
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_set *set = make_set(0), *other = make_set(0);
+    readers[0] = join(segment, 0);
+    readers[1] = join(segment, 0);
+    CHECK_OK(shmslot_set_add_reader(set, readers[0], 1, NULL));
+    CHECK_OK(shmslot_set_add_reader(set, readers[1], 2, NULL));
+    CHECK_OK(shmslot_set_add_writer(set, writer, 3, NULL));
+    shmslot_set_close(set);
+    CHECK_OK(shmslot_set_add_reader(other, readers[0], 1, NULL));
+    CHECK_OK(shmslot_set_add_writer(other, writer, 3, NULL));
+    (void)reader_fd(readers[1], 0);
+    check_nothing_to_read(readers[1]);
+    shmslot_set_close(other);
+    shmslot_reader_leave(readers[0]);
+    shmslot_reader_leave(readers[1]);
+    shmslot_writer_close(writer);
+    shmslot_segment_close(segment);
+}
+
+/* What came before a reader entered is told, too. */
+static void check_ends_before(void)
+{
+    shmslot_segment *segment = make();
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_set *set = make_set(0);
+    shmslot_sample sample;
+    child writing;
+    int fd = shmslot_segment_fd(segment);
+    writing = start_child(write_and_wait, &fd);
+    hear(writing.link);
+    CHECK_U64(take(reader), 5);
+    CHECK(kill(writing.pid, SIGKILL) == 0);
+    CHECK_U64((uint64_t)end_child(writing), 128 + SIGKILL);
+    CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_PEER_DEAD));
+    CHECK_OK(shmslot_set_add_reader(set, reader, 2, NULL));
+    check_event(the_event(set), 2, SHMSLOT_EVENT_DATA);
+    CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_PEER_DEAD);
+    shmslot_set_close(set);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
+/* A wait for more readers than futex_waitv takes. Two of the attachments are of one segment, whose
+ * name is lost before the wait, or during it. */
+static void check_many_are_told_of_ends(int before)
+{
+    enum { MANY = 130, TWICE = 2 };
+    static shmslot_segment *segments[MANY + TWICE];
+    static shmslot_reader *readers[MANY + TWICE];
+    shmslot_options options = options_of(SLOTS, 8);
+    char name[64], path[512];
+    struct wait_of_many many;
+    pthread_t other;
+    int i;
+    options.spin_ns = SHMSLOT_SPIN_NONE;
+    segments[0] = make_named(unique_name(name, sizeof name, "sets"), &options);
+    segments[1] = attach(name);
+    for (i = TWICE; i < MANY + TWICE; i++) segments[i] = make();
+    for (i = 0; i < MANY + TWICE; i++) readers[i] = join(segments[i], 0);
+    CHECK_OK(shmslot_reader_end_waits(readers[0], SHMSLOT_END_RETIRED));
+    memset(&many, 0, sizeof many);
+    many.readers = readers;
+    many.count = MANY + TWICE;
+    snprintf(path, sizeof path, CHECK_SHM_DIR "/shmslot.%s", name);
+    CHECK_CODE(shmslot_wait_any(readers, MANY, AT_ONCE, &many.index), SHMSLOT_E_AGAIN);
+    if (before) CHECK(unlink(path) == 0);
+    other = start_thread(wait_for_many, &many);
+    if (!before) {
+        pid_t id;
+        while ((id = __atomic_load_n(&many.thread, __ATOMIC_RELAXED)) == 0) (void)sched_yield();
+        until_asleep(id);
+        CHECK(unlink(path) == 0);
+    }
+    end_thread(other);
+    CHECK_CODE(many.result, SHMSLOT_E_RETIRED);
+    for (i = 0; i < MANY + TWICE; i++) {
+        shmslot_reader_leave(readers[i]);
+        shmslot_segment_close(segments[i]);
+    }
+}
+
 static void check_fork(void)
 {
     shmslot_set *set = make_set(0);
@@ -456,6 +544,10 @@ CHECK_MAIN()
     RUN(check_many(SHMSLOT_SET_EDGE));
     RUN(check_threads_and_signals());
     RUN(check_death());
+    RUN(check_close_lets_go());
+    RUN(check_ends_before());
+    RUN(check_many_are_told_of_ends(0));
+    RUN(check_many_are_told_of_ends(1));
     RUN(check_overflow());
     RUN(check_fork());
 }

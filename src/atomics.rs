@@ -130,10 +130,9 @@ impl Chime {
         self.file.store(file, Ordering::Release);
     }
 
-    pub(crate) fn ring(&self) {
+    /// False if those who watch could not be told.
+    pub(crate) fn ring(&self) -> bool {
         let file = self.file.load(Ordering::Acquire);
-        if file >= 0 {
-            crate::sys::touch(file);
-        }
+        file < 0 || crate::sys::touch(file)
     }
 }

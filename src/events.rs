@@ -13,9 +13,13 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::{Code, Error, HotResult, Result};
 use crate::segment::attachment::Attachment;
@@ -44,6 +48,7 @@ impl Descriptor {
     fn new(segment: &Attachment, arm: Arm) -> Result<Descriptor> {
         let watch = FileWatch::new()?;
         segment.watch_file(&watch)?;
+        notice_the_past(segment)?;
         // What wakes others must wake this process, too.
         segment.chime();
         if !watch.is_readable() {
@@ -193,20 +198,27 @@ impl Waiter {
                 changed |= told.changed;
             });
             drained.map_err(|error| error.code())?;
-            notice(segment, closed, changed)?;
+            notice_all(iter::once((segment, closed, changed)))?;
         } else if let Some(member) = self.member().as_ref().filter(|member| !member.is_gone()) {
             // What happens after this makes the set list it again.
             member.busy.store(false, Ordering::Relaxed);
         } else {
             return Err(Code::Invalid);
         }
+        // As who sleeps on a futex: deaths of which nothing was told.
+        segment.recover_each_slice()?;
         what.arm_descriptor(segment)
     }
 
-    /// The look after it was armed has found something: the set goes on telling of it.
-    pub(crate) fn has_found(&self) {
-        if let Some(member) = &*self.member() {
-            member.busy.store(true, Ordering::Relaxed);
+    /// The look after it was armed has found something, of which nobody was told, and there may be
+    /// more: the descriptor becomes readable, and the set goes on telling of it. A program that
+    /// arms on request was told by that call.
+    pub(crate) fn has_found(&self, segment: &Attachment) {
+        if self.arms_itself() {
+            if let Some(member) = &*self.member() {
+                member.busy.store(true, Ordering::Relaxed);
+            }
+            segment.chime();
         }
     }
 }
@@ -231,14 +243,19 @@ pub(crate) fn sleep_until_told<T>(
 ) -> Result<T> {
     let _whole = sys::Uncancelled::new();
     let watch = FileWatch::new()?;
-    let mut watched = BTreeMap::new();
+    // Several attachments may be of one file.
+    let mut watched: BTreeMap<i32, Vec<&Attachment>> = BTreeMap::new();
     for segment in segments {
-        watched.insert(segment.watch_file(&watch)?, *segment);
+        let of_the_file = watched.entry(segment.watch_file(&watch)?).or_default();
+        if !of_the_file.iter().any(|known| ptr::eq(*known, *segment)) {
+            of_the_file.push(segment);
+        }
     }
+    watched.values().flatten().try_for_each(|segment| notice_the_past(segment))?;
     let (mut timed_out, mut signalled) = (false, false);
     loop {
         // After the descriptor was drained, and before the look: as for a descriptor of one.
-        for segment in watched.values() {
+        for segment in watched.values().flatten() {
             what.arm_descriptor(segment)?;
         }
         if let Some(answer) = ready()? {
@@ -265,26 +282,62 @@ pub(crate) fn sleep_until_told<T>(
         if overflow {
             noticed = watched.keys().map(|number| (*number, (true, true))).collect();
         }
-        for (number, (closed, changed)) in noticed {
-            if let Some(segment) = watched.get(&number) {
-                notice(segment, closed, changed)?;
-            }
-        }
+        notice_all(noticed.iter().flat_map(|(number, (closed, changed))| {
+            let of_the_file = watched.get(number).into_iter().flatten();
+            of_the_file.map(|segment| (*segment, *closed, *changed))
+        }))?;
     }
 }
 
-/// Acts on what was told of the file of a segment besides rings.
-pub(crate) fn notice(segment: &Attachment, closed: bool, changed: bool) -> HotResult<()> {
+/// Acts on what happened before the file was watched, because that is never told.
+pub(crate) fn notice_the_past(segment: &Attachment) -> HotResult<()> {
+    notice(segment, true, true)?;
+    Ok(())
+}
+
+/// The kernel tells of a close a moment before it releases the locks of the process. On some
+/// kernels the process can be interrupted there; this is long enough to let it run again.
+const UNTIL_UNLOCKED: Duration = Duration::from_micros(50);
+
+/// Acts on what was told of several files, besides rings: for each, whether it was closed by a
+/// process, and whether it has changed. It does so for all; then the first error counts.
+pub(crate) fn notice_all<'s>(
+    told: impl Iterator<Item = (&'s Attachment, bool, bool)> + Clone,
+) -> HotResult<()> {
+    let each = |told: (&Attachment, bool, bool)| notice(told.0, told.1, told.2);
+    let first = told.clone().map(each).fold(Ok(false), either);
+    if first != Ok(true) {
+        return first.map(|_| ());
+    }
+    thread::sleep(UNTIL_UNLOCKED);
+    told.map(|(segment, closed, _)| notice(segment, closed, false)).fold(Ok(false), either)?;
+    Ok(())
+}
+
+fn either(one: HotResult<bool>, other: HotResult<bool>) -> HotResult<bool> {
+    Ok(one? | other?)
+}
+
+/// Acts on what was told of one file. True: a process closed it, and none of those that are attached
+/// seems to be dead yet.
+fn notice(segment: &Attachment, closed: bool, changed: bool) -> HotResult<bool> {
     if changed {
         segment.look_at_name_soon();
     }
-    if closed {
-        // A participant may have died. If its recovery fails, the words are corrupt, which the call
-        // will find by itself; but it must be said that nobody can be found dead any more.
-        match segment.recover() {
-            Err(error) if error.code() == Code::DescriptorLost => return Err(Code::DescriptorLost),
-            _ => {}
-        }
+    if !segment.has_close_pending() && !closed {
+        return Ok(false);
     }
-    Ok(())
+    match segment.recover_closed().map_err(|error| error.code()) {
+        Ok(dead) => Ok(dead == 0 && segment.has_peers()),
+        // It must be said that nobody can be found dead any more.
+        Err(Code::DescriptorLost) => Err(Code::DescriptorLost),
+        // The system refused something, and may not do so at the next turn of the loop.
+        Err(Code::Sys | Code::NoMemory) => {
+            segment.keep_close_pending();
+            segment.chime();
+            Ok(false)
+        }
+        // The words are corrupt, which the call will find by itself.
+        Err(_) => Ok(false),
+    }
 }

@@ -72,7 +72,8 @@ struct Shared {
 impl Shared {
     /// Makes the descriptor of the set readable.
     fn wake(&self) {
-        sys::touch(self.file.number());
+        // If the program has closed the file, nobody can be woken through it.
+        let _ = sys::touch(self.file.number());
     }
 }
 
@@ -229,7 +230,8 @@ impl Set {
         inner.check_new(&self.watch, cookie)?;
         let watch = segment.watch_file(&self.watch)?;
         let member = Arc::new(InSet::new(segment, what, cookie));
-        if let Err(error) = enter(&member) {
+        let entered = events::notice_the_past(segment).map_err(Error::from);
+        if let Err(error) = entered.and_then(|()| enter(&member)) {
             inner.unwatch_if_unused(&self.watch, watch);
             return Err(error);
         }
@@ -324,9 +326,9 @@ impl Set {
         let before = events.len();
         let mut inner = self.inner()?;
         let told = inner.drain(&self.watch)?;
-        for (segment, closed, changed) in told {
-            events::notice(&segment, closed, changed)?;
-        }
+        events::notice_all(
+            told.iter().map(|(segment, closed, changed)| (&**segment, *closed, *changed)),
+        )?;
         inner.tell_triggers(&self.shared, events, most);
         inner.tell_members(events, most, self.readable)?;
         let more_to_come = !inner.ready.is_empty() || self.shared.fired.load(Ordering::Acquire);
@@ -335,6 +337,14 @@ impl Set {
             self.shared.wake();
         }
         Ok(())
+    }
+}
+
+impl Drop for Set {
+    /// Lets its members go: they can enter another set, or have a descriptor.
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inner.entries.values().for_each(|entry| entry.member.remove());
     }
 }
 

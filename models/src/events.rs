@@ -10,7 +10,7 @@ use std::rc::Rc;
 use loom::thread;
 
 use crate::atomics::{AtomicU64, Ordering};
-use crate::modelled::Descriptor;
+use crate::modelled::{Descriptor, without_the_file};
 use crate::protocol::hold;
 use crate::protocol::shape::Shape;
 use crate::world::{Consumer, ONE_SLOT, ROWS, World, dying, end, explore, explore_deaths, sound};
@@ -98,6 +98,28 @@ fn two_ringers() {
         for writing in writing {
             assert!(end(writing).is_some(), "there is a slot for each");
         }
+        reader.check_books();
+        world.check_at_rest();
+    });
+}
+
+/// A ringer that has lost the file leaves the chime to the next one.
+#[test]
+fn ringer_without_the_file() {
+    explore("ringer_without_the_file", 3, || {
+        let world = World::new(Shape { slots: 2, ..ONE_SLOT }, ROWS);
+        let descriptor = world.chime.watch();
+        let mut reader = world.join(0);
+        let [first, second] = [1, 2].map(|number| world.producer(number));
+        let writing = thread::spawn(move || {
+            let written = without_the_file(|| first.try_write(1));
+            written.and(second.try_write(2))
+        });
+        // Both are there when the second ringer has rung.
+        for _ in 0..2 {
+            take_by_descriptor(&world, &mut reader, &descriptor);
+        }
+        assert!(end(writing).is_some(), "there is a slot for each");
         reader.check_books();
         world.check_at_rest();
     });

@@ -152,14 +152,20 @@ impl Chime {
         made
     }
 
-    /// One system call: whoever is killed in it has made all of it.
-    pub(crate) fn ring(&self) {
+    /// One system call: whoever is killed in it has made all of it. False in a thread that has lost
+    /// the file.
+    pub(crate) fn ring(&self) -> bool {
+        if LOST.with(Cell::get) {
+            step();
+            return false;
+        }
         for watcher in self.0.borrow().iter() {
             // AcqRel: the kernel changes the queue under a lock.
             watcher.0.0.word.swap(1, Ordering::AcqRel);
             watcher.0.sleepers().drain(..).for_each(|sleeper| sleeper.unpark());
         }
         step();
+        true
     }
 }
 
@@ -187,6 +193,16 @@ struct Killed;
 loom::thread_local! {
     /// Steps that this thread has left, if it is to be killed.
     static LEFT: Cell<Option<u32>> = Cell::new(None);
+    /// Whether this thread, as a process, has lost the file of the segment.
+    static LOST: Cell<bool> = Cell::new(false);
+}
+
+/// What a process does that has lost the file, and so cannot ring the chime.
+pub(crate) fn without_the_file<T>(life: impl FnOnce() -> T) -> T {
+    LOST.with(|lost| lost.set(true));
+    let result = life();
+    LOST.with(|lost| lost.set(false));
+    result
 }
 
 /// Runs until it has made so many steps; `None` if it was killed. Nothing more of it happens then:

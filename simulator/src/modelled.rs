@@ -196,13 +196,14 @@ impl Chime {
         self.0.iter().for_each(|readable| readable.set(false));
     }
 
-    /// One system call.
-    pub(crate) fn ring(&self) {
+    /// One system call. It does not fail here.
+    pub(crate) fn ring(&self) -> bool {
         machine::with(|machine| {
             machine.step();
             machine.drain_own();
             self.tell(machine);
         });
+        true
     }
 
     /// Makes the descriptors of all processes readable, and wakes those who sleep there.

@@ -10,7 +10,8 @@
 //!
 //! Who sleeps in an event loop sets fd_armed, and its descriptor becomes readable when the
 //! segment's file is accessed: by the *chime*. One call reaches all of them, however many there
-//! are. fd_waking is for the chime what waking is for the futex.
+//! are. fd_waking is for the chime what waking is for the futex; a ringer that cannot ring the chime
+//! leaves it set, too.
 
 use super::attention::Attention;
 use super::bounds::RETRY_LIMIT;
@@ -57,11 +58,12 @@ pub(crate) fn ring_both(one: Bell<'_>, other: Bell<'_>) {
 
 /// Makes the calls that are due after bells of one segment were rung; `rung` are their new words.
 fn finish<const N: usize>(bells: [Bell<'_>; N], rung: [u32; N]) {
-    if let Some(first) = bells.first().filter(|_| rung.iter().any(|rung| rung & FD_WAKING != 0)) {
-        first.chime.ring();
-    }
+    let is_due = rung.iter().any(|rung| rung & FD_WAKING != 0);
+    let told = bells.first().filter(|_| is_due).is_none_or(|first| first.chime.ring());
+    // Who could not ring the chime leaves that to the next ringer.
+    let kept = if told { 0 } else { FD_WAKING };
     for (bell, rung) in bells.into_iter().zip(rung) {
-        bell.wake(rung);
+        bell.wake(rung, kept);
     }
 }
 
@@ -157,13 +159,15 @@ impl<'a> Bell<'a> {
         finish([self], [self.count_ring(WAKING)]);
     }
 
-    /// Makes the call to the sleepers that is due after a ring, and says that all calls are made.
-    fn wake(self, rung: u32) {
+    /// Makes the call to the sleepers that is due after a ring, and says that all calls are made but
+    /// those that are `kept`.
+    fn wake(self, rung: u32, kept: u32) {
         if rung & WAKING != 0 {
             self.word.wake_all();
         }
-        if rung & (WAKING | FD_WAKING) != 0 {
-            let done = rung & !(WAKING | FD_WAKING);
+        let made = (WAKING | FD_WAKING) & !kept;
+        if rung & made != 0 {
+            let done = rung & !made;
             // Only if the word is unchanged. Otherwise a process has armed or rung meanwhile, and
             // what was due stays so for the next ringer. Relaxed: no other data depends on it.
             let _ = self.word.0.compare_exchange(rung, done, Ordering::Relaxed, Ordering::Relaxed);

@@ -384,12 +384,17 @@ impl Core {
                     // What came before the end is read first.
                     found = self.next_slot(table)?;
                     if found.is_none() {
-                        return Err(self.tell(end)?);
+                        let told = self.tell(end)?;
+                        if told == Code::PeerDead {
+                            // There may be another end to tell.
+                            self.waiter.has_found(&self.segment);
+                        }
+                        return Err(told);
                     }
                 }
             }
             if found.is_some() {
-                self.waiter.has_found();
+                self.waiter.has_found(&self.segment);
             }
         }
         match found {
@@ -424,11 +429,14 @@ impl Core {
     pub(crate) fn arm(&self) -> HotResult<bool> {
         self.segment.table()?;
         self.waiter.arm(&self.segment, WaitFor::Data)?;
-        let found = ready_or_over(&[self])?.is_some();
-        if found {
-            self.waiter.has_found();
+        let found = ready_or_over(&[self]);
+        match found {
+            Ok(Some(_)) => self.waiter.has_found(&self.segment),
+            // There may be another end to tell.
+            Err(Code::PeerDead) => self.segment.chime(),
+            Ok(None) | Err(_) => {}
         }
-        Ok(found)
+        Ok(found?.is_some())
     }
 
     #[inline(always)]

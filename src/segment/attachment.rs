@@ -49,6 +49,10 @@ pub(crate) struct Attachment {
     pub(super) next_look: AtomicU64,
     /// When the next check of the name is due.
     pub(super) next_name_look: AtomicU64,
+    /// How often the kernel has told that the name may have changed.
+    pub(super) name_changes: AtomicU64,
+    /// The kernel has told of a close that is not dealt with.
+    pub(super) close_pending: AtomicBool,
     /// Whether signals end waits for a change, and whether the loss of the name does.
     pub(super) end_at_signals: AtomicBool,
     pub(super) end_at_retirement: AtomicBool,
@@ -172,6 +176,8 @@ impl Attachment {
             recovering: Mutex::new(()),
             next_look: AtomicU64::new(0),
             next_name_look: AtomicU64::new(0),
+            name_changes: AtomicU64::new(0),
+            close_pending: AtomicBool::new(false),
             end_at_signals: AtomicBool::new(false),
             end_at_retirement: AtomicBool::new(false),
             writers: Mutex::default(),

@@ -110,8 +110,8 @@ impl Segment {
                 .with_numbers([size, memory, 0]));
         }
         let made = sys::anonymous_file(c"shmslot")?;
-        // Without /proc it has no event loops, and all else.
-        let file = made.opened_again_if_possible();
+        // Without /proc it wakes no event loops, and can do all else.
+        let file = made.opened_again_if_possible()?;
         let inner = Attachment::build(Some(file), geometry, &options.attaching(), None)?;
         Ok(Segment { inner: Arc::new(inner) })
     }

@@ -67,10 +67,11 @@ pub(crate) fn short_name(file: &OsStr) -> Option<&str> {
     file.to_str().and_then(|file| file.strip_prefix(PREFIX))
 }
 
-/// Whether the name leads to the file with this device and inode.
+/// Whether the name leads to the file with this device and inode. The kernel tells of the loss of the
+/// last name before that leads nowhere.
 pub(crate) fn leads_to(path: &Path, identity: (u64, u64)) -> Result<bool> {
     match sys::named_file_facts(path) {
-        Ok(named) => Ok(named.identity == identity),
+        Ok(named) => Ok(named.identity == identity && named.has_a_name),
         Err(error) if error.code() == Code::NotFound => Ok(false),
         Err(error) => Err(error),
     }

@@ -46,7 +46,8 @@ impl Attachment {
         }
         let now = sys::monotonic_ns();
         // Relaxed: a guess about time; two threads that look at once do no harm.
-        if self.path.is_none() || now < self.next_name_look.load(Ordering::Relaxed) {
+        let due = self.next_name_look.load(Ordering::Relaxed);
+        if self.path.is_none() || now < due {
             return false;
         }
         // Waits come here, too.
@@ -54,7 +55,14 @@ impl Attachment {
         // A path that cannot be checked proves nothing.
         let lost = matches!(self.is_named(), Ok(false));
         if !lost {
-            self.next_name_look.store(now.saturating_add(SLICE), Ordering::Relaxed);
+            // Not if another look became due meanwhile, because the name was lost after this one.
+            let next = now.saturating_add(SLICE);
+            let _ = self.next_name_look.compare_exchange(
+                due,
+                next,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
         }
         lost
     }

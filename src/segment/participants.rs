@@ -313,6 +313,9 @@ impl<'m> Rows<'m> {
 pub(crate) enum Look {
     /// It checks all participants.
     Whole,
+    /// It checks all of them, and the lock of each: a process closes its files, and so gives up its
+    /// locks, a moment before its end shows in another way.
+    AfterClose,
     /// It checks a limited number of them, so that its cost is bounded; the next look continues
     /// there.
     Bounded,
@@ -503,7 +506,7 @@ impl<'m> Participants<'m> {
         let (Some(_), Some(own)) = (&self.this.fd, self.this.own) else { return Ok(claimed) };
         let rows = self.rows.participants.len() as u64;
         let taken = self.rows.count();
-        let limit = if look == Look::Whole { rows } else { ROWS_PER_LOOK };
+        let limit = if look == Look::Bounded { ROWS_PER_LOOK } else { rows };
         // Relaxed: checking a participant twice, or leaving one to the next lap, does no harm.
         let from = asked.load(Ordering::Relaxed);
         let (mut passed, mut left) = (0, limit);
@@ -520,10 +523,19 @@ impl<'m> Participants<'m> {
                 continue;
             }
             left -= 1;
-            claimed.look_at(index, own, AskLock::in_lap(turn / rows, index, taken))?;
+            let ask_lock = match look {
+                Look::AfterClose => AskLock::Always,
+                Look::Whole | Look::Bounded => AskLock::in_lap(turn / rows, index, taken),
+            };
+            claimed.look_at(index, own, ask_lock)?;
         }
         asked.store(from.wrapping_add(passed), Ordering::Relaxed);
         Ok(claimed)
+    }
+
+    /// How many there are, this one among them.
+    pub(crate) fn count(self) -> u32 {
+        self.rows.count()
     }
 
     /// Whether the named recoverer is at work, or may continue.

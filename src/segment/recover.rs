@@ -24,6 +24,18 @@ impl Attachment {
         self.recover_alone(&alone, Look::Whole)
     }
 
+    /// The same after the kernel has told that a process closed the file.
+    pub(crate) fn recover_closed(&self) -> Result<u32> {
+        self.table()?;
+        let alone = self.recovering.lock().unwrap_or_else(PoisonError::into_inner);
+        self.recover_alone(&alone, Look::AfterClose)
+    }
+
+    /// Whether anybody else is attached, or was and is not recovered.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.participants().count() > 1
+    }
+
     /// Recovers some of them.
     pub(super) fn recover_some(&self) -> Result<u32> {
         let alone = self.recovering.lock().unwrap_or_else(PoisonError::into_inner);

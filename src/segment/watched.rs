@@ -40,13 +40,28 @@ impl Attachment {
 
     /// Wakes everybody who watches the file, as a ring does.
     pub(crate) fn chime(&self) {
-        self.mapped.chime().ring();
+        // A descriptor that was lost is told by the calls that need it.
+        let _ = self.mapped.chime().ring();
     }
 
     /// Makes the next [`lost_its_name`](Attachment::lost_its_name) look, because the kernel has
     /// told that something about the file has changed.
     pub(crate) fn look_at_name_soon(&self) {
-        // Relaxed: as there.
-        self.next_name_look.store(0, Ordering::Relaxed);
+        // A count is earlier than every moment of the clock, and no two are the same: a look that
+        // began before this does not replace it. Relaxed: the count alone matters.
+        let count = self.name_changes.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        self.next_name_look.store(count, Ordering::Relaxed);
+    }
+
+    /// A close was told, and whether its process is dead could not be found out.
+    pub(crate) fn keep_close_pending(&self) {
+        // Relaxed: the flag alone matters.
+        self.close_pending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is such a close; the caller finds out.
+    pub(crate) fn has_close_pending(&self) -> bool {
+        // Relaxed: as above.
+        self.close_pending.swap(false, Ordering::Relaxed)
     }
 }

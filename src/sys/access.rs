@@ -16,24 +16,27 @@ use super::errno::{failed, failed_at_link};
 use super::kept::KeptFd;
 use crate::error::{Code, Error, Result};
 
-/// What is told of a watched file. A change of its facts may be the loss of its name.
-const EVENTS: u32 = libc::IN_ACCESS | libc::IN_CLOSE_WRITE | libc::IN_ATTRIB;
+/// What is told of a watched file. A change of its facts may be the loss of its name, and so is a
+/// move.
+const EVENTS: u32 = libc::IN_ACCESS | libc::IN_CLOSE_WRITE | CHANGES;
+/// Those that say that something else than the contents has changed.
+const CHANGES: u32 = libc::IN_ATTRIB | libc::IN_MOVE_SELF;
 
 /// Bytes that one read takes. An event of a file has 16, and the kernel keeps 16384 by default.
 const BUFFER: usize = 4096;
-/// How many reads are made at most to empty a queue that others may fill meanwhile.
-const MOST_READS: u32 = 80;
 
-/// Lets the kernel tell everybody who watches the file of this descriptor.
+/// Lets the kernel tell everybody who watches the file of this descriptor; false if it told nobody.
 ///
-/// If the program has closed the number, or put another file in its place, nothing is told, and one
-/// byte of that file is read. That takes nothing from a pipe, a socket or a terminal, because a
-/// read at an offset fails there. It is the bare call, because the wrapper of the C library ends a
-/// thread that is cancelled.
-pub(crate) fn touch(file: RawFd) {
+/// If the program has closed the number, that is seen. If it has put another file in its place, one
+/// byte of that file is read. That takes nothing from a pipe, a socket or a terminal, because a read
+/// at an offset fails there. It is the bare call, because the wrapper of the C library ends a thread
+/// that is cancelled.
+pub(crate) fn touch(file: RawFd) -> bool {
     let mut byte = 0u8;
     // SAFETY: room for one byte. Nothing depends on what is read.
-    unsafe { libc::syscall(libc::SYS_pread64, file, &raw mut byte, 1usize, 0i64) };
+    let read = unsafe { libc::syscall(libc::SYS_pread64, file, &raw mut byte, 1usize, 0i64) };
+    // The kernel tells of no read that gets nothing.
+    read > 0
 }
 
 /// What was told of a watched file.
@@ -108,10 +111,13 @@ impl FileWatch {
         unsafe { libc::inotify_rm_watch(self.number(), watch) };
     }
 
-    /// Reads all that was told, and so makes the descriptor unreadable until more is.
+    /// Reads all that was told, and so makes the descriptor unreadable until more is. Nothing of
+    /// what was there before is left, because the kernel merges an equal event with it, and then
+    /// wakes nobody; what others add meanwhile is read, too, or wakes whoever waits.
     pub(crate) fn drain(&self, mut each: impl FnMut(Told)) -> Result<()> {
         let mut buffer = [0u8; BUFFER];
-        for _ in 0..MOST_READS {
+        let mut left = None;
+        loop {
             // SAFETY: as many writable bytes. The bare call, as in `touch`.
             let read = unsafe {
                 libc::syscall(libc::SYS_read, self.number(), buffer.as_mut_ptr(), buffer.len())
@@ -132,9 +138,23 @@ impl FileWatch {
             if read < buffer.len() {
                 return Ok(());
             }
+            // Others may add to it as fast as it is read here, so that is not awaited for ever.
+            left = match left {
+                None => Some(self.backlog()),
+                Some(left) => Some(left.saturating_sub(read)),
+            };
+            if left == Some(0) {
+                return Ok(());
+            }
         }
-        // It is told more as fast as it is read here, so whoever waits will be woken by that.
-        Ok(())
+    }
+
+    /// How many bytes there are to read.
+    fn backlog(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: stores one integer, which outlives the call.
+        unsafe { libc::ioctl(self.number(), libc::FIONREAD, &raw mut bytes) };
+        usize::try_from(bytes).unwrap_or(0)
     }
 
     /// Whether there is something to read now, without waiting.
@@ -144,8 +164,9 @@ impl FileWatch {
 
     /// Sleeps until there is something to read, or a signal handler has run.
     pub(crate) fn poll(&self, deadline: Deadline) -> Polled {
-        let left = deadline.map(|deadline| timespec(deadline.saturating_sub(monotonic_ns())));
-        let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let mut left = deadline.map(|deadline| timespec(deadline.saturating_sub(monotonic_ns())));
+        // The kernel stores there what is left of the time.
+        let left = left.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
         let mut told = libc::pollfd { fd: self.number(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live entry, and a time that is null or outlives the call; the signal mask
         // stays as it is. The last argument is the size of a signal mask, which is not there.
@@ -186,7 +207,7 @@ fn parse(bytes: &[u8]) -> Option<(Told, &[u8])> {
     let told = Told {
         watch: (mask & libc::IN_Q_OVERFLOW == 0).then_some(watch),
         closed: mask & (libc::IN_CLOSE_WRITE | libc::IN_Q_OVERFLOW) != 0,
-        changed: mask & (libc::IN_ATTRIB | libc::IN_Q_OVERFLOW) != 0,
+        changed: mask & (CHANGES | libc::IN_Q_OVERFLOW) != 0,
     };
     is_known.then_some((told, rest))
 }

@@ -47,11 +47,13 @@ impl Unseen {
         Ok(Unseen { fd: reopen(self.fd.as_fd(), true)?, identity: self.identity })
     }
 
-    /// The same for whoever has a use for the first descriptor, too.
-    pub(crate) fn opened_again_if_possible(self) -> Unseen {
+    /// The same for whoever has a use for the first descriptor, too, where /proc is missing or
+    /// refused. Other errors may pass.
+    pub(crate) fn opened_again_if_possible(self) -> Result<Unseen> {
         match reopen(self.fd.as_fd(), true) {
-            Ok(fd) => Unseen { fd, identity: self.identity },
-            Err(_) => self,
+            Ok(fd) => Ok(Unseen { fd, identity: self.identity }),
+            Err(error) if matches!(error.code(), Code::NotSupported | Code::Permission) => Ok(self),
+            Err(error) => Err(error),
         }
     }
 }

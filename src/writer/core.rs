@@ -206,7 +206,7 @@ impl Core {
         }
         let found = attempt()?;
         if found.is_some() {
-            self.waiter.has_found();
+            self.waiter.has_found(&self.segment);
         }
         Ok(found)
     }
@@ -239,7 +239,7 @@ impl Core {
         let table = self.segment.table()?;
         self.waiter.arm(&self.segment, WaitFor::Space)?;
         if loan::has_space(table) {
-            self.waiter.has_found();
+            self.waiter.has_found(&self.segment);
             return Ok(true);
         }
         if self.is_over() { Err(Code::Retired) } else { Ok(false) }
