@@ -523,12 +523,14 @@ static void check_fork(void)
         check_parent = parent;
         CHECK_CODE(shmslot_set_wait(set, AT_ONCE, &event, 1), SHMSLOT_E_FORKED);
         CHECK_CODE(shmslot_set_interrupt(set), SHMSLOT_E_FORKED);
+        CHECK_CODE(shmslot_trigger_fire(trigger), SHMSLOT_E_FORKED);
         CHECK_CODE(shmslot_set_remove(set, 1), SHMSLOT_E_FORKED);
         shmslot_trigger_close(trigger);
         shmslot_set_close(set);
         _exit(0);
     }
     CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    check_quiet(set);
     CHECK_OK(shmslot_trigger_fire(trigger));
     check_event(the_event(set), 1, SHMSLOT_EVENT_TRIGGER);
     shmslot_trigger_close(trigger);

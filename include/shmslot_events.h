@@ -29,10 +29,12 @@ extern "C" {
 ///
 /// Read until shmslot_slot_read returns SHMSLOT_E_AGAIN, then wait for the descriptor: that read
 /// has armed it. A level-triggered loop may also stop reading earlier. The read costs one system
-/// call, and only the one that finds nothing. A reader with a descriptor gets the ends of
-/// shmslot_reader_end_waits, without delay, from shmslot_slot_read, too: NO_WRITERS, PEER_DEAD and
-/// RETIRED stand for AGAIN. After SHMSLOT_E_HELD_LIMIT it is not armed, because a mark is due
-/// first.
+/// call, and only the one that finds nothing; a few times a second it also looks for processes that
+/// have died. Only a call that returns AGAIN, or an end, has armed: shmslot_slot_read_many has not
+/// if it returns fewer samples than there is room for, and neither has shmslot_wait with timeout 0.
+/// A reader with a descriptor gets the ends of shmslot_reader_end_waits, without delay, from
+/// shmslot_slot_read, too: NO_WRITERS, PEER_DEAD and RETIRED stand for AGAIN. After
+/// SHMSLOT_E_HELD_LIMIT it is not armed, because a mark is due first.
 ///
 /// The descriptor is the reader's: nobody else reads, writes or closes it, a forked child does not
 /// use it, and one loop has it. Take it out of the loop, then call shmslot_reader_leave: that
@@ -57,9 +59,10 @@ int shmslot_reader_fd_arm(shmslot_reader *reader);
 ///
 /// Reserve with timeout 0 until it returns SHMSLOT_E_NO_FREE_SLOT, then wait for the descriptor:
 /// that call has armed it. shmslot_wait_space and shmslot_wait_readers with timeout 0 arm it when
-/// they return SHMSLOT_E_AGAIN. If shmslot_writer_end_waits asks for RETIRED, that stands for both
-/// codes. One thread makes these calls. For the rest it is as shmslot_reader_fd says;
-/// shmslot_writer_close closes it.
+/// they return SHMSLOT_E_AGAIN. After SHMSLOT_E_LOAN_LIMIT it is not armed, nor after
+/// shmslot_slot_reserve_many has returned fewer loans than there is room for. If
+/// shmslot_writer_end_waits asks for RETIRED, that stands for both codes. One thread makes these
+/// calls. For the rest it is as shmslot_reader_fd says; shmslot_writer_close closes it.
 ///
 /// flags: 0 or SHMSLOT_FD_MANUAL; what the first call says is so. ret_fd: the number. reterr: NULL
 /// or filled on failure.
@@ -67,7 +70,8 @@ int shmslot_reader_fd_arm(shmslot_reader *reader);
 int shmslot_writer_fd(shmslot_writer *writer, uint32_t flags, int *ret_fd, shmslot_error *reterr);
 
 /// Arms the descriptor of a writer, and looks once more. 0: armed, and no slot is free. 1: there
-/// may be a slot to reserve.
+/// may be a slot to reserve. It is armed in either case: who needs more than a slot, memory for a
+/// large payload, tries once more and then waits.
 ///
 /// Threads: see shmslot_writer. Errors: INVALID (also if shmslot_writer_fd was not called), RETIRED
 /// (as shmslot_writer_end_waits says; it is armed then), DESCRIPTOR_LOST, CORRUPT. Since 0.2.
@@ -117,8 +121,9 @@ typedef struct shmslot_event {
 /// no descriptor is left; ENOSPC: no inotify watch). Since 0.2.
 int shmslot_set_create(uint32_t flags, shmslot_set **ret_set, shmslot_error *reterr);
 
-/// Closes a set; NULL is fine. Its members stay as they are, and its triggers tell nobody any more.
-/// Threads: any, once, while no other call but shmslot_trigger_fire uses it. Since 0.2.
+/// Closes a set; NULL is fine. Its members stay open, and can enter another set or have a
+/// descriptor; its triggers tell nobody any more. Threads: any, once, while no other call but
+/// shmslot_trigger_fire uses it. Since 0.2.
 void shmslot_set_close(shmslot_set *set);
 
 /// Adds a reader that has no descriptor of its own, and is in no other set. It may leave at any

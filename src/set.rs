@@ -67,9 +67,14 @@ struct Shared {
     /// A trigger was fired since the last look at them.
     fired: AtomicBool,
     interrupted: AtomicBool,
+    birth: ForkGuard,
 }
 
 impl Shared {
+    fn check_process(&self) -> HotResult<()> {
+        if self.birth.same_process() { Ok(()) } else { Err(Code::Forked) }
+    }
+
     /// Makes the descriptor of the set readable.
     fn wake(&self) {
         // If the program has closed the file, nobody can be woken through it.
@@ -92,14 +97,21 @@ impl fmt::Debug for Trigger {
 
 impl Trigger {
     /// The set tells of it once, however often this is called before. Any thread may call it, and a
-    /// signal handler.
+    /// signal handler. In a forked child it does nothing.
     pub fn fire(&self) {
+        // The only error is that this is a forked child.
+        let _ = self.fire_here();
+    }
+
+    pub(crate) fn fire_here(&self) -> HotResult<()> {
+        self.shared.check_process()?;
         // Release, and in this order: a set that sees `fired` finds the flag; pairs with
         // `Inner::tell_triggers`.
         if !self.flag.swap(true, Ordering::AcqRel) {
             self.shared.fired.store(true, Ordering::Release);
             self.shared.wake();
         }
+        Ok(())
     }
 }
 
@@ -114,11 +126,19 @@ impl fmt::Debug for SetInterrupter {
 }
 
 impl SetInterrupter {
-    /// Ends one wait, the current one or the next, with [`Code::Interrupted`].
+    /// Ends one wait, the current one or the next, with [`Code::Interrupted`]. In a forked child it
+    /// does nothing.
     pub fn interrupt(&self) {
+        // The only error is that this is a forked child.
+        let _ = self.interrupt_here();
+    }
+
+    fn interrupt_here(&self) -> HotResult<()> {
+        self.0.check_process()?;
         // Release: pairs with the swap in `Set::wait_for`.
         self.0.interrupted.store(true, Ordering::Release);
         self.0.wake();
+        Ok(())
     }
 }
 
@@ -147,7 +167,6 @@ pub struct Set {
     watch: FileWatch,
     shared: Arc<Shared>,
     readable: Readable,
-    birth: ForkGuard,
     /// Not locked while a thread sleeps. Only calls in the process of the set come here.
     inner: Mutex<Inner>,
 }
@@ -177,18 +196,16 @@ impl Set {
         let file = KeptFd::known(made.fd, made.identity, "of a set");
         watch.add(file.proved()?)?;
         let [fired, interrupted] = [(); 2].map(|()| AtomicBool::new(false));
-        let shared = Arc::new(Shared { file, fired, interrupted });
+        let shared = Arc::new(Shared { file, fired, interrupted, birth });
         shared.wake();
         if !watch.is_readable() {
             return Err(events::not_told());
         }
-        Ok(Set { watch, shared, readable, birth, inner: Mutex::default() })
+        Ok(Set { watch, shared, readable, inner: Mutex::default() })
     }
 
     fn inner(&self) -> HotResult<MutexGuard<'_, Inner>> {
-        if !self.birth.same_process() {
-            return Err(Code::Forked);
-        }
+        self.shared.check_process()?;
         // Each change of it is one step, so a panic cannot have corrupted it.
         Ok(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -275,11 +292,7 @@ impl Set {
     }
 
     pub(crate) fn interrupt(&self) -> HotResult<()> {
-        if !self.birth.same_process() {
-            return Err(Code::Forked);
-        }
-        SetInterrupter(Arc::clone(&self.shared)).interrupt();
-        Ok(())
+        self.interrupter().interrupt_here()
     }
 
     /// Appends up to `most` events; returns how many. It sleeps until there is one or `timeout` is

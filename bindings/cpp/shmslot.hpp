@@ -2363,7 +2363,7 @@ private:
 };
 
 /// Readers, writers, segments and triggers behind one descriptor. Threads: one at a time, for the set
-/// and its members. Destruction closes it; members stay as they are.
+/// and its members. Destruction closes it and lets the members go.
 class Set {
 public:
     /// None; its calls answer Code::invalid.

@@ -106,8 +106,9 @@ pub unsafe extern "C" fn shmslot_set_create(
     })
 }
 
-/// Closes a set; NULL is fine. Its members stay as they are, and its triggers tell nobody any more.
-/// Threads: any, once, while no other call but shmslot_trigger_fire uses it. Since 0.2.
+/// Closes a set; NULL is fine. Its members stay open, and can enter another set or have a
+/// descriptor; its triggers tell nobody any more. Threads: any, once, while no other call but
+/// shmslot_trigger_fire uses it. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmslot_set_close(set: *mut shmslot_set) {
     from_c!(set: HandleRef);
@@ -206,7 +207,7 @@ pub unsafe extern "C" fn shmslot_set_add_trigger(
 pub unsafe extern "C" fn shmslot_trigger_fire(trigger: *mut shmslot_trigger) -> c_int {
     from_c!(trigger: HandleRef);
     boundary::with(&trigger, |trigger| {
-        trigger.trigger.fire();
+        trigger.trigger.fire_here()?;
         Ok(SHMSLOT_OK)
     })
 }
