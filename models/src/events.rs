@@ -13,7 +13,9 @@ use crate::atomics::{AtomicU64, Ordering};
 use crate::modelled::{Descriptor, without_the_file};
 use crate::protocol::hold;
 use crate::protocol::shape::Shape;
-use crate::world::{Consumer, ONE_SLOT, ROWS, World, dying, end, explore, explore_deaths, sound};
+use crate::world::{
+    Consumer, ONE_SLOT, PLAIN, ROWS, World, dying, end, explore, explore_deaths, sound,
+};
 
 const ONE_ALONE: Shape = Shape { single_writer: true, ..ONE_SLOT };
 
@@ -85,7 +87,7 @@ fn strays_hide_no_ring() {
 #[test]
 fn two_ringers() {
     explore("two_ringers", 2, || {
-        let world = World::new(Shape { slots: 2, ..ONE_SLOT }, ROWS);
+        let world = World::new(PLAIN, ROWS);
         let descriptor = world.chime.watch();
         let mut reader = world.join(0);
         let writing = [1, 2].map(|number| {
@@ -107,7 +109,7 @@ fn two_ringers() {
 #[test]
 fn ringer_without_the_file() {
     explore("ringer_without_the_file", 3, || {
-        let world = World::new(Shape { slots: 2, ..ONE_SLOT }, ROWS);
+        let world = World::new(PLAIN, ROWS);
         let descriptor = world.chime.watch();
         let mut reader = world.join(0);
         let [first, second] = [1, 2].map(|number| world.producer(number));
@@ -246,7 +248,7 @@ fn ringer_dies_in_a_calm_commit() {
 #[test]
 fn next_ringer_makes_up() {
     explore_deaths("next_ringer_makes_up", 2, |steps| {
-        let world = World::new(Shape { slots: 2, ..ONE_SLOT }, ROWS);
+        let world = World::new(PLAIN, ROWS);
         let descriptor = world.chime.watch();
         let mut reader = world.join(0);
         let [stopped, next] = [world.producer(1), world.producer(2)];
