@@ -66,4 +66,16 @@ static inline int has_event(int loop)
 #define loop_of(fd, mode) CHECK_HERE(loop_of_(fd, mode))
 #define turn(loop) CHECK_HERE(turn_(loop))
 
+#define LOOP_SLOTS 8
+
+/* Waits that poll would hide a wake that does not come. */
+static inline shmslot_options options_with(uint32_t policy, uint32_t flags)
+{
+    shmslot_options options = options_of(LOOP_SLOTS, 8);
+    options.policy = policy;
+    options.flags = flags;
+    options.spin_ns = SHMSLOT_SPIN_NONE;
+    return options;
+}
+
 #endif

@@ -1,28 +1,15 @@
 /* Readers and writers in event loops: one descriptor each, readable when there may be something to
  * do. Every loop here sleeps without limit, so a lost wake ends the program by its watchdog. */
-/* not under aarch64: the emulator filters no system calls, and tells of no accesses to files */
+/* not under aarch64: the emulator tells of no accesses to files */
 #include "event_loop.h"
 #include "faults.h"
 
 #include <dlfcn.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <sys/inotify.h>
 #include <sys/select.h>
 
-#define SLOTS 8
 #define SAMPLES 20000
-
-static shmslot_options options_with(uint32_t policy, uint32_t flags)
-{
-    shmslot_options options = options_of(SLOTS, 8);
-    options.policy = policy;
-    options.flags = flags;
-    options.spin_ns = SHMSLOT_SPIN_NONE;
-    return options;
-}
 
 /* Reads all that is there, in order; returns how many there were. The last read arms. */
 static uint64_t take_all(shmslot_reader *reader, uint64_t *next)
@@ -153,7 +140,7 @@ static void check_none_is_left_behind(int wants_space)
     early_reader = join(segment, 0);
     drained_fd = wants_space ? writer_fd(early_writer, 0) : reader_fd(early_reader, 0);
     loop = loop_of(drained_fd, 0);
-    for (i = 0; wants_space && i < SLOTS; i++) {
+    for (i = 0; wants_space && i < LOOP_SLOTS; i++) {
         shmslot_sample sample;
         (void)put(early_writer, i);
         sample = hold(early_reader);
@@ -217,11 +204,11 @@ static void check_space(uint32_t policy, uint32_t flags)
     shmslot_writer *writer = open_writer(segment);
     shmslot_reader *reader = join(segment, 0);
     shmslot_loan loan;
-    shmslot_sample held[SLOTS];
+    shmslot_sample held[LOOP_SLOTS];
     uint64_t i;
     int fd = writer_fd(writer, 0), loop = loop_of(fd, EPOLLET);
     (void)turn(loop);
-    for (i = 0; i < SLOTS; i++) {
+    for (i = 0; i < LOOP_SLOTS; i++) {
         (void)put(writer, i);
         held[i] = hold(reader);
     }
@@ -241,7 +228,7 @@ static void check_space(uint32_t policy, uint32_t flags)
     CHECK(!is_readable(fd));
     shmslot_reader_leave(join(segment, 0));
     (void)turn(loop);
-    for (i = 2; i < SLOTS; i++) CHECK_OK(shmslot_slot_mark(reader, &held[i]));
+    for (i = 2; i < LOOP_SLOTS; i++) CHECK_OK(shmslot_slot_mark(reader, &held[i]));
     CHECK_U64((uint64_t)shmslot_writer_fd_arm(writer), 1);
     (void)close(loop);
     shmslot_reader_leave(reader);
@@ -386,97 +373,6 @@ static void check_namespaces(void)
     }
     CHECK_CHILD(writing);
     shmslot_reader_leave(reader);
-    shmslot_segment_close(segment);
-}
-
-/* ---- system calls, as a kernel filter counts them ---- */
-
-static volatile sig_atomic_t calls_of_pread;
-
-static void on_call(int number, siginfo_t *info, void *context)
-{
-    (void)number;
-    (void)context;
-    /* not made: it is counted, and it wakes nobody */
-    if (info->si_syscall == SYS_pread64) calls_of_pread = calls_of_pread + 1;
-}
-
-/* From now on pread is counted, and other calls but those of a test that ends are fatal. */
-static void count_preads(void)
-{
-    struct sock_filter rules[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 3, 0), /* what CHECK says when it fails */
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sigaction action;
-    struct sock_fprog program;
-    memset(&action, 0, sizeof action);
-    action.sa_sigaction = on_call;
-    action.sa_flags = SA_SIGINFO;
-    CHECK(sigaction(SIGSYS, &action, NULL) == 0);
-    program.len = sizeof rules / sizeof rules[0];
-    program.filter = rules;
-    CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
-    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
-}
-
-struct counted {
-    int fd;
-    unsigned armed;
-};
-
-static int write_one_counted(int link, void *argument)
-{
-    const struct counted *counted = argument;
-    shmslot_segment *segment = NULL;
-    shmslot_writer *writer;
-    uint64_t i;
-    CHECK_OK(shmslot_segment_attach_fd(counted->fd, NULL, &segment, NULL));
-    writer = open_writer(segment);
-    say(link);
-    hear(link); /* the others are armed */
-    count_preads();
-    (void)put(writer, 0);
-    CHECK_U64((uint64_t)calls_of_pread, counted->armed > 0 ? 1 : 0);
-    /* The ring has disarmed all of them, and nobody has come back. */
-    for (i = 1; i < SLOTS; i++) (void)put(writer, i);
-    CHECK_U64((uint64_t)calls_of_pread, counted->armed > 0 ? 1 : 0);
-    return 0;
-}
-
-static void check_one_call_for_all(unsigned armed, uint32_t flags)
-{
-    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, flags);
-    shmslot_segment *segment = make_anonymous(&options);
-    shmslot_reader *readers[8], *unarmed = join(segment, 0);
-    struct counted counted = {-1, 0};
-    child writing;
-    unsigned i;
-    counted.fd = shmslot_segment_fd(segment);
-    counted.armed = armed;
-    CHECK(armed <= 8);
-    (void)reader_fd(unarmed, 0);
-    for (i = 0; i < armed; i++) {
-        readers[i] = join(segment, 0);
-        (void)reader_fd(readers[i], 0);
-    }
-    writing = start_child(write_one_counted, &counted);
-    hear(writing.link);
-    for (i = 0; i < armed; i++) check_nothing_to_read(readers[i]);
-    say(writing.link);
-    CHECK_CHILD(writing);
-    for (i = 0; i < armed; i++) {
-        CHECK_U64(take(readers[i]), 0);
-        shmslot_reader_leave(readers[i]);
-    }
-    shmslot_reader_leave(unarmed);
     shmslot_segment_close(segment);
 }
 
@@ -922,10 +818,6 @@ CHECK_MAIN()
     RUN(check_stream(1, 0, 1));
     RUN(check_stream(1, EPOLLET, 0));
     RUN(check_namespaces());
-    RUN(check_one_call_for_all(0, 0));
-    RUN(check_one_call_for_all(1, 0));
-    RUN(check_one_call_for_all(8, 0));
-    RUN(check_one_call_for_all(8, SHMSLOT_FLAG_SINGLE_WRITER));
     RUN(check_broken_ringer());
     RUN(check_death());
     RUN(check_deaths_among_many());

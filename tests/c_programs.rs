@@ -54,6 +54,7 @@ c_programs! {
     early_publisher
     ephemeral
     events
+    events_calls
     events_deaths
     events_sets
     error_codes
