@@ -908,10 +908,11 @@ int shmslot_slot_reserve_many(shmslot_writer *writer, size_t len, int64_t timeou
                               shmslot_loan *ret_loans, size_t capacity);
 
 /// Publishes count loans in turn, and returns how many. It is shmslot_slot_commit for each, but
-/// looks only once per 16 samples whether somebody sleeps, joins or leaves, in a segment with a power
-/// of two of slots, max_readers up to 15, and none of history, timestamps, SHMSLOT_POLICY_DROP_OLDEST,
-/// max_loans and max_held. Samples of other writers may come in between. If the result is below count, the next loan cannot be committed and is as it
-/// was, and so are those after it; a call that begins with it returns the error.
+/// looks only once per 16 samples whether somebody sleeps, joins or leaves, in a segment with a
+/// power of two of slots, max_readers up to 15, and none of history, timestamps,
+/// SHMSLOT_POLICY_DROP_OLDEST, max_loans and max_held. Samples of other writers may come in
+/// between. If the result is below count, the next loan cannot be committed and is as it was, and
+/// so are those after it; a call that begins with it returns the error.
 ///
 /// loans: count of them, of this writer; may be NULL if count is 0. lens: how many bytes of each to
 /// publish; NULL for the len in each loan, which the caller may have lowered. ret_sequences: room

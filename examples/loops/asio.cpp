@@ -13,6 +13,7 @@ using error_code = asio::error_code;
 #include <cstdio>
 #include <functional>
 #include <shmslot.hpp>
+#include <utility>
 
 struct Source {
     shmslot::Segment segment;
@@ -36,14 +37,14 @@ struct Source {
     {
         descriptor.async_wait(descriptor.wait_read, [this](const error_code &error) {
             if (error) return;
-            shmslot::Code why = shmslot::Code::ok;
-            for (auto result = reader.read();; result = reader.read()) {
-                why = result.code();
-                if (!result) break;
-                got++; // the sample is marked when the next one takes its place
+            for (;;) {
+                auto result = reader.read();
+                if (result.code() == shmslot::Code::again) return wait();
+                over = result.code() == shmslot::Code::no_writers;
+                if (over) return;
+                or_throw(std::move(result)); // the sample is marked at once
+                got++;
             }
-            over = why == shmslot::Code::no_writers;
-            if (!over) wait();
         });
     }
 };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static void must(int code)
 {
@@ -68,10 +69,18 @@ static size_t keep_ready(entity **entries, size_t count)
     return ready;
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 /* rmw_wait: subscriptions and guard conditions that may be ready; 0 when the time is over. */
 static size_t wait_for(entity **entries, size_t count, int64_t timeout_ns)
 {
     shmslot_event events[64];
+    int64_t left = timeout_ns, end = timeout_ns > 0 ? now_ns() + timeout_ns : 0;
     int wanted = 0, told, i;
     size_t entry;
     calls++;
@@ -80,13 +89,15 @@ static size_t wait_for(entity **entries, size_t count, int64_t timeout_ns)
         wanted |= entries[entry]->may_be_ready;
     }
     do {
-        told = shmslot_set_wait(set, wanted ? 0 : timeout_ns, events, 64);
+        told = shmslot_set_wait(set, wanted ? 0 : left, events, 64);
         must(told);
         for (i = 0; i < told; i++) {
             entity *of = (entity *)(uintptr_t)events[i].cookie;
             of->may_be_ready = 1;
             wanted |= of->wanted_by == calls;
         }
+        /* what nobody waits for here does not make the wait longer */
+        if (timeout_ns > 0) left = end > now_ns() ? end - now_ns() : 0;
     } while (told > 0 && !wanted);
     return keep_ready(entries, count);
 }
