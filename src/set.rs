@@ -157,6 +157,8 @@ struct Inner {
     places: BTreeMap<i32, Vec<u64>>,
     /// Members that may have something.
     ready: VecDeque<Arc<InSet>>,
+    /// At so many entries, those of members that are gone are forgotten.
+    most_entries: usize,
 }
 
 /// Readers, writers, segments and triggers to wait for together.
@@ -362,7 +364,23 @@ impl Drop for Set {
 }
 
 impl Inner {
+    /// Forgets members that were dropped: seldom enough to cost each new member a constant time, and
+    /// often enough that at most half of the entries are theirs, or a few.
+    fn forget_the_gone(&mut self, watch: &FileWatch) {
+        const FEW: usize = 16;
+        if self.entries.len() < self.most_entries.max(FEW) {
+            return;
+        }
+        let is_gone = |(cookie, entry): (&u64, &Entry)| entry.member.is_gone().then_some(*cookie);
+        let gone: Vec<u64> = self.entries.iter().filter_map(is_gone).collect();
+        for cookie in gone {
+            self.forget(watch, cookie);
+        }
+        self.most_entries = 2 * self.entries.len();
+    }
+
     fn check_new(&mut self, watch: &FileWatch, cookie: u64) -> Result<()> {
+        self.forget_the_gone(watch);
         if self.entries.get(&cookie).is_some_and(|entry| entry.member.is_gone()) {
             self.forget(watch, cookie);
         }
@@ -496,5 +514,26 @@ impl Inner {
             events.push(Event { cookie: member.cookie, what });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used)] // A failure is a panic.
+mod tests {
+    use super::*;
+    use crate::segment::CreateOptions;
+
+    #[test]
+    fn members_that_are_gone_are_forgotten() {
+        let segment = Segment::create_anonymous(&CreateOptions::default()).expect("made");
+        let set = Set::new(Readable::default()).expect("made");
+        let stays = segment.reader(0).expect("joined");
+        set.add_reader(&stays, u64::MAX).expect("added");
+        for cookie in 0..200 {
+            let reader = segment.reader(0).expect("joined");
+            set.add_reader(&reader, cookie).expect("added");
+            assert!(set.inner().expect("not forked").entries.len() <= 17);
+        }
+        set.remove(u64::MAX).expect("it is still there");
     }
 }
