@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use loom::thread;
 
+use crate::calm::{Make, join};
 use crate::modelled::live;
 use crate::protocol::calm::Right;
 use crate::protocol::shape::Shape;
@@ -19,8 +20,6 @@ const VICTIM: u32 = 1;
 const ALONE: Shape = Shape { single_writer: true, ..PLAIN };
 /// The least for which the tail may lag.
 const FOUR: Shape = Shape { slots: 4, shift: Some(2), ..PLAIN };
-
-type Make = fn(Shape, usize) -> Rc<World>;
 
 /// A world in which somebody has slept.
 fn alert(shape: Shape, rows: usize) -> Rc<World> {
@@ -113,43 +112,30 @@ fn batch_beside_another_writer_in_an_alert_segment() {
     contend("batch_beside_another_writer_in_an_alert_segment", 2, alert);
 }
 
-/// A reader joins during a batch: it misses nothing that is committed after it has joined.
-fn join(name: &str, preemptions: usize, make: Make, shape: Shape) {
-    explore(name, preemptions, move || {
-        let world = make(shape, ROWS);
-        let mut first = world.join(0);
-        let writer = world.producer(1);
-        writer.learn();
-        let writing = thread::spawn(move || {
-            commit_two(&writer, [1, 2]);
-            writer
-        });
-        let mut reader = world.join(0);
-        reader.take();
-        let writer = end(writing);
-        first.take_all();
-        reader.take_all_and_one_more(&writer);
-        reader.check_end();
-        first.take_all();
-        first.check_books();
-        world.check_members(&[&first, &reader]);
-        world.check_at_rest();
-    });
+/// A writer that knows who is joined, if the segment is calm.
+fn informed(world: &Rc<World>, number: u32) -> Producer {
+    let writer = world.producer(number);
+    writer.learn();
+    writer
+}
+
+fn write_batch(writer: &Producer) {
+    commit_two(writer, [1, 2]);
 }
 
 #[test]
 fn join_during_a_batch_alone() {
-    join("join_during_a_batch_alone", 3, World::calm, ALONE);
+    join("join_during_a_batch_alone", 3, World::calm, ALONE, informed, write_batch);
 }
 
 #[test]
 fn join_during_a_batch_among() {
-    join("join_during_a_batch_among", 3, World::calm, PLAIN);
+    join("join_during_a_batch_among", 3, World::calm, PLAIN, informed, write_batch);
 }
 
 #[test]
 fn join_during_a_batch_of_an_alert_segment() {
-    join("join_during_a_batch_of_an_alert_segment", 3, alert, PLAIN);
+    join("join_during_a_batch_of_an_alert_segment", 3, alert, PLAIN, informed, write_batch);
 }
 
 /// A reader leaves during a batch: nothing stays owed to it.

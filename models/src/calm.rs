@@ -42,7 +42,7 @@ fn alert(shape: Shape) -> Rc<World> {
 // The way of a sample, and the way back of its slot.
 
 /// Each sample arrives once, and a reader's byte is not written before its receipt.
-fn stream(name: &str, preemptions: usize, make: fn(Shape, usize) -> Rc<World>, shape: Shape) {
+fn stream(name: &str, preemptions: usize, make: Make, shape: Shape) {
     explore(name, preemptions, move || {
         let world = make(shape, ROWS);
         let mut reader = world.join(0);
@@ -83,15 +83,30 @@ fn pinned_stream_through_one_slot() {
 
 // Commits while readers come and go.
 
+/// Makes a world.
+pub(crate) type Make = fn(Shape, usize) -> Rc<World>;
+
+fn write_two(writer: &Producer) {
+    writer.try_write(1);
+    writer.try_write(2);
+}
+
 /// A reader joins while another is there: it misses nothing that is committed after it has joined.
-fn join(name: &str, preemptions: usize, shape: Shape) {
+/// `writes`: what the `writer` does meanwhile.
+pub(crate) fn join(
+    name: &str,
+    preemptions: usize,
+    make: Make,
+    shape: Shape,
+    writer: fn(&Rc<World>, u32) -> Producer,
+    writes: fn(&Producer),
+) {
     explore(name, preemptions, move || {
-        let world = World::calm(shape, ROWS);
+        let world = make(shape, ROWS);
         let mut first = world.join(0);
-        let writer = world.calm_producer(1);
+        let writer = writer(&world, 1);
         let writing = thread::spawn(move || {
-            writer.try_write(1);
-            writer.try_write(2);
+            writes(&writer);
             writer
         });
         let mut reader = world.join(0);
@@ -109,23 +124,17 @@ fn join(name: &str, preemptions: usize, shape: Shape) {
 
 #[test]
 fn join_during_calm_commits_alone() {
-    join("join_during_calm_commits_alone", 3, ALONE);
+    join("join_during_calm_commits_alone", 3, World::calm, ALONE, World::calm_producer, write_two);
 }
 
 #[test]
 fn join_during_calm_commits_among() {
-    join("join_during_calm_commits_among", 3, PLAIN);
+    join("join_during_calm_commits_among", 3, World::calm, PLAIN, World::calm_producer, write_two);
 }
 
 /// A reader leaves, with or without a sample in hand: nothing stays owed to it, even before it gives
 /// its row back.
-fn leave(
-    name: &str,
-    preemptions: usize,
-    make: fn(Shape, usize) -> Rc<World>,
-    shape: Shape,
-    holds: bool,
-) {
+fn leave(name: &str, preemptions: usize, make: Make, shape: Shape, holds: bool) {
     explore(name, preemptions, move || {
         let world = make(shape, ROWS);
         let mut reader = world.join(0);
