@@ -41,18 +41,19 @@ pub(crate) struct Bell<'a> {
 }
 
 /// Wakes all who sleep on any bell of a segment, and makes those who are about to sleep look again.
+///
+/// A bell that is not armed is left alone: nobody sleeps there whom a ringer has not yet to wake, and
+/// who arms it from now on sees in the check what the caller changed.
 pub(crate) fn ring_all(bells: &Bells, chime: &Chime) {
     fence(Ordering::SeqCst);
-    let bells = [&bells.data, &bells.space, &bells.change].map(|word| Bell::new(word, chime));
-    finish(bells, bells.map(|bell| bell.count_ring(WAKING | FD_WAKING)));
+    ring_armed([&bells.data, &bells.space, &bells.change].map(|word| Bell::new(word, chime)));
 }
 
-/// Rings those bells that are armed, and the chime once for all. The caller must meet the condition
-/// of [`Bell::ring`].
+/// Rings those bells of one segment that are armed, and the chime once for all. The caller must meet
+/// the condition of [`Bell::ring`].
 #[cold]
 #[inline(never)]
-pub(crate) fn ring_both(one: Bell<'_>, other: Bell<'_>) {
-    let bells = [one, other];
+pub(crate) fn ring_armed<const N: usize>(bells: [Bell<'_>; N]) {
     finish(bells, bells.map(|bell| if bell.is_armed() { bell.count_ring(0) } else { 0 }));
 }
 

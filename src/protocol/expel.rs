@@ -52,7 +52,6 @@ pub(crate) fn expel(table: &Table<'_>, target: Target, own: u32) -> Result<Outco
     release(row, mine);
     if outcome != Ok(Outcome::Gone) {
         // The reader may be asleep, and so may writers that wait for its slots.
-        fence(Ordering::SeqCst);
         table.ring_all();
     }
     outcome

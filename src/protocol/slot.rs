@@ -29,7 +29,7 @@ pub(crate) fn anybody_listens(table: &Table<'_>) -> bool {
 pub(super) fn ring_commit(table: &Table<'_>, slot: u32, line: &SlotLine) {
     let (data, change) = (table.data_bell(), table.change_bell());
     if data.is_armed() || change.is_armed() {
-        bell::ring_both(data, change);
+        bell::ring_armed([data, change]);
     }
     if table.space_bell().is_armed() {
         ring_space_at_commit(table, slot, line);

@@ -40,7 +40,7 @@ impl<'a> Table<'a> {
         Bell::new(&self.hot.bells.0.change, self.chime)
     }
 
-    /// Rings all three, whether or not they are armed.
+    /// Rings those of the three that are armed.
     pub(crate) fn ring_all(&self) {
         bell::ring_all(&self.hot.bells.0, self.chime);
     }

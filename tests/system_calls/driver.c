@@ -438,7 +438,7 @@ static const struct {
     {"anonymous segments", nothing, anonymous},
     {"writers and readers", prepare_segment, open_and_join},
     {"samples, nobody asleep", prepare_both, samples},
-    {"a commit that wakes", prepare_sleeper, wake},
+    {"waking sleepers", prepare_sleeper, wake},
     {"a wait", prepare_both, sleep_on_one},
     {"a wait for several", prepare_two_readers, sleep_on_several},
     {"event loops", prepare_both, in_a_loop},
