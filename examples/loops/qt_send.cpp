@@ -1,4 +1,5 @@
-// Sends numbers, and waits for free slots in Qt, while a timer goes on. Usage: qt_send SEGMENT COUNT
+// Sends numbers, and waits for free slots in Qt, while a timer goes on.
+// Usage: qt_send SEGMENT COUNT
 // Without this Qt makes macros of `forever` and `slots`, which are names of this library.
 #define QT_NO_KEYWORDS
 #include <QCoreApplication>
