@@ -25,6 +25,7 @@ bless-abi:
 lint:
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
+    cargo clippy --all-targets --features tokio --locked -- -D warnings
     scripts/lint
 
 # The command in tools/: format, lints, tests.

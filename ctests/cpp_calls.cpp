@@ -259,7 +259,7 @@ static void waits_end()
     CHECK_IS(third.read(), again);
     CHECK(MUST(set.wait(forever, events, 4)) == 1);
     CHECK(events[0].cookie == 2);
-    CHECK(events[0].what == static_cast<std::uint32_t>(shmslot::What::trigger));
+    CHECK(shmslot::what(events[0]) == shmslot::What::trigger);
     CHECK(MUST(set.wait(no_wait, events, 4)) == 0);
     CHECK(set.remove(1) && set.remove(2) && set.remove(3));
     CHECK(set.interrupt());

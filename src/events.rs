@@ -56,6 +56,11 @@ impl Descriptor {
         }
         Ok(Descriptor { watch, arm })
     }
+
+    /// Whether calls that find nothing arm it.
+    pub(crate) fn arms_itself(&self) -> bool {
+        self.arm == Arm::WhenNothingIsThere
+    }
 }
 
 impl AsFd for Descriptor {
@@ -166,7 +171,7 @@ impl Waiter {
     /// Whether calls that find nothing arm something.
     pub(crate) fn arms_itself(&self) -> bool {
         match self.own.get() {
-            Some(descriptor) => descriptor.arm == Arm::WhenNothingIsThere,
+            Some(descriptor) => descriptor.arms_itself(),
             None => self.member().as_ref().is_some_and(|member| !member.is_gone()),
         }
     }

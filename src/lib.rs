@@ -40,6 +40,7 @@
 //! - `events`: descriptors for event loops.
 //! - `writer`, `reader`: what a user holds.
 //! - `set`: readers and writers of many segments behind one descriptor.
+//! - `tokio`: readers and writers that are awaited, with the feature `tokio`.
 //! - `typed`: segments whose samples are values of one Rust type.
 //! - `reference`: the reference operations, on a segment.
 //! - `channel`: unix sockets that carry the descriptors of regions and segments.
@@ -47,7 +48,7 @@
 //! - `ffi`: the C ABI.
 //!
 //! `unsafe` is allowed in `cache`, `out_of_line`, `sys`, `ffi`, `layout/header`, `layout/receipts`,
-//! `layout/slots` and some files of `segment`.
+//! `layout/slots`, `tokio` and some files of `segment`.
 
 // Code that could panic is not allowed.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -74,6 +75,8 @@ mod reference;
 mod segment;
 mod set;
 mod sys;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod typed;
 mod wait;
 mod writer;
@@ -96,6 +99,8 @@ pub use segment::{
     ReaderKind, Segment, SegmentEntry, SegmentState, WriterCounters,
 };
 pub use set::{Event, Readable, Set, SetInterrupter, Trigger, What};
+#[cfg(feature = "tokio")]
+pub use tokio::{AsyncReader, AsyncWriter};
 pub use typed::{
     ShmSafe, TypeName, TypedLoan, TypedReader, TypedSample, TypedSegment, TypedWriter,
 };

@@ -1,5 +1,5 @@
 //! The programs of `examples/loops`: event loops of several libraries receive from two segments,
-//! beside a timer, and a sender waits for slots in one. A library that is not installed is left out,
+//! beside a timer, and senders wait for slots in one. A library that is not installed is left out,
 //! and the test says so.
 
 mod harness;
@@ -97,24 +97,9 @@ fn receives(program: &PathBuf, tag: &str, mode: Option<&str>) {
     assert_eq!(said, format!("{SAMPLES} {}\n", SAMPLES + 1));
 }
 
-fn receives_if_installed(source: &str, name: &str, flags: Option<Vec<String>>) {
-    match flags {
-        Some(flags) => receives(&build(source, name, &flags), name, None),
-        None => println!("{name} is not installed, and examples/loops/{source} was not run"),
-    }
-}
-
-#[test]
-fn epoll_receives() {
-    let program = build("epoll.c", "epoll", &[]);
-    receives(&program, "level", None);
-    receives(&program, "edge", Some("edge"));
-}
-
-#[test]
-fn epoll_sends() {
-    let program = build("epoll_send.c", "epoll_send", &[]);
-    let name = unique("send");
+/// Runs a sender, and takes what it sends.
+fn sends(program: &PathBuf, tag: &str) {
+    let name = unique(tag);
     let segment = Segment::create(&name, &options()).expect("made");
     let reader = segment.reader(0).expect("joined");
     let mut sender = Command::new(program);
@@ -131,37 +116,96 @@ fn epoll_sends() {
     Segment::unlink(&name).expect("it has its name");
 }
 
+/// Builds a program of a library, and runs it on its test.
+fn if_installed(
+    source: &str,
+    name: &str,
+    flags: Option<Vec<String>>,
+    test: impl FnOnce(&PathBuf, &str),
+) {
+    match flags {
+        Some(flags) => test(&build(source, name, &flags), name),
+        None => println!("{name} is not installed, and examples/loops/{source} was not run"),
+    }
+}
+
+fn plainly_receives(program: &PathBuf, tag: &str) {
+    receives(program, tag, None);
+}
+
+#[test]
+fn epoll_receives() {
+    let program = build("epoll.c", "epoll", &[]);
+    receives(&program, "level", None);
+    receives(&program, "edge", Some("edge"));
+}
+
+#[test]
+fn epoll_sends() {
+    sends(&build("epoll_send.c", "epoll_send", &[]), "epoll_send");
+}
+
 #[test]
 fn a_middleware_waits() {
-    receives(&build("rmw_wait.c", "rmw_wait", &[]), "rmw", None);
+    plainly_receives(&build("rmw_wait.c", "rmw_wait", &[]), "rmw");
+}
+
+fn of_boost() -> Option<Vec<String>> {
+    headers("boost/asio.hpp").map(|_| vec!["-DUSE_BOOST".to_owned()])
+}
+
+fn of_qt() -> Option<Vec<String>> {
+    let mut flags = package("Qt5Core")?;
+    flags.push("-fPIC".to_owned());
+    Some(flags)
 }
 
 #[test]
 fn libuv_receives() {
-    receives_if_installed("libuv.c", "libuv", package("libuv"));
+    if_installed("libuv.c", "libuv", package("libuv"), plainly_receives);
+}
+
+#[test]
+fn libuv_sends() {
+    if_installed("libuv_send.c", "libuv_send", package("libuv"), sends);
 }
 
 #[test]
 fn glib_receives() {
-    receives_if_installed("glib.c", "glib", package("glib-2.0"));
+    if_installed("glib.c", "glib", package("glib-2.0"), plainly_receives);
+}
+
+#[test]
+fn glib_sends() {
+    if_installed("glib_send.c", "glib_send", package("glib-2.0"), sends);
 }
 
 #[test]
 fn asio_receives() {
-    receives_if_installed("asio.cpp", "asio", headers("asio.hpp"));
+    if_installed("asio.cpp", "asio", headers("asio.hpp"), plainly_receives);
+}
+
+#[test]
+fn asio_sends() {
+    if_installed("asio_send.cpp", "asio_send", headers("asio.hpp"), sends);
 }
 
 #[test]
 fn boost_asio_receives() {
-    let flags = headers("boost/asio.hpp").map(|_| vec!["-DUSE_BOOST".to_owned()]);
-    receives_if_installed("asio.cpp", "boost_asio", flags);
+    if_installed("asio.cpp", "boost_asio", of_boost(), plainly_receives);
+}
+
+#[test]
+fn boost_asio_sends() {
+    if_installed("asio_send.cpp", "boost_asio_send", of_boost(), sends);
 }
 
 #[test]
 fn qt_receives() {
-    let flags = package("Qt5Core").map(|mut flags| {
-        flags.push("-fPIC".to_owned());
-        flags
-    });
-    receives_if_installed("qt.cpp", "qt", flags);
+    if_installed("qt.cpp", "qt", of_qt(), plainly_receives);
+}
+
+#[test]
+fn qt_sends() {
+    if_installed("qt_send.cpp", "qt_send", of_qt(), sends);
 }

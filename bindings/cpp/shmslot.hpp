@@ -2343,6 +2343,9 @@ enum class What : std::uint32_t {
     trigger = SHMSLOT_EVENT_TRIGGER ///< A trigger was fired.
 };
 
+/// What an event tells.
+inline What what(const shmslot_event &event) noexcept { return static_cast<What>(event.what); }
+
 /// Makes a set tell something, from any thread or signal handler. Set::trigger makes it; destruction
 /// closes it, before or after the set.
 class Trigger {

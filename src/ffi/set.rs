@@ -1,7 +1,9 @@
 //! Wait sets.
 
 use std::ffi::c_int;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Mutex;
 
 use crate::error::Code;
 use crate::ffi::arguments::from_c;
@@ -32,6 +34,9 @@ pub const SHMSLOT_EVENT_TRIGGER: u32 = 8;
 /// time, for the set and its members.
 pub struct shmslot_set {
     set: Set,
+    /// Room for what the next wait tells, so that waits do not allocate. It is empty while a wait
+    /// has it, and is never waited for: a forked child may find it locked.
+    told: Mutex<Vec<Event>>,
     health: Health,
 }
 
@@ -100,7 +105,11 @@ pub unsafe extern "C" fn shmslot_set_create(
             SHMSLOT_SET_EDGE => Readable::Edge,
             _ => return Err(Code::Invalid.into()),
         };
-        let handle = shmslot_set { set: Set::new(readable)?, health: Health::default() };
+        let handle = shmslot_set {
+            set: Set::new(readable)?,
+            told: Mutex::default(),
+            health: Health::default(),
+        };
         boundary::hand_out(&ret_set, handle)?;
         Ok(SHMSLOT_OK)
     })
@@ -265,10 +274,17 @@ pub unsafe extern "C" fn shmslot_set_wait(
         /// More are told by the next call.
         const MOST: usize = 1024;
         ret_events.present()?;
-        let mut events = Vec::new();
         let timeout = boundary::timeout(timeout_ns)?;
-        let count = set.set.wait_for(&mut events, max.min(MOST), timeout)?;
-        ret_events.give_all(events.iter().map(shmslot_event::from))?;
+        let mut events =
+            set.told.try_lock().map_or_else(|_| Vec::new(), |mut told| mem::take(&mut *told));
+        events.clear();
+        let waited = set.set.wait_for(&mut events, max.min(MOST), timeout);
+        let given = ret_events.give_all(events.iter().map(shmslot_event::from));
+        if let Ok(mut told) = set.told.try_lock() {
+            *told = events;
+        }
+        let count = waited?;
+        given?;
         Ok(count as c_int)
     })
 }

@@ -377,7 +377,10 @@ impl Core {
     #[inline(never)]
     fn find_or_arm(&self, table: &Table<'_>) -> HotResult<u32> {
         let mut found = None;
-        if self.waiter.arm_if_any(&self.segment, WaitFor::Data)? {
+        if !self.waiter.arm_if_any(&self.segment, WaitFor::Data)? {
+            // It may have been in a set that it has left.
+            self.reads_quickly.store(self.quick, Ordering::Relaxed);
+        } else {
             found = self.next_slot(table)?;
             if found.is_none() {
                 if let Some(end) = self.end()? {
@@ -903,4 +906,30 @@ pub(crate) fn wait_any(readers: &[&Core], timeout: Option<Duration>) -> Result<u
         return sleep_until_told(segments, WaitFor::Data, deadline, ready_or_over, interrupted);
     }
     Ok(sleep_until(segments, WaitFor::Data, deadline, ready_or_over, interrupted)?)
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used)] // A failure is a panic.
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use crate::segment::{CreateOptions, Segment};
+    use crate::set::{Readable, Set};
+
+    #[test]
+    fn a_reader_that_has_left_a_set_reads_quickly_again() {
+        let segment = Segment::create_anonymous(&CreateOptions::default()).expect("made");
+        let reader = segment.reader(0).expect("joined");
+        let is_quick = || reader.core().reads_quickly.load(Ordering::Relaxed);
+        let finds_nothing = || reader.read().expect("sound").is_none();
+        assert!(is_quick());
+        let set = Set::new(Readable::default()).expect("made");
+        set.add_reader(&reader, 1).expect("added");
+        assert!(finds_nothing() && !is_quick());
+        set.remove(1).expect("it is there");
+        assert!(finds_nothing() && is_quick());
+        set.add_reader(&reader, 1).expect("added");
+        drop(set);
+        assert!(finds_nothing() && is_quick());
+    }
 }

@@ -100,7 +100,7 @@ impl Reader {
     }
 
     #[inline]
-    fn sample(&self, held: HeldSample) -> Sample<'_> {
+    pub(crate) fn sample(&self, held: HeldSample) -> Sample<'_> {
         Sample { reader: Hand::Borrowed(&self.core), held }
     }
 
@@ -204,15 +204,19 @@ impl<'r> Sample<'r> {
     }
 
     /// This sample, independent of its reader. It allocates.
-    pub fn into_owned(mut self) -> Sample<'static> {
+    pub fn into_owned(self) -> Sample<'static> {
         let core = match &self.reader {
             Hand::Borrowed(core) => Box::new(Arc::clone(core)),
             Hand::Owned(core) => Box::clone(core),
         };
+        Sample { reader: Hand::Owned(OutOfLine::new(core)), held: self.into_held() }
+    }
+
+    /// Its hold, which moves to another sample.
+    pub(crate) fn into_held(mut self) -> HeldSample {
         let held = self.held;
-        // The hold moves to the new sample.
         self.forget_hold();
-        Sample { reader: Hand::Owned(OutOfLine::new(core)), held }
+        held
     }
 
     /// Its drop must not end the hold.

@@ -1,0 +1,197 @@
+//! Readers and writers in the runtime tokio: their descriptors in its event loop.
+//!
+//! tokio waits for descriptors edge-triggered, and remembers that one was readable until it is told
+//! that nothing is left. Only a call that has found nothing, and so has armed the descriptor, tells
+//! it that; what happens from then on is a new event. No thread is needed, and as long as there is
+//! something to find no system call is made.
+//!
+//! A future that is dropped has taken nothing: it takes and returns in one step.
+#![allow(unsafe_code)] // tokio takes a descriptor in an unsafe call only.
+
+use std::fmt;
+use std::future;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::tokio::io::Interest;
+use ::tokio::io::unix::AsyncFd;
+use ::tokio::runtime::Handle;
+use futures_core::Stream;
+
+use crate::error::{Code, Error, Result};
+use crate::events::{Arm, Descriptor};
+use crate::reader::{HeldSample, Reader, Sample};
+use crate::writer::Writer;
+
+/// A reader or a writer with its descriptor, which stays open as long.
+struct Registered<T> {
+    descriptor: RawFd,
+    waits: T,
+}
+
+impl<T> AsRawFd for Registered<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor
+    }
+}
+
+/// What waits for its descriptor in the event loop of tokio.
+struct Waiting<T>(AsyncFd<Registered<T>>);
+
+impl<T> Waiting<T> {
+    fn new(waits: T, descriptor: impl FnOnce(&T) -> Result<&Descriptor>) -> Result<Waiting<T>> {
+        if Handle::try_current().is_err() {
+            return Err(Error::new(Code::Invalid)
+                .about("this thread is not in a runtime of tokio")
+                .advice("make it in an async function, or after Runtime::enter"));
+        }
+        let made = descriptor(&waits)?;
+        if !made.arms_itself() {
+            return Err(Error::new(Code::Invalid)
+                .about("it has a descriptor that is armed on request, which tokio never does")
+                .advice("pass one that has no descriptor yet"));
+        }
+        let descriptor = made.as_fd().as_raw_fd();
+        let registered = Registered { descriptor, waits };
+        // SAFETY: the descriptor belongs to `waits`, which has one for all its life and closes it
+        // when it is dropped. `AsyncFd` owns it, and nobody takes it out.
+        let made = unsafe { AsyncFd::register_with_interest(registered, Interest::READABLE) };
+        made.map(Waiting).map_err(|error| refused(&error.into()))
+    }
+
+    fn get(&self) -> &T {
+        &self.0.get_ref().waits
+    }
+
+    /// Looks each time the descriptor may have become readable, until that finds something. A look
+    /// that finds nothing has armed it.
+    fn poll<F>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut look: impl FnMut(&T) -> Result<Option<F>>,
+    ) -> Poll<Result<F>> {
+        loop {
+            let mut ready =
+                ready!(self.0.poll_read_ready_mut(context)).map_err(|error| refused(&error))?;
+            match look(&ready.get_inner().waits)? {
+                Some(found) => return Poll::Ready(Ok(found)),
+                // Not if tokio was told of a new event since it said that it is readable.
+                None => ready.clear_ready(),
+            }
+        }
+    }
+}
+
+/// What tokio refuses: because the kernel does, or because the runtime ends.
+fn refused(error: &io::Error) -> Error {
+    Error::new(Code::Sys)
+        .errno(error.raw_os_error().unwrap_or_default())
+        .about(format_args!("tokio does not wait for the descriptor: {error}"))
+        .advice("see whether its runtime still runs")
+}
+
+/// A [`Reader`] whose samples are awaited, in the runtime that it was made in.
+///
+/// It is a [`Stream`] of samples that are [independent](Sample::into_owned), too. After an error,
+/// such as an end of [`Reader::end_waits`], the next call looks again: a stream never ends.
+pub struct AsyncReader(Waiting<Reader>);
+
+impl fmt::Debug for AsyncReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncReader").field(self.get()).finish()
+    }
+}
+
+impl AsyncReader {
+    /// Makes a reader awaitable. It is in no set, and its [descriptor](Reader::descriptor),
+    /// if it has one, is not armed on request.
+    ///
+    /// # Panics
+    ///
+    /// tokio panics if its runtime was built without `enable_io`.
+    pub fn new(reader: Reader) -> Result<AsyncReader> {
+        Waiting::new(reader, |reader| reader.core().descriptor(Arm::WhenNothingIsThere))
+            .map(AsyncReader)
+    }
+
+    /// The reader. What it reads is not awaited any more.
+    pub fn get(&self) -> &Reader {
+        self.0.get()
+    }
+
+    /// The next sample, as soon as there is one. The future may be dropped at any time, as
+    /// `select!` does, and no sample is lost.
+    pub async fn next(&mut self) -> Result<Sample<'_>> {
+        let held = future::poll_fn(|context| self.poll_held(context)).await?;
+        Ok(self.get().sample(held))
+    }
+
+    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<Result<HeldSample>> {
+        self.0.poll(context, |reader| Ok(reader.read()?.map(Sample::into_held)))
+    }
+}
+
+impl Stream for AsyncReader {
+    type Item = Result<Sample<'static>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let held = ready!(self.poll_held(context));
+        Poll::Ready(Some(held.map(|held| self.get().sample(held).into_owned())))
+    }
+}
+
+/// A [`Writer`] that awaits free slots, in the runtime that it was made in.
+pub struct AsyncWriter(Waiting<Writer>);
+
+impl fmt::Debug for AsyncWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncWriter").field(self.get()).finish()
+    }
+}
+
+impl AsyncWriter {
+    /// Makes a writer awaitable. It is in no set, and its [descriptor](Writer::descriptor),
+    /// if it has one, is not armed on request.
+    ///
+    /// # Panics
+    ///
+    /// tokio panics if its runtime was built without `enable_io`.
+    pub fn new(writer: Writer) -> Result<AsyncWriter> {
+        Waiting::new(writer, |writer| writer.core().descriptor(Arm::WhenNothingIsThere))
+            .map(AsyncWriter)
+    }
+
+    /// The writer. Its reserves have a timeout of 0, because others block the thread.
+    pub fn get(&self) -> &Writer {
+        self.0.get()
+    }
+
+    /// Waits until there is a slot to reserve. Another writer may then be faster: if the reserve
+    /// gets [`Code::NoFreeSlot`], wait again. The future may be dropped at any time.
+    pub async fn space(&mut self) -> Result<()> {
+        self.until_found(|writer| writer.wait_space(Some(Duration::ZERO)), Code::Again).await
+    }
+
+    /// Writes one sample as soon as there is a slot, and returns its sequence. If the future is
+    /// dropped before it is ready, nothing was written.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<u64> {
+        self.until_found(|writer| writer.write(bytes, Some(Duration::ZERO)), Code::NoFreeSlot).await
+    }
+
+    /// Makes a call until it returns something else than that there is nothing.
+    async fn until_found<F>(
+        &mut self,
+        mut call: impl FnMut(&Writer) -> Result<F>,
+        nothing: Code,
+    ) -> Result<F> {
+        let mut look = |writer: &Writer| match call(writer) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.code() == nothing => Ok(None),
+            Err(error) => Err(error),
+        };
+        future::poll_fn(|context| self.0.poll(context, &mut look)).await
+    }
+}
