@@ -1,4 +1,5 @@
 //! Readers and writers in tokio, with the feature `tokio`; and the program of `examples/loops`.
+#![cfg(feature = "tokio")]
 
 #[path = "../examples/loops/tokio.rs"]
 #[allow(dead_code, unreachable_pub)] // It is a program, whose main is not called here.
