@@ -729,8 +729,8 @@ static void account(void)
     CHECK_U64(count, 1);
     CHECK_U64(list[0].readers, UINT64_C(1) << index);
     CHECK_U64(list[0].writers, soak.writer != NULL);
-    /* Every sample whose commit a child was told of was read, and besides these at most those of the
-     * call during which it died. */
+    /* Every sample whose commit a child was told of was read, and besides these at most those of
+     * the call during which it died. */
     for (kid = 0; is_lossless() && kid < WRITERS; kid++) {
         uint64_t told = soak.notes->committed[kid];
         uint64_t got = soak.last_life[kid] == soak.lives[kid] ? soak.last_number[kid] : 0;

@@ -56,6 +56,7 @@ c_programs! {
     events
     events_calls
     events_deaths
+    events_delays
     events_memory
     events_sets
     error_codes

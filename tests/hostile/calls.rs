@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use shmslot::layout::Geometry;
 use shmslot::{
-    Arm, AttachOptions, Code, CreateOptions, EndWaits, Loan, Policy, Reader, Ref, Reference,
-    Result, Sample, Segment, Writer,
+    Arm, AttachOptions, Code, CreateOptions, EndWaits, Loan, Policy, Readable, Reader, Ref,
+    Reference, Result, Sample, Segment, Set, Writer,
 };
 
 use super::choices::Choices;
@@ -78,6 +78,8 @@ const CALLS: &[Call] = &[
     World::commit_many,
     World::read_many,
     World::mark_many,
+    World::change_set,
+    World::wait_in_set,
 ];
 /// Steps are numbered below one of these: the larger it is, the more of them belong to the peer.
 const STEPS: [usize; 4] = [48, 52, 64, 128];
@@ -177,6 +179,8 @@ pub(crate) struct World {
     lenders: Vec<Lender>,
     readers: Vec<Reader>,
     books: Vec<Books>,
+    /// Made by the first call that needs it.
+    set: Option<Set>,
     segments: Vec<Segment>,
     options: AttachOptions,
     geometry: Geometry,
@@ -258,6 +262,7 @@ impl World {
             lenders: Vec::new(),
             readers: Vec::new(),
             books: Vec::new(),
+            set: None,
             geometry: geometry_of(&segment),
             segments: vec![segment],
             options,
@@ -574,6 +579,41 @@ impl World {
         let readers: Vec<&Reader> = self.readers.iter().collect();
         if let Some(ready) = answer(Reader::wait_any(&readers, Some(timeout))) {
             assert!(ready < readers.len());
+        }
+    }
+
+    /// Puts something into the set, or takes something out.
+    fn change_set(&mut self, c: &mut Choices<'_>) {
+        let (kind, cookie) = (c.below(5), c.below(ENOUGH) as u64);
+        // Seldom, because the kernel takes some 10 ms to close a set.
+        if self.set.is_none() && c.below(8) == 0 {
+            let readable = c.pick(&[Readable::Level, Readable::Edge]);
+            self.set = answer(Set::new(readable));
+        }
+        match kind {
+            0 => _ = self.reader(c),
+            1 => _ = self.lender(c),
+            _ => {}
+        }
+        let Some(set) = &self.set else { return };
+        match kind {
+            0 => self.readers.iter().for_each(|reader| _ = answer(set.add_reader(reader, cookie))),
+            1 => self.lenders.iter().for_each(|lender| {
+                answer(set.add_writer(lender.writer(), cookie));
+            }),
+            2 => _ = answer(set.add_segment(self.any_segment(c), cookie)),
+            3 => _ = answer(set.remove(cookie)),
+            _ => self.set = None,
+        }
+    }
+
+    fn wait_in_set(&mut self, c: &mut Choices<'_>) {
+        let (timeout, most) = (c.pick(&TIMEOUTS), c.pick(&MANY));
+        let Some(set) = &self.set else { return };
+        let mut events = Vec::new();
+        if let Some(count) = answer(set.wait(&mut events, most, Some(timeout))) {
+            assert!(count == events.len() && count <= most.min(ENOUGH));
+            assert!(events.iter().all(|event| event.cookie < ENOUGH as u64));
         }
     }
 
