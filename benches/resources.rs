@@ -15,7 +15,7 @@ use harness::limits::{Futex, Memory};
 use harness::measures::{calls_per_payload, calls_per_wake, set_up};
 use harness::place::Place;
 use harness::process::{alone, pin};
-use harness::rows::{Aim, Row, Settings, Surroundings, keep, place, run, staying, verdict};
+use harness::rows::{Aim, Row, Settings, Surroundings, calls_table, keep, place, run, staying};
 use harness::shmslot::{Shmslot, asleep_at_once, options};
 use harness::sleepers::calls_per_waking_commit;
 use harness::transport::Transport;
@@ -247,21 +247,7 @@ fn system_calls(place: &Place) -> String {
         ("the writer's part of a wake of 15 readers", 1.0, calls_per_waking_commit(place, 15)),
         ("the writer's part of a wake of 63 readers", 1.0, calls_per_waking_commit(place, 63)),
     ];
-    let mut text =
-        String::from("| system calls for each sample | calls | to reach |\n|---|---:|---|\n");
-    for (name, aim, calls) in rows {
-        let Some(calls) = calls else {
-            writeln!(text, "| {name} | failed | {aim} |").expect("room");
-            continue;
-        };
-        let reach = match (aim == 0.0, calls == 0.0) {
-            (true, true) => "reached".into(),
-            (true, false) => "**missed**".into(),
-            _ => verdict(aim / calls),
-        };
-        writeln!(text, "| {name} | {calls:.2} | {aim}: {reach} |").expect("room");
-    }
-    text + "\n"
+    calls_table(&rows)
 }
 
 /// The processor time of a reader that waits a second, as the library is by default, and of a

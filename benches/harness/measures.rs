@@ -300,27 +300,40 @@ fn sleeps() -> i64 {
     }
 }
 
-/// One way to a receiver that sleeps, beside a raw futex in the same two processes, A B A B.
+/// One way to a receiver that sleeps, beside a raw futex.
 pub(crate) fn wake<const W: usize, T: Transport<W>>(
     place: &Place,
     asleep: Duration,
     turns: usize,
     prepare: impl Fn() -> T,
 ) -> Option<Sample> {
+    wake_beside::<W, T, _>(place, asleep, turns, prepare, Futex::new)
+}
+
+/// One way to a receiver that sleeps, beside another transport in the same two processes, A B A B.
+pub(crate) fn wake_beside<const W: usize, T: Transport<W>, R: Transport<W>>(
+    place: &Place,
+    asleep: Duration,
+    turns: usize,
+    prepare: impl Fn() -> T,
+    prepare_limit: impl Fn() -> R,
+) -> Option<Sample> {
     const BLOCKS: usize = 4;
     let lane = prepare();
-    let futex = Futex::new();
+    let raw_lane = prepare_limit();
     let well = pair(place, |meeting| {
         let mut probes = [0.0; 2];
         let (mut times, mut raw_times) = (Vec::new(), Vec::new());
         let (mut sender, mut receiver) = (None, None);
         if meeting.side == Side::Here {
-            sender = Some((Transport::<W>::sender(&futex), lane.sender()));
+            sender = Some((raw_lane.sender(), lane.sender()));
         }
         meeting.meet();
         if meeting.side == Side::There {
-            receiver = Some((Transport::<W>::receiver(&futex), lane.receiver()));
+            receiver = Some((raw_lane.receiver(), lane.receiver()));
         }
+        meeting.meet();
+        meeting.begin();
         probes[0] = meeting.probe();
         let slept = sleeps();
         for _ in 0..BLOCKS {

@@ -1,5 +1,6 @@
 //! Pairs of pinned processes, forked from one that has never used what is measured.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
@@ -82,9 +83,20 @@ pub(crate) enum Side {
 pub(crate) struct Meeting<'a> {
     pub(crate) side: Side,
     pub(crate) place: &'a Place,
+    /// Interruptions of this process that do not count.
+    before: Cell<u64>,
 }
 
-impl Meeting<'_> {
+impl<'a> Meeting<'a> {
+    fn new(side: Side, place: &'a Place) -> Meeting<'a> {
+        Meeting { side, place, before: Cell::new(interruptions()) }
+    }
+
+    /// Interruptions count from here on, because setting up took long.
+    pub(crate) fn begin(&self) {
+        self.before.set(interruptions());
+    }
+
     /// Returns when both have reached this point.
     pub(crate) fn meet(&self) {
         let [mine, other] = match self.side {
@@ -142,9 +154,9 @@ pub(crate) fn pair(place: &Place, body: impl Fn(&Meeting<'_>)) -> bool {
     place.clear();
     let child = |processor, side| {
         fork(processor, || {
-            let before = interruptions();
-            body(&Meeting { side, place });
-            place.add_interruptions(interruptions() - before);
+            let meeting = Meeting::new(side, place);
+            body(&meeting);
+            place.add_interruptions(interruptions() - meeting.before.get());
         })
     };
     join(&[child(0, Side::Here), child(1, Side::There)])
@@ -175,7 +187,7 @@ pub(crate) fn counted_pair(place: &Place, body: impl Fn(&Meeting<'_>)) -> Option
     let child = |processor, side| {
         fork(processor, || {
             syscalls::await_tracer();
-            body(&Meeting { side, place });
+            body(&Meeting::new(side, place));
         })
     };
     syscalls::count(place, &[child(0, Side::Here), child(1, Side::There)]).map(|calls| calls.all)

@@ -371,6 +371,25 @@ pub(crate) fn verdict(reach: f64) -> String {
     format!("{} {}", show_ratio(reach), if reach >= 1.0 { "reached" } else { "**missed**" })
 }
 
+/// A table of system calls for each sample: names, targets, and counts if they did not fail.
+pub(crate) fn calls_table(rows: &[(&str, f64, Option<f64>)]) -> String {
+    let mut text =
+        String::from("| system calls for each sample | calls | to reach |\n|---|---:|---|\n");
+    for &(name, aim, calls) in rows {
+        let Some(calls) = calls else {
+            writeln!(text, "| {name} | failed | {aim} |").expect("room");
+            continue;
+        };
+        let reach = match (aim == 0.0, calls == 0.0) {
+            (true, true) => "reached".into(),
+            (true, false) => "**missed**".into(),
+            _ => verdict(aim / calls),
+        };
+        writeln!(text, "| {name} | {calls:.2} | {aim}: {reach} |").expect("room");
+    }
+    text + "\n"
+}
+
 /// A row's ratio to what it is compared with, its target, and how far that is reached.
 fn aim_cells(measured: &Measured, all: &[Measured], summary: &Summary) -> [String; 3] {
     let figure = summary.figures.p50;
