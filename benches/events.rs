@@ -23,8 +23,8 @@ use harness::measures::{
 use harness::place::{Place, SharedMemory, await_value};
 use harness::process::{Side, alone, fork, hop, join, pair, pin};
 use harness::rows::{
-    Aim, Figures, Row, Sample, Settings, Surroundings, calls_table, crossing, keep, place, run,
-    staying,
+    Aim, Figures, Row, Sample, Settings, Surroundings, calls_table, crossing, keep, middle, place,
+    run, staying,
 };
 use harness::shmslot::{Shmslot, options};
 use harness::state::State;
@@ -359,28 +359,89 @@ fn commits(place: &Place, has_descriptor: bool, blocks: u64) -> Option<Sample> {
     well.then(|| staying_sample(place, None))
 }
 
-/// Commits that find the descriptor armed, by the thread that also arms it and reads. Each must have
-/// made it readable.
+/// A file that an inotify instance watches, in an epoll: what the kernel alone takes to ring.
+struct Watched {
+    file: OwnedFd,
+    watch: OwnedFd,
+    sleeper: Loop,
+}
+
+impl Watched {
+    fn new() -> Watched {
+        let owned = |made: i32| {
+            assert!(made >= 0, "a watched file: {}", io::Error::last_os_error());
+            // SAFETY: a new descriptor, which nobody else has.
+            unsafe { OwnedFd::from_raw_fd(made) }
+        };
+        // SAFETY: a text that ends with a zero, or numbers.
+        let made = unsafe { owned(libc::memfd_create(c"bench-watched".as_ptr(), 0)) };
+        let path = format!("/proc/self/fd/{}\0", made.as_raw_fd());
+        // SAFETY: as above; the descriptor is open.
+        let (file, watch) = unsafe {
+            assert_eq!(libc::ftruncate(made.as_raw_fd(), 4096), 0);
+            // Opened again, because the kernel tells nothing of the first one.
+            let file = owned(libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC));
+            let watch = owned(libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC));
+            let events = libc::IN_ACCESS | libc::IN_CLOSE_WRITE;
+            let added = libc::inotify_add_watch(watch.as_raw_fd(), path.as_ptr().cast(), events);
+            assert!(added >= 0, "a watch: {}", io::Error::last_os_error());
+            (file, watch)
+        };
+        let sleeper = Loop::of(watch.as_fd());
+        Watched { file, watch, sleeper }
+    }
+
+    fn drain(&self) {
+        let mut events = [0_u8; 4096];
+        // SAFETY: writes to a local of that size. It fails where there is nothing to drain.
+        unsafe { libc::read(self.watch.as_raw_fd(), events.as_mut_ptr().cast(), events.len()) };
+    }
+
+    fn ring(&self) {
+        let mut byte = 0_u8;
+        // SAFETY: writes to a local that lives.
+        let count = unsafe { libc::pread(self.file.as_raw_fd(), (&raw mut byte).cast(), 1, 0) };
+        assert_eq!(count, 1);
+    }
+}
+
+/// Commits that find the descriptor armed, by the thread that also arms it and reads. Each must
+/// have made it readable. In turn with them, a watched file is read, which is the limit.
 fn commits_to_armed(place: &Place, turns: u64) -> Option<Sample> {
     let lane = InLoop::on_request(true);
     let well = alone(place, || {
         let writer = lane.sender();
         let LoopReader { reader, sleeper } = lane.receiver();
+        let watched = Watched::new();
+        let mut raw_rings = Vec::new();
         for turn in 1..=turns {
+            let counts = turn > turns / 10;
+            watched.drain();
+            assert!(!watched.sleeper.wait(0), "nobody has read");
+            let start = ticks();
+            watched.ring();
+            let took = ticks_when_done() - start;
+            if counts {
+                raw_rings.push(took.min(u64::from(u32::MAX)) as u32);
+            }
+            assert!(watched.sleeper.wait(0), "nobody was told");
+
             let loan = writer.reserve(PAYLOAD, None).expect("a slot");
             assert!(!reader.arm().expect("armed"), "everything was read");
             assert!(!sleeper.wait(0), "nobody has committed");
             let start = ticks();
             loan.commit(PAYLOAD).expect("a commit");
             let took = ticks_when_done() - start;
-            if turn > turns / 10 {
+            if counts {
                 place.note(took * 16);
             }
             assert!(sleeper.wait(0), "the commit did not ring");
             assert!(reader.read().expect("a read").is_some());
         }
+        raw_rings.sort_unstable();
+        place.put(0, middle(&raw_rings));
     });
-    well.then(|| staying_sample(place, None))
+    well.then(|| staying_sample(place, Some(place.get(0))))
 }
 
 /// Commits that find the descriptor armed although its process is awake: it arms before each of
@@ -488,7 +549,7 @@ fn costs(place: &'static Place, quick: bool) -> Vec<Row> {
             move || commits(place, true, blocks),
         ),
         staying(
-            "commit, a reader whose descriptor is armed, in one thread",
+            "commit, a reader whose descriptor is armed, in one thread, beside a raw pread",
             Aim::Nanoseconds(700.0),
             move || commits_to_armed(place, turns),
         ),
