@@ -5,6 +5,8 @@
  * by its watchdog, which says who had seen what.
  *
  *     events_delays [bursts [seed]]    or SHMSLOT_DELAYED_BURSTS */
+/* not under address, thread, memcheck: they delay calls enough by themselves, and take minutes */
+/* not under musl: a static program has no second syscall(), which the one below calls */
 /* not under aarch64: the emulator tells of no accesses to files */
 #include "event_loop.h"
 
