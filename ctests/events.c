@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/select.h>
 
 #define SAMPLES 20000
@@ -377,6 +378,26 @@ static void check_namespaces(void)
     shmslot_segment_close(segment);
 }
 
+/* What is to end its waits is asked for while it sleeps behind its descriptor: the next read tells. */
+static void check_end_asked_for_late(uint32_t flags)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_sample sample;
+    int loop = loop_of(reader_fd(reader, flags), EPOLLET);
+    (void)turn(loop);
+    check_nothing_to_read(reader);
+    if (flags != 0) CHECK_U64((uint64_t)shmslot_reader_fd_arm(reader), 0);
+    CHECK(!has_event(loop));
+    CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_NO_WRITERS));
+    (void)turn(loop);
+    if (flags == 0) CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_NO_WRITERS);
+    (void)close(loop);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
 /* ---- a ringer that cannot ring ---- */
 
 struct ringer {
@@ -437,6 +458,78 @@ static void check_broken_ringer(void)
     (void)close(loop);
     shmslot_reader_leave(reader);
     shmslot_segment_close(segment);
+}
+
+/* It has made the segment where there is no /proc, and since Linux 6.14 the kernel tells nobody of
+ * accesses by the descriptor that made a memfd. */
+static int make_and_write(int link, void *argument)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = NULL;
+    int fd = -1;
+    (void)argument;
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && mount("none", "/proc", "tmpfs", 0, NULL) == 0) {
+        segment = make_anonymous(&options);
+        fd = shmslot_segment_fd(segment);
+    }
+    send_bytes(link, &fd, sizeof fd);
+    hear(link);
+    if (fd >= 0) (void)put(open_writer(segment), 3);
+    say(link);
+    for (;;) (void)pause();
+    return 0;
+}
+
+static int recover_when_told(int link, void *argument)
+{
+    shmslot_segment *segment = NULL;
+    CHECK_OK(shmslot_segment_attach_fd(*(const int *)argument, NULL, &segment, NULL));
+    say(link);
+    hear(link);
+    CHECK_OK(shmslot_segment_recover(segment, NULL));
+    say(link);
+    for (;;) (void)pause();
+    return 0;
+}
+
+/* Whoever recovers such a creator makes up for its ring. */
+static void check_untold_creator(void)
+{
+    shmslot_segment *segment = NULL;
+    shmslot_reader *reader;
+    child creator = start_child(make_and_write, NULL), other;
+    char path[64];
+    int theirs, fd, loop;
+    receive_bytes(creator.link, &theirs, sizeof theirs);
+    if (theirs >= 0) {
+        (void)snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)creator.pid, theirs);
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        CHECK(fd >= 0);
+        CHECK_OK(shmslot_segment_attach_fd(fd, NULL, &segment, NULL));
+        other = start_child(recover_when_told, &fd);
+        hear(other.link);
+        reader = join(segment, 0);
+        loop = loop_of(reader_fd(reader, 0), EPOLLET);
+        (void)turn(loop);
+        check_nothing_to_read(reader);
+        say(creator.link);
+        hear(creator.link);
+        CHECK(kill(creator.pid, SIGKILL) == 0);
+        CHECK_U64((uint64_t)end_child(creator), 128 + SIGKILL);
+        say(other.link);
+        (void)turn(loop);
+        hear(other.link);
+        CHECK_U64(take(reader), 3);
+        CHECK(kill(other.pid, SIGKILL) == 0);
+        CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
+        (void)close(loop);
+        (void)close(fd);
+        shmslot_reader_leave(reader);
+        shmslot_segment_close(segment);
+    } else { /* a container that permits no namespaces */
+        CHECK(kill(creator.pid, SIGKILL) == 0);
+        CHECK_U64((uint64_t)end_child(creator), 128 + SIGKILL);
+    }
 }
 
 /* ---- ends ---- */
@@ -819,7 +912,10 @@ CHECK_MAIN()
     RUN(check_stream(1, 0, 1));
     RUN(check_stream(1, EPOLLET, 0));
     RUN(check_namespaces());
+    RUN(check_end_asked_for_late(0));
+    RUN(check_end_asked_for_late(SHMSLOT_FD_MANUAL));
     RUN(check_broken_ringer());
+    RUN(check_untold_creator());
     RUN(check_death());
     RUN(check_deaths_among_many());
     RUN(check_ends_before());

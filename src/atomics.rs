@@ -12,7 +12,7 @@ pub(crate) use crate::modelled::{
 #[cfg(not(any(loom, shmslot_sim)))]
 pub(crate) use core::hint::spin_loop;
 #[cfg(not(any(loom, shmslot_sim)))]
-use core::sync::atomic::AtomicI32;
+use core::sync::atomic::{AtomicBool, AtomicI32};
 #[cfg(not(any(loom, shmslot_sim)))]
 pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -114,13 +114,21 @@ pub(crate) struct Chime {
     /// A descriptor of the file, which its owner keeps open as long as this is used; -1: nobody can
     /// watch it.
     file: AtomicI32,
+    /// Whether what this process does to the file may be told to nobody.
+    is_left_to_others: AtomicBool,
 }
 
 #[cfg(not(any(loom, shmslot_sim)))]
 impl Chime {
     /// Of the file that has this descriptor.
     pub(crate) fn of(file: i32) -> Chime {
-        Chime { file: AtomicI32::new(file) }
+        Chime { file: AtomicI32::new(file), is_left_to_others: AtomicBool::new(false) }
+    }
+
+    /// From now on a ring counts as one that told nobody, so that the next ringer makes up for it.
+    pub(crate) fn leave_to_others(&self) {
+        // Relaxed: the segment is not shared yet.
+        self.is_left_to_others.store(true, Ordering::Relaxed);
     }
 
     /// Of a file that is known only now.
@@ -133,6 +141,6 @@ impl Chime {
     /// False if those who watch could not be told.
     pub(crate) fn ring(&self) -> bool {
         let file = self.file.load(Ordering::Acquire);
-        file < 0 || crate::sys::touch(file)
+        file < 0 || crate::sys::touch(file) && !self.is_left_to_others.load(Ordering::Relaxed)
     }
 }

@@ -220,6 +220,13 @@ impl Waiter {
     /// arms on request was told by that call.
     pub(crate) fn has_found(&self, segment: &Attachment) {
         if self.arms_itself() {
+            self.look_again(segment);
+        }
+    }
+
+    /// Makes the loop that sleeps behind the descriptor, or the set, look again.
+    pub(crate) fn look_again(&self, segment: &Attachment) {
+        if self.is_used() {
             if let Some(member) = &*self.member() {
                 member.busy.store(true, Ordering::Relaxed);
             }

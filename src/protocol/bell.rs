@@ -42,8 +42,8 @@ pub(crate) struct Bell<'a> {
 
 /// Wakes all who sleep on any bell of a segment, and makes those who are about to sleep look again.
 ///
-/// A bell that is not armed is left alone: nobody sleeps there whom a ringer has not yet to wake, and
-/// who arms it from now on sees in the check what the caller changed.
+/// A bell that is not armed is left alone: nobody sleeps there and no wake is due, and who arms it
+/// from now on sees in the check what the caller changed.
 pub(crate) fn ring_all(bells: &Bells, chime: &Chime) {
     fence(Ordering::SeqCst);
     ring_armed([&bells.data, &bells.space, &bells.change].map(|word| Bell::new(word, chime)));

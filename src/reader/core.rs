@@ -778,6 +778,7 @@ impl Core {
         self.end_at_deaths.store(when.peer_dead, Ordering::Relaxed);
         self.end_at_retirement.store(when.retired, Ordering::Relaxed);
         self.end_at_signals.store(when.signal, Ordering::Relaxed);
+        self.waiter.look_again(&self.segment);
         Ok(())
     }
 

@@ -111,8 +111,11 @@ impl Segment {
         }
         let made = sys::anonymous_file(c"shmslot")?;
         // Without /proc it wakes no event loops, and can do all else.
-        let file = made.opened_again_if_possible()?;
+        let (file, tells) = made.opened_again_if_possible()?;
         let inner = Attachment::build(Some(file), geometry, &options.attaching(), None)?;
+        if !tells {
+            inner.leave_chimes_to_others();
+        }
         Ok(Segment { inner: Arc::new(inner) })
     }
 

@@ -44,6 +44,11 @@ impl Attachment {
         let _ = self.mapped.chime().ring();
     }
 
+    /// For a process whose accesses to the file may be told to nobody.
+    pub(super) fn leave_chimes_to_others(&self) {
+        self.mapped.chime().leave_to_others();
+    }
+
     /// Makes the next [`lost_its_name`](Attachment::lost_its_name) look, because the kernel has
     /// told that something about the file has changed.
     pub(crate) fn look_at_name_soon(&self) {

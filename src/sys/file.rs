@@ -48,11 +48,13 @@ impl Unseen {
     }
 
     /// The same for whoever has a use for the first descriptor, too, where /proc is missing or
-    /// refused. Other errors may pass.
-    pub(crate) fn opened_again_if_possible(self) -> Result<Unseen> {
+    /// refused; and whether it was opened again. Other errors may pass.
+    pub(crate) fn opened_again_if_possible(self) -> Result<(Unseen, bool)> {
         match reopen(self.fd.as_fd(), true) {
-            Ok(fd) => Ok(Unseen { fd, identity: self.identity }),
-            Err(error) if matches!(error.code(), Code::NotSupported | Code::Permission) => Ok(self),
+            Ok(fd) => Ok((Unseen { fd, identity: self.identity }, true)),
+            Err(error) if matches!(error.code(), Code::NotSupported | Code::Permission) => {
+                Ok((self, false))
+            }
             Err(error) => Err(error),
         }
     }

@@ -263,6 +263,7 @@ impl Core {
         let when = when.not_of_readers()?;
         self.end_at_signals.store(when.signal, Ordering::Relaxed);
         self.end_at_retirement.store(when.retired, Ordering::Relaxed);
+        self.waiter.look_again(&self.segment);
         Ok(())
     }
 
