@@ -3,22 +3,24 @@
 //! tokio waits for descriptors edge-triggered, and remembers that one was readable until it is told
 //! that nothing is left. Only a call that has found nothing, and so has armed the descriptor, tells
 //! it that; what happens from then on is a new event. No thread is needed, and as long as there is
-//! something to find no system call is made.
+//! something to find no system call is made. But what tokio remembers is the outcome of the last
+//! call, which may have asked something else: each call looks once by itself.
 //!
 //! A future that is dropped has taken nothing: it takes and returns in one step.
 #![allow(unsafe_code)] // tokio takes a descriptor in an unsafe call only.
 
 use std::fmt;
-use std::future;
+use std::future::{self, Future};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
 use ::tokio::runtime::Handle;
+use ::tokio::task::coop::consume_budget;
 use futures_core::Stream;
 
 use crate::error::{Code, Error, Result};
@@ -66,21 +68,32 @@ impl<T> Waiting<T> {
         &self.0.get_ref().waits
     }
 
-    /// Looks each time the descriptor may have become readable, until that finds something. A look
-    /// that finds nothing has armed it.
+    /// Looks once, and each time the descriptor may have become readable, until that finds
+    /// something. A look that finds nothing has armed it. `looked`: the call has done so.
     fn poll<F>(
         &mut self,
         context: &mut Context<'_>,
+        looked: &mut bool,
         mut look: impl FnMut(&T) -> Result<Option<F>>,
     ) -> Poll<Result<F>> {
         loop {
-            let mut ready =
-                ready!(self.0.poll_read_ready_mut(context)).map_err(|error| refused(&error))?;
-            match look(&ready.get_inner().waits)? {
-                Some(found) => return Poll::Ready(Ok(found)),
-                // Not if tokio was told of a new event since it said that it is readable.
-                None => ready.clear_ready(),
+            let ready = self.0.poll_read_ready(context);
+            if ready.is_pending() {
+                if *looked {
+                    return Poll::Pending;
+                }
+                // A task that always finds something must let others run, too. tokio counts only
+                // what it says is ready; so this look is counted here. Pending: polled again soon.
+                ready!(pin!(consume_budget()).poll(context));
             }
+            *looked = true;
+            if let Some(found) = look(self.get())? {
+                return Poll::Ready(Ok(found));
+            }
+            // It is armed, and its next event wakes the task.
+            let mut ready = ready!(ready).map_err(|error| refused(&error))?;
+            // Not if tokio was told of a new event since it said that it is readable.
+            ready.clear_ready();
         }
     }
 }
@@ -125,12 +138,17 @@ impl AsyncReader {
     /// The next sample, as soon as there is one. The future may be dropped at any time, as
     /// `select!` does, and no sample is lost.
     pub async fn next(&mut self) -> Result<Sample<'_>> {
-        let held = future::poll_fn(|context| self.poll_held(context)).await?;
+        let mut looked = false;
+        let held = future::poll_fn(|context| self.poll_held(context, &mut looked)).await?;
         Ok(self.get().sample(held))
     }
 
-    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<Result<HeldSample>> {
-        self.0.poll(context, |reader| Ok(reader.read()?.map(Sample::into_held)))
+    fn poll_held(
+        &mut self,
+        context: &mut Context<'_>,
+        looked: &mut bool,
+    ) -> Poll<Result<HeldSample>> {
+        self.0.poll(context, looked, |reader| Ok(reader.read()?.map(Sample::into_held)))
     }
 }
 
@@ -138,7 +156,7 @@ impl Stream for AsyncReader {
     type Item = Result<Sample<'static>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let held = ready!(self.poll_held(context));
+        let held = ready!(self.poll_held(context, &mut false));
         Poll::Ready(Some(held.map(|held| self.get().sample(held).into_owned())))
     }
 }
@@ -192,6 +210,7 @@ impl AsyncWriter {
             Err(error) if error.code() == nothing => Ok(None),
             Err(error) => Err(error),
         };
-        future::poll_fn(|context| self.0.poll(context, &mut look)).await
+        let mut looked = false;
+        future::poll_fn(|context| self.0.poll(context, &mut looked, &mut look)).await
     }
 }

@@ -17,6 +17,8 @@ use shmslot::{
 };
 
 const SAMPLES: u64 = 3000;
+/// Bytes that go into a region.
+const LARGE: usize = 4096;
 
 fn options() -> CreateOptions {
     CreateOptions { slot_count: 4, slot_capacity: 8, ..CreateOptions::default() }
@@ -105,7 +107,7 @@ async fn a_dropped_next_loses_nothing() {
         }
         writer.write(&round.to_ne_bytes(), Some(Duration::ZERO)).expect("written");
         if round % 3 == 0 {
-            // Whether tokio knows already that it is readable decides what this finds.
+            // It finds nothing only where the task has to let others run first.
             if let Poll::Ready(sample) = poll_once(reader.next()).await {
                 assert_eq!(sample.expect("one").sequence(), round);
                 continue;
@@ -152,6 +154,72 @@ async fn space_is_awaited_and_a_dropped_write_writes_nothing() {
             writer.space().await.expect("there is some");
         }
         writer.write(&value.to_ne_bytes()).await.expect("written");
+    }
+}
+
+/// Awaits something that does not come, until tokio knows that the descriptor is not readable.
+async fn in_vain<T>(what: impl Future<Output = T>) {
+    let ended = tokio::time::timeout(Duration::from_millis(50), what).await;
+    assert!(ended.is_err(), "there is nothing to find");
+}
+
+#[tokio::test]
+async fn a_write_that_waits_for_a_region_lets_others_find_slots() {
+    let options = CreateOptions { max_payload: LARGE as u64, region_count: 1, ..options() };
+    let segment = Segment::create_anonymous(&options).expect("made");
+    let reader = segment.reader(0).expect("joined");
+    let mut writer = AsyncWriter::new(segment.writer().expect("opened")).expect("in a runtime");
+    writer.write(&[1; LARGE]).await.expect("written");
+    in_vain(writer.write(&[2; LARGE])).await;
+    let Poll::Ready(space) = poll_once(writer.space()).await else { panic!("slots are free") };
+    space.expect("there is some");
+    let Poll::Ready(sent) = poll_once(writer.write(b"x")).await else { panic!("slots are free") };
+    assert_eq!(sent.expect("written"), 2);
+    // It still waits for the region, and its release is told.
+    in_vain(writer.write(&[2; LARGE])).await;
+    let release = async {
+        drop(reader.read().expect("sound").expect("the first"));
+    };
+    let large = [2; LARGE];
+    let (sent, ()) = tokio::join!(writer.write(&large), release);
+    assert_eq!(sent.expect("written"), 3);
+}
+
+#[tokio::test]
+async fn what_is_asked_of_the_writer_directly_takes_no_event_from_a_write() {
+    let segment = segment();
+    let mut writer = AsyncWriter::new(segment.writer().expect("opened")).expect("in a runtime");
+    for _ in 0..3 {
+        // It drains the descriptor, at first before tokio has looked at it.
+        let nobody = writer.get().wait_readers(1, Some(Duration::ZERO)).expect_err("nobody reads");
+        assert_eq!(nobody.code(), Code::Again);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let sent = poll_once(writer.write(b"x")).await;
+        assert!(matches!(sent, Poll::Ready(Ok(_))), "slots are free: {sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_asked_for_after_a_wait_is_told() {
+    let segment = segment();
+    let mut reader = AsyncReader::new(segment.reader(0).expect("joined")).expect("in a runtime");
+    in_vain(reader.next()).await;
+    let ends = EndWaits { no_writers: true, ..EndWaits::default() };
+    reader.get().end_waits(ends).expect("known");
+    let Poll::Ready(end) = poll_once(reader.next()).await else { panic!("nobody writes") };
+    assert_eq!(end.expect_err("nobody writes").code(), Code::NoWriters);
+}
+
+#[tokio::test]
+async fn a_reader_that_always_finds_something_lets_other_tasks_run() {
+    let segment = segment();
+    let mut reader = AsyncReader::new(segment.reader(0).expect("joined")).expect("in a runtime");
+    let writer = segment.writer().expect("opened");
+    in_vain(reader.next()).await;
+    let other = tokio::spawn(async {});
+    while !other.is_finished() {
+        writer.write(b"x", Some(Duration::ZERO)).expect("written");
+        reader.next().await.expect("one");
     }
 }
 
