@@ -12,6 +12,7 @@
 use std::fmt;
 use std::future::{self, Future};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -26,22 +27,41 @@ use futures_core::Stream;
 use crate::error::{Code, Error, Result};
 use crate::events::{Arm, Descriptor};
 use crate::reader::{HeldSample, Reader, Sample};
+use crate::sys::ForkGuard;
 use crate::writer::Writer;
 
-/// A reader or a writer with its descriptor, which stays open as long.
-struct Registered<T> {
-    descriptor: RawFd,
-    waits: T,
+/// The number of a descriptor, which somebody else keeps open.
+struct Number(RawFd);
+
+impl AsRawFd for Number {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
 }
 
-impl<T> AsRawFd for Registered<T> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.descriptor
+/// A descriptor in the event loop of tokio, until it is dropped.
+struct Registration {
+    in_loop: ManuallyDrop<AsyncFd<Number>>,
+    /// The process that it belongs to.
+    birth: ForkGuard,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // A forked child shares the epoll of its parent, and would take the descriptor out of that.
+        if self.birth.same_process() {
+            // SAFETY: it is dropped here only, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.in_loop) };
+        }
     }
 }
 
 /// What waits for its descriptor in the event loop of tokio.
-struct Waiting<T>(AsyncFd<Registered<T>>);
+struct Waiting<T> {
+    /// Before `waits`, which closes the descriptor: fields are dropped in this order.
+    registration: Registration,
+    waits: T,
+}
 
 impl<T> Waiting<T> {
     fn new(waits: T, descriptor: impl FnOnce(&T) -> Result<&Descriptor>) -> Result<Waiting<T>> {
@@ -56,16 +76,14 @@ impl<T> Waiting<T> {
                 .about("it has a descriptor that is armed on request, which tokio never does")
                 .advice("pass one that has no descriptor yet"));
         }
-        let descriptor = made.as_fd().as_raw_fd();
-        let registered = Registered { descriptor, waits };
-        // SAFETY: the descriptor belongs to `waits`, which has one for all its life and closes it
-        // when it is dropped. `AsyncFd` owns it, and nobody takes it out.
-        let made = unsafe { AsyncFd::register_with_interest(registered, Interest::READABLE) };
-        made.map(Waiting).map_err(|error| refused(&error.into()))
-    }
-
-    fn get(&self) -> &T {
-        &self.0.get_ref().waits
+        let number = Number(made.as_fd().as_raw_fd());
+        let birth = ForkGuard::of_this_process()?;
+        // SAFETY: a `Number` always returns the same one. `waits` has that descriptor open for all
+        // its life, and lives longer than the `AsyncFd`; except in a forked child, which never uses
+        // its copy of the `AsyncFd`.
+        let made = unsafe { AsyncFd::register_with_interest(number, Interest::READABLE) };
+        let in_loop = ManuallyDrop::new(made.map_err(|error| refused(&error.into()))?);
+        Ok(Waiting { registration: Registration { in_loop, birth }, waits })
     }
 
     /// Looks once, and each time the descriptor may have become readable, until that finds
@@ -76,8 +94,11 @@ impl<T> Waiting<T> {
         looked: &mut bool,
         mut look: impl FnMut(&T) -> Result<Option<F>>,
     ) -> Poll<Result<F>> {
+        if !self.registration.birth.same_process() {
+            return Poll::Ready(Err(Code::Forked.into()));
+        }
         loop {
-            let ready = self.0.poll_read_ready(context);
+            let ready = self.registration.in_loop.poll_read_ready(context);
             if ready.is_pending() {
                 if *looked {
                     return Poll::Pending;
@@ -87,7 +108,7 @@ impl<T> Waiting<T> {
                 ready!(pin!(consume_budget()).poll(context));
             }
             *looked = true;
-            if let Some(found) = look(self.get())? {
+            if let Some(found) = look(&self.waits)? {
                 return Poll::Ready(Ok(found));
             }
             // It is armed, and its next event wakes the task.
@@ -132,7 +153,7 @@ impl AsyncReader {
 
     /// The reader. What it reads is not awaited any more.
     pub fn get(&self) -> &Reader {
-        self.0.get()
+        &self.0.waits
     }
 
     /// The next sample, as soon as there is one. The future may be dropped at any time, as
@@ -184,7 +205,7 @@ impl AsyncWriter {
 
     /// The writer. Its reserves have a timeout of 0, because others block the thread.
     pub fn get(&self) -> &Writer {
-        self.0.get()
+        &self.0.waits
     }
 
     /// Waits until there is a slot to reserve. Another writer may then be faster: if the reserve

@@ -1,5 +1,6 @@
 //! Readers and writers in tokio, with the feature `tokio`; and the program of `examples/loops`.
 #![cfg(feature = "tokio")]
+#![allow(unsafe_code)] // A test forks.
 
 #[path = "../examples/loops/tokio.rs"]
 #[allow(dead_code, unreachable_pub)] // It is a program, whose main is not called here.
@@ -281,6 +282,54 @@ async fn an_error_of_the_reader_is_told_each_time() {
     }
     drop(held);
     assert_eq!(reader.next().await.expect("one").sequence(), 2);
+}
+
+#[tokio::test]
+async fn a_forked_child_that_drops_its_copies_takes_no_event_from_its_parent() {
+    let segment = segment();
+    let writer = segment.writer().expect("opened");
+    let mut reader = AsyncReader::new(segment.reader(0).expect("joined")).expect("in a runtime");
+    let mut other = AsyncWriter::new(segment.writer().expect("opened")).expect("in a runtime");
+    for _ in 0..options().slot_count {
+        writer.write(b"x", Some(Duration::ZERO)).expect("written");
+    }
+    in_vain(other.space()).await;
+    for _ in 0..options().slot_count {
+        reader.next().await.expect("one");
+    }
+    in_vain(reader.next()).await;
+    // SAFETY: the child makes the calls below only, and none of them needs another thread.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "forked");
+    if child == 0 {
+        let forked = matches!(
+            poll_once(reader.next()).await,
+            Poll::Ready(Err(error)) if error.code() == Code::Forked
+        );
+        drop((reader, other));
+        // SAFETY: it ends the child, without what the test program does at its end.
+        unsafe { libc::_exit(i32::from(!forked)) };
+    }
+    let mut status = 0;
+    // SAFETY: a child of this process, and a place for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the child got another answer than Forked");
+    // Each of them sleeps when that happens which it waits for.
+    let write = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        writer.write(b"x", Some(Duration::ZERO)).expect("written");
+    };
+    let (sample, ()) = tokio::join!(reader.next(), write);
+    let sample = sample.expect("one").into_owned();
+    for _ in 1..options().slot_count {
+        writer.write(b"x", Some(Duration::ZERO)).expect("written");
+    }
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop(sample);
+    };
+    let (space, ()) = tokio::join!(other.space(), release);
+    space.expect("there is some");
 }
 
 #[test]
