@@ -46,6 +46,26 @@ struct Registration {
     birth: ForkGuard,
 }
 
+impl Registration {
+    /// # Safety
+    ///
+    /// Until this is dropped, the descriptor stays open; except in a forked child.
+    unsafe fn new(descriptor: &Descriptor) -> Result<Registration> {
+        if !descriptor.arms_itself() {
+            return Err(Error::new(Code::Invalid)
+                .about("it has a descriptor that is armed on request, which tokio never does")
+                .advice("pass one that has no descriptor yet"));
+        }
+        let birth = ForkGuard::of_this_process()?;
+        let number = Number(descriptor.as_fd().as_raw_fd());
+        // SAFETY: a `Number` always returns the same one, which the caller keeps open. A forked
+        // child never uses its copy of the `AsyncFd`.
+        let made = unsafe { AsyncFd::register_with_interest(number, Interest::READABLE) };
+        let in_loop = ManuallyDrop::new(made.map_err(|error| not_registered(&error.into()))?);
+        Ok(Registration { in_loop, birth })
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         // A forked child shares the epoll of its parent, and would take the descriptor out of that.
@@ -64,26 +84,25 @@ struct Waiting<T> {
 }
 
 impl<T> Waiting<T> {
-    fn new(waits: T, descriptor: impl FnOnce(&T) -> Result<&Descriptor>) -> Result<Waiting<T>> {
-        if Handle::try_current().is_err() {
-            return Err(Error::new(Code::Invalid)
-                .about("this thread is not in a runtime of tokio")
-                .advice("make it in an async function, or after Runtime::enter"));
+    fn new(
+        waits: T,
+        descriptor: impl FnOnce(&T) -> Result<&Descriptor>,
+    ) -> std::result::Result<Waiting<T>, NotAwaitable<T>> {
+        let registration = in_runtime().and_then(|()| {
+            let descriptor = descriptor(&waits)?;
+            // SAFETY: it belongs to `waits`, which has it open for all its life, and whose place is
+            // behind the registration.
+            unsafe { Registration::new(descriptor) }
+        });
+        match registration {
+            Ok(registration) => Ok(Waiting { registration, waits }),
+            Err(error) => Err(NotAwaitable { error, given: waits }),
         }
-        let made = descriptor(&waits)?;
-        if !made.arms_itself() {
-            return Err(Error::new(Code::Invalid)
-                .about("it has a descriptor that is armed on request, which tokio never does")
-                .advice("pass one that has no descriptor yet"));
-        }
-        let number = Number(made.as_fd().as_raw_fd());
-        let birth = ForkGuard::of_this_process()?;
-        // SAFETY: a `Number` always returns the same one. `waits` has that descriptor open for all
-        // its life, and lives longer than the `AsyncFd`; except in a forked child, which never uses
-        // its copy of the `AsyncFd`.
-        let made = unsafe { AsyncFd::register_with_interest(number, Interest::READABLE) };
-        let in_loop = ManuallyDrop::new(made.map_err(|error| refused(&error.into()))?);
-        Ok(Waiting { registration: Registration { in_loop, birth }, waits })
+    }
+
+    fn into_inner(self) -> T {
+        drop(self.registration);
+        self.waits
     }
 
     /// Looks once, and each time the descriptor may have become readable, until that finds
@@ -112,19 +131,64 @@ impl<T> Waiting<T> {
                 return Poll::Ready(Ok(found));
             }
             // It is armed, and its next event wakes the task.
-            let mut ready = ready!(ready).map_err(|error| refused(&error))?;
+            let mut ready = ready!(ready).map_err(|error| not_awaited(&error))?;
             // Not if tokio was told of a new event since it said that it is readable.
             ready.clear_ready();
         }
     }
 }
 
-/// What tokio refuses: because the kernel does, or because the runtime ends.
-fn refused(error: &io::Error) -> Error {
+fn in_runtime() -> Result<()> {
+    Handle::try_current().map(drop).map_err(|_| {
+        Error::new(Code::Invalid)
+            .about("this thread is not in a runtime of tokio")
+            .advice("make it in an async function, or after Runtime::enter")
+    })
+}
+
+fn not_registered(error: &io::Error) -> Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::EEXIST) => "take the descriptor out of this runtime, where it is already",
+        Some(libc::ENOSPC) => "raise fs.epoll.max_user_watches, which limits this user",
+        Some(_) => "os_errno says why",
+        None => "make it before its runtime is shut down",
+    };
+    from_tokio(error, "register").advice(advice)
+}
+
+/// A runtime refuses to wait only when it ends.
+fn not_awaited(error: &io::Error) -> Error {
+    from_tokio(error, "wait for").advice("await it before its runtime is shut down")
+}
+
+fn from_tokio(error: &io::Error, refused: &str) -> Error {
     Error::new(Code::Sys)
         .errno(error.raw_os_error().unwrap_or_default())
-        .about(format_args!("tokio does not wait for the descriptor: {error}"))
-        .advice("see whether its runtime still runs")
+        .about(format_args!("tokio does not {refused} the descriptor: {error}"))
+}
+
+/// Why a reader or a writer was not made awaitable, and the reader or writer. With `?` it becomes
+/// an [`Error`], and the reader or writer is closed.
+#[derive(Debug)]
+pub struct NotAwaitable<T> {
+    /// The reason.
+    pub error: Error,
+    /// What was to be awaited, as it was.
+    pub given: T,
+}
+
+impl<T> fmt::Display for NotAwaitable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for NotAwaitable<T> {}
+
+impl<T> From<NotAwaitable<T>> for Error {
+    fn from(refused: NotAwaitable<T>) -> Error {
+        refused.error
+    }
 }
 
 /// A [`Reader`] whose samples are awaited, in the runtime that it was made in.
@@ -146,7 +210,7 @@ impl AsyncReader {
     /// # Panics
     ///
     /// tokio panics if its runtime was built without `enable_io`.
-    pub fn new(reader: Reader) -> Result<AsyncReader> {
+    pub fn new(reader: Reader) -> std::result::Result<AsyncReader, NotAwaitable<Reader>> {
         Waiting::new(reader, |reader| reader.core().descriptor(Arm::WhenNothingIsThere))
             .map(AsyncReader)
     }
@@ -154,6 +218,11 @@ impl AsyncReader {
     /// The reader. What it reads is not awaited any more.
     pub fn get(&self) -> &Reader {
         &self.0.waits
+    }
+
+    /// Gives the reader back, and takes its descriptor out of the runtime.
+    pub fn into_inner(self) -> Reader {
+        self.0.into_inner()
     }
 
     /// The next sample, as soon as there is one. The future may be dropped at any time, as
@@ -198,7 +267,8 @@ impl AsyncWriter {
     /// # Panics
     ///
     /// tokio panics if its runtime was built without `enable_io`.
-    pub fn new(writer: Writer) -> Result<AsyncWriter> {
+    #[allow(clippy::result_large_err)] // What it returns otherwise is as large.
+    pub fn new(writer: Writer) -> std::result::Result<AsyncWriter, NotAwaitable<Writer>> {
         Waiting::new(writer, |writer| writer.core().descriptor(Arm::WhenNothingIsThere))
             .map(AsyncWriter)
     }
@@ -206,6 +276,11 @@ impl AsyncWriter {
     /// The writer. Its reserves have a timeout of 0, because others block the thread.
     pub fn get(&self) -> &Writer {
         &self.0.waits
+    }
+
+    /// Gives the writer back, and takes its descriptor out of the runtime.
+    pub fn into_inner(self) -> Writer {
+        self.0.into_inner()
     }
 
     /// Waits until there is a slot to reserve. Another writer may then be faster: if the reserve

@@ -1,12 +1,13 @@
 //! Readers and writers in tokio, with the feature `tokio`; and the program of `examples/loops`.
 #![cfg(feature = "tokio")]
-#![allow(unsafe_code)] // A test forks.
+#![allow(unsafe_code)] // A test forks, and one registers a descriptor by itself.
 
 #[path = "../examples/loops/tokio.rs"]
 #[allow(dead_code, unreachable_pub)] // It is a program, whose main is not called here.
 mod example;
 
 use std::future::{self, Future};
+use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::process::Command;
 use std::task::Poll;
@@ -14,8 +15,10 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use shmslot::{
-    Arm, AsyncReader, AsyncWriter, AttachOptions, Code, CreateOptions, EndWaits, Result, Segment,
+    Arm, AsyncReader, AsyncWriter, AttachOptions, Code, CreateOptions, EndWaits, Readable, Result,
+    Segment, Set,
 };
+use tokio::io::unix::AsyncFd;
 
 const SAMPLES: u64 = 3000;
 /// Bytes that go into a region.
@@ -335,11 +338,13 @@ async fn a_forked_child_that_drops_its_copies_takes_no_event_from_its_parent() {
 #[test]
 fn without_a_runtime_there_is_an_error() {
     let segment = segment();
-    let error = AsyncReader::new(segment.reader(0).expect("joined")).expect_err("no runtime");
-    assert_eq!(error.code(), Code::Invalid);
-    assert!(error.to_string().contains("runtime"), "{error}");
-    let error = AsyncWriter::new(segment.writer().expect("opened")).expect_err("no runtime");
-    assert_eq!(error.code(), Code::Invalid);
+    let refused = AsyncReader::new(segment.reader(0).expect("joined")).expect_err("no runtime");
+    assert_eq!(refused.error.code(), Code::Invalid);
+    assert!(refused.to_string().contains("runtime"), "{refused}");
+    assert!(refused.given.read().expect("it is as before").is_none());
+    let refused = AsyncWriter::new(segment.writer().expect("opened")).expect_err("no runtime");
+    assert_eq!(refused.error.code(), Code::Invalid);
+    refused.given.write(b"x", Some(Duration::ZERO)).expect("it is as before");
 }
 
 #[tokio::test]
@@ -347,7 +352,41 @@ async fn a_descriptor_that_reads_do_not_arm_is_refused() {
     let segment = segment();
     let reader = segment.reader(0).expect("joined");
     reader.descriptor(Arm::OnRequest).expect("made");
-    let error = AsyncReader::new(reader).expect_err("nothing would arm it");
-    assert_eq!(error.code(), Code::Invalid);
-    assert!(error.to_string().contains("on request"), "{error}");
+    let refused = AsyncReader::new(reader).expect_err("nothing would arm it");
+    assert_eq!(refused.error.code(), Code::Invalid);
+    assert!(refused.to_string().contains("on request"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_member_of_a_set_is_refused() {
+    let segment = segment();
+    let reader = segment.reader(0).expect("joined");
+    let set = Set::new(Readable::default()).expect("made");
+    set.add_reader(&reader, 1).expect("added");
+    let refused = AsyncReader::new(reader).expect_err("the set waits for it");
+    assert_eq!(refused.error.code(), Code::Invalid);
+    assert!(refused.to_string().contains("in a set"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_in_the_runtime_already_is_given_back_and_can_be_awaited_later() {
+    let segment = segment();
+    let reader = segment.reader(0).expect("joined");
+    let number = reader.descriptor(Arm::default()).expect("made").as_raw_fd();
+    // SAFETY: a number stays the same, and the reader is open until the end.
+    let first = unsafe { AsyncFd::register(number) }.expect("registered");
+    let refused = AsyncReader::new(reader).expect_err("it is there already");
+    assert_eq!((refused.error.code(), refused.error.os_errno()), (Code::Sys, libc::EEXIST));
+    assert!(refused.to_string().contains("already"), "{refused}");
+    drop(first);
+    let writer = segment.writer().expect("opened");
+    let mut reader = AsyncReader::new(refused.given).expect("in a runtime");
+    for round in 1..=3 {
+        in_vain(reader.next()).await;
+        writer.write(b"x", Some(Duration::ZERO)).expect("written");
+        assert_eq!(reader.next().await.expect("one").sequence(), round);
+        let plain = reader.into_inner();
+        assert!(plain.read().expect("sound").is_none());
+        reader = AsyncReader::new(plain).expect("in a runtime");
+    }
 }
