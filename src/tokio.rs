@@ -173,7 +173,7 @@ fn from_tokio(error: &io::Error, refused: &str) -> Error {
 pub struct NotAwaitable<T> {
     /// The reason.
     pub error: Error,
-    /// What was to be awaited, as it was.
+    /// What was to be awaited. It may have got its descriptor, and then no set takes it.
     pub given: T,
 }
 
@@ -195,6 +195,8 @@ impl<T> From<NotAwaitable<T>> for Error {
 ///
 /// It is a [`Stream`] of samples that are [independent](Sample::into_owned), too. After an error,
 /// such as an end of [`Reader::end_waits`], the next call looks again: a stream never ends.
+///
+/// A forked child gets [`Code::Forked`], and may drop it: its parent still waits.
 pub struct AsyncReader(Waiting<Reader>);
 
 impl fmt::Debug for AsyncReader {
@@ -204,12 +206,13 @@ impl fmt::Debug for AsyncReader {
 }
 
 impl AsyncReader {
-    /// Makes a reader awaitable. It is in no set, and its [descriptor](Reader::descriptor),
-    /// if it has one, is not armed on request.
+    /// Makes a reader awaitable, in the runtime of the calling thread. The reader must be in no
+    /// set, and its [descriptor](Reader::descriptor), if it has one, must not be armed on request:
+    /// otherwise [`Code::Invalid`].
     ///
     /// # Panics
     ///
-    /// tokio panics if its runtime was built without `enable_io`.
+    /// If the runtime was built without `enable_io` or `enable_all`: tokio panics then.
     pub fn new(reader: Reader) -> std::result::Result<AsyncReader, NotAwaitable<Reader>> {
         Waiting::new(reader, |reader| reader.core().descriptor(Arm::WhenNothingIsThere))
             .map(AsyncReader)
@@ -227,6 +230,9 @@ impl AsyncReader {
 
     /// The next sample, as soon as there is one. The future may be dropped at any time, as
     /// `select!` does, and no sample is lost.
+    ///
+    /// It hides `StreamExt::next`, whose samples are independent: that is
+    /// `StreamExt::next(&mut reader)`.
     pub async fn next(&mut self) -> Result<Sample<'_>> {
         let mut looked = false;
         let held = future::poll_fn(|context| self.poll_held(context, &mut looked)).await?;
@@ -252,6 +258,8 @@ impl Stream for AsyncReader {
 }
 
 /// A [`Writer`] that awaits free slots, in the runtime that it was made in.
+///
+/// A forked child gets [`Code::Forked`], and may drop it: its parent still waits.
 pub struct AsyncWriter(Waiting<Writer>);
 
 impl fmt::Debug for AsyncWriter {
@@ -261,19 +269,20 @@ impl fmt::Debug for AsyncWriter {
 }
 
 impl AsyncWriter {
-    /// Makes a writer awaitable. It is in no set, and its [descriptor](Writer::descriptor),
-    /// if it has one, is not armed on request.
+    /// Makes a writer awaitable, in the runtime of the calling thread. The writer must be in no
+    /// set, and its [descriptor](Writer::descriptor), if it has one, must not be armed on request:
+    /// otherwise [`Code::Invalid`].
     ///
     /// # Panics
     ///
-    /// tokio panics if its runtime was built without `enable_io`.
+    /// If the runtime was built without `enable_io` or `enable_all`: tokio panics then.
     #[allow(clippy::result_large_err)] // What it returns otherwise is as large.
     pub fn new(writer: Writer) -> std::result::Result<AsyncWriter, NotAwaitable<Writer>> {
         Waiting::new(writer, |writer| writer.core().descriptor(Arm::WhenNothingIsThere))
             .map(AsyncWriter)
     }
 
-    /// The writer. Its reserves have a timeout of 0, because others block the thread.
+    /// The writer. Reserve with a timeout of 0: others block the thread.
     pub fn get(&self) -> &Writer {
         &self.0.waits
     }
@@ -285,12 +294,16 @@ impl AsyncWriter {
 
     /// Waits until there is a slot to reserve. Another writer may then be faster: if the reserve
     /// gets [`Code::NoFreeSlot`], wait again. The future may be dropped at any time.
+    ///
+    /// It knows of slots, not of regions: a large payload may get [`Code::NoFreeSlot`] all the
+    /// same, and a loop of `space` and reserve would then never sleep. Use
+    /// [`write`](AsyncWriter::write), which waits for both.
     pub async fn space(&mut self) -> Result<()> {
         self.until_found(|writer| writer.wait_space(Some(Duration::ZERO)), Code::Again).await
     }
 
-    /// Writes one sample as soon as there is a slot, and returns its sequence. If the future is
-    /// dropped before it is ready, nothing was written.
+    /// Writes one sample as soon as there is a slot, and for a large payload a region; returns its
+    /// sequence. If the future is dropped before it is ready, nothing was written.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<u64> {
         self.until_found(|writer| writer.write(bytes, Some(Duration::ZERO)), Code::NoFreeSlot).await
     }
