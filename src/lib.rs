@@ -100,7 +100,7 @@ pub use segment::{
 };
 pub use set::{Event, Readable, Set, SetInterrupter, Trigger, What};
 #[cfg(feature = "tokio")]
-pub use tokio::{AsyncReader, AsyncWriter};
+pub use tokio::{AsyncReader, AsyncWriter, NotAwaitable};
 pub use typed::{
     ShmSafe, TypeName, TypedLoan, TypedReader, TypedSample, TypedSegment, TypedWriter,
 };

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 fn join(name: &str) -> Result<AsyncReader> {
     let reader = Segment::attach(name, &AttachOptions::default())?.reader(0)?;
     reader.end_waits(EndWaits { no_writers: true, ..EndWaits::default() })?;
-    AsyncReader::new(reader)
+    Ok(AsyncReader::new(reader)?)
 }
 
 /// Whether a sample came; otherwise the last writer is gone.
