@@ -466,15 +466,12 @@ static int make_and_write(int link, void *argument)
 {
     shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
     shmslot_segment *segment = NULL;
-    int fd = -1;
     (void)argument;
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && mount("none", "/proc", "tmpfs", 0, NULL) == 0) {
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && mount("none", "/proc", "tmpfs", 0, NULL) == 0)
         segment = make_anonymous(&options);
-        fd = shmslot_segment_fd(segment);
-    }
-    send_bytes(link, &fd, sizeof fd);
+    say(link);
     hear(link);
-    if (fd >= 0) (void)put(open_writer(segment), 3);
+    if (segment != NULL) (void)put(open_writer(segment), 3);
     say(link);
     for (;;) (void)pause();
     return 0;
@@ -492,44 +489,60 @@ static int recover_when_told(int link, void *argument)
     return 0;
 }
 
+/* The memfd of a process, opened; -1 if it has none. */
+static int memfd_of(pid_t pid)
+{
+    char path[64], target[64];
+    int number;
+    for (number = 3; number < 64; number++) {
+        ssize_t length;
+        (void)snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, number);
+        length = readlink(path, target, sizeof target - 1);
+        target[length < 0 ? 0 : length] = '\0';
+        if (strncmp(target, "/memfd:shmslot", strlen("/memfd:shmslot")) == 0)
+            return open(path, O_RDWR | O_CLOEXEC);
+    }
+    return -1;
+}
+
+static void kill_child(child one)
+{
+    CHECK(kill(one.pid, SIGKILL) == 0);
+    CHECK_U64((uint64_t)end_child(one), 128 + SIGKILL);
+}
+
 /* Whoever recovers such a creator makes up for its ring. */
 static void check_untold_creator(void)
 {
     shmslot_segment *segment = NULL;
     shmslot_reader *reader;
     child creator = start_child(make_and_write, NULL), other;
-    char path[64];
-    int theirs, fd, loop;
-    receive_bytes(creator.link, &theirs, sizeof theirs);
-    if (theirs >= 0) {
-        (void)snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)creator.pid, theirs);
-        fd = open(path, O_RDWR | O_CLOEXEC);
-        CHECK(fd >= 0);
-        CHECK_OK(shmslot_segment_attach_fd(fd, NULL, &segment, NULL));
-        other = start_child(recover_when_told, &fd);
-        hear(other.link);
-        reader = join(segment, 0);
-        loop = loop_of(reader_fd(reader, 0), EPOLLET);
-        (void)turn(loop);
-        check_nothing_to_read(reader);
-        say(creator.link);
-        hear(creator.link);
-        CHECK(kill(creator.pid, SIGKILL) == 0);
-        CHECK_U64((uint64_t)end_child(creator), 128 + SIGKILL);
-        say(other.link);
-        (void)turn(loop);
-        hear(other.link);
-        CHECK_U64(take(reader), 3);
-        CHECK(kill(other.pid, SIGKILL) == 0);
-        CHECK_U64((uint64_t)end_child(other), 128 + SIGKILL);
-        (void)close(loop);
-        (void)close(fd);
-        shmslot_reader_leave(reader);
-        shmslot_segment_close(segment);
-    } else { /* a container that permits no namespaces */
-        CHECK(kill(creator.pid, SIGKILL) == 0);
-        CHECK_U64((uint64_t)end_child(creator), 128 + SIGKILL);
+    int fd, loop;
+    hear(creator.link);
+    fd = memfd_of(creator.pid);
+    if (fd < 0) { /* namespaces are not permitted here */
+        kill_child(creator);
+        return;
     }
+    CHECK_OK(shmslot_segment_attach_fd(fd, NULL, &segment, NULL));
+    other = start_child(recover_when_told, &fd);
+    hear(other.link);
+    reader = join(segment, 0);
+    loop = loop_of(reader_fd(reader, 0), EPOLLET);
+    (void)turn(loop);
+    check_nothing_to_read(reader);
+    say(creator.link);
+    hear(creator.link);
+    kill_child(creator);
+    say(other.link);
+    hear(other.link);
+    (void)turn(loop);
+    CHECK_U64(take(reader), 3);
+    kill_child(other);
+    (void)close(loop);
+    (void)close(fd);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
 }
 
 /* ---- ends ---- */
