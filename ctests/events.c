@@ -4,9 +4,8 @@
 /* not under aarch64: the emulator tells of no accesses to files */
 #include "event_loop.h"
 #include "faults.h"
+#include "own_syscall.h"
 
-#include <dlfcn.h>
-#include <stdarg.h>
 #include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/select.h>
@@ -90,28 +89,17 @@ static void check_it_is_level_triggered(const char *kind)
 static int drained_fd = -1;
 static void (*before_drain)(void);
 
-/* The library drains by the bare call: then others do what is to come before it, once. */
-long syscall(long number, ...)
+/* What others are to do before the library drains, once. */
+static void before_call(long number, long first_argument)
 {
-    static long (*real)(long, ...);
-    long arguments[6];
-    va_list list;
-    int i;
-    va_start(list, number);
-    for (i = 0; i < 6; i++) arguments[i] = va_arg(list, long);
-    va_end(list);
-    if (real == NULL) {
-        void *found = dlsym(RTLD_NEXT, "syscall");
-        memcpy(&real, &found, sizeof real);
-    }
-    if (number == SYS_read && before_drain != NULL && arguments[0] == drained_fd) {
+    if (number == SYS_read && before_drain != NULL && first_argument == drained_fd) {
         void (*act)(void) = before_drain;
         before_drain = NULL;
         act();
     }
-    return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
-                arguments[5]);
 }
+
+static void after_call(void) {}
 
 static shmslot_writer *early_writer;
 static shmslot_reader *early_reader;
@@ -378,7 +366,7 @@ static void check_namespaces(void)
     shmslot_segment_close(segment);
 }
 
-/* What is to end its waits is asked for while it sleeps behind its descriptor: the next read tells. */
+/* What is to end waits is asked for while a loop sleeps behind the descriptor: it looks again. */
 static void check_end_asked_for_late(uint32_t flags)
 {
     shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
@@ -395,6 +383,51 @@ static void check_end_asked_for_late(uint32_t flags)
     if (flags == 0) CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_NO_WRITERS);
     (void)close(loop);
     shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
+static void check_end_asked_for_late_in_a_set(void)
+{
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = make_anonymous(&options);
+    shmslot_reader *reader = join(segment, 0);
+    shmslot_set *set = NULL;
+    shmslot_event event;
+    shmslot_sample sample;
+    CHECK_OK(shmslot_set_create(0, &set, NULL));
+    CHECK_OK(shmslot_set_add_reader(set, reader, 4, NULL));
+    CHECK_U64((uint64_t)shmslot_set_wait(set, FOR_EVER, &event, 1), 1);
+    check_nothing_to_read(reader);
+    CHECK_U64((uint64_t)shmslot_set_wait(set, AT_ONCE, &event, 1), 0);
+    CHECK_OK(shmslot_reader_end_waits(reader, SHMSLOT_END_NO_WRITERS));
+    CHECK_U64((uint64_t)shmslot_set_wait(set, FOR_EVER, &event, 1), 1);
+    CHECK_U64(event.cookie, 4);
+    CHECK_CODE(shmslot_slot_read(reader, &sample), SHMSLOT_E_NO_WRITERS);
+    shmslot_set_close(set);
+    shmslot_reader_leave(reader);
+    shmslot_segment_close(segment);
+}
+
+static void check_end_of_a_writer_asked_for_late(void)
+{
+    char name[64];
+    shmslot_options options = options_with(SHMSLOT_POLICY_FAIL, 0);
+    shmslot_segment *segment = make_named(unique_name(name, sizeof name, "late-end"), &options);
+    shmslot_writer *writer = open_writer(segment);
+    shmslot_reader *reader = join(segment, 0);
+    uint64_t i;
+    int loop;
+    for (i = 0; i < LOOP_SLOTS; i++) (void)put(writer, i);
+    loop = loop_of(writer_fd(writer, 0), EPOLLET);
+    (void)turn(loop);
+    CHECK_CODE(shmslot_slot_write(writer, &i, sizeof i, AT_ONCE, NULL), SHMSLOT_E_NO_FREE_SLOT);
+    CHECK(!has_event(loop));
+    CHECK_OK(shmslot_writer_end_waits(writer, SHMSLOT_END_RETIRED));
+    (void)turn(loop);
+    (void)close(loop);
+    shmslot_reader_leave(reader);
+    shmslot_writer_close(writer);
+    CHECK_OK(shmslot_segment_unlink(name, NULL));
     shmslot_segment_close(segment);
 }
 
@@ -927,6 +960,8 @@ CHECK_MAIN()
     RUN(check_namespaces());
     RUN(check_end_asked_for_late(0));
     RUN(check_end_asked_for_late(SHMSLOT_FD_MANUAL));
+    RUN(check_end_asked_for_late_in_a_set());
+    RUN(check_end_of_a_writer_asked_for_late());
     RUN(check_broken_ringer());
     RUN(check_untold_creator());
     RUN(check_death());

@@ -11,6 +11,7 @@
  *
  * The seed repeats the choices, but not the moment at which a kill strikes. */
 /* not under musl: it takes minutes, and the C library has no part in what it looks at */
+#include "chance.h"
 #include "single_steps.h"
 #include "words.h"
 
@@ -25,25 +26,6 @@
 #define ROUNDS_TO_ACCOUNT 250
 #define HOLDS 8
 #define MOST_STEPS 5000 /* of a stranger */
-
-/* ---- chance ---- */
-
-static uint64_t chance_state;
-
-static uint64_t chance(uint64_t below)
-{
-    chance_state ^= chance_state >> 12;
-    chance_state ^= chance_state << 25;
-    chance_state ^= chance_state >> 27;
-    return (chance_state * UINT64_C(0x2545f4914f6cdd1d) >> 16) % below;
-}
-
-static void seed_chance(uint64_t seed)
-{
-    int i;
-    chance_state = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
-    for (i = 0; i < 8; i++) (void)chance(2);
-}
 
 static void linger(uint64_t turns)
 {

@@ -227,11 +227,14 @@ async fn a_reader_that_always_finds_something_lets_other_tasks_run() {
     }
 }
 
-/// Writes one sample, and waits to be killed.
+/// Says of which segment a process is the victim.
+const VICTIM_OF: &str = "SHMSLOT_TOKIO_VICTIM_OF";
+
+/// The code of a process that writes one sample and is killed; it does nothing in the test run
+/// itself.
 #[test]
-#[ignore = "another test runs it, as a process of its own"]
 fn victim() {
-    let name = std::env::var("SHMSLOT_TEST_SEGMENT").expect("the name of a segment");
+    let Ok(name) = std::env::var(VICTIM_OF) else { return };
     let segment = Segment::attach(&name, &AttachOptions::default()).expect("attached");
     let writer = segment.writer().expect("opened");
     writer.write(&7_u64.to_ne_bytes(), None).expect("written");
@@ -255,8 +258,8 @@ async fn the_death_of_the_writer_and_of_its_process_are_told() {
 
     let keeps = segment.writer().expect("opened");
     let mut child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "victim", "--ignored"])
-        .env("SHMSLOT_TEST_SEGMENT", &name.0)
+        .args(["--exact", "victim"])
+        .env(VICTIM_OF, &name.0)
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("starts");
