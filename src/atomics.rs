@@ -127,7 +127,7 @@ impl Chime {
 
     /// From now on a ring counts as one that told nobody, so that the next ringer makes up for it.
     pub(crate) fn leave_to_others(&self) {
-        // Relaxed: the segment is not shared yet.
+        // Relaxed: no other thread of this process has the segment yet.
         self.is_left_to_others.store(true, Ordering::Relaxed);
     }
 

@@ -53,7 +53,7 @@ impl Registration {
     unsafe fn new(descriptor: &Descriptor) -> Result<Registration> {
         if !descriptor.arms_itself() {
             return Err(Error::new(Code::Invalid)
-                .about("it has a descriptor that is armed on request, which tokio never does")
+                .about("it has a descriptor that is armed on request, and tokio asks for nothing")
                 .advice("pass one that has no descriptor yet"));
         }
         let birth = ForkGuard::of_this_process()?;
@@ -218,7 +218,8 @@ impl AsyncReader {
             .map(AsyncReader)
     }
 
-    /// The reader. What it reads is not awaited any more.
+    /// The reader. A sample that is read from it directly does not come again from
+    /// [`next`](AsyncReader::next).
     pub fn get(&self) -> &Reader {
         &self.0.waits
     }

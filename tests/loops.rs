@@ -1,5 +1,5 @@
 //! The programs of `examples/loops`: event loops of several libraries receive from two segments,
-//! beside a timer, and senders wait for slots in one. A library that is not installed is left out,
+//! beside a timer, and senders wait for slots of one. A library that is not installed is left out,
 //! and the test says so.
 
 mod harness;
